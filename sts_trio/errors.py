@@ -1,0 +1,105 @@
+"""What can go wrong, by fault, and how a call ends.
+
+Expected ends are values: a call ends with exactly one `Ending`. Bugs are exceptions.
+"""
+
+import enum
+
+import msgspec
+
+
+class StsTrioError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class ConfigError(StsTrioError):
+    """The operator's fault, found at start-up: one line that names what, where and what was expected."""
+
+
+class AgentUnreachable(StsTrioError):
+    """Dialling the agent failed before there was a websocket."""
+
+
+class AgentRejected(AgentUnreachable):
+    """The agent answered the handshake with an HTTP status instead of 101."""
+
+    def __init__(self, status: int, body: str = "") -> None:
+        super().__init__(f"HTTP {status}" + (f": {body}" if body else ""))
+        self.status = status
+
+
+class Leg(enum.Enum):
+    """One side of a call: its socket and its language."""
+
+    CALLER = "caller"
+    AGENT = "agent"
+
+
+class Verdict(enum.Enum):
+    """Who is answerable for a call's end."""
+
+    SUCCESS = "success"
+    CALLER = "caller"
+    AGENT = "agent"
+    OURS = "ours"
+    UNCLEAR = "unclear"
+
+
+class Cause(enum.Enum):
+    """Why a call ended: name, verdict, close code for the caller, close code for the agent.
+
+    Close codes are RFC 6455, section 7.4.1: 1000 a normal end, 1001 going away, 1008 refused,
+    1009 too big, 1011 a fault on our side of that socket. Seen from the caller, a dead agent is a
+    fault on our side.
+    """
+
+    STOP = ("stop", Verdict.SUCCESS, 1000, 1000)
+    AGENT_FINISHED = ("agent_finished", Verdict.SUCCESS, 1000, 1000)
+
+    # A close frame without `stop`: Twilio's REST API, a proxy, a simulator. Nobody's fault.
+    CALLER_CLOSED = ("caller_closed", Verdict.UNCLEAR, 1000, 1000)
+    CALLER_LOST = ("caller_lost", Verdict.CALLER, 1000, 1000)
+    CALLER_SILENT = ("caller_silent", Verdict.CALLER, 1008, 1000)
+    CALLER_STALLED = ("caller_stalled", Verdict.CALLER, 1008, 1000)
+    CALLER_NO_START = ("caller_no_start", Verdict.CALLER, 1008, 1000)
+    CALLER_NO_MEDIA = ("caller_no_media", Verdict.CALLER, 1008, 1000)
+    CALLER_REFUSED = ("caller_refused", Verdict.CALLER, 1008, 1000)
+    CALLER_TOO_BIG = ("caller_too_big", Verdict.CALLER, 1009, 1000)
+
+    # The agent does not know us: key, funds, rights or path, all set by the operator.
+    AGENT_DENIED = ("agent_denied", Verdict.OURS, 1011, 1000)
+    AGENT_REJECTED = ("agent_rejected", Verdict.AGENT, 1011, 1000)
+    AGENT_UNREACHABLE = ("agent_unreachable", Verdict.AGENT, 1011, 1000)
+    AGENT_NO_HANDSHAKE = ("agent_no_handshake", Verdict.AGENT, 1011, 1000)
+    AGENT_NO_WELCOME = ("agent_no_welcome", Verdict.AGENT, 1011, 1000)
+    AGENT_NO_SETTINGS_APPLIED = ("agent_no_settings_applied", Verdict.AGENT, 1011, 1000)
+    AGENT_ERROR = ("agent_error", Verdict.AGENT, 1011, 1000)
+    AGENT_CLOSED = ("agent_closed", Verdict.AGENT, 1011, 1000)
+    AGENT_LOST = ("agent_lost", Verdict.AGENT, 1011, 1000)
+    AGENT_SILENT = ("agent_silent", Verdict.AGENT, 1011, 1000)
+    AGENT_TOO_BIG = ("agent_too_big", Verdict.AGENT, 1011, 1009)
+
+    CRASHED = ("crashed", Verdict.OURS, 1011, 1011)
+    SHUTDOWN = ("shutdown", Verdict.OURS, 1001, 1001)
+    # The server cut the call off before we could say goodbye.
+    CUT_OFF = ("cut_off", Verdict.OURS, 1001, 1001)
+
+    def __init__(self, label: str, verdict: Verdict, caller_code: int, agent_code: int) -> None:
+        self.label = label
+        self.verdict = verdict
+        self.caller_code = caller_code
+        self.agent_code = agent_code
+
+    def close_code(self, leg: Leg) -> int:
+        return self.caller_code if leg is Leg.CALLER else self.agent_code
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a call ended. `detail` is for people: a status, a code, a peer's own words."""
+
+    cause: Cause
+    detail: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.cause.verdict

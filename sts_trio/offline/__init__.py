@@ -1,0 +1,1 @@
+"""An agent that needs no network and no key: a server of Deepgram's Voice Agent protocol."""

@@ -1,0 +1,525 @@
+"""Deepgram's Voice Agent language, version 1, both ways.
+
+The bridge decodes what the agent sends and encodes what it takes; `decode_as_agent` and
+`encode_as_agent` are the other side of the same wire, for an agent of our own.
+
+JSON travels in text frames, audio in binary ones; `Audio` is a message like any other. Messages to
+the agent are read strictly, as Deepgram reads them: an unknown field ends its session. Messages
+from it are read leniently: fields and kinds are added without notice.
+Source: deepgram-sdk 7.17 models and developers.deepgram.com/docs/voice-agent, read 2026-11-22.
+"""
+
+from typing import Any
+
+import msgspec
+
+from sts_trio.errors import Leg
+from sts_trio.wire.oddity import Malformed, Unknown
+
+
+class Audio(msgspec.Struct, frozen=True):
+    """A binary frame: raw bytes in the format that `Settings` declared, no framing, any length."""
+
+    data: bytes
+
+
+class TextItem(msgspec.Struct, frozen=True, tag_field="type", tag="History"):
+    """What somebody said."""
+
+    role: str
+    content: str
+
+
+class CalledFunction(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    name: str
+    client_side: bool
+    arguments: str  # JSON, as the model wrote it
+    response: str
+    thought_signature: str | None = None
+
+
+class FunctionItem(msgspec.Struct, frozen=True, tag_field="type", tag="History"):
+    """Functions that were called, with their results."""
+
+    function_calls: tuple[CalledFunction, ...]
+
+
+# --- To the agent -------------------------------------------------------------------------------
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    url: str
+    method: str | None = None
+    headers: dict[str, str] = {}
+
+
+class Function(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A function the model may call. Without an `endpoint` it is ours to run."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}  # JSON Schema of one object
+    endpoint: Endpoint | None = None
+    defer_until_eot: bool = False
+    initial_agent_filler: bool = False
+    agent_filler_max_count: int | None = None
+    agent_filler_interval_ms: int | None = None
+
+
+class DeepgramListener(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Speech to text. There is no endpointing or sensitivity to set; an attempt ends the session."""
+
+    type: str
+    model: str | None = None
+    version: str | None = None
+    language: str | None = None
+    language_hints: list[str] | None = None
+    keyterms: list[str] | None = None
+    smart_format: bool | None = None
+    eot_threshold: float | None = None
+    eager_eot_threshold: float | None = None
+    eot_timeout_ms: int | None = None
+
+
+class Listen(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    provider: DeepgramListener
+
+
+class Think(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    provider: dict[str, Any]  # `type` and `model`, and what that provider knows
+    endpoint: Endpoint | None = None
+    prompt: str | None = None
+    context_length: int | str | None = None  # characters, or "max"
+    functions: list[Function] | None = None
+
+
+class ThinkLive(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    provider: dict[str, Any]
+
+
+class Speak(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    provider: dict[str, Any]  # `type`, and what that provider knows
+    endpoint: Endpoint | None = None
+
+
+class Context(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    messages: list[dict[str, Any]] = []  # `TextItem` and `FunctionItem`, as stored
+
+
+class Agent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Deepgram's `agent` object, as far as it is published. Ours are checked against it."""
+
+    language: str | None = None
+    greeting: str | None = None
+    context: Context | None = None
+    listen: Listen | None = None
+    think: Think | list[Think] | None = None
+    think_live: ThinkLive | None = None
+    speak: Speak | list[Speak] | None = None
+
+
+class AudioFormat(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    encoding: str
+    sample_rate: int | None = None
+    bitrate: int | None = None
+    container: str | None = None
+
+
+class AudioSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    input: AudioFormat | None = None
+    output: AudioFormat | None = None
+
+
+class Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    history: bool = True
+
+
+class Settings(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="type",
+    tag="Settings",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """Sent once, after `Welcome`. `agent` is an `Agent` as plain data, or a stored agent's UUID."""
+
+    audio: AudioSettings
+    agent: dict[str, Any] | str
+    tags: list[str] = []
+    experimental: bool = False
+    mip_opt_out: bool = False
+    flags: Flags | None = None
+
+
+class UpdateListen(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    listen: Listen
+
+
+class UpdateThink(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    """Replaces the whole block: what is left out is gone."""
+
+    think: Think | list[Think]
+
+
+class UpdateThinkLive(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="type",
+    tag="UpdateThink_Live",
+    forbid_unknown_fields=True,
+):
+    think_live: ThinkLive
+
+
+class UpdateSpeak(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    speak: Speak | list[Speak]
+
+
+class UpdatePrompt(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    """Appends to the prompt, by most accounts; `UpdateThink` replaces it."""
+
+    prompt: str
+
+
+class InjectUserMessage(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    """Text as if the caller had said it. The field is `content`; `message` is unparsable."""
+
+    content: str
+
+
+class InjectAgentMessage(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="type",
+    tag=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """Makes the agent speak. The field is `message`; with `content` nothing is spoken."""
+
+    message: str | None = None
+    behavior: str = "default"  # default | queue | interrupt
+    is_dynamic: bool = False
+
+
+class FunctionResult(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="type",
+    tag="FunctionCallResponse",
+    forbid_unknown_fields=True,
+):
+    """The answer to one client-side call; `content` is always a string, by custom JSON."""
+
+    id: str
+    name: str
+    content: str
+
+
+class ForceEndTurn(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    """Ends the caller's turn now (Flux listeners only)."""
+
+
+class KeepAlive(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
+):
+    """Holds an idle session while no audio is sent."""
+
+
+class CustomToThinkProvider(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="type",
+    tag="__customToThinkProvider",
+    forbid_unknown_fields=True,
+):
+    content: Any
+
+
+# --- From the agent -----------------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    request_id: str = ""  # the key for support and usage look-ups
+
+
+class SettingsApplied(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """Audio may flow."""
+
+
+class ConversationText(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True):
+    """One sentence: the caller's when the turn is confirmed, the agent's as it is spoken."""
+
+    role: str
+    content: str
+    conversational_behavior: str = "default"
+    languages_hinted: list[str] | None = None
+    languages: list[str] | None = None
+
+
+class UserStartedSpeaking(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """The barge-in signal."""
+
+
+class EndOfTurn(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """In no schema; seen live just before the caller's `ConversationText`."""
+
+    trigger: str = ""
+
+
+class AgentThinking(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    content: str = ""
+
+
+class History(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True):
+    """An item for `Context.messages`: either a text or function calls."""
+
+    role: str | None = None
+    content: str | None = None
+    function_calls: tuple[CalledFunction, ...] | None = None
+
+
+class LatencyReport(msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True):
+    """Seconds; in practice one field a message, several messages a turn."""
+
+    stt_latency: float | None = None
+    ttt_token_latency: float | None = None
+    ttt_text_latency: float | None = None
+    ttt_tool_latency: float | None = None
+    ttt_thinking_latency: float | None = None
+    tts_latency: float | None = None
+    total_latency: float | None = None
+
+
+class FunctionToCall(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    arguments: str = ""  # JSON written by a model: may be empty or invalid
+    client_side: bool = True
+    thought_signature: str | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class FunctionCallRequest(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    functions: tuple[FunctionToCall, ...]
+
+
+class FunctionCallResponse(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True
+):
+    """News of a function that Deepgram ran itself, through its `endpoint`."""
+
+    name: str
+    content: str
+    id: str | None = None
+
+
+class CancelledFunction(msgspec.Struct, frozen=True):
+    id: str
+    name: str = ""
+
+
+class FunctionCallCancelled(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """The caller went on speaking: these calls are void, a late answer is dropped."""
+
+    functions: tuple[CancelledFunction, ...]
+
+
+class AgentStartedSpeaking(
+    msgspec.Struct, frozen=True, tag_field="type", tag=True, omit_defaults=True
+):
+    """Only with `experimental`; nothing may depend on it."""
+
+    total_latency: float | None = None
+    tts_latency: float | None = None
+    ttt_latency: float | None = None
+
+
+class AgentAudioDone(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    """The last audio of this utterance was sent, not played."""
+
+
+class PromptUpdated(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    pass
+
+
+class SpeakUpdated(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    pass
+
+
+class ThinkUpdated(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    pass
+
+
+class ThinkLiveUpdated(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    pass
+
+
+class ListenUpdated(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    pass
+
+
+class InjectionRefused(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    message: str = ""
+
+
+class FrustrationDetected(msgspec.Struct, frozen=True, tag_field="type", tag=True):
+    count: int = 0
+    escalated: bool = False
+
+
+class AgentWarning(msgspec.Struct, frozen=True, tag_field="type", tag="Warning"):
+    code: str = ""
+    description: str = ""
+
+
+class AgentError(msgspec.Struct, frozen=True, tag_field="type", tag="Error"):
+    """Fatal, whatever the code: the session ends, the socket closes soon after."""
+
+    code: str = ""
+    description: str = ""
+
+
+class CustomFromThinkProvider(
+    msgspec.Struct, frozen=True, tag_field="type", tag="__customFromThinkProvider"
+):
+    content: Any = None
+
+
+TextToAgent = (
+    Settings
+    | UpdateListen
+    | UpdateThink
+    | UpdateThinkLive
+    | UpdateSpeak
+    | UpdatePrompt
+    | InjectUserMessage
+    | InjectAgentMessage
+    | FunctionResult
+    | ForceEndTurn
+    | KeepAlive
+    | CustomToThinkProvider
+)
+TextFromAgent = (
+    Welcome
+    | SettingsApplied
+    | ConversationText
+    | UserStartedSpeaking
+    | EndOfTurn
+    | AgentThinking
+    | History
+    | LatencyReport
+    | FunctionCallRequest
+    | FunctionCallResponse
+    | FunctionCallCancelled
+    | AgentStartedSpeaking
+    | AgentAudioDone
+    | PromptUpdated
+    | SpeakUpdated
+    | ThinkUpdated
+    | ThinkLiveUpdated
+    | ListenUpdated
+    | InjectionRefused
+    | FrustrationDetected
+    | AgentWarning
+    | AgentError
+    | CustomFromThinkProvider
+)
+ToAgent = TextToAgent | Audio
+FromAgent = TextFromAgent | Audio | Unknown | Malformed
+
+
+class Tag(msgspec.Struct, frozen=True):
+    type: str
+
+
+_decoder: msgspec.json.Decoder[TextFromAgent] = msgspec.json.Decoder(TextFromAgent, strict=False)
+_agent_decoder: msgspec.json.Decoder[TextToAgent] = msgspec.json.Decoder(TextToAgent)
+_tag_decoder = msgspec.json.Decoder(Tag)
+_encoder = msgspec.json.Encoder()
+
+_KNOWN = {message.__struct_config__.tag for message in TextFromAgent.__args__}
+
+
+def decode(data: str | bytes) -> FromAgent:
+    """One frame from the agent, text or binary. Total: never raises, whatever the bytes."""
+    if isinstance(data, bytes):
+        return Audio(data)
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        return odd(data, _KNOWN, exc)
+
+
+def odd(data: str, known: set[Any], error: Exception) -> Unknown | Malformed:
+    """What a text frame is that did not decode: a kind not in `known`, or broken."""
+    try:
+        tag = _tag_decoder.decode(data).type
+    except msgspec.ValidationError:
+        return Malformed(Leg.AGENT, "no type")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return Malformed(Leg.AGENT, "not JSON" if data else "empty message")
+    if tag in known:
+        return Malformed(Leg.AGENT, f"{tag}: {error}")
+    return Unknown(Leg.AGENT, tag)
+
+
+def encode(message: ToAgent) -> str | bytes:
+    """The frame for one message: `bytes` for audio, `str` for all else."""
+    if isinstance(message, Audio):
+        return message.data
+    return _encoder.encode(message).decode()
+
+
+def decode_as_agent(data: str | bytes) -> ToAgent:
+    """One frame of ours, read as strictly as Deepgram reads it.
+
+    Raises:
+        msgspec.MsgspecError: where Deepgram would answer `UNPARSABLE_CLIENT_MESSAGE` and close.
+    """
+    if isinstance(data, bytes):
+        return Audio(data)
+    message = _agent_decoder.decode(data)
+    if isinstance(message, Settings) and isinstance(message.agent, dict):
+        check_agent(message.agent)
+    return message
+
+
+def encode_as_agent(message: TextFromAgent | Audio) -> str | bytes:
+    if isinstance(message, Audio):
+        return message.data
+    return _encoder.encode(message).decode()
+
+
+def check_agent(agent: dict[str, Any]) -> Agent:
+    """Holds an `agent` object against the published schema.
+
+    Raises:
+        msgspec.ValidationError: naming the field at fault.
+    """
+    return msgspec.convert(agent, Agent)
+
+
+def phone_settings(agent: dict[str, Any] | str, *, tags: list[str] | None = None) -> Settings:
+    """`Settings` for a phone call: µ-law, 8 kHz, no container, both ways, for this `agent`."""
+    return Settings(
+        audio=AudioSettings(
+            input=AudioFormat(encoding="mulaw", sample_rate=8000),
+            output=AudioFormat(encoding="mulaw", sample_rate=8000, container="none"),
+        ),
+        agent=agent,
+        tags=tags or [],
+    )
