@@ -13,7 +13,7 @@ class StsTrioError(Exception):
 
 
 class ConfigError(StsTrioError):
-    """The operator's fault, found at start-up: one line that names what, where and what was expected."""
+    """The operator's fault, found at start-up: one line naming what, where and what was expected."""
 
 
 class AgentUnreachable(StsTrioError):

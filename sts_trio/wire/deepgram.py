@@ -68,7 +68,7 @@ class Function(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 
 class DeepgramListener(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Speech to text. There is no endpointing or sensitivity to set; an attempt ends the session."""
+    """Speech to text. No endpointing or sensitivity can be set; an attempt ends the session."""
 
     type: str
     model: str | None = None
@@ -310,7 +310,7 @@ class FunctionToCall(msgspec.Struct, frozen=True):
     name: str
     arguments: str = ""  # JSON written by a model: may be empty or invalid
     client_side: bool = True
-    thought_signature: str | None | msgspec.UnsetType = msgspec.UNSET
+    thought_signature: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class FunctionCallRequest(msgspec.Struct, frozen=True, tag_field="type", tag=True):

@@ -183,9 +183,10 @@ def _decode_leniently(data: str | bytes, error: Exception) -> FromCaller:
     if event not in _KNOWN:
         return Unknown(Leg.CALLER, event)
     try:
-        return msgspec.convert(_without_wrong_extras(raw, event), Message, strict=False)
+        message: Message = msgspec.convert(_without_wrong_extras(raw, event), Message, strict=False)
     except (msgspec.MsgspecError, UnicodeError):
         return Malformed(Leg.CALLER, f"{event}: {error}")
+    return message
 
 
 def _without_wrong_extras(raw: dict[str, Any], event: str) -> dict[str, Any]:
