@@ -13,7 +13,7 @@ class StsTrioError(Exception):
 
 
 class ConfigError(StsTrioError):
-    """The operator's fault, found at start-up: one line naming what, where and what was expected."""
+    """The operator's fault, found at start-up: one line, with what was expected."""
 
 
 class AgentUnreachable(StsTrioError):
@@ -103,3 +103,21 @@ class Ending(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> Verdict:
         return self.cause.verdict
+
+
+class How(enum.Enum):
+    """How a leg's socket went."""
+
+    CLOSED = "closed"  # a close frame
+    LOST = "lost"  # FIN or RST without one, or the peer broke the websocket protocol
+    SILENT = "silent"  # our pings went unanswered
+    STALLED = "stalled"  # the peer stopped reading
+
+
+class LegEnded(msgspec.Struct, frozen=True):
+    """The last thing heard of a leg. `code` is the peer's close code where one is known."""
+
+    leg: Leg
+    how: How
+    code: int | None = None
+    reason: str = ""

@@ -1,0 +1,202 @@
+"""The agent's socket as typed messages; the only place that dials with trio-websocket.
+
+trio-websocket is in life-support maintenance, and nothing of it shows outside this module. What it
+leaves undone is done here: time limits come from the call's own deadlines, pings find a dead peer,
+and a reader task that ends or fails (python-trio/trio-websocket#184 among others) ends the leg
+instead of the program.
+"""
+
+import contextlib
+import ssl
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import trio
+import trio_websocket
+from wsproto.utilities import ProtocolError
+
+from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
+from sts_trio.legs.sockets import watch_for_loss
+from sts_trio.wire import deepgram
+from sts_trio.wire.dialect import Language
+from sts_trio.wire.oddity import TooBig
+
+# A dead peer is to be found within 30 s: a ping every 10 s, its pong within 10 s.
+PING_EVERY = 10.0
+PONG_WITHIN = 10.0
+# Audio of six minutes in one message is served; Deepgram's own are 4 KiB.
+MOST_PER_MESSAGE = 4 * 1024 * 1024
+# The reader answers no pings while the queue is full; the call's listener empties it at once.
+QUEUED_MESSAGES = 16
+# trio-websocket reads 4 KiB at a time by default: five reads for what comes in one.
+RECEIVE_BUFFER = 65536
+_TOO_BIG = "Exceeded maximum message size"
+
+# HTTP bodies may be long; a reason is for people.
+_MOST_REASON = 300
+
+
+class _Reader:
+    """Stands in for the nursery that trio-websocket starts its reader task in.
+
+    Its exceptions stop here, and its end is known.
+    """
+
+    def __init__(self, nursery: trio.Nursery, over: Callable[[], None]) -> None:
+        self._nursery = nursery
+        self._over = over
+        self.rejection: trio_websocket.ConnectionRejected | None = None
+        self.fault = ""
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+        except trio_websocket.ConnectionRejected as exc:
+            self.rejection = exc
+        except ProtocolError as exc:
+            self.fault = str(exc)
+        finally:
+            self._over()
+
+
+class AgentLeg:
+    """An open session with the agent. See `sts_trio.legs` for the contract."""
+
+    def __init__(
+        self,
+        socket: trio_websocket.WebSocketConnection,
+        stream: trio.abc.Stream,
+        language: Language,
+    ) -> None:
+        self._socket = socket
+        self._stream = stream
+        self._language = language
+        self._is_silent = False
+
+    async def receive(self) -> Sequence[deepgram.FromAgent | TooBig | LegEnded]:
+        try:
+            data = await self._socket.get_message()
+        except trio_websocket.ConnectionClosed as exc:
+            return self._ended(exc.reason)
+        return [self._language.decode(data)]
+
+    async def send(self, message: deepgram.ToAgent) -> None:
+        try:
+            await self._socket.send_message(self._language.encode(message))
+        except (trio_websocket.ConnectionClosed, ProtocolError):
+            # The listener hears of it; there is nobody left to send to.
+            await trio.lowlevel.checkpoint()
+
+    async def aclose(self, code: int) -> None:
+        """Sends the close frame and waits for the agent's."""
+        with contextlib.suppress(ProtocolError):
+            await self._socket.aclose(code)
+
+    async def ping_until_silent(self) -> None:
+        """Returns when a ping goes unanswered, or cannot even be sent; the leg then ends."""
+        while True:
+            await trio.sleep(PING_EVERY)
+            with trio.move_on_after(PONG_WITHIN):
+                try:
+                    await self._socket.ping()
+                except (trio_websocket.ConnectionClosed, ProtocolError):
+                    return
+                continue
+            self._is_silent = True
+            await trio.aclose_forcefully(self._stream)
+            return
+
+    def _ended(self, reason: trio_websocket.CloseReason | None) -> Sequence[TooBig | LegEnded]:
+        if self._is_silent:
+            return [LegEnded(Leg.AGENT, How.SILENT)]
+        if reason is None or reason.code == 1006:
+            return [LegEnded(Leg.AGENT, How.LOST)]
+        ended = LegEnded(Leg.AGENT, How.CLOSED, reason.code, reason.reason or "")
+        if reason.code == 1009 and ended.reason.startswith(_TOO_BIG):
+            return [TooBig(Leg.AGENT, MOST_PER_MESSAGE), ended]
+        return [ended]
+
+
+@contextlib.asynccontextmanager
+async def open_agent(
+    url: str, key: str | None, language: Language, ssl_context: ssl.SSLContext
+) -> AsyncIterator[AgentLeg]:
+    """Dials the agent at `url` (`ws` or `wss`). Set no time limit here: the call does.
+
+    Raises:
+        AgentRejected: it answered the handshake with something other than 101.
+        AgentUnreachable: there is no websocket to be had at that address.
+    """
+    parts = urllib.parse.urlsplit(url)
+    is_tls = parts.scheme == "wss"
+    host = parts.hostname or ""
+    port = parts.port or (443 if is_tls else 80)
+    stream: trio.abc.Stream
+    try:
+        stream = tcp = await trio.open_tcp_stream(host, port)
+    except OSError as exc:
+        raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
+    watch_for_loss(tcp)
+    if is_tls:
+        stream = trio.SSLStream(tcp, ssl_context, server_hostname=host, https_compatible=True)
+    headers = [(b"authorization", f"Token {key}".encode())] if key else []
+    path = parts.path or "/"
+    async with converse(stream, parts.netloc, path, headers, language) as leg:
+        yield leg
+
+
+@contextlib.asynccontextmanager
+async def converse(
+    stream: trio.abc.Stream,
+    host: str,
+    path: str,
+    headers: list[tuple[bytes, bytes]],
+    language: Language,
+) -> AsyncIterator[AgentLeg]:
+    """The websocket handshake over any stream, then the leg. Closes the stream.
+
+    Raises:
+        AgentRejected, AgentUnreachable: as `open_agent`.
+    """
+    failure: AgentUnreachable | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as shaking_hands:
+                reader = _Reader(nursery, shaking_hands.cancel)
+                try:
+                    if isinstance(stream, trio.SSLStream):
+                        await stream.do_handshake()
+                    socket = await trio_websocket.wrap_client_stream(
+                        reader,  # type: ignore[arg-type]  # all it does is start_soon
+                        stream,  # type: ignore[arg-type]  # any trio.abc.Stream, as documented
+                        host,
+                        path,
+                        extra_headers=headers,
+                        message_queue_size=QUEUED_MESSAGES,
+                        max_message_size=MOST_PER_MESSAGE,
+                        receive_buffer_size=RECEIVE_BUFFER,
+                    )
+                except trio.BrokenResourceError as exc:
+                    failure = AgentUnreachable(f"{host}: {exc.__cause__ or 'connection lost'}")
+            if shaking_hands.cancelled_caught:
+                failure = _why_not(host, reader)
+            if failure is None:
+                leg = AgentLeg(socket, stream, language)
+                nursery.start_soon(leg.ping_until_silent)
+                yield leg
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+    if failure is not None:
+        raise failure
+
+
+def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
+    rejection = reader.rejection
+    if rejection is None:
+        return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
+    body = (rejection.body or b"").decode("utf-8", "replace").strip()
+    return AgentRejected(rejection.status_code, body[:_MOST_REASON])

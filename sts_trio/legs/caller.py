@@ -1,0 +1,148 @@
+"""The caller's socket as typed messages, the portable way: ASGI's `receive` and `send`.
+
+Quart-Trio cancels a websocket handler when the caller is gone and queues what the handler has not
+read. Ours is handed ASGI's own two functions instead (`asgi_websocket_class` is Quart's extension
+point for it), so that a disconnect is a message like any other.
+
+Hypercorn shields its writes and gives them no time limit, and acts on no missing pong. So a watch
+looks at the connection beneath (`hypercorn_guard`), and drops it when the caller has been silent
+for too long, reads no more, or when the call is over and a write is still stuck.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import trio
+from hypercorn.protocol.ws_stream import WSStream
+from quart.asgi import ASGIWebsocketConnection
+from quart_trio.asgi import TrioASGIWebsocketConnection
+from wsproto.connection import ConnectionState
+
+from sts_trio.errors import How, Leg, LegEnded
+from sts_trio.wire import twilio
+from sts_trio.wire.oddity import Malformed, TooBig
+
+# Twilio's messages are 400 bytes, and other bridges allow 64 KiB; a minute of audio may pass.
+MOST_PER_MESSAGE = 1024 * 1024
+# Hypercorn pings every 10 s: no byte for this long, and three pongs are missing.
+SILENT_AFTER = 25.0
+# One write may wait this long for the caller to read.
+STALLED_AFTER = 8.0
+WATCH_EVERY = 1.0
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Connection(Protocol):
+    """The accepted TCP connection beneath, see `hypercorn_guard`."""
+
+    @property
+    def last_heard(self) -> float:
+        """When any byte last came from the peer, in Trio's time."""
+        ...
+
+    def abort(self) -> None:
+        """Drops the connection at once; a write that waits on it ends."""
+        ...
+
+
+class DirectWebsocket(TrioASGIWebsocketConnection):
+    """Runs the websocket route with ASGI's `receive` and `send` in its scope, and no queue."""
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        websocket = self._create_websocket_from_scope(send)
+        websocket.scope["asgi.receive"] = receive  # type: ignore[typeddict-unknown-key]
+        websocket.scope["asgi.send"] = send  # type: ignore[typeddict-unknown-key]
+        await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
+
+
+class CallerLeg:
+    """An accepted Media Stream. See `sts_trio.legs` for the contract."""
+
+    def __init__(self, receive: Receive, send: Send, connection: Connection | None) -> None:
+        self._receive = receive
+        self._send = send
+        self._connection = connection
+        self._how: How | None = None  # known before ASGI tells us
+        self._sending_since: float | None = None
+        self._said_goodbye = False
+
+    async def receive(self) -> Sequence[twilio.FromCaller | TooBig | LegEnded]:
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.receive":
+                return [self._decode(event)]
+            if event["type"] == "websocket.disconnect":
+                return [LegEnded(Leg.CALLER, self._how or self._how_it_closed())]
+
+    async def send(self, message: twilio.ToCaller) -> None:
+        text = twilio.encode(message).decode()
+        self._sending_since = trio.current_time()
+        await self._send({"type": "websocket.send", "bytes": None, "text": text})
+        self._sending_since = None
+
+    async def aclose(self, code: int) -> None:
+        """Sends the close frame; the listener hears when the caller's has come."""
+        self._said_goodbye = True
+        self._sending_since = trio.current_time()
+        await self._send({"type": "websocket.close", "code": code, "reason": ""})
+        self._sending_since = None
+
+    async def watch(self) -> None:
+        """Looks after the connection beneath, until cancelled."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            while self._how is None:
+                await trio.sleep(WATCH_EVERY)
+                self._how = self._what_is_wrong(connection, trio.current_time())
+            connection.abort()
+        finally:
+            # Cancellation does not reach a write that Hypercorn shields.
+            if self._sending_since is not None:
+                connection.abort()
+
+    def _what_is_wrong(self, connection: Connection, now: float) -> How | None:
+        if self._sending_since is not None and now - self._sending_since > STALLED_AFTER:
+            return How.STALLED
+        if now - connection.last_heard > SILENT_AFTER:
+            return How.SILENT
+        # Over its own size limit Hypercorn closes with 1009, reads on, and tells nobody.
+        if self._websocket_state() is ConnectionState.LOCAL_CLOSING and not self._said_goodbye:
+            return How.CLOSED
+        return None
+
+    def _decode(self, event: Any) -> twilio.FromCaller | TooBig:
+        text: str | None = event.get("text")
+        if text is None:
+            return Malformed(Leg.CALLER, "binary frame")
+        if len(text) > MOST_PER_MESSAGE:
+            return TooBig(Leg.CALLER, len(text))
+        return twilio.decode(text)
+
+    def _how_it_closed(self) -> How:
+        """A close frame or not: ASGI does not say, Hypercorn's websocket knows."""
+        if self._websocket_state() is ConnectionState.OPEN:
+            return How.LOST
+        return How.CLOSED
+
+    def _websocket_state(self) -> ConnectionState | None:
+        stream = getattr(self._send, "__self__", None)
+        connection = stream.connection if isinstance(stream, WSStream) else None
+        return connection.state if connection is not None else None
+
+
+@contextlib.asynccontextmanager
+async def open_caller(
+    receive: Receive, send: Send, connection: Connection | None
+) -> AsyncIterator[CallerLeg]:
+    """Accepts the websocket. Without a `connection` nothing watches over it."""
+    await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+    async with trio.open_nursery() as nursery:
+        leg = CallerLeg(receive, send, connection)
+        nursery.start_soon(leg.watch)
+        yield leg
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,83 @@
+"""Audio on the phone side: µ-law, 8 kHz, mono, so 8 bytes a millisecond. Pure.
+
+Durations are float seconds everywhere but on the wire; this is the one place they become bytes.
+"""
+
+BYTES_PER_SECOND = 8000
+FRAME = 160  # bytes of one media frame: 20 ms
+SILENCE = b"\xff"  # µ-law's positive zero
+
+
+def seconds(length: int) -> float:
+    """How long `length` bytes of µ-law last."""
+    return length / BYTES_PER_SECOND
+
+
+def length(duration: float) -> int:
+    """Bytes of µ-law that last `duration` seconds."""
+    return round(duration * BYTES_PER_SECOND)
+
+
+class Batch:
+    """The caller's audio on its way to the agent, gathered until there is enough to forward.
+
+    Every byte put in comes out once, in order.
+    """
+
+    def __init__(self, enough: float) -> None:
+        self._enough = length(enough)
+        self._gathered = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._gathered)
+
+    @property
+    def is_enough(self) -> bool:
+        return len(self._gathered) >= self._enough
+
+    def add(self, audio: bytes) -> None:
+        self._gathered += audio
+
+    def keep_newest(self, most: float) -> int:
+        """Drops the oldest audio beyond `most` seconds; returns how many bytes that were."""
+        excess = max(0, len(self._gathered) - length(most))
+        del self._gathered[:excess]
+        return excess
+
+    def take(self) -> bytes:
+        """All that was gathered; the batch is empty afterwards."""
+        audio = bytes(self._gathered)
+        self._gathered.clear()
+        return audio
+
+
+class Frames:
+    """The agent's audio on its way to the caller, cut into whole 20 ms frames.
+
+    Deepgram sends chunks of any length; frames that are not whole have been heard as clicks. What
+    is left of a chunk waits for the next one, and is padded with silence only when an utterance
+    ends.
+    """
+
+    def __init__(self) -> None:
+        self._left = b""
+
+    def cut(self, audio: bytes) -> bytes:
+        """The whole frames there are by now; may be empty."""
+        if self._left:
+            audio = self._left + audio
+        whole = len(audio) - len(audio) % FRAME
+        self._left = audio[whole:]
+        return audio[:whole]
+
+    def finish(self) -> bytes:
+        """The last frame of an utterance, padded; empty when nothing is left."""
+        if not self._left:
+            return b""
+        last = self._left.ljust(FRAME, SILENCE)
+        self._left = b""
+        return last
+
+    def drop(self) -> None:
+        """Forgets what is left: the utterance was cut off."""
+        self._left = b""

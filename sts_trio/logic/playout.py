@@ -1,0 +1,99 @@
+"""What the caller has, and has not yet, heard of the agent's audio. Pure.
+
+Twilio buffers what we send and plays it in real time. Its only feedback is marks: a mark comes back
+when all audio sent before it has been played. `clear` empties the buffer and sends every pending
+mark back as well, though nobody heard their audio, and nothing in the echo tells the two apart. So
+each `clear` begins a new epoch, the epoch is part of the mark's name, and an echo of an older epoch
+means nothing.
+Source: Twilio, "Media Streams: WebSocket messages", mark and clear, read 2026-11-22.
+"""
+
+import collections
+import enum
+
+from sts_trio.logic.audio import length
+
+# How exactly we know what was heard: half a sentence's word or two. A mark costs two messages.
+MARK_EVERY = length(0.5)
+# Twilio buffers ten minutes; there is nothing beyond to be marked.
+MOST_PENDING = 1200
+
+
+class Echo(enum.Enum):
+    """What an echoed mark tells."""
+
+    HEARD = enum.auto()
+    CLEARED = enum.auto()
+    NEVER_SENT = enum.auto()
+
+
+class Playout:
+    """A ledger in bytes of µ-law: `sent` = `heard` + `cut` + `unheard`, always."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.heard = 0
+        self.cut = 0
+        self._epoch = 0
+        self._count = 0
+        self._marked = 0  # `sent` at the newest mark
+        self._pending: collections.deque[tuple[str, int]] = collections.deque()  # name, `sent`
+
+    @property
+    def unheard(self) -> int:
+        """Bytes that Twilio may still be holding."""
+        return self.sent - self.heard - self.cut
+
+    @property
+    def wants_mark(self) -> bool:
+        return self.sent - self._marked >= MARK_EVERY and len(self._pending) < MOST_PENDING
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the last mark stands at the very end of what was sent."""
+        return self._marked == self.sent
+
+    def play(self, count: int) -> None:
+        """`count` bytes were sent."""
+        self.sent += count
+
+    def mark(self) -> str:
+        """The name of a mark to send now, behind all audio sent so far."""
+        self._count += 1
+        name = f"e{self._epoch}-{self._count}"
+        self._marked = self.sent
+        self._pending.append((name, self.sent - self.cut))
+        return name
+
+    def echo(self, name: str) -> Echo:
+        """A mark came back."""
+        if all(pending != name for pending, _ in self._pending):
+            return Echo.CLEARED if self._was_ours(name) else Echo.NEVER_SENT
+        # Echoes come in order; one that was skipped is behind us as well.
+        echoed = ""
+        while echoed != name:
+            echoed, self.heard = self._pending.popleft()
+        return Echo.HEARD
+
+    def clear(self) -> int:
+        """The buffer is emptied; returns how many bytes nobody will hear.
+
+        What was played since the last echo counts as cut: at most `MARK_EVERY` too much.
+        """
+        unheard = self.unheard
+        self.cut += unheard
+        self._epoch += 1
+        self._marked = self.sent
+        self._pending.clear()
+        return unheard
+
+    def _was_ours(self, name: str) -> bool:
+        epoch, dash, count = name.removeprefix("e").partition("-")
+        return (
+            name.startswith("e")
+            and bool(dash)
+            and epoch.isdecimal()
+            and count.isdecimal()
+            and int(epoch) <= self._epoch
+            and 1 <= int(count) <= self._count
+        )
