@@ -46,13 +46,16 @@ class Switchboard:
             yield
         finally:
             self._calls.remove(call)
-            if call.ending is not None and call.dialogue.call_sid:
-                self._endings[call.dialogue.call_sid] = call.ending
-                while len(self._endings) > REMEMBERED_ENDINGS:
-                    self._endings.popitem(last=False)
+            if call.ending is not None:
+                self.remember(call.dialogue.call_sid, call.ending)
             if not self._calls:
                 self._emptied.set()
                 self._emptied = trio.Event()
+
+    def remember(self, call_sid: str, ending: Ending) -> None:
+        self._endings[call_sid] = ending
+        while len(self._endings) > REMEMBERED_ENDINGS:
+            self._endings.popitem(last=False)
 
     def ending_of(self, call_sid: str) -> Ending | None:
         """How that call ended, if it was one of the last here."""

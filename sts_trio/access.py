@@ -1,0 +1,92 @@
+"""Who is let in. Nothing fails open, and every refusal says what to set.
+
+With an auth token set, only what Twilio signed. Without one, only this machine: a client on a
+loopback address, that no proxy or tunnel forwarded, and that is no web page of somebody else's.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sts_trio.config import Config
+from sts_trio.wire import webhook
+
+# Whoever sets one of these speaks for a client that is not here.
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """One request, as far as it matters here. Header names are lower case."""
+
+    client: str  # the peer's address, "" if it has none
+    scheme: str
+    path: str  # raw, as on the wire
+    query: str  # raw, as on the wire
+    headers: Mapping[str, str]
+    form: webhook.Form | None = None
+    body: bytes = b""
+
+    def bases(self, config: Config) -> list[str]:
+        """This server's address as the visitor wrote it, the likeliest first."""
+        return webhook.base_urls(
+            public_url=config.public_url,
+            scheme=self.scheme,
+            host=self.headers.get("host", ""),
+            forwarded_proto=self.headers.get("x-forwarded-proto", ""),
+            forwarded_host=self.headers.get("x-forwarded-host", ""),
+        )
+
+
+def why_not(visit: Visit, config: Config, *, is_stream: bool) -> str | None:
+    """Why this visit is refused, for the log; `None` if it is welcome."""
+    if config.allow_unsigned:
+        return None
+    if config.twilio_auth_tokens:
+        return _why_not_signed(visit, config, is_stream)
+    return _why_not_local(visit)
+
+
+def _why_not_signed(visit: Visit, config: Config, is_stream: bool) -> str | None:
+    signature = visit.headers.get(webhook.SIGNATURE_HEADER.lower(), "")
+    if not signature:
+        return "not signed: no X-Twilio-Signature"
+    urls_of = webhook.stream_urls if is_stream else webhook.webhook_urls
+    urls = urls_of(visit.bases(config), path=visit.path, query=visit.query)
+    if webhook.is_signed(
+        tokens=config.twilio_auth_tokens,
+        signature=signature,
+        urls=urls,
+        form=visit.form,
+        body=visit.body,
+    ):
+        return None
+    return (
+        f"wrong signature for {urls[0]}: check TWILIO_AUTH_TOKEN, and STS_PUBLIC_URL"
+        " if Twilio knows this server by another address"
+    )
+
+
+def _why_not_local(visit: Visit) -> str | None:
+    advice = "set TWILIO_AUTH_TOKEN to serve Twilio, or STS_ALLOW_UNSIGNED=1 to serve anyone"
+    if not _is_loopback(visit.client):
+        return f"{visit.client or 'the client'} is not on this machine: {advice}"
+    if any(name in visit.headers for name in _FORWARDED):
+        return f"forwarded by a proxy or tunnel: {advice}"
+    host = urlsplit(f"//{visit.headers.get('host', '')}").hostname or ""
+    if host != "localhost" and not _is_loopback(host):
+        return f"asked for as {host or 'nobody'}, which is not this machine: {advice}"
+    origin = visit.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != visit.headers.get("host"):
+        return f"asked for by a page of {origin}: {advice}"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -1,0 +1,221 @@
+"""The app: voice webhook, media socket, health; what runs as long as it does; the last boundary."""
+
+import functools
+import ssl
+from typing import Any
+
+import structlog
+import trio
+from quart import Response, request, websocket
+from quart_trio import QuartTrio
+
+from sts_trio import hypercorn_guard, log
+from sts_trio.access import Visit, why_not
+from sts_trio.call import Call
+from sts_trio.config import AgentKind, Config
+from sts_trio.errors import Cause, Verdict
+from sts_trio.legs.agent import open_agent
+from sts_trio.legs.caller import DirectWebsocket, open_caller
+from sts_trio.logic.dialogue import Dialogue
+from sts_trio.offline import server as offline
+from sts_trio.switchboard import Switchboard
+from sts_trio.wire import deepgram, webhook
+from sts_trio.wire.dialect import Dialect, language
+
+TWILIO_PATH = "/twilio"
+AFTER_PATH = "/twiml/after"
+# Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
+MOST_PER_WEBHOOK = 64 * 1024
+# The parameter that tells the media socket which number was dialled.
+TO = "to"
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class App(QuartTrio):
+    """The ASGI application. `switchboard` knows its live calls."""
+
+    asgi_websocket_class = DirectWebsocket
+
+    def __init__(self, config: Config) -> None:
+        # No static folder: nothing is served that is not a route.
+        super().__init__("sts_trio", static_folder=None)
+        self.settings = config
+        self.switchboard = Switchboard(config.max_calls)
+        self.agent_url = config.deepgram_url
+        self.agent_key = config.deepgram_api_key
+        self._background = trio.CancelScope()
+        # One for the process: building one costs 20 ms of CPU.
+        self.ssl_context = ssl.create_default_context()
+        self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
+
+    async def start(self) -> None:
+        for warning in self.settings.warnings:
+            _logger.warning("config.odd", warning=warning)
+        if self.settings.agent is AgentKind.OFFLINE:
+            port = await self.nursery.start(self._run_offline_agent)
+            path = "/agent" if self.settings.dialect is Dialect.LEGACY else "/v1/agent/converse"
+            self.agent_url = f"ws://127.0.0.1:{port}{path}"
+            self.agent_key = None
+        _logger.info("server.started", agent=self.settings.agent.value, url=self.agent_url)
+
+    async def stop(self) -> None:
+        self._background.cancel()
+
+    async def _run_offline_agent(
+        self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with self._background:
+            await offline.serve("127.0.0.1", 0, task_status=task_status)
+
+    # --- the voice webhook ----------------------------------------------------------------------
+
+    async def answer(self) -> Response:
+        """A call comes in: TwiML that connects it to the media socket."""
+        visit, refusal = await self._let_in()
+        if refusal is not None:
+            return refusal
+        voice = _voice_request(visit)
+        if not self.switchboard.takes_calls:
+            _logger.warning("call.refused", call_sid=voice.call_sid, live=self.switchboard.live)
+            return _twiml(webhook.busy(answered=voice.is_answered))
+        base = visit.bases(self.settings)[0]
+        twiml = webhook.connect_stream(
+            webhook.media_url(base, TWILIO_PATH),
+            base + AFTER_PATH,
+            notice=self.settings.notice,
+            parameters={TO: voice.to} if 0 < len(voice.to) < webhook.PARAMETER_LIMIT // 2 else {},
+        )
+        return _twiml(twiml)
+
+    async def after(self) -> Response:
+        """The call's stream is over: an apology if the caller is owed one, then the end."""
+        visit, refusal = await self._let_in()
+        if refusal is not None:
+            return refusal
+        voice = _voice_request(visit)
+        ending = self.switchboard.ending_of(voice.call_sid)
+        owed = ending is not None and ending.verdict in (Verdict.AGENT, Verdict.OURS)
+        return _twiml(webhook.apology() if owed and not voice.is_over else webhook.hang_up())
+
+    async def _let_in(self) -> tuple[Visit, Response | None]:
+        """The visit, and the response to give if it is not welcome."""
+        scope: Any = request.scope
+        body: bytes = await request.body
+        is_form = request.method == "POST" and request.mimetype != "application/json"
+        visit = _visit(
+            scope,
+            form=webhook.read_form(body) if is_form else None,
+            body=b"" if is_form else body,
+        )
+        return visit, _refuse(visit, why_not(visit, self.settings, is_stream=False))
+
+    # --- the media socket -----------------------------------------------------------------------
+
+    async def media(self) -> Response | None:
+        """One call, from its websocket's handshake to its end."""
+        scope: Any = websocket.scope
+        visit = _visit(scope)
+        refusal = _refuse(visit, why_not(visit, self.settings, is_stream=True))
+        if refusal is not None:
+            return refusal
+        if not self.switchboard.takes_calls:
+            _logger.warning("call.refused", live=self.switchboard.live)
+            return Response("All lines are busy.\n", 503)
+        await scope["asgi.receive"]()  # "websocket.connect"
+        await self._run_call(scope)
+        return None
+
+    async def _run_call(self, scope: Any) -> None:
+        connection = hypercorn_guard.connection.get()
+        call = Call(
+            Dialogue(self._settings_for, forward=self.settings.forward, now=trio.current_time()),
+            functools.partial(open_caller, scope["asgi.receive"], scope["asgi.send"], connection),
+            functools.partial(
+                open_agent,
+                self.agent_url,
+                self.agent_key,
+                language(self.settings.dialect),
+                self.ssl_context,
+            ),
+            log_transcripts=self.settings.log_transcripts,
+        )
+        # The boundary: quart-trio 0.12 drops the real error from a group that also holds
+        # `Cancelled`, so no group of ours may reach it.
+        try:
+            with self.switchboard.admit(call):
+                async with trio.open_nursery() as nursery:
+                    if connection is not None:
+                        nursery.start_soon(self._end_with, connection.terminated)
+                    await call.run()
+                    nursery.cancel_scope.cancel()
+        except* Exception:
+            _logger.exception("call.crashed", ending=Cause.CRASHED.label)
+
+    async def _end_with(self, terminated: Any) -> None:
+        """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
+        await terminated.wait()
+        self.switchboard.shut_down()
+
+    def _settings_for(self, start: Any) -> deepgram.Settings:
+        number = start.start.custom_parameters.get(TO, "")
+        return deepgram.phone_settings(self.settings.agents[self.settings.agent_for(number)])
+
+    # --- health ---------------------------------------------------------------------------------
+
+    async def health(self) -> dict[str, Any]:
+        return {"status": "ok", "live": self.switchboard.live}
+
+    async def readiness(self) -> tuple[dict[str, Any], int]:
+        ready = self.switchboard.takes_calls
+        status = "draining" if self.switchboard.is_draining else "ready" if ready else "full"
+        return {"status": status, "live": self.switchboard.live}, 200 if ready else 503
+
+
+def create_app(config: Config) -> App:
+    """The app for this configuration. Any ASGI server may run it; all it promises, Hypercorn's
+    Trio worker keeps."""
+    log.configure(config)
+    hypercorn_guard.install()
+    app = App(config)
+    app.before_serving(app.start)
+    app.after_serving(app.stop)
+    app.add_url_rule("/twiml", "answer", app.answer, methods=["GET", "POST"])
+    app.add_url_rule(AFTER_PATH, "after", app.after, methods=["GET", "POST"])
+    app.add_url_rule("/healthz", "health", app.health)
+    app.add_url_rule("/readyz", "readiness", app.readiness)
+    app.add_websocket(TWILIO_PATH, "media", app.media)
+    return app
+
+
+def _visit(scope: Any, *, form: webhook.Form | None = None, body: bytes = b"") -> Visit:
+    client = scope.get("client") or ("",)
+    return Visit(
+        client=client[0],
+        scheme=scope["scheme"],
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers={
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        },
+        form=form,
+        body=body,
+    )
+
+
+def _voice_request(visit: Visit) -> webhook.VoiceRequest:
+    """What Twilio says of the call: in the body, or in a GET's query."""
+    form = visit.form if visit.form is not None else webhook.read_form(visit.query.encode())
+    return webhook.read_request(form)
+
+
+def _refuse(visit: Visit, reason: str | None) -> Response | None:
+    if reason is None:
+        return None
+    _logger.warning("request.refused", path=visit.path, reason=reason)
+    return Response("Refused. The server's log says why.\n", 403)
+
+
+def _twiml(document: str) -> Response:
+    return Response(document, content_type="text/xml")
