@@ -156,6 +156,7 @@ class FakeAgent:
         self.closed: tuple[float, int] | None = None
         self.gone_at: float | None = None
         self.dialled = trio.Event()
+        self.over = trio.Event()
         self.ready = trio.Event()
         self.socket: trio_websocket.WebSocketConnection | None = None
         self.is_mute = False
@@ -195,6 +196,7 @@ class FakeAgent:
                 nursery.cancel_scope.cancel()
         finally:
             self.note_gone()
+            self.over.set()
             await trio.aclose_forcefully(stream)
 
     async def _serve(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> None:

@@ -11,6 +11,7 @@ import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import h11
 import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
@@ -56,7 +57,8 @@ class _Reader:
             await reader()
         except trio_websocket.ConnectionRejected as exc:
             self.rejection = exc
-        except ProtocolError as exc:
+        except (ProtocolError, h11.ProtocolError) as exc:
+            # To a garbled handshake it would answer as only a server may, and h11 forbids it.
             self.fault = str(exc)
         finally:
             self._over()
