@@ -15,6 +15,7 @@ import msgspec
 
 from sts_trio.errors import Leg
 from sts_trio.wire.oddity import Malformed, Unknown
+from sts_trio.wire.schema import prune
 
 
 class Audio(msgspec.Struct, frozen=True):
@@ -511,6 +512,16 @@ def check_agent(agent: dict[str, Any]) -> Agent:
         msgspec.ValidationError: naming the field at fault.
     """
     return msgspec.convert(agent, Agent)
+
+
+def read_agent(agent: dict[str, Any]) -> tuple[Agent, list[str]]:
+    """An `agent` object as far as the published schema goes, and the paths of what goes beyond.
+
+    Raises:
+        msgspec.ValidationError: naming a field that is known and of a wrong type.
+    """
+    known, unknown = prune(agent, Agent)
+    return check_agent(known), unknown
 
 
 def phone_settings(agent: dict[str, Any] | str, *, tags: list[str] | None = None) -> Settings:

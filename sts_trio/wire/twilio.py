@@ -8,12 +8,15 @@ its counters as strings ("sequenceNumber": "3"), clones write numbers: both are 
 Source: Twilio, "Media Streams: WebSocket messages", read 2026-11-22.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from sts_trio.errors import Leg
 from sts_trio.wire.oddity import Malformed, Unknown
+
+# Bounded, as a timestamp of 400 digits would break the arithmetic it ends up in.
+Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Connected(msgspec.Struct, frozen=True, tag_field="event", tag="connected", rename="camel"):
@@ -44,14 +47,14 @@ class Start(msgspec.Struct, frozen=True, tag_field="event", tag="start", rename=
 
     start: StreamStart
     stream_sid: str = ""
-    sequence_number: int = 0
+    sequence_number: Counter = 0
 
 
 class Inbound(msgspec.Struct, frozen=True):
     payload: bytes  # µ-law; 20 ms in every capture, though no length is promised
     track: str = "inbound"
-    chunk: int = 0
-    timestamp: int = 0  # milliseconds since the stream began, with jitter; never chunk x 20
+    chunk: Counter = 0
+    timestamp: Counter = 0  # milliseconds since the stream began, with jitter; never chunk x 20
 
 
 class Media(msgspec.Struct, frozen=True, tag_field="event", tag="media", rename="camel"):
@@ -59,7 +62,7 @@ class Media(msgspec.Struct, frozen=True, tag_field="event", tag="media", rename=
 
     media: Inbound
     stream_sid: str = ""
-    sequence_number: int = 0
+    sequence_number: Counter = 0
 
 
 class Digit(msgspec.Struct, frozen=True):
@@ -72,7 +75,7 @@ class Dtmf(msgspec.Struct, frozen=True, tag_field="event", tag="dtmf", rename="c
 
     dtmf: Digit
     stream_sid: str = ""
-    sequence_number: int = 0
+    sequence_number: Counter = 0
 
 
 class MarkName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +87,7 @@ class Mark(msgspec.Struct, frozen=True, tag_field="event", tag="mark", rename="c
 
     mark: MarkName
     stream_sid: str = ""
-    sequence_number: int = 0
+    sequence_number: Counter = 0
 
 
 class StreamStop(msgspec.Struct, frozen=True, rename="camel"):
@@ -97,7 +100,7 @@ class Stop(msgspec.Struct, frozen=True, tag_field="event", tag="stop", rename="c
 
     stop: StreamStop = StreamStop()
     stream_sid: str = ""
-    sequence_number: int = 0
+    sequence_number: Counter = 0
 
 
 # What Twilio takes. Its parser refuses keys it does not know as well as missing ones (31951).
@@ -192,7 +195,7 @@ def _decode_leniently(data: str | bytes, error: Exception) -> FromCaller:
 def _without_wrong_extras(raw: dict[str, Any], event: str) -> dict[str, Any]:
     """The message less the counters and texts that are of a wrong type, so that the rest serves."""
     fixed = {key: value for key, value in raw.items() if value is not None}
-    _drop_unless_number(fixed, "sequenceNumber")
+    _drop_unless_counter(fixed, "sequenceNumber")
     if not isinstance(fixed.get("streamSid", ""), str):
         del fixed["streamSid"]
     if event in ("connected", "stop"):
@@ -203,8 +206,11 @@ def _without_wrong_extras(raw: dict[str, Any], event: str) -> dict[str, Any]:
     body = fixed.get(event)
     if isinstance(body, dict):
         body = {key: value for key, value in body.items() if value is not None}
-        _drop_unless_number(body, "chunk")
-        _drop_unless_number(body, "timestamp")
+        _drop_unless_counter(body, "chunk")
+        _drop_unless_counter(body, "timestamp")
+        if event == "mark":
+            # Ours may hold nothing but a name; an echo may grow.
+            body = {key: body[key] for key in body if key == "name"}
         parameters = body.get("customParameters")
         if isinstance(parameters, dict):
             body["customParameters"] = {
@@ -215,9 +221,9 @@ def _without_wrong_extras(raw: dict[str, Any], event: str) -> dict[str, Any]:
     return fixed
 
 
-def _drop_unless_number(raw: dict[str, Any], key: str) -> None:
+def _drop_unless_counter(raw: dict[str, Any], key: str) -> None:
     try:
-        msgspec.convert(raw.get(key, 0), int, strict=False)
+        msgspec.convert(raw.get(key, 0), Counter, strict=False)
     except msgspec.ValidationError:
         del raw[key]
 
