@@ -1,0 +1,219 @@
+"""What the operator decided: a frozen `Config`, read once from the environment and `sts-trio.toml`.
+
+The environment wins. Every mistake is a `ConfigError` of one line: where, what was expected, and
+what was found there unless it is a secret.
+
+The only module that looks at the environment.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from sts_trio.agents import AgentSettings, read_agents, read_numbers
+from sts_trio.variables import (
+    URLS,
+    AgentKind,
+    Given,
+    LogFormat,
+    LogLevel,
+    mistake,
+    one_line,
+    read_file,
+    shown,
+)
+from sts_trio.wire.dialect import Dialect
+
+__all__ = [
+    "AgentKind",
+    "AgentSettings",
+    "Config",
+    "LogFormat",
+    "LogLevel",
+    "from_environment",
+    "load",
+]
+
+# A call costs 1 to 2 ms of CPU a second and 0.1 MB: 500 keep one core busy to a half or more, and
+# the rest is for the bursts. More callers want another process, not a bigger number.
+MAX_CALLS = 500
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything decided before the first call. Durations are seconds."""
+
+    file: Path | None  # where the part that is not from the environment was read
+    deepgram_api_key: str | None
+    deepgram_url: str
+    dialect: Dialect
+    agent: AgentKind
+    twilio_auth_tokens: tuple[str, ...]
+    twilio_account_sid: str | None
+    public_url: str | None  # no slash at its end
+    allow_unsigned: bool
+    reconnect: bool
+    max_calls: int
+    forward: float
+    fast_lane: bool
+    admin_token: str | None
+    agents: dict[str, AgentSettings]  # {name: agent}, "default" always among them
+    numbers: dict[str, str]  # {dialled number: name of an agent}
+    notice: str | None
+    log_format: LogFormat
+    log_level: LogLevel
+    log_transcripts: bool
+    drain: float
+    warnings: tuple[str, ...]  # what is odd but not wrong, to be logged at start-up
+
+    def agent_for(self, number: str) -> str:
+        """The name of the agent that answers a call to `number`."""
+        return self.numbers.get(number, "default")
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The fields for people to see: no secret, and no agent, as agents hold keys too."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        for name in ("deepgram_api_key", "twilio_auth_tokens", "admin_token"):
+            shown[name] = "hidden" if shown[name] else None
+        return list((shown | {"agents": list(self.agents)}).items())
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+def from_environment(file: str | None = None) -> Config:
+    """The configuration of this process; `file` goes before `STS_CONFIG`.
+
+    Raises:
+        ConfigError: something is wrong; exit 2 with its one line.
+    """
+    return load(os.environ if file is None else {**os.environ, "STS_CONFIG": file}, Path())
+
+
+def load(environ: Mapping[str, str], directory: Path) -> Config:
+    """The configuration that `environ` and the file in `directory` make together.
+
+    Raises:
+        ConfigError: something is wrong.
+    """
+    file, table = read_file(environ.get("STS_CONFIG", "").strip(), directory)
+    given = Given(environ, file, table)
+    warnings = given.misspelt_variables()
+    given.refuse_unknown_keys()
+
+    key = given("DEEPGRAM_API_KEY")
+    tokens = _tokens(given)
+    dialect = given("STS_DIALECT", Dialect.V1)
+    agents = read_agents(given, dialect, warnings)
+    allow_unsigned = given("STS_ALLOW_UNSIGNED", False)
+    if tokens and allow_unsigned:
+        warnings.append(
+            f"{given.where('STS_ALLOW_UNSIGNED')} lets anyone in, signed by Twilio or not"
+        )
+    return Config(
+        file=file,
+        deepgram_api_key=key,
+        deepgram_url=_deepgram_url(given, dialect),
+        dialect=dialect,
+        agent=_agent_kind(given, key, tokens, warnings),
+        twilio_auth_tokens=tokens,
+        twilio_account_sid=given("TWILIO_ACCOUNT_SID"),
+        public_url=_public_url(given),
+        allow_unsigned=allow_unsigned,
+        reconnect=given("STS_RECONNECT", True),
+        max_calls=given("STS_MAX_CALLS", MAX_CALLS),
+        forward=given("STS_FORWARD_MS", 20.0) / 1000,
+        fast_lane=given("STS_FAST_LANE", True),
+        admin_token=given("STS_ADMIN_TOKEN"),
+        agents=agents,
+        numbers=read_numbers(given, agents),
+        notice=given("STS_SAY_NOTICE"),
+        log_format=given("STS_LOG", LogFormat.CONSOLE),
+        log_level=given("STS_LOG_LEVEL", LogLevel.INFO),
+        log_transcripts=given("STS_LOG_TRANSCRIPTS", False),
+        drain=given("STS_DRAIN_SECONDS", 30.0),
+        warnings=tuple(one_line(warning) for warning in warnings),
+    )
+
+
+def _tokens(given: Given) -> tuple[str, ...]:
+    value = given("TWILIO_AUTH_TOKEN", [])
+    written = value.split(",") if isinstance(value, str) else value
+    tokens = tuple(dict.fromkeys(token.strip() for token in written if token.strip()))
+    if (written and not tokens) or not all(re.fullmatch("[!-~]+", token) for token in tokens):
+        raise given.mistake("TWILIO_AUTH_TOKEN", value)
+    return tokens
+
+
+def _agent_kind(
+    given: Given, key: str | None, tokens: tuple[str, ...], warnings: list[str]
+) -> AgentKind:
+    kind: AgentKind | None = given("STS_AGENT")
+    if kind is AgentKind.DEEPGRAM and key is None:
+        raise mistake(f"{given.where('STS_AGENT')}: deepgram needs a key: set DEEPGRAM_API_KEY")
+    if kind is not None:
+        return kind
+    if key is not None:
+        return AgentKind.DEEPGRAM
+    if tokens:
+        # No stranger is to be answered by a demonstration by mistake.
+        raise mistake(
+            "DEEPGRAM_API_KEY: not set, but TWILIO_AUTH_TOKEN is: set the key,"
+            " or STS_AGENT=offline to have callers answered by the offline agent"
+        )
+    warnings.append(
+        "DEEPGRAM_API_KEY: not set, so the offline agent answers;"
+        " STS_AGENT=offline says that this is meant"
+    )
+    return AgentKind.OFFLINE
+
+
+def _deepgram_url(given: Given, dialect: Dialect) -> str:
+    url: str | None = given("DEEPGRAM_URL")
+    if url is None:
+        return URLS[dialect]
+    parts = _url(given, "DEEPGRAM_URL", url, ("ws", "wss"))
+    trusted = given("STS_INSECURE_AGENT", False) or _is_loopback(parts.hostname or "")
+    if parts.scheme == "ws" and not trusted:
+        raise mistake(
+            f"{given.where('DEEPGRAM_URL')}: the key and the call would cross the network"
+            f" unencrypted: expected wss://, or STS_INSECURE_AGENT=1, got {shown(url)}"
+        )
+    return url
+
+
+def _public_url(given: Given) -> str | None:
+    url: str | None = given("STS_PUBLIC_URL")
+    if url is None:
+        return None
+    if _url(given, "STS_PUBLIC_URL", url, ("http", "https")).query:
+        raise given.mistake("STS_PUBLIC_URL", url)
+    return url.rstrip("/?")
+
+
+def _url(given: Given, variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        raise given.mistake(variable, url) from None
+    if parts.username is not None:
+        # Not shown: what stands before the @ may be a password.
+        raise mistake(f"{given.where(variable)}: expected a URL without a user name")
+    # The parser drops line ends and tabs without a word.
+    clean = url.isprintable() and " " not in url and "#" not in url
+    if not clean or not parts.hostname or not url.startswith(tuple(f"{s}://" for s in schemes)):
+        raise given.mistake(variable, url)
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

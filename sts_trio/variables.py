@@ -1,0 +1,221 @@
+"""What an operator may write, and how a mistake in it is told.
+
+The table of the variables, each with the key of `sts-trio.toml` that mirrors it: in lower case,
+less `STS_` (`max_calls`, `deepgram_url`). Pure: the environment is handed in.
+"""
+
+import difflib
+import enum
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from sts_trio.errors import ConfigError
+from sts_trio.wire.dialect import Dialect
+
+FILE = "sts-trio.toml"
+TABLES = ("agents", "numbers")
+
+URLS = {
+    Dialect.V1: "wss://agent.deepgram.com/v1/agent/converse",
+    Dialect.LEGACY: "wss://agent.deepgram.com/agent",
+}
+
+
+class AgentKind(enum.Enum):
+    """Who answers: Deepgram, or the offline agent in this process."""
+
+    DEEPGRAM = "deepgram"
+    OFFLINE = "offline"
+
+
+class LogFormat(enum.Enum):
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(enum.Enum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Setting(NamedTuple):
+    """One variable, and the key of the file that mirrors it."""
+
+    variable: str
+    type: Any
+    expected: str
+    secret: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.variable.lower().removeprefix("sts_")
+
+
+Secret = Annotated[str, msgspec.Meta(pattern=r"^[!-~]+\Z")]  # fit for a header
+VISIBLE = "visible ASCII characters without spaces"
+SWITCH = "1 or 0"
+
+SETTINGS = {
+    setting.variable: setting
+    for setting in (
+        Setting("DEEPGRAM_API_KEY", Secret, VISIBLE, secret=True),
+        Setting("DEEPGRAM_URL", str, f"a websocket URL like {URLS[Dialect.V1]}"),
+        Setting("STS_DIALECT", Dialect, "v1 or legacy"),
+        Setting("STS_AGENT", AgentKind, "deepgram or offline"),
+        Setting("STS_INSECURE_AGENT", bool, SWITCH),
+        Setting(
+            "TWILIO_AUTH_TOKEN", str | list[str], f"{VISIBLE}, several with commas", secret=True
+        ),
+        Setting(
+            "TWILIO_ACCOUNT_SID",
+            Annotated[str, msgspec.Meta(pattern=r"^AC[0-9a-fA-F]{32}\Z")],
+            "AC and 32 hexadecimal digits",
+        ),
+        Setting("STS_PUBLIC_URL", str, "a URL like https://example.com, without a query"),
+        Setting("STS_ALLOW_UNSIGNED", bool, SWITCH),
+        Setting("STS_RECONNECT", bool, SWITCH),
+        Setting(
+            "STS_MAX_CALLS",
+            Annotated[int, msgspec.Meta(ge=1, le=100_000)],
+            "a whole number from 1 to 100000",
+        ),
+        Setting(
+            "STS_FORWARD_MS",
+            Annotated[float, msgspec.Meta(ge=20, le=400)],
+            "milliseconds from 20 to 400",
+        ),
+        Setting("STS_FAST_LANE", bool, SWITCH),
+        Setting("STS_ADMIN_TOKEN", Secret, VISIBLE, secret=True),
+        # Twilio's limit for the stricter voices (warning 13521).
+        Setting(
+            "STS_SAY_NOTICE",
+            Annotated[str, msgspec.Meta(max_length=3000)],
+            "a sentence of at most 3000 characters",
+        ),
+        Setting("STS_LOG", LogFormat, "console or json"),
+        Setting("STS_LOG_LEVEL", LogLevel, "debug, info, warning or error"),
+        Setting("STS_LOG_TRANSCRIPTS", bool, SWITCH),
+        # A call may last 24 hours at most.
+        Setting(
+            "STS_DRAIN_SECONDS",
+            Annotated[float, msgspec.Meta(ge=0, le=86400)],
+            "seconds from 0 to 86400",
+        ),
+    )
+}
+
+
+class Given:
+    """What the operator wrote, variable by variable: the environment first, then the file."""
+
+    def __init__(
+        self, environ: Mapping[str, str], file: Path | None, table: dict[str, Any]
+    ) -> None:
+        self._environ = environ
+        self._file = file
+        self.table = table
+
+    def __call__(self, variable: str, default: Any = None) -> Any:
+        """The value as its type, or `default` where nothing, or nothing but spaces, was written."""
+        setting = SETTINGS[variable]
+        value = self._environ.get(variable, "").strip() or self.table.get(setting.key, "")
+        if isinstance(value, str):
+            value = value.strip()
+        if value == "":
+            return default
+        folded = value
+        if isinstance(value, str) and isinstance(setting.type, enum.EnumType):
+            folded = value.lower()
+        try:
+            return msgspec.convert(folded, setting.type, strict=False)
+        except (msgspec.ValidationError, UnicodeError):
+            raise self.mistake(variable, value) from None
+
+    def where(self, variable: str) -> str:
+        """The place to look at: the variable, or the file and its key."""
+        if self._environ.get(variable, "").strip():
+            return variable
+        key = SETTINGS[variable].key
+        return self.in_file(key) if key in self.table else variable
+
+    def in_file(self, path: str) -> str:
+        return f"{self._file}: {path}"
+
+    def mistake(self, variable: str, value: Any) -> ConfigError:
+        setting = SETTINGS[variable]
+        got = "" if setting.secret else f", got {shown(value)}"
+        return mistake(f"{self.where(variable)}: expected {setting.expected}{got}")
+
+    def misspelt_variables(self) -> list[str]:
+        """Warnings, not errors: somebody else's program may use the prefix too."""
+        known = [*SETTINGS, "STS_CONFIG"]
+        return [
+            f"{variable} is no setting of ours; did you mean {close[0]}?"
+            for variable in self._environ
+            if variable.startswith("STS_") and variable not in known
+            for close in [difflib.get_close_matches(variable, known, n=1, cutoff=0.8)]
+            if close
+        ]
+
+    def refuse_unknown_keys(self) -> None:
+        known = [*(setting.key for setting in SETTINGS.values()), *TABLES]
+        for key in self.table:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                raise mistake(f"{self.in_file(key)}: unknown key; {hint}")
+
+    def section(self, name: str) -> dict[str, Any]:
+        section = self.table.get(name, {})
+        if not isinstance(section, dict):
+            raise mistake(f"{self.in_file(name)}: expected a table, got {shown(section)}")
+        return section
+
+
+def read_file(named: str, directory: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The configuration file and what is in it. Only one that was named must exist."""
+    path = directory / (named or FILE)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        if not named:
+            return None, {}
+        raise mistake(f"STS_CONFIG: there is no file {path}") from None
+    except (OSError, ValueError) as exc:
+        # A ValueError is a path that no file system could have.
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise mistake(f"{path}: cannot be read: {reason}") from None
+    try:
+        return path, tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise mistake(f"{path}: expected UTF-8 text: {exc}") from None
+    except RecursionError:
+        raise mistake(f"{path}: not TOML: nested too deeply") from None
+    except ValueError as exc:
+        # It names line and column.
+        raise mistake(f"{path}: not TOML: {exc}") from None
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, and never the inside of a table, where keys may be."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def mistake(text: str) -> ConfigError:
+    return ConfigError(one_line(text))
+
+
+def one_line(text: str) -> str:
+    """`text`, with the line ends and the like that a name in it may hold written out."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
