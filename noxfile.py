@@ -1,0 +1,46 @@
+"""What a developer runs: `nox -s tests`, `lint`, `types`, `bench`. Groups are in pyproject.toml."""
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "lint", "types"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# Branch coverage that is held to the last branch: the languages, the state, the call.
+WHOLLY_COVERED = "sts_trio/wire/*,sts_trio/logic/*,sts_trio/call.py"
+
+
+def install(session: nox.Session, group: str) -> None:
+    session.install("-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, group))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole suite with branch coverage, on the Python that runs nox."""
+    install(session, "test")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    if not session.posargs:
+        session.run("coverage", "report")
+        session.run("coverage", "report", f"--include={WHOLLY_COVERED}", "--fail-under=100")
+
+
+@nox.session(python=["3.11", "3.12", "3.13"], default=False)
+def versions(session: nox.Session) -> None:
+    """Run the suite on every Python we support."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style and who imports whom."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly, in the package and in its tests."""
+    install(session, "types")
+    session.run("mypy")
