@@ -27,7 +27,7 @@ import msgspec
 import structlog
 import trio
 
-from sts_trio.errors import AgentRejected, AgentUnreachable, Cause, Ending, Leg, LegEnded
+from sts_trio.errors import AgentRejected, AgentUnreachable, Cause, Ending, Leg
 from sts_trio.logic.dialogue import (
     AgentReached,
     Dial,
@@ -60,7 +60,8 @@ M_contra = TypeVar("M_contra", contravariant=True)
 class OpenLeg(Protocol[M_contra]):
     """A leg, see `sts_trio.legs`."""
 
-    async def receive(self) -> Sequence[Heard]: ...
+    async def listen(self, hear: Callable[[Sequence[Any]], None], /) -> None: ...
+    def try_send(self, message: M_contra, /) -> bool: ...
     async def send(self, message: M_contra, /) -> None: ...
     async def aclose(self, code: int, /) -> None: ...
 
@@ -235,16 +236,9 @@ class Call:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak, which, leg, outbox)
             try:
-                await self._listen(leg)
+                await leg.listen(self._hear)
             except Exception:
                 self._crash()
-
-    async def _listen(self, leg: OpenLeg[Any]) -> None:
-        while True:
-            batch = await leg.receive()
-            self._hear(batch)
-            if isinstance(batch[-1], LegEnded):
-                return
 
     async def _speak(self, which: Leg, leg: OpenLeg[Any], outbox: Outbox[Any]) -> None:
         try:

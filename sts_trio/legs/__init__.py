@@ -2,8 +2,10 @@
 
 A leg is opened by an async context manager that owns its socket for its whole life, and offers
 
-* `receive()`: the next batch of messages, one or more; the last batch ends with `LegEnded`,
-* `send(message)`: one message, in order; nothing happens once the leg is down,
+* `listen(hear)`: hands on what comes, in batches of one message or more, until the leg is over;
+  the very last message is `LegEnded`. What `hear` raises comes out of `listen`.
+* `try_send(message)`: sends at once, if that can be done whole and without waiting.
+* `send(message)`: sends in order, waiting as long as it takes; does nothing once the leg is down.
 * `aclose(code)`: the goodbye, a close frame with that code.
 
 Leaving the context, by goodbye or by cancellation, closes the socket.

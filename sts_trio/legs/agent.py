@@ -31,6 +31,8 @@ MOST_PER_MESSAGE = 4 * 1024 * 1024
 QUEUED_MESSAGES = 16
 # trio-websocket reads 4 KiB at a time by default: five reads for what comes in one.
 RECEIVE_BUFFER = 65536
+Hear = Callable[[Sequence[deepgram.FromAgent | TooBig | LegEnded]], None]
+
 _TOO_BIG = "Exceeded maximum message size"
 
 # HTTP bodies may be long; a reason is for people.
@@ -78,12 +80,15 @@ class AgentLeg:
         self._language = language
         self._is_silent = False
 
-    async def receive(self) -> Sequence[deepgram.FromAgent | TooBig | LegEnded]:
+    async def listen(self, hear: Hear) -> None:
         try:
-            data = await self._socket.get_message()
+            while True:
+                hear([self._language.decode(await self._socket.get_message())])
         except trio_websocket.ConnectionClosed as exc:
-            return self._ended(exc.reason)
-        return [self._language.decode(data)]
+            hear(self._ended(exc.reason))
+
+    def try_send(self, message: deepgram.ToAgent) -> bool:
+        return False
 
     async def send(self, message: deepgram.ToAgent) -> None:
         try:

@@ -33,6 +33,7 @@ WATCH_EVERY = 1.0
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Hear = Callable[[Sequence[twilio.FromCaller | TooBig | LegEnded]], None]
 
 
 class Connection(Protocol):
@@ -69,13 +70,14 @@ class CallerLeg:
         self._sending_since: float | None = None
         self._said_goodbye = False
 
-    async def receive(self) -> Sequence[twilio.FromCaller | TooBig | LegEnded]:
-        while True:
-            event = await self._receive()
-            if event["type"] == "websocket.receive":
-                return [self._decode(event)]
-            if event["type"] == "websocket.disconnect":
-                return [LegEnded(Leg.CALLER, self._how or self._how_it_closed())]
+    async def listen(self, hear: Hear) -> None:
+        while (event := await self._receive())["type"] != "websocket.disconnect":
+            hear([self._decode(event)])
+        hear([LegEnded(Leg.CALLER, self._how or self._how_it_closed())])
+
+    def try_send(self, message: twilio.ToCaller) -> bool:
+        """Never: ASGI knows only `await`."""
+        return False
 
     async def send(self, message: twilio.ToCaller) -> None:
         text = twilio.encode(message).decode()
