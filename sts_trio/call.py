@@ -241,6 +241,7 @@ class Call:
                 self._crash()
 
     async def _speak(self, which: Leg, leg: OpenLeg[Any], outbox: Outbox[Any]) -> None:
+        outbox.write_through(leg.try_send)
         try:
             async for message in outbox:
                 await leg.send(message)

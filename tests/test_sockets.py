@@ -9,7 +9,6 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,16 @@ class World:
         self.address = address
         self.logs: list[Any] = []
         self.shut_down = trio.Event()
+        self.served = trio.Event()
+
+    async def serve(self, config: HypercornConfig, task_status: trio.TaskStatus[list[str]]) -> None:
+        await hypercorn.trio.serve(
+            self.app,  # type: ignore[arg-type]
+            config,
+            shutdown_trigger=self.shut_down.wait,
+            task_status=task_status,
+        )
+        self.served.set()
 
     @contextlib.asynccontextmanager
     async def phone(
@@ -143,16 +152,15 @@ async def world(
             if certificate:
                 server.certfile, server.keyfile = certificate
             this = World(app, agent, ("127.0.0.1", 0))
-            [bound] = await nursery.start(
-                partial(hypercorn.trio.serve, app, server, shutdown_trigger=this.shut_down.wait)
-            )
+            [bound] = await nursery.start(this.serve, server)
             this.address = ("127.0.0.1", int(bound.rpartition(":")[2]))
             # Not earlier: making an app sets the log up.
             with structlog.testing.capture_logs() as this.logs:
                 yield this
             assert app.switchboard.live == 0
             this.shut_down.set()
-            nursery.cancel_scope.deadline = trio.current_time() + 0.5
+            await this.served.wait()
+            nursery.cancel_scope.cancel()
     assert trio.lowlevel.current_statistics().tasks_living == tasks_before
     assert open_sockets() == sockets_before
 
@@ -264,9 +272,8 @@ async def test_a_message_over_a_mebibyte_is_closed_with_1009(tmp_path: Path) -> 
 
 
 async def test_a_message_over_hypercorns_own_limit_ends_the_call_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(caller_leg, "WATCH_EVERY", 0.05)
     async with world(tmp_path) as here, here.phone() as phone:
         await talk(here, phone)
         await phone.socket.send_message("x" * (17 * 1024 * 1024))
