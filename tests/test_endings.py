@@ -5,7 +5,7 @@ still receive one; one `call.ended` with cause and verdict; no task left.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
@@ -386,3 +386,18 @@ async def test_a_call_that_is_cancelled_leaves_nothing_and_says_so(
                     scope.cancel()
     assert agent.gone_at == 0
     assert [line["ending"] for line in logs if line["event"] == "call.ended"] == ["cut_off"]
+
+
+async def test_a_goodbye_into_a_socket_that_hypercorn_is_closing_is_no_crash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Closing(FakeTwilio):
+        async def app_send(self, message: Any) -> None:
+            if message["type"] == "websocket.close":
+                raise trio.BusyResourceError("another task is currently sending data")
+            await super().app_send(message)
+
+    phone = Closing()
+    phone.tell(twilio.Connected(), START, media())
+    phone.lose()
+    assert await run_to_the_end(phone, FakeAgent()) == (Cause.CALLER_LOST, 0)

@@ -81,15 +81,18 @@ class CallerLeg:
 
     async def send(self, message: twilio.ToCaller) -> None:
         text = twilio.encode(message).decode()
-        self._sending_since = trio.current_time()
-        await self._send({"type": "websocket.send", "bytes": None, "text": text})
-        self._sending_since = None
+        await self._give({"type": "websocket.send", "bytes": None, "text": text})
 
     async def aclose(self, code: int) -> None:
         """Sends the close frame; the listener hears when the caller's has come."""
         self._said_goodbye = True
+        await self._give({"type": "websocket.close", "code": code, "reason": ""})
+
+    async def _give(self, event: Any) -> None:
         self._sending_since = trio.current_time()
-        await self._send({"type": "websocket.close", "code": code, "reason": ""})
+        # Hypercorn may be closing the socket of a caller who is gone, without taking turns with us.
+        with contextlib.suppress(trio.BusyResourceError):
+            await self._send(event)
         self._sending_since = None
 
     async def watch(self) -> None:
