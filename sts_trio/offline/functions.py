@@ -1,0 +1,49 @@
+"""The functions a scripted agent may have its client run, and those that are being run. Pure."""
+
+import msgspec
+
+from sts_trio.offline.script import CallFunction
+from sts_trio.wire import deepgram
+
+
+class Functions:
+    def __init__(self) -> None:
+        self._known: dict[str, deepgram.Function] = {}  # {name: as configured}
+        self._running: dict[str, deepgram.CalledFunction] = {}  # {id: without its response}
+        self._count = 0
+
+    def configure(self, think: deepgram.Think | list[deepgram.Think] | None) -> None:
+        """Replaces what is known by what this block, or the first of these, defines."""
+        first = (think[0] if think else None) if isinstance(think, list) else think
+        self._known = {each.name: each for each in (first and first.functions) or []}
+
+    def get(self, name: str) -> deepgram.Function | None:
+        return self._known.get(name)
+
+    def call(self, line: CallFunction) -> deepgram.FunctionCallRequest:
+        """The client is to run this; `finish` takes its answer."""
+        self._count += 1
+        arguments = msgspec.json.encode(line.arguments).decode()
+        call = deepgram.CalledFunction(
+            id=f"call_{self._count}",
+            name=line.name,
+            client_side=True,
+            arguments=arguments,
+            response="",
+        )
+        self._running[call.id] = call
+        function = deepgram.FunctionToCall(call.id, call.name, call.arguments)
+        return deepgram.FunctionCallRequest((function,))
+
+    def finish(self, result: deepgram.FunctionResult) -> deepgram.CalledFunction | None:
+        """The call with its response; None if it was cancelled meanwhile, or never made."""
+        call = self._running.pop(result.id, None)
+        return call and msgspec.structs.replace(call, response=result.content)
+
+    def cancel(self) -> deepgram.FunctionCallCancelled | None:
+        """Voids all that is running; None if nothing is."""
+        cancelled = tuple(
+            deepgram.CancelledFunction(call.id, call.name) for call in self._running.values()
+        )
+        self._running.clear()
+        return deepgram.FunctionCallCancelled(cancelled) if cancelled else None
