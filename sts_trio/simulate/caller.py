@@ -1,0 +1,182 @@
+"""One simulated phone call to any bridge's websocket, made as Twilio makes it.
+
+`place_call` dials a URL, `call_over` calls over any Trio stream. What the caller does is told by
+steps, see `manners`; what came of it is a `Report`.
+"""
+
+import os
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import trio
+import trio_websocket
+from wsproto.utilities import ProtocolError
+
+from sts_trio.errors import StsTrioError
+from sts_trio.simulate.manners import Manners, Step
+from sts_trio.simulate.phone import Phone, Watch
+from sts_trio.simulate.report import Report
+
+CONNECT_TIMEOUT = 5.0
+HANDSHAKE_TIMEOUT = 5.0
+# A bridge may send a whole answer at once.
+MOST_BYTES = 2**24
+
+HEADERS = {"User-Agent": "Twilio.TmeWs/1.0", "Accept-Encoding": "gzip"}
+
+
+class NotConnected(StsTrioError):
+    """There was no call: nobody there, or the handshake was refused, by `status` if it was HTTP."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+async def place_call(
+    url: str,
+    steps: Sequence[Step],
+    *,
+    limit: float = 120.0,
+    parameters: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
+) -> Report:
+    """Calls the websocket at `url`, takes the steps, hangs up, and reports.
+
+    Whatever happens once the call is connected is told by the report. `limit` is the most seconds
+    it may last; `parameters` are TwiML's `<Parameter>`s; `watch` is told 50 times a second.
+
+    Raises:
+        NotConnected: there was no call.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError as exc:
+        raise NotConnected(f"{url}: not a URL: {exc}") from None
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise NotConnected(f"{url}: not a websocket URL; it looks like ws://127.0.0.1:5000/twilio")
+    return await call_over(
+        await _connect(parts.hostname, port, parts.scheme == "wss"),
+        steps,
+        host=parts.netloc.rpartition("@")[2],
+        path=urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")),
+        limit=limit,
+        parameters=parameters,
+        headers=headers,
+        watch=watch,
+    )
+
+
+async def _connect(host: str, port: int, is_secure: bool) -> trio.abc.Stream:
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT):
+            if not is_secure:
+                return await trio.open_tcp_stream(host, port)
+            stream = await trio.open_ssl_over_tcp_stream(
+                host, port, ssl_context=ssl.create_default_context(), https_compatible=True
+            )
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            return stream
+    except trio.TooSlowError:
+        raise NotConnected(f"{host}:{port} did not answer in {CONNECT_TIMEOUT:.0f} s") from None
+    except trio.BrokenResourceError as exc:
+        raise NotConnected(f"{host}:{port}: no TLS: {exc.__cause__ or exc}") from exc
+    except OSError as exc:
+        raise NotConnected(f"{host}:{port}: {_reason(exc)}") from exc
+
+
+def _reason(exc: BaseException) -> str:
+    """The system's own words, which Trio wraps once for all addresses and once for each."""
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+        if isinstance(exc, BaseExceptionGroup):
+            exc = exc.exceptions[0]
+    if isinstance(exc, OSError) and exc.errno is not None:
+        is_name = isinstance(exc, socket.gaierror)  # which has numbers of its own
+        return (exc.strerror or str(exc)) if is_name else os.strerror(exc.errno)
+    return str(exc)
+
+
+async def call_over(
+    stream: trio.abc.Stream,
+    steps: Sequence[Step],
+    *,
+    host: str = "localhost",
+    path: str = "/twilio",
+    limit: float = 120.0,
+    parameters: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
+) -> Report:
+    """`place_call` over a stream that is connected already. Closes it."""
+    result = None
+    try:
+        async with trio.open_nursery() as nursery:
+            reader = _Reader(nursery)
+            with trio.move_on_after(HANDSHAKE_TIMEOUT) as reader.opening:
+                websocket = await trio_websocket.wrap_client_stream(
+                    reader,  # type: ignore[arg-type] # of a nursery it uses `start_soon` alone
+                    stream,  # type: ignore[arg-type] # any stream will do
+                    host,
+                    path,
+                    extra_headers=[
+                        (name.encode(), value.encode())
+                        for name, value in {**HEADERS, **(headers or {})}.items()
+                    ],
+                    message_queue_size=16,
+                    max_message_size=MOST_BYTES,
+                    receive_buffer_size=65536,
+                )
+            if not reader.opening.cancelled_caught:
+                manners = Manners(steps, limit)
+                result = await Phone(
+                    websocket, stream, manners, dict(parameters or {}), watch
+                ).run()
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+    if result is None:
+        raise NotConnected(reader.failure or "no answer to the handshake", reader.status)
+    return result
+
+
+class _Reader:
+    """Stands in for the nursery that trio-websocket starts its reader task in.
+
+    The exceptions of that task stop here, and a handshake that it gave up is given up.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.opening = trio.CancelScope()
+        self.failure = ""
+        self.status: int | None = None
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+            self.failure = "the connection was closed during the handshake"
+        except trio_websocket.ConnectionRejected as exc:
+            self.status = exc.status_code
+            self.failure = f"HTTP {exc.status_code}{_told(exc.body or b'')}"
+        except ProtocolError as exc:
+            self.failure = f"no websocket is spoken there: {exc}"
+        finally:
+            self.opening.cancel()
+
+
+def _told(body: bytes) -> str:
+    """What a refusal says, in a line; pages for browsers are left out."""
+    text = " ".join(body.decode(errors="replace").split())
+    return "" if not text or text.startswith("<") else f": {text[:300]}"

@@ -1,0 +1,127 @@
+"""What came of a simulated call. Pure.
+
+All times are seconds since the stream began, on the caller's own phone.
+"""
+
+import math
+
+import msgspec
+
+from sts_trio.logic.audio import BYTES_PER_SECOND
+from sts_trio.simulate.earpiece import Earpiece, Spans
+from sts_trio.simulate.manners import Manners, audible_part
+
+# What Twilio logs about messages it does not take, once a stream each; a caller counts them all.
+NOT_A_MESSAGE = 31951
+BINARY = 31950
+OVERFLOW = 31931
+
+# Close codes: a goodbye, and a socket that was lost without one.
+GOODBYE = 1000
+LOST = 1006
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """Something the caller said, and what the agent made of it."""
+
+    began: float
+    ended: float
+    wait: float | None  # until the agent was heard; None: not before the caller's next turn
+    # If the agent was speaking when this began: for how much longer it did.
+    talked_over: float | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    seconds: float
+    frames_sent: int
+    agent_received: float  # seconds of audio that the bridge sent
+    agent_heard: float  # ... of which were played; the rest was cleared, or cut off by the end
+    first_agent_audio: float | None
+    agent_spans: tuple[tuple[float, float], ...]  # when the agent was audible
+    turns: tuple[Turn, ...]
+    clears: int
+    marks: int
+    refused: dict[int, int]  # {Twilio's warning: how many messages}
+    first_refusal: str
+    out_of_time: bool  # the caller hung up because of the limit
+    closed_by: str  # "caller" or "bridge"
+    close_code: int | None  # None: our goodbye was not answered
+    said: bytes  # the caller's track, µ-law
+    heard: bytes  # the agent's, as the caller heard it
+
+    @property
+    def waits(self) -> list[float]:
+        return [turn.wait for turn in self.turns if turn.wait is not None]
+
+    @property
+    def talked_over(self) -> list[float]:
+        return [turn.talked_over for turn in self.turns if turn.talked_over is not None]
+
+
+def report(
+    said: bytes,
+    earpiece: Earpiece,
+    manners: Manners,
+    *,
+    seconds: float,
+    refused: dict[int, int],
+    first_refusal: str,
+    closed_by: str,
+    close_code: int | None,
+) -> Report:
+    """The report of a call that is over."""
+    spans = tuple(earpiece.audible.spans)
+    if earpiece.overflowed:
+        refused = {**refused, OVERFLOW: 1}
+    return Report(
+        seconds=seconds,
+        frames_sent=len(said) // 160,
+        agent_received=earpiece.received / BYTES_PER_SECOND,
+        agent_heard=earpiece.played / BYTES_PER_SECOND,
+        first_agent_audio=spans[0][0] if spans else None,
+        agent_spans=spans,
+        turns=turns(manners, earpiece.audible),
+        clears=earpiece.clears,
+        marks=earpiece.marks,
+        refused=refused,
+        first_refusal=first_refusal,
+        out_of_time=manners.out_of_time,
+        closed_by=closed_by,
+        close_code=close_code,
+        said=said,
+        heard=bytes(earpiece.track),
+    )
+
+
+def turns(manners: Manners, agent: Spans) -> tuple[Turn, ...]:
+    """The caller's turns, held against when the agent was heard."""
+    told: list[Turn] = []
+    until = math.inf
+    for start, clip in reversed(manners.spoken):
+        first, last = audible_part(clip)
+        began, ended = start + first, start + last
+        waits = (begin - ended for begin, _ in agent.spans if ended <= begin < until)
+        overs = (end - began for begin, end in agent.spans if begin < began < end)
+        told.append(Turn(began, ended, wait=next(waits, None), talked_over=next(overs, None)))
+        until = began
+    return tuple(reversed(told))
+
+
+def fault(report: Report) -> str | None:
+    """Why this was no proper call, in a line; None if the agent was heard and all said goodbye."""
+    if report.close_code is None:
+        return "the bridge did not answer our goodbye"
+    if report.close_code == LOST:
+        if report.out_of_time:
+            return "the bridge stopped reading"
+        return f"the connection was lost after {report.seconds:.1f} s"
+    if report.close_code != GOODBYE:
+        return f"the bridge closed with code {report.close_code} after {report.seconds:.1f} s"
+    if not report.agent_spans:
+        if report.refused:
+            warnings = ", ".join(map(str, report.refused))
+            return f"nothing was heard: Twilio would refuse ({warnings}): {report.first_refusal}"
+        if report.agent_received:
+            return f"nothing was heard: {report.agent_received:.1f} s of audio came, all silent"
+        return f"nothing was heard: no audio came in {report.seconds:.1f} s"
+    return None

@@ -1,0 +1,74 @@
+"""What a terminal shows of calls while they run."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sts_trio.simulate.phone import Moment
+from sts_trio.simulate.screen import Screen, Timeline
+
+
+def console(*, encoding: str = "utf-8", terminal: bool = False, width: int = 60) -> Console:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    return Console(file=file, width=width, force_terminal=terminal, color_system=None)
+
+
+def written(to: Console) -> str:
+    assert isinstance(to.file, io.TextIOWrapper)
+    to.file.flush()
+    buffer = to.file.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode(to.encoding)
+
+
+def moments(timeline: Timeline, seconds: float) -> None:
+    """The caller speaks in the first second of every three, the agent in the last."""
+    for n in range(1, round(seconds * 50)):
+        time = n * 0.02
+        timeline.add(Moment(time, time % 3 < 1, time % 3 >= 2))
+
+
+@pytest.mark.parametrize(("encoding", "loud", "quiet"), [("utf-8", "█", "·"), ("ascii", "#", ".")])
+def test_a_timeline_shows_who_spoke_in_each_quarter_of_a_second(
+    encoding: str, loud: str, quiet: str
+) -> None:
+    timeline = Timeline("barge-in")
+    moments(timeline, 3.0)
+    assert timeline.render(console(encoding=encoding)).plain == (
+        f"barge-in, 3.0 s\n  caller {loud * 4}{quiet * 8}\n  agent  {quiet * 8}{loud * 4}\n"
+    )
+
+
+def test_a_long_call_shows_its_newest_part() -> None:
+    timeline = Timeline("long")
+    moments(timeline, 60.0)
+    name, caller, agent = timeline.render(console(width=50)).plain.splitlines()
+    assert name == "long, 60.0 s"
+    assert len(caller) == len(agent) == 9 + 20
+    assert agent.endswith("████")
+
+
+def test_a_word_too_short_for_a_cell_is_shown_all_the_same() -> None:
+    timeline = Timeline("short")
+    timeline.add(Moment(0.02, True, False))
+    timeline.add(Moment(0.04, False, False))
+    assert "caller █\n" in timeline.render(console()).plain
+
+
+def test_a_terminal_shows_every_call_at_once_and_is_left_clean() -> None:
+    terminal = console(terminal=True)
+    with Screen(terminal, ["one", "two"]) as screen:
+        screen.watch("one", Moment(0.02, True, False))
+        screen.watch("two", Moment(0.30, False, True))
+    shown = written(terminal)
+    assert "one, 0.0 s" in shown
+    assert "two, 0.3 s" in shown
+    assert shown.rstrip().endswith("\x1b[2K")
+
+
+def test_where_there_is_no_terminal_nothing_moves() -> None:
+    file = console()
+    with Screen(file, ["one"]) as screen:
+        screen.watch("one", Moment(0.02, True, False))
+    assert written(file) == ""
