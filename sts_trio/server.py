@@ -11,12 +11,15 @@ from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, why_not
-from sts_trio.call import Call
+from sts_trio.call import Call, OpenCaller
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, Verdict
+from sts_trio.hypercorn_guard import Connection
+from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
 from sts_trio.legs.caller import DirectWebsocket, open_caller
 from sts_trio.logic.dialogue import Dialogue
+from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.switchboard import Switchboard
 from sts_trio.wire import deepgram, webhook
@@ -44,6 +47,7 @@ class App(QuartTrio):
         self.switchboard = Switchboard(config.max_calls)
         self.agent_url = config.deepgram_url
         self.agent_key = config.deepgram_api_key
+        self.metronome = Metronome()
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
@@ -52,21 +56,26 @@ class App(QuartTrio):
     async def start(self) -> None:
         for warning in self.settings.warnings:
             _logger.warning("config.odd", warning=warning)
-        if self.settings.agent is AgentKind.OFFLINE:
-            port = await self.nursery.start(self._run_offline_agent)
-            path = "/agent" if self.settings.dialect is Dialect.LEGACY else "/v1/agent/converse"
-            self.agent_url = f"ws://127.0.0.1:{port}{path}"
-            self.agent_key = None
+        await self.nursery.start(self._run_background)
         _logger.info("server.started", agent=self.settings.agent.value, url=self.agent_url)
 
     async def stop(self) -> None:
         self._background.cancel()
 
-    async def _run_offline_agent(
-        self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    async def _run_background(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
+        """What runs as long as the server: the metronome, and the offline agent if it answers."""
         with self._background:
-            await offline.serve("127.0.0.1", 0, task_status=task_status)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.metronome.run)
+                if self.settings.agent is AgentKind.OFFLINE:
+                    port = await nursery.start(offline.serve, "127.0.0.1", 0)
+                    legacy = self.settings.dialect is Dialect.LEGACY
+                    path = "/agent" if legacy else "/v1/agent/converse"
+                    self.agent_url = f"ws://127.0.0.1:{port}{path}"
+                    self.agent_key = None
+                task_status.started()
 
     # --- the voice webhook ----------------------------------------------------------------------
 
@@ -130,7 +139,7 @@ class App(QuartTrio):
         connection = hypercorn_guard.connection.get()
         call = Call(
             Dialogue(self._settings_for, forward=self.settings.forward, now=trio.current_time()),
-            functools.partial(open_caller, scope["asgi.receive"], scope["asgi.send"], connection),
+            self._caller_opener(scope, connection),
             functools.partial(
                 open_agent,
                 self.agent_url,
@@ -151,6 +160,12 @@ class App(QuartTrio):
                     nursery.cancel_scope.cancel()
         except* Exception:
             _logger.exception("call.crashed", ending=Cause.CRASHED.label)
+
+    def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
+        send = scope["asgi.send"]
+        if connection is not None and self.settings.fast_lane and can_adopt(send, connection):
+            return functools.partial(open_adopted, send, connection, self.metronome)
+        return functools.partial(open_caller, scope["asgi.receive"], send, connection)
 
     async def _end_with(self, terminated: Any) -> None:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""

@@ -28,6 +28,14 @@ from sts_trio.wire import deepgram, twilio
 
 LIMIT = 10.0  # for a whole story; none of them should take a second
 PROMISE = 2.0
+LANE: dict[str, str] = {}
+
+
+@pytest.fixture(params=["fast", "portable"], autouse=True)
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every story is told on both kinds of caller leg."""
+    monkeypatch.setitem(LANE, "STS_FAST_LANE", str(int(request.param == "fast")))
+    return str(request.param)
 
 
 class Phone:
@@ -143,6 +151,7 @@ async def world(
                         "DEEPGRAM_API_KEY": "key",
                         "DEEPGRAM_URL": f"ws://127.0.0.1:{port}/v1/agent/converse",
                     }
+                    | LANE
                     | environ,
                     tmp_path,
                 )

