@@ -6,7 +6,7 @@ loopback address, that no proxy or tunnel forwarded, and that is no web page of 
 
 import ipaddress
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -54,6 +54,8 @@ def _why_not_signed(visit: Visit, config: Config, is_stream: bool) -> str | None
         return "not signed: no X-Twilio-Signature"
     urls_of = webhook.stream_urls if is_stream else webhook.webhook_urls
     urls = urls_of(visit.bases(config), path=visit.path, query=visit.query)
+    if not urls:
+        return "no Host header, so no URL to check the signature for: set STS_PUBLIC_URL"
     if webhook.is_signed(
         tokens=config.twilio_auth_tokens,
         signature=signature,
@@ -74,13 +76,21 @@ def _why_not_local(visit: Visit) -> str | None:
         return f"{visit.client or 'the client'} is not on this machine: {advice}"
     if any(name in visit.headers for name in _FORWARDED):
         return f"forwarded by a proxy or tunnel: {advice}"
-    host = urlsplit(f"//{visit.headers.get('host', '')}").hostname or ""
+    host = _split(f"//{visit.headers.get('host', '')}").hostname or ""
     if host != "localhost" and not _is_loopback(host):
         return f"asked for as {host or 'nobody'}, which is not this machine: {advice}"
     origin = visit.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != visit.headers.get("host"):
+    if origin is not None and _split(origin).netloc != visit.headers.get("host"):
         return f"asked for by a page of {origin}: {advice}"
     return None
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of what a stranger gives for an address; none if it is not one."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_loopback(host: str) -> bool:

@@ -46,7 +46,7 @@ class Switchboard:
             yield
         finally:
             self._calls.remove(call)
-            if call.ending is not None:
+            if call.ending is not None and call.dialogue.call_sid:
                 self.remember(call.dialogue.call_sid, call.ending)
             if not self._calls:
                 self._emptied.set()
@@ -54,6 +54,8 @@ class Switchboard:
 
     def remember(self, call_sid: str, ending: Ending) -> None:
         self._endings[call_sid] = ending
+        # A call may be streamed more than once.
+        self._endings.move_to_end(call_sid)
         while len(self._endings) > REMEMBERED_ENDINGS:
             self._endings.popitem(last=False)
 

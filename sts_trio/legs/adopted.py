@@ -259,12 +259,11 @@ def can_adopt(send: portable.Send, connection: Connection | None) -> bool:
     stream = getattr(send, "__self__", None)
     if os.name != "posix" or connection is None or type(stream) is not WSStream:
         return False
-    server: Any = connection.server
+    server = connection.server
     protocol = getattr(server, "protocol", None)
     return (
         type(server) is TCPServer
-        and connection.stream is not None
-        and server.stream is connection.stream
+        and type(connection.stream) is trio.SocketStream  # not so under TLS
         and type(protocol) is ProtocolWrapper
         and type(protocol.protocol) is H11Protocol
         and protocol.protocol.stream is stream

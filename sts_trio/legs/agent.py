@@ -7,9 +7,7 @@ instead of the program.
 """
 
 import contextlib
-import os
 import ssl
-import struct
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -20,9 +18,10 @@ from wsproto.utilities import ProtocolError
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs.sockets import TcpStream, TlsStream
-from sts_trio.wire import deepgram
+from sts_trio.legs.tap import Message, Tap
+from sts_trio.wire import deepgram, frames
 from sts_trio.wire.dialect import Language
-from sts_trio.wire.oddity import TooBig
+from sts_trio.wire.oddity import Malformed, TooBig
 
 # A dead peer is to be found within 30 s: a ping every 10 s, its pong within 10 s.
 PING_EVERY = 10.0
@@ -71,25 +70,63 @@ class _Reader:
 class AgentLeg:
     """An open session with the agent. See `sts_trio.legs` for the contract."""
 
-    def __init__(
-        self,
-        socket: trio_websocket.WebSocketConnection,
-        stream: trio.abc.Stream,
-        language: Language,
-    ) -> None:
-        self._socket = socket
+    def __init__(self, stream: trio.abc.Stream, language: Language) -> None:
         self._stream = stream
         self._language = language
+        self._socket: trio_websocket.WebSocketConnection
         self._is_silent = False
+        self._hear: Hear | None = None
+        self._early: list[deepgram.FromAgent] = []
+        self._listening = trio.CancelScope()
+        self._bug: Exception | None = None
         # Other streams (memory streams in tests) know only `await`.
         self._try_write = getattr(stream, "try_send", None)
 
-    async def listen(self, hear: Hear) -> None:
+    def deliver(self, message: Message) -> None:
+        """Takes a tapped message, in the task that read it."""
+        if isinstance(message, UnicodeError):
+            decoded: deepgram.FromAgent = Malformed(Leg.AGENT, "not UTF-8")
+        else:
+            decoded = self._language.decode(message)
+        if self._hear is None:
+            self._early.append(decoded)
+            return
         try:
-            while True:
-                hear([self._language.decode(await self._socket.get_message())])
-        except trio_websocket.ConnectionClosed as exc:
-            hear(self._ended(exc.reason))
+            self._hear([decoded])
+        except Exception as exc:
+            self._bug = exc
+            self._listening.cancel()
+
+    async def shake_hands(
+        self, reader: _Reader, host: str, path: str, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """The websocket handshake. Waits for ever if there is none: `reader` tells."""
+        self._socket = trio_websocket.WebSocketConnection(
+            self._stream,
+            Tap(MOST_PER_MESSAGE, self.deliver),
+            host=host,
+            path=path,
+            client_extra_headers=headers,
+            message_queue_size=QUEUED_MESSAGES,
+            max_message_size=MOST_PER_MESSAGE,
+            receive_buffer_size=RECEIVE_BUFFER,
+        )
+        # What `wrap_client_stream` does; it cannot be given a connection of ours.
+        reader.start_soon(self._socket._reader_task)
+        await self._socket._open_handshake.wait()
+
+    async def listen(self, hear: Hear) -> None:
+        if self._early:
+            hear(self._early)
+        self._hear = hear
+        with self._listening:
+            try:
+                while True:
+                    hear([self._language.decode(await self._socket.get_message())])
+            except trio_websocket.ConnectionClosed as exc:
+                hear(self._ended(exc.reason))
+        if self._bug is not None:
+            raise self._bug
 
     def try_send(self, message: deepgram.ToAgent) -> bool:
         """For audio, nearly all there is: a frame of ours goes past trio-websocket, in order.
@@ -102,7 +139,7 @@ class AgentLeg:
             or self._socket.closed is not None
         ):
             return False
-        sent: bool = self._try_write(_masked_binary(message.data))
+        sent: bool = self._try_write(frames.masked_binary(message.data))
         return sent
 
     async def send(self, message: deepgram.ToAgent) -> None:
@@ -183,27 +220,18 @@ async def converse(
     failure: AgentUnreachable | None = None
     try:
         async with trio.open_nursery() as nursery:
+            leg = AgentLeg(stream, language)
             with trio.CancelScope() as shaking_hands:
                 reader = _Reader(nursery, shaking_hands.cancel)
                 try:
                     if isinstance(stream, TlsStream):
                         await stream.do_handshake()
-                    socket = await trio_websocket.wrap_client_stream(
-                        reader,  # type: ignore[arg-type]  # all it does is start_soon
-                        stream,  # type: ignore[arg-type]  # any trio.abc.Stream, as documented
-                        host,
-                        path,
-                        extra_headers=headers,
-                        message_queue_size=QUEUED_MESSAGES,
-                        max_message_size=MOST_PER_MESSAGE,
-                        receive_buffer_size=RECEIVE_BUFFER,
-                    )
+                    await leg.shake_hands(reader, host, path, headers)
                 except trio.BrokenResourceError as exc:
                     failure = AgentUnreachable(f"{host}: {exc}")
             if shaking_hands.cancelled_caught:
                 failure = _why_not(host, reader)
             if failure is None:
-                leg = AgentLeg(socket, stream, language)
                 nursery.start_soon(leg.ping_until_silent)
                 yield leg
             nursery.cancel_scope.cancel()
@@ -219,17 +247,3 @@ def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
         return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
     body = (rejection.body or b"").decode("utf-8", "replace").strip()
     return AgentRejected(rejection.status_code, body[:_MOST_REASON])
-
-
-def _masked_binary(payload: bytes) -> bytes:
-    """A client's frame of one binary message; five times as fast as wsproto's."""
-    length = len(payload)
-    if length <= 125:
-        head = struct.pack("!BB", 0x82, 0x80 | length)
-    elif length <= 0xFFFF:
-        head = struct.pack("!BBH", 0x82, 0xFE, length)
-    else:
-        head = struct.pack("!BBQ", 0x82, 0xFF, length)
-    mask = os.urandom(4)
-    key = int.from_bytes((mask * (length // 4 + 1))[:length])
-    return head + mask + (int.from_bytes(payload) ^ key).to_bytes(length)

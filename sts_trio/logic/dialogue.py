@@ -90,9 +90,15 @@ class ShutDown(msgspec.Struct, frozen=True):
     """The server is going away."""
 
 
-Heard = (
-    twilio.FromCaller
+_Seldom = (
+    twilio.Connected
+    | twilio.Start
+    | twilio.Dtmf
+    | twilio.Mark
+    | twilio.Stop
     | deepgram.FromAgent
+    | Unknown
+    | Malformed
     | TooBig
     | LegEnded
     | AgentReached
@@ -101,13 +107,14 @@ Heard = (
     | Tick
     | ShutDown
 )
+Heard = twilio.Media | _Seldom
 
 
-class TellCaller(msgspec.Struct, frozen=True):
+class TellCaller(msgspec.Struct, frozen=True, gc=False):
     message: twilio.ToCaller
 
 
-class TellAgent(msgspec.Struct, frozen=True):
+class TellAgent(msgspec.Struct, frozen=True, gc=False):
     message: deepgram.ToAgent
 
 
@@ -238,17 +245,22 @@ class Dialogue:
         self._now = now
         acts = self._acts = []
         for message in batch:
-            if self.phase is Phase.HUNG_UP:
+            # Nearly all there is to hear is the caller's audio; it takes the short way.
+            if isinstance(message, twilio.Media):
+                self._hear_media(message)
+            elif self.phase is Phase.HUNG_UP:
                 break
-            self._hear(message)
-        if self._batch.is_enough and self.phase is Phase.TALKING:
-            self._forward()
+            else:
+                self._hear(message)
+        if self._batch and self.phase is Phase.TALKING:
+            if self._batch.is_enough:
+                self._forward()
+            elif self._batch_deadline == inf:
+                self._batch_deadline = now + 2 * self._batch_delay
         return acts
 
-    def _hear(self, message: Heard) -> None:
+    def _hear(self, message: _Seldom) -> None:
         match message:
-            case twilio.Media():
-                self._hear_media(message)
             case deepgram.Audio():
                 self._hear_agent_audio(message)
             case (
@@ -281,26 +293,27 @@ class Dialogue:
     # --- the caller -----------------------------------------------------------------------------
 
     def _hear_media(self, message: twilio.Media) -> None:
-        audio = message.media.payload
-        if self.phase is Phase.AWAITING_START:
-            self._note_odd(Leg.CALLER, "media before start")
-            return
-        if message.stream_sid != self.stream_sid and message.stream_sid:
-            self._note_odd(Leg.CALLER, "media of another stream")
-            return
-        self._first_frame_deadline = inf
-        if message.media.track != "inbound":
-            self._note_odd(Leg.CALLER, f"media of track {message.media.track!r}")
-            return
-        self._caller_audio += len(audio)
-        if self.phase is not Phase.TALKING:
+        audio, track = message.media.payload, message.media.track
+        is_ours = message.stream_sid in (self.stream_sid, "")
+        if self.phase is Phase.TALKING and is_ours and track == "inbound":
             self._batch.add(audio)
-            self._drop(self._batch.keep_newest(WAITING_ROOM))
+            self._caller_audio += len(audio)
+            self._gap_deadline = self._now + GAP
+            self._first_frame_deadline = inf
+        elif self.phase is Phase.HUNG_UP:
             return
-        if not self._batch and audio:
-            self._batch_deadline = self._now + 2 * self._batch_delay
-        self._batch.add(audio)
-        self._gap_deadline = self._now + GAP
+        elif self.phase is Phase.AWAITING_START:
+            self._note_odd(Leg.CALLER, "media before start")
+        elif not is_ours:
+            self._note_odd(Leg.CALLER, "media of another stream")
+        elif track != "inbound":
+            self._first_frame_deadline = inf
+            self._note_odd(Leg.CALLER, f"media of track {track!r}")
+        else:
+            self._first_frame_deadline = inf
+            self._batch.add(audio)
+            self._caller_audio += len(audio)
+            self._drop(self._batch.keep_newest(WAITING_ROOM))
 
     def _hear_caller(
         self,
@@ -311,8 +324,12 @@ class Dialogue:
         if isinstance(message, twilio.Start):
             self._hear_start(message)
             return
-        if self.phase is Phase.AWAITING_START and not isinstance(message, twilio.Stop):
-            self._note_odd(Leg.CALLER, f"{type(message).__name__.lower()} before start")
+        if self.phase is Phase.AWAITING_START:
+            # There is but one stream on a socket; its `start` may have been unreadable.
+            if isinstance(message, twilio.Stop):
+                self._hang_up(Cause.STOP)
+            else:
+                self._note_odd(Leg.CALLER, f"{type(message).__name__.lower()} before start")
             return
         if message.stream_sid not in (self.stream_sid, ""):
             self._note_odd(Leg.CALLER, f"{type(message).__name__.lower()} of another stream")

@@ -10,6 +10,7 @@ Source: Twilio, "Media Streams: WebSocket messages", mark and clear, read 2026-1
 
 import collections
 import enum
+import re
 
 from sts_trio.logic.audio import length
 
@@ -17,6 +18,8 @@ from sts_trio.logic.audio import length
 MARK_EVERY = length(0.5)
 # Twilio buffers ten minutes; there is nothing beyond to be marked.
 MOST_PENDING = 1200
+# Bounded, as a peer may write any name, and `int` takes no more than 4300 digits.
+_NAME = re.compile(r"e(0|[1-9][0-9]{0,8})-([1-9][0-9]{0,8})")
 
 
 class Echo(enum.Enum):
@@ -88,12 +91,5 @@ class Playout:
         return unheard
 
     def _was_ours(self, name: str) -> bool:
-        epoch, dash, count = name.removeprefix("e").partition("-")
-        return (
-            name.startswith("e")
-            and bool(dash)
-            and epoch.isdecimal()
-            and count.isdecimal()
-            and int(epoch) <= self._epoch
-            and 1 <= int(count) <= self._count
-        )
+        match = _NAME.fullmatch(name)
+        return match is not None and int(match[1]) <= self._epoch and int(match[2]) <= self._count

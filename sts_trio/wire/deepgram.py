@@ -18,7 +18,7 @@ from sts_trio.wire.oddity import Malformed, Unknown
 from sts_trio.wire.schema import prune
 
 
-class Audio(msgspec.Struct, frozen=True):
+class Audio(msgspec.Struct, frozen=True, gc=False):
     """A binary frame: raw bytes in the format that `Settings` declared, no framing, any length."""
 
     data: bytes

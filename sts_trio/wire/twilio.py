@@ -50,14 +50,14 @@ class Start(msgspec.Struct, frozen=True, tag_field="event", tag="start", rename=
     sequence_number: Counter = 0
 
 
-class Inbound(msgspec.Struct, frozen=True):
+class Inbound(msgspec.Struct, frozen=True, gc=False):
     payload: bytes  # µ-law; 20 ms in every capture, though no length is promised
     track: str = "inbound"
     chunk: Counter = 0
     timestamp: Counter = 0  # milliseconds since the stream began, with jitter; never chunk x 20
 
 
-class Media(msgspec.Struct, frozen=True, tag_field="event", tag="media", rename="camel"):
+class Media(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="media", rename="camel"):
     """The caller's audio."""
 
     media: Inbound
@@ -104,13 +104,14 @@ class Stop(msgspec.Struct, frozen=True, tag_field="event", tag="stop", rename="c
 
 
 # What Twilio takes. Its parser refuses keys it does not know as well as missing ones (31951).
-class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Outbound(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     payload: bytes
 
 
 class PlayMedia(
     msgspec.Struct,
     frozen=True,
+    gc=False,
     tag_field="event",
     tag="media",
     rename="camel",

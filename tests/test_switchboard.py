@@ -1,0 +1,191 @@
+"""The live calls of a process: admission, endings, drain and shutdown."""
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from fakes import CALL_SID, START, STOP, FakeAgent, FakeTwilio, make_call, media
+
+from sts_trio.call import Call
+from sts_trio.errors import Cause, Ending, Verdict
+from sts_trio.logic.dialogue import Dialogue
+from sts_trio.switchboard import REMEMBERED_ENDINGS, Switchboard
+from sts_trio.wire import twilio
+
+
+def idle_call(call_sid: str = CALL_SID) -> Call:
+    """A call that nobody runs."""
+    nobody: Dialogue = Dialogue(lambda start: pytest.fail("no agent is asked for"))
+    nobody.call_sid = call_sid
+    return Call(
+        nobody,
+        lambda: pytest.fail("no caller is asked for"),
+        lambda: pytest.fail("no agent is asked for"),
+    )
+
+
+async def test_calls_are_counted_while_they_are_live() -> None:
+    switchboard = Switchboard(2)
+    assert (switchboard.live, switchboard.takes_calls) == (0, True)
+    with switchboard.admit(idle_call()):
+        assert (switchboard.live, switchboard.takes_calls) == (1, True)
+        with switchboard.admit(idle_call()):
+            assert (switchboard.live, switchboard.takes_calls) == (2, False)
+        assert (switchboard.live, switchboard.takes_calls) == (1, True)
+    assert switchboard.live == 0
+
+
+async def test_a_call_that_fails_is_live_no_more() -> None:
+    switchboard = Switchboard(1)
+    with pytest.raises(ZeroDivisionError), switchboard.admit(idle_call()):
+        raise ZeroDivisionError
+    assert (switchboard.live, switchboard.takes_calls) == (0, True)
+
+
+async def test_an_ending_is_remembered_by_its_call() -> None:
+    switchboard = Switchboard(1)
+    call = idle_call()
+    with switchboard.admit(call):
+        assert switchboard.ending_of(CALL_SID) is None
+        call.ending = Ending(Cause.AGENT_LOST)
+    assert switchboard.ending_of(CALL_SID) == Ending(Cause.AGENT_LOST)
+    assert switchboard.ending_of("CA of somebody else") is None
+
+
+async def test_a_call_that_did_not_end_is_not_remembered() -> None:
+    switchboard = Switchboard(1)
+    with switchboard.admit(idle_call()):
+        pass
+    assert switchboard.ending_of(CALL_SID) is None
+
+
+async def test_a_call_that_never_started_is_not_remembered_for_all_without_a_name() -> None:
+    switchboard = Switchboard(1)
+    call = idle_call(call_sid="")
+    with switchboard.admit(call):
+        call.ending = Ending(Cause.AGENT_LOST)
+    assert switchboard.ending_of("") is None
+
+
+async def test_the_oldest_endings_are_forgotten() -> None:
+    switchboard = Switchboard(1)
+    for number in range(REMEMBERED_ENDINGS + 5):
+        switchboard.remember(f"CA{number}", Ending(Cause.STOP))
+    assert switchboard.ending_of("CA4") is None
+    assert switchboard.ending_of("CA5") is not None
+    assert switchboard.ending_of(f"CA{REMEMBERED_ENDINGS + 4}") is not None
+
+
+async def test_a_call_that_was_streamed_twice_is_remembered_by_its_second_ending() -> None:
+    switchboard = Switchboard(1)
+    switchboard.remember("CA0", Ending(Cause.STOP))
+    for number in range(1, REMEMBERED_ENDINGS):
+        switchboard.remember(f"CA{number}", Ending(Cause.STOP))
+    switchboard.remember("CA0", Ending(Cause.AGENT_LOST))
+    switchboard.remember("CA one more", Ending(Cause.STOP))
+    assert switchboard.ending_of("CA0") == Ending(Cause.AGENT_LOST)
+    assert switchboard.ending_of("CA1") is None
+
+
+async def test_draining_takes_no_more_calls_and_leaves_those_there_are() -> None:
+    switchboard = Switchboard(2)
+    call = idle_call()
+    with switchboard.admit(call):
+        assert not switchboard.is_draining
+        switchboard.drain()
+        assert switchboard.is_draining
+        assert not switchboard.takes_calls
+        assert call.ending is None
+
+
+async def test_emptiness_is_waited_for_until_the_last_call_is_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    switchboard = Switchboard(2)
+    emptied_at: list[float] = []
+
+    async def hold(duration: float) -> None:
+        with switchboard.admit(idle_call()):
+            await trio.sleep(duration)
+
+    async def wait() -> None:
+        await switchboard.empty()
+        emptied_at.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert emptied_at == [0]
+        for duration in (1, 2):
+            nursery.start_soon(hold, duration)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+    assert emptied_at == [0, 2, 2]
+
+
+async def test_a_call_that_comes_as_the_last_one_goes_is_waited_for_as_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    switchboard = Switchboard(2)
+
+    async def hold_one_after_the_other() -> None:
+        for _ in range(2):
+            with switchboard.admit(idle_call()):
+                await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold_one_after_the_other)
+        await trio.testing.wait_all_tasks_blocked()
+        await switchboard.empty()
+        assert trio.current_time() == 2
+
+
+async def test_shutting_down_says_goodbye_on_every_socket(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    switchboard = Switchboard(3)
+    phones = [FakeTwilio() for _ in range(3)]
+    agents = [FakeAgent() for _ in range(3)]
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as tasks:
+
+            async def run(phone: FakeTwilio, agent: FakeAgent) -> None:
+                call = make_call(tasks, phone, agent)
+                with switchboard.admit(call):
+                    await call.run()
+
+            for phone, agent in zip(phones, agents, strict=True):
+                phone.tell(twilio.Connected(), START, media())
+                tasks.start_soon(run, phone, agent)
+            for agent in agents:
+                await agent.ready.wait()
+            await trio.sleep(0.5)
+            # One is on its way out by itself.
+            phones[0].tell(STOP)
+            await trio.testing.wait_all_tasks_blocked()
+            switchboard.shut_down()
+            assert switchboard.is_draining
+            await switchboard.empty()
+            assert trio.current_time() == 0.5
+    assert [phone.goodbye for phone in phones] == [(0.5, 1000), (0.5, 1001), (0.5, 1001)]
+    assert [agent.closed for agent in agents] == [(0.5, 1000), (0.5, 1001), (0.5, 1001)]
+    endings = [line["ending"] for line in logs if line["event"] == "call.ended"]
+    assert sorted(endings) == ["shutdown", "shutdown", "stop"]
+    ending = switchboard.ending_of(CALL_SID)
+    assert ending is not None
+    assert ending.verdict in (Verdict.OURS, Verdict.SUCCESS)
+
+
+async def test_a_call_admitted_but_not_yet_running_is_shut_down_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    switchboard = Switchboard(1)
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, agent)
+        with switchboard.admit(call):
+            switchboard.shut_down()
+            assert await call.run() == Ending(Cause.SHUTDOWN)
+    assert phone.goodbye == (0, 1001)
+    assert not agent.dialled.is_set()
