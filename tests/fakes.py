@@ -7,6 +7,7 @@ can be held in any phase.
 
 import contextlib
 import math
+import socket
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +15,18 @@ from typing import Any
 import trio
 import trio.testing
 import trio_websocket
+import wsproto.events
 from hypercorn.protocol.ws_stream import WSStream
-from wsproto.connection import ConnectionState
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection, ConnectionState
+from wsproto.utilities import LocalProtocolError
 
 from sts_trio.call import Call
+from sts_trio.legs.adopted import AdoptedLeg
 from sts_trio.legs.agent import AgentLeg, converse
-from sts_trio.legs.caller import open_caller
+from sts_trio.legs.caller import CallerLeg, open_caller
 from sts_trio.logic.dialogue import Dialogue
+from sts_trio.metronome import Metronome
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.dialect import Dialect, language
 
@@ -60,6 +66,9 @@ class FakeTwilio(WSStream):
         self._silent_since = math.inf
         self._inlet, self._outlet = trio.open_memory_channel[dict[str, Any]](math.inf)
 
+    def open(self) -> contextlib.AbstractAsyncContextManager[CallerLeg]:
+        return open_caller(self.receive, self.app_send, self)
+
     # What the handler is given.
 
     async def receive(self) -> dict[str, Any]:
@@ -92,12 +101,12 @@ class FakeTwilio(WSStream):
 
     def tell(self, *messages: twilio.Message) -> None:
         for message in messages:
-            self.send_text(twilio.encode_as_twilio(message))
+            self.tell_text(twilio.encode_as_twilio(message))
 
-    def send_text(self, text: str) -> None:
+    def tell_text(self, text: str) -> None:
         self._put({"type": "websocket.receive", "bytes": None, "text": text})
 
-    def send_bytes(self, data: bytes) -> None:
+    def tell_bytes(self, data: bytes) -> None:
         self._put({"type": "websocket.receive", "bytes": data, "text": None})
 
     def close(self) -> None:
@@ -277,6 +286,122 @@ class _Observed(trio.abc.Stream):
             await self._inner.aclose()
 
 
+class SocketTwilio:
+    """Twilio's end of a socket that an `AdoptedLeg` has at the other. Looks like `FakeTwilio`.
+
+    It reads and writes every `STEP`; times are that exact.
+    """
+
+    STEP = 0.005
+
+    def __init__(self, *, answers_close: bool = True, reads: bool = True) -> None:
+        self.answers_close = answers_close
+        self.reads = reads
+        self.played: list[twilio.ToCaller] = []
+        self.goodbye: tuple[float, int] | None = None
+        self.gone_at: float | None = None
+        self.accepted = trio.Event()
+        self._answers_pings = True
+        self._wire = WSConnection(ConnectionType.CLIENT)
+        self._wire.connection = Connection(ConnectionType.CLIENT)
+        self._out = bytearray()
+        self._text = ""
+        self._socket, self._bridge = socket.socketpair()
+        for end in (self._socket, self._bridge):
+            end.setblocking(False)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[AdoptedLeg]:
+        metronome = Metronome()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(metronome.run)
+            nursery.start_soon(self._run)
+            self.accepted.set()
+            try:
+                yield AdoptedLeg(self._bridge.fileno, metronome)
+            finally:
+                self._bridge.close()
+                self._read()
+                self._end()
+                nursery.cancel_scope.cancel()
+
+    def tell(self, *messages: twilio.Message) -> None:
+        for message in messages:
+            self.tell_text(twilio.encode_as_twilio(message))
+
+    def tell_text(self, text: str) -> None:
+        self._write(wsproto.events.TextMessage(data=text))
+
+    def tell_bytes(self, data: bytes) -> None:
+        self._write(wsproto.events.BytesMessage(data=data))
+
+    def close(self) -> None:
+        self._write(wsproto.events.CloseConnection(code=1000))
+
+    def lose(self) -> None:
+        self._end()
+
+    def vanish(self) -> None:
+        self._answers_pings = False
+
+    @property
+    def audio(self) -> bytes:
+        return b"".join(m.media.payload for m in self.played if isinstance(m, twilio.PlayMedia))
+
+    async def _run(self) -> None:
+        while self.gone_at is None:
+            self._flush()
+            if self.reads:
+                self._read()
+            await trio.sleep(self.STEP)
+
+    def _write(self, event: wsproto.events.Event) -> None:
+        if self.gone_at is None and self._wire.state is not ConnectionState.CLOSED:
+            with contextlib.suppress(LocalProtocolError):  # nothing follows a close frame
+                self._out += self._wire.send(event)
+            self._flush()
+
+    def _flush(self) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            while self._out:
+                del self._out[: self._socket.send(self._out)]
+
+    def _read(self) -> None:
+        while self.gone_at is None:
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return
+            if not data:
+                self._end()
+                return
+            self._wire.receive_data(data)
+            for event in self._wire.events():
+                self._hear(event)
+
+    def _hear(self, event: wsproto.events.Event) -> None:
+        match event:
+            case wsproto.events.TextMessage(data=data, message_finished=whole):
+                self._text += data
+                if whole:
+                    self.played.append(twilio.decode_as_twilio(self._text))
+                    self._text = ""
+            case wsproto.events.Ping() if self._answers_pings:
+                self._write(event.response())
+            case wsproto.events.CloseConnection(code=code):
+                self.goodbye = (trio.current_time(), code)
+                if self.answers_close and self._wire.state is ConnectionState.REMOTE_CLOSING:
+                    self._write(event.response())
+            case _:
+                assert isinstance(event, wsproto.events.Ping)
+
+    def _end(self) -> None:
+        if self.gone_at is None:
+            self.gone_at = trio.current_time()
+            self._socket.close()
+
+
+Phone = FakeTwilio | SocketTwilio
 Opener = Callable[[], contextlib.AbstractAsyncContextManager[AgentLeg]]
 
 
@@ -295,7 +420,7 @@ def dial(nursery: trio.Nursery, agent: FakeAgent) -> Opener:
 
 def make_call(
     nursery: trio.Nursery,
-    phone: FakeTwilio,
+    phone: Phone,
     agent: FakeAgent,
     *,
     forward: float = 0.02,
@@ -304,7 +429,7 @@ def make_call(
     dialogue = Dialogue(lambda start: SETTINGS, forward=forward, now=trio.current_time())
     return Call(
         dialogue,
-        lambda: open_caller(phone.receive, phone.app_send, phone),
+        phone.open,
         dial(nursery, agent),
         **options,
     )

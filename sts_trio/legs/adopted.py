@@ -61,13 +61,14 @@ class AdoptedLeg:
         self._pending = bytearray()
         self._pending_since = 0.0
         self._written = trio.Event()
+        self._is_broken = False
         self._is_closing = False
         self._is_deaf = False  # nothing that comes can be understood any more
 
     @property
     def is_stuck(self) -> bool:
-        """Whether something could not be written."""
-        return bool(self._pending)
+        """Whether something could not be written, so that there is no proper end to be had."""
+        return self._is_broken or bool(self._pending)
 
     def take(self, data: bytes) -> None:
         """Bytes that somebody else read from the socket, before anything we read."""
@@ -120,7 +121,8 @@ class AdoptedLeg:
             if heard:
                 if isinstance(heard[-1], LegEnded):
                     self._over.set()
-                    self._give_up_writing()
+                    if self._pending:
+                        self._break()
                 self._hear(heard)
         except Exception as exc:
             self._bug = exc
@@ -165,7 +167,8 @@ class AdoptedLeg:
     def _hear_rest(self, frame: Any, heard: list[Heard]) -> None:
         match frame:
             case frames.Ping(payload):
-                self._write(frames.pong(payload))
+                if not self._is_closing:
+                    self._write(frames.pong(payload))
             case frames.Pong():
                 pass
             case frames.Binary():
@@ -191,7 +194,7 @@ class AdoptedLeg:
             return LegEnded(Leg.CALLER, How.STALLED)
         if now - self._last_heard > portable.SILENT_AFTER:
             return LegEnded(Leg.CALLER, How.SILENT)
-        if now >= self._next_ping:
+        if now >= self._next_ping and not self._is_closing:
             self._next_ping = now + PING_EVERY
             self._write(frames.ping(b""))
         return None
@@ -200,6 +203,8 @@ class AdoptedLeg:
 
     def _write(self, data: bytes) -> None:
         """Writes what the socket takes; the rest is pending, behind what already was."""
+        if self._is_broken:
+            return
         if self._pending:
             self._pending += data
             data = bytes(self._pending)
@@ -208,12 +213,12 @@ class AdoptedLeg:
         except BlockingIOError:
             count = 0
         except OSError:
-            # Reading finds out as well, and tells.
-            self._give_up_writing()
+            self._break()  # reading finds out as well, and tells
             return
         if count == len(data):
             if self._pending:
-                self._give_up_writing()
+                self._pending.clear()
+                self._let_writers_go_on()
         elif not self._pending:
             self._pending += data[count:]
             self._pending_since = trio.current_time()
@@ -221,9 +226,13 @@ class AdoptedLeg:
             del self._pending[:count]
             self._pending_since = trio.current_time()
 
-    def _give_up_writing(self) -> None:
-        """Nothing is pending, or nothing that could still be written."""
+    def _break(self) -> None:
+        """Nothing can be written any more: the socket is gone, or it is in the midst of a frame."""
+        self._is_broken = True
         self._pending.clear()
+        self._let_writers_go_on()
+
+    def _let_writers_go_on(self) -> None:
         self._written.set()
         self._written = trio.Event()
 
