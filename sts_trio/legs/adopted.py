@@ -14,7 +14,7 @@ import contextlib
 import contextvars
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import trio
 from hypercorn.events import RawData
@@ -157,35 +157,47 @@ class AdoptedLeg:
 
     def _decode(self, data: bytes) -> list[Heard]:
         heard: list[Heard] = []
+        ping: frames.Ping | None = None
         for frame in self._reader.feed(data):
             if type(frame) is bytes:
                 heard.append(twilio.decode(frame))
+            elif isinstance(frame, frames.Ping):
+                ping = frame
             else:
-                self._hear_rest(frame, heard)
+                self._hear_seldom(frame, heard)
+        if ping is not None and not self._is_closing:
+            # One answer to many (RFC 6455, section 5.5.3): thousands fit into one read.
+            self._write(frames.pong(ping.payload))
         return heard
 
-    def _hear_rest(self, frame: Any, heard: list[Heard]) -> None:
+    def _hear_seldom(
+        self,
+        frame: frames.Pong | frames.Binary | frames.Close | frames.Violation,
+        heard: list[Heard],
+    ) -> None:
         match frame:
-            case frames.Ping(payload):
-                if not self._is_closing:
-                    self._write(frames.pong(payload))
             case frames.Pong():
                 pass
             case frames.Binary():
                 heard.append(Malformed(Leg.CALLER, "binary frame"))
             case frames.Close(code, reason):
-                if not self._is_closing:
-                    self._write(frames.close(code))
+                self._answer_close(code)
                 heard.append(LegEnded(Leg.CALLER, How.CLOSED, code, reason))
+            case frames.Violation(frames.TOO_BIG, _, size):
+                # The call says goodbye with 1009; the caller's answer cannot be read any more.
+                self._is_deaf = True
+                heard.append(TooBig(Leg.CALLER, size))
             case frames.Violation(code, reason):
                 self._is_deaf = True
-                if code == frames.TOO_BIG:
-                    # The call says goodbye with 1009; the caller's answer cannot be read any more.
-                    heard.append(TooBig(Leg.CALLER, portable.MOST_PER_MESSAGE))
-                    return
-                if not self._is_closing:
-                    self._write(frames.close(code))
+                self._answer_close(code, reason)
                 heard.append(LegEnded(Leg.CALLER, How.LOST, reason=reason))
+            case _:
+                assert_never(frame)
+
+    def _answer_close(self, code: int | None, reason: str = "") -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._write(frames.close(code, reason))
 
     def _what_is_wrong(self, now: float) -> LegEnded | None:
         if self._pending and (

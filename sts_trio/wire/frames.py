@@ -1,4 +1,6 @@
-"""WebSocket frames of a socket we own: RFC 6455, the server's side, no extensions.
+"""WebSocket frames: RFC 6455, the server's side of a socket we own, no extensions.
+
+The one thing of the client's side is `masked_binary`, the audio for the agent.
 
 Pure: bytes in, messages out. `FrameReader.feed` is total: any bytes become what they say, and bytes
 that break the protocol end the reading with one `Violation`, which has the code to close with.
