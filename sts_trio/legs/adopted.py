@@ -159,7 +159,7 @@ class AdoptedLeg:
         heard: list[Heard] = []
         ping: frames.Ping | None = None
         for frame in self._reader.feed(data):
-            if type(frame) is bytes:
+            if isinstance(frame, bytes):
                 heard.append(twilio.decode(frame))
             elif isinstance(frame, frames.Ping):
                 ping = frame
