@@ -4,12 +4,13 @@ A call's socket is read once a period instead of once a packet, so that what wou
 five reads and five messages to the agent is one of each. The period follows the load: with few
 calls latency matters and CPU does not, with many it is the other way round.
 
-Calls take their turns evenly spread over the period. What a call's turn raises is that call's to
-catch; it must never get here.
+With many calls, their turns are spread evenly over the period. What a call's turn raises is that
+call's to catch; it must never get here.
 """
 
 import collections
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -21,8 +22,9 @@ SHORTEST_PERIOD = 0.02
 LONGEST_PERIOD = 0.1
 # 66 calls take their turns every 20 ms, 100 every 30 ms, 333 and more every 100 ms.
 PERIOD_PER_CALL = 0.0003
-# Turns closer together than this are taken in one go.
-SHORTEST_STEP = 0.005
+# Turns are taken many at a time, as waking up costs as much as several of them; but no more than
+# this, as agent audio and barge-in wait for the last: about 2 ms.
+TURNS_AT_ONCE = 80
 # A beat this late is counted: the process has more to do than it can.
 LATE = 0.02
 
@@ -67,7 +69,7 @@ class Metronome:
                 self._begun = trio.Event()
                 await self._begun.wait()
                 due, last = 0.0, trio.current_time()
-            step = max(SHORTEST_STEP, self.period / len(self._ring))
+            step = self.period / math.ceil(len(self._ring) / TURNS_AT_ONCE)
             await trio.sleep_until(last + step)
             now = trio.current_time()
             self._note(now - last - step)

@@ -86,7 +86,7 @@ class World:
 
     async def serve(self, config: HypercornConfig, task_status: trio.TaskStatus[list[str]]) -> None:
         await hypercorn.trio.serve(
-            self.app,  # type: ignore[arg-type]
+            self.app,
             config,
             shutdown_trigger=self.shut_down.wait,
             task_status=task_status,

@@ -28,6 +28,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from sts_trio.wire.mask import xor
+
 FIN = 0x80
 MASKED = 0x80
 OPCODE = 0x0F
@@ -51,11 +53,9 @@ _LENGTH_16 = struct.Struct(">BBH")
 _LENGTH_64 = struct.Struct(">BBQ")
 
 # The frame nearly every frame is, see `_read_usual`: two bytes, the length in two more, the mask.
-_USUAL_HEADER = struct.Struct(">HHI")
+_USUAL_HEADER = struct.Struct(">HH4s")
 _USUAL_HEAD = (FIN | TEXT) << 8 | MASKED | 126
 _USUAL_MOST = 1024  # Twilio's media messages are about 390 bytes
-# (n words: the number that, multiplied with a mask of 32 bits, repeats it n times)
-_REPEAT = tuple(int.from_bytes(b"\0\0\0\1" * words) for words in range(_USUAL_MOST // 4 + 1))
 
 
 class Binary(msgspec.Struct, frozen=True):
@@ -169,7 +169,7 @@ class FrameReader:
             if stop > end:
                 self._needed = stop - at
                 return at
-            payload = _unmask(data[payload_at:stop], data[mask_at:payload_at])
+            payload = xor(data[payload_at:stop], data[mask_at:payload_at])
             at = stop
             if is_control:
                 heard.append(_control_frame(first, payload))
@@ -209,9 +209,7 @@ def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:
         stop = payload_at + length
         if head != _USUAL_HEAD or not 126 <= length <= _USUAL_MOST or length > most or stop > end:
             break
-        # The mask, repeated for every byte and cut to the length, is XORed as one long number.
-        key = mask * _REPEAT[length + 3 >> 2] >> 8 * (-length % 4)
-        payload = (int.from_bytes(data[payload_at:stop]) ^ key).to_bytes(length)
+        payload = xor(data[payload_at:stop], mask)
         if not payload.isascii():
             break
         heard.append(payload)
@@ -246,12 +244,6 @@ def _extended_length(written: bytes) -> int:
     if length >> 63:
         raise _Broken(PROTOCOL_ERROR, "length over 63 bits")
     return length
-
-
-def _unmask(payload: bytes, mask: bytes) -> bytes:
-    words = len(payload) // 4 + 1
-    key = int.from_bytes((mask * words)[: len(payload)])
-    return (int.from_bytes(payload) ^ key).to_bytes(len(payload))
 
 
 def _control_frame(first: int, payload: bytes) -> Ping | Pong | Close:
@@ -337,7 +329,7 @@ def masked_binary(payload: bytes) -> bytes:
     else:
         head = _LENGTH_64.pack(FIN | BINARY, MASKED | 127, length)
     mask = _fresh_mask()
-    return head + mask + _unmask(payload, mask)
+    return head + mask + xor(payload, mask)
 
 
 def _masks() -> Iterator[bytes]:

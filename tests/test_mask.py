@@ -1,0 +1,22 @@
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given
+
+from sts_trio.wire import mask
+
+# One per implementation there may be.
+IMPLEMENTATIONS = {mask.xor, mask.xor_in_python}
+
+
+@pytest.mark.parametrize("xor", IMPLEMENTATIONS)
+@given(payload=st.binary(max_size=3000), key=st.binary(min_size=4, max_size=4))
+@example(payload=b"", key=b"abcd")
+@example(payload=b"\0" * 1028, key=b"\0\0\0\1")
+@example(payload=b"\0" * 1029, key=b"\x80\0\0\0")
+def test_each_byte_is_masked_by_its_own_of_the_four(
+    xor: object, payload: bytes, key: bytes
+) -> None:
+    assert callable(xor)
+    masked = xor(payload, key)
+    assert masked == bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    assert xor(masked, key) == payload
