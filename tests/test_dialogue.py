@@ -138,24 +138,19 @@ def played(acts: Iterable[Act]) -> bytes:
 
 def test_a_call_goes_through_its_phases_in_order() -> None:
     bridge = Bridge()
-    assert bridge.dialogue.phase is Phase.AWAITING_START
-    assert bridge.hear(twilio.Connected()) == []
-    assert bridge.hear(START) == [
-        Log("info", "call.started", {"call_sid": CALL_SID, "stream_sid": STREAM_SID}),
-        Dial(),
+    started = Log("info", "call.started", {"call_sid": CALL_SID, "stream_sid": STREAM_SID})
+    welcomed = Log("debug", "agent.welcomed", {"request_id": "r"})
+    story: list[tuple[Heard, list[Act], Phase]] = [
+        (twilio.Connected(), [], Phase.AWAITING_START),
+        (START, [started, Dial()], Phase.DIALLING),
+        (AgentReached(), [], Phase.AWAITING_WELCOME),
+        (Welcome("r"), [welcomed, TellAgent(SETTINGS)], Phase.AWAITING_APPLIED),
+        (SettingsApplied(), [Log("debug", "agent.ready", {})], Phase.TALKING),
+        (STOP, [HangUp(Ending(Cause.STOP))], Phase.HUNG_UP),
     ]
-    assert bridge.dialogue.phase is Phase.DIALLING
-    assert bridge.hear(AgentReached()) == []
-    assert bridge.dialogue.phase is Phase.AWAITING_WELCOME
-    assert bridge.hear(Welcome("r")) == [
-        Log("debug", "agent.welcomed", {"request_id": "r"}),
-        TellAgent(SETTINGS),
-    ]
-    assert bridge.dialogue.phase is Phase.AWAITING_APPLIED
-    assert bridge.hear(SettingsApplied()) == [Log("debug", "agent.ready", {})]
-    assert bridge.dialogue.phase is Phase.TALKING
-    assert bridge.hear(STOP) == [HangUp(Ending(Cause.STOP))]
-    assert bridge.dialogue.phase is Phase.HUNG_UP
+    for heard, acts, phase in story:
+        assert bridge.hear(heard) == acts
+        assert bridge.dialogue.phase is phase
 
 
 def test_settings_are_made_once_for_the_caller_who_started() -> None:
@@ -513,6 +508,15 @@ def test_audio_that_comes_before_the_agent_listens_waits_and_goes_at_once() -> N
     assert bridge.odd == {}
 
 
+def test_what_waits_goes_at_once_even_if_it_is_less_than_a_batch() -> None:
+    bridge = reach(Phase.AWAITING_APPLIED, forward=0.4)
+    bridge.hear(media(b"\x01" * 160))
+    assert bridge.hear(SettingsApplied()) == [
+        Log("debug", "agent.ready", {}),
+        say(b"\x01" * 160),
+    ]
+
+
 def test_of_what_waits_the_newest_two_seconds_are_kept() -> None:
     bridge = reach(Phase.DIALLING)
     frames = [bytes([value]) * 160 for value in range(130)]
@@ -625,9 +629,11 @@ def test_marks_that_a_clear_sends_back_were_not_heard() -> None:
     assert (numbers.heard, numbers.cut, numbers.odd) == (0.02, 1.0, {})
 
 
-def test_a_barge_in_over_nothing_cuts_nothing() -> None:
+def test_speaking_over_nothing_is_cleared_all_the_same_but_is_no_barge_in() -> None:
     bridge = reach(Phase.TALKING)
-    assert bridge.hear(UserStartedSpeaking()) == [FlushCaller(), CLEAR, cut(0.0)]
+    spoke = Log("debug", "caller.speaks", {})
+    assert bridge.hear(UserStartedSpeaking()) == [FlushCaller(), CLEAR, spoke]
+    assert bridge.dialogue.statistics().barge_ins == 0
 
 
 def test_what_is_left_of_a_cut_utterance_is_not_in_the_next() -> None:
@@ -704,7 +710,6 @@ def test_a_second_barge_in_drops_stale_audio_anew() -> None:
     assert bridge.hear(Audio(bytes(800))) == []
     bridge.wait_until(3.5)
     assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
-    assert bridge.dialogue.statistics().barge_ins == 2
 
 
 # --- functions ----------------------------------------------------------------------------------
@@ -800,9 +805,10 @@ def test_what_needs_no_answer_is_logged_by_its_kind_alone(message: Heard) -> Non
 def test_a_warning_of_the_agent_is_logged_and_the_call_goes_on() -> None:
     bridge = reach(Phase.TALKING)
     assert bridge.hear(deepgram.AgentWarning("CODE", "words")) == [
-        Log("warning", "agent.warned", {"code": "CODE", "description": "words"})
+        Log("warning", "agent.warned", {"reason": "CODE: words"})
     ]
-    assert bridge.odd == {}
+    assert bridge.hear(deepgram.AgentWarning("CODE", "words")) == []
+    assert bridge.odd == {"agent: CODE: words": 2}
 
 
 def test_a_key_press_is_logged_without_the_key() -> None:

@@ -185,6 +185,30 @@ async def test_a_message_is_written_through_to_a_leg_whose_speaker_waits() -> No
     assert await rest(outbox) == [(4, 10)]
 
 
+async def test_after_a_flush_messages_are_written_through_again() -> None:
+    """The `clear` of a barge-in is to leave at once."""
+    outbox = make_outbox()
+    speaker = Speaker(outbox)
+    written: list[Message] = []
+
+    def try_send(message: Message) -> bool:
+        written.append(message)
+        return True
+
+    outbox.write_through(try_send)
+    outbox.put((0, 10))
+    outbox.put((1, 10))
+    outbox.flush()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(speaker.take)
+        await trio.testing.wait_all_tasks_blocked()
+        outbox.put((2, 0))
+        assert written == [(2, 0)]
+        outbox.write_through(None)
+        outbox.put((3, 0))
+    assert speaker.took == [(3, 0)]
+
+
 async def test_nothing_is_written_through_after_closing() -> None:
     outbox = make_outbox()
     written: list[Message] = []
@@ -282,6 +306,44 @@ async def test_an_outbox_keeps_the_newest_audio_and_every_control_message(
         elif model:
             assert await anext(outbox) == model.pop(0)
     assert await rest(outbox) == model
+
+
+async def test_what_has_passed_costs_nothing_later() -> None:
+    """As long as there is room, a message is looked at once when put and once when taken."""
+    weighed = 0
+
+    def weigh(message: Message) -> int:
+        nonlocal weighed
+        weighed += 1
+        return message[1]
+
+    outbox = Outbox[Message](CAPACITY, weigh)
+    for number in range(20):
+        outbox.put((number, 90))
+        await anext(outbox)
+    for number in range(20):
+        outbox.put((number, 90))
+        outbox.flush()
+    outbox.put((0, 90))
+    outbox.put((1, 90))
+    outbox.flush()
+    weighed = 0
+    for number in range(9):
+        outbox.put((number, 10))
+    assert weighed == 9
+
+
+async def test_no_count_is_kept_of_what_has_passed(eight_messages: None) -> None:
+    outbox = make_outbox()
+    for number in range(20):
+        outbox.put((number, 0))
+        await anext(outbox)
+    for number in range(20):
+        outbox.put((number, 0))
+        outbox.flush()
+    for number in range(8):
+        outbox.put((number, 0))
+    assert await rest(outbox) == [(number, 0) for number in range(8)]
 
 
 async def test_a_slow_speaker_gets_each_message_once_and_in_order(

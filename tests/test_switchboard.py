@@ -27,11 +27,16 @@ def idle_call(call_sid: str = CALL_SID) -> Call:
 async def test_calls_are_counted_while_they_are_live() -> None:
     switchboard = Switchboard(2)
     assert (switchboard.live, switchboard.takes_calls) == (0, True)
-    with switchboard.admit(idle_call()):
+    first, second = idle_call(), idle_call()
+    with switchboard.admit(first):
         assert (switchboard.live, switchboard.takes_calls) == (1, True)
-        with switchboard.admit(idle_call()):
+        with switchboard.admit(second):
             assert (switchboard.live, switchboard.takes_calls) == (2, False)
+            assert set(switchboard.calls) == {first, second}
+            assert switchboard.status == "full"
         assert (switchboard.live, switchboard.takes_calls) == (1, True)
+        assert switchboard.calls == (first,)
+        assert switchboard.status == "ready"
     assert switchboard.live == 0
 
 
@@ -94,6 +99,7 @@ async def test_draining_takes_no_more_calls_and_leaves_those_there_are() -> None
         assert not switchboard.is_draining
         switchboard.drain()
         assert switchboard.is_draining
+        assert switchboard.status == "draining"
         assert not switchboard.takes_calls
         assert call.ending is None
 

@@ -58,8 +58,10 @@ GAP_STEP = 0.2
 STALE_AUDIO = 2.0
 # The largest media message in public samples is a second; also what one `clear` can overtake.
 MOST_PER_MEDIA = length(1.0)
-# Reasons told apart per call; a peer can make up as many as it likes.
+# Reasons told apart per call, and letters of a peer's words that are kept: it can make up as many as
+# it likes.
 MOST_REASONS = 50
+MOST_WORDS = 200
 
 Settings = Callable[[twilio.Start], deepgram.Settings]
 
@@ -422,7 +424,7 @@ class Dialogue:
             case deepgram.AgentError(code, description):
                 self._hang_up(Cause.AGENT_ERROR, f"{code}: {description}")
             case deepgram.AgentWarning(code, description):
-                self._log("warning", "agent.warned", code=code, description=description)
+                self._note_once("agent.warned", Leg.AGENT, f"{code}: {description}")
             case (
                 deepgram.History()
                 | deepgram.LatencyReport()
@@ -459,13 +461,16 @@ class Dialogue:
         self._forward()
 
     def _barge_in(self) -> None:
-        self._barge_ins += 1
         self._stale_until = self._now + STALE_AUDIO
         self._frames.drop()
         cut = self.playout.clear()
         self._acts.append(FlushCaller())
         self._tell_caller(twilio.Clear(self.stream_sid))
-        self._log("debug", "call.barge_in", cut=seconds(cut))
+        if cut:
+            self._barge_ins += 1
+            self._log("debug", "call.barge_in", cut=seconds(cut))
+        else:
+            self._log("debug", "caller.speaks")
 
     def _next_turn(self) -> None:
         """A sign that agent audio from here on belongs to a new utterance."""
@@ -526,7 +531,7 @@ class Dialogue:
     def _hang_up(self, cause: Cause, detail: str = "") -> None:
         self._enter(Phase.HUNG_UP)
         self._first_frame_deadline = self._gap_deadline = self._batch_deadline = inf
-        self._acts.append(HangUp(Ending(cause, detail)))
+        self._acts.append(HangUp(Ending(cause, detail[:MOST_WORDS])))
 
     def _drop(self, count: int) -> None:
         if count:
@@ -535,12 +540,16 @@ class Dialogue:
 
     def _note_odd(self, leg: Leg, reason: str) -> None:
         """Counts what a peer did wrong, and logs it the first time in this call."""
-        key = f"{leg.value}: {reason[:200]}"
+        self._note_once(f"{leg.value}.odd", leg, reason)
+
+    def _note_once(self, event: str, leg: Leg, reason: str) -> None:
+        reason = reason[:MOST_WORDS]
+        key = f"{leg.value}: {reason}"
         if key not in self._odd and len(self._odd) >= MOST_REASONS:
-            key = f"{leg.value}: (more)"
+            key, reason = f"{leg.value}: (more)", "(more)"
         self._odd[key] += 1
         if self._odd[key] == 1:
-            self._log("warning", f"{leg.value}.odd", reason=key.partition(": ")[2])
+            self._log("warning", event, reason=reason)
 
     def _tell_caller(self, message: twilio.ToCaller) -> None:
         self._acts.append(TellCaller(message))
