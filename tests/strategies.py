@@ -12,8 +12,9 @@ from msgspec import inspect
 settings.register_profile("sts_trio", deadline=None)
 settings.load_profile("sts_trio")
 
+finite = st.floats(allow_nan=False, allow_infinity=False)  # what JSON has words for
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | finite | st.text(max_size=20),
     lambda children: (
         st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=10), children, max_size=4)
     ),
@@ -56,7 +57,7 @@ def _(info: inspect.IntType) -> st.SearchStrategy[Any]:
 
 @_of.register
 def _(info: inspect.FloatType) -> st.SearchStrategy[Any]:
-    return st.floats(allow_nan=False, allow_infinity=False)
+    return finite
 
 
 @_of.register
