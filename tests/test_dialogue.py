@@ -424,8 +424,21 @@ def test_what_is_left_of_a_batch_goes_before_the_silence_even_if_the_tick_is_lat
     bridge = reach(Phase.TALKING, forward=0.4)
     bridge.hear(media(b"\x01" * 160))
     bridge.now = 7.0
-    assert bridge.hear(Tick()) == [say(b"\x01" * 160), say(b"\xff" * 1600)]
+    assert bridge.hear(Tick()) == [say(b"\x01" * 160), say(b"\xff" * 8000)]
     assert bridge.dialogue.deadline == pytest.approx(7.2)
+
+
+@pytest.mark.parametrize(
+    ("late", "steps", "due_in"), [(0.0, 1, 0.2), (0.1, 1, 0.1), (0.3, 2, 0.1), (60.0, 5, 0.2)]
+)
+def test_a_late_tick_makes_up_for_the_silence_it_owes(
+    late: float, steps: int, due_in: float
+) -> None:
+    bridge = reach(Phase.TALKING)
+    bridge.hear(media())
+    bridge.now = bridge.dialogue.deadline + late
+    assert bridge.hear(Tick()) == [say(b"\xff" * 1600 * steps)]
+    assert bridge.dialogue.deadline - bridge.now == pytest.approx(due_in)
 
 
 # --- forwarding -------------------------------------------------------------------------------

@@ -224,12 +224,13 @@ class Dialogue:
     @property
     def deadline(self) -> float:
         """When `Tick` is to be heard, unless something else moves it first. `inf`: never."""
-        return min(
-            self._phase_deadline,
-            self._first_frame_deadline,
-            self._gap_deadline,
-            self._batch_deadline,
-        )
+        return min(self.rare_deadline, self._gap_deadline)
+
+    @property
+    def rare_deadline(self) -> float:
+        """The same, for who is asked many times a second: it leaves out the one deadline that
+        every media frame moves."""
+        return min(self._phase_deadline, self._first_frame_deadline, self._batch_deadline)
 
     def statistics(self) -> Statistics:
         return Statistics(
@@ -520,8 +521,14 @@ class Dialogue:
                 self._forward()
             if self._now >= self._gap_deadline:
                 self._forward()
-                self._tell_agent(deepgram.Audio(SILENCE * length(GAP_STEP)))
-                self._gap_deadline = self._now + GAP_STEP
+                self._fill_gap()
+
+    def _fill_gap(self) -> None:
+        """As much silence as time has passed, be the tick late; of a long stall, the last second."""
+        late = min(self._now - self._gap_deadline, GAP - GAP_STEP)
+        steps = 1 + int(late / GAP_STEP)
+        self._tell_agent(deepgram.Audio(SILENCE * length(steps * GAP_STEP)))
+        self._gap_deadline = self._now - late + steps * GAP_STEP
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
