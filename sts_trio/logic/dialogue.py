@@ -58,8 +58,8 @@ GAP_STEP = 0.2
 STALE_AUDIO = 2.0
 # The largest media message in public samples is a second; also what one `clear` can overtake.
 MOST_PER_MEDIA = length(1.0)
-# Reasons told apart per call, and letters of a peer's words that are kept: it can make up as many as
-# it likes.
+# Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
+# likes.
 MOST_REASONS = 50
 MOST_WORDS = 200
 
@@ -524,7 +524,7 @@ class Dialogue:
                 self._fill_gap()
 
     def _fill_gap(self) -> None:
-        """As much silence as time has passed, be the tick late; of a long stall, the last second."""
+        """Silence for the time that has passed, be the tick late; of a stall, for a second."""
         late = min(self._now - self._gap_deadline, GAP - GAP_STEP)
         steps = 1 + int(late / GAP_STEP)
         self._tell_agent(deepgram.Audio(SILENCE * length(steps * GAP_STEP)))

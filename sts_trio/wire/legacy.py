@@ -388,7 +388,8 @@ def _v1_listener(listen: Listen) -> v1.DeepgramListener:
 def _v1_speaker(speak: Speak) -> dict[str, Any]:
     if speak.provider is not None:
         return {"type": speak.provider, "voice_id": speak.voice_id}
-    return {"type": "deepgram", "model": speak.model or "aura-asteria-en"}
+    model = "aura-asteria-en" if speak.model is None else speak.model
+    return {"type": "deepgram", "model": model}
 
 
 def _v1_think(think: Think) -> v1.Think:
