@@ -1,4 +1,4 @@
-"""What a developer runs: `nox -s tests`, `lint`, `types`, `bench`. Groups are in pyproject.toml."""
+"""What a developer runs; the groups of packages are in pyproject.toml."""
 
 import nox
 
@@ -22,6 +22,20 @@ def tests(session: nox.Session) -> None:
     if not session.posargs:
         session.run("coverage", "report")
         session.run("coverage", "report", f"--include={WHOLLY_COVERED}", "--fail-under=100")
+
+
+@nox.session(default=False)
+def browser(session: nox.Session) -> None:
+    """Try the page in Chromium, which has to be there: Debian's package `chromium`."""
+    install(session, "browser")
+    session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the bridge beside its ancestor; see bench/README.md for what can be asked."""
+    install(session, "bench")
+    session.run("python", "bench/run.py", *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"], default=False)

@@ -1,0 +1,210 @@
+"""`RESULTS.md` out of what was measured. Every figure is `results.json`'s or follows from it."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import sums
+from results import Capacities, Cell, Comparison, Hotspots, Made, Micro, Results
+from servers import VARIANTS
+from sums import Row, Spread
+
+HEAD = """# What sts_trio costs, measured
+
+Written by `bench/run.py` from `results.json`; how, what is measured and what it does not tell is in
+[README.md](README.md). Compare within a table only: every table was measured in interleaved rounds
+on one machine, and another hour or another machine has other milliseconds but much the same ratios.
+"""
+
+LEGEND = """\
+In the tables, *CPU* is ms on a core per call and second; *times cheaper* than the ancestor that is,
+the median of the rounds, with their range; *core* is how busy the bridge's core was. *words* are
+the caller's, from Twilio to the agent, p50 / p99 in ms, including the wait until there is enough to
+forward; *voice* is the agent's, to Twilio; *barge-in* is from the agent's `UserStartedSpeaking` to
+Twilio's `clear`; *set-up* is from connecting to an open websocket. *audio* is what arrived, of the
+caller's / of the agent's. *KB/call* is what the bridge grew by, shared out. *left open* are agent's
+sockets that were still open 2 s after all callers had hung up.
+"""
+
+
+def write(results: Results) -> str:
+    comparisons = [
+        ("Calls", results.plain),
+        ("Calls, with TLS to the agent", results.tls),
+        ("Calls with torn and fragmented frames, and pings", results.rough),
+    ]
+    sections = [
+        *((made.made, _comparison(title, made)) for title, made in comparisons if made),
+        *((made.made, _churn(made)) for made in (results.churn,) if made),
+        *((made.made, _capacities(made)) for made in (results.capacities,) if made),
+        *((made.made, _micro(made)) for made in (results.micro,) if made),
+        *((made.made, _hotspots(made)) for made in results.hotspots),
+    ]
+    parts = [HEAD]
+    if sections:
+        usual = sections[0][0]
+        parts += [f"Unless a section says otherwise: {_machine(usual)}.\n", _variants(), LEGEND]
+        for made, (title, *rest) in sections:
+            parts += [f"## {title}\n", _when(made, usual), *rest]
+    return "\n".join(parts)
+
+
+def _when(made: Made, usual: Made) -> str:
+    is_usual = msgspec.structs.replace(made, date=usual.date) == usual
+    return f"Measured on {made.date}{'' if is_usual else f'; {_machine(made)}'}.\n"
+
+
+def _machine(made: Made) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
+    return f"{made.cpu}, {made.cores} cores, {made.kernel}, {made.python}, {versions}"
+
+
+def _variants() -> str:
+    return "".join(f"- **{variant.name}**: {variant.what}.\n" for variant in VARIANTS.values())
+
+
+# --- each kind of section: its title, then its paragraphs ----------------------------------------
+
+
+def _comparison(title: str, comparison: Comparison) -> list[str]:
+    rows = sums.rows(comparison)
+    head = (
+        *("calls", "variant", "CPU ms", "times cheaper", "core", "words ms", "voice ms"),
+        *("barge-in ms", "set-up ms", "audio %", "KB/call", "left open"),
+    )
+    return [
+        title,
+        f"Rounds: {comparison.rounds}, of {comparison.seconds:g} s for every variant in turn.\n",
+        *(["![Calls against CPU and against delay](chart.svg)\n"] if title == "Calls" else []),
+        _table(head, map(_comparison_row, rows)),
+        *_memory(comparison),
+        *_faults(rows, comparison.cells),
+    ]
+
+
+def _comparison_row(row: Row) -> Sequence[str]:
+    return (
+        str(row.calls),
+        row.variant,
+        f"{row.cpu:.2f}",
+        spread(row.ratio),
+        f"{100 * row.utilisation:.0f} %",
+        pair(row.up_p50, row.up_p99),
+        pair(row.down_p50, row.down_p99),
+        pair(row.clear_p50, row.clear_p99),
+        pair(row.setup_p50, row.setup_p99),
+        f"{row.up_ok:.1f} / {row.down_ok:.1f}",
+        f"{row.kb_per_call:.0f}",
+        str(row.left_open),
+    )
+
+
+def _memory(comparison: Comparison) -> list[str]:
+    """The slope, as the table's column has in it what every process needs once."""
+    each = [f"{name} {kb:.0f}" for name, kb in sums.memory_per_call(comparison).items()]
+    return [f"One call more takes so many KB: {', '.join(each)}.\n"] if each else []
+
+
+def _faults(rows: Iterable[Row], cells: Iterable[Cell]) -> list[str]:
+    found = [f"- {row.calls} {row.variant}: {', '.join(row.faults)}" for row in rows if row.faults]
+    for cell in cells:
+        missing = cell.runs.count(None)
+        if missing:
+            found.append(f"- {cell.calls} {cell.variant}: rounds without figures: {missing}")
+    parts = ["No call was refused or cut off, no block damaged, no barge-in unanswered.\n"]
+    if found:
+        parts = ["What went wrong, in all rounds together:\n", *found, ""]
+    voids = sum(cell.voids for cell in cells)
+    if voids:
+        parts.append(f"Runs done again because the generator had been too slow: {voids}.\n")
+    return parts
+
+
+def _churn(comparison: Comparison) -> list[str]:
+    rows = sums.rows(comparison)
+    head = ("calls", "variant", "CPU ms a set-up", "set-up ms", "audio %", "KB/call", "left open")
+    return [
+        "Calls that come and go",
+        f"{comparison.churn:g} calls ended and {comparison.churn:g} started per second beside those"
+        " that stand. *CPU* here is what one more set-up and tear-down costs: the difference to the"
+        " same rounds without any. What is on its way when its caller hangs up counts as lost.\n",
+        _table(head, map(_churn_row, rows)),
+        *_faults(rows, comparison.cells),
+    ]
+
+
+def _churn_row(row: Row) -> Sequence[str]:
+    return (
+        str(row.calls),
+        row.variant,
+        number(row.cpu_per_set_up),
+        pair(row.setup_p50, row.setup_p99),
+        f"{row.up_ok:.1f} / {row.down_ok:.1f}",
+        f"{row.kb_per_call:.0f}",
+        str(row.left_open),
+    )
+
+
+def _capacities(capacities: Capacities) -> list[str]:
+    rows = (
+        (found.variant, f"{'more than ' if found.is_least else ''}{found.calls}")
+        for found in capacities.found
+    )
+    return [
+        "Calls on one core",
+        f"The most calls with {sums.LEAST_OK} % of the audio delivered each way, words delayed by"
+        f" less than {sums.MOST_UP_P99:.0f} ms (p99) beyond what is gathered before forwarding, and"
+        f" barge-in within {sums.MOST_CLEAR_P99:.0f} ms (p99), over {capacities.seconds:g}"
+        f" s{', with TLS to the agent' if capacities.tls else ''}. To within 5 %; a failure had to"
+        " be one twice.\n",
+        _table(("variant", "calls"), rows),
+    ]
+
+
+def _micro(micro: Micro) -> list[str]:
+    rows = (
+        (unit.name, f"{unit.ours:.2f}", f"{unit.stdlib:.2f}" if unit.stdlib else "")
+        for unit in micro.units
+    )
+    return [
+        "Single steps",
+        "µs, the best of several tries in a tight loop; with cold caches it is more.\n",
+        _table(("step", "ours", "json and base64"), rows),
+    ]
+
+
+def _hotspots(hotspots: Hotspots) -> list[str]:
+    rows = ((layer.name, f"{100 * layer.share:.1f} %") for layer in hotspots.layers)
+    return [
+        f"Where the time goes: {hotspots.variant}, {hotspots.calls} calls",
+        f"{hotspots.samples} samples of py-spy; each counts for the innermost layer it is in. Some"
+        " of the waiting is sleep taken for work: the less busy the bridge, the more.\n",
+        _table(("layer", "share"), rows),
+    ]
+
+
+# --- figures as text -----------------------------------------------------------------------------
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def spread(value: Spread) -> str:
+    if math.isnan(value.median):
+        return "-"
+    if value.least == value.most:
+        return f"**{value.median:.2f}**"
+    return f"**{value.median:.2f}** ({value.least:.2f} to {value.most:.2f})"
+
+
+def pair(middle: float, tail: float) -> str:
+    return f"{number(middle)} / {number(tail)}"
+
+
+def number(value: float) -> str:
+    """Three digits at the most: the rest would be noise."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

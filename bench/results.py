@@ -1,0 +1,179 @@
+"""What was measured, as it is kept in `results.json`. No figures are made up here: see `sums.py`.
+
+Each kind of measurement is a section with its own date and machine, so that one can be measured
+again without the others. Times are milliseconds, as their names say.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Delays(msgspec.Struct, frozen=True):
+    count: int
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+
+
+class Audio(msgspec.Struct, frozen=True):
+    """One direction, in blocks of 20 ms. `ok`: per cent of what was sent."""
+
+    sent: int
+    arrived: int
+    ok: float
+    lost: int
+    disordered: int
+    corrupt: int
+    foreign: int
+    filler: int
+
+    @property
+    def faults(self) -> int:
+        """Blocks that came, but not as they were sent."""
+        return self.disordered + self.corrupt + self.foreign
+
+
+class Clears(msgspec.Struct, frozen=True):
+    asked: int
+    answered: int
+    unasked: int
+
+
+class Pings(msgspec.Struct, frozen=True):
+    sent: int
+    answered: int
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """The line that the generator prints."""
+
+    calls: int
+    seconds: float
+    live: int
+    churned: int
+    cpu_ms_per_call_second: float
+    utilisation: float
+    kb_per_call: float
+    rss_mb: float
+    up: Audio
+    down: Audio
+    up_ms: Delays | None
+    down_ms: Delays | None
+    clear_ms: Delays | None
+    setup_ms: Delays | None
+    reach_ms: Delays | None
+    gone_ms: Delays | None
+    clears: Clears
+    pings: Pings
+    marks: int
+    refused: int
+    cut_off: int
+    strange: int
+    left_open: int
+    own_utilisation: float
+    own_lag_ms: float
+    void: str | None
+
+
+class Cell(msgspec.Struct):
+    """One variant at one number of calls: its runs by round, None where a round gave none."""
+
+    calls: int
+    variant: str
+    runs: list[Run | None]
+    still: list[Run | None] = []  # with churn: the same rounds without any
+    voids: int = 0  # tries that were thrown away because the generator was too slow
+    warnings: int = 0  # lines that ours logged, at level `warning` and above
+
+
+class Made(msgspec.Struct, frozen=True):
+    """When, and on what. Never where: no names of hosts or paths."""
+
+    date: str
+    cpu: str
+    cores: int
+    kernel: str
+    python: str
+    versions: dict[str, str]  # {package: version}
+
+
+class Comparison(msgspec.Struct):
+    made: Made
+    rounds: int
+    seconds: float
+    churn: float
+    cells: list[Cell]
+
+
+class Capacity(msgspec.Struct):
+    """The most calls with which a variant still does its work; `runs` are all that were tried."""
+
+    variant: str
+    calls: int
+    is_least: bool  # the search was stopped before the variant was at its end
+    runs: list[Run]
+
+
+class Capacities(msgspec.Struct):
+    made: Made
+    seconds: float
+    tls: bool
+    found: list[Capacity]
+
+
+class Unit(msgspec.Struct, frozen=True):
+    """One operation in µs, ours and, where there is such a thing, with json and base64."""
+
+    name: str
+    ours: float
+    stdlib: float | None
+
+
+class Micro(msgspec.Struct):
+    made: Made
+    units: list[Unit]
+
+
+class Layer(msgspec.Struct, frozen=True):
+    name: str
+    share: float  # of the samples on the CPU
+
+
+class Hotspots(msgspec.Struct):
+    made: Made
+    variant: str
+    calls: int
+    samples: int
+    layers: list[Layer]
+
+
+class Results(msgspec.Struct, omit_defaults=True):
+    plain: Comparison | None = None
+    tls: Comparison | None = None
+    churn: Comparison | None = None
+    rough: Comparison | None = None
+    capacities: Capacities | None = None
+    micro: Micro | None = None
+    hotspots: list[Hotspots] = []
+
+
+_decode_run = msgspec.json.Decoder(Run).decode
+
+
+def read_run(line: str) -> Run:
+    """The generator's line."""
+    return _decode_run(line)
+
+
+def load(path: Path) -> Results:
+    """What was measured before; nothing if there is no such file."""
+    if not path.exists():
+        return Results()
+    return msgspec.json.decode(path.read_bytes(), type=Results)
+
+
+def save(results: Results, path: Path) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")

@@ -1,0 +1,178 @@
+"""The bridges that are compared, and how each is started: alone on one core, on a free port."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from generator import NoRun
+
+HERE = Path(__file__).parent
+MOST_LOG = 1_000_000
+START_WITHIN = 20.0
+STOP_WITHIN = 5.0
+# From the first accepted connection until imports, caches and garbage have settled.
+SETTLE = 0.5
+OURS = (
+    *("-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio", "--workers", "0"),
+    *("--bind", "127.0.0.1:{port}"),
+)
+
+
+class Variant(msgspec.Struct, frozen=True):
+    name: str
+    arguments: tuple[str, ...]  # of Python; {port} is filled in
+    gathers: float  # ms of caller audio that it holds back at the most, when it is well
+    what: str
+    environment: dict[str, str] = {}
+
+    @property
+    def is_ours(self) -> bool:
+        return self.arguments is OURS
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant(
+            "ancestor",
+            (str(HERE / "ancestor.py"),),
+            400,
+            "the 120-line asyncio script that sts_trio descends from, its faults kept",
+        ),
+        Variant(
+            "ancestor+uvloop",
+            (str(HERE / "ancestor.py"), "--uvloop"),
+            400,
+            "the same on uvloop",
+        ),
+        Variant(
+            "ours",
+            OURS,
+            100,
+            "sts_trio as it comes: the caller's socket is adopted from Hypercorn and read in"
+            " beats of 20 to 100 ms, the longer the more calls there are",
+        ),
+        Variant(
+            "ours portable",
+            OURS,
+            20,
+            "sts_trio with STS_FAST_LANE=0: everything through ASGI",
+            {"STS_FAST_LANE": "0"},
+        ),
+        Variant(
+            "picows",
+            (str(HERE / "peer_picows.py"),),
+            60,
+            "a bare relay on picows and uvloop (Cython): the outer limit, no product",
+        ),
+    )
+}
+
+
+class Bridge(NamedTuple):
+    """A bridge under way."""
+
+    pid: int
+    port: int
+    agent_port: int
+    log: int  # the descriptor of what it writes
+
+    def said(self) -> list[str]:
+        """The lines it has logged so far."""
+        return os.pread(self.log, MOST_LOG, 0).decode(errors="replace").strip().splitlines()
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that nobody listens on, by the kernel's choice."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serve(
+    variant: Variant, core: int, *, forward: int | None = None, pem: Path | None = None
+) -> Iterator[Bridge]:
+    """Runs the bridge on that core while inside. `forward` is for those that let it be chosen.
+
+    Raises:
+        NoRun: it does not start, with the end of what it had to say.
+    """
+    port, agent_port = free_ports()
+    environment = _environment(variant, port, agent_port, forward, pem)
+    arguments = [argument.format(port=port) for argument in variant.arguments]
+    # An empty directory to run in: no `sts-trio.toml` of the operator's there.
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as directory:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment, stdout=log, stderr=log, cwd=directory
+        )
+        bridge = Bridge(process.pid, port, agent_port, log.fileno())
+        try:
+            # Its threads, which it does not have yet, will stay here as well.
+            os.sched_setaffinity(process.pid, {core})
+            _wait_until_it_listens(process, variant, bridge)
+            yield bridge
+        finally:
+            _stop(process)
+
+
+def _environment(
+    variant: Variant, port: int, agent_port: int, forward: int | None, pem: Path | None
+) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        # What is set for the operator's own server is not to be measured, nor is a proxy.
+        if not name.startswith(("STS_", "TWILIO_", "DEEPGRAM_"))
+        and not name.lower().endswith("_proxy")
+    }
+    scheme = "wss" if pem else "ws"
+    inherited |= {
+        "PORT": str(port),
+        "DEEPGRAM_URL": f"{scheme}://127.0.0.1:{agent_port}/v1/agent/converse",
+        "DEEPGRAM_API_KEY": "x",
+        "STS_AGENT": "deepgram",
+        "STS_MAX_CALLS": "5000",
+        "STS_LOG_LEVEL": "warning",
+    }
+    if pem:
+        inherited["SSL_CERT_FILE"] = str(pem)
+    if forward is not None:
+        inherited |= {"STS_FORWARD_MS": str(forward), "FORWARD_MS": str(forward)}
+    inherited["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(HERE.parent), inherited.get("PYTHONPATH")))
+    )
+    return inherited | variant.environment
+
+
+def _wait_until_it_listens(
+    process: subprocess.Popen[bytes], variant: Variant, bridge: Bridge
+) -> None:
+    give_up = time.monotonic() + START_WITHIN
+    while time.monotonic() < give_up and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", bridge.port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            time.sleep(SETTLE)
+            return
+    raise NoRun(f"{variant.name} does not start: {(bridge.said() or ['it said nothing'])[-1]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

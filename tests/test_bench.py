@@ -1,0 +1,441 @@
+"""The benchmark: that it counts what it says it counts, and draws the right conclusions.
+
+The load generator runs against a bridge of this file's own, so that audio can be harmed on its way
+on purpose. That needs a C compiler; everything else is sums.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio_websocket
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sts_trio.logic.audio import FRAME, SILENCE
+from sts_trio.wire import twilio
+
+BENCH = Path(__file__).parents[1] / "bench"
+sys.path.insert(0, str(BENCH))
+
+import generator  # noqa: E402
+import hotspots  # noqa: E402
+import report  # noqa: E402
+import results  # noqa: E402
+import rounds  # noqa: E402
+import sums  # noqa: E402
+from results import Cell, Comparison, Layer, Made, Results, Run  # noqa: E402
+
+LIMIT = 15.0
+
+# --- the generator, against a bridge that harms what it carries ----------------------------------
+
+# The audio of one direction, block after block, as it leaves the bridge.
+Harm = Callable[[int, bytes], list[bytes]]
+
+
+def unharmed(number: int, block: bytes) -> list[bytes]:
+    return [block]
+
+
+def harmed(number: int, block: bytes) -> list[bytes]:
+    """One fault of each kind, always at the same places."""
+    if number == 3:
+        return []
+    if number == 5:
+        return [block, block]
+    if number == 7:
+        return [block[:80] + bytes([block[80] ^ 1]) + block[81:]]
+    if number == 9:
+        return [SILENCE * FRAME, block]
+    return [block]
+
+
+class Bridge:
+    """Relays between the generator's two peers; `harm` is done to the blocks both ways."""
+
+    def __init__(self, harm: Harm, *, answers_barge_in: bool = True) -> None:
+        self._harm = harm
+        self._answers_barge_in = answers_barge_in
+        self.is_over = trio.Event()  # the call's sockets are closed
+
+    async def run(
+        self, agent_port: int, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            serve = partial(trio.serve_tcp, partial(self._carry, agent_port), 0, host="127.0.0.1")
+            listeners: list[trio.SocketListener] = await nursery.start(serve)
+            task_status.started(listeners[0].socket.getsockname()[1])
+
+    async def _carry(self, agent_port: int, stream: trio.SocketStream) -> None:
+        # Streams of our own, as trio-websocket does not close one that its peer has dropped.
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", agent_port) as agent_stream,
+            trio.open_nursery() as nursery,
+        ):
+            request = await trio_websocket.wrap_server_stream(nursery, stream)
+            caller = await request.accept()
+            agent = await trio_websocket.wrap_client_stream(
+                nursery, agent_stream, "127.0.0.1", "/v1/agent/converse"
+            )
+            await agent.send_message('{"type":"Settings","audio":{},"agent":{}}')
+            nursery.start_soon(self._carry_words, caller, agent)
+            await self._carry_voice(agent, caller)
+        self.is_over.set()
+
+    async def _carry_words(self, caller: Any, agent: Any) -> None:
+        number = 0
+        try:
+            while True:
+                message = msgspec.json.decode(await caller.get_message(), type=dict[str, Any])
+                if message["event"] == "start":
+                    self._stream_sid = message["streamSid"]
+                if message["event"] == "media":
+                    media = msgspec.convert(message, twilio.Media, strict=False)
+                    for block in self._harm(number, media.media.payload):
+                        await agent.send_message(block)
+                    number += 1
+        except trio_websocket.ConnectionClosed:
+            await agent.aclose()
+
+    async def _carry_voice(self, agent: Any, caller: Any) -> None:
+        number = 0
+        try:
+            while True:
+                data = await agent.get_message()
+                if isinstance(data, bytes):
+                    for start in range(0, len(data), FRAME):
+                        for block in self._harm(number, data[start : start + FRAME]):
+                            await self._tell(
+                                caller,
+                                twilio.PlayMedia(self._stream_sid, twilio.Outbound(block)),
+                            )
+                        number += 1
+                elif "UserStartedSpeaking" in data and self._answers_barge_in:
+                    await self._tell(caller, twilio.Clear(self._stream_sid))
+        except trio_websocket.ConnectionClosed:
+            return
+
+    async def _tell(self, caller: Any, message: twilio.ToCaller) -> None:
+        await caller.send_message(twilio.encode(message).decode())
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    header = "#include <openssl/ssl.h>"
+    if (
+        compiler is None
+        or subprocess.run(
+            [compiler, "-E", "-"], input=header, text=True, capture_output=True
+        ).returncode
+    ):
+        pytest.skip("the generator needs cc and OpenSSL's headers")
+    return generator.build(tmp_path_factory.mktemp("loadgen"), ["-Werror"])
+
+
+async def measure(binary: Path, bridge: Bridge, *options: str) -> Run:
+    """A short run with one call, whose generator may be as late as a busy machine makes it."""
+    agent_port = free_port()
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(bridge.run, agent_port)
+            command = [str(binary), "--port", str(port), "--agent-port", str(agent_port)]
+            command += ["--calls", "1", "--seconds", "0.6", "--warm-up", "0.3", "--turn", "0.4"]
+            command += ["--late", "0.3", "--most-lag", "10", *options]
+            done = await trio.run_process(command, capture_stdout=True)
+            await bridge.is_over.wait()
+            nursery.cancel_scope.cancel()
+    return results.read_run(done.stdout.decode())
+
+
+async def test_a_faithful_bridge_is_found_faithful(binary: Path) -> None:
+    run = await measure(binary, Bridge(unharmed))
+    assert run.calls == run.live == 1
+    assert run.up.sent == pytest.approx(30, abs=2)
+    assert run.down.sent >= 100
+    for audio in (run.up, run.down):
+        assert audio.arrived == audio.sent
+        assert (audio.ok, audio.lost, audio.faults, audio.filler) == (100, 0, 0, 0)
+    assert run.clears.asked == run.clears.answered >= 1
+    assert run.up_ms is not None
+    assert run.up_ms.count == run.up.arrived
+    assert sums.faults([run]) == []
+
+
+async def test_the_same_holds_for_torn_and_fragmented_frames(binary: Path) -> None:
+    run = await measure(binary, Bridge(unharmed), "--rough")
+    assert run.up.arrived == run.up.sent
+    assert run.down.arrived == run.down.sent >= 100
+    assert run.pings.sent > 0
+    assert sums.faults([run]) == []
+
+
+async def test_every_harm_is_counted_as_what_it_is(binary: Path) -> None:
+    run = await measure(binary, Bridge(harmed, answers_barge_in=False), "--warm-up", "0")
+    for audio in (run.up, run.down):
+        assert audio.disordered == 1
+        assert audio.corrupt == 1
+        assert audio.filler == 1
+        assert audio.lost == 2  # the one that was dropped, and the one that is not itself any more
+    assert run.down.ok < 100
+    assert run.clears.asked >= 1
+    assert run.clears.answered == 0
+    assert "blocks damaged" in " ".join(sums.faults([run]))
+
+
+def run_alone(binary: Path, *options: str) -> Run:
+    """A run to which no bridge answers."""
+    core = min(os.sched_getaffinity(0))
+    ports = ["--port", str(free_port()), "--agent-port", str(free_port())]
+    quick = ["--calls", "2", "--seconds", "0.1", "--warm-up", "0", "--late", "0"]
+    return generator.run(binary, core, 0.1, [*ports, *quick, *options])
+
+
+def test_calls_that_nobody_answers_are_refused(binary: Path) -> None:
+    run = run_alone(binary, "--most-lag", "10")
+    assert (run.live, run.refused, run.up.sent) == (0, 2, 0)
+
+
+@pytest.mark.parametrize("limit", ["--most-lag", "--most-cpu"])
+def test_a_generator_that_was_too_slow_voids_its_run(binary: Path, limit: str) -> None:
+    with pytest.raises(generator.GeneratorTooSlow, match="the generator"):
+        run_alone(binary, limit, "0")
+
+
+def test_a_mistaken_option_is_told_in_one_line(binary: Path) -> None:
+    with pytest.raises(generator.NoRun, match="--calls: expected a number of at least 1"):
+        run_alone(binary, "--calls", "none")
+
+
+# --- sums ----------------------------------------------------------------------------------------
+
+AUDIO = results.Audio(1000, 1000, 100.0, 0, 0, 0, 0, 0)
+DELAYS = results.Delays(1000, 5.0, 8.0, 10.0, 11.0, 12.0)
+RUN = Run(
+    calls=100,
+    seconds=10.0,
+    live=100,
+    churned=0,
+    cpu_ms_per_call_second=1.0,
+    utilisation=0.1,
+    kb_per_call=100.0,
+    rss_mb=50.0,
+    up=AUDIO,
+    down=AUDIO,
+    up_ms=DELAYS,
+    down_ms=DELAYS,
+    clear_ms=DELAYS,
+    setup_ms=DELAYS,
+    reach_ms=DELAYS,
+    gone_ms=DELAYS,
+    clears=results.Clears(10, 10, 0),
+    pings=results.Pings(0, 0),
+    marks=0,
+    refused=0,
+    cut_off=0,
+    strange=0,
+    left_open=0,
+    own_utilisation=0.1,
+    own_lag_ms=1.0,
+    void=None,
+)
+MADE = Made("2026-11-22", "a CPU", 2, "Linux 6", "CPython 3.11", {"trio": "0.35"})
+
+
+def a_run(**changes: Any) -> Run:
+    return msgspec.structs.replace(RUN, **changes)
+
+
+def runs(*costs: float | None) -> list[Run | None]:
+    return [a_run(cpu_ms_per_call_second=cost) if cost else None for cost in costs]
+
+
+def compare(*cells: Cell) -> Comparison:
+    return Comparison(MADE, rounds=3, seconds=10.0, churn=0.0, cells=list(cells))
+
+
+def test_ratios_are_taken_within_rounds_and_then_their_median() -> None:
+    """The second round was slow for both: across rounds it would look like a difference."""
+    ratio = sums.ratio(
+        Cell(100, "ancestor", runs(4.0, 9.0, 4.4)), Cell(100, "ours", runs(2.0, 3.0, 1.0))
+    )
+    assert ratio == pytest.approx((3.0, 2.0, 4.4))
+
+
+def test_a_round_that_gave_no_figures_is_left_out() -> None:
+    base = Cell(100, "ancestor", runs(4.0, None, 4.0))
+    assert sums.ratio(base, Cell(100, "ours", runs(2.0, 1.0, None))) == (2.0, 2.0, 2.0)
+
+
+def test_one_set_up_more_costs_the_difference_to_the_same_round_without() -> None:
+    churned = a_run(utilisation=0.15, churned=200)
+    row = sums.rows(compare(Cell(100, "ours", [churned], still=[a_run(utilisation=0.10)])))[0]
+    assert row.cpu_per_set_up == pytest.approx(2.5)
+
+
+def test_memory_per_call_is_a_slope() -> None:
+    few = Cell(50, "ours", [a_run(rss_mb=40.0)])
+    many = Cell(450, "ours", [a_run(rss_mb=80.0)])
+    assert sums.memory_per_call(compare(few, many)) == {"ours": pytest.approx(102.4)}
+
+
+def test_a_comparison_passes_by_its_ratio_if_no_harm_was_done() -> None:
+    base = Cell(100, "ancestor", runs(4.0))
+    assert sums.failures(compare(base, Cell(100, "ours", runs(2.0))), 2.0) == []
+    assert sums.failures(compare(base, Cell(100, "ours", runs(2.1))), 2.0)
+    assert sums.failures(compare(Cell(100, "ours", runs(2.0))), 2.0)  # against nothing
+    assert sums.failures(compare(base), 2.0) == ["ours: nothing was measured"]
+    less = msgspec.structs.replace(AUDIO, ok=99.0)
+    for harm in ({"down": less}, {"left_open": 1}, {"cut_off": 1}, {"live": 99}):
+        harmed_run = a_run(**harm)
+        assert sums.failures(compare(base, Cell(100, "ours", [harmed_run])), 2.0), harm
+
+
+def test_a_bridge_is_well_within_what_it_gathers() -> None:
+    late = msgspec.structs.replace(DELAYS, p99=80.0)
+    assert sums.is_well(a_run(up_ms=late), gathers=100)
+    assert not sums.is_well(a_run(up_ms=late), gathers=20)
+    assert not sums.is_well(a_run(clear_ms=late), gathers=100)
+    assert not sums.is_well(a_run(clear_ms=None), gathers=100)
+    assert not sums.is_well(a_run(live=99), gathers=100)
+
+
+@given(capacity=st.integers(0, 3000), first=st.integers(1, 500), most=st.integers(1, 3000))
+def test_the_search_finds_the_capacity_to_within_a_twentieth(
+    capacity: int, first: int, most: int
+) -> None:
+    tried: list[int] = []
+
+    def does_well(number: int) -> bool:
+        tried.append(number)
+        return number <= capacity
+
+    found = sums.search(does_well, first, most)
+    if capacity >= most:
+        assert found == most
+    else:
+        assert found <= capacity <= found + max(1, (capacity + 1) // 18)
+    assert len(tried) < 30
+    assert all(1 <= number <= most for number in tried)
+
+
+class CannedBench:
+    """Measures nothing: says what each number of calls gives."""
+
+    def __init__(self, well_up_to: int, generator_up_to: int) -> None:
+        self._well_up_to = well_up_to
+        self._generator_up_to = generator_up_to
+
+    def measure(self, cell: Cell) -> Run | None:
+        if cell.calls > self._generator_up_to:
+            cell.voids += 1
+            return None
+        live = cell.calls if cell.calls <= self._well_up_to else 0
+        return a_run(calls=cell.calls, live=live)
+
+    def say(self, line: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("well_up_to", "generator_up_to", "calls", "is_least"),
+    [(300, 1000, 300, False), (2000, 1000, 1000, True), (5000, 5000, 3000, True)],
+)
+def test_the_generators_end_is_not_taken_for_the_bridges(
+    well_up_to: int, generator_up_to: int, calls: int, is_least: bool
+) -> None:
+    bench: Any = CannedBench(well_up_to, generator_up_to)
+    found = rounds.find_capacity(bench, "ours", 50, 3000)
+    assert found.calls == pytest.approx(calls, rel=0.06)
+    assert found.is_least is is_least
+
+
+def test_samples_belong_to_the_innermost_layer_and_sleepers_to_none() -> None:
+    call = "run (trio/_core/_run.py:9);_hear (sts_trio/call.py:5)"
+    stacks = {
+        f"{call};decode (sts_trio/wire/twilio.py:3);json_decode (msgspec/_core.so)": 3,
+        f"{call};_write (sts_trio/legs/sockets.py:8);write (libc.so.6)": 6,
+        "worker (threading.py:1);PyThread_acquire_lock_timed (libpython.so)": 100,
+        "main (somewhere.py:1)": 1,
+    }
+    assert hotspots.by_layer(stacks) == [
+        Layer("kernel: reading and writing sockets", 0.6),
+        Layer("decoding and encoding (sts_trio/wire)", 0.3),
+        Layer("other", 0.1),
+    ]
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def all_results() -> Results:
+    comparison = compare(
+        Cell(100, "ancestor", runs(4.0, 4.0, 4.0)),
+        Cell(100, "ours", [*runs(2.0, 1.0), None], voids=2),
+    )
+    return Results(
+        plain=comparison,
+        churn=msgspec.structs.replace(comparison, churn=20.0),
+        capacities=results.Capacities(
+            MADE, 10.0, False, [results.Capacity("ours", 900, is_least=True, runs=[RUN])]
+        ),
+        micro=results.Micro(
+            msgspec.structs.replace(MADE, cpu="another CPU"), [results.Unit("decode", 0.4, 3.5)]
+        ),
+        hotspots=[results.Hotspots(MADE, "ours", 100, 500, [Layer("dialogue", 0.25)])],
+    )
+
+
+def test_results_are_kept_as_they_were(tmp_path: Path) -> None:
+    kept = all_results()
+    results.save(kept, tmp_path / "results.json")
+    assert results.load(tmp_path / "results.json") == kept
+    assert results.load(tmp_path / "none.json") == Results()
+
+
+def test_the_report_tells_the_figures_and_what_went_wrong() -> None:
+    text = report.write(all_results())
+    assert "| 100 | ours | 1.50 | **3.00** (2.00 to 4.00) | 10 % | 5 / 10 |" in text
+    assert "- 100 ours: rounds without figures: 1" in text
+    assert "the generator had been too slow: 2." in text
+    assert "| ours | more than 900 |" in text
+    assert "| decode | 0.40 | 3.50 |" in text
+    assert "| dialogue | 25.0 % |" in text
+    # A machine that is not the usual one is named where it was used, and only there.
+    assert text.count("a CPU") == 1
+    assert text.count("another CPU") == 1
+
+
+def test_a_report_of_nothing_is_empty_but_whole() -> None:
+    assert report.write(Results()) == report.HEAD
+
+
+def test_the_chart_is_drawn_the_same_from_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import chart
+
+    comparison = all_results().plain
+    assert comparison is not None
+    drawn = []
+    for name in ("once", "again"):
+        (tmp_path / name).mkdir()
+        chart.draw(comparison, tmp_path / name)
+        drawn.append((tmp_path / name / "chart.svg").read_bytes())
+    assert drawn[0] == drawn[1]
+    assert (tmp_path / "once" / "chart.png").stat().st_size > 0
