@@ -2,11 +2,21 @@
 
 A leg is opened by an async context manager that owns its socket for its whole life, and offers
 
-* `listen(hear)`: hands on what comes, in batches of one message or more, until the leg is over;
-  the very last message is `LegEnded`. What `hear` raises comes out of `listen`.
+* `listen(hear, idle)`: hands on what comes, in batches of one message or more, until the leg is
+  over; the very last message is `LegEnded`. What `hear` raises comes out of `listen`.
 * `try_send(message)`: sends at once, if that can be done whole and without waiting.
 * `send(message)`: sends in order, waiting as long as it takes; does nothing once the leg is down.
+* `is_polled`: whether the leg is looked at many times a second, and `idle` called with the time
+  whenever there was nothing.
 * `aclose(code)`: the goodbye, a close frame with that code.
 
 Leaving the context, by goodbye or by cancellation, closes the socket.
 """
+
+from collections.abc import Callable
+
+Idle = Callable[[float], None]
+
+
+def ignore(now: float) -> None:
+    """For who has no use for idle moments."""

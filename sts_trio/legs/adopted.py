@@ -25,6 +25,7 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.hypercorn_guard import Connection
+from sts_trio.legs import Idle, ignore
 from sts_trio.legs import caller as portable
 from sts_trio.metronome import Metronome
 from sts_trio.wire import frames, twilio
@@ -47,11 +48,14 @@ class AdoptedLeg:
     `fileno` gives the socket's descriptor, -1 once it is closed.
     """
 
+    is_polled = True
+
     def __init__(self, fileno: Callable[[], int], metronome: Metronome) -> None:
         self._fileno = fileno
         self._metronome = metronome
         self._reader = frames.FrameReader(portable.MOST_PER_MESSAGE)
         self._hear: Hear
+        self._idle: Idle
         self._over = trio.Event()
         self._bug: Exception | None = None
         self._early = b""
@@ -74,8 +78,9 @@ class AdoptedLeg:
         """Bytes that somebody else read from the socket, before anything we read."""
         self._early += data
 
-    async def listen(self, hear: Hear) -> None:
+    async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
         self._hear = hear
+        self._idle = idle
         # What `hear` starts is to inherit this call's context, not the metronome's.
         context = contextvars.copy_context()
 
@@ -89,7 +94,7 @@ class AdoptedLeg:
             raise self._bug
 
     def try_send(self, message: twilio.ToCaller) -> bool:
-        if self._pending or self._is_closing:
+        if self._pending or self._is_closing or self._over.is_set():
             return False
         self._write(frames.text(twilio.encode(message)))
         return True
@@ -98,14 +103,15 @@ class AdoptedLeg:
         await trio.lowlevel.checkpoint()
         while self._pending:
             await self._written.wait()
-        self._write(frames.text(twilio.encode(message)))
+        if not self._is_closing and not self._over.is_set():
+            self._write(frames.text(twilio.encode(message)))
 
     async def aclose(self, code: int) -> None:
         """Sends the close frame; the listener hears when the caller's has come."""
         await trio.lowlevel.checkpoint()
-        self._is_closing = True
-        self._write(frames.close(code))
-        while self._pending:
+        self._close(code)
+        # Once the leg is over, no beat comes to write what is left.
+        while self._pending and not self._over.is_set():
             await self._written.wait()
 
     # --- one beat -------------------------------------------------------------------------------
@@ -115,18 +121,22 @@ class AdoptedLeg:
             heard = self._read(now)
             if self._pending:
                 self._write(b"")
-            ended = self._what_is_wrong(now)
-            if ended is not None:
-                heard.append(ended)
-            if heard:
-                if isinstance(heard[-1], LegEnded):
-                    self._over.set()
-                    if self._pending:
-                        self._break()
-                self._hear(heard)
+            if not _has_ended(heard):
+                heard += self._what_is_wrong(now)
+            if not heard:
+                self._idle(now)
+                return
+            if _has_ended(heard):
+                self._end()
+            self._hear(heard)
         except Exception as exc:
             self._bug = exc
-            self._over.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._over.set()
+        if self._pending:
+            self._break()
 
     def _read(self, now: float) -> list[Heard]:
         try:
@@ -139,7 +149,8 @@ class AdoptedLeg:
             return [LegEnded(Leg.CALLER, How.LOST, reason=exc.strerror or "")]
         else:
             if not data:
-                return [*self._decode(self._early), LegEnded(Leg.CALLER, How.LOST)]
+                heard = self._decode(self._early)
+                return heard if _has_ended(heard) else [*heard, LegEnded(Leg.CALLER, How.LOST)]
             if self._is_deaf:
                 self._discard()
                 return []
@@ -181,7 +192,7 @@ class AdoptedLeg:
             case frames.Binary():
                 heard.append(Malformed(Leg.CALLER, "binary frame"))
             case frames.Close(code, reason):
-                self._answer_close(code)
+                self._close(code)
                 heard.append(LegEnded(Leg.CALLER, How.CLOSED, code, reason))
             case frames.Violation(frames.TOO_BIG, _, size):
                 # The call says goodbye with 1009; the caller's answer cannot be read any more.
@@ -189,27 +200,28 @@ class AdoptedLeg:
                 heard.append(TooBig(Leg.CALLER, size))
             case frames.Violation(code, reason):
                 self._is_deaf = True
-                self._answer_close(code, reason)
+                self._close(code, reason)
                 heard.append(LegEnded(Leg.CALLER, How.LOST, reason=reason))
             case _:
                 assert_never(frame)
 
-    def _answer_close(self, code: int | None, reason: str = "") -> None:
+    def _close(self, code: int | None, reason: str = "") -> None:
+        """A close frame, ours or the answer to theirs: once, and nothing after it."""
         if not self._is_closing:
             self._is_closing = True
             self._write(frames.close(code, reason))
 
-    def _what_is_wrong(self, now: float) -> LegEnded | None:
+    def _what_is_wrong(self, now: float) -> list[Heard]:
         if self._pending and (
             now - self._pending_since > portable.STALLED_AFTER or len(self._pending) > MOST_PENDING
         ):
-            return LegEnded(Leg.CALLER, How.STALLED)
+            return [LegEnded(Leg.CALLER, How.STALLED)]
         if now - self._last_heard > portable.SILENT_AFTER:
-            return LegEnded(Leg.CALLER, How.SILENT)
+            return [LegEnded(Leg.CALLER, How.SILENT)]
         if now >= self._next_ping and not self._is_closing:
             self._next_ping = now + PING_EVERY
             self._write(frames.ping(b""))
-        return None
+        return []
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -247,6 +259,10 @@ class AdoptedLeg:
     def _let_writers_go_on(self) -> None:
         self._written.set()
         self._written = trio.Event()
+
+
+def _has_ended(heard: list[Heard]) -> bool:
+    return bool(heard) and isinstance(heard[-1], LegEnded)
 
 
 class _Parked:
@@ -305,6 +321,8 @@ async def open_adopted(
     server.protocol = _Diverted(leg.take)
     server.stream = _Parked(stream, released)
     try:
+        # Browsers offer to compress, and Hypercorn would agree; our frames are plain.
+        websocket.handshake.extensions = None
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         # Hypercorn sends nothing any more on its own account: no pings, no second close frame.
         websocket.closed = True
@@ -312,4 +330,7 @@ async def open_adopted(
     finally:
         if leg.is_stuck:
             connection.abort()
+        # Hypercorn's reader may still wait for the socket itself; a caller who is quiet would keep
+        # it there.
+        stream.socket.close()
         released.set()

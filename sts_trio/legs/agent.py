@@ -17,6 +17,7 @@ import trio_websocket
 from wsproto.utilities import ProtocolError
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
+from sts_trio.legs import Idle, ignore
 from sts_trio.legs.sockets import TcpStream, TlsStream
 from sts_trio.legs.tap import Message, Tap
 from sts_trio.wire import deepgram, frames
@@ -67,8 +68,14 @@ class _Reader:
             self._over()
 
 
+def _hear_no_more(batch: Sequence[object]) -> None:
+    """What comes when the leg has ended, or its listener has failed."""
+
+
 class AgentLeg:
     """An open session with the agent. See `sts_trio.legs` for the contract."""
+
+    is_polled = False
 
     def __init__(self, stream: trio.abc.Stream, language: Language) -> None:
         self._stream = stream
@@ -95,6 +102,7 @@ class AgentLeg:
             self._hear([decoded])
         except Exception as exc:
             self._bug = exc
+            self._hear = _hear_no_more
             self._listening.cancel()
 
     async def shake_hands(
@@ -115,16 +123,20 @@ class AgentLeg:
         reader.start_soon(self._socket._reader_task)
         await self._socket._open_handshake.wait()
 
-    async def listen(self, hear: Hear) -> None:
-        if self._early:
-            hear(self._early)
-        self._hear = hear
-        with self._listening:
-            try:
-                while True:
-                    hear([self._language.decode(await self._socket.get_message())])
-            except trio_websocket.ConnectionClosed as exc:
-                hear(self._ended(exc.reason))
+    async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
+        try:
+            if self._early:
+                hear(self._early)
+            self._hear = hear
+            with self._listening:
+                try:
+                    while True:
+                        hear([self._language.decode(await self._socket.get_message())])
+                except trio_websocket.ConnectionClosed as exc:
+                    hear(self._ended(exc.reason))
+        finally:
+            # An agent may go on talking until it has read our goodbye.
+            self._hear = _hear_no_more
         if self._bug is not None:
             raise self._bug
 

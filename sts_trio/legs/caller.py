@@ -20,6 +20,7 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from wsproto.connection import ConnectionState
 
 from sts_trio.errors import How, Leg, LegEnded
+from sts_trio.legs import Idle, ignore
 from sts_trio.wire import twilio
 from sts_trio.wire.oddity import Malformed, TooBig
 
@@ -62,6 +63,8 @@ class DirectWebsocket(TrioASGIWebsocketConnection):
 class CallerLeg:
     """An accepted Media Stream. See `sts_trio.legs` for the contract."""
 
+    is_polled = False
+
     def __init__(self, receive: Receive, send: Send, connection: Connection | None) -> None:
         self._receive = receive
         self._send = send
@@ -70,7 +73,7 @@ class CallerLeg:
         self._sending_since: float | None = None
         self._said_goodbye = False
 
-    async def listen(self, hear: Hear) -> None:
+    async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
         while (event := await self._receive())["type"] != "websocket.disconnect":
             hear([self._decode(event)])
         hear([LegEnded(Leg.CALLER, self._how or self._how_it_closed())])

@@ -64,11 +64,11 @@ class TcpStream(trio.abc.Stream):
             self._is_sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.wait_writable(self._socket)
+        await trio.lowlevel.wait_writable(self._fileno())
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
-            await trio.lowlevel.wait_readable(self._socket)
+            await trio.lowlevel.wait_readable(self._fileno())
             try:
                 return os.read(self._socket.fileno(), max_bytes or RECEIVE)
             except BlockingIOError:
@@ -87,6 +87,12 @@ class TcpStream(trio.abc.Stream):
         except BlockingIOError:
             return data
         return data[count:]
+
+    def _fileno(self) -> int:
+        fileno = self._socket.fileno()
+        if fileno == -1:
+            raise trio.ClosedResourceError("this stream is closed")
+        return fileno
 
     def _error(self, exc: OSError) -> Exception:
         if self._socket.fileno() == -1:
@@ -126,7 +132,10 @@ class TlsStream(trio.abc.Stream):
         """As `TcpStream.try_send`."""
         if self._sending.locked() or not self._tcp.is_clear():
             return False
-        self._tls.write(data)
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:
+            return False  # whoever waits for what comes hears of it
         return self._tcp.try_send(self._outgoing.read())
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -145,8 +154,10 @@ class TlsStream(trio.abc.Stream):
             try:
                 return self._tls.read(max_bytes or RECEIVE)
             except ssl.SSLWantReadError:
-                # Reading may have made an answer, to a change of keys.
-                await self._flush()
+                # Reading may have made an answer, to a change of keys. Where a sender is at work,
+                # it takes that along: waiting for it could mean that neither side reads.
+                if self._outgoing.pending and not self._sending.locked():
+                    await self._flush()
                 if not await self._feed():
                     return b""
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -168,5 +179,5 @@ class TlsStream(trio.abc.Stream):
 
     async def _flush(self) -> None:
         async with self._sending:
-            if self._outgoing.pending:
+            while self._outgoing.pending:
                 await self._tcp.send_all(self._outgoing.read())

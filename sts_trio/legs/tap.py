@@ -9,13 +9,17 @@ Order is kept: a frame that is not of the usual kind ends the short cut for good
 follows takes the long way behind it.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Generator
 
 from wsproto import ConnectionType, WSConnection
+from wsproto.events import Event
 
 _TEXT, _BINARY = 0x81, 0x82  # FIN and opcode
-_USUAL = {_TEXT, _BINARY, 0x88, 0x89, 0x8A}  # ... and close, ping and pong
+_MESSAGES = {_TEXT, _BINARY}
+_USUAL = _MESSAGES | {0x89, 0x8A}  # ... and ping and pong; behind a close nothing is heard
 _MASKED = 0x80
+_BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a handshake
 
 Message = str | bytes | UnicodeError
 
@@ -33,9 +37,17 @@ class Tap(WSConnection):
         self._rest = bytearray()  # of a frame that has not all come
         self._wanted = 2  # how long the rest has to be before it is worth a look
         self._is_transparent = False
+        self._has_events = True
+
+    def events(self) -> Generator[Event, None, None]:
+        # Asked for after every read; wsproto takes long to find that there are none.
+        if self._has_events:
+            self._has_events = self._is_transparent
+            yield from super().events()
 
     def receive_data(self, data: bytes | None) -> None:
         if self._is_transparent or data is None:
+            self._has_events = True
             super().receive_data(data)
         elif self.connection is None:
             self._shake_hands(data)
@@ -45,21 +57,23 @@ class Tap(WSConnection):
                 rest = bytes(self._rest)
                 self._rest = bytearray(rest[self._take(rest) :])
                 if self._is_transparent:
+                    self._has_events = True
                     super().receive_data(bytes(self._rest))
 
     def _shake_hands(self, data: bytes) -> None:
         """Keeps wsproto from reading on into the first frames: they may come with the 101."""
-        end = (self._rest + data).find(b"\r\n\r\n")
-        cut = len(data) if end < 0 else end + 4 - len(self._rest)
+        self._has_events = True
+        seen = bytes(self._rest) + data
+        blank = _BLANK_LINE.search(seen)
+        cut = blank.end() - len(self._rest) if blank else len(data)
+        self._rest = bytearray(seen[-2:])  # the blank line may be cut in two
         super().receive_data(data[:cut])
-        if self.connection is not None:
-            self._rest.clear()
-            if cut < len(data):
-                self.receive_data(data[cut:])
+        if blank is None:
             return
-        self._rest = (self._rest + data)[-3:]  # the blank line may be cut in two
+        self._rest.clear()
+        self._is_transparent = self.connection is None  # a refusal: what follows is its body
         if cut < len(data):
-            super().receive_data(data[cut:])  # the body of a refusal
+            self.receive_data(data[cut:])
 
     def _take(self, data: bytes) -> int:
         """Handles the whole frames in `data`; returns where the first that is not begins."""
@@ -68,13 +82,18 @@ class Tap(WSConnection):
         while end - at >= 2:
             first, length = data[at], data[at + 1]
             begin = at + 2
+            is_usual = first in _USUAL
             if length == 126 or length == 127:
-                begin += 2 if length == 126 else 8
-                # Of a length that has not all come this makes a smaller one.
+                size, least = (2, 126) if length == 126 else (8, 0x10000)
+                begin += size
+                if begin > end and first in _MESSAGES:
+                    self._wanted = begin - at
+                    break
                 length = int.from_bytes(data[at + 2 : begin])
+                is_usual = length >= least and first in _MESSAGES
             elif length & _MASKED:
-                first = 0
-            if first not in _USUAL or length > self._most:
+                is_usual = False
+            if not is_usual or length > self._most:
                 self._is_transparent = True
                 break
             if begin + length > end:
@@ -86,6 +105,7 @@ class Tap(WSConnection):
             elif first == _TEXT:
                 self._deliver_text(payload)
             else:
+                self._has_events = True
                 super().receive_data(data[at : begin + length])
             at = begin + length
         return at

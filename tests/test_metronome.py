@@ -1,0 +1,384 @@
+"""The beat on the virtual clock: who gets a turn when, whatever the others do."""
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+import strategies  # noqa: F401  its profile: no deadline for one example
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+from test_adopted import Line, mark, told
+from test_frames import frame
+
+from sts_trio.legs.adopted import RECEIVE
+from sts_trio.metronome import LATE, LONGEST_PERIOD, SHORTEST_PERIOD, TURNS_AT_ONCE, Metronome
+from sts_trio.wire.frames import PING, TEXT
+from sts_trio.wire.twilio import Outbound, PlayMedia
+
+# Of the time between two turns: sums of floats.
+SLIGHTLY = 1e-6
+
+
+class Player:
+    """One call's turns: the times they were taken at."""
+
+    def __init__(self) -> None:
+        self.turns: list[float] = []
+
+    def turn(self, now: float) -> None:
+        assert now == pytest.approx(trio.current_time(), abs=1e-9)
+        self.turns.append(now)
+
+    @property
+    def gaps(self) -> list[float]:
+        return [b - a for a, b in itertools.pairwise(self.turns)]
+
+
+@contextlib.asynccontextmanager
+async def beating() -> AsyncIterator[Metronome]:
+    metronome = Metronome()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(metronome.run)
+        yield metronome
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def playing(metronome: Metronome, count: int) -> Iterator[list[Player]]:
+    with contextlib.ExitStack() as stack:
+        players = [Player() for _ in range(count)]
+        for player in players:
+            stack.enter_context(metronome.beating(player.turn))
+        yield players
+
+
+@pytest.mark.parametrize(
+    ("calls", "period"),
+    [(1, 0.02), (20, 0.02), (66, 0.02), (100, 0.03), (200, 0.06), (333, 0.0999), (1000, 0.1)],
+)
+async def test_every_call_gets_its_turn_once_a_period_which_follows_the_load(
+    calls: int, period: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with beating() as metronome:
+        with playing(metronome, calls) as players:
+            assert metronome.period == pytest.approx(period)
+            await trio.sleep(20.5 * period)
+            step = period / -(-calls // TURNS_AT_ONCE)
+            for player in players:
+                assert 19 <= len(player.turns) <= 21
+                assert player.turns[0] <= period + step + SLIGHTLY
+                for gap in player.gaps:
+                    assert gap == pytest.approx(period, abs=(0 if step == period else step) + 1e-6)
+            assert sum(len(player.turns) for player in players) == pytest.approx(
+                20 * calls, abs=calls
+            )
+
+
+@given(st.integers(0, 1000))
+def test_the_period_stays_between_one_frame_of_twilios_and_what_nobody_hears(calls: int) -> None:
+    async def count() -> float:
+        metronome = Metronome()
+        with playing(metronome, calls):
+            return metronome.period
+
+    period = trio.run(count)
+    assert SHORTEST_PERIOD == 0.02 <= period <= LONGEST_PERIOD == 0.1
+    assert period == pytest.approx(min(0.1, max(0.02, calls * 0.0003)))
+
+
+async def test_many_calls_take_their_turns_evenly_spread_over_the_period(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with beating() as metronome:
+        with playing(metronome, 1000) as players:
+            await trio.sleep(1)
+            times = [time for player in players for time in player.turns]
+        for _, turns in itertools.groupby(sorted(times)):
+            assert TURNS_AT_ONCE - 5 <= len(list(turns)) <= TURNS_AT_ONCE
+
+
+async def test_nobody_gets_a_second_turn_before_everybody_had_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    order: list[int] = []
+    async with beating() as metronome:
+        with contextlib.ExitStack() as stack:
+            for number in range(200):
+                stack.enter_context(
+                    metronome.beating(lambda now, number=number: order.append(number))  # type: ignore[misc]
+                )
+            await trio.sleep(1)
+    assert len(order) > 2000
+    assert order == [position % 200 for position in range(len(order))]
+
+
+async def test_who_joins_gets_a_first_turn_within_a_period_and_takes_nobodys(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with beating() as metronome:
+        with playing(metronome, 40) as early:
+            await trio.sleep(0.111)
+            joined = trio.current_time()
+            with playing(metronome, 20) as late:
+                await trio.sleep(0.2)
+        for player in late:
+            assert joined < player.turns[0] <= joined + 0.02 + SLIGHTLY
+        for player in [*early, *late]:
+            assert player.gaps == pytest.approx([0.02] * len(player.gaps), abs=SLIGHTLY)
+
+
+async def test_who_leaves_gets_no_more_turns_and_takes_nobodys(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with beating() as metronome:
+        with playing(metronome, 150) as staying:
+            with playing(metronome, 150) as leaving:
+                await trio.sleep(0.517)
+            left = trio.current_time()
+            before = [len(player.turns) for player in leaving]
+            await trio.sleep(0.5)
+        assert [len(player.turns) for player in leaving] == before
+        for player in staying:
+            # From 300 calls to 150 the period halves; a turn that was near goes by the new one.
+            after = [time for time in player.turns if time > left]
+            assert after[0] <= left + 0.09 + SLIGHTLY
+            assert len(after) >= 9
+            assert max(player.gaps) <= 0.09 + 0.0225 + SLIGHTLY
+
+
+async def test_a_call_that_leaves_and_comes_back_within_a_beat_is_due_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    player = Player()
+    async with beating() as metronome:
+        for _ in range(100):
+            with metronome.beating(player.turn):
+                await trio.sleep(0.001)
+        with metronome.beating(player.turn):
+            await trio.sleep(0.05)
+    assert 2 <= len(player.turns) <= 8
+
+
+async def test_a_call_that_comes_and_goes_between_two_steps_of_the_beat_is_no_harm(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    player = Player()
+    async with beating() as metronome:
+        await trio.testing.wait_all_tasks_blocked()
+        with metronome.beating(player.turn):
+            pass
+        await trio.testing.wait_all_tasks_blocked()
+        assert player.turns == []
+        with metronome.beating(player.turn):
+            await trio.sleep(0.05)
+    assert player.turns == pytest.approx([0.02, 0.04])
+
+
+async def test_without_calls_there_is_no_beat(autojump_clock: trio.testing.MockClock) -> None:
+    async with beating() as metronome:
+        await trio.sleep(1000)
+        assert metronome.lateness.beats == 0
+        with playing(metronome, 1) as [player]:
+            await trio.sleep(0.11)
+        assert len(player.turns) == 5
+        beats = metronome.lateness.beats
+        await trio.sleep(1000)
+        assert metronome.lateness.beats <= beats + 1
+        with playing(metronome, 1) as [player]:
+            await trio.sleep(0.11)
+        # The thousand seconds without anybody are no lateness, and nothing is made up for.
+        assert player.gaps == pytest.approx([0.02] * 4)
+        assert metronome.lateness.late == 0
+        assert metronome.lateness.worst == pytest.approx(0, abs=SLIGHTLY)
+
+
+async def test_a_beat_that_is_kept_is_not_late(autojump_clock: trio.testing.MockClock) -> None:
+    async with beating() as metronome:
+        with playing(metronome, 10):
+            await trio.sleep(1.01)
+        assert metronome.lateness.beats == 50
+        assert metronome.lateness.late == 0
+
+
+async def test_a_stall_makes_everyone_due_once_and_is_counted(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with beating() as metronome:
+        with playing(metronome, 10) as players:
+            await trio.sleep(0.11)
+            before = [len(player.turns) for player in players]
+            autojump_clock.jump(3)  # the process was elsewhere
+            await trio.sleep(0.001)
+            assert [len(player.turns) for player in players] == [n + 1 for n in before]
+            await trio.sleep(0.1)
+            assert [len(player.turns) for player in players] == [n + 6 for n in before]
+        assert metronome.lateness.late == 1
+        assert metronome.lateness.worst == pytest.approx(2.99, abs=0.011)
+
+
+@pytest.mark.parametrize("calls", [10, 500])
+async def test_a_call_whose_turn_takes_long_costs_the_others_that_time_and_no_turn(
+    calls: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A turn of 50 ms, once: the others' come that much later, in order, and go on as before."""
+    stalls = iter([0.05])
+    async with beating() as metronome:
+        with (
+            playing(metronome, calls) as players,
+            metronome.beating(lambda now: autojump_clock.jump(next(stalls, 0))),
+        ):
+            period = metronome.period
+            await trio.sleep(10 * period + 0.05)
+        for player in players:
+            assert 8 <= len(player.turns) <= 11
+            # Late by the stall, and then early by it: the beat goes on from where it is.
+            assert max(player.gaps) <= 2 * period + 0.05 + SLIGHTLY
+        assert metronome.lateness.late == 1
+        assert LATE < metronome.lateness.worst <= 0.05
+
+
+# --- with real legs: one bad call, and the beat of the others -----------------------------------
+
+
+class Good:
+    """A call that says something every beat, and the times it was said and heard at."""
+
+    def __init__(self, metronome: Metronome) -> None:
+        self.line = Line(metronome)
+        self.line.on_hear = self._hear
+        self.said: list[float] = []
+        self.heard: list[float] = []
+
+    def _hear(self, batch: Sequence[Any]) -> None:
+        self.heard += [trio.current_time()] * len(batch)
+
+    async def talk(self) -> None:
+        for number in range(100):
+            self.said.append(trio.current_time())
+            self.line.say(told(mark(number)))
+            await trio.sleep(SHORTEST_PERIOD)
+
+    @property
+    def waits(self) -> list[float]:
+        return [heard - said for said, heard in zip(self.said, self.heard, strict=True)]
+
+
+class Bad:
+    def __init__(self, metronome: Metronome) -> None:
+        self.line = Line(metronome, small=True)
+        self.bug: Exception | None = None
+
+    async def listen(self) -> None:
+        try:
+            await self.line.listen()
+        except ZeroDivisionError as exc:
+            self.bug = exc
+
+    async def behave(self, how: str, clock: trio.testing.MockClock) -> None:
+        line = self.line
+        await trio.sleep(0.5)
+        match how:
+            case "raises":
+                line.on_hear = _raise
+                line.say(told(mark(0)))
+            case "stalls":
+                stalls = iter([STALL])
+                line.on_hear = lambda batch: clock.jump(next(stalls, 0))
+                line.say(told(mark(0)))
+            case "floods":
+                await line.say_much(told(*[mark("x" * 100)]) * 100_000)
+            case "floods with pings":
+                await line.say_much(frame(PING) * 1_000_000)
+            case "floods with garbage":
+                await line.say_much(frame(TEXT, length=b"\x7f" + (1 << 40).to_bytes(8)))
+                await line.say_much(bytes(10_000_000))
+            case "does not read":
+                while line.leg.try_send(PlayMedia("MZ1", Outbound(bytes(160)))):
+                    pass
+                await line.leg.send(PlayMedia("MZ1", Outbound(bytes(160))))
+            case "breaks the protocol":
+                line.say(frame(TEXT, b"x", mask=None))
+            case "is lost":
+                line.socket.close()
+            case "says nothing":
+                pass
+
+
+def _raise(batch: object) -> None:
+    raise ZeroDivisionError("a bug in the dialogue")
+
+
+STALL = 0.3
+BAD = [
+    "raises",
+    "stalls",
+    "floods",
+    "floods with pings",
+    "floods with garbage",
+    "does not read",
+    "breaks the protocol",
+    "is lost",
+    "says nothing",
+]
+
+
+@pytest.mark.parametrize("how", BAD)
+async def test_one_bad_call_never_disturbs_the_beat_of_the_others(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with beating() as metronome:
+        bad = Bad(metronome)
+        # Around it: some take their turns before it, some after.
+        before = [Good(metronome) for _ in range(3)]
+        after = [Good(metronome) for _ in range(3)]
+        async with trio.open_nursery() as nursery:
+            for listen in (
+                *(good.line.listen for good in before),
+                bad.listen,
+                *(good.line.listen for good in after),
+            ):
+                nursery.start_soon(listen)
+                await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(SHORTEST_PERIOD / 4)
+            nursery.start_soon(bad.behave, how, autojump_clock)
+            async with trio.open_nursery() as talking:
+                for good in (*before, *after):
+                    talking.start_soon(good.talk)
+            nursery.cancel_scope.cancel()
+
+        for good in (*before, *after):
+            assert good.line.heard == [mark(number) for number in range(100)]
+            gaps = [b - a for a, b in itertools.pairwise(good.line.beats)]
+            late = sum(gap > SHORTEST_PERIOD + SLIGHTLY for gap in gaps)
+            if how == "stalls":
+                # What the process cannot do in that time, is done right behind it.
+                assert late == 1
+                assert max(good.waits) <= STALL + SHORTEST_PERIOD + SLIGHTLY
+            else:
+                assert late == 0
+                assert max(good.waits) <= SHORTEST_PERIOD + SLIGHTLY
+            good.line.close()
+        assert metronome.lateness.late == (how == "stalls")
+        # The bad one: what it may do in a beat is bounded.
+        assert (bad.bug is not None) == (how == "raises")
+        assert (
+            max(map(len, bad.line.batches), default=0) <= RECEIVE // len(told(mark("x" * 100))) + 1
+        )
+        if how in ("raises", "breaks the protocol", "is lost"):
+            assert bad.line.beats[-1] <= 0.5 + 3 * SHORTEST_PERIOD
+        bad.line.close()
+
+
+async def test_cancelled_the_beat_ends_and_the_turns_do(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    metronome = Metronome()
+    with playing(metronome, 3) as players:
+        with trio.move_on_after(0.1):
+            await metronome.run()
+        await trio.sleep(1)
+    assert max(player.turns[-1] for player in players) <= 0.1
