@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sts_trio.offline import voice
 from sts_trio.offline.faults import Faults, FaultySession, Garbage
-from sts_trio.offline.script import CAR_SELLER, CallFunction, Script
+from sts_trio.offline.script import CAR_SELLER, CallFunction, Prompter, Script
 from sts_trio.offline.session import (
     CLIENT_TIMEOUT,
     NO_STATUS,
@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self, script: Script = SCRIPT, faults: Faults | None = None) -> None:
         self.now = 100.0
-        session = Session(script, request_id="r1")
+        session = Session(Prompter(script), request_id="r1")
         self.session = FaultySession(session, faults) if faults else session
         self.heard: list[tuple[float, Act | Garbage]] = []
         self._note(self.session.open(self.now))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from sts_trio.logic import g711
 from sts_trio.logic.audio import FRAME, length, seconds
-from sts_trio.offline import voice
-from sts_trio.offline.ears import Began, Ceased, Ears
+from sts_trio.offline import babble, voice
+from sts_trio.offline.ears import Began, Ceased, Ears, News
 from sts_trio.offline.mouth import PIECE, SPEED, Mouth, pieces
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
@@ -27,7 +27,7 @@ def silence(duration: float) -> bytes:
     return SILENCE * length(duration)
 
 
-def listen(audio: bytes, piece: int = FRAME) -> list[tuple[float, Began | Ceased]]:
+def listen(audio: bytes, piece: int = FRAME) -> list[tuple[float, News]]:
     """What fresh ears tell, and after how many seconds of audio."""
     ears = Ears()
     return [
@@ -88,10 +88,10 @@ def test_what_the_voice_says_is_heard_as_one_turn() -> None:
 
 
 def test_the_same_text_is_the_same_bytes_and_another_pitch_is_another_person() -> None:
-    first = voice.say(QUESTION)
-    voice.say.cache_clear()
-    assert voice.say(QUESTION) == first
-    assert voice.say(QUESTION, 200.0) != first
+    first = babble.say(QUESTION)
+    babble.say.cache_clear()
+    assert babble.say(QUESTION) == first
+    assert babble.say(QUESTION, 200.0) != first
 
 
 @pytest.mark.parametrize("text", ["", " ", "...", "?!\n", "—"])

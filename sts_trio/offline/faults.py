@@ -11,7 +11,7 @@ import trio
 
 from sts_trio.offline import voice
 from sts_trio.offline.mouth import pieces
-from sts_trio.offline.session import NO_STATUS, Act, HangUp, Session, Unparsable
+from sts_trio.offline.session import NO_STATUS, Act, HangUp, Message, Session
 from sts_trio.wire import deepgram
 
 _NEVER = math.inf
@@ -58,7 +58,7 @@ class FaultySession:
         acts = self._session.open(now)
         return [] if self._faults.no_welcome else [*acts]
 
-    def hear(self, message: deepgram.ToAgent | Unparsable, now: float) -> list[Act | Garbage]:
+    def hear(self, message: Message, now: float) -> list[Act | Garbage]:
         if self._faults.no_settings_applied:
             return []
         acts: list[Act | Garbage] = []

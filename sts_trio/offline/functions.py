@@ -20,6 +20,11 @@ class Functions:
     def get(self, name: str) -> deepgram.Function | None:
         return self._known.get(name)
 
+    @property
+    def ours(self) -> set[str]:
+        """The names of those that the client runs."""
+        return {name for name, function in self._known.items() if function.endpoint is None}
+
     def call(self, line: CallFunction) -> deepgram.FunctionCallRequest:
         """The client is to run this; `finish` takes its answer."""
         self._count += 1

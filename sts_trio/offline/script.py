@@ -1,15 +1,42 @@
 """What a scripted agent answers, whatever it is told. Pure."""
 
-from typing import Any
+from collections.abc import Container
+from typing import Any, Protocol
 
 import msgspec
 
 
 class CallFunction(msgspec.Struct, frozen=True):
-    """Instead of answering, asks the client to run a function; the next line follows its result."""
+    """Instead of answering, asks the client to run a function; what follows comes after its
+    result."""
 
     name: str
     arguments: dict[str, Any] = {}
+
+
+Line = str | CallFunction
+
+
+class Mind(Protocol):
+    """Who knows what to say next, in one session."""
+
+    @property
+    def thought(self) -> str:
+        """How it comes by its answers, for `AgentThinking`."""
+        ...
+
+    def reply(self, words: str, functions: Container[str]) -> Line:
+        """To what the caller said; `functions` can be called. No words: something was said, but
+        was not made out."""
+        ...
+
+    def go_on(self, result: str) -> Line:
+        """After a function, which returned this."""
+        ...
+
+    def speak_up(self) -> Line:
+        """Nobody said anything, and the client wants to hear something."""
+        ...
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -17,14 +44,38 @@ class Script(msgspec.Struct, frozen=True):
     of them: it comes with the client's `Settings`.
     """
 
-    lines: tuple[str | CallFunction, ...]
+    lines: tuple[Line, ...]
 
     def __post_init__(self) -> None:
         if not any(isinstance(line, str) for line in self.lines):
             raise ValueError("a script needs at least one line to say")
 
-    def line(self, turn: int) -> str | CallFunction:
+    def line(self, turn: int) -> Line:
         return self.lines[turn % len(self.lines)]
+
+
+class Prompter:
+    """The mind of a scripted agent."""
+
+    thought = "The next line of the script is due."
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._turn = 0
+
+    def reply(self, words: str, functions: Container[str]) -> Line:
+        return self._next()
+
+    def go_on(self, result: str) -> Line:
+        return self._next()
+
+    def speak_up(self) -> Line:
+        return self._next()
+
+    def _next(self) -> Line:
+        line = self._script.line(self._turn)
+        self._turn += 1
+        return line
 
 
 CAR_SELLER = Script(

@@ -1,8 +1,12 @@
 """The offline agent as a websocket server: `serve` on TCP, `serve_stream` on any Trio stream.
 
-A session is one nursery with a listener and a timer in it. Both tell the `Session` and do what it
-returns, one at a time and in that order; writing waits for a client that is slow to read, and so
-does all else, as with any server. When the nursery ends, by whichever side, nothing is left.
+A session is one nursery with a listener, a timer and its errands in it. All tell the `Session` and
+do what it returns, one at a time and in that order; writing waits for a client that is slow to
+read, and so does all else, as with any server. When the nursery ends, by whichever side, nothing is
+left.
+
+With a crew the agent recognises words and answers by the policy of its domain; without one it says
+the lines of its script.
 """
 
 import contextlib
@@ -17,9 +21,15 @@ import trio_websocket
 import wsproto.utilities
 from wsproto.frame_protocol import CloseReason
 
+from sts_trio.offline import crew as crews
+from sts_trio.offline import domain
+from sts_trio.offline.crew import Crew, CrewFailed
+from sts_trio.offline.errands import Heard, Listen, Speak, Spoken
 from sts_trio.offline.faults import Faults, FaultySession, FaultyStream, Garbage
-from sts_trio.offline.script import CAR_SELLER, Script
-from sts_trio.offline.session import NO_STATUS, Act, HangUp, Session, Unparsable
+from sts_trio.offline.mode import Mode
+from sts_trio.offline.policy import Policy
+from sts_trio.offline.script import CAR_SELLER, Prompter, Script
+from sts_trio.offline.session import NO_STATUS, Act, HangUp, Message, Session, Unparsable
 from sts_trio.wire.deepgram import ToAgent
 from sts_trio.wire.dialect import Dialect, Language, language
 from sts_trio.wire.legacy import Untranslatable
@@ -40,30 +50,42 @@ async def serve(
     host: str,
     port: int,
     *,
+    mode: Mode = Mode.SCRIPTED,
     script: Script = CAR_SELLER,
     faults: Faults = NO_FAULTS,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until cancelled. Reports the port it listens on, which tells what port 0 became.
 
+    `Mode.EARS` takes the `demo` extra: `mode.choose` tells whether it is there.
+
     Raises:
         OSError: the address cannot be listened on.
     """
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    task_status.started(listeners[0].socket.getsockname()[1])
-    await trio.serve_listeners(partial(_serve_one, script, faults), listeners)
+    async with contextlib.AsyncExitStack() as stack:
+        crew = await stack.enter_async_context(crews.hired()) if mode is Mode.EARS else None
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        task_status.started(listeners[0].socket.getsockname()[1])
+        serve_one = partial(_serve_one, script=script, crew=crew, faults=faults)
+        await trio.serve_listeners(serve_one, listeners)
 
 
-async def _serve_one(script: Script, faults: Faults, stream: trio.abc.Stream) -> None:
+async def _serve_one(
+    stream: trio.abc.Stream, *, script: Script, crew: Crew | None, faults: Faults
+) -> None:
     """The boundary: a bug ends one session and not the server, which may be somebody's bridge."""
     try:
-        await serve_stream(stream, script=script, faults=faults)
+        await serve_stream(stream, script=script, crew=crew, faults=faults)
     except* Exception:
         _logger.exception("offline_agent.crashed")
 
 
 async def serve_stream(
-    stream: trio.abc.Stream, *, script: Script = CAR_SELLER, faults: Faults = NO_FAULTS
+    stream: trio.abc.Stream,
+    *,
+    script: Script = CAR_SELLER,
+    crew: Crew | None = None,
+    faults: Faults = NO_FAULTS,
 ) -> None:
     """Serves one client, from its handshake to the end of its session; closes the stream.
 
@@ -72,7 +94,7 @@ async def serve_stream(
     stream = FaultyStream(stream, faults)
     try:
         async with trio.open_nursery() as nursery:
-            await _serve_client(nursery, stream, script, faults)
+            await _serve_client(nursery, stream, script, crew, faults)
             nursery.cancel_scope.cancel()
     # trio-websocket's reader lets these out when frames come while closing (its issue 184), or
     # when the transport breaks under an answer to a bad handshake.
@@ -87,8 +109,23 @@ async def serve_stream(
         await trio.aclose_forcefully(stream)
 
 
+def _make_session(script: Script, crew: Crew | None, request_id: str) -> Session:
+    if crew is None:
+        return Session(Prompter(script), request_id=request_id)
+    # webrtcvad is in the extra.
+    from sts_trio.offline import voiced
+
+    return Session(
+        Policy(domain.load()), sense=voiced.sense(), has_crew=True, request_id=request_id
+    )
+
+
 async def _serve_client(
-    nursery: trio.Nursery, stream: FaultyStream, script: Script, faults: Faults
+    nursery: trio.Nursery,
+    stream: FaultyStream,
+    script: Script,
+    crew: Crew | None,
+    faults: Faults,
 ) -> None:
     request = None
     # A client that talks no HTTP is answered and closed by trio-websocket, which then never
@@ -116,8 +153,8 @@ async def _serve_client(
     )
     stream.begin()
     nursery.start_soon(stream.run)
-    session = FaultySession(Session(script, request_id=request_id), faults)
-    await _Conversation(socket, session, speech).run()
+    session = FaultySession(_make_session(script, crew, request_id), faults)
+    await _Conversation(socket, session, speech, crew).run()
 
 
 def _path(request: trio_websocket.WebSocketRequest) -> str:
@@ -146,10 +183,13 @@ class _Conversation:
         socket: trio_websocket.WebSocketConnection,
         session: FaultySession,
         speech: Language,
+        crew: Crew | None,
     ) -> None:
         self._socket = socket
         self._session = session
         self._speech = speech
+        self._crew = crew
+        self._nursery: trio.Nursery
         # Fair: acts are done in the order in which the session told them.
         self._turn = trio.Lock()
         self._alarm = trio.CancelScope()
@@ -157,6 +197,7 @@ class _Conversation:
     async def run(self) -> None:
         """Returns when the websocket is closed, by either side."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             await self._do(self._session.open(trio.current_time()))
             nursery.start_soon(self._keep_time)
             await self._listen()
@@ -170,15 +211,36 @@ class _Conversation:
                 data = await self._socket.get_message()
             except trio_websocket.ConnectionClosed:
                 return
-            acts = self._session.hear(self._decode(data), trio.current_time())
-            self._alarm.deadline = self._session.deadline
-            await self._do(acts)
+            await self._hear(self._decode(data))
+
+    async def _hear(self, message: Message) -> None:
+        acts = self._session.hear(message, trio.current_time())
+        self._alarm.deadline = self._session.deadline
+        await self._do(acts)
 
     def _decode(self, data: str | bytes) -> ToAgent | Unparsable:
         try:
             return self._speech.decode_as_agent(data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
             return Unparsable(f"the message matches none of the protocol's: {exc}")
+
+    async def _run(self, errand: Listen | Speak) -> None:
+        """Does it, and tells the session what came of it."""
+        assert self._crew is not None
+        outcome: Heard | Spoken
+        try:
+            if isinstance(errand, Listen):
+                outcome = Heard(errand.ticket, await self._crew.hear(errand.audio))
+            else:
+                outcome = Spoken(errand.ticket, await self._crew.say(errand.text))
+        except CrewFailed as exc:
+            _logger.warning("offline_agent.crew_failed", reason=str(exc))
+            outcome = (
+                Heard(errand.ticket, "", str(exc))
+                if isinstance(errand, Listen)
+                else Spoken(errand.ticket, b"", str(exc))
+            )
+        await self._hear(outcome)
 
     async def _keep_time(self) -> None:
         while True:
@@ -205,6 +267,8 @@ class _Conversation:
                 await self._socket.aclose(code)
         elif isinstance(act, Garbage):
             await self._socket.send_message(act.text)
+        elif isinstance(act, Listen | Speak):
+            self._nursery.start_soon(self._run, act)
         else:
             try:
                 frame = self._speech.encode_as_agent(act)

@@ -1,4 +1,4 @@
-"""One session of the offline agent: Deepgram's side of the protocol, scripted. Pure.
+"""One session of the offline agent: Deepgram's side of the protocol. Pure.
 
 Messages and the time come in, messages go out; `deadline` tells when `wake` wants to be called.
 A session is as strict as Deepgram about order and content, so that a bridge which works here is not
@@ -8,8 +8,13 @@ Theory of operation
 -------------------
 The ears tell when the caller begins and ceases to speak; the mouth hands out speech at its pace.
 Speech that begins silences the mouth and voids a function call in flight, even if the mouth had
-already sent everything. Speech that ceases ends the turn, and the next line of the script answers.
-No word is recognised, and no transcript pretends that one was.
+already sent everything. Speech that ceases ends the turn, and the mind answers.
+
+With a crew, words are recognised and answers are rendered elsewhere: both are errands, run between
+an act (`Listen`, `Speak`) and a message (`Heard`, `Spoken`). A pause sends the audio off early, so
+that the words are there when the turn is over; who goes on speaking has it sent again, with the
+rest. Without a crew no word is recognised, no transcript pretends that one was, and the voice is
+the base install's.
 Source: developers.deepgram.com/docs/voice-agent (message flow, errors), read 2026-11-22.
 """
 
@@ -20,10 +25,22 @@ from typing import assert_never
 import msgspec
 
 from sts_trio.offline import voice
-from sts_trio.offline.ears import Began, Ceased, Ears
+from sts_trio.offline.ears import (
+    BY_LOUDNESS,
+    MOST,
+    Began,
+    Ceased,
+    Ears,
+    News,
+    Paused,
+    Resumed,
+    Sense,
+)
+from sts_trio.offline.errands import Errand, Heard, Listen, Outcome, Speak, Spoken
 from sts_trio.offline.functions import Functions
 from sts_trio.offline.mouth import Mouth, pieces
-from sts_trio.offline.script import CAR_SELLER, Script
+from sts_trio.offline.recital import Recital, sentences
+from sts_trio.offline.script import Line, Mind
 from sts_trio.wire import deepgram
 
 # Deepgram's limit is not published; about 15 s without audio are reported.
@@ -51,7 +68,8 @@ class HangUp(msgspec.Struct, frozen=True):
     code: int
 
 
-Act = deepgram.TextFromAgent | deepgram.Audio | HangUp
+Act = deepgram.TextFromAgent | deepgram.Audio | HangUp | Errand
+Message = deepgram.ToAgent | Unparsable | Outcome
 
 
 class Phase(enum.Enum):
@@ -65,15 +83,25 @@ class Phase(enum.Enum):
 class Session:
     """`open` it, then tell it what is heard and wake it when it asks to be; do what it returns."""
 
-    def __init__(self, script: Script = CAR_SELLER, *, request_id: str = "") -> None:
-        self._script = script
+    def __init__(
+        self,
+        mind: Mind,
+        *,
+        sense: Sense = BY_LOUDNESS,
+        has_crew: bool = False,
+        request_id: str = "",
+    ) -> None:
+        self._mind = mind
+        self._has_crew = has_crew
         self._request_id = request_id
         self._phase = Phase.AWAITING_SETTINGS
-        self._ears = Ears()
+        self._ears = Ears(sense)
         self._mouth = Mouth()
+        self._recital = Recital()
         self._functions = Functions()
         self._acts: list[Act] = []
-        self._turn = 0
+        self._tickets = 0
+        self._turn = _Turn()
         self._history = True
         self._flux = False
         self._last_sign = 0.0  # when the client was last heard of
@@ -92,8 +120,8 @@ class Session:
         self._last_sign = now
         return [deepgram.Welcome(self._request_id)]
 
-    def hear(self, message: deepgram.ToAgent | Unparsable, now: float) -> list[Act]:
-        """The client said this. Nothing comes of it once the session is over."""
+    def hear(self, message: Message, now: float) -> list[Act]:
+        """The client said this, or an errand is done. Nothing comes of it once it is over."""
         match self._phase:
             case Phase.AWAITING_SETTINGS:
                 self._begin(message, now)
@@ -129,7 +157,7 @@ class Session:
 
     # --- before the settings --------------------------------------------------------------------
 
-    def _begin(self, message: deepgram.ToAgent | Unparsable, now: float) -> None:
+    def _begin(self, message: Message, now: float) -> None:
         if isinstance(message, Unparsable):
             self._fail("UNPARSABLE_CLIENT_MESSAGE", message.reason)
         elif not isinstance(message, deepgram.Settings):
@@ -153,15 +181,22 @@ class Session:
         self._listen_with(agent.listen)
         self._functions.configure(agent.think)
         self._acts.append(deepgram.SettingsApplied())
+        self._remember(agent.context)
         if agent.greeting:
             self._say(agent.greeting, now)
+
+    def _remember(self, context: deepgram.Context | None) -> None:
+        """What the caller said in an earlier session, which this one goes on with."""
+        for item in context.messages if context is not None else ():
+            if item.get("role") == "user" and isinstance(said := item.get("content"), str):
+                self._mind.reply(said, ())
 
     def _listen_with(self, listen: deepgram.Listen | None) -> None:
         self._flux = listen is not None and listen.provider.version == "v2"
 
     # --- the conversation -----------------------------------------------------------------------
 
-    def _converse(self, message: deepgram.ToAgent | Unparsable, now: float) -> None:
+    def _converse(self, message: Message, now: float) -> None:
         match message:
             case deepgram.Audio(data):
                 self._last_sign = self._last_audio = now
@@ -170,6 +205,10 @@ class Session:
                         self._notice(news, now)
             case deepgram.KeepAlive():
                 self._last_sign = now
+            case Heard():
+                self._take_words(message, now)
+            case Spoken():
+                self._take_speech(message, now)
             case Unparsable(reason):
                 self._fail("UNPARSABLE_CLIENT_MESSAGE", reason)
             case deepgram.Settings():
@@ -201,33 +240,73 @@ class Session:
             case _:
                 assert_never(message)
 
-    def _notice(self, news: Began | Ceased, now: float) -> None:
-        if isinstance(news, Ceased):
-            self._end_turn(news, now)
-            return
-        self._acts.append(deepgram.UserStartedSpeaking())
-        self._hush()
-        cancelled = self._functions.cancel()
-        if cancelled is not None:
-            self._acts.append(cancelled)
+    def _notice(self, news: News, now: float) -> None:
+        match news:
+            case Began():
+                self._acts.append(deepgram.UserStartedSpeaking())
+                self._hush()
+                cancelled = self._functions.cancel()
+                if cancelled is not None:
+                    self._acts.append(cancelled)
+                self._turn.go_on()
+            case Paused(audio):
+                self._send_off(audio)
+            case Resumed():
+                self._turn.void()
+            case Ceased():
+                self._end_turn(news, now)
+            case _:
+                assert_never(news)
 
     def _hush(self) -> None:
-        if self._mouth.hush():
+        # Both, whatever the first one says.
+        if any([self._mouth.hush(), self._recital.drop()]):
             self._acts.append(deepgram.AgentAudioDone())
 
+    # --- the caller's turn ----------------------------------------------------------------------
+
     def _end_turn(self, ceased: Ceased | None, now: float) -> None:
-        if ceased is not None:
+        if ceased is None:
+            return
+        if not self._has_crew:
             self._user_said(f"(speech, {ceased.duration:.1f} s)", now)
+            return
+        if self._turn.ticket is None:
+            self._send_off(ceased.audio)
+        self._turn.is_over = True
+        self._conclude(now)
+
+    def _send_off(self, audio: bytes) -> None:
+        ticket = self._ticket()
+        self._acts.append(Listen(ticket, self._turn.send_off(audio, ticket)))
+
+    def _take_words(self, heard: Heard, now: float) -> None:
+        if heard.ticket == self._turn.ticket:
+            self._turn.heard = heard
+            self._conclude(now)
+
+    def _conclude(self, now: float) -> None:
+        """Once the turn is over and its words are known: the answer."""
+        heard = self._turn.heard
+        if heard is None or not self._turn.is_over:
+            return
+        self._turn = _Turn()
+        if heard.fault is not None:
+            self._warn("LISTEN_FAILED", f"the caller was not understood: {heard.fault}")
+        self._user_said(heard.words, now)
 
     def _user_said(self, content: str, now: float) -> None:
-        self._acts += self._text("user", content)
-        self._acts.append(deepgram.AgentThinking("The next line of the script is due."))
-        self._answer(now)
+        """No words: there was speech, but none were made out."""
+        if content:
+            self._acts += self._text("user", content)
+        self._acts.append(deepgram.AgentThinking(self._mind.thought))
+        self._answer(self._mind.reply(content, self._functions.ours), now)
 
-    def _answer(self, now: float) -> None:
-        """The next line of the script. A function the client does not run is passed over."""
-        while not isinstance(line := self._script.line(self._turn), str):
-            self._turn += 1
+    # --- the agent's ----------------------------------------------------------------------------
+
+    def _answer(self, line: Line, now: float) -> None:
+        """A function the client does not run is passed over."""
+        while not isinstance(line, str):
             function = self._functions.get(line.name)
             if function is None:
                 self._fail(
@@ -238,12 +317,41 @@ class Session:
                 self._acts.append(self._functions.call(line))
                 return
             self._warn("FUNCTION_CALL_FAILED", f"{line.name}: the offline agent calls no endpoint")
-        self._turn += 1
+            line = self._mind.go_on("")
         self._say(line, now)
 
     def _say(self, text: str, now: float) -> None:
+        if not self._has_crew:
+            self._say_by_base_voice(text, now)
+            return
+        lines = sentences(text) or [text]
+        for number, sentence in enumerate(lines, 1):
+            ticket = self._ticket()
+            messages = self._text("assistant", sentence)
+            self._recital.add(ticket, messages, is_last=number == len(lines))
+            self._acts.append(Speak(ticket, sentence))
+
+    def _say_by_base_voice(self, text: str, now: float) -> None:
         speech = pieces(voice.say(text))
         self._mouth.say([*self._text("assistant", text), *speech, deepgram.AgentAudioDone()], now)
+
+    def _take_speech(self, spoken: Spoken, now: float) -> None:
+        if spoken.ticket not in self._recital:
+            return  # the caller spoke first
+        if spoken.fault is None:
+            self._mouth.say(self._recital.deliver(spoken.ticket, spoken.audio), now)
+            return
+        self._warn("SPEAK_FAILED", f"an apology is said instead: {spoken.fault}")
+        self._recital.drop()
+        self._say_by_base_voice(voice.APOLOGY, now)
+
+    @property
+    def _is_speaking(self) -> bool:
+        return self._mouth.speaking or self._recital.is_on
+
+    def _ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
 
     def _text(self, role: str, content: str) -> list[deepgram.TextFromAgent]:
         text: list[deepgram.TextFromAgent] = [deepgram.ConversationText(role, content)]
@@ -262,13 +370,13 @@ class Session:
             self._fail("UNPARSABLE_CLIENT_MESSAGE", f"{behaviour!r} is no behavior")
         elif behaviour != "interrupt" and self._ears.speaking:
             self._refuse("INJECT_AGENT_MESSAGE_DURING_USER_SPEECH", "the user is speaking")
-        elif behaviour == "default" and self._mouth.speaking:
+        elif behaviour == "default" and self._is_speaking:
             self._refuse("INJECT_AGENT_MESSAGE_DURING_AGENT_SPEECH", "the agent is speaking")
         else:
             if behaviour == "interrupt":
                 self._hush()
             if message.message is None:
-                self._answer(now)
+                self._answer(self._mind.speak_up(), now)
             else:
                 self._say(message.message, now)
 
@@ -281,7 +389,34 @@ class Session:
             return
         if self._history:
             self._acts.append(deepgram.History(function_calls=(called,)))
-        self._answer(now)
+        self._answer(self._mind.go_on(called.response), now)
+
+
+class _Turn:
+    """What the caller said since the last answer, on its way to being words."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.ticket: int | None = None  # of the errand that has all of it
+        self.heard: Heard | None = None  # what came of that
+        self._before = b""  # audio from before the caller went on after all
+        self._sent = b""
+
+    def send_off(self, audio: bytes, ticket: int) -> bytes:
+        """All audio that makes the turn."""
+        self.ticket, self.heard = ticket, None
+        self._sent = (self._before + audio)[-MOST:]
+        return self._sent
+
+    def void(self) -> None:
+        """There is more to come: the words, if there are any already, are not all."""
+        self.ticket = self.heard = None
+
+    def go_on(self) -> None:
+        """The caller speaks again, before there was an answer if the turn is over."""
+        self._before = self._sent if self.is_over else b""
+        self.is_over = False
+        self.void()
 
 
 def _is_phone_audio(audio: deepgram.AudioSettings) -> bool:
@@ -295,5 +430,5 @@ def _is_phone_audio(audio: deepgram.AudioSettings) -> bool:
     )
 
 
-def _name(message: deepgram.ToAgent) -> str:
+def _name(message: deepgram.ToAgent | Outcome) -> str:
     return "audio" if isinstance(message, deepgram.Audio) else type(message).__name__

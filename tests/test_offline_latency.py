@@ -1,0 +1,89 @@
+"""How long a caller waits for the agent with ears, and for it to fall silent: on the real clock."""
+
+import functools
+import statistics
+from pathlib import Path
+
+import pytest
+import trio
+import trio_websocket
+
+from sts_trio.logic.audio import FRAME, seconds
+from sts_trio.offline import server
+from sts_trio.offline.mode import Mode
+from sts_trio.wire import deepgram
+from sts_trio.wire.deepgram import Audio, UserStartedSpeaking
+
+SPEECH = Path(__file__).parent / "data" / "speech"
+TURNS = ("rms-02", "kal16-04", "rms-27", "awb-13")
+MARGIN = 0.05  # of silence that a clip begins and ends with
+ANSWERED_WITHIN = 0.9  # after the caller's last word, mostly
+NOTICED_WITHIN = 0.15  # after the first
+
+
+class Caller:
+    """Speaks in real time, over the agent if it speaks, and keeps when it heard what."""
+
+    def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
+        self.socket = socket
+        self.audio = b""  # to be said; silence when there is none
+        self.noticed = 0.0
+        self.answered = 0.0
+        self.heard = trio.Event()
+
+    async def speak(self) -> None:
+        due = trio.current_time()
+        while True:
+            frame, self.audio = self.audio[:FRAME], self.audio[FRAME:]
+            await self.socket.send_message(frame.ljust(FRAME, b"\xff"))
+            due += seconds(FRAME)
+            await trio.sleep_until(due)
+
+    async def listen(self) -> None:
+        while True:
+            message = deepgram.decode(await self.socket.get_message())
+            if isinstance(message, UserStartedSpeaking):
+                self.noticed = trio.current_time()
+            elif isinstance(message, Audio) and not self.heard.is_set():
+                self.answered = trio.current_time()
+                self.heard.set()
+
+    async def turn(self, clip: bytes) -> tuple[float, float]:
+        """How long after its first word the clip was noticed, after its last one answered."""
+        began = trio.current_time()
+        self.audio = clip
+        # What was on its way of the last answer is not this one's.
+        await trio.sleep(seconds(len(clip)))
+        self.heard = trio.Event()
+        await self.heard.wait()
+        ended = began + seconds(len(clip)) - MARGIN
+        return self.noticed - began - MARGIN, self.answered - ended
+
+
+async def test_an_answer_begins_within_900_ms_and_a_barge_in_is_noticed_within_150(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            serve = functools.partial(server.serve, "127.0.0.1", 0, mode=Mode.EARS)
+            port = await nursery.start(serve)
+            url = f"ws://127.0.0.1:{port}/v1/agent/converse"
+            async with trio_websocket.open_websocket_url(url) as socket:
+                caller = Caller(socket)
+                settings = deepgram.phone_settings({"greeting": "Hello! How can I help you?"})
+                await socket.send_message(deepgram.encode(settings))
+                nursery.start_soon(caller.listen)
+                await caller.heard.wait()
+                nursery.start_soon(caller.speak)
+                await trio.sleep(0.5)
+                measured = []
+                for name in TURNS:
+                    measured.append(await caller.turn((SPEECH / f"{name}.ulaw").read_bytes()))
+                    await trio.sleep(0.3)
+                nursery.cancel_scope.cancel()
+    noticed, answered = zip(*measured, strict=True)
+    with capsys.disabled():
+        told = ", ".join(f"{wait:.2f}" for wait in answered)
+        print(f"\n  answered after {told} s; noticed after {max(noticed):.2f} s at most ", end="")
+    assert statistics.median(answered) <= ANSWERED_WITHIN
+    assert statistics.median(noticed) <= NOTICED_WITHIN
