@@ -1,12 +1,15 @@
 """The commands: what they print, and with what status they end."""
 
+import base64
+import hmac
 import logging
 import os
 import re
 import socket
 import struct
+import sys
 import wave
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,19 @@ import trio
 from click.testing import CliRunner, Result
 
 from sts_trio import __version__, cli, config
+from sts_trio.commands.call import signature
+from sts_trio.offline import mode as modes
 from sts_trio.offline import server as offline
-from sts_trio.simulate import caller, demo
+from sts_trio.simulate import caller, demo, picture
 from sts_trio.simulate.caller import NotConnected
-from sts_trio.simulate.manners import HangUp, Speak
+from sts_trio.simulate.manners import HangUp, Speak, WaitForSpeech
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Turn
+from sts_trio.simulate.scenarios import Scenario, scenarios
+from sts_trio.simulate.screen import Screen
+from sts_trio.simulate.transcript import AGENT, CALLER, Line
+from sts_trio.testing import Agent, Inventory, Server, Step, running, scripted_agent
+from sts_trio.testing import call as call_bridge
 
 REPORT = Report(
     seconds=13.7,
@@ -41,6 +51,7 @@ REPORT = Report(
     close_code=1000,
     said=b"\xff" * 80,
     heard=b"\x00" * 160,
+    call_sid="CA0001",
 )
 
 
@@ -122,7 +133,7 @@ def test_the_version_is_told() -> None:
         (("serve", "--port", "99999"), "99999 is not in the range"),
         (("serve", "--config", "gone.toml"), "File 'gone.toml' does not exist"),
         (("serve", "--certfile", "gone.pem"), "File 'gone.pem' does not exist"),
-        (("agent", "--mode", "ears"), "'ears' is not 'scripted'"),
+        (("agent", "--mode", "shouting"), "'shouting' is not one of"),
         (("call", "--seconds", "0"), "0 is not in the range"),
         (("call", "gone.wav"), "gone.wav: no such file"),
     ],
@@ -193,13 +204,19 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
         task_status.started("http://[::1]:8443")
 
     monkeypatch.setattr(sts_trio.serve, "serve", serve)
+    monkeypatch.setattr(modes, "missing", lambda: None)
     result = run("serve", "--host", "::1", "--port", "8443")
     assert result.exit_code == 0
+    monkeypatch.setattr(modes, "missing", lambda: "it takes pocketsphinx")
+    scripted = run("serve", "--host", "::1", "--port", "8443").stdout
+    assert "the offline one (scripted)" in scripted
+    assert "says its lines in turn: it takes pocketsphinx\n" in scripted
     assert result.stdout == (
         "Listening on http://[::1]:8443\n"
-        "Agent: the offline one, scripted. Set DEEPGRAM_API_KEY for a real one.\n"
+        "Agent: the offline one (ears). Set DEEPGRAM_API_KEY for a real one.\n"
         "\n"
-        "Without a phone:  sts-trio call FILE.wav --url ws://[::1]:8443/twilio\n"
+        "Without a phone:  http://[::1]:8443/ in a browser, or\n"
+        "  sts-trio call FILE.wav --url ws://[::1]:8443/twilio\n"
         "With Twilio:      your number's webhook is https://YOUR-HOST/twiml,"
         " or a TwiML Bin with\n"
         '  <Response><Connect><Stream url="wss://YOUR-HOST/twilio"/></Connect></Response>\n'
@@ -238,19 +255,46 @@ def test_a_server_that_is_set_up_is_not_told_what_it_has(
 # --- agent ----------------------------------------------------------------------------------------
 
 
-def test_the_agent_tells_where_it_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serve(host: str, port: int, *, task_status: trio.TaskStatus[int]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "missing", "mode", "told"),
+    [
+        ((), None, "ears", ""),
+        (("--mode", "scripted"), None, "scripted", ""),
+        ((), "it takes pocketsphinx", "scripted", "Scripted: it takes pocketsphinx\n"),
+    ],
+)
+def test_the_agent_tells_where_it_is_reached(
+    arguments: tuple[str, ...],
+    missing: str | None,
+    mode: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def serve(
+        host: str, port: int, *, mode: modes.Mode, task_status: trio.TaskStatus[int]
+    ) -> None:
         assert (host, port) == ("127.0.0.1", 0)
+        served.append(mode.value)
         task_status.started(40404)
 
+    served: list[str] = []
+    monkeypatch.setattr(modes, "missing", lambda: missing)
     monkeypatch.setattr(offline, "serve", serve)
-    told = run("agent", "--port", "0").stdout
-    assert "ws://127.0.0.1:40404/v1/agent/converse\n" in told
-    assert "DEEPGRAM_URL=ws://127.0.0.1:40404/v1/agent/converse sts-trio serve" in told
+    result = run("agent", "--port", "0", *arguments)
+    assert served == [mode]
+    assert result.stderr == told
+    assert f"({mode}) listens on ws://127.0.0.1:40404/v1/agent/converse\n" in result.stdout
+    assert "DEEPGRAM_URL=ws://127.0.0.1:40404/v1/agent/converse sts-trio serve" in result.stdout
+
+
+def test_ears_that_are_asked_for_and_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modes, "missing", lambda: "it takes pocketsphinx")
+    told = failure("agent", "--mode", "ears", code=2)
+    assert told == "Error: --mode ears: it takes pocketsphinx"
 
 
 def test_an_address_that_the_agent_cannot_have_is_told(taken_port: int) -> None:
-    told = failure("agent", "--port", str(taken_port), code=2)
+    told = failure("agent", "--mode", "scripted", "--port", str(taken_port), code=2)
     assert told.startswith(f"Error: cannot listen on 127.0.0.1:{taken_port} (")
     assert "another --host or --port" in told
 
@@ -266,15 +310,28 @@ class Bridge:
         self.url = ""
         self.steps: list[Any] = []
         self.limit = 0.0
+        self.headers: dict[str, str] = {}
 
     async def place_call(
-        self, url: str, steps: list[Any], *, limit: float, watch: Callable[[Moment], None]
+        self,
+        url: str,
+        steps: list[Any],
+        *,
+        limit: float,
+        headers: dict[str, str],
+        watch: Callable[[Moment], None],
     ) -> Report:
-        self.url, self.steps, self.limit = url, steps, limit
-        watch(Moment(0.02, False, True))
+        self.url, self.steps, self.limit, self.headers = url, steps, limit, headers
+        watch(Moment(0.02, False, True, stretches=1))
+        watch(Moment(3.6, True, True, saying="one.wav", stretches=1))
+        watch(Moment(6.1, False, True, stretches=2, wait=0.5))
         if isinstance(self.result, NotConnected):
             raise self.result
         return self.result
+
+    @property
+    def said(self) -> list[str]:
+        return [step.text for step in self.steps if isinstance(step, Speak)]
 
 
 @pytest.fixture
@@ -289,14 +346,15 @@ def test_a_call_says_its_wavs_and_reports(bridge: Bridge, tmp_path: Path) -> Non
     result = run("call", *clips, "--url", "ws://bridge.test/twilio", "--out", "a/b/rec.wav")
     assert result.exit_code == 0
     assert bridge.url == "ws://bridge.test/twilio"
-    assert sum(isinstance(step, Speak) for step in bridge.steps) == 2
+    assert bridge.said == ["one.wav", "two.wav"]
     assert bridge.steps[-1] == HangUp()
     assert bridge.limit == 120.0
+    assert bridge.headers == {}
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [
-        "0.0 to 2.1 s agent",
-        "3.6 to 5.6 s caller barges in; the agent is silent 0.24 s later",
-        "6.1 to 12.7 s agent answers after 0.50 s",
+        "0.0 s agent (speaks)",
+        "3.6 s caller barges in one.wav",
+        "6.1 s agent after 0.50 s (speaks)",
         "length 13.7 s, hung up by the caller",
         "sent 687 frames of 20 ms",
         "agent 9.4 s heard of 9.5 s received",
@@ -310,6 +368,46 @@ def test_a_call_says_its_wavs_and_reports(bridge: Bridge, tmp_path: Path) -> Non
     ]
 
 
+def test_texts_are_said_after_the_wavs(bridge: Bridge, tmp_path: Path) -> None:
+    result = run("call", "--say", "Hello.", a_wav(tmp_path / "one.wav"), "--say", "Goodbye.")
+    assert result.exit_code == 0
+    assert bridge.said == ["one.wav", "Hello.", "Goodbye."]
+    assert all(step.audio for step in bridge.steps if isinstance(step, Speak))
+
+
+def test_a_voice_without_words_is_told(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modes, "missing", lambda: 'pip install "sts-trio[demo]"')
+    result = run("call", "--say", "This was not said before.")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        'the voice of the base install says no words (pip install "sts-trio[demo]")\n'
+    )
+    assert bridge.said == ["This was not said before."]
+
+
+def test_a_voice_that_does_not_work_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("libespeak-ng.so: cannot open shared object file")
+
+    monkeypatch.setattr(modes, "missing", lambda: None)
+    monkeypatch.setattr("sts_trio.simulate.spoken._speech", broken)
+    told = failure("call", "--say", "Nobody has said this yet.", code=1)
+    assert told == (
+        "Error: the voice does not work: libespeak-ng.so: cannot open shared object file"
+    )
+
+
+def test_a_text_without_a_word_is_told() -> None:
+    assert "there is nothing in it to be said" in failure("call", "--say", " ", code=2)
+
+
+def test_a_caller_may_barge_in(bridge: Bridge, tmp_path: Path) -> None:
+    clips = [a_wav(tmp_path / name) for name in ("one.wav", "two.wav")]
+    assert run("call", *clips, "--barge-in-after", "1.5").exit_code == 0
+    waits = [step.duration for step in bridge.steps if isinstance(step, WaitForSpeech)]
+    assert waits == [1.5, 1.5]
+
+
 def test_the_recording_has_the_caller_on_the_left_and_the_agent_on_the_right(
     bridge: Bridge, tmp_path: Path
 ) -> None:
@@ -321,19 +419,58 @@ def test_the_recording_has_the_caller_on_the_left_and_the_agent_on_the_right(
         assert struct.unpack("<hh", file.readframes(1)) == (0, -32124)
 
 
+@pytest.mark.parametrize(
+    ("changes", "status", "told"),
+    [
+        (
+            {"closed_by": "bridge", "close_code": 1011},
+            5,
+            "the bridge closed with code 1011 after 13.7 s",
+        ),
+        (
+            {"agent_spans": (), "refused": {}},
+            4,
+            "nothing was heard: 9.5 s of audio came, all silent",
+        ),
+    ],
+)
 def test_a_call_that_was_not_proper_fails_with_the_reason_and_keeps_its_recording(
-    bridge: Bridge, tmp_path: Path
+    changes: dict[str, Any], status: int, told: str, bridge: Bridge, tmp_path: Path
 ) -> None:
-    bridge.result = msgspec.structs.replace(REPORT, closed_by="bridge", close_code=1011)
-    told = failure("call", "--out", "rec.wav", code=1)
-    assert told == "Error: the bridge closed with code 1011 after 13.7 s"
+    bridge.result = msgspec.structs.replace(REPORT, **changes)
+    assert failure("call", "--out", "rec.wav", code=status) == f"Error: {told}"
     assert (tmp_path / "rec.wav").exists()
+
+
+def test_machines_get_one_object_of_json(bridge: Bridge) -> None:
+    result = run("call", "--json", "--out", "rec.wav")
+    assert result.exit_code == 0
+    facts = msgspec.json.decode(result.stdout)
+    assert (facts["result"], facts["fault"], facts["recording"]) == ("proper", None, "rec.wav")
+    assert facts["turns"] == [
+        {"began": 3.6, "ended": 5.6, "wait": 0.5, "talked_over": 0.24, "text": ""}
+    ]
+    assert facts["call_sid"] == "CA0001"
+    assert facts["refused"] == {"31951": 2}
+    assert not {"said", "heard", "began"} & facts.keys()
+
+
+def test_machines_are_told_of_a_failure_in_json_and_by_the_status(bridge: Bridge) -> None:
+    bridge.result = NotConnected("HTTP 503", 503)
+    result = run("call", "--json")
+    assert result.exit_code == 3
+    assert msgspec.json.decode(result.stdout) == {
+        "result": "no_call",
+        "fault": "no call: HTTP 503 (all lines are busy, or it is shutting down)",
+        "status": 503,
+    }
+    assert result.stderr.startswith("Error: no call: HTTP 503")
 
 
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        (NotConnected("HTTP 403: Refused.", 403), "STS_ALLOW_UNSIGNED=1"),
+        (NotConnected("HTTP 403: Refused.", 403), "give --signed and the TWILIO_AUTH_TOKEN"),
         (NotConnected("HTTP 404", 404), "sts-trio's is /twilio"),
         (NotConnected("HTTP 503", 503), "all lines are busy"),
         (NotConnected("HTTP 500", 500), "HTTP 500"),
@@ -342,7 +479,7 @@ def test_a_call_that_was_not_proper_fails_with_the_reason_and_keeps_its_recordin
 )
 def test_a_refusal_says_what_to_do(bridge: Bridge, error: NotConnected, hint: str) -> None:
     bridge.result = error
-    told = failure("call", code=1)
+    told = failure("call", code=3)
     assert told.startswith(f"Error: no call: {error}")
     assert hint in told
 
@@ -350,7 +487,7 @@ def test_a_refusal_says_what_to_do(bridge: Bridge, error: NotConnected, hint: st
 def test_a_port_where_nobody_listens_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    told = failure("call", "--url", f"ws://127.0.0.1:{port}/twilio", code=1)
+    told = failure("call", "--url", f"ws://127.0.0.1:{port}/twilio", code=3)
     assert "is `sts-trio serve` running?" in told
 
 
@@ -367,68 +504,185 @@ def test_a_recording_that_cannot_be_written_is_told(bridge: Bridge, tmp_path: Pa
     assert "rec.wav: cannot be written" in failure("call", "--out", "rec.wav", code=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.wav", b"", "empty.wav: the file is empty"),
+        ("text.wav", b"hello", "text.wav: not a WAV file"),
+        ("gone.wav", None, "gone.wav: no such file"),
+    ],
+)
+def test_a_file_that_cannot_be_said_is_told_in_one_line(
+    name: str, content: bytes | None, told: str, bridge: Bridge, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert told in failure("call", a_wav(tmp_path / "good.wav"), name, code=2)
+    assert bridge.url == ""
+
+
+# --- signed calls ---------------------------------------------------------------------------------
+
+BRIEFLY: list[Step] = [WaitForSpeech(0.1), HangUp()]
+
+
+async def test_a_signed_call_is_let_in_by_the_bridge_and_an_unsigned_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret-token,older-token")
+    variables = {"TWILIO_AUTH_TOKEN": "secret-token", "STS_LOG_LEVEL": "error"}
+    with trio.fail_after(30):
+        async with scripted_agent() as agent, running(variables, agent=agent) as server:
+            report = await call_bridge(server.url, BRIEFLY, headers=signature(server.url))
+            with pytest.raises(NotConnected, match="HTTP 403"):
+                await call_bridge(server.url, BRIEFLY)
+    assert report.fault is None
+
+
+async def test_a_local_bridge_with_a_public_url_is_signed_for_by_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret-token")
+    monkeypatch.setenv("STS_PUBLIC_URL", "https://phone.example.com/a")
+    variables = {
+        "TWILIO_AUTH_TOKEN": "secret-token",
+        "STS_PUBLIC_URL": "https://phone.example.com/a",
+        "STS_LOG_LEVEL": "error",
+    }
+    with trio.fail_after(30):
+        async with scripted_agent() as agent, running(variables, agent=agent) as server:
+            report = await call_bridge(server.url, BRIEFLY, headers=signature(server.url))
+    assert report.fault is None
+    # Anybody else's bridge has its own address.
+    assert signature("wss://bridge.test/twilio") != signature("wss://127.0.0.1/twilio")
+
+
+def test_the_signature_goes_with_the_call(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret-token")
+    assert run("call", "--signed", "--url", "wss://bridge.test/twilio").exit_code == 0
+    # For a handshake there is no form: what is signed is the URL.
+    digest = hmac.digest(b"secret-token", b"wss://bridge.test/twilio", "sha1")
+    assert bridge.headers == {"X-Twilio-Signature": base64.b64encode(digest).decode()}
+
+
+def test_to_sign_takes_a_token(bridge: Bridge) -> None:
+    assert "TWILIO_AUTH_TOKEN is not set" in failure("call", "--signed", code=2)
+    assert bridge.url == ""
+
+
 # --- demo -----------------------------------------------------------------------------------------
 
-
-def demonstrate(
-    monkeypatch: pytest.MonkeyPatch, outcomes: list[demo.Outcome], left: int = 0
-) -> None:
-    """The server is real; the calls, which take half a minute, have these outcomes."""
-
-    async def run(base: str, watch: Callable[[str, Moment], None]) -> list[demo.Outcome]:
-        watch("barge-in", Moment(0.02, True, False))
-        return outcomes
-
-    async def calls_left(base: str, ask: Callable[[str], Awaitable[int]] = demo.calls_left) -> int:
-        return await ask(base) or left
-
-    monkeypatch.setattr(demo, "run", run)
-    monkeypatch.setattr(demo, "calls_left", calls_left)
+BOOKING, HANG_UP, DEAD_AGENT = scenarios()
+LINES = (Line(0.1, 2.0, AGENT, "Hello!"), Line(3.6, 5.6, CALLER, "Hi.", silenced=0.24))
+NOTHING = Inventory({}, 0)
 
 
-OUTCOMES = [
-    demo.Outcome("two turns", REPORT, None),
-    demo.Outcome("barge-in", REPORT, None),
-    demo.Outcome("hang-up", REPORT, None),
-]
+def outcome(scenario: Scenario, **changes: Any) -> demo.Outcome:
+    good = demo.Outcome(scenario, REPORT, LINES, ((13.7, "the end"),), 0.0125, NOTHING, ())
+    return msgspec.structs.replace(good, **changes)
 
 
-def test_a_demonstration_tells_who_spoke_when_and_writes_recordings(
+def demonstrate(monkeypatch: pytest.MonkeyPatch, *outcomes: demo.Outcome) -> None:
+    """The server and the agent are real; the calls, which take a minute, have these outcomes."""
+    waiting = list(outcomes)
+
+    async def play(
+        scenario: Scenario, server: Server, agent: Agent, audience: Screen
+    ) -> demo.Outcome:
+        assert waiting[0].scenario.name == scenario.name
+        assert server.app.agent_url == agent.url
+        for line in LINES:
+            audience.tell(line)
+        return waiting.pop(0)
+
+    monkeypatch.setattr(demo, "play", play)
+
+
+def test_a_demonstration_tells_who_spoke_when_and_writes_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A key and a file that are there for something else change nothing.
     monkeypatch.setenv("DEEPGRAM_API_KEY", "secret-key")
     (tmp_path / "sts-trio.toml").write_text("colour = 'red'\n")
-    demonstrate(monkeypatch, OUTCOMES)
+    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
     result = run("demo", "--out", "recordings")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "recordings").iterdir()) == [
-        "barge-in.wav",
-        "hang-up.wav",
-        "two-turns.wav",
+        f"{stem}.{kind}"
+        for stem in ("1-booking", "2-hang-up", "3-dead-agent")
+        for kind in ("jsonl", "png", "wav")
     ]
-    assert "synthetic callers" in result.stdout
-    assert result.stdout.count("answers after 0.50 s") == 3
-    assert result.stdout.count("as it should ") == 4
-    assert "sts-trio serve" in result.stdout
+    lines = (tmp_path / "recordings" / "1-booking.jsonl").read_bytes().splitlines()
+    assert [msgspec.json.decode(line, type=Line) for line in lines] == list(LINES)
+    assert result.stdout.count("barges in") == 3
+    assert re.search(r"booking +1 +0\.50 s +0\.24 s +12 ms +0, 0 +ok", result.stdout)
+    for way in ("http://127.0.0.1:5000/", "DEEPGRAM_API_KEY", "TWILIO_AUTH_TOKEN", "/twiml"):
+        assert way in result.stdout
 
 
 def test_a_demonstration_that_went_wrong_says_what_and_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = demo.Outcome("barge-in", REPORT, "the bridge sent no clear")
-    lost = demo.Outcome("hang-up", None, "HTTP 503")
-    demonstrate(monkeypatch, [OUTCOMES[0], broken, lost])
-    assert failure("demo", code=1) == (
-        "Error: barge-in: the bridge sent no clear; hang-up: HTTP 503"
+    broken = outcome(BOOKING, faults=("the bridge sent no clear", "something is left of it"))
+    lost = outcome(HANG_UP, report=None, faults=("no call: HTTP 503",), closed_after=None)
+    demonstrate(monkeypatch, broken, lost, outcome(DEAD_AGENT, left=Inventory({"task": 2}, None)))
+    result = run("demo")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: booking: the bridge sent no clear; booking: something is left of it; "
+        "hang-up: no call: HTTP 503\n"
     )
+    assert re.search(r"hang-up +- +- +- +- +0, 0 +failed", result.stdout)
+    assert re.search(r"dead-agent .* 2, \? +ok", result.stdout)
 
 
-def test_calls_that_are_left_on_the_server_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    demonstrate(monkeypatch, OUTCOMES, left=2)
-    assert "2 calls were left on the server" in failure("demo", code=1)
+@pytest.mark.parametrize(
+    ("load", "excuse"), [(0.5, ""), (8.0, " (this machine is busy: load 8.0, 2 cores)")]
+)
+def test_answers_that_are_slow_on_the_whole_fail_a_demonstration(
+    load: float, excuse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = tuple(Turn(at, at + 1, wait=1.2, talked_over=None) for at in (3.0, 6.0))
+    slow = outcome(BOOKING, report=msgspec.structs.replace(REPORT, turns=turns))
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 1.0, 1.0), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(picture, "draw", lambda *what: None)
+    demonstrate(monkeypatch, slow, outcome(HANG_UP), outcome(DEAD_AGENT, report=slow.report))
+    told = failure("demo", code=1)
+    assert told == f"Error: half of the answers took longer than 1.20 s{excuse}"
+
+
+def test_without_matplotlib_a_demonstration_says_what_is_missing_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    result = run("demo")
+    assert result.exit_code == 0
+    assert result.stdout.count("pip install 'sts-trio[demo]'") == 1
+    assert not list((tmp_path / "sts-trio-demo").glob("*.png"))
+    assert len(list((tmp_path / "sts-trio-demo").iterdir())) == 6
+
+
+def test_without_ears_a_demonstration_says_what_is_missing_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(modes, "missing", lambda: "it takes pocketsphinx")
+    monkeypatch.setattr(picture, "draw", lambda *what: None)
+    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    result = run("demo")
+    assert result.exit_code == 0
+    assert "recognises no words and says its lines in turn: it takes pocketsphinx" in result.stdout
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be made" in failure("demo", "--out", "file/recordings", code=2)
+
+
+def test_a_file_that_cannot_be_written_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "1-booking.jsonl").mkdir(parents=True)
+    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    assert "1-booking.jsonl: cannot be written" in failure("demo", "--out", "out", code=1)

@@ -1,7 +1,7 @@
-"""The demonstration on the virtual clock: simulated caller, small bridge, offline agent."""
+"""The demonstration: on the virtual clock through a small bridge, and through the real server."""
 
 import contextlib
-from collections.abc import Callable
+import socket
 from typing import Any
 
 import msgspec
@@ -10,16 +10,22 @@ import trio
 import trio.testing
 import trio_websocket
 
+from sts_trio.errors import Cause, Ending
 from sts_trio.offline import server as offline
-from sts_trio.simulate import demo
-from sts_trio.simulate.caller import NotConnected, call_over
-from sts_trio.simulate.demo import Scenario
+from sts_trio.simulate import demo, scenarios
+from sts_trio.simulate.caller import call_over
+from sts_trio.simulate.manners import HangUp, WaitForSpeech
 from sts_trio.simulate.phone import Moment
-from sts_trio.simulate.report import Report, Turn, fault
+from sts_trio.simulate.report import Report, Result, Turn
+from sts_trio.simulate.scenarios import Evidence, Judge, Scenario
+from sts_trio.simulate.transcript import AGENT, CALLER, Line, Sentence
+from sts_trio.testing import Agent, Server, running, scripted_agent
 from sts_trio.wire import deepgram, twilio
 
 SETTINGS = deepgram.phone_settings({"greeting": "Hello! How can I help you today?"})
-SCENARIOS = {scenario.name: scenario for scenario in demo.scenarios()}
+STOPPED = Ending(Cause.STOP)
+LOST = Ending(Cause.AGENT_LOST)
+SCENARIOS = {scenario.name: scenario for scenario in scenarios.scenarios()}
 
 
 class Relay:
@@ -86,34 +92,49 @@ async def play(scenario: Scenario, relay: Relay) -> Report:
         return await call_over(ours, scenario.steps, limit=demo.LIMIT)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-async def test_every_call_goes_as_it_should_through_a_good_bridge(
+def judge(name: str, report: Report, ending: Ending | None = STOPPED, **changes: Any) -> str | None:
+    evidence = Evidence(report, ending, (), has_ears=False)
+    return SCENARIOS[name].judge(msgspec.structs.replace(evidence, **changes))
+
+
+@pytest.mark.parametrize("name", ["booking", "hang-up"])
+async def test_a_call_goes_as_it_should_through_a_good_bridge(
     name: str, autojump_clock: Any
 ) -> None:
-    scenario = SCENARIOS[name]
-    report = await play(scenario, Relay())
-    assert scenario.judge(report) is None
+    assert judge(name, await play(SCENARIOS[name], Relay())) is None
 
 
 async def test_the_figures_of_a_conversation_are_those_of_the_offline_agent(
     autojump_clock: Any,
 ) -> None:
-    report = await play(SCENARIOS["two turns"], Relay())
-    assert report.waits == [pytest.approx(0.5, abs=0.1)] * 2
-    assert report.first_agent_audio == pytest.approx(0.0, abs=0.05)
-    assert len(report.agent_spans) == 3
+    report = await play(SCENARIOS["hang-up"], Relay())
+    assert report.waits == [pytest.approx(0.5, abs=0.1)]
+    assert report.first_agent_audio == pytest.approx(0.1, abs=0.1)
+    assert len(report.agent_spans) == 2
+
+
+async def test_a_caller_who_breaks_off_hangs_up_in_the_middle_of_a_word(
+    autojump_clock: Any,
+) -> None:
+    report = await play(SCENARIOS["hang-up"], Relay())
+    assert report.hung_up_at is not None
+    assert report.hung_up_at == pytest.approx(report.turns[-1].ended, abs=0.05)
+    assert report.turns[-1].text.endswith("\N{EM DASH}")
 
 
 async def test_a_bridge_that_forgets_to_clear_is_found_out(autojump_clock: Any) -> None:
-    scenario = SCENARIOS["barge-in"]
-    report = await play(scenario, Relay(clears=False))
-    assert "went on speaking" in str(scenario.judge(report))
+    report = await play(SCENARIOS["booking"], Relay(clears=False))
+    assert "went on speaking" in str(judge("booking", report))
 
 
 async def test_a_slow_bridge_is_found_out(autojump_clock: Any) -> None:
-    scenario = SCENARIOS["two turns"]
-    report = await play(scenario, Relay(delay=2.5))
-    assert "the greeting came after" in str(scenario.judge(report))
+    report = await play(SCENARIOS["hang-up"], Relay(delay=2.5))
+    assert "the greeting came after" in str(judge("hang-up", report))
+
+
+async def test_a_bridge_that_leaves_a_caller_in_silence_is_found_out(autojump_clock: Any) -> None:
+    report = await play(SCENARIOS["dead-agent"], Relay())
+    assert "left in silence" in str(judge("dead-agent", report, LOST, died_at=6.0))
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -142,111 +163,232 @@ def but(**changes: Any) -> Report:
     return msgspec.structs.replace(GOOD, **changes)
 
 
-ONE_TURN = GOOD.turns[:1]
-SLOW = (ONE_TURN[0], Turn(9.0, 10.0, wait=4.0, talked_over=0.1))
-UNANSWERED = (ONE_TURN[0], Turn(9.0, 10.0, wait=None, talked_over=None))
-STUBBORN = (ONE_TURN[0], Turn(9.0, 10.0, wait=0.5, talked_over=0.9))
-
-
 @pytest.mark.parametrize(
-    ("report", "reason"),
+    ("report", "result", "reason"),
     [
-        (GOOD, None),
-        (but(closed_by="bridge"), None),
-        (but(closed_by="bridge", close_code=1011), "the bridge closed with code 1011 after 20.0 s"),
-        (but(closed_by="bridge", close_code=1006), "the connection was lost after 20.0 s"),
-        (but(out_of_time=True), None),
-        (but(out_of_time=True, close_code=1006), "the bridge stopped reading"),
-        (but(close_code=None), "the bridge did not answer our goodbye"),
-        (but(agent_spans=(), agent_received=0.0), "nothing was heard: no audio came in 20.0 s"),
-        (but(agent_spans=()), "nothing was heard: 8.0 s of audio came, all silent"),
+        (GOOD, Result.PROPER, None),
+        (but(closed_by="bridge"), Result.PROPER, None),
+        (but(vanished=True, close_code=1006), Result.PROPER, None),
+        (
+            but(closed_by="bridge", close_code=1011),
+            Result.BROKEN_OFF,
+            "the bridge closed with code 1011 after 20.0 s",
+        ),
+        (
+            but(closed_by="bridge", close_code=1006),
+            Result.BROKEN_OFF,
+            "the connection was lost after 20.0 s",
+        ),
+        (but(out_of_time=True), Result.PROPER, None),
+        (but(out_of_time=True, close_code=1006), Result.BROKEN_OFF, "the bridge stopped reading"),
+        (but(close_code=None), Result.BROKEN_OFF, "the bridge did not answer our goodbye"),
+        (
+            but(agent_spans=(), agent_received=0.0),
+            Result.UNHEARD,
+            "nothing was heard: no audio came in 20.0 s",
+        ),
+        (
+            but(agent_spans=()),
+            Result.UNHEARD,
+            "nothing was heard: 8.0 s of audio came, all silent",
+        ),
         (
             but(agent_spans=(), refused={31951: 4}, first_refusal="no streamSid"),
+            Result.UNHEARD,
             "nothing was heard: Twilio would refuse (31951): no streamSid",
         ),
     ],
 )
-def test_a_call_is_proper_or_the_reason_is_told(report: Report, reason: str | None) -> None:
-    assert fault(report) == reason
+def test_a_call_is_proper_or_the_reason_is_told(
+    report: Report, result: Result, reason: str | None
+) -> None:
+    assert (report.result, report.fault) == (result, reason)
+
+
+PLAIN = Turn(3.0, 5.0, wait=0.5, talked_over=None)
+BARGED = Turn(9.0, 10.0, wait=0.6, talked_over=0.1)
+FIVE = (PLAIN, BARGED, PLAIN, PLAIN, PLAIN)
+
+
+def booked(*turns: Turn) -> Report:
+    return but(turns=turns or FIVE)
+
+
+def answered(wait: float | None) -> Turn:
+    return msgspec.structs.replace(PLAIN, wait=wait)
+
+
+def barged(talked_over: float | None) -> Report:
+    turn = msgspec.structs.replace(BARGED, talked_over=talked_over)
+    return booked(PLAIN, turn, *FIVE[2:])
+
+
+HUNG_UP = but(turns=(PLAIN, answered(None)))
+RELEASED = but(turns=(PLAIN,), closed_by="bridge", close_code=1011)
+CAR = (Sentence(9.0, "assistant", "It is booked: on Tuesday at ten. See you, Mary."),)
 
 
 @pytest.mark.parametrize(
-    ("judge", "report", "reason"),
+    ("name", "report", "changes", "reason"),
     [
-        (demo.two_turns, GOOD, None),
-        (demo.barge_in, GOOD, None),
-        (demo.hang_up, but(turns=ONE_TURN), None),
-        (demo.two_turns, but(close_code=None), "goodbye"),
-        (demo.two_turns, but(refused={31951: 1}, first_refusal="no streamSid"), "no streamSid"),
-        (demo.two_turns, but(turns=ONE_TURN), "1 times and not 2"),
-        (demo.two_turns, but(first_agent_audio=2.5), "greeting came after 2.5 s"),
-        (demo.two_turns, but(turns=UNANSWERED), "answered 1 times and not 2"),
-        (demo.two_turns, but(turns=SLOW), "4.0 s after"),
-        (demo.barge_in, but(turns=UNANSWERED), "was not speaking"),
-        (demo.barge_in, but(turns=STUBBORN), "0.90 s after the barge-in"),
-        (demo.barge_in, but(clears=0), "no clear"),
-        (demo.barge_in, but(turns=ONE_TURN), "1 times and not 2"),
-        (demo.hang_up, but(turns=ONE_TURN, closed_by="bridge"), "hung up before the caller"),
+        ("booking", booked(), {}, None),
+        ("booking", booked(), {"has_ears": True, "sentences": CAR}, None),
+        ("booking", booked(), {"has_ears": True}, "nothing was booked for Mary"),
+        ("booking", but(turns=FIVE, close_code=None), {}, "goodbye"),
+        ("booking", but(turns=FIVE, closed_by="bridge"), {}, "hung up before the caller"),
+        ("booking", booked(), {"ending": None}, "does not think that it went well"),
+        ("booking", booked(), {"ending": LOST}, "does not think that it went well: agent_lost"),
+        (
+            "booking",
+            but(turns=FIVE, refused={31951: 1}, first_refusal="no streamSid"),
+            {},
+            "no streamSid",
+        ),
+        ("booking", booked(PLAIN), {}, "1 times and not 5"),
+        ("booking", but(turns=FIVE, first_agent_audio=2.5), {}, "greeting came after 2.5 s"),
+        ("booking", but(turns=FIVE, first_agent_audio=None), {}, "no greeting"),
+        ("booking", booked(*FIVE[:4], answered(None)), {}, "answered 4 times and not 5"),
+        ("booking", booked(*FIVE[:4], answered(4.0)), {}, "4.0 s after"),
+        ("booking", barged(None), {}, "was not speaking"),
+        ("booking", barged(0.9), {}, "0.90 s after the barge-in"),
+        ("booking", but(turns=FIVE, clears=0), {}, "no clear"),
+        ("hang-up", HUNG_UP, {}, None),
+        ("hang-up", but(turns=HUNG_UP.turns, closed_by="bridge"), {}, "before the caller"),
+        ("hang-up", but(turns=FIVE[:1]), {}, "1 times and not 2"),
+        ("dead-agent", RELEASED, {"ending": LOST, "died_at": 6.0}, None),
+        ("dead-agent", RELEASED, {"ending": LOST}, "said too little to die"),
+        ("dead-agent", RELEASED, {"died_at": 6.0}, "put down to the agent: stop, success"),
+        ("dead-agent", RELEASED, {"ending": None, "died_at": 6.0}, "to the agent: nothing"),
+        ("dead-agent", but(turns=(PLAIN,)), {"ending": LOST, "died_at": 6.0}, "left in silence"),
+        ("dead-agent", GOOD, {"ending": LOST, "died_at": 6.0}, "2 times and not 1"),
     ],
 )
 def test_what_is_not_as_it_should_be_is_named(
-    judge: Callable[[Report], str | None], report: Report, reason: str | None
+    name: str, report: Report, changes: dict[str, Any], reason: str | None
 ) -> None:
-    told = judge(report)
+    told = judge(name, report, **changes)
     assert told is None if reason is None else reason in str(told)
 
 
-# --- against a server -----------------------------------------------------------------------------
-
-
-async def nobodys_port() -> int:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port: int = listener.socket.getsockname()[1]
-    await listener.aclose()
-    return port
-
-
-async def test_calls_that_cannot_be_placed_are_outcomes_too() -> None:
-    moments: list[tuple[str, Moment]] = []
-    outcomes = await demo.run(
-        f"http://127.0.0.1:{await nobodys_port()}", lambda *told: moments.append(told)
+def test_answers_that_are_slow_on_the_whole_are_named() -> None:
+    assert scenarios.slow_on_the_whole([]) is None
+    assert scenarios.slow_on_the_whole([0.5, 0.6, 1.4]) is None
+    assert scenarios.slow_on_the_whole([0.5, 0.95, 1.0]) == (
+        "half of the answers took longer than 0.95 s"
     )
-    assert [outcome.name for outcome in outcomes] == list(SCENARIOS)
-    assert all(outcome.report is None and "refused" in str(outcome.fault) for outcome in outcomes)
-    assert moments == []
 
 
-async def test_a_server_that_does_not_tell_its_health_is_an_error() -> None:
-    with pytest.raises(NotConnected, match="healthz does not answer"):
-        await demo.calls_left(f"http://127.0.0.1:{await nobodys_port()}")
+# --- through the server ---------------------------------------------------------------------------
 
 
-async def serve_health(
-    answers: list[int], *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+@pytest.fixture
+def fast_clock() -> trio.testing.MockClock:
+    """Real sockets, and calls that take a fifth of their time."""
+    return trio.testing.MockClock(rate=5)
+
+
+class Audience:
+    def __init__(self) -> None:
+        self.moments: list[Moment] = []
+        self.lines: list[Line] = []
+
+    def watch(self, moment: Moment) -> None:
+        self.moments.append(moment)
+
+    def tell(self, line: Line) -> None:
+        self.lines.append(line)
+
+
+def short(judge: Judge = lambda evidence: None) -> Scenario:
+    return Scenario("short", "A word is heard.", (WaitForSpeech(0.2), HangUp()), judge)
+
+
+async def perform(scenario: Scenario, audience: Audience | None = None) -> demo.Outcome:
+    audience = audience or Audience()
+    with trio.fail_after(60):
+        async with scripted_agent() as agent, running(demo.VARIABLES, agent=agent) as server:
+            return await demo.play(scenario, server, agent, audience)
+
+
+async def test_the_agents_death_releases_the_caller_and_leaves_nothing(fast_clock: Any) -> None:
+    audience = Audience()
+    outcome = await perform(SCENARIOS["dead-agent"], audience)
+    assert outcome.faults == ()
+    assert outcome.left.is_empty
+    assert outcome.closed_after is not None
+    assert outcome.closed_after < scenarios.CLOSED_WITHIN
+    assert outcome.report is not None
+    assert (outcome.report.closed_by, outcome.report.close_code) == ("bridge", 1011)
+    assert [what for _, what in outcome.events] == ["the agent dies", "the bridge hangs up (1011)"]
+    assert [line.who for line in audience.lines] == [AGENT, CALLER, AGENT]
+    assert all(line.text for line in audience.lines)
+    assert [line.text for line in outcome.lines] == [line.text for line in audience.lines]
+    assert len(audience.moments) > 100
+
+
+async def test_a_call_that_the_caller_ends_is_timed_from_there(fast_clock: Any) -> None:
+    outcome = await perform(short())
+    assert outcome.faults == ()
+    assert outcome.closed_after is not None
+    assert 0 < outcome.closed_after < scenarios.CLOSED_WITHIN
+    assert [what for _, what in outcome.events] == ["the caller hangs up"]
+
+
+async def test_a_judges_reason_is_a_fault(fast_clock: Any) -> None:
+    outcome = await perform(short(lambda evidence: "not nice"))
+    assert outcome.faults == ("not nice",)
+
+
+async def test_a_socket_that_is_left_is_a_fault(fast_clock: Any) -> None:
+    with contextlib.ExitStack() as stack:
+
+        class Leaky(Audience):
+            def watch(self, moment: Moment) -> None:
+                if not self.moments:
+                    stack.enter_context(socket.socket())
+                super().watch(moment)
+
+        outcome = await perform(short(), Leaky())
+    assert outcome.faults == ("something is left of it: no task; sockets: 1",)
+
+
+async def test_a_crash_in_the_server_is_a_fault(
+    fast_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def handle(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        body = b'{"status":"ok","live":%d}' % answers.pop(0)
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        await stream.aclose()
+    def broken(*what: Any) -> None:
+        raise ZeroDivisionError
 
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    task_status.started(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
-    await trio.serve_listeners(handle, listeners)
+    monkeypatch.setattr("sts_trio.server.open_agent", broken)
+    outcome = await perform(short())
+    assert outcome.faults == ("the server logged call.crashed: its log has the traceback",)
+    assert [what for _, what in outcome.events] == ["the bridge hangs up (1011)"]
 
 
-async def test_calls_that_are_about_to_end_are_waited_for() -> None:
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            base = await nursery.start(serve_health, [2, 1, 0, 7])
-            assert await demo.calls_left(base) == 0
-            nursery.cancel_scope.cancel()
+async def test_an_agent_that_keeps_its_socket_is_a_fault(fast_clock: Any) -> None:
+    class Clingy(Agent):
+        """Says of itself that it has a session, after all of them are over."""
+
+        @property
+        def live(self) -> int:
+            return 1
+
+    async with scripted_agent() as agent, running(demo.VARIABLES, agent=agent) as server:
+        agent.__class__ = Clingy
+        with trio.fail_after(60):
+            outcome = await demo.play(short(), server, agent, Audience())
+    assert outcome.faults == ("the agent's socket was not closed",)
+    assert outcome.closed_after is None
 
 
-async def test_calls_that_stay_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "GONE_WITHIN", 0.2)
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            base = await nursery.start(serve_health, [3, 3, 3, 0])
-            assert await demo.calls_left(base) == 3
-            nursery.cancel_scope.cancel()
+async def test_a_call_that_cannot_be_placed_is_an_outcome_too() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    async with scripted_agent() as agent, running(demo.VARIABLES, agent=agent) as server:
+        nowhere = Server(server.base, f"ws://127.0.0.1:{port}/twilio", server.app)
+        outcome = await demo.play(short(), nowhere, agent, Audience())
+    assert outcome.report is None
+    assert outcome.left.is_empty
+    (fault,) = outcome.faults
+    assert fault.startswith("no call: ")
+    assert "refused" in fault

@@ -272,7 +272,7 @@ async def _hear(bridge: Bridge, byte: bytes) -> None:
 
 
 async def test_a_polite_call_reports_how_long_each_answer_took(autojump_clock: Any) -> None:
-    report, _ = await call(converse, polite([loud(0.5), loud(0.5)]))
+    report, _ = await call(converse, polite([Speak(loud(0.5)), Speak(loud(0.5))]))
     assert report.first_agent_audio == 0.0
     assert len(report.turns) == 2
     # A frame goes by until the first silence is sent, another may until the answer is played.
@@ -312,7 +312,7 @@ async def test_the_limit_ends_a_call_in_which_the_agent_never_stops(autojump_clo
         await bridge.begin()
         await bridge.play(loud(500.0))
 
-    report, _ = await call(ramble, polite([loud(1.0)]), limit=20.0)
+    report, _ = await call(ramble, polite([Speak(loud(1.0))]), limit=20.0)
     assert report.out_of_time
     assert report.seconds == pytest.approx(20.0)
     assert report.close_code == 1000
@@ -320,7 +320,7 @@ async def test_the_limit_ends_a_call_in_which_the_agent_never_stops(autojump_clo
 
 async def test_those_who_watch_are_told_who_speaks(autojump_clock: Any) -> None:
     moments: list[Moment] = []
-    await call(converse, polite([loud(0.5)]), watch=moments.append)
+    await call(converse, polite([Speak(loud(0.5))]), watch=moments.append)
     assert moments[0].seconds == pytest.approx(0.02)
     who = {round(each.seconds, 2): (each.caller_speaks, each.agent_speaks) for each in moments}
     assert who[0.5] == (False, True)
@@ -339,7 +339,7 @@ async def test_a_bridge_that_hangs_up_is_reported_with_its_code(autojump_clock: 
         await trio.sleep(0.5)
         await bridge.socket.aclose(1011)
 
-    report, _ = await call(hang_up, polite([loud(1.0)]))
+    report, _ = await call(hang_up, polite([Speak(loud(1.0))]))
     assert (report.closed_by, report.close_code) == ("bridge", 1011)
     assert report.seconds == pytest.approx(0.5)
 
@@ -350,7 +350,7 @@ async def test_a_bridge_that_is_lost_is_reported_as_1006(autojump_clock: Any) ->
         assert bridge.stream is not None
         await trio.aclose_forcefully(bridge.stream)
 
-    report, _ = await call(vanish, polite([loud(1.0)]))
+    report, _ = await call(vanish, polite([Speak(loud(1.0))]))
     assert (report.closed_by, report.close_code) == ("bridge", 1006)
 
 
@@ -399,6 +399,25 @@ async def test_a_server_that_speaks_something_else_is_not_connected(answer: byte
     assert "closed during the handshake" in str(error)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 banana split\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    ],
+)
+async def test_an_answer_that_is_no_handshake_is_not_connected(answer: bytes) -> None:
+    async def answer_so(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(answer)
+        await trio.sleep_forever()
+
+    error = await fails(answer_so)
+    assert str(error).startswith("no websocket is spoken there: ")
+    assert "role=CLIENT" not in str(error)
+
+
 async def accept_and_freeze(stream: trio.abc.Stream) -> None:
     async with trio.open_nursery() as nursery:
         request = await trio_websocket.wrap_server_stream(nursery, stream)
@@ -411,7 +430,7 @@ async def test_a_bridge_that_does_not_read_cannot_keep_the_call(autojump_clock: 
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept_and_freeze, theirs)
-        report = await call_over(ours, polite([loud(1.0)]), limit=3.0)
+        report = await call_over(ours, polite([Speak(loud(1.0))]), limit=3.0)
         nursery.cancel_scope.cancel()
     assert report.out_of_time
     assert trio.current_time() == pytest.approx(4.0)

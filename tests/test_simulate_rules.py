@@ -1,6 +1,5 @@
 """What a simulated caller hears and how it behaves: pure, and time is a number."""
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -17,6 +16,7 @@ from sts_trio.simulate.manners import (
     WaitForQuiet,
     WaitForSpeech,
     audible_part,
+    impatient,
     polite,
 )
 from sts_trio.simulate.report import Turn, turns
@@ -80,7 +80,8 @@ def test_clear_silences_the_line_and_sends_every_mark_back() -> None:
     assert earpiece.clear(now=0.5) == ["one", "two"]
     earpiece.advance(1.0)
     assert bytes(earpiece.track) == loud(0.5) + silence(0.5)
-    assert earpiece.clears == 1
+    assert earpiece.cleared == [0.5]
+    assert earpiece.reached == [0.5, 0.5]
     earpiece.play(loud(0.5), now=2.0)
     assert earpiece.mark("three", now=2.0) == []
     assert earpiece.advance(2.5) == ["three"]
@@ -194,7 +195,7 @@ class Rehearsal:
 
 def test_a_polite_caller_hears_the_greeting_and_each_answer_out() -> None:
     rehearsal = Rehearsal(
-        polite([loud(1.0), loud(0.5)]), agent=[(0.2, 2.0), (4.5, 6.0), (8.0, 9.0)]
+        polite([Speak(loud(1.0)), Speak(loud(0.5))]), agent=[(0.2, 2.0), (4.5, 6.0), (8.0, 9.0)]
     )
     assert rehearsal.did == [
         (0.0, "wait"),
@@ -207,7 +208,7 @@ def test_a_polite_caller_hears_the_greeting_and_each_answer_out() -> None:
 
 
 def test_a_caller_who_hears_nothing_speaks_after_three_seconds_and_gives_up_after_eight() -> None:
-    rehearsal = Rehearsal(polite([loud(1.0)]), agent=[])
+    rehearsal = Rehearsal(polite([Speak(loud(1.0))]), agent=[])
     assert rehearsal.did == [(0.0, "wait"), (3.0, "speak"), (4.0, "wait"), (12.0, "hang up")]
 
 
@@ -217,8 +218,28 @@ def test_a_rude_caller_speaks_into_the_agents_sentence() -> None:
 
 
 def test_a_rude_caller_is_not_left_waiting_by_an_agent_who_says_little() -> None:
-    rehearsal = Rehearsal([WaitForSpeech(1.5, patience=2.0)], agent=[(0.4, 1.0)])
-    assert rehearsal.did == [(0.0, "wait"), (3.0, "hang up")]
+    rehearsal = Rehearsal([WaitForSpeech(1.5)], agent=[(0.4, 1.0)])
+    assert rehearsal.did == [(0.0, "wait"), (2.0, "hang up")]
+
+
+def test_a_rude_caller_is_not_left_waiting_by_an_agent_who_says_nothing() -> None:
+    rehearsal = Rehearsal([WaitForSpeech(1.5, patience=2.0)], agent=[])
+    assert rehearsal.did == [(0.0, "wait"), (2.0, "hang up")]
+
+
+def test_an_impatient_caller_speaks_into_every_answer_but_the_last() -> None:
+    rehearsal = Rehearsal(
+        impatient([Speak(loud(1.0)), Speak(loud(0.5))], after=0.5),
+        agent=[(0.4, 1.0), (2.5, 3.1), (4.5, 6.0)],
+    )
+    assert rehearsal.did == [
+        (0.0, "wait"),
+        (0.9, "speak"),
+        (1.9, "wait"),
+        (3.0, "speak"),
+        (3.5, "wait"),
+        (7.0, "hang up"),
+    ]
 
 
 def test_waiting_for_quiet_needs_no_second_greeting() -> None:
@@ -250,7 +271,7 @@ def test_a_clip_is_said_in_whole_frames_padded_with_silence() -> None:
 
 def spoken(*said: tuple[float, bytes]) -> Manners:
     manners = Manners([], 60.0)
-    manners.spoken.extend(said)
+    manners.spoken.extend((began, Speak(clip)) for began, clip in said)
     return manners
 
 
@@ -263,7 +284,10 @@ def heard(*spans: tuple[float, float]) -> Spans:
 def rounded(told: tuple[Turn, ...]) -> list[tuple[float | None, ...]]:
     """(began, ended, wait, talked over) of each."""
     return [
-        tuple(None if value is None else round(value, 6) for value in msgspec.structs.astuple(turn))
+        tuple(
+            None if value is None else round(value, 6)
+            for value in (turn.began, turn.ended, turn.wait, turn.talked_over)
+        )
         for turn in told
     ]
 

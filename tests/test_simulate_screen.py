@@ -1,4 +1,4 @@
-"""What a terminal shows of calls while they run."""
+"""What a terminal shows of a call while it runs."""
 
 import io
 
@@ -7,6 +7,7 @@ from rich.console import Console
 
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.screen import Screen, Timeline
+from sts_trio.simulate.transcript import AGENT, CALLER, Line
 
 
 def console(*, encoding: str = "utf-8", terminal: bool = False, width: int = 60) -> Console:
@@ -33,42 +34,57 @@ def moments(timeline: Timeline, seconds: float) -> None:
 def test_a_timeline_shows_who_spoke_in_each_quarter_of_a_second(
     encoding: str, loud: str, quiet: str
 ) -> None:
-    timeline = Timeline("barge-in")
+    timeline = Timeline()
     moments(timeline, 3.0)
     assert timeline.render(console(encoding=encoding)).plain == (
-        f"barge-in, 3.0 s\n  caller {loud * 4}{quiet * 8}\n  agent  {quiet * 8}{loud * 4}\n"
+        f"     3.0 s\n  caller {loud * 4}{quiet * 8}\n  agent  {quiet * 8}{loud * 4}\n"
     )
 
 
 def test_a_long_call_shows_its_newest_part() -> None:
-    timeline = Timeline("long")
+    timeline = Timeline()
     moments(timeline, 60.0)
     name, caller, agent = timeline.render(console(width=50)).plain.splitlines()
-    assert name == "long, 60.0 s"
+    assert name == "    60.0 s"
     assert len(caller) == len(agent) == 9 + 20
     assert agent.endswith("████")
 
 
 def test_a_word_too_short_for_a_cell_is_shown_all_the_same() -> None:
-    timeline = Timeline("short")
+    timeline = Timeline()
     timeline.add(Moment(0.02, True, False))
     timeline.add(Moment(0.04, False, False))
     assert "caller █\n" in timeline.render(console()).plain
 
 
-def test_a_terminal_shows_every_call_at_once_and_is_left_clean() -> None:
+def test_a_terminal_shows_the_lines_above_a_timeline_and_is_left_clean() -> None:
     terminal = console(terminal=True)
-    with Screen(terminal, ["one", "two"]) as screen:
-        screen.watch("one", Moment(0.02, True, False))
-        screen.watch("two", Moment(0.30, False, True))
+    with Screen(terminal) as screen:
+        screen.watch(Moment(0.02, True, False))
+        screen.tell(Line(0.3, 0.3, AGENT, "Hello!"))
+        screen.watch(Moment(0.30, False, True))
     shown = written(terminal)
-    assert "one, 0.0 s" in shown
-    assert "two, 0.3 s" in shown
+    assert "0.3 s  agent                 Hello!" in shown
+    assert "  caller █" in shown
     assert shown.rstrip().endswith("\x1b[2K")
 
 
-def test_where_there_is_no_terminal_nothing_moves() -> None:
-    file = console()
-    with Screen(file, ["one"]) as screen:
-        screen.watch("one", Moment(0.02, True, False))
-    assert written(file) == ""
+def test_where_there_is_no_terminal_there_are_only_lines() -> None:
+    file = console(width=70)
+    with Screen(file) as screen:
+        screen.watch(Moment(0.02, True, False))
+        screen.tell(Line(1.0, 1.0, CALLER, "Hello? Is there anybody who can hear what I say?"))
+        screen.tell(Line(1.5, 1.5, CALLER, understood="hello"))
+        screen.tell(Line(2.0, 2.0, AGENT, "Yes.", waited=0.75))
+        screen.tell(Line(2.5, 2.5, CALLER, "Good.", silenced=0.0))
+        screen.tell(Line(3.0, 3.0, AGENT))
+        screen.tell(Line(0.0, 0.0, "", "Bye."))
+    assert [line.rstrip() for line in written(file).splitlines()] == [
+        "  1.0 s  caller                Hello? Is there anybody who can hear",
+        "                               what I say?",
+        "                               understood: hello",
+        "  2.0 s  agent   after 0.75 s  Yes.",
+        "  2.5 s  caller  barges in     Good.",
+        "  3.0 s  agent                 (speaks)",
+        "                               Bye.",
+    ]

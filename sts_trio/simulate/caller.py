@@ -10,6 +10,7 @@ import ssl
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import h11
 import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
@@ -170,10 +171,21 @@ class _Reader:
         except trio_websocket.ConnectionRejected as exc:
             self.status = exc.status_code
             self.failure = f"HTTP {exc.status_code}{_told(exc.body or b'')}"
-        except ProtocolError as exc:
-            self.failure = f"no websocket is spoken there: {exc}"
+        except (ProtocolError, h11.ProtocolError) as exc:
+            self.failure = f"no websocket is spoken there: {_first_fault(exc)}"
         finally:
             self.opening.cancel()
+
+
+def _first_fault(exc: BaseException) -> BaseException:
+    """To a garbled handshake trio-websocket answers as only a server may, which h11 forbids; what
+    was wrong with the handshake is what that happened under."""
+    fault, below = exc, exc.__context__
+    while below is not None:
+        if isinstance(below, ProtocolError | h11.ProtocolError):
+            fault = below
+        below = below.__context__
+    return fault
 
 
 def _told(body: bytes) -> str:

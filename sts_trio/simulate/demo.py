@@ -1,186 +1,186 @@
-"""The demonstration: three simulated calls at once, and what has to come of each.
+"""The demonstration: three simulated calls in a row, through the server, to the offline agent.
 
-The callers are synthetic: their clips are made by the offline agent's own voice, at another pitch.
+All of it runs in this process, so that what is left of a call can be counted and not only asked.
 """
 
-import functools
-import http.client
-import urllib.parse
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import trio
 
-from sts_trio.offline import voice
+from sts_trio.chronicle import Follower, Happening
+from sts_trio.offline.mode import Mode
 from sts_trio.simulate.caller import NotConnected, place_call
-from sts_trio.simulate.manners import (
-    GREETING_PATIENCE,
-    HangUp,
-    Speak,
-    Step,
-    WaitForQuiet,
-    WaitForSpeech,
-    polite,
-)
 from sts_trio.simulate.phone import Moment
-from sts_trio.simulate.report import Report, fault
-
-CALLER_PITCH = 195.0
-
-# What a caller would not complain about, in seconds. The offline agent takes half a second of
-# silence for the end of a turn; the rest is the bridge's and this machine's.
-GREETED_WITHIN = 2.0
-ANSWERED_WITHIN = 1.5
-# To notice speech takes 60 ms; the rest is two frames each way.
-SILENT_WITHIN = 0.5
-
-# A call that is over is gone from the server by then: its promise is 2 s.
-GONE_WITHIN = 3.0
-ASK_EVERY = 0.1
+from sts_trio.simulate.report import Report
+from sts_trio.simulate.scenarios import CLOSED_WITHIN, DIE_AFTER, Evidence, Scenario
+from sts_trio.simulate.transcript import Line, Narrator, Sentence, lines
+from sts_trio.testing.agent import Agent
+from sts_trio.testing.leftovers import Inventory, inventory, leftovers
+from sts_trio.testing.server import Server
 
 LIMIT = 60.0
+# The greeting is the agent's first stretch of speech, its answer the second.
+ANSWER = 2
 
-Judge = Callable[[Report], str | None]
 
-
-class Scenario(msgspec.Struct, frozen=True):
-    """One call: its name, what the caller does, and why it did not go as it should, if so."""
-
-    name: str
-    steps: tuple[Step, ...]
-    judge: Judge
+# For the server. A lost agent is to end the call, so that it can be seen how.
+VARIABLES = {"STS_RECONNECT": "0"}
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`fault` is None if all went as it should; there is no report if there was no call."""
+    """What came of a call. There is no report if there was no call."""
 
-    name: str
+    scenario: Scenario
     report: Report | None
-    fault: str | None
+    lines: tuple[Line, ...]
+    events: tuple[tuple[float, str], ...]  # what else is to be shown of it, and when
+    closed_after: float | None  # seconds from the cause until both sockets were
+    left: Inventory  # of tasks and sockets, after all was over
+    faults: tuple[str, ...]
 
 
-def scenarios() -> list[Scenario]:
-    looking = voice.say(
-        "Hello. I am looking for a small car, and it should not cost much.", CALLER_PITCH
-    )
-    test_drive = voice.say("That sounds good. When could I see it?", CALLER_PITCH)
-    wait = voice.say("Wait, wait. Is it red?", CALLER_PITCH)
-    greeting = WaitForQuiet(GREETING_PATIENCE)
-    return [
-        Scenario("two turns", tuple(polite([looking, test_drive])), two_turns),
-        Scenario(
-            "barge-in",
-            (greeting, Speak(looking), WaitForSpeech(1.5), Speak(wait), WaitForQuiet()),
-            barge_in,
-        ),
-        Scenario(
-            "hang-up",
-            (greeting, Speak(looking), WaitForSpeech(1.0), HangUp()),
-            hang_up,
-        ),
-    ]
+class Audience(Protocol):
+    """Who follows a call while it runs."""
+
+    def watch(self, moment: Moment) -> None: ...
+    def tell(self, line: Line) -> None: ...
 
 
-def two_turns(report: Report) -> str | None:
-    return _basics(report, turns=2) or _overdue(report, answers=2)
-
-
-def barge_in(report: Report) -> str | None:
-    if problem := _basics(report, turns=2):
-        return problem
-    if not report.talked_over:
-        return "the agent was not speaking when the caller barged in"
-    if report.talked_over[0] > SILENT_WITHIN:
-        return f"the agent went on speaking for {report.talked_over[0]:.2f} s after the barge-in"
-    if not report.clears:
-        return "the bridge sent no clear"
-    return _overdue(report, answers=2)
-
-
-def hang_up(report: Report) -> str | None:
-    problem = _basics(report, turns=1) or _overdue(report, answers=1)
-    if problem is None and report.closed_by != "caller":
-        return "the bridge hung up before the caller"
-    return problem
-
-
-def _basics(report: Report, *, turns: int) -> str | None:
-    if problem := fault(report):
-        return problem
-    if report.refused:
-        return f"Twilio would refuse a message: {report.first_refusal}"
-    if len(report.turns) != turns:
-        return f"the caller came to speak {len(report.turns)} times and not {turns}"
-    first = report.first_agent_audio
-    if first is None or first > GREETED_WITHIN:
-        return f"the greeting came after {first:.1f} s" if first else "there was no greeting"
-    return None
-
-
-def _overdue(report: Report, *, answers: int) -> str | None:
-    if len(report.waits) != answers:
-        return f"the agent answered {len(report.waits)} times and not {answers}"
-    slowest = max(report.waits)
-    if slowest > ANSWERED_WITHIN:
-        return f"an answer came {slowest:.1f} s after the caller had spoken"
-    return None
-
-
-async def run(base: str, watch: Callable[[str, Moment], None]) -> list[Outcome]:
-    """Places all calls at once with the server at `base`; `watch` is told which one moves on."""
-    outcomes: dict[str, Outcome] = {}
-    plan = scenarios()
-    url = "ws" + base.removeprefix("http") + "/twilio"
-
-    async def place(scenario: Scenario) -> None:
-        moves = functools.partial(watch, scenario.name)
-        outcomes[scenario.name] = await _place(url, scenario, moves)
-
-    async with trio.open_nursery() as nursery:
-        for scenario in plan:
-            nursery.start_soon(place, scenario)
-    return [outcomes[scenario.name] for scenario in plan]
-
-
-async def _place(url: str, scenario: Scenario, watch: Callable[[Moment], None]) -> Outcome:
+async def play(scenario: Scenario, server: Server, agent: Agent, audience: Audience) -> Outcome:
+    """Places one call, waits until nothing of it is left, and judges it."""
+    before = inventory()
+    stage = _Stage(scenario, server, agent, audience)
     try:
-        report = await place_call(url, scenario.steps, limit=LIMIT, watch=watch)
+        await stage.run()
     except NotConnected as exc:
-        return Outcome(scenario.name, None, str(exc))
-    return Outcome(scenario.name, report, scenario.judge(report))
+        left = await leftovers(before, within=CLOSED_WITHIN)
+        return Outcome(scenario, None, (), (), None, left, (f"no call: {exc}",))
+    left = await leftovers(before, within=CLOSED_WITHIN)
+    return stage.outcome(left)
 
 
-async def calls_left(base: str) -> int:
-    """How many calls the server at `base` still has, once those that end have ended.
+class _Stage:
+    """One call and all that is to be known of it."""
 
-    Raises:
-        NotConnected: it does not tell.
-    """
-    live = await _live_calls(base)
-    for _ in range(round(GONE_WITHIN / ASK_EVERY)):
-        if not live:
-            break
-        await trio.sleep(ASK_EVERY)
-        live = await _live_calls(base)
-    return live
+    def __init__(
+        self,
+        scenario: Scenario,
+        server: Server,
+        agent: Agent,
+        audience: Audience,
+    ) -> None:
+        self._has_ears = agent.mode is Mode.EARS
+        self._scenario = scenario
+        self._server = server
+        self._agent = agent
+        self._audience = audience
+        self._narrator = Narrator(audience.tell, knows_words=True)
+        self._sentences: list[Sentence] = []
+        self._taken = 0  # the number of the last entry of the chronicle that was seen to
+        self._sessions = agent.sessions
+        self._crashes = 0
+        self._answer_began: float | None = None
+        self._died: float | None = None  # on Trio's clock
+        self._caller_closed = 0.0  # likewise
+        self._report: Report
 
+    async def run(self) -> None:
+        """Raises `NotConnected` if there was no call."""
+        refused = None
+        switchboard = self._server.app.switchboard
+        self._taken = switchboard.chronicle.count
+        with switchboard.chronicle.follow() as follower:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow, follower)
+                try:
+                    self._report = await place_call(
+                        self._server.url, self._scenario.steps, limit=LIMIT, watch=self._watch
+                    )
+                except NotConnected as exc:
+                    refused = exc
+                self._caller_closed = trio.current_time()
+                with trio.move_on_after(CLOSED_WITHIN):
+                    await self._agent.empty()
+                    await switchboard.empty()
+                while self._taken < switchboard.chronicle.count:
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
 
-async def _live_calls(base: str) -> int:
-    try:
-        return await trio.to_thread.run_sync(_ask_health, base)
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as exc:
-        raise NotConnected(f"{base}/healthz does not answer: {exc}") from exc
+    async def _follow(self, follower: Follower) -> None:
+        while True:
+            _, told = await follower.receive()
+            for number, each in told:
+                self._taken = number
+                self._take(each)
 
+    def _take(self, happening: Happening) -> None:
+        if happening.event == "call.transcript":
+            sentence = Sentence(happening.at, happening.fields["role"], happening.fields["text"])
+            # Without ears, what it says to have heard is no recognised speech.
+            if self._has_ears or sentence.role == "assistant":
+                self._sentences.append(sentence)
+                self._narrator.hear(sentence)
+        elif happening.event == "call.crashed":
+            self._crashes += 1
 
-def _ask_health(base: str) -> int:
-    parts = urllib.parse.urlsplit(base)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=GONE_WITHIN)
-    try:
-        connection.request("GET", "/healthz")
-        return msgspec.json.decode(connection.getresponse().read(), type=_Health).live
-    finally:
-        connection.close()
+    def _watch(self, moment: Moment) -> None:
+        self._narrator.watch(moment)
+        self._audience.watch(moment)
+        if not self._scenario.agent_dies or moment.stretches < ANSWER:
+            return
+        if self._answer_began is None:
+            self._answer_began = moment.seconds
+        elif self._died is None and moment.seconds >= self._answer_began + DIE_AFTER:
+            self._died = trio.current_time()
+            self._agent.drop()
 
+    def outcome(self, left: Inventory) -> Outcome:
+        report = self._report
+        died_at = None if self._died is None else self._died - report.began
+        ending = self._server.app.switchboard.ending_of(report.call_sid)
+        evidence = Evidence(report, ending, tuple(self._sentences), self._has_ears, died_at)
+        closed_after = self._closed_after()
+        faults = [self._scenario.judge(evidence)]
+        if closed_after is None:
+            faults.append("the agent's socket was not closed")
+        elif closed_after > CLOSED_WITHIN:
+            faults.append(f"its sockets were closed after {closed_after:.1f} s only")
+        if not left.is_empty:
+            faults.append(f"something is left of it: {left}")
+        if self._crashes:
+            faults.append("the server logged call.crashed: its log has the traceback")
+        return Outcome(
+            self._scenario,
+            report,
+            tuple(lines(report, self._sentences)),
+            tuple(self._events(died_at)),
+            closed_after,
+            left,
+            tuple(fault for fault in faults if fault is not None),
+        )
 
-class _Health(msgspec.Struct):
-    live: int
+    def _closed_after(self) -> float | None:
+        """From the hang-up, or from the agent's death, until both sockets were closed."""
+        report, agent_closed = self._report, self._caller_closed
+        if self._agent.live:
+            return None
+        if self._agent.sessions > self._sessions and self._agent.last_gone is not None:
+            agent_closed = self._agent.last_gone
+        cause = min(agent_closed, self._caller_closed)
+        if report.hung_up_at is not None:
+            cause = report.began + report.hung_up_at
+        return max(agent_closed, self._caller_closed) - cause
+
+    def _events(self, died_at: float | None) -> list[tuple[float, str]]:
+        report = self._report
+        events = []
+        if died_at is not None:
+            events.append((died_at, "the agent dies"))
+        if report.hung_up_at is not None:
+            events.append((report.hung_up_at, "the caller hangs up"))
+        else:
+            events.append((report.seconds, f"the bridge hangs up ({report.close_code})"))
+        return events

@@ -58,8 +58,9 @@ class Earpiece:
         self.received = 0  # bytes of µ-law, as all that follow
         self.played = 0
         self.overflowed = 0
-        self.clears = 0
+        self.cleared: list[float] = []  # when
         self.marks = 0
+        self.reached: list[float] = []  # when marks went back
         self._buffer = bytearray()
         self._accepted = 0
         self._gone = 0  # played or cleared
@@ -76,7 +77,7 @@ class Earpiece:
             playing = playing.ljust(wanted, SILENCE)
             self.track += playing
             self.audible.add(playing)
-        return self._reached()
+        return self._reached(now)
 
     def play(self, audio: bytes, now: float) -> list[str]:
         """Audio has come, to be played behind what is buffered."""
@@ -92,17 +93,18 @@ class Earpiece:
         reached = self.advance(now)
         self.marks += 1
         self._marks.append((name, self._accepted))
-        return reached + self._reached()
+        return reached + self._reached(now)
 
     def clear(self, now: float) -> list[str]:
         reached = self.advance(now)
-        self.clears += 1
+        self.cleared.append(now)
         self._gone = self._accepted
         self._buffer.clear()
-        return reached + self._reached()
+        return reached + self._reached(now)
 
-    def _reached(self) -> list[str]:
+    def _reached(self, now: float) -> list[str]:
         reached = []
         while self._marks and self._marks[0][1] <= self._gone:
             reached.append(self._marks.popleft()[0])
+            self.reached.append(now)
         return reached

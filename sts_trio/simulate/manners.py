@@ -28,16 +28,20 @@ class WaitForQuiet(msgspec.Struct, frozen=True):
 
 
 class WaitForSpeech(msgspec.Struct, frozen=True):
-    """Until the agent has been speaking for `duration`, or has said nothing for `patience`."""
+    """Until the agent has been speaking for `duration`, to barge in.
+
+    Or until it has finished before that, or has said nothing for `patience` seconds.
+    """
 
     duration: float
     patience: float = ANSWER_PATIENCE
 
 
 class Speak(msgspec.Struct, frozen=True):
-    """Says this, whoever else is speaking."""
+    """Says this, whoever else is speaking. `text` is for those who read of it."""
 
     audio: bytes
+    text: str = ""
 
 
 class HangUp(msgspec.Struct, frozen=True):
@@ -49,12 +53,22 @@ class HangUp(msgspec.Struct, frozen=True):
 Step = WaitForQuiet | WaitForSpeech | Speak | HangUp
 
 
-def polite(clips: Sequence[bytes]) -> list[Step]:
+def polite(clips: Sequence[Speak]) -> list[Step]:
     """Hears the greeting out, says each clip and hears its answer out, then hangs up."""
     steps: list[Step] = [WaitForQuiet(GREETING_PATIENCE)]
     for clip in clips:
-        steps += [Speak(clip), WaitForQuiet()]
+        steps += [clip, WaitForQuiet()]
     return [*steps, HangUp()]
+
+
+def impatient(clips: Sequence[Speak], after: float) -> list[Step]:
+    """Says each clip when the agent has been speaking for `after` seconds; hears the last answer
+    out, then hangs up."""
+    steps: list[Step] = []
+    for clip in clips:
+        patience = ANSWER_PATIENCE if steps else GREETING_PATIENCE
+        steps += [WaitForSpeech(after, patience), clip]
+    return [*steps, WaitForQuiet(ANSWER_PATIENCE if steps else GREETING_PATIENCE), HangUp()]
 
 
 class Manners:
@@ -65,8 +79,14 @@ class Manners:
         self.limit = limit
         self._since = 0.0  # when the present step began
         self._said = 0  # bytes of its clip
-        self.spoken: list[tuple[float, bytes]] = []  # (when it began, clip), as begun
+        self.spoken: list[tuple[float, Speak]] = []  # (when it began, what), as begun
         self.out_of_time = False
+
+    @property
+    def saying(self) -> Speak | None:
+        """What is being said."""
+        step = self._steps[0]
+        return step if isinstance(step, Speak) and self._said else None
 
     def frame(self, now: float, agent: Spans) -> bytes | HangUp:
         """What the caller says in the 20 ms that begin now: a frame, or goodbye."""
@@ -79,16 +99,16 @@ class Manners:
                 return step
             if isinstance(step, Speak):
                 if self._said < len(step.audio):
-                    return self._say(step.audio, now)
+                    return self._say(step, now)
             elif not self._is_over(step, now, agent):
                 return QUIET
             del self._steps[0]
             self._since, self._said = now, 0
 
-    def _say(self, clip: bytes, now: float) -> bytes:
+    def _say(self, clip: Speak, now: float) -> bytes:
         if not self._said:
             self.spoken.append((now, clip))
-        frame = clip[self._said : self._said + FRAME]
+        frame = clip.audio[self._said : self._said + FRAME]
         self._said += FRAME
         return frame.ljust(FRAME, SILENCE)
 
@@ -99,6 +119,8 @@ class Manners:
             return False
         if isinstance(step, WaitForQuiet):
             return now - agent.last >= step.silence
+        if now - agent.last >= FINISHED:
+            return True
         began = max(agent.spans[-1][0], self._since)
         return agent.last - began >= step.duration
 

@@ -16,7 +16,7 @@ import trio
 import trio_websocket
 
 from sts_trio.logic.audio import FRAME, seconds
-from sts_trio.simulate.earpiece import Earpiece
+from sts_trio.simulate.earpiece import Earpiece, Spans
 from sts_trio.simulate.manners import QUIET, HangUp, Manners
 from sts_trio.simulate.report import BINARY, NOT_A_MESSAGE, Report, report
 from sts_trio.wire import twilio
@@ -35,6 +35,10 @@ class Moment(msgspec.Struct, frozen=True):
     seconds: float
     caller_speaks: bool
     agent_speaks: bool
+    saying: str = ""  # the caller's words, if they are known
+    stretches: int = 0  # how often the agent has begun to speak
+    # How long the caller had waited when it began to; None if it was not after the caller's words.
+    wait: float | None = None
 
 
 Watch = Callable[[Moment], None]
@@ -58,6 +62,7 @@ class Phone:
         self._watch = watch
         self._earpiece = Earpiece()
         self._said = bytearray()
+        self._own = Spans()
         self._stream_sid = f"MZ{uuid.uuid4().hex}"
         self._call_sid = f"CA{uuid.uuid4().hex}"
         self._account_sid = f"AC{uuid.uuid4().hex}"
@@ -66,6 +71,8 @@ class Phone:
         self._refused: collections.Counter[int] = collections.Counter()
         self._first_refusal = ""
         self._closed_by = ""
+        self._hung_up_at: float | None = None
+        self._vanished = False
         self._is_unanswered = False
         self._hung_up = trio.Event()
 
@@ -94,6 +101,10 @@ class Phone:
             first_refusal=self._first_refusal,
             closed_by=self._closed_by,
             close_code=closed.code if closed and not self._is_unanswered else None,
+            call_sid=self._call_sid,
+            began=self._began,
+            hung_up_at=self._hung_up_at,
+            vanished=self._vanished,
         )
 
     # --- the phone ------------------------------------------------------------------------------
@@ -103,7 +114,9 @@ class Phone:
         with contextlib.suppress(trio_websocket.ConnectionClosed):
             goodbye = await self._converse()
             self._closed_by = "caller"
+            self._hung_up_at = self._now
             if goodbye.abruptly:
+                self._vanished = not self._manners.out_of_time
                 await trio.aclose_forcefully(self._stream)
             else:
                 await self._say_goodbye()
@@ -130,9 +143,20 @@ class Phone:
             await self._send(self._media(frame))
             await self._echo(self._earpiece.advance(self._now))
             if self._watch is not None:
-                audible = self._earpiece.audible
-                agent_speaks = bool(audible.spans) and self._now - audible.last < JUST_NOW
-                self._watch(Moment(self._now, frame != QUIET, agent_speaks))
+                self._own.add(frame)
+                self._watch(self._moment(frame))
+
+    def _moment(self, frame: bytes) -> Moment:
+        agent, own, saying = self._earpiece.audible, self._own, self._manners.saying
+        began = agent.spans[-1][0] if agent.spans else 0.0
+        return Moment(
+            self._now,
+            frame != QUIET,
+            bool(agent.spans) and self._now - agent.last < JUST_NOW,
+            saying=saying.text if saying else "",
+            stretches=len(agent.spans),
+            wait=began - own.last if own.spans and began >= own.last else None,
+        )
 
     async def _say_goodbye(self) -> None:
         stop = twilio.Stop(

@@ -3,6 +3,7 @@
 All times are seconds since the stream began, on the caller's own phone.
 """
 
+import enum
 import math
 
 import msgspec
@@ -21,6 +22,19 @@ GOODBYE = 1000
 LOST = 1006
 
 
+class Result(enum.Enum):
+    """What became of a call: its name, and the exit status it is worth."""
+
+    PROPER = ("proper", 0)
+    NO_CALL = ("no_call", 3)  # nobody there, or refused
+    UNHEARD = ("unheard", 4)  # the agent was not heard
+    BROKEN_OFF = ("broken_off", 5)  # the bridge ended it, and not properly
+
+    def __init__(self, label: str, exit_status: int) -> None:
+        self.label = label
+        self.exit_status = exit_status
+
+
 class Turn(msgspec.Struct, frozen=True):
     """Something the caller said, and what the agent made of it."""
 
@@ -29,9 +43,12 @@ class Turn(msgspec.Struct, frozen=True):
     wait: float | None  # until the agent was heard; None: not before the caller's next turn
     # If the agent was speaking when this began: for how much longer it did.
     talked_over: float | None
+    text: str = ""  # what was said, if it is known
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the caller knows of a call that is over."""
+
     seconds: float
     frames_sent: int
     agent_received: float  # seconds of audio that the bridge sent
@@ -39,8 +56,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     first_agent_audio: float | None
     agent_spans: tuple[tuple[float, float], ...]  # when the agent was audible
     turns: tuple[Turn, ...]
-    clears: int
-    marks: int
+    clears: int  # how often the bridge emptied the playout
+    marks: int  # ... and asked to be told how far it was
     refused: dict[int, int]  # {Twilio's warning: how many messages}
     first_refusal: str
     out_of_time: bool  # the caller hung up because of the limit
@@ -48,6 +65,37 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     close_code: int | None  # None: our goodbye was not answered
     said: bytes  # the caller's track, µ-law
     heard: bytes  # the agent's, as the caller heard it
+    call_sid: str = ""
+    began: float = 0.0  # on Trio's clock
+    hung_up_at: float | None = None  # when the caller did; None if the bridge was first
+    vanished: bool = False  # the caller hung up without a goodbye
+    clear_times: tuple[float, ...] = ()
+    mark_times: tuple[float, ...] = ()  # when marks went back to the bridge
+
+    @property
+    def result(self) -> Result:
+        return self._judged[0]
+
+    @property
+    def fault(self) -> str | None:
+        """Why this was no proper call, in a line; None if the agent was heard and all said
+        goodbye."""
+        return self._judged[1]
+
+    @property
+    def _judged(self) -> tuple[Result, str | None]:
+        if self.close_code is None:
+            return Result.BROKEN_OFF, "the bridge did not answer our goodbye"
+        if self.close_code == LOST and self.out_of_time:
+            return Result.BROKEN_OFF, "the bridge stopped reading"
+        after = f"after {self.seconds:.1f} s"
+        if self.close_code == LOST and not self.vanished:
+            return Result.BROKEN_OFF, f"the connection was lost {after}"
+        if self.close_code != GOODBYE and not self.vanished:
+            return Result.BROKEN_OFF, f"the bridge closed with code {self.close_code} {after}"
+        if not self.agent_spans:
+            return Result.UNHEARD, f"nothing was heard: {_why_unheard(self)}"
+        return Result.PROPER, None
 
     @property
     def waits(self) -> list[float]:
@@ -68,6 +116,10 @@ def report(
     first_refusal: str,
     closed_by: str,
     close_code: int | None,
+    call_sid: str,
+    began: float,
+    hung_up_at: float | None,
+    vanished: bool,
 ) -> Report:
     """The report of a call that is over."""
     spans = tuple(earpiece.audible.spans)
@@ -81,7 +133,7 @@ def report(
         first_agent_audio=spans[0][0] if spans else None,
         agent_spans=spans,
         turns=turns(manners, earpiece.audible),
-        clears=earpiece.clears,
+        clears=len(earpiece.cleared),
         marks=earpiece.marks,
         refused=refused,
         first_refusal=first_refusal,
@@ -90,6 +142,12 @@ def report(
         close_code=close_code,
         said=said,
         heard=bytes(earpiece.track),
+        call_sid=call_sid,
+        began=began,
+        hung_up_at=hung_up_at,
+        vanished=vanished,
+        clear_times=tuple(earpiece.cleared),
+        mark_times=tuple(earpiece.reached),
     )
 
 
@@ -98,30 +156,19 @@ def turns(manners: Manners, agent: Spans) -> tuple[Turn, ...]:
     told: list[Turn] = []
     until = math.inf
     for start, clip in reversed(manners.spoken):
-        first, last = audible_part(clip)
+        first, last = audible_part(clip.audio)
         began, ended = start + first, start + last
         waits = (begin - ended for begin, _ in agent.spans if ended <= begin < until)
         overs = (end - began for begin, end in agent.spans if begin < began < end)
-        told.append(Turn(began, ended, wait=next(waits, None), talked_over=next(overs, None)))
+        told.append(Turn(began, ended, next(waits, None), next(overs, None), clip.text))
         until = began
     return tuple(reversed(told))
 
 
-def fault(report: Report) -> str | None:
-    """Why this was no proper call, in a line; None if the agent was heard and all said goodbye."""
-    if report.close_code is None:
-        return "the bridge did not answer our goodbye"
-    if report.close_code == LOST:
-        if report.out_of_time:
-            return "the bridge stopped reading"
-        return f"the connection was lost after {report.seconds:.1f} s"
-    if report.close_code != GOODBYE:
-        return f"the bridge closed with code {report.close_code} after {report.seconds:.1f} s"
-    if not report.agent_spans:
-        if report.refused:
-            warnings = ", ".join(map(str, report.refused))
-            return f"nothing was heard: Twilio would refuse ({warnings}): {report.first_refusal}"
-        if report.agent_received:
-            return f"nothing was heard: {report.agent_received:.1f} s of audio came, all silent"
-        return f"nothing was heard: no audio came in {report.seconds:.1f} s"
-    return None
+def _why_unheard(report: Report) -> str:
+    if report.refused:
+        warnings = ", ".join(map(str, report.refused))
+        return f"Twilio would refuse ({warnings}): {report.first_refusal}"
+    if report.agent_received:
+        return f"{report.agent_received:.1f} s of audio came, all silent"
+    return f"no audio came in {report.seconds:.1f} s"

@@ -1,0 +1,71 @@
+"""How a command runs, and how it ends: one line on stderr for whatever an operator can cause."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from sts_trio.errors import ConfigError, StsTrioError
+
+T = TypeVar("T")
+
+INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+
+
+class Misuse(click.ClickException):
+    """Told like any other failure, with the status for what was asked for wrongly."""
+
+    exit_code = 2
+
+
+class Group(click.Group):
+    """Commands in which every error that is not a bug reaches the operator as one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as exc:
+            raise Misuse(str(exc)) from exc
+        except StsTrioError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Runs it in Trio. An error of ours, or Ctrl+C, comes out of the groups it was in."""
+    import trio
+
+    cause: BaseException
+    try:
+        return trio.run(function, *args)
+    except* (StsTrioError, KeyboardInterrupt) as group:
+        cause = _first(group)
+    if isinstance(cause, KeyboardInterrupt):
+        raise SystemExit(INTERRUPTED)
+    raise cause
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def fail(reason: str, status: int = 1) -> NoReturn:
+    click.ClickException(reason).show()
+    raise SystemExit(status)
+
+
+def make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise Misuse(f"{path}: cannot be made: {exc.strerror}") from exc
+
+
+def save(write: Callable[..., None], target: Path, *what: Any) -> None:
+    """Calls `write` with the target and what is to be written."""
+    try:
+        write(target, *what)
+    except OSError as exc:
+        fail(f"{target}: cannot be written: {exc.strerror}")

@@ -1,0 +1,180 @@
+"""`sts-trio demo`: see it work, without a key or a phone."""
+
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sts_trio.commands.common import fail, make_directory, run, save
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sts_trio.simulate.demo import Outcome
+
+FILES = ("wav", "jsonl", "png")  # recording, transcript, picture
+
+NEXT = """\
+Next:
+  a page     sts-trio serve, then open http://127.0.0.1:5000/ and speak with it yourself
+  a key      DEEPGRAM_API_KEY=... sts-trio serve, and Deepgram's agent answers instead
+  a number   TWILIO_AUTH_TOKEN=... as well, and the webhook of a Twilio number set to
+             https://YOUR-HOST/twiml; `sts-trio serve` says more
+  a caller   sts-trio call YOUR-VOICE.wav, or --say "When are you open?", from another terminal"""
+
+
+@click.command()
+@click.option(
+    "--out",
+    default="sts-trio-demo",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Directory for the recordings, transcripts and pictures.",
+)
+def demo(out: str) -> None:
+    """See it work, without a key or a phone: about a minute.
+
+    Serves on a free port with the offline agent, and places three simulated calls in a row: a
+    booking with an interruption, a caller who hangs up in mid-sentence, and an agent that dies in
+    mid-call. Of each it writes a recording (caller left, agent right), a transcript and a picture.
+
+    Ends with status 1 and the reason if anything was not as it should be.
+    """
+    from rich.console import Console
+
+    directory = Path(out)
+    make_directory(directory)
+    console = Console()
+    outcomes = run(_demo, console)
+    click.echo()
+    for number, outcome in enumerate(outcomes, 1):
+        _save(directory, number, outcome)
+    console.print(_table(outcomes))
+    faults = _faults(outcomes)
+    if faults:
+        fail("; ".join(faults))
+    click.echo("All as it should be, and nothing is left of the calls.\n")
+    click.echo(NEXT)
+
+
+async def _demo(console: "Console") -> "list[Outcome]":
+    from sts_trio.simulate import demo
+    from sts_trio.simulate.scenarios import scenarios
+    from sts_trio.simulate.screen import Screen
+    from sts_trio.testing import offline_agent, running
+
+    outcomes = []
+    async with offline_agent() as agent:
+        if agent.reason is not None:
+            click.echo(f"The agent recognises no words and says its lines in turn: {agent.reason}")
+        # Nothing that is configured here is to change the demonstration: not the environment, and
+        # no sts-trio.toml.
+        async with running(demo.VARIABLES, agent=agent) as server:
+            for number, scenario in enumerate(scenarios(), 1):
+                console.print(f"\n[bold]Call {number}, {scenario.name}.[/bold] {scenario.story}")
+                with Screen(console) as screen:
+                    outcome = await demo.play(scenario, server, agent, screen)
+                for fault in outcome.faults:
+                    console.print(f"  [red]{fault}[/red]", markup=True, highlight=False)
+                outcomes.append(outcome)
+    return outcomes
+
+
+def _faults(outcomes: "Sequence[Outcome]") -> list[str]:
+    from sts_trio.simulate.scenarios import slow_on_the_whole
+
+    faults = [f"{each.scenario.name}: {fault}" for each in outcomes for fault in each.faults]
+    slow = slow_on_the_whole(_waits(outcomes))
+    return faults if slow is None else [*faults, slow + _how_busy()]
+
+
+def _how_busy() -> str:
+    """If this machine had more to do than it can, that: it recognises and speaks, too."""
+    if not hasattr(os, "getloadavg"):
+        return ""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    return f" (this machine is busy: load {load:.1f}, {processors} cores)" * (load > processors)
+
+
+def _waits(outcomes: "Sequence[Outcome]") -> list[float]:
+    return [wait for each in outcomes if each.report for wait in each.report.waits]
+
+
+def _table(outcomes: "Sequence[Outcome]") -> "Table":
+    """A line for each call."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from sts_trio.simulate.screen import seconds
+
+    table = Table(
+        "call",
+        "turns",
+        "wait after\nspeech (most)",
+        "barge-in\nto silence",
+        "both sockets\nclosed after",
+        "tasks,\nsockets left",
+        "",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for each in outcomes:
+        report = each.report
+        closed = each.closed_after
+        sockets = "?" if each.left.sockets is None else str(each.left.sockets)
+        table.add_row(
+            each.scenario.name,
+            str(len(report.turns)) if report else "-",
+            _spread(report.waits if report else []),
+            seconds(report.talked_over if report else []),
+            "-" if closed is None else f"{closed * 1000:.0f} ms",
+            f"{sum(each.left.tasks.values())}, {sockets}",
+            Text("failed", "bold red") if each.faults else Text("ok", "green"),
+        )
+    return table
+
+
+def _spread(waits: Sequence[float]) -> str:
+    if not waits:
+        return "-"
+    if len(waits) == 1:
+        return f"{waits[0]:.2f} s"
+    return f"{statistics.median(waits):.2f} s ({max(waits):.2f})"
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _save(directory: Path, number: int, outcome: "Outcome") -> None:
+    """Writes what there is of a call, and tells the names of the files."""
+    from sts_trio import wav
+    from sts_trio.simulate import picture
+
+    report = outcome.report
+    if report is None:
+        return
+    stem = f"{number}-{outcome.scenario.name}"
+    recording, transcript, drawing = (directory / f"{stem}.{kind}" for kind in FILES)
+    save(wav.write, recording, report.said, report.heard)
+    save(_write_transcript, transcript, outcome)
+    written = [recording, transcript]
+    title = f"Call {number}, {outcome.scenario.name}: {outcome.scenario.story}"
+    try:
+        save(picture.draw, drawing, title, report, outcome.lines, outcome.events)
+        written.append(drawing)
+    except picture.NoMatplotlib as exc:
+        if number == 1:
+            click.echo(exc)
+    click.echo(f"Call {number}: {', '.join(map(str, written))}")
+
+
+def _write_transcript(target: Path, outcome: "Outcome") -> None:
+    """A line of JSON for each stretch of speech."""
+    import msgspec
+
+    target.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in outcome.lines))

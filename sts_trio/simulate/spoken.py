@@ -1,0 +1,49 @@
+"""Any text as something a caller says."""
+
+import functools
+from typing import TYPE_CHECKING
+
+from sts_trio.errors import StsTrioError
+from sts_trio.offline import mode, voice
+from sts_trio.simulate.manners import Speak
+
+if TYPE_CHECKING:
+    from sts_trio.offline.speech import Speech
+
+PITCH = 195.0  # of the base install's voice; the agent's is another
+
+
+class Speechless(StsTrioError):
+    """There is no voice to be had."""
+
+
+def without_words() -> str | None:
+    """Why the voice only sounds like somebody talking, if it does, and what to do about it."""
+    reason = mode.missing()
+    return reason and f"the voice of the base install says no words ({reason})"
+
+
+def spoken(text: str) -> Speak:
+    """The step of saying it: in words, where what that takes is installed.
+
+    Raises:
+        Speechless: it is installed and does not work.
+    """
+    return Speak(_say(text), text)
+
+
+@functools.lru_cache(maxsize=64)
+def _say(text: str) -> bytes:
+    if without_words() is not None:
+        return voice.say(text, PITCH)
+    try:
+        return _speech().say(text)
+    except (OSError, RuntimeError) as exc:
+        raise Speechless(f"the voice does not work: {exc}") from exc
+
+
+@functools.cache
+def _speech() -> "Speech":
+    from sts_trio.offline.speech import Speech
+
+    return Speech()

@@ -1,0 +1,74 @@
+"""A caller and an agent for your own tests: whole calls, without a phone, a key or a network.
+
+The caller speaks Twilio's Media Streams protocol and the agent Deepgram's Voice Agent protocol, on
+real sockets of the loopback; between them runs the bridge as in production. For example, with
+pytest-trio:
+
+    from sts_trio.testing import Result, call, inventory, leftovers, running, scripted_agent
+
+
+    async def test_a_caller_can_interrupt() -> None:
+        async with scripted_agent("We are open from nine to six, every day but Sunday.") as agent:
+            async with running(agent=agent) as server:
+                report = await call(
+                    server.url, ["When are you open?", "And today?"], barge_in_after=1.0
+                )
+        assert report.result is Result.PROPER, report.fault
+        assert max(report.waits) < 1.5
+        assert max(report.talked_over) < 0.5
+
+
+    async def test_a_caller_is_released_when_the_agent_dies() -> None:
+        async with scripted_agent() as agent:
+            async with running({"STS_RECONNECT": "0"}, agent=agent) as server:
+                before = inventory()
+                report = await call(
+                    server.url,
+                    ["When are you open?"],
+                    watch=lambda moment: agent.drop() if moment.seconds > 2 else None,
+                )
+                assert report.closed_by == "bridge"
+                assert report.seconds < 4
+                left = await leftovers(before)
+        assert left.is_empty, left
+
+Nothing here needs pytest; `trio.run` will do. Calls take as long as calls take: a clock that is
+faster, `trio.testing.MockClock(rate=5)`, makes them shorter; one that jumps does not go with
+sockets.
+"""
+
+from sts_trio.offline.faults import Faults
+from sts_trio.offline.script import CallFunction
+from sts_trio.simulate.caller import NotConnected
+from sts_trio.simulate.manners import HangUp, Speak, Step, WaitForQuiet, WaitForSpeech
+from sts_trio.simulate.phone import Moment
+from sts_trio.simulate.report import Report, Result, Turn
+from sts_trio.testing.agent import Agent, offline_agent, scripted_agent
+from sts_trio.testing.caller import Said, call
+from sts_trio.testing.leftovers import Inventory, inventory, leftovers
+from sts_trio.testing.server import Server, running
+
+__all__ = [
+    "Agent",
+    "CallFunction",
+    "Faults",
+    "HangUp",
+    "Inventory",
+    "Moment",
+    "NotConnected",
+    "Report",
+    "Result",
+    "Said",
+    "Server",
+    "Speak",
+    "Step",
+    "Turn",
+    "WaitForQuiet",
+    "WaitForSpeech",
+    "call",
+    "inventory",
+    "leftovers",
+    "offline_agent",
+    "running",
+    "scripted_agent",
+]

@@ -1,0 +1,119 @@
+"""An agent to be dialled, which tells how many sessions it has and can be taken away."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from sts_trio.offline import crew as crews
+from sts_trio.offline import mode as modes
+from sts_trio.offline import server as offline
+from sts_trio.offline.faults import Faults
+from sts_trio.offline.mode import Mode
+from sts_trio.offline.script import CAR_SELLER, CallFunction, Script
+from sts_trio.testing.background import running_beside
+
+
+class ServeStream(Protocol):
+    """Serves one session of an agent on a connected stream, and closes that."""
+
+    def __call__(self, stream: trio.abc.Stream, /, *, faults: Faults) -> Awaitable[None]: ...
+
+
+class Agent:
+    """The offline agent on a free port of this machine.
+
+    Made by `scripted_agent` and `offline_agent`. `faults` may be set anew at any time; they count
+    for the sessions that begin then.
+    """
+
+    def __init__(
+        self, serve_stream: ServeStream, faults: Faults, mode: Mode, reason: str | None = None
+    ) -> None:
+        self.url = ""  # what DEEPGRAM_URL has to be
+        self.mode = mode
+        self.reason = reason  # why it recognises no words, if that was not asked for
+        self.faults = faults
+        self.sessions = 0  # begun so far
+        self.last_gone: float | None = None  # when a session last ended, on Trio's clock
+        self._serve_stream = serve_stream
+        self._live: set[trio.CancelScope] = set()
+        self._ended = trio.Event()
+
+    @property
+    def live(self) -> int:
+        """Sessions under way."""
+        return len(self._live)
+
+    def drop(self) -> None:
+        """The agent dies: every session's connection is gone, without a close frame."""
+        for scope in self._live:
+            scope.cancel()
+
+    async def empty(self) -> None:
+        """Waits until there is no session."""
+        await trio.lowlevel.checkpoint()
+        while self._live:
+            await self._ended.wait()
+
+    async def serve(
+        self, *, task_status: trio.TaskStatus["Agent"] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serves until cancelled."""
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{port}/v1/agent/converse"
+        task_status.started(self)
+        await trio.serve_listeners(self._serve_one, listeners)
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        scope = trio.CancelScope()
+        self._live.add(scope)
+        self.sessions += 1
+        try:
+            with scope:
+                await self._serve_stream(stream, faults=self.faults)
+        finally:
+            self.last_gone = trio.current_time()
+            self._live.remove(scope)
+            self._ended.set()
+            self._ended = trio.Event()
+
+
+@contextlib.asynccontextmanager
+async def scripted_agent(
+    *lines: str | CallFunction, faults: Faults | None = None
+) -> AsyncIterator[Agent]:
+    """An agent that says these lines, one a turn, whatever it hears; then from the first again.
+
+    It speaks all of Deepgram's Voice Agent protocol and is as strict about it, needs no key, and
+    listens on a free port of the loopback. It notices when the caller speaks, and lets itself be
+    interrupted, but recognises no words. Its greeting is not a line: that comes with the bridge's
+    settings. A `CallFunction` among the lines has the bridge run a function.
+
+    `faults` is what is to go wrong with every session, see `Faults`.
+    """
+    script = Script(lines) if lines else CAR_SELLER
+    serve_stream = partial(offline.serve_stream, script=script)
+    agent = Agent(serve_stream, faults or Faults(), Mode.SCRIPTED)
+    async with running_beside(agent.serve):
+        yield agent
+
+
+@contextlib.asynccontextmanager
+async def offline_agent(*, faults: Faults | None = None) -> AsyncIterator[Agent]:
+    """The agent that `sts-trio agent` and the server without a key have: a car seller.
+
+    It recognises what is said and answers in words, if what that takes is installed: the `demo`
+    extra. Else it is a `scripted_agent`; `mode` and `reason` tell. Its words take real time, so
+    this one goes with Trio's ordinary clock only.
+    """
+    mode, reason = modes.choose(None)
+    async with contextlib.AsyncExitStack() as stack:
+        crew = await stack.enter_async_context(crews.hired()) if mode is Mode.EARS else None
+        serve_stream = partial(offline.serve_stream, crew=crew)
+        agent = Agent(serve_stream, faults or Faults(), mode, reason)
+        await stack.enter_async_context(running_beside(agent.serve))
+        yield agent

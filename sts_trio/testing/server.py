@@ -1,0 +1,93 @@
+"""The bridge itself, on a free port of this machine, for as long as a block."""
+
+import contextlib
+import functools
+import gc
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from sts_trio import config
+from sts_trio.config import AgentKind, Config
+from sts_trio.errors import Ending
+from sts_trio.serve import serve
+from sts_trio.server import App, create_app
+from sts_trio.simulate.report import Report
+from sts_trio.testing.agent import Agent
+from sts_trio.testing.background import running_beside
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A bridge that is running. `app.switchboard` knows its live calls."""
+
+    base: str  # http://127.0.0.1:PORT
+    url: str  # of the media socket: what Twilio, or `call`, is given
+    app: App
+
+    async def ending_of(self, report: Report) -> Ending | None:
+        """How the call ended as the bridge has it; waits until the bridge has no call any more."""
+        await self.app.switchboard.empty()
+        return self.app.switchboard.ending_of(report.call_sid)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    app: App | Config | Mapping[str, str] | None = None, *, agent: Agent | str | None = None
+) -> AsyncIterator[Server]:
+    """The bridge, served by Hypercorn, as in production but for the port, which is a free one.
+
+    Give it your own app, or a configuration, or the variables to make one from: nothing is read
+    from the environment or from a file. `agent`, from `scripted_agent` or a URL, is who answers;
+    without one, who the configuration says, and without that the offline agent.
+
+    When the block is left the server and its calls are gone, and the logging is as it was before.
+
+    Raises:
+        ConfigError: the variables make no configuration.
+        ValueError: an app was given, and an agent: the app has one.
+    """
+    if isinstance(app, App) and agent is not None:
+        raise ValueError("an app comes with its agent: give `agent` with a configuration only")
+    with _leaving_no_trace():
+        if not isinstance(app, App):
+            app = create_app(_settings(app, agent))
+        start = functools.partial(serve, app.settings, port=0, app=app, take_signals=False)
+        async with running_beside(start) as base:
+            yield Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
+
+
+def _settings(given: Config | Mapping[str, str] | None, agent: Agent | str | None) -> Config:
+    if not isinstance(given, Config):
+        with tempfile.TemporaryDirectory() as nowhere:
+            variables = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning", **(given or {})}
+            given = config.load(variables, Path(nowhere))
+    if agent is None:
+        return given
+    url = agent if isinstance(agent, str) else agent.url
+    key = given.deepgram_api_key or "any"
+    return msgspec.structs.replace(
+        given, agent=AgentKind.DEEPGRAM, deepgram_url=url, deepgram_api_key=key
+    )
+
+
+@contextlib.contextmanager
+def _leaving_no_trace() -> Iterator[None]:
+    """An app sets up the process it runs in: here, that is somebody else's."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    was_configured, configuration = structlog.is_configured(), structlog.get_config()
+    thresholds = gc.get_threshold()
+    try:
+        yield
+    finally:
+        root.handlers, root.level = handlers, level
+        if was_configured:
+            structlog.configure(**configuration)
+        else:
+            structlog.reset_defaults()
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
