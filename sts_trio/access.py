@@ -2,10 +2,17 @@
 
 With an auth token set, only what Twilio signed. Without one, only this machine: a client on a
 loopback address, that no proxy or tunnel forwarded, and that is no web page of somebody else's.
+
+What there is to see of the calls is the operator's: shown to this machine, as long as no auth token
+says that the server is on the network, and else to who has the admin token.
 """
 
+import base64
+import binascii
+import hmac
 import ipaddress
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -15,6 +22,9 @@ from sts_trio.wire import webhook
 
 # Whoever sets one of these speaks for a client that is not here.
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+
+_LOCAL_ADVICE = "set TWILIO_AUTH_TOKEN to serve Twilio, or STS_ALLOW_UNSIGNED=1 to serve anyone"
+_ADMIN_ADVICE = "set STS_ADMIN_TOKEN, and give it as a bearer token or as the password"
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -39,6 +49,23 @@ class Visit(msgspec.Struct, frozen=True):
         )
 
 
+def visit_of(scope: Any, *, form: webhook.Form | None = None, body: bytes = b"") -> Visit:
+    """The visit that an ASGI scope is about."""
+    client = scope.get("client") or ("",)
+    return Visit(
+        client=client[0],
+        scheme=scope["scheme"],
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers={
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        },
+        form=form,
+        body=body,
+    )
+
+
 def why_not(visit: Visit, config: Config, *, is_stream: bool) -> str | None:
     """Why this visit is refused, for the log; `None` if it is welcome."""
     if config.allow_unsigned:
@@ -46,6 +73,52 @@ def why_not(visit: Visit, config: Config, *, is_stream: bool) -> str | None:
     if config.twilio_auth_tokens:
         return _why_not_signed(visit, config, is_stream)
     return _why_not_local(visit)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """`reason` is for the log; with 401, a password would change it."""
+
+    status: int
+    reason: str
+
+
+def why_not_shown(visit: Visit, config: Config) -> Refusal | None:
+    """Why this visit may not see or place calls here as the operator; `None` if it may.
+
+    The admin token comes as a bearer token, or as the password of HTTP's basic authentication,
+    which is the way of browsers. They send it with whatever asks them to, so the origin counts.
+    """
+    if _has_admin_token(visit, config):
+        origin = visit.headers.get("origin")
+        if origin is None or _split(origin).netloc in _own_names(visit, config):
+            return None
+        return Refusal(403, f"asked for by a page of {origin}, which is not of this server")
+    if not config.twilio_auth_tokens:
+        reason = _why_not_local(visit, _ADMIN_ADVICE)
+        if reason is None:
+            return None
+    else:
+        reason = f"no admin token, which is needed as TWILIO_AUTH_TOKEN is set: {_ADMIN_ADVICE}"
+    return Refusal(401 if config.admin_token else 403, reason)
+
+
+def _has_admin_token(visit: Visit, config: Config) -> bool:
+    scheme, _, credentials = visit.headers.get("authorization", "").partition(" ")
+    given = credentials.strip().encode("latin-1", errors="replace")
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    token = (config.admin_token or "").encode()
+    return bool(token) and hmac.compare_digest(given, token)
+
+
+def _own_names(visit: Visit, config: Config) -> set[str]:
+    """What this server is called in the address bar of its own page."""
+    return {_split(base).netloc for base in visit.bases(config)} | {visit.headers.get("host", "")}
 
 
 def _why_not_signed(visit: Visit, config: Config, is_stream: bool) -> str | None:
@@ -70,8 +143,7 @@ def _why_not_signed(visit: Visit, config: Config, is_stream: bool) -> str | None
     )
 
 
-def _why_not_local(visit: Visit) -> str | None:
-    advice = "set TWILIO_AUTH_TOKEN to serve Twilio, or STS_ALLOW_UNSIGNED=1 to serve anyone"
+def _why_not_local(visit: Visit, advice: str = _LOCAL_ADVICE) -> str | None:
     if not _is_loopback(visit.client):
         return f"{visit.client or 'the client'} is not on this machine: {advice}"
     if any(name in visit.headers for name in _FORWARDED):

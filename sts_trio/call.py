@@ -27,6 +27,7 @@ import msgspec
 import structlog
 import trio
 
+from sts_trio.chronicle import Tell, happening
 from sts_trio.errors import AgentRejected, AgentUnreachable, Cause, Ending, Leg
 from sts_trio.logic.dialogue import (
     AgentReached,
@@ -60,7 +61,11 @@ M_contra = TypeVar("M_contra", contravariant=True)
 class OpenLeg(Protocol[M_contra]):
     """A leg, see `sts_trio.legs`."""
 
-    async def listen(self, hear: Callable[[Sequence[Any]], None], /) -> None: ...
+    @property
+    def is_polled(self) -> bool: ...
+    async def listen(
+        self, hear: Callable[[Sequence[Any]], None], idle: Callable[[float], None], /
+    ) -> None: ...
     def try_send(self, message: M_contra, /) -> bool: ...
     async def send(self, message: M_contra, /) -> None: ...
     async def aclose(self, code: int, /) -> None: ...
@@ -91,18 +96,22 @@ class Call:
         open_agent: OpenAgent,
         *,
         log_transcripts: bool = False,
+        tell: Tell = lambda entry: None,
     ) -> None:
         self.dialogue = dialogue
         self.ending: Ending | None = None
+        self.began = trio.current_time()
         self._open_caller = open_caller
         self._open_agent = open_agent
         self._log_transcripts = log_transcripts
+        self._tell = tell
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._to_caller = Outbox[twilio.ToCaller](CALLER_OUTBOX, _caller_audio)
         self._to_agent = Outbox[deepgram.ToAgent](AGENT_OUTBOX, _agent_audio)
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
         self._dialling = trio.CancelScope()
+        self._is_polled = False
         self._nursery: trio.Nursery
 
     async def run(self) -> Ending:
@@ -110,7 +119,6 @@ class Call:
 
         If cancelled, both sockets are closed without a goodbye, and the ending is `CUT_OFF`.
         """
-        began = trio.current_time()
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
@@ -118,14 +126,15 @@ class Call:
                     self._nursery.start_soon(self._run_caller)
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
-            self._log.info(
-                "call.ended",
-                ending=self.ending.cause.label,
-                verdict=self.ending.verdict.value,
-                detail=self.ending.detail,
-                seconds=round(trio.current_time() - began, 3),
+            ended = {
+                "ending": self.ending.cause.label,
+                "verdict": self.ending.verdict.value,
+                "detail": self.ending.detail,
+                "seconds": round(trio.current_time() - self.began, 3),
                 **self._statistics(),
-            )
+            }
+            self._log.info("call.ended", **ended)
+            self._report("call.ended", ended)
         return self.ending
 
     def shut_down(self) -> None:
@@ -139,6 +148,11 @@ class Call:
         """What there is to say of the call in numbers; zeros say nothing."""
         numbers = msgspec.structs.asdict(self.dialogue.statistics())
         return {name: value for name, value in numbers.items() if value}
+
+    def _report(self, event: str, fields: dict[str, Any]) -> None:
+        """For the chronicle, which is not the log: it has the words, and no levels."""
+        seconds = trio.current_time() - self.began
+        self._tell(happening(self.dialogue.call_sid, seconds, event, fields))
 
     # --- hearing and acting ---------------------------------------------------------------------
 
@@ -154,6 +168,7 @@ class Call:
                 case FlushCaller():
                     self._to_caller.flush()
                 case Log(level, event, fields):
+                    self._report(event, fields)
                     if event == "call.started":
                         self._log = self._log.bind(
                             call_sid=self.dialogue.call_sid, stream_sid=self.dialogue.stream_sid
@@ -161,6 +176,7 @@ class Call:
                         fields = {}
                     getattr(self._log, level)(event, **fields)
                 case Transcript(role, text):
+                    self._report("call.transcript", {"role": role, "text": text})
                     if self._log_transcripts:
                         self._log.debug("call.transcript", role=role, text=text)
                 case Dial():
@@ -170,8 +186,18 @@ class Call:
                 case _:
                     assert_never(act)
         # Setting a deadline costs more than comparing two; mostly it moves later, or not at all.
-        if self.dialogue.deadline < self._alarm.deadline:
-            self._alarm.deadline = self.dialogue.deadline
+        due = self._due()
+        if due < self._alarm.deadline:
+            self._alarm.deadline = due
+
+    def _idle(self, now: float) -> None:
+        """A polled leg has nothing to tell."""
+        if now >= self.dialogue.deadline:
+            self._hear([Tick()])
+
+    def _due(self) -> float:
+        """When the timer has to wake up. A polled leg spares it the wake-ups for gaps."""
+        return self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
 
     def _put(self, leg: Leg, dropped: int) -> None:
         if dropped:
@@ -188,6 +214,7 @@ class Call:
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
         self._log.exception("call.crashed")
+        self._report("call.crashed", {})
         if self.ending is None:
             self._hang_up(Ending(Cause.CRASHED))
 
@@ -196,7 +223,7 @@ class Call:
     async def _keep_time(self) -> None:
         try:
             while self.ending is None:
-                with trio.CancelScope(deadline=self.dialogue.deadline) as self._alarm:
+                with trio.CancelScope(deadline=self._due()) as self._alarm:
                     await trio.sleep_forever()
                 self._hear([Tick()])
         except Exception:
@@ -205,6 +232,7 @@ class Call:
     async def _run_caller(self) -> None:
         try:
             async with self._open_caller() as leg:
+                self._is_polled = leg.is_polled
                 await self._converse(Leg.CALLER, leg, self._to_caller)
         except* Exception:
             self._crash()
@@ -236,7 +264,7 @@ class Call:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak, which, leg, outbox)
             try:
-                await leg.listen(self._hear)
+                await leg.listen(self._hear, self._idle)
             except Exception:
                 self._crash()
 

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from sts_trio.agents import AgentSettings, read_agents, read_numbers
+from sts_trio.offline.mode import Mode
 from sts_trio.variables import (
     URLS,
     AgentKind,
@@ -53,6 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     deepgram_url: str
     dialect: Dialect
     agent: AgentKind
+    offline_mode: Mode | None  # None: ears if they are installed
     twilio_auth_tokens: tuple[str, ...]
     twilio_account_sid: str | None
     public_url: str | None  # no slash at its end
@@ -86,13 +88,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return f"Config({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-def from_environment(file: str | None = None) -> Config:
-    """The configuration of this process; `file` goes before `STS_CONFIG`.
+def from_environment(file: str | None = None, **variables: str) -> Config:
+    """The configuration of this process; `file` goes before `STS_CONFIG`, `variables` before all.
 
     Raises:
         ConfigError: something is wrong; exit 2 with its one line.
     """
-    return load(os.environ if file is None else {**os.environ, "STS_CONFIG": file}, Path())
+    named = {} if file is None else {"STS_CONFIG": file}
+    return load({**os.environ, **named, **variables}, Path())
 
 
 def load(environ: Mapping[str, str], directory: Path) -> Config:
@@ -121,6 +124,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         deepgram_url=_deepgram_url(given, dialect),
         dialect=dialect,
         agent=_agent_kind(given, key, tokens, warnings),
+        offline_mode=given("STS_OFFLINE_MODE"),
         twilio_auth_tokens=tokens,
         twilio_account_sid=given("TWILIO_ACCOUNT_SID"),
         public_url=_public_url(given),

@@ -31,10 +31,8 @@ import trio
 from sts_trio import hypercorn_guard
 from sts_trio.config import Config
 from sts_trio.errors import ConfigError
-from sts_trio.server import create_app
+from sts_trio.server import GOODBYE, create_app
 
-# What a call takes to hang up on both its peers, whatever they do.
-GOODBYE = 2.0
 # Nothing but short requests is left by then.
 GRACE = 3.0
 

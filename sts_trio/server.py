@@ -2,7 +2,10 @@
 
 import functools
 import gc
+import os
+import signal
 import ssl
+import threading
 from typing import Any
 
 import structlog
@@ -11,8 +14,9 @@ from quart import Response, request, websocket
 from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
-from sts_trio.access import Visit, why_not
+from sts_trio.access import Visit, visit_of, why_not
 from sts_trio.call import Call, OpenCaller
+from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, Verdict
 from sts_trio.hypercorn_guard import Connection
@@ -22,7 +26,10 @@ from sts_trio.legs.caller import DirectWebsocket, open_caller
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
+from sts_trio.offline.mode import choose
+from sts_trio.stream_tokens import StreamTokens
 from sts_trio.switchboard import Switchboard
+from sts_trio.web.routes import Routes
 from sts_trio.wire import deepgram, webhook
 from sts_trio.wire.dialect import Dialect, language
 
@@ -30,6 +37,8 @@ TWILIO_PATH = "/twilio"
 AFTER_PATH = "/twiml/after"
 # Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
 MOST_PER_WEBHOOK = 64 * 1024
+# What a call takes to hang up on both its peers, whatever they do.
+GOODBYE = 2.0
 # The parameter that tells the media socket which number was dialled.
 TO = "to"
 
@@ -46,6 +55,7 @@ class App(QuartTrio):
         super().__init__("sts_trio", static_folder=None)
         self.settings = config
         self.switchboard = Switchboard(config.max_calls)
+        self.stream_tokens = StreamTokens(trio.current_time)
         self.agent_url = config.deepgram_url
         self.agent_key = config.deepgram_api_key
         self.metronome = Metronome()
@@ -71,13 +81,30 @@ class App(QuartTrio):
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
+                if _nobody_minds_sigterm():
+                    nursery.start_soon(self._mind_sigterm)
                 if self.settings.agent is AgentKind.OFFLINE:
-                    port = await nursery.start(offline.serve, "127.0.0.1", 0)
+                    mode, reason = choose(self.settings.offline_mode)
+                    if reason is not None:
+                        _logger.warning("offline_agent.scripted", reason=reason)
+                    serve = functools.partial(offline.serve, mode=mode)
+                    port = await nursery.start(serve, "127.0.0.1", 0)
                     legacy = self.settings.dialect is Dialect.LEGACY
                     path = "/agent" if legacy else "/v1/agent/converse"
                     self.agent_url = f"ws://127.0.0.1:{port}{path}"
                     self.agent_key = None
                 task_status.started()
+
+    async def _mind_sigterm(self) -> None:
+        """Hangs up on everyone before the process dies as it would have died."""
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                _logger.info("server.draining", live=self.switchboard.live, signal="SIGTERM")
+                self.switchboard.shut_down()
+                with trio.move_on_after(GOODBYE):
+                    await self.switchboard.empty()
+                break
+        os.kill(os.getpid(), signal.SIGTERM)
 
     # --- the voice webhook ----------------------------------------------------------------------
 
@@ -90,7 +117,10 @@ class App(QuartTrio):
         if not self.switchboard.takes_calls:
             _logger.warning("call.refused", call_sid=voice.call_sid, live=self.switchboard.live)
             return _twiml(webhook.busy(answered=voice.is_answered))
-        base = visit.bases(self.settings)[0]
+        bases = visit.bases(self.settings)
+        if not bases:
+            return Response("No Host header.\n", 400)
+        base = bases[0]
         twiml = webhook.connect_stream(
             webhook.media_url(base, TWILIO_PATH),
             base + AFTER_PATH,
@@ -114,7 +144,7 @@ class App(QuartTrio):
         scope: Any = request.scope
         body: bytes = await request.body
         is_form = request.method == "POST" and request.mimetype != "application/json"
-        visit = _visit(
+        visit = visit_of(
             scope,
             form=webhook.read_form(body) if is_form else None,
             body=b"" if is_form else body,
@@ -123,11 +153,15 @@ class App(QuartTrio):
 
     # --- the media socket -----------------------------------------------------------------------
 
-    async def media(self) -> Response | None:
+    async def media(self, token: str | None = None) -> Response | None:
         """One call, from its websocket's handshake to its end."""
         scope: Any = websocket.scope
-        visit = _visit(scope)
-        refusal = _refuse(visit, why_not(visit, self.settings, is_stream=True))
+        visit = visit_of(scope)
+        if token is None:
+            reason = why_not(visit, self.settings, is_stream=True)
+        else:
+            reason = None if self.stream_tokens.spend(token) else "no stream token, or a spent one"
+        refusal = _refuse(visit, reason)
         if refusal is not None:
             return refusal
         if not self.switchboard.takes_calls:
@@ -150,6 +184,7 @@ class App(QuartTrio):
                 self.ssl_context,
             ),
             log_transcripts=self.settings.log_transcripts,
+            tell=self.switchboard.chronicle.tell,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
@@ -162,6 +197,9 @@ class App(QuartTrio):
                     nursery.cancel_scope.cancel()
         except* Exception:
             _logger.exception("call.crashed", ending=Cause.CRASHED.label)
+            seconds = trio.current_time() - call.began
+            crashed = happening(call.dialogue.call_sid, seconds, "call.crashed", {})
+            self.switchboard.chronicle.tell(crashed)
 
     def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
         send = scope["asgi.send"]
@@ -184,9 +222,8 @@ class App(QuartTrio):
         return {"status": "ok", "live": self.switchboard.live}
 
     async def readiness(self) -> tuple[dict[str, Any], int]:
-        ready = self.switchboard.takes_calls
-        status = "draining" if self.switchboard.is_draining else "ready" if ready else "full"
-        return {"status": status, "live": self.switchboard.live}, 200 if ready else 503
+        status = {"status": self.switchboard.status, "live": self.switchboard.live}
+        return status, 200 if self.switchboard.takes_calls else 503
 
 
 def create_app(config: Config) -> App:
@@ -202,7 +239,18 @@ def create_app(config: Config) -> App:
     app.add_url_rule("/healthz", "health", app.health)
     app.add_url_rule("/readyz", "readiness", app.readiness)
     app.add_websocket(TWILIO_PATH, "media", app.media)
+    app.add_websocket(f"{TWILIO_PATH}/<token>", "media_by_token", app.media)
+    Routes(app).add()
     return app
+
+
+def _nobody_minds_sigterm() -> bool:
+    """Whether SIGTERM would end this process on the spot: `hypercorn --workers 0`, and any of its
+    workers when the whole process group is told, as service managers do."""
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
 
 
 def _spare_the_collector() -> None:
@@ -214,22 +262,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
-
-
-def _visit(scope: Any, *, form: webhook.Form | None = None, body: bytes = b"") -> Visit:
-    client = scope.get("client") or ("",)
-    return Visit(
-        client=client[0],
-        scheme=scope["scheme"],
-        path=scope["raw_path"].decode("latin-1"),
-        query=scope["query_string"].decode("latin-1"),
-        headers={
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in scope["headers"]
-        },
-        form=form,
-        body=body,
-    )
 
 
 def _voice_request(visit: Visit) -> webhook.VoiceRequest:

@@ -1,5 +1,7 @@
 """The live calls of this process: admit, count, remember how they ended, shut down.
 
+What happens in them is told to its chronicle.
+
 It owns no task: each call runs in the task of its websocket.
 """
 
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 import trio
 
 from sts_trio.call import Call
+from sts_trio.chronicle import Chronicle
 from sts_trio.errors import Ending
 
 # Endings are asked for by `/twiml/after`, a second or two after the call's stream ended.
@@ -18,6 +21,7 @@ REMEMBERED_ENDINGS = 1000
 
 class Switchboard:
     def __init__(self, max_calls: int) -> None:
+        self.chronicle = Chronicle()
         self._max_calls = max_calls
         self._calls: set[Call] = set()
         self._endings: collections.OrderedDict[str, Ending] = collections.OrderedDict()
@@ -30,6 +34,11 @@ class Switchboard:
         return len(self._calls)
 
     @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls under way, in no order."""
+        return tuple(self._calls)
+
+    @property
     def is_draining(self) -> bool:
         return self._is_draining
 
@@ -37,6 +46,11 @@ class Switchboard:
     def takes_calls(self) -> bool:
         """Whether there is room for one more."""
         return not self._is_draining and len(self._calls) < self._max_calls
+
+    @property
+    def status(self) -> str:
+        """For people and their tools: ready, full or draining."""
+        return "draining" if self._is_draining else "ready" if self.takes_calls else "full"
 
     @contextlib.contextmanager
     def admit(self, call: Call) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from sts_trio.errors import ConfigError
+from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
 
 FILE = "sts-trio.toml"
@@ -68,6 +69,7 @@ SETTINGS = {
         Setting("DEEPGRAM_URL", str, f"a websocket URL like {URLS[Dialect.V1]}"),
         Setting("STS_DIALECT", Dialect, "v1 or legacy"),
         Setting("STS_AGENT", AgentKind, "deepgram or offline"),
+        Setting("STS_OFFLINE_MODE", Mode, "ears or scripted"),
         Setting("STS_INSECURE_AGENT", bool, SWITCH),
         Setting(
             "TWILIO_AUTH_TOKEN", str | list[str], f"{VISIBLE}, several with commas", secret=True

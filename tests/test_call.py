@@ -457,7 +457,11 @@ class ObedientLeg(Generic[M]):
     async def open(self) -> AsyncIterator["ObedientLeg[M]"]:
         yield self
 
-    async def listen(self, hear: Callable[[Sequence[Any]], None]) -> None:
+    is_polled = False
+
+    async def listen(
+        self, hear: Callable[[Sequence[Any]], None], idle: Callable[[float], None]
+    ) -> None:
         async for heard in self._hears:
             hear(heard)
             if isinstance(heard[-1], LegEnded):

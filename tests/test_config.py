@@ -10,6 +10,7 @@ from strategies import any_text
 
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
 from sts_trio.errors import ConfigError
+from sts_trio.offline.mode import Mode
 from sts_trio.variables import SETTINGS
 from sts_trio.wire.dialect import Dialect
 
@@ -66,6 +67,7 @@ EVERYTHING = {
     "DEEPGRAM_URL": "wss://agent.example:8443/v1/agent/converse?x=1",
     "STS_DIALECT": "legacy",
     "STS_AGENT": "Deepgram",
+    "STS_OFFLINE_MODE": "Scripted",
     "STS_INSECURE_AGENT": "0",
     "TWILIO_AUTH_TOKEN": "new-token, old-token,new-token,",
     "TWILIO_ACCOUNT_SID": SID,
@@ -88,6 +90,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "deepgram_url": "wss://agent.example:8443/v1/agent/converse?x=1",
     "dialect": Dialect.LEGACY,
     "agent": AgentKind.DEEPGRAM,
+    "offline_mode": Mode.SCRIPTED,
     "twilio_auth_tokens": ("new-token", "old-token"),
     "twilio_account_sid": SID,
     "public_url": "https://bridge.example.com/pre",
@@ -121,6 +124,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         deepgram_url = "wss://agent.example:8443/v1/agent/converse?x=1"
         dialect = "legacy"
         agent = "deepgram"
+        offline_mode = "scripted"
         insecure_agent = false
         twilio_auth_token = ["new-token", "old-token"]
         twilio_account_sid = "{SID}"

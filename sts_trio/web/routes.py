@@ -1,0 +1,204 @@
+"""What the page is made of and asks for. All of it is for this machine, or the admin token.
+
+`/` and `/web/…`          the page
+`/state`                  who answers, how many calls there are, what is odd
+`/calls`                  the live calls
+`/events`                 what happens in all calls, as server-sent events
+`/calls/CALL_SID/events`  ... in one
+`/stream-token`           (POST) lets one websocket in, at `/twilio/TOKEN`
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+import trio
+from quart import Response, request
+
+from sts_trio import __version__, hypercorn_guard
+from sts_trio.access import visit_of, why_not_shown
+from sts_trio.chronicle import Follower
+from sts_trio.config import AgentKind
+from sts_trio.offline.mode import choose
+from sts_trio.stream_tokens import LIFETIME
+from sts_trio.web.files import HEADERS, Files
+
+if TYPE_CHECKING:
+    from sts_trio.server import App
+
+# Each is a task and a connection of its own.
+MOST_FOLLOWERS = 100
+# Within what proxies take for an idle connection, which is a minute or more.
+KEEP_ALIVE = 15.0
+# Milliseconds until a browser asks again.
+RETRY = 2000
+
+_REALM = 'Basic realm="sts_trio: any name, STS_ADMIN_TOKEN as password", charset="UTF-8"'
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Routes:
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self._files = Files()
+        # Numbers of entries begin anew with the server; so that a browser cannot mix them up.
+        self._era = secrets.token_hex(4)
+        self._agent = app.settings.agent.value
+        self._warnings = list(app.settings.warnings)
+        if app.settings.agent is AgentKind.OFFLINE:
+            mode, reason = choose(app.settings.offline_mode)
+            self._agent += f" {mode.value}"
+            if reason is not None:
+                self._warnings.append(f"The offline agent recognises no words: {reason}")
+
+    def add(self) -> None:
+        rules = (
+            ("/", self.page, "GET"),
+            ("/web/<name>", self.file, "GET"),
+            ("/state", self.state, "GET"),
+            ("/calls", self.calls, "GET"),
+            ("/events", self.events, "GET"),
+            ("/calls/<call_sid>/events", self.events, "GET"),
+            ("/stream-token", self.stream_token, "POST"),
+        )
+        for rule, view, method in rules:
+            self._app.add_url_rule(rule, f"web {rule}", view, methods=[method])
+
+    async def page(self) -> Response:
+        return await self.file("index.html")
+
+    async def file(self, name: str) -> Response:
+        return _refusal(self._app) or self._files.get(name) or _text("There is no such file.", 404)
+
+    async def state(self) -> Response:
+        if refusal := _refusal(self._app):
+            return refusal
+        switchboard = self._app.switchboard
+        return _json(
+            {
+                "version": __version__,
+                "agent": self._agent,
+                "status": switchboard.status,
+                "live": switchboard.live,
+                "max_calls": self._app.settings.max_calls,
+                "warnings": self._warnings,
+            }
+        )
+
+    async def calls(self) -> Response:
+        if refusal := _refusal(self._app):
+            return refusal
+        now = trio.current_time()
+        calls = [
+            {
+                "call_sid": call.dialogue.call_sid,
+                "stream_sid": call.dialogue.stream_sid,
+                "phase": call.dialogue.phase.name.lower(),
+                "seconds": round(now - call.began, 3),
+                "statistics": call.dialogue.statistics(),
+            }
+            for call in sorted(self._app.switchboard.calls, key=lambda call: call.began)
+        ]
+        return _json({"live": len(calls), "calls": calls})
+
+    async def stream_token(self) -> Response:
+        if refusal := _refusal(self._app):
+            return refusal
+        switchboard = self._app.switchboard
+        if not switchboard.takes_calls:
+            return _text(f"No call can be placed now: the server is {switchboard.status}.", 503)
+        token = self._app.stream_tokens.mint()
+        return _json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
+
+    async def events(self, call_sid: str | None = None) -> Response:
+        if refusal := _refusal(self._app):
+            return refusal
+        chronicle = self._app.switchboard.chronicle
+        if chronicle.followers >= MOST_FOLLOWERS:
+            return _text(f"{MOST_FOLLOWERS} are following the calls already.", 503)
+        era, _, number = request.headers.get("Last-Event-ID", "").partition("-")
+        after: int | None = None
+        if era:
+            # Behind what it had, or from the beginning of what is kept.
+            after = int(number) if era == self._era and number.isdecimal() else 0
+        elif call_sid is not None:
+            after = 0
+        response = Response(
+            self._stream(after if after is not None else chronicle.count, call_sid),
+            content_type="text/event-stream",
+            headers={**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        response.timeout = None
+        return response
+
+    async def _stream(self, after: int, call_sid: str | None) -> AsyncIterator[bytes]:
+        yield f"retry: {RETRY}\n\n".encode()
+        with self._app.switchboard.chronicle.follow(after) as follower:
+            while (news := await _receive(follower)) is not None:
+                missed, entries = news
+                lines = []
+                if missed:
+                    lines.append(f"event: missed\ndata: {missed}\n\n".encode())
+                lines += [
+                    b"id: %s-%d\ndata: %s\n\n"
+                    % (self._era.encode(), number, msgspec.json.encode(entry))
+                    for number, entry in entries
+                    if call_sid is None or entry.call_sid == call_sid
+                ]
+                # Even if it is nothing: it keeps proxies from taking the connection for dead.
+                yield b"".join(lines) or b":\n\n"
+
+
+async def _receive(follower: Follower) -> tuple[int, list[tuple[int, Any]]] | None:
+    """What is new, nothing after a while, or None when the server goes away."""
+    connection = hypercorn_guard.connection.get()
+    news: tuple[int, list[tuple[int, Any]]] | None = None
+    async with trio.open_nursery() as nursery:
+        if connection is not None:
+            nursery.start_soon(_end_with, connection.terminated, nursery.cancel_scope)
+        with trio.move_on_after(KEEP_ALIVE) as waiting:
+            news = await follower.receive()
+        if waiting.cancelled_caught:
+            news = 0, []
+        nursery.cancel_scope.cancel()
+    return news
+
+
+async def _end_with(terminated: Any, scope: trio.CancelScope) -> None:
+    await terminated.wait()
+    scope.cancel()
+
+
+def _refusal(app: "App") -> Response | None:
+    scope: Any = request.scope
+    visit = visit_of(scope)
+    refusal = why_not_shown(visit, app.settings)
+    if refusal is None:
+        return None
+    _logger.warning("request.refused", path=visit.path, reason=refusal.reason)
+    response = _text(
+        "Refused: this is for the machine the server runs on, as long as it serves no phone, and"
+        " else for who has the admin token. Set STS_ADMIN_TOKEN on the server, and give it as the"
+        " password (the name does not matter). The server's log says more.",
+        refusal.status,
+    )
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = _REALM
+    return response
+
+
+def _text(text: str, status: int) -> Response:
+    return Response(
+        text + "\n", status, content_type="text/plain; charset=utf-8", headers={**HEADERS}
+    )
+
+
+def _json(value: Any) -> Response:
+    return Response(
+        msgspec.json.encode(value),
+        content_type="application/json",
+        headers={**HEADERS, "Cache-Control": "no-store"},
+    )

@@ -1,0 +1,90 @@
+"""What the tests of the page stand on: a server, sounds for a microphone, and patience."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sts_trio.logic.g711 import SILENCE
+from sts_trio.offline import voice
+
+PATIENCE = 20.0
+
+
+class Server:
+    """A server in a process of its own, configured by these variables alone."""
+
+    def __init__(self, log: Path, **environ: str) -> None:
+        with log.open("w") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).parent / "server.py")],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={"STS_AGENT": "offline", "PATH": os.environ["PATH"]} | environ,
+            )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        assert self.url, log.read_text()
+        self.port = int(self.url.rpartition(":")[2])
+
+    def ask(self, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        with closing(connection):
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
+    @property
+    def live(self) -> int:
+        return int(self.ask("/healthz")["live"])
+
+    def story(self, call_sid: str) -> list[str]:
+        """What has happened in that call, as far as `/calls/…/events` tells it at once."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        with closing(connection):
+            connection.request("GET", f"/calls/{call_sid}/events")
+            response = connection.getresponse()
+            events: list[str] = []
+            while "call.ended" not in events:
+                line = response.readline().decode()
+                assert line, f"the stream ended after {events}"
+                if line.startswith("data: "):
+                    events.append(json.loads(line.removeprefix("data: "))["event"])
+            return events
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(PATIENCE)
+        finally:
+            self.kill()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+
+def silence(seconds: float) -> bytes:
+    return bytes([SILENCE]) * round(8000 * seconds)
+
+
+def sentence(text: str) -> bytes:
+    return voice.say(text, 195.0)
+
+
+def eventually(condition: Callable[[], bool], what: str, within: float = PATIENCE) -> float:
+    """Waits for it; how long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within, f"{what}: not within {within:g} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
