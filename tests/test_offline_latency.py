@@ -83,6 +83,6 @@ async def test_every_turn_is_noticed_and_answered_and_how_soon_is_told(
     with capsys.disabled():
         told = ", ".join(f"{wait:.2f}" for wait in answered)
         print(f"\n  answered after {told} s; noticed after {max(noticed):.2f} s at most ", end="")
-    # Times are the machine's, too, and are not asserted; the order of things is ours.
-    assert all(0 < first for first in noticed)
-    assert all(0 < wait for wait in answered)
+    # Times are the machine's, too, and are not asserted. That each turn was answered at all is what
+    # was waited for.
+    assert len(answered) == len(TURNS)
