@@ -1,4 +1,4 @@
-"""What a developer runs; the groups of packages are in pyproject.toml."""
+"""What a developer runs: `nox -s tests lint types browser bench`. Groups: pyproject.toml."""
 
 import nox
 

@@ -372,6 +372,8 @@ class SocketTwilio:
                 data = self._socket.recv(65536)
             except BlockingIOError:
                 return
+            except ConnectionResetError:  # the bridge had not read all of ours
+                data = b""
             if not data:
                 self._end()
                 return

@@ -31,7 +31,7 @@ from sts_trio.legs import adopted as module
 from sts_trio.legs.adopted import MOST_PENDING, PING_EVERY, AdoptedLeg, can_adopt
 from sts_trio.legs.caller import MOST_PER_MESSAGE, SILENT_AFTER, STALLED_AFTER
 from sts_trio.metronome import SHORTEST_PERIOD, Metronome, Turn
-from sts_trio.wire import frames, twilio
+from sts_trio.wire import deepgram, frames, twilio
 from sts_trio.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from sts_trio.wire.oddity import Malformed, TooBig
 from sts_trio.wire.twilio import Clear, Connected, Mark, MarkName, Outbound, PlayMark, PlayMedia
@@ -1124,3 +1124,27 @@ async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(
 async def _talk_on(tcp: trio.SocketStream) -> None:
     while True:
         await tcp.send_all(told(media()) * 1000)
+
+
+async def test_a_caller_in_the_midst_of_a_frame_gets_no_proper_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He did not read, so there was no goodbye: what is left is dropped, with an RST."""
+    monkeypatch.setattr(call, "HANG_UP_GRACE", 0.1)
+    async with world(tmp_path) as here:
+        tcp = await handshake(here)
+        await answer(tcp)
+        await tcp.send_all(told(HELLO, START))
+        await here.agent.ready.wait()
+        for _ in range(200):
+            await here.agent.say(deepgram.Audio(bytes(40_000)))
+        here.app.switchboard.shut_down()
+        await here.until_over()
+        with pytest.raises(trio.BrokenResourceError):
+            await _read_to_the_end(tcp)
+        await tcp.aclose()
+
+
+async def _read_to_the_end(tcp: trio.SocketStream) -> None:
+    while await tcp.receive_some():
+        pass

@@ -199,6 +199,13 @@ def test_a_booking_that_was_interrupted_is_asked_about_again() -> None:
     )
 
 
+def test_a_result_that_comes_when_the_form_was_dropped_is_not_told_as_a_booking() -> None:
+    """Typed words, unlike spoken ones, call nothing off."""
+    policy = confirmed()
+    assert policy.reply("never mind", CAN_BOOK) == CARS.says.cancelled
+    assert policy.go_on("done") == HELP
+
+
 def test_asked_to_speak_up_it_says_what_it_can_do_or_what_it_waits_for() -> None:
     policy = Policy(CARS)
     assert policy.speak_up() == HELP

@@ -434,17 +434,22 @@ async def test_a_reader_in_tls_is_not_kept_by_a_sender_that_waits() -> None:
         assert await read(pair.theirs, 3_000_000) == bytes(3_000_000)
 
 
-async def test_what_reading_has_to_answer_is_answered() -> None:
-    """As to a change of keys (RFC 8446, section 4.6.3). Python cannot ask for one, so a certificate
-    is asked for, after the handshake: its answer takes the same way.
-    """
+def asking() -> Authority:
+    """A server that may ask for a certificate once the handshake is over, and who has one."""
     ca = trustme.CA()
     trust = authority()
     trust.client.post_handshake_auth = trust.server.post_handshake_auth = True
     ca.issue_cert("caller.example").configure_cert(trust.client)
     ca.configure_trust(trust.server)
     trust.server.verify_mode = ssl.CERT_REQUIRED
-    async with secured(trust=trust) as pair, trio.open_nursery() as nursery:
+    return trust
+
+
+async def test_what_reading_has_to_answer_is_answered() -> None:
+    """As to a change of keys (RFC 8446, section 4.6.3). Python cannot ask for one, so a certificate
+    is asked for, after the handshake: its answer takes the same way.
+    """
+    async with secured(trust=asking()) as pair, trio.open_nursery() as nursery:
         await pair.theirs.send_all(b"hello")
         assert await pair.ours.receive_some() == b"hello"
         assert not pair.theirs.getpeercert()
@@ -456,6 +461,25 @@ async def test_what_reading_has_to_answer_is_answered() -> None:
         assert pair.ours.try_send(b"see there")
         assert await pair.theirs.receive_some() == b"see there"
         assert pair.theirs.getpeercert()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_reading_has_to_answer_goes_along_with_what_is_just_being_sent() -> None:
+    async with secured(small=True, trust=asking()) as pair, trio.open_nursery() as nursery:
+        await pair.theirs.send_all(b"hello")
+        assert await pair.ours.receive_some() == b"hello"
+        nursery.start_soon(_send, pair.ours, 2_000_000)
+        await trio.testing.wait_all_tasks_blocked()
+        pair.theirs._ssl_object.verify_client_post_handshake()
+        await pair.theirs.send_all(b"who are you")
+        assert await pair.ours.receive_some() == b"who are you"
+        nursery.start_soon(pair.ours.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        await read(pair.theirs, 2_000_000)
+        assert not pair.theirs.getpeercert()
+        nursery.start_soon(pair.theirs.receive_some)
+        while not pair.theirs.getpeercert():
+            await trio.testing.wait_all_tasks_blocked(0.001)
         nursery.cancel_scope.cancel()
 
 

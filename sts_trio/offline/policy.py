@@ -45,7 +45,8 @@ class Policy:
 
     def go_on(self, result: str) -> str:
         """The function that the form was handed to has returned."""
-        if self._stage is not Stage.BEING_DONE:
+        if any(slot.name not in self._values for slot in self._form.slots):
+            # The caller typed on, and dropped the form meanwhile.
             self._last = self._domain.says.help
         elif _is_failure(result):
             self._stage = Stage.IDLE
@@ -113,7 +114,7 @@ class Policy:
         wants_form = self._form.name in meaning.meant
         if wants_form or (self._stage is Stage.OFFERED and "yes" in meaning.meant):
             return self._begin(meaning)
-        was_offered, self._stage = self._stage is Stage.OFFERED, Stage.IDLE
+        self._stage = Stage.IDLE
         for answer in self._answers.values():
             # A slot's value alone may be a question.
             if answer.slot is not None and answer.slot in meaning.values:
@@ -121,9 +122,10 @@ class Policy:
         for name in meaning.meant:
             if name in self._answers and self._answers[name].small_talk:
                 return self._answers[name].say
-        if "no" in meaning.meant or "yes" in meaning.meant:
-            was_no = "no" in meaning.meant
-            return says.nothing_to_cancel if was_no or was_offered else says.nothing_to_confirm
+        if "no" in meaning.meant:
+            return says.nothing_to_cancel
+        if "yes" in meaning.meant:
+            return says.nothing_to_confirm
         return f"{says.lost} {says.help}"
 
     # --- the form ---------------------------------------------------------------------------------

@@ -132,7 +132,8 @@ export class Call {
     this.#earpiece = new AudioWorkletNode(context, "earpiece", { ...one, numberOfInputs: 0 });
     this.#earpiece.port.onmessage = ({ data }) => this.#hearEarpiece(data);
     // The microphone's node is silent; what leads nowhere may not be run.
-    context.createMediaStreamSource(this.#microphone).connect(microphone).connect(context.destination);
+    context.createMediaStreamSource(this.#microphone).connect(microphone);
+    microphone.connect(context.destination);
     this.#earpiece.connect(context.destination);
   }
 

@@ -39,7 +39,7 @@ function complain(trouble) {
   byId("trouble").hidden = trouble === null;
 }
 
-// --- the phone ------------------------------------------------------------------------------------
+// --- the phone ----------------------------------------------------------------------------------
 
 async function place() {
   complain(null);
@@ -100,7 +100,8 @@ const listener = {
     showLevels();
     tellLevels();
     showButtons();
-    say(closeCode === null ? "You hung up." : "The call is over.");
+    // Unless the server's word came first: it may overtake the close of the socket.
+    if (!ended.isEnded) say(closeCode === null ? "You hung up." : "The call is over.");
     if (closeCode !== null) setTimeout(() => conclude(ended, null), LAST_WORD);
   },
 };
@@ -112,7 +113,7 @@ function conclude(ended, fields) {
   if (ended === shown) say(endingInWords(fields, ended.closeCode));
 }
 
-// --- what moves while a call is on ----------------------------------------------------------------
+// --- what moves while a call is on --------------------------------------------------------------
 
 const levels = { you: -Infinity, agent: -Infinity };
 
@@ -142,7 +143,7 @@ setInterval(() => {
   tellLevels();
 }, 200);
 
-// --- the keypad -----------------------------------------------------------------------------------
+// --- the keypad ---------------------------------------------------------------------------------
 
 function press(digit) {
   if (call === null || call.turns === null) return;
@@ -151,7 +152,8 @@ function press(digit) {
 }
 
 for (const digit of KEYS) {
-  const key = make("button", { type: "button", disabled: true, onclick: () => press(digit) }, digit);
+  const key = make("button", { type: "button", disabled: true }, digit);
+  key.addEventListener("click", () => press(digit));
   if (digit === "*") key.ariaLabel = "Star";
   if (digit === "#") key.ariaLabel = "Hash";
   byId("keys").append(key);
@@ -162,7 +164,7 @@ document.addEventListener("keydown", (event) => {
   if (isPlain && event.key.length === 1 && KEYS.includes(event.key)) press(event.key);
 });
 
-// --- the server -----------------------------------------------------------------------------------
+// --- the server ---------------------------------------------------------------------------------
 
 let asking;
 let liveCalls = [];
@@ -204,7 +206,7 @@ function happen({ call_sid, at, event, fields }) {
   } else if (event === "agent.ready" && call !== null) {
     say("You are talking with the agent.");
   } else if (event === "agent.warned") {
-    writeNote(`The agent warns: ${fields.description} (${fields.code})`, at);
+    writeNote(`The agent warns: ${fields.reason}`, at);
   } else if (event === "call.barge_in" && fields.cut > 0) {
     writeNote(`You interrupted: ${fields.cut.toFixed(1)} s of it went unheard.`, at);
   } else if (event === "call.ended") {
@@ -223,7 +225,7 @@ follow({
   },
 });
 
-// --- the beginning --------------------------------------------------------------------------------
+// --- the beginning ------------------------------------------------------------------------------
 
 byId("call").addEventListener("click", place);
 byId("hang-up").addEventListener("click", () => call?.hangUp());

@@ -1,5 +1,5 @@
-// Who speaks when, by loudness alone, and how long the caller waits for answers. Pure: time comes in
-// as seconds of one clock, with frames of 20 ms.
+// Who speaks when, by loudness alone, and how long the caller waits for answers. Pure: time comes
+// in as seconds of one clock, with frames of 20 ms.
 
 // A telephone's noise lies near -58 dBFS, and speech near -22.
 const CALLER_AUDIBLE = -40;
@@ -81,7 +81,7 @@ export class Turns {
     this.#words = time;
   }
 
-  /** The agent was cut off. Returns the barge-in if it was audible and the caller spoke, or null. */
+  /** The agent was cut off. Returns the barge-in if both were audible just now, or null. */
   clear(time) {
     const both = time - this.#agent.last < PAUSE && time - this.#caller.last < PAUSE;
     const began = Math.max(this.#agent.began, this.#caller.began);

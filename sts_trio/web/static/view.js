@@ -19,7 +19,7 @@ export function clock(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-// --- the transcript -------------------------------------------------------------------------------
+// --- the transcript -----------------------------------------------------------------------------
 
 const transcript = byId("transcript");
 const WHO = { user: "You", assistant: "Agent" };
@@ -58,7 +58,7 @@ function append(line, part) {
   if (last < window.innerHeight) part.scrollIntoView({ block: "nearest" });
 }
 
-// --- the waits ------------------------------------------------------------------------------------
+// --- the waits ----------------------------------------------------------------------------------
 
 // The scale of the bars in seconds, unless somebody waited longer.
 const SCALE = 1.5;
@@ -114,7 +114,7 @@ function addPart(bar, className, share) {
   bar.append(part);
 }
 
-// --- the line -------------------------------------------------------------------------------------
+// --- the line -----------------------------------------------------------------------------------
 
 const BYTES = 8000; // a second of µ-law
 
@@ -144,7 +144,7 @@ export function showFigures(figures) {
   );
 }
 
-// --- the server -----------------------------------------------------------------------------------
+// --- the server ---------------------------------------------------------------------------------
 
 const AGENTS = {
   "offline ears": "The offline agent answers",
@@ -154,7 +154,7 @@ const AGENTS = {
 const STATUS = { ready: "", full: "All lines are busy", draining: "Shutting down" };
 
 export function showServer(state) {
-  const live = state.live === 0 ? "no calls" : state.live === 1 ? "one call" : `${state.live} calls`;
+  const live = ["no calls", "one call"][state.live] ?? `${state.live} calls`;
   const parts = [AGENTS[state.agent] ?? state.agent, STATUS[state.status] ?? state.status, live];
   byId("server").textContent = parts.filter(Boolean).join(" · ");
   byId("warnings").replaceChildren(...state.warnings.map((text) => make("li", {}, text)));
@@ -166,7 +166,8 @@ export function showCalls(calls, ago, ours) {
   const rows = calls.map((call) => {
     const name = call.call_sid === ours ? "This one" : call.call_sid.slice(0, 10) || "Connecting";
     const phase = call.phase.replace("_", " ");
-    return make("li", {}, make("span", {}, name), make("span", {}, `${phase}, ${clock(call.seconds + ago)}`));
+    const stands = `${phase}, ${clock(call.seconds + ago)}`;
+    return make("li", {}, make("span", {}, name), make("span", {}, stands));
   });
   byId("calls").replaceChildren(...(rows.length > 0 ? rows : [make("li", {}, "None.")]));
 }

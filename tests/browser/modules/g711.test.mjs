@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { decode, encode, fromBase64, loudness, toBase64 } from "../../../sts_trio/web/static/g711.js";
+import {
+  decode,
+  encode,
+  fromBase64,
+  loudness,
+  toBase64,
+} from "../../../sts_trio/web/static/g711.js";
 
 test("every byte is the code of its own sample, but for the negative zero", () => {
   for (let byte = 0; byte < 256; byte += 1) {

@@ -73,6 +73,9 @@ for (const [name, data, warning] of [
   ["no base64", '{"event":"media","streamSid":"MZ1","media":{"payload":"%"}}', 31951],
 ]) {
   test(`Twilio would refuse ${name}, and so is it here`, () => {
-    assert.throws(() => read(data, "MZ1"), (error) => error instanceof Refused && error.warning === warning);
+    assert.throws(
+      () => read(data, "MZ1"),
+      (error) => error instanceof Refused && error.warning === warning,
+    );
   });
 }
