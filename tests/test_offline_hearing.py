@@ -13,7 +13,9 @@ import pytest
 from sts_trio.logic import g711
 from sts_trio.logic.audio import FRAME, length, seconds
 from sts_trio.offline import clips, voiced
+from sts_trio.offline.domain import ngrams
 from sts_trio.offline.ears import Began, Ceased, Ears, News, Paused, Resumed
+from sts_trio.offline.likeness import Likeness
 from sts_trio.offline.recogniser import RATE, Recogniser, double
 
 SPEECH = Path(__file__).parent / "data" / "speech"
@@ -177,3 +179,30 @@ def test_doubling_keeps_every_sample_in_its_place() -> None:
     samples = [float(n) for n in range(-50, 50)]
     assert double(samples)[0::2] == samples
     assert double([]) == []
+
+
+# --- what is not about cars -----------------------------------------------------------------------
+
+
+def test_pairs_of_words_tell_a_sentence_from_a_heap_of_words() -> None:
+    likeness = Likeness(ngrams.Model([["a", "b", "c"], ["b", "a"]]).arpa())
+    assert likeness.strangeness(["a", "b", "c"]) == 0.0
+    assert likeness.strangeness(["b", "c"]) == 0.0
+    assert likeness.strangeness(["a", "c", "b"]) == 3 / 4
+    assert likeness.strangeness(["x"]) == 1.0
+    assert not likeness.is_likely(["a", "c", "b"])
+    assert not likeness.is_likely([])
+    assert likeness.is_likely(["b", "a"])
+
+
+def test_most_of_what_is_not_about_cars_is_not_understood(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recogniser = Recogniser()
+    directory = SPEECH / "elsewhere"
+    others = clips.read((directory / "clips.toml").read_bytes())
+    heard = [recogniser.words((directory / f"{clip.file}.ulaw").read_bytes()) for clip in others]
+    taken = [words for words in heard if words]
+    with capsys.disabled():
+        print(f"\n  of {len(others)} sentences about other things, heard: {taken} ", end="")
+    assert len(taken) <= len(others) / 2

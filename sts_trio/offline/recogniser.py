@@ -1,6 +1,6 @@
 """Words from a stretch of speech: pocketsphinx with the domain's own language model.
 
-Knows a few hundred words and takes everything for them. A stretch is decoded whole, by a fresh
+Knows a few hundred words and takes everything for them; what makes no sense then is dropped. A stretch is decoded whole, by a fresh
 decoder: streamed speech was heard ten times worse, and so nothing of one caller is left when the
 next one speaks. Decoding takes a twentieth of the speech's time and keeps the interpreter's lock
 all the while, so it belongs in a process of its own (`worker.py`).
@@ -14,6 +14,7 @@ import pocketsphinx
 
 from sts_trio.logic import g711
 from sts_trio.offline.domain import SOURCE
+from sts_trio.offline.likeness import Likeness
 
 RATE = 16_000  # what the acoustic model was trained on
 # The model was trained on wideband speech with some quiet around it.
@@ -46,20 +47,22 @@ def double(samples: Sequence[float]) -> list[float]:
 class Recogniser:
     """
     Raises:
-        RuntimeError: a model is missing or broken.
+        OSError: the language model is missing.
     """
 
     def __init__(self, source: Path = SOURCE) -> None:
+        model = source.with_suffix(".lm")
+        self._likeness = Likeness(model.read_text("utf-8").splitlines())
         self._config = pocketsphinx.Config(
             hmm=pocketsphinx.get_model_path("en-us/en-us"),
-            lm=str(source.with_suffix(".lm")),
+            lm=str(model),
             dict=str(source.with_suffix(".dict")),
             samprate=float(RATE),
             loglevel="FATAL",
         )
 
     def words(self, ulaw: bytes) -> str:
-        """What was said, in lower case; empty when nothing was made out."""
+        """What was said, in lower case; empty when nothing was made out, or nothing likely."""
         samples = double([g711.SAMPLES[code] for code in ulaw])
         pcm = struct.pack(
             f"<{len(samples)}h", *(max(-32768, min(32767, round(each))) for each in samples)
@@ -69,4 +72,5 @@ class Recogniser:
         decoder.process_raw(_AROUND + pcm + _AROUND, no_search=False, full_utt=True)
         decoder.end_utt()
         found = decoder.hyp()
-        return "" if found is None else str(found.hypstr)
+        words = [] if found is None else str(found.hypstr).split()
+        return " ".join(words) if self._likeness.is_likely(words) else ""
