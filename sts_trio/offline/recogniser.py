@@ -1,9 +1,10 @@
 """Words from a stretch of speech: pocketsphinx with the domain's own language model.
 
-Knows a few hundred words and takes everything for them; what makes no sense then is dropped. A stretch is decoded whole, by a fresh
-decoder: streamed speech was heard ten times worse, and so nothing of one caller is left when the
-next one speaks. Decoding takes a twentieth of the speech's time and keeps the interpreter's lock
-all the while, so it belongs in a process of its own (`worker.py`).
+Knows a few hundred words and takes everything for them; what makes no sense then is dropped. A
+stretch is decoded whole, by a fresh decoder: streamed speech was heard ten times worse, and so
+nothing of one caller is left when the next one speaks. Decoding takes a twentieth of the speech's
+time and keeps the interpreter's lock all the while, so it belongs in a process of its own
+(`worker.py`).
 """
 
 import struct
