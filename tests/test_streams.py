@@ -218,8 +218,8 @@ async def test_leftovers_are_one_piece_at_the_most() -> None:
     async with connected(small=True) as pair:
         fill(pair.ours, bytes(100))
         for _ in range(1000):
-            assert not pair.ours.try_send(bytes(100))
-        assert len(pair.ours._pending) <= 100
+            pair.ours.try_send(bytes(100))  # now and then the kernel finds room for one more
+            assert len(pair.ours._pending) <= 100
 
 
 async def test_sending_might_not_block_once_the_peer_has_read() -> None:
