@@ -1,3 +1,6 @@
+import runpy
+import sys
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
@@ -20,3 +23,9 @@ def test_each_byte_is_masked_by_its_own_of_the_four(
     masked = xor(payload, key)
     assert masked == bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
     assert xor(masked, key) == payload
+
+
+def test_without_the_c_part_python_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    names = runpy.run_path(mask.__file__)
+    assert names["xor"] is names["xor_in_python"]
