@@ -13,8 +13,9 @@ from results import Unit
 from rich.console import Console
 from rich.table import Table
 
+from sts_trio.logic.acts import AgentReached, Heard
 from sts_trio.logic.audio import FRAME
-from sts_trio.logic.dialogue import AgentReached, Dialogue, Heard, Phase
+from sts_trio.logic.dialogue import Dialogue, Phase
 from sts_trio.wire import deepgram, twilio
 
 BEST_OF = 7

@@ -2,9 +2,11 @@
 
 Theory of operation
 -------------------
-A call is one nursery. In it run the timer and the two legs, each the only owner of its socket, and
-each with a listener and a speaker. The legs are siblings, so that a caller's socket that is stuck
-keeps nothing of the agent's alive.
+A call is one nursery. In it run the timer, the two legs, each the only owner of its socket and each
+with a listener and a speaker, and the functions that the agent has called. The legs are siblings,
+so that a caller's socket that is stuck keeps nothing of the agent's alive. The agent's leg may be
+dropped and another one opened while the call goes on: each is a `_Session`, and only the newest is
+listened to.
 
 Listeners and timer call `hear`, which is synchronous: between two checkpoints nothing else runs, so
 there is no lock, and no task in the middle. Acts never wait either: messages go into an outbox, one
@@ -17,9 +19,12 @@ has no goodbye to say and is abandoned at once.
 
 A bug is an exception in a listener, a speaker or the timer. It ends this call alone: logged with
 its traceback, 1011 to both sides.
+
+The public methods are for the call's own code: the functions that its agent calls, and the app.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, assert_never
 
@@ -27,24 +32,52 @@ import msgspec
 import structlog
 import trio
 
+from sts_trio.answers import Answers
+from sts_trio.call_info import INBOUND, CallInfo
 from sts_trio.chronicle import Tell, happening
-from sts_trio.errors import AgentRejected, AgentUnreachable, Cause, Ending, Leg
-from sts_trio.logic.dialogue import (
+from sts_trio.errors import (
+    AgentRejected,
+    AgentUnreachable,
+    CallOver,
+    Cause,
+    Ending,
+    Leg,
+    NumberRefused,
+)
+from sts_trio.logic.acts import (
     AgentReached,
+    Answered,
+    Ask,
+    Await,
+    CallFunctions,
+    CancelFunctions,
+    Collect,
+    Collected,
     Dial,
     DialFailed,
-    Dialogue,
+    DropAgent,
     FlushCaller,
+    Forget,
+    FunctionDone,
+    HandOver,
     HangUp,
     Heard,
+    Leave,
     Log,
     OutboxFull,
+    PlayTones,
+    Protect,
     ShutDown,
     TellAgent,
     TellCaller,
     Tick,
     Transcript,
+    TurnHeard,
+    Unsent,
 )
+from sts_trio.logic.dialogue import Dialogue
+from sts_trio.logic.playout import Playout
+from sts_trio.logic.tones import tones
 from sts_trio.outbox import Outbox
 from sts_trio.wire import deepgram, twilio
 
@@ -54,6 +87,11 @@ CALLER_OUTBOX = 600.0
 AGENT_OUTBOX = 2.0
 # Both sockets are promised to be closed within 2 s; this leaves the rest for closing them hard.
 HANG_UP_GRACE = 1.5
+# How long protected words may take to be heard: the longest legal text, read slowly.
+PROTECTED_WITHIN = 120.0
+
+# <Parameter>s that our own webhook writes, and that a TwiML Bin may.
+FROM, TO, DIRECTION = "from", "to", "direction"
 
 M_contra = TypeVar("M_contra", contravariant=True)
 
@@ -71,8 +109,38 @@ class OpenLeg(Protocol[M_contra]):
     async def aclose(self, code: int, /) -> None: ...
 
 
+class OpenAgentLeg(OpenLeg[deepgram.ToAgent], Protocol):
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the agent has had its `Settings` already."""
+        ...
+
+
 OpenCaller = Callable[[], AbstractAsyncContextManager[OpenLeg[twilio.ToCaller]]]
-OpenAgent = Callable[[], AbstractAsyncContextManager[OpenLeg[deepgram.ToAgent]]]
+
+
+class Lines(Protocol):
+    """The way to agents."""
+
+    async def choose(self, info: CallInfo, /) -> str:
+        """The name of the agent that is to answer."""
+        ...
+
+    def open(self, agent: str, info: CallInfo, /) -> AbstractAsyncContextManager[OpenAgentLeg]:
+        """A leg to that agent. Raises `AgentUnreachable` when there is none to be had."""
+        ...
+
+
+class RunFunctions(Protocol):
+    """The functions of one call. Nothing here waits, and nothing raises."""
+
+    def start(self, asked: deepgram.FunctionToCall, /) -> None: ...
+    def cancel(self, ids: Sequence[str], /) -> None: ...
+    def cancel_all(self) -> None: ...
+
+
+# Given the call, its nursery, and what is to be told when a function is done.
+MakeFunctions = Callable[["Call", trio.Nursery, Callable[[FunctionDone], None]], RunFunctions]
 
 
 def _caller_audio(message: twilio.ToCaller) -> int:
@@ -83,18 +151,38 @@ def _agent_audio(message: deepgram.ToAgent) -> int:
     return len(message.data) if isinstance(message, deepgram.Audio) else 0
 
 
+class _Session:
+    """One agent leg, from the dial to its goodbye."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox[deepgram.ToAgent](AGENT_OUTBOX, _agent_audio)
+        self.scope = trio.CancelScope()
+        self.is_open = False
+        self.code: int | None = None  # to close with, if the call goes on without it
+
+    def close(self) -> None:
+        """No more is to be said but the goodbye; while it is only dialled, there is none."""
+        self.outbox.close()
+        if self.is_open:
+            self.scope.deadline = trio.current_time() + HANG_UP_GRACE
+        else:
+            self.scope.cancel()
+
+
 class Call:
     """A call from its caller's websocket to its end. Run it once.
 
-    `open_agent` raises `AgentUnreachable` when there is no agent to be had.
+    What the public methods ask for raises `CallOver` once the call has ended.
     """
 
     def __init__(
         self,
         dialogue: Dialogue,
         open_caller: OpenCaller,
-        open_agent: OpenAgent,
+        lines: Lines,
         *,
+        make_functions: MakeFunctions | None = None,
+        may_transfer: Callable[[str], bool] = lambda number: False,
         log_transcripts: bool = False,
         tell: Tell = lambda entry: None,
     ) -> None:
@@ -102,15 +190,18 @@ class Call:
         self.ending: Ending | None = None
         self.began = trio.current_time()
         self._open_caller = open_caller
-        self._open_agent = open_agent
+        self._lines = lines
+        self._make_functions = make_functions
+        self._may_transfer = may_transfer
         self._log_transcripts = log_transcripts
         self._tell = tell
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._to_caller = Outbox[twilio.ToCaller](CALLER_OUTBOX, _caller_audio)
-        self._to_agent = Outbox[deepgram.ToAgent](AGENT_OUTBOX, _agent_audio)
+        self._session = _Session()
+        self._functions: RunFunctions | None = None
+        self._answers = Answers()
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
-        self._dialling = trio.CancelScope()
         self._is_polled = False
         self._nursery: trio.Nursery
 
@@ -122,10 +213,15 @@ class Call:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
+                    if self._make_functions is not None:
+                        self._functions = self._make_functions(
+                            self, self._nursery, self._hear_function
+                        )
                     self._nursery.start_soon(self._keep_time)
                     self._nursery.start_soon(self._run_caller)
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
+            self._answers.close()
             ended = {
                 "ending": self.ending.cause.label,
                 "verdict": self.ending.verdict.value,
@@ -139,10 +235,141 @@ class Call:
 
     def shut_down(self) -> None:
         """Hangs up because the server goes away."""
+        self._tell_dialogue(ShutDown())
+
+    # --- for the call's own code ----------------------------------------------------------------
+
+    @property
+    def info(self) -> CallInfo:
+        """Who is calling whom; nothing of it is known before the stream has begun."""
+        return info_of(self.dialogue.start)
+
+    @property
+    def agent(self) -> str:
+        """The configured agent that the caller talks with, \"\" before there is one."""
+        return self.dialogue.agent
+
+    @property
+    def playout(self) -> Playout:
+        """What the caller has heard of the agent so far, and what not. Only to be read."""
+        return self.dialogue.playout
+
+    async def say(self, text: str) -> None:
+        """Has the agent say this, after what it is saying; returns when it begins to.
+
+        Raises:
+            AgentRefused: the caller is speaking, so the agent keeps quiet.
+            AgentTimedOut: it did not begin within 10 s.
+        """
+        await self._ask(deepgram.InjectAgentMessage(text, "queue"))
+
+    async def inject(self, text: str) -> None:
+        """Has the agent take this as said by the caller; returns when it has.
+
+        Raises:
+            AgentRefused: the legacy dialect has no words for it.
+            AgentTimedOut: it did not within 10 s.
+        """
+        await self._ask(deepgram.InjectUserMessage(text))
+
+    async def update_prompt(self, text: str) -> None:
+        """Adds to the agent's prompt; to replace it, `update_think`. Raises as `inject` does."""
+        await self._ask(deepgram.UpdatePrompt(text))
+
+    async def update_think(self, think: dict[str, Any]) -> None:
+        """Replaces the agent's whole `think` block: what is left out of it is gone, functions
+        included. Raises as `inject` does, and `msgspec.ValidationError` for what is none."""
+        block = msgspec.convert(think, deepgram.Think)
+        await self._ask(deepgram.UpdateThink(block))
+
+    async def update_speak(self, speak: dict[str, Any]) -> None:
+        """Replaces the agent's `speak` block, from its next words on. Raises as `update_think`."""
+        block = msgspec.convert(speak, deepgram.Speak)
+        await self._ask(deepgram.UpdateSpeak(block))
+
+    @contextlib.asynccontextmanager
+    async def protected(self) -> AsyncIterator[None]:
+        """What is said inside will be heard to the end: the caller cannot cut it off.
+
+        The agent hears silence instead of the caller meanwhile, as it would fall silent itself.
+        Leaving waits until everything has been heard, for `PROTECTED_WITHIN` seconds at most.
+        """
+        self._hear_own(Protect())
         try:
-            self._hear([ShutDown()])
+            yield
+            await self._get(lambda number: Await(number, PROTECTED_WITHIN))
+        finally:
+            if self.ending is None:
+                self._tell_dialogue(Protect(is_over=True))
+
+    async def hang_up(self) -> None:
+        """Ends the call once the agent's goodbye has been heard, or after 15 s. Does not wait."""
+        self._hear_own(Leave(Ending(Cause.HUNG_UP)))
+        await trio.lowlevel.checkpoint()
+
+    async def transfer(self, number: str) -> None:
+        """As `hang_up`; then the caller is connected to that phone number (E.164).
+
+        Raises:
+            NumberRefused: it is not among `STS_TRANSFER_NUMBERS`.
+        """
+        if not self._may_transfer(number):
+            self._log.warning("transfer.refused", number=number[:32])
+            raise NumberRefused(f"{number} is not among the numbers that may be transferred to")
+        self._hear_own(Leave(Ending(Cause.TRANSFERRED, number)))
+        await trio.lowlevel.checkpoint()
+
+    async def hand_over(self, agent: str) -> None:
+        """Another configured agent goes on, knowing what was said so far. Does not wait."""
+        self._hear_own(HandOver(agent))
+        await trio.lowlevel.checkpoint()
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Plays the keys' tones to the caller's side. Does not wait.
+
+        Raises:
+            ValueError: something in `digits` is no key.
+        """
+        self._hear_own(PlayTones(tones(digits)))
+        await trio.lowlevel.checkpoint()
+
+    async def collect_digits(
+        self, most: int = 32, *, finish: str = "#", within: float = 10.0, between: float = 5.0
+    ) -> str:
+        """Waits for what the caller keys in: `most` keys, or those before one of `finish`.
+
+        The first key may take `within` seconds, each further one `between`; then what there is,
+        which may be nothing, is returned.
+        """
+        answer = await self._get(lambda number: Collect(number, most, finish, within, between))
+        assert isinstance(answer, Collected)
+        return answer.digits
+
+    async def _ask(self, message: deepgram.TextToAgent) -> None:
+        await self._get(lambda number: Ask(number, message))
+
+    async def _get(self, question: Callable[[int], Heard]) -> Answered | Collected:
+        return await self._answers.get(
+            lambda number: self._tell_dialogue(question(number)),
+            lambda number: self._tell_dialogue(Forget(number)),
+        )
+
+    def _hear_own(self, message: Heard) -> None:
+        if self.ending is not None:
+            raise CallOver("the call has ended")
+        self._tell_dialogue(message)
+
+    def _tell_dialogue(self, message: Heard) -> None:
+        """For whoever is not of the call's own tasks: a bug ends the call, not them."""
+        try:
+            self._hear([message])
         except Exception:
             self._crash()
+
+    def _hear_function(self, done: FunctionDone) -> None:
+        self._tell_dialogue(done)
+
+    # --- reports --------------------------------------------------------------------------------
 
     def _statistics(self) -> dict[str, Any]:
         """What there is to say of the call in numbers; zeros say nothing."""
@@ -154,6 +381,21 @@ class Call:
         seconds = trio.current_time() - self.began
         self._tell(happening(self.dialogue.call_sid, seconds, event, fields))
 
+    def _report_log(self, log: Log) -> None:
+        self._report(log.event, log.fields)
+        fields = log.fields
+        if log.event == "call.started":
+            self._log = self._log.bind(
+                call_sid=self.dialogue.call_sid, stream_sid=self.dialogue.stream_sid
+            )
+            fields = {}
+        getattr(self._log, log.level)(log.event, **fields)
+
+    def _report_words(self, event: str, fields: dict[str, Any]) -> None:
+        self._report(event, fields)
+        if self._log_transcripts:
+            self._log.debug(event, **fields)
+
     # --- hearing and acting ---------------------------------------------------------------------
 
     def _hear(self, batch: Sequence[Heard]) -> None:
@@ -164,23 +406,27 @@ class Call:
                 case TellCaller(message):
                     self._put(Leg.CALLER, self._to_caller.put(message))
                 case TellAgent(message):
-                    self._put(Leg.AGENT, self._to_agent.put(message))
+                    self._put(Leg.AGENT, self._session.outbox.put(message))
                 case FlushCaller():
                     self._to_caller.flush()
-                case Log(level, event, fields):
-                    self._report(event, fields)
-                    if event == "call.started":
-                        self._log = self._log.bind(
-                            call_sid=self.dialogue.call_sid, stream_sid=self.dialogue.stream_sid
-                        )
-                        fields = {}
-                    getattr(self._log, level)(event, **fields)
+                case Log():
+                    self._report_log(act)
                 case Transcript(role, text):
-                    self._report("call.transcript", {"role": role, "text": text})
-                    if self._log_transcripts:
-                        self._log.debug("call.transcript", role=role, text=text)
-                case Dial():
-                    self._nursery.start_soon(self._run_agent)
+                    self._report_words("call.transcript", {"role": role, "text": text})
+                case TurnHeard():
+                    self._report_words("call.heard", msgspec.structs.asdict(act))
+                case Dial(agent):
+                    self._session = _Session()
+                    self._nursery.start_soon(self._run_agent, self._session, agent)
+                case DropAgent(code):
+                    self._drop_agent(code)
+                case CallFunctions(functions):
+                    self._call_functions(functions)
+                case CancelFunctions(ids):
+                    if self._functions is not None:
+                        self._functions.cancel(ids)
+                case Answered() | Collected():
+                    self._answers.give(act)
                 case HangUp(ending):
                     self._hang_up(ending)
                 case _:
@@ -203,13 +449,35 @@ class Call:
         if dropped:
             self._hear([OutboxFull(leg, dropped)])
 
+    def _call_functions(self, functions: Sequence[deepgram.FunctionToCall]) -> None:
+        for function in functions:
+            if self._functions is not None:
+                self._functions.start(function)
+            else:
+                refusal = '{"error": "there is no such function"}'
+                self._hear([FunctionDone(function, refusal)])
+
+    def _drop_agent(self, code: int) -> None:
+        session, self._session = self._session, _Session()
+        session.code = code
+        audio = b"".join(
+            message.data
+            for message in session.outbox.flush()
+            if isinstance(message, deepgram.Audio)
+        )
+        session.close()
+        if audio:
+            self._hear([Unsent(audio)])
+
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending
         self._to_caller.close()
-        self._to_agent.close()
-        self._dialling.cancel()
+        self._session.close()
         self._alarm.cancel()
         self._scope.deadline = trio.current_time() + HANG_UP_GRACE
+        if self._functions is not None:
+            self._functions.cancel_all()
+        self._answers.close()
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
@@ -233,47 +501,79 @@ class Call:
         try:
             async with self._open_caller() as leg:
                 self._is_polled = leg.is_polled
-                await self._converse(Leg.CALLER, leg, self._to_caller)
+                await self._converse(Leg.CALLER, leg, self._to_caller, self._hear)
         except* Exception:
             self._crash()
 
-    async def _run_agent(self) -> None:
+    async def _run_agent(self, session: _Session, agent: str | None) -> None:
         try:
-            await self._dial()
+            with session.scope:
+                await self._dial(session, agent)
         except* Exception:
             self._crash()
 
-    async def _dial(self) -> None:
+    async def _dial(self, session: _Session, agent: str | None) -> None:
+        def hear(batch: Sequence[Heard]) -> None:
+            if session is self._session:
+                self._hear(batch)
+
         failed = None
         try:
-            # The scope is for dialling alone: once there is a socket, it is closed with a goodbye.
-            with self._dialling:
-                async with self._open_agent() as leg:
-                    self._dialling = trio.CancelScope()
-                    self._hear([AgentReached()])
-                    await self._converse(Leg.AGENT, leg, self._to_agent)
+            name = agent or await self._lines.choose(self.info)
+            async with self._lines.open(name, self.info) as leg:
+                # From here on there is a socket, and so a goodbye: no longer just cancelled.
+                session.is_open = True
+                hear([AgentReached(name, leg.is_prepared)])
+                await self._converse(Leg.AGENT, leg, session.outbox, hear, session)
         except AgentRejected as exc:
             failed = DialFailed(str(exc), exc.status)
         except AgentUnreachable as exc:
             failed = DialFailed(str(exc))
         if failed is not None:
-            self._hear([failed])
+            hear([failed])
 
-    async def _converse(self, which: Leg, leg: OpenLeg[Any], outbox: Outbox[Any]) -> None:
+    async def _converse(
+        self,
+        which: Leg,
+        leg: OpenLeg[Any],
+        outbox: Outbox[Any],
+        hear: Callable[[Sequence[Heard]], None],
+        session: _Session | None = None,
+    ) -> None:
         """Listens and speaks on an open leg until it has ended, and our goodbye is said."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._speak, which, leg, outbox)
+            nursery.start_soon(self._speak, which, leg, outbox, session)
             try:
-                await leg.listen(self._hear, self._idle)
+                await leg.listen(hear, self._idle)
             except Exception:
                 self._crash()
 
-    async def _speak(self, which: Leg, leg: OpenLeg[Any], outbox: Outbox[Any]) -> None:
+    async def _speak(
+        self, which: Leg, leg: OpenLeg[Any], outbox: Outbox[Any], session: _Session | None
+    ) -> None:
         outbox.write_through(leg.try_send)
         try:
             async for message in outbox:
                 await leg.send(message)
         except Exception:
             self._crash()
+        if session is not None and session.code is not None:
+            await leg.aclose(session.code)
+            return
         ending = self.ending or Ending(Cause.CRASHED)
         await leg.aclose(ending.cause.close_code(which))
+
+
+def info_of(start: twilio.StreamStart | None) -> CallInfo:
+    """What a stream's `start` tells of its call."""
+    if start is None:
+        return CallInfo()
+    parameters = dict(start.custom_parameters)
+    return CallInfo(
+        call_sid=start.call_sid,
+        stream_sid=start.stream_sid,
+        from_=parameters.pop(FROM, ""),
+        to=parameters.pop(TO, ""),
+        direction=parameters.pop(DIRECTION, INBOUND),
+        parameters=parameters,
+    )

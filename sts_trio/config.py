@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from sts_trio.agents import AgentSettings, read_agents, read_numbers
+from sts_trio.logic.manners import Manners
+from sts_trio.manners import read_manners
 from sts_trio.offline.mode import Mode
 from sts_trio.variables import (
     URLS,
@@ -59,7 +61,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     twilio_account_sid: str | None
     public_url: str | None  # no slash at its end
     allow_unsigned: bool
-    reconnect: bool
     max_calls: int
     forward: float
     fast_lane: bool
@@ -67,6 +68,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     agents: dict[str, AgentSettings]  # {name: agent}, "default" always among them
     numbers: dict[str, str]  # {dialled number: name of an agent}
     notice: str | None
+    manners: Manners
     log_format: LogFormat
     log_level: LogLevel
     log_transcripts: bool
@@ -129,7 +131,6 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         twilio_account_sid=given("TWILIO_ACCOUNT_SID"),
         public_url=_public_url(given),
         allow_unsigned=allow_unsigned,
-        reconnect=given("STS_RECONNECT", True),
         max_calls=given("STS_MAX_CALLS", MAX_CALLS),
         forward=given("STS_FORWARD_MS", 20.0) / 1000,
         fast_lane=given("STS_FAST_LANE", True),
@@ -137,6 +138,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         agents=agents,
         numbers=read_numbers(given, agents),
         notice=given("STS_SAY_NOTICE"),
+        manners=read_manners(given),
         log_format=given("STS_LOG", LogFormat.CONSOLE),
         log_level=given("STS_LOG_LEVEL", LogLevel.INFO),
         log_transcripts=given("STS_LOG_TRANSCRIPTS", False),

@@ -28,6 +28,22 @@ class AgentRejected(AgentUnreachable):
         self.status = status
 
 
+class AgentRefused(StsTrioError):
+    """The agent did not do what a call asked of it, and said why."""
+
+
+class AgentTimedOut(StsTrioError):
+    """The agent did not answer in time."""
+
+
+class NumberRefused(StsTrioError):
+    """A phone number is not on the list of those that may be called."""
+
+
+class CallOver(StsTrioError):
+    """The call has ended, so nothing can be asked of it."""
+
+
 class Leg(enum.Enum):
     """One side of a call: its socket and its language."""
 
@@ -55,6 +71,12 @@ class Cause(enum.Enum):
 
     STOP = ("stop", Verdict.SUCCESS, 1000, 1000)
     AGENT_FINISHED = ("agent_finished", Verdict.SUCCESS, 1000, 1000)
+    # By a function, or by the app.
+    HUNG_UP = ("hung_up", Verdict.SUCCESS, 1000, 1000)
+    TRANSFERRED = ("transferred", Verdict.SUCCESS, 1000, 1000)
+    # Nobody was there any more, or the longest call was over: both with a goodbye.
+    SILENCE = ("silence", Verdict.CALLER, 1000, 1000)
+    TIME_UP = ("time_up", Verdict.SUCCESS, 1000, 1000)
 
     # A close frame without `stop`: Twilio's REST API, a proxy, a simulator. Nobody's fault.
     CALLER_CLOSED = ("caller_closed", Verdict.UNCLEAR, 1000, 1000)
@@ -77,6 +99,8 @@ class Cause(enum.Enum):
     AGENT_CLOSED = ("agent_closed", Verdict.AGENT, 1011, 1000)
     AGENT_LOST = ("agent_lost", Verdict.AGENT, 1011, 1000)
     AGENT_SILENT = ("agent_silent", Verdict.AGENT, 1011, 1000)
+    # It calls function after function, whatever it is answered.
+    AGENT_RAN_AWAY = ("agent_ran_away", Verdict.AGENT, 1011, 1000)
     AGENT_TOO_BIG = ("agent_too_big", Verdict.AGENT, 1011, 1009)
 
     CRASHED = ("crashed", Verdict.OURS, 1011, 1011)
@@ -95,10 +119,14 @@ class Cause(enum.Enum):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a call ended. `detail` is for people: a status, a code, a peer's own words."""
+    """How a call ended. `detail` is for people: a status, a code, a peer's own words.
+
+    `apologised`: the caller has been told that something went wrong.
+    """
 
     cause: Cause
     detail: str = ""
+    apologised: bool = False
 
     @property
     def verdict(self) -> Verdict:

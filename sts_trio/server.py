@@ -15,7 +15,8 @@ from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, visit_of, why_not
-from sts_trio.call import Call, OpenCaller
+from sts_trio.call import TO, Call, OpenCaller
+from sts_trio.call_info import CallInfo
 from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, Verdict
@@ -23,7 +24,7 @@ from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
 from sts_trio.legs.caller import DirectWebsocket, open_caller
-from sts_trio.logic.dialogue import Dialogue
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
@@ -31,7 +32,7 @@ from sts_trio.stream_tokens import StreamTokens
 from sts_trio.switchboard import Switchboard
 from sts_trio.web.routes import Routes
 from sts_trio.wire import deepgram, webhook
-from sts_trio.wire.dialect import Dialect, language
+from sts_trio.wire.dialect import Dialect, can_say, language
 
 TWILIO_PATH = "/twilio"
 AFTER_PATH = "/twiml/after"
@@ -39,8 +40,6 @@ AFTER_PATH = "/twiml/after"
 MOST_PER_WEBHOOK = 64 * 1024
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
-# The parameter that tells the media socket which number was dialled.
-TO = "to"
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -174,15 +173,15 @@ class App(QuartTrio):
     async def _run_call(self, scope: Any) -> None:
         connection = hypercorn_guard.connection.get()
         call = Call(
-            Dialogue(self._settings_for, forward=self.settings.forward, now=trio.current_time()),
-            self._caller_opener(scope, connection),
-            functools.partial(
-                open_agent,
-                self.agent_url,
-                self.agent_key,
-                language(self.settings.dialect),
-                self.ssl_context,
+            Dialogue(
+                self._settings_for,
+                forward=self.settings.forward,
+                now=trio.current_time(),
+                manners=self.settings.manners,
+                can_say=functools.partial(can_say, self.settings.dialect),
             ),
+            self._caller_opener(scope, connection),
+            _OnlyLine(self),
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,
         )
@@ -212,9 +211,9 @@ class App(QuartTrio):
         await terminated.wait()
         self.switchboard.shut_down()
 
-    def _settings_for(self, start: Any) -> deepgram.Settings:
-        number = start.start.custom_parameters.get(TO, "")
-        return deepgram.phone_settings(self.settings.agents[self.settings.agent_for(number)])
+    def _settings_for(self, wanted: SettingsWanted) -> deepgram.Settings:
+        agent = self.settings.agents[wanted.agent]
+        return deepgram.phone_settings(agent)
 
     # --- health ---------------------------------------------------------------------------------
 
@@ -224,6 +223,20 @@ class App(QuartTrio):
     async def readiness(self) -> tuple[dict[str, Any], int]:
         status = {"status": self.switchboard.status, "live": self.switchboard.live}
         return status, 200 if self.switchboard.takes_calls else 503
+
+
+class _OnlyLine:
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def choose(self, info: CallInfo) -> str:
+        return self._app.settings.agent_for(info.to)
+
+    def open(self, agent: str, info: CallInfo) -> Any:
+        app = self._app
+        return open_agent(
+            app.agent_url, app.agent_key, language(app.settings.dialect), app.ssl_context
+        )
 
 
 def create_app(config: Config) -> App:

@@ -18,7 +18,7 @@ from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
 
 FILE = "sts-trio.toml"
-TABLES = ("agents", "numbers")
+TABLES = ("agents", "numbers", "words")
 
 URLS = {
     Dialect.V1: "wss://agent.deepgram.com/v1/agent/converse",
@@ -61,6 +61,8 @@ class Setting(NamedTuple):
 Secret = Annotated[str, msgspec.Meta(pattern=r"^[!-~]+\Z")]  # fit for a header
 VISIBLE = "visible ASCII characters without spaces"
 SWITCH = "1 or 0"
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86400)]
+SECONDS = "seconds from 0 to 86400"
 
 SETTINGS = {
     setting.variable: setting
@@ -103,11 +105,14 @@ SETTINGS = {
         Setting("STS_LOG", LogFormat, "console or json"),
         Setting("STS_LOG_LEVEL", LogLevel, "debug, info, warning or error"),
         Setting("STS_LOG_TRANSCRIPTS", bool, SWITCH),
+        Setting("STS_ASK_AFTER_SECONDS", Seconds, SECONDS),
+        Setting("STS_HANG_UP_AFTER_SECONDS", Seconds, SECONDS),
+        Setting("STS_LONGEST_CALL_SECONDS", Seconds, SECONDS),
         # A call may last 24 hours at most.
         Setting(
             "STS_DRAIN_SECONDS",
-            Annotated[float, msgspec.Meta(ge=0, le=86400)],
-            "seconds from 0 to 86400",
+            Seconds,
+            SECONDS,
         ),
     )
 }

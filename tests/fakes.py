@@ -22,10 +22,12 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.utilities import LocalProtocolError
 
 from sts_trio.call import Call
+from sts_trio.call_info import CallInfo
 from sts_trio.legs.adopted import AdoptedLeg
 from sts_trio.legs.agent import AgentLeg, converse
 from sts_trio.legs.caller import CallerLeg, open_caller
-from sts_trio.logic.dialogue import Dialogue
+from sts_trio.logic.dialogue import Dialogue, Settings
+from sts_trio.logic.manners import Manners
 from sts_trio.metronome import Metronome
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.dialect import Dialect, language
@@ -420,21 +422,34 @@ def dial(nursery: trio.Nursery, agent: FakeAgent) -> Opener:
     return open_leg
 
 
+class Lines:
+    """Agents that answer in turn, the last one for ever. `opened` has the names asked for."""
+
+    def __init__(self, *openers: Callable[[], Any]) -> None:
+        self._openers = openers
+        self.opened: list[str] = []
+
+    async def choose(self, info: CallInfo) -> str:
+        return "default"
+
+    def open(self, agent: str, info: CallInfo) -> Any:
+        opener = self._openers[min(len(self.opened), len(self._openers) - 1)]
+        self.opened.append(agent)
+        return opener()
+
+
 def make_call(
     nursery: trio.Nursery,
     phone: Phone,
-    agent: FakeAgent,
-    *,
+    *agents: FakeAgent,
     forward: float = 0.02,
+    manners: Manners | None = None,
+    settings: Settings = lambda wanted: SETTINGS,
     **options: Any,
 ) -> Call:
-    dialogue = Dialogue(lambda start: SETTINGS, forward=forward, now=trio.current_time())
-    return Call(
-        dialogue,
-        phone.open,
-        dial(nursery, agent),
-        **options,
-    )
+    """A call whose agent is the first of these; if it is lost, the next."""
+    dialogue = Dialogue(settings, forward=forward, now=trio.current_time(), manners=manners)
+    return Call(dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options)
 
 
 def structs(*types: Any) -> Any:

@@ -19,6 +19,7 @@ from fakes import (
     STREAM_SID,
     FakeAgent,
     FakeTwilio,
+    Lines,
     Phone,
     SocketTwilio,
     make_call,
@@ -29,7 +30,8 @@ from sts_trio.call import AGENT_OUTBOX, Call
 from sts_trio.chronicle import Happening
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg, converse
-from sts_trio.logic.dialogue import Dialogue, Heard
+from sts_trio.logic.acts import Heard
+from sts_trio.logic.dialogue import Dialogue
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import Audio
 from sts_trio.wire.dialect import Dialect
@@ -157,7 +159,6 @@ async def test_a_call_of_the_old_dialect_to_its_error(autojump_clock: Clock, log
     assert (ended["ending"], ended["detail"]) == ("agent_error", ": no credit left")
     assert ended["odd"] == {
         "agent: unknown message 'FunctionCalling'": 1,
-        "agent: called function 'get_order'": 1,
     }
 
 
@@ -368,7 +369,7 @@ async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> No
         call = Call(
             Dialogue(lambda start: settings, now=trio.current_time()),
             phone.open,
-            _dial_with_key(tasks, agent, b"Token s3cret"),
+            Lines(_dial_with_key(tasks, agent, b"Token s3cret")),
         )
         tasks.start_soon(call.run)
         phone.tell(twilio.Connected(), start, media(b"s3cret" * 40))
@@ -404,7 +405,7 @@ async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) ->
         call = Call(
             Dialogue(lambda start: SETTINGS, now=trio.current_time()),
             phone.open,
-            _dial_with_key(tasks, agent, b"Token s3cret"),
+            Lines(_dial_with_key(tasks, agent, b"Token s3cret")),
         )
         phone.tell(twilio.Connected(), START)
         await call.run()
@@ -458,6 +459,7 @@ class ObedientLeg(Generic[M]):
         yield self
 
     is_polled = False
+    is_prepared = False
 
     async def listen(
         self, hear: Callable[[Sequence[Any]], None], idle: Callable[[float], None]
@@ -498,7 +500,7 @@ class Pair:
         self.call = Call(
             Dialogue(lambda start: SETTINGS, forward=forward, now=trio.current_time()),
             self.caller.open,
-            self.agent.open,
+            Lines(self.agent.open),
         )
 
     async def talk(self) -> None:
@@ -678,7 +680,7 @@ async def test_a_caller_leg_that_cannot_be_opened_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    call = Call(Dialogue(lambda start: SETTINGS), _broken, pair.agent.open)
+    call = Call(Dialogue(lambda start: SETTINGS), _broken, Lines(pair.agent.open))
     assert await call.run() == Ending(Cause.CRASHED)
     assert trio.current_time() == 0
     crashed(logs)
@@ -688,7 +690,7 @@ async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, _broken)
+    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(_broken))
     pair.caller.say(START)
     assert await call.run() == Ending(Cause.CRASHED)
     assert pair.caller.goodbye == (0, 1011)
@@ -697,7 +699,7 @@ async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
 
 async def test_settings_that_cannot_be_made_are_a_crash(autojump_clock: Clock, logs: Logs) -> None:
     pair = Pair()
-    call = Call(Dialogue(_broken), pair.caller.open, pair.agent.open)
+    call = Call(Dialogue(_broken), pair.caller.open, Lines(pair.agent.open))
     pair.caller.say(START)
     pair.agent.say(deepgram.Welcome("r"))
     assert await call.run() == Ending(Cause.CRASHED)
@@ -725,7 +727,7 @@ async def test_an_agent_without_a_status_is_unreachable(autojump_clock: Clock, l
     def unreachable() -> Any:
         raise AgentUnreachable("no such host")
 
-    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, unreachable)
+    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(unreachable))
     pair.caller.say(START)
     assert await call.run() == Ending(Cause.AGENT_UNREACHABLE, "no such host")
     assert "call.crashed" not in [line["event"] for line in logs]

@@ -8,8 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import any_text
 
+from sts_trio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
 from sts_trio.errors import ConfigError
+from sts_trio.logic.manners import Manners
 from sts_trio.offline.mode import Mode
 from sts_trio.variables import SETTINGS
 from sts_trio.wire.dialect import Dialect
@@ -52,7 +54,11 @@ def test_nothing_set_is_a_demonstration_on_this_machine() -> None:
     assert config.dialect is Dialect.V1
     assert config.twilio_auth_tokens == ()
     assert config.public_url is None
-    assert (config.allow_unsigned, config.reconnect, config.fast_lane) == (False, True, True)
+    assert (config.allow_unsigned, config.manners.reconnects, config.fast_lane) == (
+        False,
+        True,
+        True,
+    )
     assert (config.max_calls, config.forward, config.drain) == (500, 0.02, 30)
     assert (config.log_format, config.log_level) == (LogFormat.CONSOLE, LogLevel.INFO)
     assert config.file is None
@@ -83,6 +89,9 @@ EVERYTHING = {
     "STS_LOG_LEVEL": "Debug",
     "STS_LOG_TRANSCRIPTS": "True",
     "STS_DRAIN_SECONDS": "7.5",
+    "STS_ASK_AFTER_SECONDS": "10",
+    "STS_HANG_UP_AFTER_SECONDS": "0",
+    "STS_LONGEST_CALL_SECONDS": "600",
 }
 EVERYTHING_DECIDED: dict[str, Any] = {
     "file": None,
@@ -95,7 +104,6 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "twilio_account_sid": SID,
     "public_url": "https://bridge.example.com/pre",
     "allow_unsigned": False,
-    "reconnect": False,
     "max_calls": 12,
     "forward": 0.1,
     "fast_lane": False,
@@ -107,6 +115,9 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "drain": 7.5,
     "numbers": {},
     "warnings": (),
+    "manners": Manners(
+        one_moment=clip("one-moment"), apology=clip("apology"), ask_after=10, longest=600
+    ),
 }
 
 
@@ -140,6 +151,9 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         log_level = "debug"
         log_transcripts = true
         drain_seconds = 7.5
+        ask_after_seconds = 10
+        hang_up_after_seconds = 0
+        longest_call_seconds = 600
         """,
     )
     config = load({}, tmp_path)

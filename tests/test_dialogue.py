@@ -12,25 +12,25 @@ import pytest
 from fakes import ACCOUNT_SID, CALL_SID, SETTINGS, START, STOP, STREAM_SID, media
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
-from sts_trio.logic.dialogue import (
-    MOST_REASONS,
+from sts_trio.logic.acts import (
     Act,
     AgentReached,
+    CallFunctions,
     Dial,
     DialFailed,
-    Dialogue,
     FlushCaller,
+    FunctionDone,
     HangUp,
     Heard,
     Log,
     OutboxFull,
-    Phase,
     ShutDown,
     TellAgent,
     TellCaller,
     Tick,
     Transcript,
 )
+from sts_trio.logic.dialogue import MOST_REASONS, Dialogue, Phase, SettingsWanted
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -62,12 +62,12 @@ class Bridge:
     """A dialogue and its clock. `heard` happens now, and time passes in `wait_until`."""
 
     def __init__(self, *, forward: float = 0.02, now: float = 0.0) -> None:
-        self.asked_for: list[twilio.Start] = []
+        self.asked_for: list[SettingsWanted] = []
         self.now = now
         self.dialogue = Dialogue(self._settings, forward=forward, now=now)
 
-    def _settings(self, start: twilio.Start) -> deepgram.Settings:
-        self.asked_for.append(start)
+    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
+        self.asked_for.append(wanted)
         return SETTINGS
 
     def hear(self, *heard: Heard) -> list[Act]:
@@ -156,7 +156,7 @@ def test_a_call_goes_through_its_phases_in_order() -> None:
 def test_settings_are_made_once_for_the_caller_who_started() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Welcome("again"), START)
-    assert bridge.asked_for == [START]
+    assert bridge.asked_for == [SettingsWanted(START, "default")]
 
 
 def test_a_start_tells_the_sids() -> None:
@@ -728,18 +728,21 @@ def test_a_second_barge_in_drops_stale_audio_anew() -> None:
 # --- functions ----------------------------------------------------------------------------------
 
 
-def test_functions_meant_for_us_are_refused_with_an_answer_each() -> None:
+def test_functions_meant_for_us_are_run_and_each_answered() -> None:
     bridge = reach(Phase.TALKING)
     theirs = FunctionToCall("fc_2", "lookup", "{}", client_side=False)
     again = FunctionToCall("fc_3", "get_order", "not JSON")
-    answer = '{"error": "there is no such function"}'
     assert bridge.hear(FunctionCallRequest((FUNCTION, theirs, again))) == [
-        odd("agent: called function 'get_order'"),
-        TellAgent(deepgram.FunctionResult("fc_1", "get_order", answer)),
-        TellAgent(deepgram.FunctionResult("fc_3", "get_order", answer)),
+        CallFunctions((FUNCTION, again))
     ]
-    assert bridge.odd == {"agent: called function 'get_order'": 2}
-    assert json.loads(answer)
+    answer = '{"error": "no JSON"}'
+    assert bridge.hear(FunctionDone(again, answer)) == [
+        TellAgent(deepgram.FunctionResult("fc_3", "get_order", answer))
+    ]
+    assert bridge.hear(FunctionDone(FUNCTION, "{}")) == [
+        TellAgent(deepgram.FunctionResult("fc_1", "get_order", "{}"))
+    ]
+    assert bridge.dialogue.statistics().functions == 3
 
 
 # --- every message of the agent -----------------------------------------------------------------

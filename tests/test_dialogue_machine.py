@@ -14,16 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sts_trio.errors import How, Leg, LegEnded
-from sts_trio.logic.audio import length
-from sts_trio.logic.dialogue import (
-    MOST_PER_MEDIA,
-    MOST_REASONS,
-    WAITING_ROOM,
+from sts_trio.logic.acts import (
     Act,
     AgentReached,
     Dial,
     DialFailed,
-    Dialogue,
     FlushCaller,
     HangUp,
     Heard,
@@ -35,6 +30,10 @@ from sts_trio.logic.dialogue import (
     Tick,
     Transcript,
 )
+from sts_trio.logic.audio import length
+from sts_trio.logic.dialogue import MOST_REASONS, Dialogue, SettingsWanted
+from sts_trio.logic.listening import WAITING_ROOM
+from sts_trio.logic.speaking import MOST_PER_MEDIA
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
@@ -96,7 +95,7 @@ class AnyConversation(RuleBasedStateMachine):
         if steps >= 4:
             self.hear(deepgram.SettingsApplied())
 
-    def _settings(self, start: twilio.Start) -> deepgram.Settings:
+    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
         assert self.is_started
         return SETTINGS
 

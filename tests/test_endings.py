@@ -26,7 +26,7 @@ from fakes import (
 
 from sts_trio.call import HANG_UP_GRACE, Call
 from sts_trio.errors import Cause
-from sts_trio.logic.dialogue import GAP
+from sts_trio.logic.listening import GAP
 from sts_trio.wire import deepgram, twilio
 
 PROMISE = 2.0

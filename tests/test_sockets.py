@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hypercorn.trio
+import msgspec
 import pytest
 import structlog
 import trio
@@ -23,6 +24,7 @@ from hypercorn.config import Config as HypercornConfig
 
 from sts_trio.config import load
 from sts_trio.legs import caller as caller_leg
+from sts_trio.logic.manners import Manners
 from sts_trio.server import App, create_app
 from sts_trio.wire import deepgram, twilio
 
@@ -134,6 +136,7 @@ async def world(
     *,
     serve_agent: Callable[[trio.SocketStream], Any] | None = None,
     certificate: tuple[str, str] | None = None,
+    manners: Manners | None = None,
     **environ: str,
 ) -> AsyncIterator[World]:
     """An app on Hypercorn with an agent behind it. Afterwards nothing may be left."""
@@ -145,17 +148,17 @@ async def world(
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
             port = listener.socket.getsockname()[1]
             nursery.start_soon(trio.serve_listeners, serve_agent or agent.serve, [listener])
-            app = create_app(
-                load(
-                    {
-                        "DEEPGRAM_API_KEY": "key",
-                        "DEEPGRAM_URL": f"ws://127.0.0.1:{port}/v1/agent/converse",
-                    }
-                    | LANE
-                    | environ,
-                    tmp_path,
-                )
+            config = load(
+                {
+                    "DEEPGRAM_API_KEY": "key",
+                    "DEEPGRAM_URL": f"ws://127.0.0.1:{port}/v1/agent/converse",
+                }
+                | LANE
+                | environ,
+                tmp_path,
             )
+            # Unless the story is about them: a lost agent is the end, and at once.
+            app = create_app(msgspec.structs.replace(config, manners=manners or Manners()))
             server = HypercornConfig()
             server.bind = ["127.0.0.1:0"]
             if certificate:

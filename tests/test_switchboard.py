@@ -4,7 +4,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from fakes import CALL_SID, START, STOP, FakeAgent, FakeTwilio, make_call, media
+from fakes import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, make_call, media
 
 from sts_trio.call import Call
 from sts_trio.errors import Cause, Ending, Verdict
@@ -20,7 +20,7 @@ def idle_call(call_sid: str = CALL_SID) -> Call:
     return Call(
         nobody,
         lambda: pytest.fail("no caller is asked for"),
-        lambda: pytest.fail("no agent is asked for"),
+        Lines(lambda: pytest.fail("no agent is asked for")),
     )
 
 

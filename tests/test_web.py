@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from fakes import CALL_SID, START, STOP, FakeAgent, FakeTwilio, dial
+from fakes import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, dial
 
 from sts_trio import hypercorn_guard
 from sts_trio.call import Call
@@ -341,7 +341,7 @@ def make_call(chronicle: Chronicle) -> Call:
     return Call(
         Dialogue(lambda start: deepgram.phone_settings({}), now=trio.current_time()),
         lambda: pytest.fail("no caller is asked for"),
-        lambda: pytest.fail("no agent is asked for"),
+        Lines(lambda: pytest.fail("no agent is asked for")),
         tell=chronicle.tell,
     )
 
@@ -542,7 +542,7 @@ async def test_a_call_tells_its_story_from_start_to_end(
         call = Call(
             Dialogue(lambda start: deepgram.phone_settings({"greeting": "Hi."})),
             phone.open,
-            dial(nursery, agent),
+            Lines(dial(nursery, agent)),
             tell=chronicle.tell,
         )
 
@@ -571,6 +571,7 @@ async def test_a_call_tells_its_story_from_start_to_end(
         (0, "agent.ready"),
         (1, "call.transcript"),
         (1.5, "call.barge_in"),
+        (1.5, "call.heard"),
         (2, "call.transcript"),
         (3, "call.ended"),
     ]

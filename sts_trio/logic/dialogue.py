@@ -9,23 +9,20 @@ Time is an input; `deadline` is an output: when it passes, `Tick` is to be heard
 waits, and nothing here fails: what a peer does wrong is counted, logged once, and if it makes the
 call meaningless, ends it.
 
-A call goes through its phases in one direction:
+A call goes through its phases:
 
     AWAITING_START ── start ──► DIALLING ── socket open ──► AWAITING_WELCOME ── Welcome ──►
-    AWAITING_APPLIED ── SettingsApplied ──► TALKING          any of them ── HangUp ──► HUNG_UP
+    AWAITING_APPLIED ── SettingsApplied ──► TALKING
+
+      TALKING ── the agent is lost, or another is to go on ──► DIALLING
+      any of them ── no agent any more, but something to be heard ──► PARTING
+      any of them ── HangUp ──► HUNG_UP
 
 The agent's protocol asks for this order: nothing before `Welcome`, one `Settings`, no audio before
-`SettingsApplied`. Caller audio that comes earlier waits, bounded, and then goes at once.
-
-While talking, caller audio is batched toward the agent and agent audio is cut into whole frames
-toward the caller. Whether the caller is listening to the agent is not a phase: `playout` knows.
-
-Barge-in: on `UserStartedSpeaking` our own outbox is flushed, `clear` empties Twilio's buffer, and
-agent audio that still belongs to the cut utterance is dropped until a sign of the next one.
-
-Gaps in the caller's frames are no hang-up (Twilio may send none while a phone is muted). The agent
-is then sent silence, paced as speech would be, so that it neither times out nor waits for the end
-of a turn; its `KeepAlive` is reported not to be enough (deepgram-js-sdk, issue 419).
+`SettingsApplied`. What the phases share is kept by parts with one task each: `listening` (caller to
+agent), `speaking` (agent to caller), `memory` (the conversation so far), `requests` (what was asked
+of the agent), `keypad`, `patience` (silence, the longest call), `recovery`, and `leaving`, while
+the goodbye is being heard.
 """
 
 import collections
@@ -37,8 +34,50 @@ from typing import Any, assert_never
 import msgspec
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
-from sts_trio.logic.audio import SILENCE, Batch, Frames, length, seconds
+from sts_trio.logic.acts import (
+    Act,
+    AgentReached,
+    Answered,
+    Ask,
+    Await,
+    CallFunctions,
+    CancelFunctions,
+    Collect,
+    Dial,
+    DialFailed,
+    DropAgent,
+    FlushCaller,
+    Forget,
+    FunctionDone,
+    FunctionsRunAway,
+    HandOver,
+    HangUp,
+    Heard,
+    Leave,
+    Log,
+    OutboxFull,
+    PlayTones,
+    Protect,
+    Seldom,
+    ShutDown,
+    TellAgent,
+    TellCaller,
+    Tick,
+    Transcript,
+    TurnHeard,
+    Unsent,
+)
+from sts_trio.logic.audio import seconds
+from sts_trio.logic.keypad import KEYS, Keypad
+from sts_trio.logic.leaving import Leaving
+from sts_trio.logic.listening import Listening
+from sts_trio.logic.manners import Manners
+from sts_trio.logic.memory import Memory
+from sts_trio.logic.patience import Patience, Step
 from sts_trio.logic.playout import Echo, Playout
+from sts_trio.logic.recovery import STEP_TIMEOUT, Recovery
+from sts_trio.logic.requests import Requests
+from sts_trio.logic.speaking import Speaking
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
@@ -48,106 +87,41 @@ START_TIMEOUT = 10.0
 FIRST_FRAME_TIMEOUT = 30.0
 # Each step of the agent's session: socket, `Welcome`, `SettingsApplied`. The slowest takes 0.2 s.
 AGENT_TIMEOUT = 5.0
-# Caller audio kept until the agent listens. A backlog of 2 s is known to be taken well.
-WAITING_ROOM = 2.0
-# A gap in the caller's frames longer than jitter: from here on the agent hears silence instead.
-GAP = 1.0
-GAP_STEP = 0.2
-# Agent audio of a cut utterance is already under way when we hear of the barge-in. A few frames are
-# usual; a sign of the next turn ends the wait earlier.
-STALE_AUDIO = 2.0
-# The largest media message in public samples is a second; also what one `clear` can overtake.
-MOST_PER_MEDIA = length(1.0)
+# Last words that are never reported to have been heard, by a peer that echoes no marks.
+PARTING_GRACE = 2.0
+# Deepgram ends a session after 2 h, and warns five minutes before. From the warning on, the next
+# silence is used to go on in a fresh one; at the latest a minute before the end.
+RENEW_WITHIN = 240.0
+RENEWAL_DUE = "MAXIMUM_SESSION_LENGTH_APPROACHING"
+# To an agent that lost its thread with its connection.
+GO_ON = "Please go on."
+# By an agent of the old dialect, which cannot be told what the caller had said.
+SAY_AGAIN = "I am sorry, could you say that again?"
+# To the agent, as if the caller had said it.
+KEYED_IN = "I have keyed in: {}"
 # Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
 # likes.
 MOST_REASONS = 50
 MOST_WORDS = 200
 
-Settings = Callable[[twilio.Start], deepgram.Settings]
+
+class SettingsWanted(msgspec.Struct, frozen=True):
+    """For whom the agent's `Settings` are to be made.
+
+    `history` goes into `agent.context.messages`; without `greets`, no greeting is to be said.
+    """
+
+    start: twilio.Start
+    agent: str
+    history: list[dict[str, Any]] = []
+    greets: bool = True
 
 
-class AgentReached(msgspec.Struct, frozen=True):
-    """The agent's websocket is open."""
+Settings = Callable[[SettingsWanted], deepgram.Settings]
 
 
-class DialFailed(msgspec.Struct, frozen=True):
-    """There is no websocket to the agent; `status` if it answered with one."""
-
-    reason: str
-    status: int | None = None
-
-
-class OutboxFull(msgspec.Struct, frozen=True):
-    """`dropped` bytes of the oldest audio toward `leg` had to go."""
-
-    leg: Leg
-    dropped: int
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """`deadline` has passed."""
-
-
-class ShutDown(msgspec.Struct, frozen=True):
-    """The server is going away."""
-
-
-_Seldom = (
-    twilio.Connected
-    | twilio.Start
-    | twilio.Dtmf
-    | twilio.Mark
-    | twilio.Stop
-    | deepgram.FromAgent
-    | Unknown
-    | Malformed
-    | TooBig
-    | LegEnded
-    | AgentReached
-    | DialFailed
-    | OutboxFull
-    | Tick
-    | ShutDown
-)
-Heard = twilio.Media | _Seldom
-
-
-class TellCaller(msgspec.Struct, frozen=True, gc=False):
-    message: twilio.ToCaller
-
-
-class TellAgent(msgspec.Struct, frozen=True, gc=False):
-    message: deepgram.ToAgent
-
-
-class FlushCaller(msgspec.Struct, frozen=True):
-    """Everything waiting toward the caller is void."""
-
-
-class Dial(msgspec.Struct, frozen=True):
-    """Open the agent leg."""
-
-
-class HangUp(msgspec.Struct, frozen=True):
-    """Say goodbye on both legs. The last act."""
-
-    ending: Ending
-
-
-class Log(msgspec.Struct, frozen=True):
-    level: str
-    event: str
-    fields: dict[str, Any]
-
-
-class Transcript(msgspec.Struct, frozen=True):
-    """A sentence, as the agent reports it: `role` is user or assistant."""
-
-    role: str
-    text: str
-
-
-Act = TellCaller | TellAgent | FlushCaller | Dial | HangUp | Log | Transcript
+def _says_all(message: deepgram.ToAgent) -> bool:
+    return True
 
 
 class Phase(enum.Enum):
@@ -156,6 +130,7 @@ class Phase(enum.Enum):
     AWAITING_WELCOME = enum.auto()
     AWAITING_APPLIED = enum.auto()
     TALKING = enum.auto()
+    PARTING = enum.auto()
     HUNG_UP = enum.auto()
 
 
@@ -188,58 +163,106 @@ class Statistics(msgspec.Struct, frozen=True):
 
     caller_audio: float
     caller_audio_dropped: float
+    caller_audio_muted: float
     agent_audio: float
     heard: float
     cut: float
     barge_ins: int
+    functions: int
+    reconnects: int
+    longest_gap: float
     odd: dict[str, int]
 
 
 class Dialogue:
-    """The state of one call. `settings` makes the agent's `Settings` once the caller is known."""
+    """The state of one call.
 
-    def __init__(self, settings: Settings, *, forward: float = 0.02, now: float = 0.0) -> None:
+    `settings` makes the agent's `Settings` once the caller is known. `can_say` tells whether the
+    agent's dialect has words for a message.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        forward: float = 0.02,
+        now: float = 0.0,
+        manners: Manners | None = None,
+        can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
+    ) -> None:
         self.phase = Phase.AWAITING_START
         self.stream_sid = ""
         self.call_sid = ""
-        self.playout = Playout()
+        self.agent = ""
         self._settings = settings
+        self._manners = manners or Manners()
+        self._can_say = can_say
         self._start: twilio.Start | None = None
         self._now = now
         self._acts: list[Act] = []
-        self._batch = Batch(forward)
-        self._frames = Frames()
-        self._stale_until = -inf
+        self._listening = Listening(forward)
+        self._speaking = Speaking()
+        self._memory = Memory(self._tell_turn)
+        self._requests = Requests()
+        self._keypad = Keypad()
+        self._patience = Patience(self._manners)
+        self._recovery = Recovery()
+        self._leaving: Leaving | None = None
+        self._parting: Ending | None = None
         self._phase_deadline = now + START_TIMEOUT
         self._first_frame_deadline = inf
-        self._gap_deadline = inf
-        self._batch_deadline = inf
-        self._batch_delay = forward
-        self._caller_audio = 0
-        self._dropped = 0
+        self._renewal_deadline = inf
+        self._awaits: dict[int, float] = {}  # {number: until when}
+        self._rare_deadline = self._phase_deadline
+        self._protections = 0
+        self._has_session = False  # with an agent, be it only dialled
+        self._has_talked = False
+        self._has_dropped_agent = False
+        self._is_prepared = False
+        self._greets = True  # the next session is to begin with the agent's greeting
+        self._owed: str | None = None  # see `Memory.owes_answer`; for the next session
+        self._echo: str | None = None  # what we say in the caller's name will be told back to us
+        self._user_speaks = False
+        self._asked: dict[str, deepgram.FunctionToCall] = {}  # {id: a function that is ours to run}
+        self._theirs: dict[str, deepgram.FunctionToCall] = {}  # {id: one that Deepgram runs}
+        self._functions = 0
         self._agent_audio = 0
-        self._barge_ins = 0
         self._odd: collections.Counter[str] = collections.Counter()
 
     @property
     def deadline(self) -> float:
         """When `Tick` is to be heard, unless something else moves it first. `inf`: never."""
-        return min(self.rare_deadline, self._gap_deadline)
+        return min(self.rare_deadline, self._listening.gap_deadline)
 
     @property
     def rare_deadline(self) -> float:
         """The same, for who is asked many times a second: it leaves out the one deadline that
         every media frame moves."""
-        return min(self._phase_deadline, self._first_frame_deadline, self._batch_deadline)
+        return min(self._rare_deadline, self._listening.batch_deadline)
+
+    @property
+    def playout(self) -> Playout:
+        """What the caller has heard of the agent, and what not."""
+        return self._speaking.playout
+
+    @property
+    def start(self) -> twilio.StreamStart | None:
+        """What Twilio told about the call; `None` before it did."""
+        return None if self._start is None else self._start.start
 
     def statistics(self) -> Statistics:
+        listening, speaking = self._listening, self._speaking
         return Statistics(
-            caller_audio=round(seconds(self._caller_audio), 3),
-            caller_audio_dropped=round(seconds(self._dropped), 3),
-            agent_audio=round(seconds(self._agent_audio), 3),
-            heard=round(seconds(self.playout.heard), 3),
-            cut=round(seconds(self.playout.cut), 3),
-            barge_ins=self._barge_ins,
+            caller_audio=_rounded(listening.heard),
+            caller_audio_dropped=_rounded(listening.dropped),
+            caller_audio_muted=_rounded(listening.muted),
+            agent_audio=_rounded(self._agent_audio),
+            heard=_rounded(speaking.playout.heard),
+            cut=_rounded(speaking.playout.cut),
+            barge_ins=speaking.barge_ins,
+            functions=self._functions,
+            reconnects=self._recovery.count,
+            longest_gap=round(self._recovery.longest, 3),
             odd=dict(self._odd),
         )
 
@@ -247,22 +270,64 @@ class Dialogue:
         """What to do about what was heard, in order. Nothing follows a `HangUp`."""
         self._now = now
         acts = self._acts = []
+        self._has_dropped_agent = False
+        seldom = False
         for message in batch:
             # Nearly all there is to hear is the caller's audio; it takes the short way.
             if isinstance(message, twilio.Media):
                 self._hear_media(message)
-            elif self.phase is Phase.HUNG_UP:
-                break
+            elif self.phase is Phase.HUNG_UP or self._has_dropped_agent:
+                break  # what follows in a batch is of the same leg
             else:
+                seldom = True
                 self._hear(message)
-        if self._batch and self.phase is Phase.TALKING:
-            if self._batch.is_enough:
-                self._forward()
-            elif self._batch_deadline == inf:
-                self._batch_deadline = now + 2 * self._batch_delay
+        if audio := self._listening.due(now):
+            acts.append(TellAgent(deepgram.Audio(audio)))
+        if seldom:
+            self._settle()
         return acts
 
-    def _hear(self, message: _Seldom) -> None:
+    def _settle(self) -> None:
+        """What follows from all that was heard."""
+        if self._leaving is not None and self._leaving.is_over(self._now, self._is_heard):
+            self._hang_up(self._leaving.ending)
+        elif self._parting is not None and not self.playout.unheard:
+            self._hang_up(self._parting)
+        elif self._renewal_deadline != inf and self._is_quiet:
+            self._renew()
+        if self._awaits and self._is_heard:
+            self._acts += [Answered(number) for number in self._awaits]
+            self._awaits.clear()
+        if self.phase is Phase.HUNG_UP:
+            self._rare_deadline = inf
+            return
+        self._rare_deadline = min(
+            self._phase_deadline,
+            self._first_frame_deadline,
+            self._renewal_deadline,
+            self._requests.deadline,
+            self._keypad.deadline,
+            self._patience.deadline if self._leaving is None else self._leaving.deadline,
+            self._recovery.deadline,
+            min(self._awaits.values(), default=inf),
+        )
+
+    @property
+    def _is_heard(self) -> bool:
+        return self._speaking.is_heard and not self._asked
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether nobody would miss the agent for a moment."""
+        return (
+            self._is_heard
+            and not self._user_speaks
+            and self.phase is Phase.TALKING
+            and self._leaving is None
+            and self._memory.owes_answer is None
+        )
+
+    def _hear(self, message: Seldom) -> None:
         match message:
             case deepgram.Audio():
                 self._hear_agent_audio(message)
@@ -275,7 +340,7 @@ class Dialogue:
             case LegEnded():
                 self._hear_leg_ended(message)
             case AgentReached():
-                self._enter(Phase.AWAITING_WELCOME)
+                self._hear_reached(message)
             case DialFailed():
                 self._hear_dial_failed(message)
             case Unknown():
@@ -283,13 +348,25 @@ class Dialogue:
             case Malformed():
                 self._note_odd(message.leg, message.reason)
             case TooBig():
-                cause = Cause.CALLER_TOO_BIG if message.leg is Leg.CALLER else Cause.AGENT_TOO_BIG
-                self._hang_up(cause, f"a message of {message.size} bytes")
+                self._hear_too_big(message)
             case OutboxFull():
-                self._dropped += message.dropped if message.leg is Leg.AGENT else 0
+                if message.leg is Leg.AGENT:
+                    self._listening.drop(message.dropped)
                 self._note_odd(message.leg, "outbox full: audio dropped")
+            case Unsent():
+                self._listening.put_back(message.audio)
+                self._keep_newest()
             case ShutDown():
-                self._hang_up(Cause.SHUTDOWN)
+                self._end(Cause.SHUTDOWN)
+            case FunctionDone():
+                self._hear_function_done(message)
+            case FunctionsRunAway():
+                self._lose_agent(Cause.AGENT_RAN_AWAY, "function calls", is_final=True)
+            case (
+                Ask() | Leave() | HandOver() | PlayTones() | Protect() | Await() | Collect()
+                | Forget()
+            ):  # fmt: skip
+                self._hear_own(message)
             case _:
                 self._hear_agent(message)
 
@@ -299,24 +376,30 @@ class Dialogue:
         audio, track = message.media.payload, message.media.track
         is_ours = message.stream_sid in (self.stream_sid, "")
         if self.phase is Phase.TALKING and is_ours and track == "inbound":
-            self._batch.add(audio)
-            self._caller_audio += len(audio)
-            self._gap_deadline = self._now + GAP
-            self._first_frame_deadline = inf
+            self._listening.hear(audio, self._now)
+            if self._first_frame_deadline != inf:
+                self._hear_first_frame()
         elif self.phase is Phase.HUNG_UP:
             return
         elif self.phase is Phase.AWAITING_START:
             self._note_odd(Leg.CALLER, "media before start")
         elif not is_ours:
             self._note_odd(Leg.CALLER, "media of another stream")
-        elif track != "inbound":
-            self._first_frame_deadline = inf
-            self._note_odd(Leg.CALLER, f"media of track {track!r}")
         else:
-            self._first_frame_deadline = inf
-            self._batch.add(audio)
-            self._caller_audio += len(audio)
-            self._drop(self._batch.keep_newest(WAITING_ROOM))
+            self._hear_first_frame()
+            if track != "inbound":
+                self._note_odd(Leg.CALLER, f"media of track {track!r}")
+                return
+            self._listening.hear(audio, self._now)
+            self._keep_newest()
+
+    def _hear_first_frame(self) -> None:
+        self._first_frame_deadline = inf
+        self._settle()
+
+    def _keep_newest(self) -> None:
+        if not self._listening.is_open and self._listening.keep():
+            self._note_odd(Leg.CALLER, "audio dropped: the agent is not ready")
 
     def _hear_caller(
         self,
@@ -330,7 +413,7 @@ class Dialogue:
         if self.phase is Phase.AWAITING_START:
             # There is but one stream on a socket; its `start` may have been unreadable.
             if isinstance(message, twilio.Stop):
-                self._hang_up(Cause.STOP)
+                self._end(Cause.STOP)
             else:
                 self._note_odd(Leg.CALLER, f"{type(message).__name__.lower()} before start")
             return
@@ -342,12 +425,14 @@ class Dialogue:
             case twilio.Stop():
                 if self.phase is Phase.TALKING:
                     self._forward()
-                self._hang_up(Cause.STOP)
+                self._end(Cause.STOP)
             case twilio.Mark():
-                if self.playout.echo(message.mark.name) is Echo.NEVER_SENT:
-                    self._note_odd(Leg.CALLER, "a mark we never sent")
+                self._hear_mark(message.mark.name)
             case twilio.Dtmf():
                 self._log("debug", "caller.dtmf")
+                self._patience.hear_caller(self._now)
+                if message.dtmf.digit in KEYS and message.dtmf.digit:
+                    self._acts += self._keypad.press(message.dtmf.digit, self._now)
             case _:
                 assert_never(message)
 
@@ -358,24 +443,160 @@ class Dialogue:
         start = message.start
         media = start.media_format
         if (media.encoding, media.sample_rate, media.channels) != ("audio/x-mulaw", 8000, 1):
-            self._hang_up(
+            self._end(
                 Cause.CALLER_REFUSED,
                 f"audio format {media.encoding} {media.sample_rate} Hz x {media.channels}",
             )
             return
         self._start = message
-        self.stream_sid = start.stream_sid
+        self.stream_sid = self._speaking.stream_sid = start.stream_sid
         self.call_sid = start.call_sid
         self._first_frame_deadline = self._now + FIRST_FRAME_TIMEOUT
         self._log("info", "call.started", call_sid=self.call_sid, stream_sid=self.stream_sid)
         self._enter(Phase.DIALLING)
-        self._acts.append(Dial())
+        self._dial(None)
+
+    def _hear_mark(self, name: str) -> None:
+        match self.playout.echo(name):
+            case Echo.HEARD:
+                self._memory.hear_mark(self.playout.position, self.playout.sent)
+            case Echo.NEVER_SENT:
+                self._note_odd(Leg.CALLER, "a mark we never sent")
+            case Echo.CLEARED:
+                pass
 
     def _forward(self) -> None:
         """Everything gathered goes to the agent."""
-        self._batch_deadline = inf
-        if audio := self._batch.take():
+        if audio := self._listening.take():
             self._tell_agent(deepgram.Audio(audio))
+
+    # --- the agent's session --------------------------------------------------------------------
+
+    def _dial(self, agent: str | None) -> None:
+        self._has_session = True
+        self._acts.append(Dial(agent))
+
+    def _hear_reached(self, reached: AgentReached) -> None:
+        self.agent = reached.agent
+        self._is_prepared = reached.is_prepared
+        self._enter(Phase.AWAITING_WELCOME)
+
+    def _hear_welcome(self, request_id: str) -> None:
+        if self.phase is not Phase.AWAITING_WELCOME or self._start is None:
+            self._note_odd(Leg.AGENT, "a second Welcome")
+            return
+        self._log("debug", "agent.welcomed", request_id=request_id)
+        self._enter(Phase.AWAITING_APPLIED)
+        if self._is_prepared:
+            return  # it was told before the call began
+        settings = self._settings(
+            SettingsWanted(self._start, self.agent, self._memory.messages(), self._greets)
+        )
+        if self._greets and _greets(settings):
+            self._owed = None
+        self._tell_agent(settings)
+
+    def _hear_settings_applied(self) -> None:
+        if self.phase is not Phase.AWAITING_APPLIED:
+            self._note_odd(Leg.AGENT, "SettingsApplied out of turn")
+            return
+        self._log("debug", "agent.ready")
+        self._enter(Phase.TALKING)
+        self._patience.begin(self._now)
+        if self._recovery.is_on:
+            gap = self._recovery.succeed(self._now)
+            self._log("info", "agent.reconnected", agent=self.agent, gap=round(gap, 3))
+        self._greets = False
+        self._requests.open()
+        self._requests.restore(self._now)
+        if self._owed is not None:
+            self._ask_anew(self._owed)
+            self._owed = None
+        self._send_requests()
+        if audio := self._listening.open(self._now):
+            self._tell_agent(deepgram.Audio(audio))
+
+    def _ask_anew(self, owed: str) -> None:
+        """The agent owes an answer which the last connection took with it."""
+        message = deepgram.InjectUserMessage(owed or GO_ON)
+        if self._can_say(message):
+            self._echo = message.content
+            self._inject(message)
+        else:
+            self._inject(deepgram.InjectAgentMessage(SAY_AGAIN))
+
+    def _lose_agent(
+        self, cause: Cause, detail: str = "", *, is_final: bool = False, code: int = 1000
+    ) -> None:
+        """The session is over, or is to be. Another one is dialled if that makes sense."""
+        if self._leaving is not None:
+            self._part(self._leaving.ending, b"", code)
+        elif self._manners.reconnects and not is_final and self._recovery.redial(self._now):
+            self._log("warning", "agent.lost", ending=cause.label, detail=detail[:MOST_WORDS])
+            self._dial_again(code)
+        elif self._manners.apology and self._start is not None:
+            self._part(Ending(cause, detail[:MOST_WORDS]), self._manners.apology, code)
+        else:
+            self._end(cause, detail)
+
+    def _dial_again(self, code: int = 1000) -> None:
+        """Another session with the same agent, and with what was said so far."""
+        self._drop_agent(code)
+        self._recovery.begin_gap(self._now, self._speaking.plays_until)
+        self._enter(Phase.DIALLING)
+        if self._recovery.dial_deadline > self._now:
+            self._phase_deadline = self._recovery.dial_deadline + STEP_TIMEOUT
+        else:
+            self._dial(self.agent or None)
+
+    def _hand_over(self, agent: str) -> None:
+        """Another agent goes on, in a session of its own."""
+        if self.phase is not Phase.TALKING or self._leaving is not None:
+            return
+        self._log("info", "agent.handed_over", agent=self.agent, to=agent)
+        self._drop_agent()
+        self._requests.forget_updates()
+        self._greets = True
+        self.agent = agent
+        self._recovery.begin_gap(self._now, self._speaking.plays_until)
+        self._enter(Phase.DIALLING)
+        self._dial(agent)
+
+    def _renew(self) -> None:
+        """A fresh session, before Deepgram ends this one."""
+        self._renewal_deadline = inf
+        self._log("info", "agent.renewed", agent=self.agent)
+        self._dial_again()
+
+    def _drop_agent(self, code: int = 1000) -> None:
+        if self._owed is None:
+            self._owed = self._memory.owes_answer
+            if self._owed:
+                self._memory.forget_last()  # it is asked anew
+        self._tell_caller(*self._speaking.finish(self._now))
+        self._memory.finish(self.playout.sent)
+        self._listening.close()
+        self._requests.close()
+        self._cancel_functions(tuple(self._asked))
+        self._theirs.clear()
+        self._renewal_deadline = inf
+        if self._has_session:
+            self._has_session = False
+            self._has_dropped_agent = True
+            self._acts.append(DropAgent(code))
+
+    def _part(self, ending: Ending, words: bytes, code: int = 1000) -> None:
+        """No agent any more: the caller hears what there is, and our own last words."""
+        self._drop_agent(code)
+        self._leaving = None
+        self._recovery.end()
+        self._enter(Phase.PARTING)
+        self._parting = msgspec.structs.replace(ending, apologised=bool(words))
+        self._play_clip(words)
+        self._phase_deadline = max(self._now, self._speaking.plays_until) + PARTING_GRACE
+
+    def _play_clip(self, clip: bytes) -> None:
+        self._tell_caller(*self._speaking.play(clip, self._now), *self._speaking.finish(self._now))
 
     # --- the agent ------------------------------------------------------------------------------
 
@@ -387,50 +608,51 @@ class Dialogue:
             # Against its own rules, but it is audio: the caller may hear it.
             self._note_odd(Leg.AGENT, "audio before SettingsApplied")
         self._agent_audio += len(message.data)
-        if self._now < self._stale_until:
+        if self._speaking.is_stale(self._now):
             return
-        self._play(self._frames.cut(message.data))
-
-    def _play(self, audio: bytes) -> None:
-        for start in range(0, len(audio), MOST_PER_MEDIA):
-            piece = audio[start : start + MOST_PER_MEDIA]
-            self._tell_caller(twilio.PlayMedia(self.stream_sid, twilio.Outbound(piece)))
-            self.playout.play(len(piece))
-            if self.playout.wants_mark:
-                self._mark()
-
-    def _mark(self) -> None:
-        name = twilio.MarkName(self.playout.mark())
-        self._tell_caller(twilio.PlayMark(self.stream_sid, name))
+        self._memory.hear_audio(self.playout.sent)
+        self._tell_caller(*self._speaking.say(message.data, self._now))
+        if self._leaving is not None:
+            self._leaving.hear_words(self._speaking.plays_until)
 
     def _hear_agent(self, message: deepgram.TextFromAgent) -> None:
+        self._acts += self._requests.hear(message)
         match message:
             case deepgram.UserStartedSpeaking():
-                self._barge_in()
+                self._hear_user_speaks()
             case deepgram.AgentAudioDone():
                 self._finish_utterance()
             case deepgram.ConversationText(role, text):
-                if role == "user":
-                    self._next_turn()
-                self._acts.append(Transcript(role, text))
-            case deepgram.EndOfTurn() | deepgram.AgentThinking() | deepgram.AgentStartedSpeaking():
-                self._next_turn()
+                self._hear_text(role, text)
+            case deepgram.EndOfTurn():
+                self._user_speaks = False
+                self._speaking.next_turn()
+            case deepgram.AgentThinking() | deepgram.AgentStartedSpeaking():
+                self._speaking.next_turn()
             case deepgram.FunctionCallRequest(functions):
-                self._next_turn()
-                self._refuse_functions(functions)
+                self._speaking.next_turn()
+                self._call_functions(functions)
+            case deepgram.FunctionCallCancelled(functions):
+                self._cancel_functions(tuple(function.id for function in functions))
+                self._log("debug", "agent.said", kind="FunctionCallCancelled")
+            case deepgram.FunctionCallResponse():
+                self._hear_their_function(message)
             case deepgram.Welcome(request_id):
                 self._hear_welcome(request_id)
             case deepgram.SettingsApplied():
                 self._hear_settings_applied()
             case deepgram.AgentError(code, description):
-                self._hang_up(Cause.AGENT_ERROR, f"{code}: {description}")
+                # Settings that were refused once will be again.
+                self._lose_agent(
+                    Cause.AGENT_ERROR, f"{code}: {description}", is_final=not self._has_talked
+                )
             case deepgram.AgentWarning(code, description):
                 self._note_once("agent.warned", Leg.AGENT, f"{code}: {description}")
+                if code == RENEWAL_DUE and self._manners.reconnects:
+                    self._renewal_deadline = self._now + RENEW_WITHIN
             case (
                 deepgram.History()
                 | deepgram.LatencyReport()
-                | deepgram.FunctionCallResponse()
-                | deepgram.FunctionCallCancelled()
                 | deepgram.PromptUpdated()
                 | deepgram.SpeakUpdated()
                 | deepgram.ThinkUpdated()
@@ -443,107 +665,278 @@ class Dialogue:
                 self._log("debug", "agent.said", kind=type(message).__name__)
             case _:
                 assert_never(message)
+        self._send_requests()
 
-    def _hear_welcome(self, request_id: str) -> None:
-        if self.phase is not Phase.AWAITING_WELCOME or self._start is None:
-            self._note_odd(Leg.AGENT, "a second Welcome")
+    def _hear_user_speaks(self) -> None:
+        self._user_speaks = True
+        self._patience.hear_caller(self._now)
+        if self._speaking.is_protected:
+            self._log("debug", "caller.speaks")
             return
-        self._log("debug", "agent.welcomed", request_id=request_id)
-        self._enter(Phase.AWAITING_APPLIED)
-        self._tell_agent(self._settings(self._start))
-
-    def _hear_settings_applied(self) -> None:
-        if self.phase is not Phase.AWAITING_APPLIED:
-            self._note_odd(Leg.AGENT, "SettingsApplied out of turn")
-            return
-        self._log("debug", "agent.ready")
-        self._enter(Phase.TALKING)
-        self._gap_deadline = self._now + GAP
-        self._forward()
-
-    def _barge_in(self) -> None:
-        self._stale_until = self._now + STALE_AUDIO
-        self._frames.drop()
-        cut = self.playout.clear()
+        position, sent = self.playout.position, self.playout.sent
+        cut = self._speaking.barge_in(self._now)
         self._acts.append(FlushCaller())
-        self._tell_caller(twilio.Clear(self.stream_sid))
+        self._tell_caller(self._speaking.cleared)
         if cut:
-            self._barge_ins += 1
             self._log("debug", "call.barge_in", cut=seconds(cut))
         else:
             self._log("debug", "caller.speaks")
+        self._memory.cut(position, sent)
 
-    def _next_turn(self) -> None:
-        """A sign that agent audio from here on belongs to a new utterance."""
-        self._stale_until = -inf
+    def _hear_text(self, role: str, text: str) -> None:
+        if role == "user":
+            self._user_speaks = False
+            self._patience.hear_caller(self._now)
+            self._speaking.next_turn()
+            if text == self._echo:
+                self._echo = None
+                self._memory.hear_user(text)
+                return  # the caller said it long ago
+            self._memory.hear_user(text)
+        elif not self._speaking.is_stale(self._now):
+            self._speaking.is_amid_utterance = True
+            self._memory.hear_agent(text, self.playout.sent)
+        self._acts.append(Transcript(role, text))
 
     def _finish_utterance(self) -> None:
-        self._next_turn()
-        self._play(self._frames.finish())
-        if not self.playout.is_marked:
-            self._mark()
+        self._tell_caller(*self._speaking.finish(self._now))
+        self._memory.finish(self.playout.sent)
+        if self._leaving is not None:
+            self._leaving.is_said = True
 
-    def _refuse_functions(self, functions: tuple[deepgram.FunctionToCall, ...]) -> None:
-        """Answers every call meant for us: the agent is mute until it has an answer."""
+    # --- functions ------------------------------------------------------------------------------
+
+    def _call_functions(self, functions: tuple[deepgram.FunctionToCall, ...]) -> None:
+        """Those meant for us are to be run: the agent is mute until it has an answer to each."""
+        ours = []
         for function in functions:
-            if function.client_side:
-                self._note_odd(Leg.AGENT, f"called function {function.name!r}")
-                answer = '{"error": "there is no such function"}'
-                self._tell_agent(deepgram.FunctionResult(function.id, function.name, answer))
+            if not function.client_side:
+                if len(self._theirs) < MOST_REASONS:
+                    self._theirs[function.id] = function
+            elif function.id in self._asked:
+                self._note_odd(Leg.AGENT, "called a function twice by one id")
+            else:
+                self._asked[function.id] = function
+                ours.append(function)
+        self._functions += len(functions)
+        if ours:
+            self._acts.append(CallFunctions(tuple(ours)))
+
+    def _cancel_functions(self, ids: tuple[str, ...]) -> None:
+        known = tuple(id for id in ids if self._asked.pop(id, None) is not None)
+        if known:
+            self._acts.append(CancelFunctions(known))
+
+    def _hear_function_done(self, done: FunctionDone) -> None:
+        asked = done.asked
+        is_awaited = self._asked.pop(asked.id, None) is not None
+        if is_awaited or done.is_void:
+            # An agent to come is to know of it, even if the one that asked no longer wants to.
+            self._memory.call_function(
+                deepgram.CalledFunction(asked.id, asked.name, True, asked.arguments, done.content)
+            )
+        if not is_awaited or self.phase is not Phase.TALKING:
+            return
+        self._patience.hear_agent(self._now)
+        if done.hand_over is not None and self._leaving is None:
+            self._hand_over(done.hand_over)
+            return
+        self._tell_agent(deepgram.FunctionResult(asked.id, asked.name, done.content))
+        if self._leaving is not None:
+            self._leaving.wait_for_words(self._now)
+
+    def _hear_their_function(self, done: deepgram.FunctionCallResponse) -> None:
+        """Deepgram ran a function itself."""
+        asked = self._theirs.pop(done.id or "", None)
+        if asked is not None:
+            self._memory.call_function(
+                deepgram.CalledFunction(asked.id, asked.name, False, asked.arguments, done.content)
+            )
+        self._log("debug", "agent.said", kind=type(done).__name__)
+
+    # --- what the call's own code asks for ------------------------------------------------------
+
+    def _hear_own(
+        self,
+        wanted: Ask | Leave | HandOver | PlayTones | Protect | Await | Collect | Forget,
+    ) -> None:
+        match wanted:
+            case Ask(number, message):
+                if self._can_say(message):
+                    self._acts += self._requests.ask(number, message, self._now)
+                    self._send_requests()
+                else:
+                    reason = f"this dialect has no words for {type(message).__name__}"
+                    self._acts.append(Answered(number, reason))
+            case Leave(ending):
+                self._leave(ending)
+            case HandOver(agent):
+                self._hand_over(agent)
+            case PlayTones(audio):
+                self._play_clip(audio)
+            case Protect(is_over):
+                self._protections += -1 if is_over else 1
+                self._protect()
+            case Await(number, within):
+                self._awaits[number] = self._now + within
+            case Collect():
+                self._acts += self._keypad.collect(wanted, self._now)
+            case Forget(number):
+                self._requests.forget(number)
+                self._keypad.forget(number)
+                self._awaits.pop(number, None)
+            case _:
+                assert_never(wanted)
+
+    def _leave(self, ending: Ending) -> None:
+        if self._leaving is not None or self.phase is Phase.PARTING:
+            return
+        if self.phase is Phase.TALKING:
+            self._leaving = Leaving.begin(ending, self._now)
+            self._protect()
+        else:
+            self._part(ending, b"")
+
+    def _protect(self) -> None:
+        """The caller is not cut off by speaking up, nor is the agent, which so must not hear it."""
+        protects = self._protections > 0 or self._leaving is not None
+        self._speaking.is_protected = self._listening.is_muted = protects
+
+    def _inject(self, message: deepgram.InjectUserMessage | deepgram.InjectAgentMessage) -> None:
+        """Of our own accord: nobody waits for the answer."""
+        if self._can_say(message):
+            self._requests.ask(None, message, self._now)
+
+    def _send_requests(self) -> None:
+        messages, answers = self._requests.send()
+        for message in messages:
+            self._tell_agent(message)
+        self._acts += answers
 
     # --- endings, time, oddities ----------------------------------------------------------------
 
     def _hear_leg_ended(self, ended: LegEnded) -> None:
         detail = " ".join(str(part) for part in (ended.code, ended.reason) if part)
         if ended.leg is Leg.CALLER:
-            self._hang_up(_CALLER_ENDS[ended.how], detail)
+            self._end(_CALLER_ENDS[ended.how], detail)
         elif ended.how is How.CLOSED and ended.code == 1000 and self.phase is Phase.TALKING:
-            self._hang_up(Cause.AGENT_FINISHED, detail)
+            self._finish_with_agent(detail)
         else:
-            self._hang_up(_AGENT_ENDS[ended.how], detail)
+            self._lose_agent(_AGENT_ENDS[ended.how], detail)
+
+    def _finish_with_agent(self, detail: str) -> None:
+        """The agent ends the session in good order; that is the end of the call."""
+        ending = self._leaving.ending if self._leaving else Ending(Cause.AGENT_FINISHED, detail)
+        self._hang_up(msgspec.structs.replace(ending, detail=ending.detail[:MOST_WORDS]))
+
+    def _hear_too_big(self, message: TooBig) -> None:
+        detail = f"a message of {message.size} bytes"
+        if message.leg is Leg.CALLER:
+            self._end(Cause.CALLER_TOO_BIG, detail)
+        else:
+            self._lose_agent(Cause.AGENT_TOO_BIG, detail, code=Cause.AGENT_TOO_BIG.agent_code)
 
     def _hear_dial_failed(self, failed: DialFailed) -> None:
+        self._has_session = False
         if failed.status is None:
-            self._hang_up(Cause.AGENT_UNREACHABLE, failed.reason)
+            cause = Cause.AGENT_UNREACHABLE
         elif failed.status in _DENIED:
-            self._hang_up(Cause.AGENT_DENIED, failed.reason)
+            cause = Cause.AGENT_DENIED
         else:
-            self._hang_up(Cause.AGENT_REJECTED, failed.reason)
+            cause = Cause.AGENT_REJECTED
+        # At a call's begin, whoever dials has tried all there is.
+        is_final = cause is Cause.AGENT_DENIED or not self._has_talked
+        self._lose_agent(cause, failed.reason, is_final=is_final)
 
     def _hear_tick(self) -> None:
         if self._now >= self._phase_deadline:
-            limit, cause = _LIMITS[self.phase]
-            self._hang_up(cause, f"after {limit:g} s")
+            self._hear_phase_over()
         elif self._now >= self._first_frame_deadline:
-            self._hang_up(Cause.CALLER_NO_MEDIA, f"after {FIRST_FRAME_TIMEOUT:g} s")
+            self._end(Cause.CALLER_NO_MEDIA, f"after {FIRST_FRAME_TIMEOUT:g} s")
         else:
-            if self._now >= self._batch_deadline:
+            if self._now >= self._listening.batch_deadline:
                 self._forward()
-            if self._now >= self._gap_deadline:
+            if self._now >= self._listening.gap_deadline:
                 self._forward()
-                self._fill_gap()
+                self._tell_agent(deepgram.Audio(self._listening.fill_gap(self._now)))
+            self._hear_rare_tick()
 
-    def _fill_gap(self) -> None:
-        """Silence for the time that has passed, be the tick late; of a stall, for a second."""
-        late = min(self._now - self._gap_deadline, GAP - GAP_STEP)
-        steps = 1 + int(late / GAP_STEP)
-        self._tell_agent(deepgram.Audio(SILENCE * length(steps * GAP_STEP)))
-        self._gap_deadline = self._now - late + steps * GAP_STEP
+    def _hear_phase_over(self) -> None:
+        if self._parting is not None:
+            self._hang_up(self._parting)
+            return
+        cause = _LIMITS[self.phase][1]
+        limit = self._limit(self.phase)
+        # The first time it takes too long, a second try would take as long again.
+        self._lose_agent(cause, f"after {limit:g} s", is_final=not self._has_talked)
+
+    def _hear_rare_tick(self) -> None:
+        now = self._now
+        if now >= self._recovery.dial_deadline:
+            self._recovery.dial_deadline = inf
+            if not self._has_session:
+                self._dial(self.agent or None)
+        if now >= self._recovery.bridge_deadline:
+            self._play_clip(self._manners.one_moment)
+            self._recovery.bridge(max(now, self._speaking.plays_until))
+        self._acts += self._requests.tick(now)
+        collected, keys = self._keypad.tick(now)
+        self._acts += collected
+        if keys:
+            self._inject(deepgram.InjectUserMessage(KEYED_IN.format(" ".join(keys))))
+        self._lose_patience()
+        late = [number for number, deadline in self._awaits.items() if deadline <= now]
+        for number in late:
+            del self._awaits[number]
+            self._acts.append(Answered(number, "not heard in time", timed_out=True))
+        if now >= self._renewal_deadline:
+            self._renew()
+        self._send_requests()
+
+    def _lose_patience(self) -> None:
+        if self._leaving is not None or self.phase is not Phase.TALKING:
+            return
+        self._patience.hear_agent(self._speaking.plays_until)
+        if self._asked or self._user_speaks:
+            self._patience.hear_agent(self._now)
+        manners = self._manners
+        match self._patience.due(self._now):
+            case Step.ASK:
+                self._inject(deepgram.InjectAgentMessage(manners.asks))
+            case Step.LEAVE:
+                self._inject(deepgram.InjectAgentMessage(manners.farewell, "queue"))
+                self._leave(Ending(Cause.SILENCE))
+            case Step.WARN:
+                self._inject(deepgram.InjectAgentMessage(manners.warning, "queue"))
+            case Step.END:
+                self._inject(deepgram.InjectAgentMessage(manners.time_is_up, "interrupt"))
+                self._leave(Ending(Cause.TIME_UP))
+            case None:
+                pass
+
+    def _limit(self, phase: Phase) -> float:
+        limit = _LIMITS[phase][0]
+        return min(limit, STEP_TIMEOUT) if self._recovery.is_on else limit
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        limit = _LIMITS.get(phase)
-        self._phase_deadline = self._now + limit[0] if limit else inf
+        self._phase_deadline = self._now + self._limit(phase) if phase in _LIMITS else inf
+        self._has_talked = self._has_talked or phase is Phase.TALKING
 
-    def _hang_up(self, cause: Cause, detail: str = "") -> None:
+    def _end(self, cause: Cause, detail: str = "") -> None:
+        self._hang_up(Ending(cause, detail[:MOST_WORDS]))
+
+    def _hang_up(self, ending: Ending) -> None:
+        self._memory.cut(self.playout.position, self.playout.sent)
+        self._cancel_functions(tuple(self._asked))
         self._enter(Phase.HUNG_UP)
-        self._first_frame_deadline = self._gap_deadline = self._batch_deadline = inf
-        self._acts.append(HangUp(Ending(cause, detail[:MOST_WORDS])))
+        self._listening.close()
+        self._first_frame_deadline = inf
+        self._leaving = self._parting = None
+        self._acts.append(HangUp(ending))
 
-    def _drop(self, count: int) -> None:
-        if count:
-            self._dropped += count
-            self._note_odd(Leg.CALLER, "audio dropped: the agent is not ready")
+    def _tell_turn(self, turn: TurnHeard) -> None:
+        self._acts.append(turn)
 
     def _note_odd(self, leg: Leg, reason: str) -> None:
         """Counts what a peer did wrong, and logs it the first time in this call."""
@@ -558,11 +951,20 @@ class Dialogue:
         if self._odd[key] == 1:
             self._log("warning", event, reason=reason)
 
-    def _tell_caller(self, message: twilio.ToCaller) -> None:
-        self._acts.append(TellCaller(message))
+    def _tell_caller(self, *messages: twilio.ToCaller) -> None:
+        self._acts += [TellCaller(message) for message in messages]
 
     def _tell_agent(self, message: deepgram.ToAgent) -> None:
         self._acts.append(TellAgent(message))
 
     def _log(self, level: str, event: str, **fields: Any) -> None:
         self._acts.append(Log(level, event, fields))
+
+
+def _greets(settings: deepgram.Settings) -> bool:
+    """Whether an agent with these settings speaks first. Of a stored one it cannot be told."""
+    return isinstance(settings.agent, str) or bool(settings.agent.get("greeting"))
+
+
+def _rounded(length: int) -> float:
+    return round(seconds(length), 3)

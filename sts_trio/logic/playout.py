@@ -12,7 +12,7 @@ import collections
 import enum
 import re
 
-from sts_trio.logic.audio import length
+from sts_trio.logic.audio import length, seconds
 
 # How exactly we know what was heard: half a sentence's word or two. A mark costs two messages.
 MARK_EVERY = length(0.5)
@@ -46,6 +46,26 @@ class Playout:
     def unheard(self) -> int:
         """Bytes that Twilio may still be holding."""
         return self.sent - self.heard - self.cut
+
+    @property
+    def position(self) -> int:
+        """How much of what was sent is behind us, heard or cut."""
+        return self.heard + self.cut
+
+    @property
+    def heard_seconds(self) -> float:
+        """What the caller has heard of the agent so far."""
+        return seconds(self.heard)
+
+    @property
+    def unheard_seconds(self) -> float:
+        """What the caller is still to hear."""
+        return seconds(self.unheard)
+
+    @property
+    def cut_seconds(self) -> float:
+        """What the caller will never hear."""
+        return seconds(self.cut)
 
     @property
     def wants_mark(self) -> bool:

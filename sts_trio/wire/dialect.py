@@ -38,3 +38,12 @@ class Language(Protocol):
 
 def language(dialect: Dialect) -> Language:
     return legacy if dialect is Dialect.LEGACY else deepgram
+
+
+def can_say(dialect: Dialect, message: ToAgent) -> bool:
+    """Whether the dialect has words for `message`."""
+    try:
+        language(dialect).encode(message)
+    except legacy.Untranslatable:
+        return False
+    return True

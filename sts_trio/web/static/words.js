@@ -58,6 +58,10 @@ export function socketTrouble(status) {
 const ENDINGS = {
   stop: "You hung up.",
   agent_finished: "The agent hung up.",
+  hung_up: "The agent hung up.",
+  transferred: "The call was transferred; a phone would ring now.",
+  silence: "The agent hung up, as nobody spoke.",
+  time_up: "The longest call is over.",
   caller_closed: "Your side closed the call.",
   caller_lost: "The connection to the server was lost.",
   caller_silent: "The connection to the server was lost.",
@@ -76,6 +80,7 @@ const ENDINGS = {
   agent_closed: "The agent broke off the call.",
   agent_lost: "The connection between server and agent was lost.",
   agent_silent: "The agent fell silent.",
+  agent_ran_away: "The agent would not stop calling functions.",
   agent_too_big: "The agent sent too much at once.",
   shutdown: "The server is shutting down.",
   cut_off: "The server was stopped.",

@@ -1,0 +1,250 @@
+"""What a dialogue hears, beside the peers' own messages, and what it does. Pure: values only."""
+
+from typing import Any
+
+import msgspec
+
+from sts_trio.errors import Ending, Leg, LegEnded
+from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.oddity import Malformed, TooBig, Unknown
+
+# --- heard: what our own side reports -----------------------------------------------------------
+
+
+class AgentReached(msgspec.Struct, frozen=True):
+    """The agent's websocket is open. `agent` is the configured agent that was chosen for the call.
+
+    `is_prepared`: it was dialled ahead, and has had its `Settings` already.
+    """
+
+    agent: str = "default"
+    is_prepared: bool = False
+
+
+class DialFailed(msgspec.Struct, frozen=True):
+    """There is no websocket to the agent; `status` if it answered with one."""
+
+    reason: str
+    status: int | None = None
+
+
+class OutboxFull(msgspec.Struct, frozen=True):
+    """`dropped` bytes of the oldest audio toward `leg` had to go."""
+
+    leg: Leg
+    dropped: int
+
+
+class Unsent(msgspec.Struct, frozen=True):
+    """Caller audio that an agent's leg had not taken when it was dropped."""
+
+    audio: bytes
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """`deadline` has passed."""
+
+
+class ShutDown(msgspec.Struct, frozen=True):
+    """The server is going away."""
+
+
+class FunctionDone(msgspec.Struct, frozen=True):
+    """A function has come to its end. `content` is JSON; with `hand_over`, that agent goes on.
+
+    `is_void`: nobody waits for it any more, but it was not to be torn, and has been done.
+    """
+
+    asked: deepgram.FunctionToCall
+    content: str
+    hand_over: str | None = None
+    is_void: bool = False
+
+
+class FunctionsRunAway(msgspec.Struct, frozen=True):
+    """The agent goes on calling functions long after it was refused any more."""
+
+
+# --- heard: what the call's own code asks for ---------------------------------------------------
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Tell the agent something, and let me know what it says to it (`Answered`)."""
+
+    number: int
+    message: deepgram.TextToAgent
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Let the goodbye be heard, then end the call."""
+
+    ending: Ending
+
+
+class HandOver(msgspec.Struct, frozen=True):
+    """Let another configured agent go on."""
+
+    agent: str
+
+
+class PlayTones(msgspec.Struct, frozen=True):
+    """Play our own audio to the caller, whole frames of µ-law."""
+
+    audio: bytes
+
+
+class Protect(msgspec.Struct, frozen=True):
+    """From now on, or (`is_over`) no longer, what is said is to be heard to the end."""
+
+    is_over: bool = False
+
+
+class Await(msgspec.Struct, frozen=True):
+    """Let me know when the caller has heard all there is (`Answered`), or after `within` s."""
+
+    number: int
+    within: float
+
+
+class Collect(msgspec.Struct, frozen=True):
+    """Gather what the caller keys in, and let me know (`Collected`). Times in seconds."""
+
+    number: int
+    most: int
+    finish: str
+    within: float
+    between: float
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Whoever asked for `number` no longer waits."""
+
+    number: int
+
+
+Seldom = (
+    twilio.Connected
+    | twilio.Start
+    | twilio.Dtmf
+    | twilio.Mark
+    | twilio.Stop
+    | deepgram.FromAgent
+    | Unknown
+    | Malformed
+    | TooBig
+    | LegEnded
+    | AgentReached
+    | DialFailed
+    | OutboxFull
+    | Unsent
+    | Tick
+    | ShutDown
+    | FunctionDone
+    | FunctionsRunAway
+    | Ask
+    | Leave
+    | HandOver
+    | PlayTones
+    | Protect
+    | Await
+    | Collect
+    | Forget
+)
+Heard = twilio.Media | Seldom
+
+# --- acts ---------------------------------------------------------------------------------------
+
+
+class TellCaller(msgspec.Struct, frozen=True, gc=False):
+    message: twilio.ToCaller
+
+
+class TellAgent(msgspec.Struct, frozen=True, gc=False):
+    message: deepgram.ToAgent
+
+
+class FlushCaller(msgspec.Struct, frozen=True):
+    """Everything waiting toward the caller is void."""
+
+
+class Dial(msgspec.Struct, frozen=True):
+    """Open an agent leg: that of `agent`, or of whoever is to answer the call."""
+
+    agent: str | None = None
+
+
+class DropAgent(msgspec.Struct, frozen=True):
+    """Say goodbye to this agent leg, and listen to it no more. The call goes on."""
+
+    code: int = 1000
+
+
+class HangUp(msgspec.Struct, frozen=True):
+    """Say goodbye on both legs. The last act."""
+
+    ending: Ending
+
+
+class CallFunctions(msgspec.Struct, frozen=True):
+    functions: tuple[deepgram.FunctionToCall, ...]
+
+
+class CancelFunctions(msgspec.Struct, frozen=True):
+    """What these would answer is void."""
+
+    ids: tuple[str, ...]
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What became of an `Ask` or an `Await`; `refusal` says why it came to nothing."""
+
+    number: int
+    refusal: str | None = None
+    timed_out: bool = False
+
+
+class Collected(msgspec.Struct, frozen=True):
+    number: int
+    digits: str
+
+
+class Log(msgspec.Struct, frozen=True):
+    level: str
+    event: str
+    fields: dict[str, Any]
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """A sentence, as the agent reports it: `role` is user or assistant."""
+
+    role: str
+    text: str
+
+
+class TurnHeard(msgspec.Struct, frozen=True):
+    """An agent's turn has been played or cut: what was said, and what of it the caller heard.
+
+    `said` and `heard` are words, the durations seconds of their audio.
+    """
+
+    said: str
+    heard: str
+    said_seconds: float
+    heard_seconds: float
+
+
+Act = (
+    TellCaller
+    | TellAgent
+    | FlushCaller
+    | Dial
+    | DropAgent
+    | HangUp
+    | CallFunctions
+    | CancelFunctions
+    | Answered
+    | Collected
+    | Log
+    | Transcript
+    | TurnHeard
+)

@@ -1,0 +1,91 @@
+"""What the agent gets to hear of the caller: batched, paced, kept while there is no agent. Pure.
+
+Every byte the caller says comes out once and in order, but for what is dropped or muted, and that
+is counted.
+
+Gaps in the caller's frames are no hang-up (Twilio may send none while a phone is muted). The agent
+is then given silence, paced as speech would be, so that it neither times out nor waits for the end
+of a turn; its `KeepAlive` is reported not to be enough (deepgram-js-sdk, issue 419).
+
+While it is not open, the newest `WAITING_ROOM` seconds wait for the agent.
+"""
+
+from math import inf
+
+from sts_trio.logic.audio import SILENCE, Batch, length
+
+# Caller audio kept until the agent listens. A backlog of 2 s is known to be taken well.
+WAITING_ROOM = 2.0
+# A gap in the caller's frames longer than jitter: from here on the agent hears silence instead.
+GAP = 1.0
+GAP_STEP = 0.2
+
+
+class Listening:
+    """`forward` is how many seconds of audio are worth a message to the agent."""
+
+    def __init__(self, forward: float) -> None:
+        self.heard = 0  # bytes of µ-law, all that came
+        self.dropped = 0  # of these, what the agent never got
+        self.muted = 0  # of these, what it got silence for
+        self.is_open = False
+        self.is_muted = False
+        self.batch_deadline = inf
+        self.gap_deadline = inf
+        self._batch = Batch(forward)
+        self._delay = forward
+
+    def hear(self, audio: bytes, now: float) -> None:
+        """The caller's audio; `due` tells what is to be forwarded of it."""
+        self.heard += len(audio)
+        if self.is_muted:
+            self.muted += len(audio)
+            audio = SILENCE * len(audio)
+        self._batch.add(audio)
+        if self.is_open:
+            self.gap_deadline = now + GAP
+
+    def keep(self) -> int:
+        """Of what waits for an agent, the newest stays; returns how many bytes had to go."""
+        return self.drop(self._batch.keep_newest(WAITING_ROOM))
+
+    def drop(self, count: int) -> int:
+        self.dropped += count
+        return count
+
+    def due(self, now: float) -> bytes:
+        """What is to be forwarded now, once there is enough; may be empty."""
+        if not self.is_open or not self._batch:
+            return b""
+        if self._batch.is_enough:
+            return self.take()
+        if self.batch_deadline == inf:
+            self.batch_deadline = now + 2 * self._delay
+        return b""
+
+    def take(self) -> bytes:
+        """All there is, enough or not; may be empty."""
+        self.batch_deadline = inf
+        return self._batch.take()
+
+    def open(self, now: float) -> bytes:
+        """There is an agent: what waited for it."""
+        self.is_open = True
+        self.gap_deadline = now + GAP
+        return self.take()
+
+    def close(self) -> None:
+        """There is no agent, for the time being or for good."""
+        self.is_open = False
+        self.gap_deadline = self.batch_deadline = inf
+
+    def put_back(self, audio: bytes) -> None:
+        """Audio that was taken and has not got to an agent: it goes before all that came since."""
+        self._batch.put_back(audio)
+
+    def fill_gap(self, now: float) -> bytes:
+        """Silence for the time that has passed, be the tick late; of a stall, for a second."""
+        late = min(now - self.gap_deadline, GAP - GAP_STEP)
+        steps = 1 + int(late / GAP_STEP)
+        self.gap_deadline = now - late + steps * GAP_STEP
+        return SILENCE * length(steps * GAP_STEP)

@@ -1,0 +1,24 @@
+"""How a call is to be led where the protocols leave it open: as the operator decided. Pure."""
+
+from math import inf
+
+import msgspec
+
+
+class Manners(msgspec.Struct, frozen=True, kw_only=True):
+    """By default nothing is done of our own accord. Durations in seconds, clips in µ-law."""
+
+    reconnects: bool = False  # a lost agent is dialled again
+    # Pre-rendered, as they are needed when there is no agent to say them; may be empty.
+    one_moment: bytes = b""
+    apology: bytes = b""
+    # Silence of both sides, until the agent asks whether somebody is there, and until it hangs up.
+    ask_after: float = inf
+    asks: str = "Are you still there?"
+    leave_after: float = inf
+    farewell: str = "I cannot hear you any more, so I will hang up now. Goodbye."
+    # The longest call, and how long before its end the caller is warned.
+    longest: float = inf
+    warn_before: float = 60.0
+    warning: str = "We have about one minute left."
+    time_is_up: str = "Our time is up, so I have to end the call here. Goodbye."

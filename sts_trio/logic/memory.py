@@ -1,0 +1,166 @@
+"""The conversation so far: what was said, what of it was heard, which functions were called. Pure.
+
+It is there for an agent that has to go on with a conversation which another connection began
+(`messages`, Deepgram's `agent.context.messages`), and for the transcript: of each of the agent's
+utterances, the words that were said and the words that the caller heard.
+
+Deepgram tells neither when a sentence's audio begins nor how long it lasts. A sentence is told
+about when its audio is made, so it is taken to begin where the playout then ends; of a sentence
+that was cut, as many words count as heard as the share of its audio.
+"""
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sts_trio.logic.acts import TurnHeard
+from sts_trio.logic.audio import seconds
+from sts_trio.wire import deepgram
+
+# What an agent is told of the past: an hour of talk is some 300 items. How long a context may be is
+# documented nowhere; models take this much with ease.
+MOST_ITEMS = 200
+# A model's sentence is a few hundred letters. A peer may write a mebibyte.
+MOST_TEXT = 4000
+# Utterances that wait for their marks: Twilio holds ten minutes of audio.
+MOST_PLAYING = 200
+
+
+class _Utterance:
+    """What the agent said in one go. Positions are those of the playout, in bytes."""
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+        self.end: int | None = None  # until it is complete
+        self.sentences: list[tuple[str, int]] = []  # text, where its audio begins
+        self.heard: str | None = None  # until it is settled
+
+    @property
+    def said(self) -> str:
+        return " ".join(text for text, _ in self.sentences)
+
+    def add(self, text: str, at: int) -> None:
+        self.sentences.append((text, at if self.sentences else self.begin))
+
+    def settle(self, position: int, sent: int) -> TurnHeard:
+        """The caller heard the audio before `position` and will hear no more of it."""
+        end = sent if self.end is None else self.end
+        ends = [begin for _, begin in self.sentences[1:]] + [end]
+        heard = [
+            _words_before(text, begin, until, position)
+            for (text, begin), until in zip(self.sentences, ends, strict=True)
+        ]
+        self.end = end
+        self.heard = " ".join(text for text in heard if text)
+        return TurnHeard(
+            self.said,
+            self.heard,
+            round(seconds(end - self.begin), 3),
+            round(seconds(max(0, min(position, end) - self.begin)), 3),
+        )
+
+
+def _words_before(text: str, begin: int, end: int, position: int) -> str:
+    if position >= end:
+        return text
+    words = text.split()
+    share = max(0, position - begin) / (end - begin)
+    return " ".join(words[: int(len(words) * share)])
+
+
+_Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
+
+
+class Memory:
+    """`tell` is called with each utterance of the agent's once it is known what of it was heard."""
+
+    def __init__(self, tell: Callable[[TurnHeard], None]) -> None:
+        self._tell = tell
+        self._items: collections.deque[_Item] = collections.deque(maxlen=MOST_ITEMS)
+        self._playing: collections.deque[_Utterance] = collections.deque()
+        self._speaking: _Utterance | None = None
+
+    @property
+    def owes_answer(self) -> str | None:
+        """What the caller said, or a function answered, that the agent has not replied to.
+
+        `""` where that cannot be asked anew: a function was called for it, or a reply has begun.
+        """
+        if self._speaking is not None:
+            return ""
+        last = self._items[-1] if self._items else None
+        if isinstance(last, deepgram.TextItem):
+            return last.content
+        return "" if isinstance(last, deepgram.CalledFunction) else None
+
+    def hear_user(self, text: str) -> None:
+        self._items.append(deepgram.TextItem("user", text[:MOST_TEXT]))
+
+    def hear_agent(self, text: str, at: int) -> None:
+        """A sentence, told about when `at` bytes had been sent to the caller."""
+        self.hear_audio(at)
+        assert self._speaking is not None
+        if not self._speaking.sentences:
+            self._items.append(self._speaking)
+        self._speaking.add(text[:MOST_TEXT], at)
+
+    def hear_audio(self, at: int) -> None:
+        """Audio of the agent's comes, and is to be sent from there on."""
+        if self._speaking is None:
+            self._speaking = _Utterance(at)
+            self._playing.append(self._speaking)
+            if len(self._playing) > MOST_PLAYING:
+                self._playing.popleft()
+
+    def finish(self, at: int) -> None:
+        """The utterance is complete: its audio ends there."""
+        if self._speaking is not None:
+            self._speaking.end = at
+            self._speaking = None
+
+    def hear_mark(self, position: int, sent: int) -> None:
+        """The caller has heard the audio before `position`."""
+        while self._playing:
+            first = self._playing[0]
+            if first.end is None or first.end > position:
+                return
+            self._settle(self._playing.popleft(), position, sent)
+
+    def cut(self, position: int, sent: int) -> None:
+        """Nothing behind `position` will be heard of what was `sent`."""
+        self.finish(sent)
+        while self._playing:
+            self._settle(self._playing.popleft(), position, sent)
+
+    def _settle(self, utterance: _Utterance, position: int, sent: int) -> None:
+        if utterance.sentences:  # else there are no words to tell about
+            self._tell(utterance.settle(position, sent))
+
+    def call_function(self, called: deepgram.CalledFunction) -> None:
+        """A function was called; news of one that is known already is none."""
+        if all(
+            not isinstance(item, deepgram.CalledFunction) or item.id != called.id
+            for item in self._items
+        ):
+            self._items.append(called)
+
+    def forget_last(self) -> None:
+        """The last thing said is to be said anew."""
+        self._items.pop()
+
+    def messages(self) -> list[dict[str, Any]]:
+        """For `agent.context.messages`. Of what was cut, only what was heard."""
+        messages: list[dict[str, Any]] = []
+        for item in self._items:
+            if isinstance(item, _Utterance):
+                text = item.said if item.heard is None else item.heard
+                if not text:
+                    continue
+                item = deepgram.TextItem("assistant", text)
+            if isinstance(item, deepgram.CalledFunction):
+                messages.append(msgspec.to_builtins(deepgram.FunctionItem((item,))))
+            else:
+                messages.append(msgspec.to_builtins(item))
+        return messages

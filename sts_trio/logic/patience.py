@@ -1,0 +1,70 @@
+"""Silence on the line, and the longest call: when to speak up, and when to go. Pure.
+
+It is silent while neither side speaks and no function runs. Whether the caller can still hear
+something is estimated by the clock, as a peer that echoes no marks must not keep a dead line open.
+"""
+
+import enum
+from math import inf
+
+from sts_trio.logic.manners import Manners
+
+
+class Step(enum.Enum):
+    """What is due."""
+
+    ASK = enum.auto()  # whether somebody is there
+    LEAVE = enum.auto()  # nobody is
+    WARN = enum.auto()  # the time is nearly up
+    END = enum.auto()  # it is up
+
+
+class Patience:
+    """`begin` it when the two sides can talk; then `deadline` tells when to ask for `due`."""
+
+    def __init__(self, manners: Manners) -> None:
+        self._manners = manners
+        self._quiet_since = inf
+        self._has_asked = False
+        self._ends = inf
+        self._has_warned = False
+
+    @property
+    def deadline(self) -> float:
+        wait = self._manners.leave_after if self._has_asked else self._manners.ask_after
+        warned = 0.0 if self._has_warned else self._manners.warn_before
+        return min(self._quiet_since + wait, self._ends - warned)
+
+    def begin(self, now: float) -> None:
+        """The two sides can talk; once for a call."""
+        self._quiet_since = now
+        if self._ends == inf:
+            self._ends = now + self._manners.longest
+            self._has_warned = self._manners.warn_before >= self._manners.longest
+
+    def hear_caller(self, now: float) -> None:
+        """A sign of life."""
+        self._has_asked = False
+        self._quiet_since = max(self._quiet_since, now) if self._quiet_since < inf else inf
+
+    def hear_agent(self, until: float) -> None:
+        """Something is to be heard until then, or is worked on until about then."""
+        if self._quiet_since < inf:
+            self._quiet_since = max(self._quiet_since, until)
+
+    def due(self, now: float) -> Step | None:
+        """The next step whose time has come, once."""
+        if now >= self._ends:
+            self._ends = self._quiet_since = inf
+            return Step.END
+        if not self._has_warned and now >= self._ends - self._manners.warn_before:
+            self._has_warned = True
+            return Step.WARN
+        if self._has_asked and now >= self._quiet_since + self._manners.leave_after:
+            self._quiet_since = inf
+            return Step.LEAVE
+        if not self._has_asked and now >= self._quiet_since + self._manners.ask_after:
+            self._has_asked = True
+            self._quiet_since = now
+            return Step.ASK
+        return None

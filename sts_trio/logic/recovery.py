@@ -1,0 +1,72 @@
+"""When a lost agent is dialled again, and what the caller hears meanwhile. Pure.
+
+The first dial is at once. One that comes to nothing is repeated a second later: a provider that
+restarts needs a moment. More than `MOST_REDIALS` in `WINDOW` are no accident any more.
+"""
+
+import collections
+from math import inf
+
+MOST_REDIALS = 2
+WINDOW = 60.0
+RETRY_AFTER = 1.0
+# Each step toward a fresh session: socket, `Welcome`, `SettingsApplied`; the slowest takes 0.2 s.
+# Shorter than at a call's begin, where the phone has only just been picked up.
+STEP_TIMEOUT = 3.0
+# A fresh session takes 0.3 s. Who waits longer than this hears that something is being done, and
+# again as long as it lasts.
+BRIDGE_AFTER = 0.7
+BRIDGE_EVERY = 3.0
+
+
+class Recovery:
+    def __init__(self) -> None:
+        self.count = 0
+        self.longest = 0.0  # seconds without an agent
+        self.bridge_deadline = inf
+        self.dial_deadline = inf
+        self._lost_at: float | None = None
+        self._redials: collections.deque[float] = collections.deque()
+
+    @property
+    def deadline(self) -> float:
+        return min(self.bridge_deadline, self.dial_deadline)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the call is without an agent that it once had."""
+        return self._lost_at is not None
+
+    def redial(self, now: float) -> bool:
+        """The agent is lost, or a redial came to nothing. Whether to dial (again): then
+        `dial_deadline` tells when."""
+        while self._redials and self._redials[0] <= now - WINDOW:
+            self._redials.popleft()
+        if len(self._redials) >= MOST_REDIALS:
+            self.end()
+            return False
+        self.dial_deadline = now + RETRY_AFTER if self.is_on else now
+        self._redials.append(self.dial_deadline)
+        self.count += 1
+        return True
+
+    def begin_gap(self, now: float, plays_until: float) -> None:
+        """From now on there is no agent. The caller has something to hear until `plays_until`."""
+        if self._lost_at is None:
+            self._lost_at = now
+            self.bridge_deadline = max(now, plays_until) + BRIDGE_AFTER
+
+    def bridge(self, until: float) -> None:
+        """The caller is told something, which takes until then."""
+        self.bridge_deadline = until + BRIDGE_EVERY
+
+    def succeed(self, now: float) -> float:
+        """There is an agent again; returns for how long there was none."""
+        gap = now - self._lost_at if self._lost_at is not None else 0.0
+        self.longest = max(self.longest, gap)
+        self.end()
+        return gap
+
+    def end(self) -> None:
+        self._lost_at = None
+        self.bridge_deadline = self.dial_deadline = inf

@@ -1,0 +1,178 @@
+"""What the call's own code asks of the agent, until the agent has answered. Pure.
+
+Deepgram's acknowledgements carry no id, and two of a kind that are sent in quick succession have
+been seen to get one answer. So there is one under way of each kind, and the others of that kind
+wait for it. An update that was taken is remembered, as a fresh session knows nothing of it
+(`restore`).
+Source: developers.deepgram.com/docs/voice-agent (update and inject messages), read 2026-11-22.
+"""
+
+import collections
+from math import inf
+
+import msgspec
+
+from sts_trio.logic.acts import Answered
+from sts_trio.wire import deepgram
+
+# Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. Who asks has a caller
+# waiting, so it is told earlier.
+ANSWER_TIMEOUT = 10.0
+# Asked for by one call at once; more is a loop gone wild.
+MOST_WAITING = 100
+# Told again to a fresh session; prompts are appended, so there may be any number.
+MOST_UPDATES = 50
+
+_ACKNOWLEDGED_BY: dict[type[deepgram.TextToAgent], type[deepgram.TextFromAgent]] = {
+    deepgram.UpdatePrompt: deepgram.PromptUpdated,
+    deepgram.UpdateThink: deepgram.ThinkUpdated,
+    deepgram.UpdateThinkLive: deepgram.ThinkLiveUpdated,
+    deepgram.UpdateSpeak: deepgram.SpeakUpdated,
+    deepgram.UpdateListen: deepgram.ListenUpdated,
+}
+_UPDATES = tuple(_ACKNOWLEDGED_BY)
+# Two that are spoken: told apart by the words, and answered by them.
+_SPOKEN = (deepgram.InjectAgentMessage, deepgram.InjectUserMessage)
+
+_Kind = type[deepgram.TextToAgent]
+
+
+class _Request(msgspec.Struct):
+    number: int | None  # None: nobody waits for the answer
+    message: deepgram.TextToAgent
+    deadline: float
+
+    def is_answered_by(self, message: deepgram.TextFromAgent) -> bool:
+        if isinstance(self.message, deepgram.InjectAgentMessage):
+            return (
+                isinstance(message, deepgram.ConversationText)
+                and message.role == "assistant"
+                and _is_part(message.content, self.message.message)
+            )
+        if isinstance(self.message, deepgram.InjectUserMessage):
+            return (
+                isinstance(message, deepgram.ConversationText)
+                and message.role == "user"
+                and _is_part(message.content, self.message.content)
+            )
+        return isinstance(message, _ACKNOWLEDGED_BY[type(self.message)])
+
+
+def _is_part(text: str, whole: str | None) -> bool:
+    """Whether `text` may be a sentence of `whole`; spaces do not count."""
+    return whole is None or "".join(text.split()) in "".join(whole.split())
+
+
+class Requests:
+    """Methods return what is to be done: answers for who asked, and messages for the agent."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._waiting: collections.deque[_Request] = collections.deque()
+        self._sent: dict[_Kind, _Request] = {}
+        self._updates: list[deepgram.TextToAgent] = []
+
+    @property
+    def deadline(self) -> float:
+        due = [request.deadline for request in (*self._waiting, *self._sent.values())]
+        return min(due, default=inf)
+
+    def ask(self, number: int | None, message: deepgram.TextToAgent, now: float) -> list[Answered]:
+        """Queues it; `send` tells what may go now."""
+        if len(self._waiting) >= MOST_WAITING:
+            return _answers([_Request(number, message, now)], "too many requests at once")
+        self._waiting.append(_Request(number, message, now + ANSWER_TIMEOUT))
+        return []
+
+    def open(self) -> None:
+        """There is a session; a fresh one is told again what the last one had been told."""
+        self._is_open = True
+
+    def close(self) -> None:
+        """The session is gone. What it has not answered is asked again of the next, unless nobody
+        waits for it."""
+        self._is_open = False
+        open_ones = (*self._sent.values(), *self._waiting)
+        self._waiting = collections.deque(r for r in open_ones if r.number is not None)
+        self._sent.clear()
+
+    def restore(self, now: float) -> None:
+        """Has a fresh session of the same agent told the updates that the last one took."""
+        for message in reversed(self._updates):
+            self._waiting.appendleft(_Request(None, message, now + ANSWER_TIMEOUT))
+
+    def forget_updates(self) -> None:
+        """Another agent goes on, with settings of its own."""
+        self._updates.clear()
+
+    def send(self) -> tuple[list[deepgram.TextToAgent], list[Answered]]:
+        """What goes to the agent now, and answers for requests that nobody acknowledges."""
+        messages: list[deepgram.TextToAgent] = []
+        answers: list[Answered] = []
+        if not self._is_open:
+            return messages, answers
+        kept: collections.deque[_Request] = collections.deque()
+        for request in self._waiting:
+            kind = type(request.message)
+            if kind in self._sent:
+                kept.append(request)
+                continue
+            messages.append(request.message)
+            if isinstance(request.message, _UPDATES + _SPOKEN):
+                self._sent[kind] = request
+            else:
+                answers += _answers([request])
+        self._waiting = kept
+        return messages, answers
+
+    def hear(self, message: deepgram.TextFromAgent) -> list[Answered]:
+        """The agent says this; it may be an answer."""
+        if isinstance(message, deepgram.InjectionRefused):
+            refused = self._sent.pop(deepgram.InjectAgentMessage, None)
+            return _answers([refused], message.message or "refused") if refused else []
+        for kind, request in self._sent.items():
+            if request.is_answered_by(message):
+                del self._sent[kind]
+                self._remember(request.message)
+                return _answers([request])
+        return []
+
+    def tick(self, now: float) -> list[Answered]:
+        """Those that have waited long enough."""
+        late = [request for request in self._waiting if request.deadline <= now]
+        self._waiting = collections.deque(r for r in self._waiting if r.deadline > now)
+        for kind, request in list(self._sent.items()):
+            if request.deadline <= now:
+                late.append(request)
+                del self._sent[kind]
+        return _answers(late, "no answer", timed_out=True)
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this any more. If it was sent, its acknowledgement is still to come."""
+        self._waiting = collections.deque(r for r in self._waiting if r.number != number)
+        for request in self._sent.values():
+            if request.number == number:
+                request.number = None
+
+    def _remember(self, message: deepgram.TextToAgent) -> None:
+        if not isinstance(message, _UPDATES):
+            return
+        if isinstance(message, deepgram.UpdateThink):
+            # It replaces the prompt, with whatever was appended to that.
+            self._updates = [
+                each for each in self._updates if not isinstance(each, deepgram.UpdatePrompt)
+            ]
+        if not isinstance(message, deepgram.UpdatePrompt):
+            self._updates = [each for each in self._updates if type(each) is not type(message)]
+        if message not in self._updates:
+            self._updates = [*self._updates, message][-MOST_UPDATES:]
+
+
+def _answers(
+    requests: list[_Request], refusal: str | None = None, *, timed_out: bool = False
+) -> list[Answered]:
+    return [
+        Answered(request.number, refusal, timed_out)
+        for request in requests
+        if request.number is not None
+    ]

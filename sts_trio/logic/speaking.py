@@ -1,0 +1,96 @@
+"""What the caller gets to hear of the agent: whole frames, marks, barge-in, stale audio. Pure.
+
+Twilio plays what it has in its own time, so what was sent is not yet heard: `playout` knows, to the
+mark. `plays_until` is an estimate by the clock alone, for who must not depend on a peer's marks.
+
+Barge-in: `clear` empties Twilio's buffer, and agent audio that still belongs to the cut utterance
+is dropped until a sign of the next one. While `is_protected`, nothing is cut.
+"""
+
+from math import inf
+
+from sts_trio.logic.audio import Frames, length, seconds
+from sts_trio.logic.playout import Playout
+from sts_trio.wire import twilio
+
+# Agent audio of a cut utterance is already under way when we hear of the barge-in. A few frames are
+# usual; a sign of the next turn ends the wait earlier.
+STALE_AUDIO = 2.0
+# The largest media message in public samples is a second; also what one `clear` can overtake.
+MOST_PER_MEDIA = length(1.0)
+
+
+class Speaking:
+    """Methods return what is to be told to Twilio, in order. `stream_sid` has to be set first."""
+
+    def __init__(self) -> None:
+        self.stream_sid = ""
+        self.playout = Playout()
+        self.plays_until = -inf
+        self.is_protected = False
+        self.is_amid_utterance = False
+        self.barge_ins = 0  # those that cut something
+        self._frames = Frames()
+        self._stale_until = -inf
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the caller has heard everything, and no utterance is under way."""
+        return not self.is_amid_utterance and not self.playout.unheard
+
+    def is_stale(self, now: float) -> bool:
+        """Whether what the agent says now still belongs to what was cut."""
+        return now < self._stale_until
+
+    def say(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+        """The agent's audio, any length."""
+        if self.is_stale(now):
+            return []
+        self.is_amid_utterance = True
+        return self.play(self._frames.cut(audio), now)
+
+    def play(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+        """Whole frames."""
+        messages: list[twilio.ToCaller] = []
+        for start in range(0, len(audio), MOST_PER_MEDIA):
+            piece = audio[start : start + MOST_PER_MEDIA]
+            messages.append(twilio.PlayMedia(self.stream_sid, twilio.Outbound(piece)))
+            self.playout.play(len(piece))
+            if self.playout.wants_mark:
+                messages.append(self._mark())
+        if audio:
+            self.plays_until = max(self.plays_until, now) + seconds(len(audio))
+        return messages
+
+    def finish(self, now: float) -> list[twilio.ToCaller]:
+        """The utterance is complete: its last frame, padded, and a mark at its end."""
+        self.next_turn()
+        self.is_amid_utterance = False
+        messages = self.play(self._frames.finish(), now)
+        if not self.playout.is_marked:
+            messages.append(self._mark())
+        return messages
+
+    def next_turn(self) -> None:
+        """A sign that agent audio from here on belongs to a new utterance."""
+        self._stale_until = -inf
+
+    def barge_in(self, now: float) -> int:
+        """Nothing that was sent is to be heard any more; returns how many bytes are cut.
+
+        What waits in our own outbox has to be flushed, and `clear` sent, which is `cleared`.
+        """
+        self._stale_until = now + STALE_AUDIO
+        self._frames.drop()
+        self.is_amid_utterance = False
+        self.plays_until = min(self.plays_until, now)
+        cut = self.playout.clear()
+        self.barge_ins += cut > 0
+        return cut
+
+    @property
+    def cleared(self) -> twilio.ToCaller:
+        return twilio.Clear(self.stream_sid)
+
+    def _mark(self) -> twilio.ToCaller:
+        return twilio.PlayMark(self.stream_sid, twilio.MarkName(self.playout.mark()))
