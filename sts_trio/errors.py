@@ -28,6 +28,13 @@ class AgentRejected(AgentUnreachable):
         self.status = status
 
 
+class FunctionFailed(StsTrioError):
+    """A function that the agent called could not do it; never fatal.
+
+    Functions may raise it: its text is told to the agent, word for word.
+    """
+
+
 class Leg(enum.Enum):
     """One side of a call: its socket and its language."""
 
