@@ -1,10 +1,35 @@
-"""What the configured agents are told of the functions they may call. Pure."""
+"""What the configured agents are told of the functions they may call. At start-up alone."""
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sts_trio.agents import AgentSettings
-from sts_trio.functions import Functions
+from sts_trio.config import Config
+from sts_trio.functions import Functions, make_importable
 from sts_trio.variables import mistake
+
+
+def equipped(
+    config: Config, functions: Iterable[Callable[..., Any] | str]
+) -> tuple[Config, Functions]:
+    """All functions, configured and given ones, and the configuration with its agents told.
+
+    Modules are also looked for beside the configuration file and in the working directory.
+
+    Raises:
+        ConfigError: one of them is not fit for an agent.
+    """
+    given = [*config.functions, *functions]
+    if any(isinstance(each, str) for each in given):
+        beside = [config.file.parent] if config.file is not None else []
+        make_importable([Path(), *beside])
+    registry = Functions(given)
+    agents, warnings = equip(config.agents, registry)
+    warnings = [*config.warnings, *warnings]
+    return msgspec.structs.replace(config, agents=agents, warnings=tuple(warnings)), registry
 
 
 def equip(

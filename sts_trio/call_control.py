@@ -4,7 +4,7 @@ Name them in the configuration, all or one by one: `functions = ["sts_trio.call_
 The docstrings are read by the model.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -23,7 +23,7 @@ async def hang_up(call: Call) -> dict[str, str]:
     """End the phone call. Only when the caller wants to end it, or everything has been done and
     both of you have said so. Say goodbye in the same turn: the caller still hears it.
     """
-    await call.hang_up()
+    await call.hang_up()  # type: ignore[attr-defined]
     return {"status": "the call ends as soon as the caller has heard what you say"}
 
 
@@ -41,7 +41,7 @@ async def transfer(
     """Connect the caller with another phone number, and leave the call. Tell the caller about it
     in the same turn: what you say is still heard.
     """
-    await call.transfer(number)
+    await call.transfer(number)  # type: ignore[attr-defined]
     return {"status": "the caller is connected as soon as they have heard what you say"}
 
 
@@ -58,7 +58,7 @@ async def send_dtmf(
     """Press keys on the phone, for instance to choose from the menu of the machine at the other
     end. Not for a person: they hear only beeps.
     """
-    await call.send_dtmf(digits)
+    await call.send_dtmf(digits)  # type: ignore[attr-defined]
     return {"status": "pressed"}
 
 
@@ -81,5 +81,7 @@ async def collect_digits(
     """Get digits that the caller types on the phone's keys, such as a customer number. Ask for
     them first, and say that # ends them. Without any digits in the answer, the caller typed none.
     """
-    digits = await call.collect_digits(most=most, finish="#", within=within, between=within)
+    digits = await call.collect_digits(  # type: ignore[attr-defined]
+        most=most, finish="#", within=within, between=within
+    )
     return {"digits": digits}

@@ -221,9 +221,8 @@ class FunctionCalls:
         if function.parameters.call is not None:
             arguments[function.parameters.call] = self._call
         async with trio.open_nursery() as nursery:
-            if function.options.filler is not None:
-                options = function.options
-                nursery.start_soon(self._fill, running, options.filler, options.filler_after)
+            if (filler := function.options.filler) is not None:
+                nursery.start_soon(self._fill, running, filler, function.options.filler_after)
             if function.is_async:
                 answer = _told(await function.run(**arguments))
             else:
