@@ -9,7 +9,7 @@ import msgspec
 from sts_trio.agents import AgentSettings
 from sts_trio.config import Config
 from sts_trio.functions import Functions, make_importable
-from sts_trio.variables import mistake
+from sts_trio.variables import mistake, one_line
 
 
 def equipped(
@@ -27,9 +27,9 @@ def equipped(
         beside = [config.file.parent] if config.file is not None else []
         make_importable([Path(), *beside])
     registry = Functions(given)
-    agents, warnings = equip(config.agents, registry)
-    warnings = [*config.warnings, *warnings]
-    return msgspec.structs.replace(config, agents=agents, warnings=tuple(warnings)), registry
+    agents, odd = equip(config.agents, registry)
+    warnings = (*config.warnings, *map(one_line, odd))
+    return msgspec.structs.replace(config, agents=agents, warnings=warnings), registry
 
 
 def equip(

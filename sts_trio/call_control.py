@@ -1,7 +1,8 @@
 """Functions that every agent may find useful: hang up, transfer, press keys, have keys pressed.
 
 Name them in the configuration, all or one by one: `functions = ["sts_trio.call_control:hang_up"]`.
-The docstrings are read by the model.
+The docstrings are read by the model, and so are the patterns. To Python their `$` lets one line end
+pass, which is taken off.
 """
 
 from typing import Annotated
@@ -41,7 +42,7 @@ async def transfer(
     """Connect the caller with another phone number, and leave the call. Tell the caller about it
     in the same turn: what you say is still heard.
     """
-    await call.transfer(number)  # type: ignore[attr-defined]
+    await call.transfer(number.strip())  # type: ignore[attr-defined]
     return {"status": "the caller is connected as soon as they have heard what you say"}
 
 
@@ -58,7 +59,7 @@ async def send_dtmf(
     """Press keys on the phone, for instance to choose from the menu of the machine at the other
     end. Not for a person: they hear only beeps.
     """
-    await call.send_dtmf(digits)  # type: ignore[attr-defined]
+    await call.send_dtmf(digits.strip())  # type: ignore[attr-defined]
     return {"status": "pressed"}
 
 

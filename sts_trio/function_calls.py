@@ -10,6 +10,7 @@ that of its time limit.
 """
 
 import collections
+import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
@@ -279,6 +280,9 @@ def _told(result: Any) -> _Answer:
     """What a function returned, for the agent."""
     if isinstance(result, HandOver):
         return _Answer(_encode({"handed_over_to": result.agent}), result.agent)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise _NotJson("a coroutine, from a function that is not async itself: make it async")
     try:
         content = _encode(result)
     except Exception as exc:
