@@ -9,18 +9,18 @@ There is no answer for what the agent has cancelled, nor after a hang-up. A func
 that of its time limit.
 """
 
+import asyncio
 import collections
-import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 import trio
 
 from sts_trio.call_info import CallInfo
 from sts_trio.errors import FunctionFailed, StsTrioError
-from sts_trio.functions import Function, Functions, HandOver
+from sts_trio.function_answers import Answer, NotJson, error, result, words_of
+from sts_trio.functions import Function, Functions
 from sts_trio.wire import deepgram
 
 # A conversation has a function call every few turns: a hundred make half an hour of it.
@@ -30,14 +30,15 @@ MOST_AT_ONCE = 20
 AT_ONCE = 30.0
 # Refusals after which a model has shown that it does not listen: it may make hundreds more.
 RUNAWAY = 50
-# A model reads all of it before it speaks: 16 KiB are some 4000 tokens, and a second of silence.
-# Cut short it would be no JSON any more, or worse, a list that seems complete.
-MOST_PER_RESULT = 16 * 1024
 # Threads of this process for plain functions, apart from those that Trio looks up hosts in. 500
 # calls with a function every ten seconds, of a second each, take 50.
 THREADS = 100
 # Letters of a function's name in the log: a model can make up what it likes.
 MOST_LETTERS = 64
+
+# What is no `Exception` and yet no end of ours: a function's `sys.exit()`, and asyncio's own way to
+# cancel, where a plain function runs something of asyncio's.
+FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 
 # The call's own: `done(id, name, content, agent to hand over to)`, with JSON as its content.
 Done = Callable[[str, str, str, str | None], None]
@@ -55,15 +56,6 @@ class Host(Protocol):
     @property
     def agent(self) -> str: ...
     async def say(self, text: str, /) -> None: ...
-
-
-class _NotJson(Exception):
-    """A function returned what JSON has no words for."""
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    content: str  # JSON
-    hand_over: str | None = None
 
 
 class Budget:
@@ -185,14 +177,14 @@ class FunctionCalls:
         finally:
             self._running.discard(running)
 
-    def _refuse(self, running: _Running) -> _Answer:
+    def _refuse(self, running: _Running) -> Answer:
         if running.refused == 1:
             self._note(running, "warning", "function.refused", reason="too many in this call")
-        return _error("too many function calls")
+        return error("too many function calls")
 
-    async def _run(self, running: _Running) -> _Answer:
+    async def _run(self, running: _Running) -> Answer:
         self._note(running, "debug", "function.called")
-        outcome, answer = "cancelled", _Answer("")
+        outcome, answer = "cancelled", Answer("")
         try:
             with running.scope:
                 answer = await self._result_of(running)
@@ -201,10 +193,10 @@ class FunctionCalls:
             if outcome != "done" and (running.is_shielded or not running.is_void):
                 limit = running.scope.deadline - running.began
                 outcome = "timed_out"
-                answer = _error(f"no result within {limit:g} s; whether it was done is not known")
-        except* (Exception, SystemExit) as group:
+                answer = error(f"no result within {limit:g} s; whether it was done is not known")
+        except* FAILURES as group:
             outcome = "failed"
-            answer = _error(self._explain(running, group))
+            answer = error(self._explain(running, group))
         finally:
             # What a hang-up cuts comes by with its `Cancelled`.
             level = "warning" if outcome == "timed_out" else "debug"
@@ -214,7 +206,7 @@ class FunctionCalls:
             self._note(running, level, "function.finished", outcome=outcome, seconds=seconds)
         return answer
 
-    async def _result_of(self, running: _Running) -> _Answer:
+    async def _result_of(self, running: _Running) -> Answer:
         function = running.function
         if function is None:
             raise FunctionFailed("there is no such function")
@@ -225,10 +217,10 @@ class FunctionCalls:
             if (filler := function.options.filler) is not None:
                 nursery.start_soon(self._fill, running, filler, function.options.filler_after)
             if function.is_async:
-                answer = _told(await function.run(**arguments))
+                answer = result(await function.run(**arguments))
             else:
                 answer = await trio.to_thread.run_sync(
-                    lambda: _told(function.run(**arguments)),
+                    lambda: result(function.run(**arguments)),
                     abandon_on_cancel=True,
                     limiter=_limiter(),
                 )
@@ -242,7 +234,7 @@ class FunctionCalls:
         try:
             await self._call.say(filler)
         except Exception as exc:
-            self._note(running, "warning", "function.filler_unsaid", reason=str(exc))
+            self._note(running, "warning", "function.filler_unsaid", reason=words_of(exc))
 
     def _check_hand_over(self, to: str | None) -> None:
         if to is None:
@@ -258,13 +250,14 @@ class FunctionCalls:
         cause: BaseException = group
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
-        reason = f"{type(cause).__name__}: {cause}"
+        text = words_of(cause)
+        reason = f"{type(cause).__name__}: {text}"
         if isinstance(cause, StsTrioError):
             # Meant to be told: arguments that do not fit, a number off the list, the user's own.
             self._note(running, "warning", "function.failed", reason=reason)
-            return str(cause)
+            return text
         self._note(running, "error", "function.failed", reason=reason, exc_info=cause)
-        if isinstance(cause, _NotJson):
+        if isinstance(cause, NotJson):
             return "its result cannot be told: it is not JSON"
         return "the function failed"
 
@@ -274,33 +267,6 @@ class FunctionCalls:
         getattr(log, level)(event, **fields)
         fields.pop("exc_info", None)
         self._tell(event, fields)
-
-
-def _told(result: Any) -> _Answer:
-    """What a function returned, for the agent."""
-    if isinstance(result, HandOver):
-        return _Answer(_encode({"handed_over_to": result.agent}), result.agent)
-    if inspect.iscoroutine(result):
-        result.close()
-        raise _NotJson("a coroutine, from a function that is not async itself: make it async")
-    try:
-        content = _encode(result)
-    except Exception as exc:
-        raise _NotJson(str(exc)) from exc
-    size = len(content.encode())
-    if size > MOST_PER_RESULT:
-        raise FunctionFailed(
-            f"the result is too long, {size} bytes of at most {MOST_PER_RESULT}: ask for less"
-        )
-    return _Answer(content)
-
-
-def _error(reason: str) -> _Answer:
-    return _Answer(_encode({"error": reason}))
-
-
-def _encode(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _limiter() -> trio.CapacityLimiter:

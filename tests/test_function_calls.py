@@ -1,5 +1,6 @@
 """Functions of one call, on the virtual clock. Threads are real, and waited for by events."""
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -236,6 +237,31 @@ async def test_not_even_an_exit_ends_the_call() -> None:
 
     assert await errors(run) == "the function failed"
     assert await errors(leave, name="leave") == "the function failed"
+
+
+class Unspeakable(FunctionFailed):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (asyncio.CancelledError(), "the function failed"),
+        (Unspeakable(), ""),
+        (FunctionFailed("\ud800" * 2), "??"),
+        (FunctionFailed("x" * 5000), "x" * 999 + "…"),
+    ],
+)
+async def test_no_exception_is_too_odd_to_be_told(failure: BaseException, told: str) -> None:
+    async def run() -> None:
+        raise failure
+
+    def plain() -> None:
+        raise failure
+
+    assert await errors(run) == told
+    assert await errors(plain, name="plain") == told
 
 
 async def test_time_runs_out(autojump_clock: MockClock, log: Log) -> None:

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -440,10 +440,9 @@ def test_an_argument_of_any_type_comes_as_it_is(given_: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with sts-trio.toml and a place for modules, forgotten at the end."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     write(
         tmp_path / "my_functions.py",
@@ -467,7 +466,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """,
     )
     write(tmp_path / "my_colours.py", "from typing import Literal\nColour = Literal['red']\n")
-    return tmp_path
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def write(path: Path, text: str) -> None:
