@@ -36,6 +36,8 @@ THREADS = 100
 # Letters of a function's name in the log: a model can make up what it likes.
 MOST_LETTERS = 64
 
+FAILED = "the function failed"
+
 # What is no `Exception` and yet no end of ours: a function's `sys.exit()`, and asyncio's own way to
 # cancel, where a plain function runs something of asyncio's.
 FAILURES = (Exception, SystemExit, asyncio.CancelledError)
@@ -255,11 +257,11 @@ class FunctionCalls:
         if isinstance(cause, StsTrioError):
             # Meant to be told: arguments that do not fit, a number off the list, the user's own.
             self._note(running, "warning", "function.failed", reason=reason)
-            return text
+            return text or FAILED
         self._note(running, "error", "function.failed", reason=reason, exc_info=cause)
         if isinstance(cause, NotJson):
             return "its result cannot be told: it is not JSON"
-        return "the function failed"
+        return FAILED
 
     def _note(self, running: _Running, level: str, event: str, **fields: Any) -> None:
         fields = {"function": running.asked.name[:MOST_LETTERS], "id": running.asked.id, **fields}

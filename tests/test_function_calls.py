@@ -248,7 +248,7 @@ class Unspeakable(FunctionFailed):
     ("failure", "told"),
     [
         (asyncio.CancelledError(), "the function failed"),
-        (Unspeakable(), ""),
+        (Unspeakable(), "the function failed"),
         (FunctionFailed("\ud800" * 2), "??"),
         (FunctionFailed("x" * 5000), "x" * 999 + "…"),
     ],
