@@ -24,7 +24,7 @@ The public methods are for the call's own code: the functions that its agent cal
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, assert_never
 
@@ -44,6 +44,8 @@ from sts_trio.errors import (
     Leg,
     NumberRefused,
 )
+from sts_trio.function_calls import FunctionCalls
+from sts_trio.functions import Functions
 from sts_trio.logic.acts import (
     AgentReached,
     Answered,
@@ -58,7 +60,6 @@ from sts_trio.logic.acts import (
     DropAgent,
     FlushCaller,
     Forget,
-    FunctionDone,
     HandOver,
     HangUp,
     Heard,
@@ -131,18 +132,6 @@ class Lines(Protocol):
         ...
 
 
-class RunFunctions(Protocol):
-    """The functions of one call. Nothing here waits, and nothing raises."""
-
-    def start(self, asked: deepgram.FunctionToCall, /) -> None: ...
-    def cancel(self, ids: Sequence[str], /) -> None: ...
-    def cancel_all(self) -> None: ...
-
-
-# Given the call, its nursery, and what is to be told when a function is done.
-MakeFunctions = Callable[["Call", trio.Nursery, Callable[[FunctionDone], None]], RunFunctions]
-
-
 def _caller_audio(message: twilio.ToCaller) -> int:
     return len(message.media.payload) if isinstance(message, twilio.PlayMedia) else 0
 
@@ -181,7 +170,8 @@ class Call:
         open_caller: OpenCaller,
         lines: Lines,
         *,
-        make_functions: MakeFunctions | None = None,
+        functions: Functions | None = None,
+        agents: Collection[str] = (),
         may_transfer: Callable[[str], bool] = lambda number: False,
         log_transcripts: bool = False,
         tell: Tell = lambda entry: None,
@@ -191,14 +181,15 @@ class Call:
         self.began = trio.current_time()
         self._open_caller = open_caller
         self._lines = lines
-        self._make_functions = make_functions
+        self._functions = functions or Functions()
+        self._agents = agents
         self._may_transfer = may_transfer
         self._log_transcripts = log_transcripts
         self._tell = tell
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._to_caller = Outbox[twilio.ToCaller](CALLER_OUTBOX, _caller_audio)
         self._session = _Session()
-        self._functions: RunFunctions | None = None
+        self._function_calls: FunctionCalls | None = None
         self._answers = Answers()
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
@@ -213,10 +204,14 @@ class Call:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    if self._make_functions is not None:
-                        self._functions = self._make_functions(
-                            self, self._nursery, self._hear_function
-                        )
+                    self._function_calls = FunctionCalls(
+                        self._functions,
+                        self._agents,
+                        self,
+                        self._nursery,
+                        self._tell_dialogue,
+                        tell=self._report,
+                    )
                     self._nursery.start_soon(self._keep_time)
                     self._nursery.start_soon(self._run_caller)
         finally:
@@ -320,7 +315,13 @@ class Call:
         await trio.lowlevel.checkpoint()
 
     async def hand_over(self, agent: str) -> None:
-        """Another configured agent goes on, knowing what was said so far. Does not wait."""
+        """Another configured agent goes on, knowing what was said so far. Does not wait.
+
+        Raises:
+            ValueError: there is no such agent.
+        """
+        if agent not in self._agents:
+            raise ValueError(f"expected one of {', '.join(self._agents)}, got {agent!r}")
         self._hear_own(HandOver(agent))
         await trio.lowlevel.checkpoint()
 
@@ -365,9 +366,6 @@ class Call:
             self._hear([message])
         except Exception:
             self._crash()
-
-    def _hear_function(self, done: FunctionDone) -> None:
-        self._tell_dialogue(done)
 
     # --- reports --------------------------------------------------------------------------------
 
@@ -421,10 +419,12 @@ class Call:
                 case DropAgent(code):
                     self._drop_agent(code)
                 case CallFunctions(functions):
-                    self._call_functions(functions)
+                    assert self._function_calls is not None
+                    for function in functions:
+                        self._function_calls.start(function)
                 case CancelFunctions(ids):
-                    if self._functions is not None:
-                        self._functions.cancel(ids)
+                    assert self._function_calls is not None
+                    self._function_calls.cancel(ids)
                 case Answered() | Collected():
                     self._answers.give(act)
                 case HangUp(ending):
@@ -449,14 +449,6 @@ class Call:
         if dropped:
             self._hear([OutboxFull(leg, dropped)])
 
-    def _call_functions(self, functions: Sequence[deepgram.FunctionToCall]) -> None:
-        for function in functions:
-            if self._functions is not None:
-                self._functions.start(function)
-            else:
-                refusal = '{"error": "there is no such function"}'
-                self._hear([FunctionDone(function, refusal)])
-
     def _drop_agent(self, code: int) -> None:
         session, self._session = self._session, _Session()
         session.code = code
@@ -475,8 +467,8 @@ class Call:
         self._session.close()
         self._alarm.cancel()
         self._scope.deadline = trio.current_time() + HANG_UP_GRACE
-        if self._functions is not None:
-            self._functions.cancel_all()
+        if self._function_calls is not None:  # the call may never have been run
+            self._function_calls.cancel_all()
         self._answers.close()
 
     def _crash(self) -> None:

@@ -67,6 +67,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: str | None
     agents: dict[str, AgentSettings]  # {name: agent}, "default" always among them
     numbers: dict[str, str]  # {dialled number: name of an agent}
+    functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
     manners: Manners
     log_format: LogFormat
@@ -137,6 +138,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         admin_token=given("STS_ADMIN_TOKEN"),
         agents=agents,
         numbers=read_numbers(given, agents),
+        functions=_functions(given),
         notice=given("STS_SAY_NOTICE"),
         manners=read_manners(given),
         log_format=given("STS_LOG", LogFormat.CONSOLE),
@@ -154,6 +156,18 @@ def _tokens(given: Given) -> tuple[str, ...]:
     if (written and not tokens) or not all(re.fullmatch("[!-~]+", token) for token in tokens):
         raise given.mistake("TWILIO_AUTH_TOKEN", value)
     return tokens
+
+
+def _functions(given: Given) -> tuple[str, ...]:
+    value = given("STS_FUNCTIONS", [])
+    written = value.split(",") if isinstance(value, str) else value
+    specs = tuple(dict.fromkeys(spec.strip() for spec in written if spec.strip()))
+    for spec in specs:
+        module, colon, name = spec.partition(":")
+        names = [*module.split("."), *([name] if colon else [])]
+        if not all(each.isidentifier() for each in names):
+            raise given.mistake("STS_FUNCTIONS", spec)
+    return specs
 
 
 def _agent_kind(

@@ -44,6 +44,13 @@ class CallOver(StsTrioError):
     """The call has ended, so nothing can be asked of it."""
 
 
+class FunctionFailed(StsTrioError):
+    """A function that the agent called could not do it; never fatal.
+
+    Functions may raise it: its text is told to the agent, word for word.
+    """
+
+
 class Leg(enum.Enum):
     """One side of a call: its socket and its language."""
 

@@ -6,6 +6,7 @@ import os
 import signal
 import ssl
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, visit_of, why_not
+from sts_trio.agent_functions import equipped
 from sts_trio.call import TO, Call, OpenCaller
 from sts_trio.call_info import CallInfo
 from sts_trio.chronicle import happening
@@ -49,10 +51,10 @@ class App(QuartTrio):
 
     asgi_websocket_class = DirectWebsocket
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, functions: Iterable[Callable[..., Any] | str] = ()) -> None:
         # No static folder: nothing is served that is not a route.
         super().__init__("sts_trio", static_folder=None)
-        self.settings = config
+        self.settings, self.functions = equipped(config, functions)
         self.switchboard = Switchboard(config.max_calls)
         self.stream_tokens = StreamTokens(trio.current_time)
         self.agent_url = config.deepgram_url
@@ -182,6 +184,8 @@ class App(QuartTrio):
             ),
             self._caller_opener(scope, connection),
             _OnlyLine(self),
+            functions=self.functions,
+            agents=self.settings.agents,
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,
         )
@@ -239,12 +243,19 @@ class _OnlyLine:
         )
 
 
-def create_app(config: Config) -> App:
+def create_app(config: Config, functions: Iterable[Callable[..., Any] | str] = ()) -> App:
     """The app for this configuration. Any ASGI server may run it; all it promises, Hypercorn's
-    Trio worker keeps."""
+    Trio worker keeps.
+
+    `functions` are what agents may call beside those that are configured: functions, or modules
+    that hold them, see `sts_trio.functions`.
+
+    Raises:
+        ConfigError: one of them is not fit for an agent.
+    """
     log.configure(config)
     hypercorn_guard.install()
-    app = App(config)
+    app = App(config, functions)
     app.before_serving(app.start)
     app.after_serving(app.stop)
     app.add_url_rule("/twiml", "answer", app.answer, methods=["GET", "POST"])

@@ -94,6 +94,12 @@ SETTINGS = {
             Annotated[float, msgspec.Meta(ge=20, le=400)],
             "milliseconds from 20 to 400",
         ),
+        Setting(
+            "STS_FUNCTIONS",
+            str | list[str],
+            "modules with functions, like my_functions or my_functions:look_up,"
+            " several with commas",
+        ),
         Setting("STS_FAST_LANE", bool, SWITCH),
         Setting("STS_ADMIN_TOKEN", Secret, VISIBLE, secret=True),
         # Twilio's limit for the stricter voices (warning 13521).

@@ -149,11 +149,12 @@ async def test_a_call_of_the_old_dialect_to_its_error(autojump_clock: Clock, log
         await agent.say(
             deepgram.FunctionCallRequest((deepgram.FunctionToCall("fc_1", "get_order", "{}"),))
         )
+        await settle(phone)
         await agent.say_raw('{"type":"Error","message":"no credit left"}')
         await settle(phone)
     assert agent.got == [
         SETTINGS,
-        deepgram.FunctionResult("fc_1", "", '{"error": "there is no such function"}'),
+        deepgram.FunctionResult("fc_1", "", '{"error":"there is no such function"}'),
     ]
     ended = only(logs, "call.ended")
     assert (ended["ending"], ended["detail"]) == ("agent_error", ": no credit left")

@@ -82,6 +82,7 @@ EVERYTHING = {
     "STS_RECONNECT": "0",
     "STS_MAX_CALLS": "12",
     "STS_FORWARD_MS": "100",
+    "STS_FUNCTIONS": "my_functions, sts_trio.call_control:hang_up,my_functions,",
     "STS_FAST_LANE": "0",
     "STS_ADMIN_TOKEN": "admin-token",
     "STS_SAY_NOTICE": " This call is recorded. ",
@@ -106,6 +107,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "allow_unsigned": False,
     "max_calls": 12,
     "forward": 0.1,
+    "functions": ("my_functions", "sts_trio.call_control:hang_up"),
     "fast_lane": False,
     "admin_token": "admin-token",
     "notice": "This call is recorded.",
@@ -144,6 +146,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         reconnect = false
         max_calls = 12
         forward_ms = 100
+        functions = ["my_functions", "sts_trio.call_control:hang_up"]
         fast_lane = false
         admin_token = "admin-token"
         say_notice = "This call is recorded."
