@@ -74,7 +74,6 @@ from sts_trio.logic.acts import (
     Tick,
     Transcript,
     TurnHeard,
-    Unsent,
 )
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.logic.playout import Playout
@@ -452,14 +451,8 @@ class Call:
     def _drop_agent(self, code: int) -> None:
         session, self._session = self._session, _Session()
         session.code = code
-        audio = b"".join(
-            message.data
-            for message in session.outbox.flush()
-            if isinstance(message, deepgram.Audio)
-        )
+        session.outbox.flush()
         session.close()
-        if audio:
-            self._hear([Unsent(audio)])
 
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending

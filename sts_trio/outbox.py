@@ -61,9 +61,9 @@ class Outbox(Generic[M]):
         self._queued += 1
         return dropped
 
-    def flush(self) -> list[M]:
-        """Drops all that waits, and tells what it was."""
-        return self._drain()
+    def flush(self) -> None:
+        """Drops all that waits."""
+        self._drain()
 
     def close(self) -> None:
         """No more is to come. What waits is still to be taken, then iteration ends."""

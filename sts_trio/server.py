@@ -217,7 +217,9 @@ class App(QuartTrio):
 
     def _settings_for(self, wanted: SettingsWanted) -> deepgram.Settings:
         agent = self.settings.agents[wanted.agent]
-        return deepgram.phone_settings(agent)
+        return deepgram.phone_settings(
+            deepgram.resumed(agent, wanted.history, greets=wanted.greets)
+        )
 
     # --- health ---------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from fakes import START, STOP, media
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from test_frames import closing, fragmented, frame
-from test_sockets import PROMISE, World, talk, world
+from world import PROMISE, World, talk, world
 
 from sts_trio import call, server
 from sts_trio.errors import How, Leg, LegEnded

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 import trustme
 from fakes import START, STOP, FakeAgent, media
-from test_sockets import talk, world
+from world import talk, world
 
 from sts_trio.legs.sockets import LOST_AFTER, TcpStream, TlsStream
 from sts_trio.wire import deepgram, twilio

@@ -35,12 +35,6 @@ class OutboxFull(msgspec.Struct, frozen=True):
     dropped: int
 
 
-class Unsent(msgspec.Struct, frozen=True):
-    """Caller audio that an agent's leg had not taken when it was dropped."""
-
-    audio: bytes
-
-
 class Tick(msgspec.Struct, frozen=True):
     """`deadline` has passed."""
 
@@ -136,7 +130,6 @@ Seldom = (
     | AgentReached
     | DialFailed
     | OutboxFull
-    | Unsent
     | Tick
     | ShutDown
     | FunctionDone

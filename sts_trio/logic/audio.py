@@ -38,10 +38,6 @@ class Batch:
     def add(self, audio: bytes) -> None:
         self._gathered += audio
 
-    def put_back(self, audio: bytes) -> None:
-        """Audio that was taken and came back; it goes first."""
-        self._gathered[:0] = audio
-
     def keep_newest(self, most: float) -> int:
         """Drops the oldest audio beyond `most` seconds; returns how many bytes that were."""
         excess = max(0, len(self._gathered) - length(most))

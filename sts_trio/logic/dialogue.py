@@ -65,7 +65,6 @@ from sts_trio.logic.acts import (
     Tick,
     Transcript,
     TurnHeard,
-    Unsent,
 )
 from sts_trio.logic.audio import seconds
 from sts_trio.logic.keypad import KEYS, Keypad
@@ -164,6 +163,7 @@ class Statistics(msgspec.Struct, frozen=True):
     caller_audio: float
     caller_audio_dropped: float
     caller_audio_muted: float
+    caller_audio_repeated: float
     agent_audio: float
     heard: float
     cut: float
@@ -256,6 +256,7 @@ class Dialogue:
             caller_audio=_rounded(listening.heard),
             caller_audio_dropped=_rounded(listening.dropped),
             caller_audio_muted=_rounded(listening.muted),
+            caller_audio_repeated=_rounded(listening.repeated),
             agent_audio=_rounded(self._agent_audio),
             heard=_rounded(speaking.playout.heard),
             cut=_rounded(speaking.playout.cut),
@@ -295,7 +296,7 @@ class Dialogue:
             self._hang_up(self._parting)
         elif self._renewal_deadline != inf and self._is_quiet:
             self._renew()
-        if self._awaits and self._is_heard:
+        if self._awaits and self._speaking.is_heard:  # be it a function that waits
             self._acts += [Answered(number) for number in self._awaits]
             self._awaits.clear()
         if self.phase is Phase.HUNG_UP:
@@ -353,9 +354,6 @@ class Dialogue:
                 if message.leg is Leg.AGENT:
                     self._listening.drop(message.dropped)
                 self._note_odd(message.leg, "outbox full: audio dropped")
-            case Unsent():
-                self._listening.put_back(message.audio)
-                self._keep_newest()
             case ShutDown():
                 self._end(Cause.SHUTDOWN)
             case FunctionDone():
@@ -686,6 +684,7 @@ class Dialogue:
     def _hear_text(self, role: str, text: str) -> None:
         if role == "user":
             self._user_speaks = False
+            self._listening.end_turn()
             self._patience.hear_caller(self._now)
             self._speaking.next_turn()
             if text == self._echo:

@@ -7,7 +7,9 @@ Gaps in the caller's frames are no hang-up (Twilio may send none while a phone i
 is then given silence, paced as speech would be, so that it neither times out nor waits for the end
 of a turn; its `KeepAlive` is reported not to be enough (deepgram-js-sdk, issue 419).
 
-While it is not open, the newest `WAITING_ROOM` seconds wait for the agent.
+While it is not open, the newest `WAITING_ROOM` seconds wait for the agent. A fresh agent also gets
+again what its predecessor was given of a turn that it had not understood yet: words that are half
+said, and frames that were on their way when it was lost.
 """
 
 from math import inf
@@ -20,6 +22,8 @@ WAITING_ROOM = 2.0
 GAP = 1.0
 GAP_STEP = 0.2
 
+_MOST_GIVEN = length(WAITING_ROOM)
+
 
 class Listening:
     """`forward` is how many seconds of audio are worth a message to the agent."""
@@ -28,12 +32,14 @@ class Listening:
         self.heard = 0  # bytes of µ-law, all that came
         self.dropped = 0  # of these, what the agent never got
         self.muted = 0  # of these, what it got silence for
+        self.repeated = 0  # bytes that a second agent got as well
         self.is_open = False
         self.is_muted = False
         self.batch_deadline = inf
         self.gap_deadline = inf
         self._batch = Batch(forward)
         self._delay = forward
+        self._given = bytearray()  # the end of what the agent was given since the last turn
 
     def hear(self, audio: bytes, now: float) -> None:
         """The caller's audio; `due` tells what is to be forwarded of it."""
@@ -66,22 +72,33 @@ class Listening:
     def take(self) -> bytes:
         """All there is, enough or not; may be empty."""
         self.batch_deadline = inf
-        return self._batch.take()
+        audio = self._batch.take()
+        self._given += audio
+        if len(self._given) > 2 * _MOST_GIVEN:  # not each time: it costs a copy
+            del self._given[:-_MOST_GIVEN]
+        return audio
 
     def open(self, now: float) -> bytes:
-        """There is an agent: what waited for it."""
+        """There is an agent: what waited for it, and before that what the last one may have missed.
+
+        Together no more than `WAITING_ROOM`.
+        """
         self.is_open = True
         self.gap_deadline = now + GAP
-        return self.take()
+        room = _MOST_GIVEN - len(self._batch)
+        again = bytes(self._given[-room:]) if room > 0 else b""
+        self._given.clear()
+        self.repeated += len(again)
+        return again + self.take()
+
+    def end_turn(self) -> None:
+        """The agent has understood what it was given so far."""
+        self._given.clear()
 
     def close(self) -> None:
         """There is no agent, for the time being or for good."""
         self.is_open = False
         self.gap_deadline = self.batch_deadline = inf
-
-    def put_back(self, audio: bytes) -> None:
-        """Audio that was taken and has not got to an agent: it goes before all that came since."""
-        self._batch.put_back(audio)
 
     def fill_gap(self, now: float) -> bytes:
         """Silence for the time that has passed, be the tick late; of a stall, for a second."""

@@ -524,6 +524,22 @@ def read_agent(agent: dict[str, Any]) -> tuple[Agent, list[str]]:
     return check_agent(known), unknown
 
 
+def resumed(
+    agent: dict[str, Any] | str, history: list[dict[str, Any]], *, greets: bool
+) -> dict[str, Any] | str:
+    """The `agent` object for going on with a conversation: what was said before comes after what
+    its own context holds, and unless it `greets`, it does not speak first.
+
+    A stored agent is used as it is stored, so it can be told neither.
+    """
+    if isinstance(agent, str) or (greets and not history):
+        return agent
+    agent = {key: value for key, value in agent.items() if greets or key != "greeting"}
+    context = agent.get("context") or {}
+    messages = [*(context.get("messages") or []), *history]
+    return {**agent, "context": {**context, "messages": messages}} if messages else agent
+
+
 def phone_settings(agent: dict[str, Any] | str, *, tags: list[str] | None = None) -> Settings:
     """`Settings` for a phone call: µ-law, 8 kHz, no container, both ways, for this `agent`."""
     return Settings(
