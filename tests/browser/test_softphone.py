@@ -158,6 +158,7 @@ def test_a_caller_who_interrupts_is_not_talked_over(
         eventually(lambda: page.heard["now"] < -60, "the agent's silence", 1.0)
         assert page.seconds("waiting") == 0
         eventually(lambda: "went unheard" in page.text("#transcript"), "the note of it")
+        eventually(lambda: page.page.locator("#transcript s").count() > 0, "the words cut off")
         eventually(lambda: "Barge-in" in page.text("#waits"), "how long it took")
         # All marks came back, those of what was cut as well.
         [call] = server.ask("/calls")["calls"]

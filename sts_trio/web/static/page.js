@@ -8,6 +8,7 @@ import {
   clock,
   emptyTranscript,
   make,
+  markHeard,
   showCalls,
   showFigures,
   showServer,
@@ -209,14 +210,16 @@ function happen({ call_sid, at, event, fields }) {
     writeNote(`The agent warns: ${fields.reason}`, at);
   } else if (event === "call.barge_in" && fields.cut > 0) {
     writeNote(`You interrupted: ${fields.cut.toFixed(1)} s of it went unheard.`, at);
+  } else if (event === "call.heard") {
+    markHeard(fields.said, fields.heard);
   } else if (event === "agent.lost") {
     writeNote("The connection to the agent was lost; another one is opened.", at);
   } else if (event === "agent.reconnected") {
     writeNote(`The agent is back, after ${fields.gap.toFixed(1)} s.`, at);
   } else if (event === "agent.handed_over") {
     writeNote(`The call is handed over to ${fields.to}.`, at);
-  } else if (event === "function.started") {
-    writeNote(`The agent looks something up: ${fields.name}.`, at);
+  } else if (event === "function.called") {
+    writeNote(`The agent calls ${fields.function}.`, at);
   } else if (event === "call.ended") {
     conclude(shown, fields);
   }

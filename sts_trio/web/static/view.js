@@ -1,5 +1,6 @@
 // What is to be seen of a call, beside the phone itself.
 
+import { cutSentences } from "./heard.js";
 import { median } from "./turns.js";
 
 export function byId(id) {
@@ -23,8 +24,10 @@ export function clock(seconds) {
 
 const transcript = byId("transcript");
 const WHO = { user: "You", assistant: "Agent" };
+let unsettled = []; // sentences of the agent's, as elements, that the caller may be hearing yet
 
 export function emptyTranscript() {
+  unsettled = [];
   transcript.replaceChildren();
   byId("empty").hidden = true;
 }
@@ -32,6 +35,7 @@ export function emptyTranscript() {
 /** Who goes on speaking goes on in the same line. */
 export function writeLine(role, text, seconds) {
   const said = make("span", { className: "said" }, text);
+  if (role === "assistant") unsettled.push(said);
   const last = transcript.lastElementChild;
   if (last?.dataset.role === role) {
     append(last, said);
@@ -43,6 +47,17 @@ export function writeLine(role, text, seconds) {
   line.dataset.role = role;
   transcript.append(line);
   append(line, said);
+}
+
+/** The caller has heard that much of what the agent said, and will hear no more of it. */
+export function markHeard(said, heard) {
+  const sentences = unsettled.map((element) => element.textContent);
+  for (const part of cutSentences(sentences, said, heard)) {
+    const element = unsettled.shift();
+    if (part.unheard === "") continue;
+    const cut = make("s", { title: "You did not hear this" }, part.unheard);
+    element.replaceChildren(part.heard, cut);
+  }
 }
 
 export function writeNote(text, seconds) {
