@@ -32,12 +32,12 @@ PARAMETER_LIMIT = 500
 # TwiML that is handed to the REST API, not asked for by Twilio (error 32018).
 REST_TWIML_LIMIT = 4000
 
-# The <Parameter>s that are ours: which number was dialled, which agent is to answer, and one that
-# nobody but our webhook writes. A call without it came by a TwiML Bin, which asks for no `action`.
-TO = "to"
-AGENT = "agent"
+# Two <Parameter>s that our webhook writes: that it was asked, and which agent is to talk. A call
+# without the first came by a TwiML Bin, which has no `action` to come back to.
 WEBHOOK = "webhook"
-OUR_PARAMETERS = frozenset({TO, AGENT, WEBHOOK, "from", "direction"})
+CHOSEN = "chosen_agent"
+# All names that mean something to us, and are nobody else's to give.
+OUR_PARAMETERS = frozenset({WEBHOOK, CHOSEN, "agent", "to", "from", "direction", "line"})
 
 # {scheme: port it means when none is written}
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -59,6 +59,10 @@ class Form(dict[str, list[str]]):
     def getlist(self, name: str) -> list[str]:
         """All values of a field; the question `RequestValidator` asks of a form."""
         return self[name]
+
+    def first(self, name: str) -> str:
+        """The first value of a field, "" if there is none."""
+        return next(iter(self.get(name, ())), "")
 
 
 def read_form(data: bytes) -> Form:
