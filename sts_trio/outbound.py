@@ -115,9 +115,10 @@ class Dialler:
         self._tokens: dict[str, str] = {}  # {call SID: token}
         self._nursery: trio.Nursery
 
-    async def run(self) -> None:
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Places what stands in line, in order, each when its turn has come."""
         async with trio.open_nursery() as self._nursery:
+            task_status.started()
             while True:
                 while not self._line:
                     self._has_line = trio.Event()

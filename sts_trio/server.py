@@ -87,7 +87,7 @@ class App(QuartTrio):
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
-                nursery.start_soon(self.dialler.run)
+                await nursery.start(self.dialler.run)
                 if _nobody_minds_sigterm():
                     nursery.start_soon(self._mind_sigterm)
                 if self.settings.agent is AgentKind.OFFLINE:

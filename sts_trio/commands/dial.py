@@ -75,15 +75,15 @@ def dial(
     order: dict[str, Any] = {"to": number, "on_machine": on_machine.replace("-", "_")}
     order |= {"agent": agent, "message": message, "parameters": _pairs(parameters)}
     server = _Server(url)
-    call_sid = _place(server, order, key or secrets.token_urlsafe(16))
-    click.echo(f"Call {call_sid}")
-    if not follow:
-        return
     try:
-        fault = _follow(server, call_sid, number)
+        call_sid = _place(server, order, key or secrets.token_urlsafe(16))
+        click.echo(f"Call {call_sid}")
+        fault = _follow(server, call_sid, number) if follow else None
     except KeyboardInterrupt:
-        click.echo("Not followed any more; the call goes on.", err=True)
+        click.echo("What was asked for is not taken back: the call goes on.", err=True)
         raise SystemExit(INTERRUPTED) from None
+    except _Unreachable as exc:
+        fail(f"{server.url} cannot be reached: {exc}: is `sts-trio serve` running?")
     if fault is not None:
         fail(fault)
 
@@ -101,8 +101,6 @@ def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
 def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
     try:
         status, answer = server.post("/calls", order, {"Idempotency-Key": key})
-    except ConnectionRefusedError:
-        fail(f"{server.url}: nobody listens there: is `sts-trio serve` running?")
     except (OSError, http.client.HTTPException) as exc:
         _uncertain(f"{server.url}: no answer ({_reason(exc)})", key)
     if status == 201 and isinstance(answer, dict):
@@ -167,10 +165,14 @@ def _words(event: str, fields: dict[str, Any], number: str) -> str | None:
 # --- the server -----------------------------------------------------------------------------------
 
 
-class _Server:
-    """The server at `url`, asked as its operator.
+class _Unreachable(Exception):
+    """There was no connection, so nothing was asked."""
 
-    Raises, as do its methods:
+
+class _Server:
+    """The server at `url`, asked as its operator. Every question may raise `_Unreachable`.
+
+    Raises:
         ConfigError: the environment or the file is not as it should be.
         Misuse: that is no URL, or one that would give the admin token away.
     """
@@ -195,7 +197,6 @@ class _Server:
         """Status and answer: an object, or else text.
 
         Raises:
-            ConnectionRefusedError: nobody is there.
             OSError, http.client.HTTPException: no answer, which does not mean no.
         """
         headers = headers | {"Content-Type": "application/json"}
@@ -241,7 +242,10 @@ class _Server:
         if self._token is not None:
             headers = headers | {"Authorization": f"Bearer {self._token}"}
         try:
-            connection.connect()
+            try:
+                connection.connect()
+            except OSError as exc:
+                raise _Unreachable(_reason(exc)) from None
             connection.sock.settimeout(timeout)
             connection.request(method, self._parts.path + path, body, headers)
             return connection, connection.getresponse()
