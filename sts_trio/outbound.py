@@ -430,7 +430,7 @@ class _Attempt:
         self.asked_at = asked_at
         self.waiting = 0
         self.done = trio.Event()
-        self.outcome: Placed | StsTrioError | None = None
+        self.outcome: Placed | StsTrioError = StsTrioError("not done yet")
 
     def result(self) -> Placed:
         """Once it is `done`.
@@ -438,13 +438,9 @@ class _Attempt:
         Raises:
             DialRefused, TwilioFailed: what came of it instead.
         """
-        match self.outcome:
-            case Placed():
-                return self.outcome
-            case StsTrioError():
-                raise self.outcome
-            case None:
-                raise RuntimeError("not done yet")
+        if isinstance(self.outcome, Placed):
+            return self.outcome
+        raise self.outcome
 
 
 class _Remembered:

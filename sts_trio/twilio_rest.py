@@ -160,18 +160,19 @@ class TwilioRest:
         """Asks until there is an answer worth having. Cancelled, a thread may finish unheeded."""
         if self.missing:
             raise TwilioFailed(f"the REST API needs an account: set {' and '.join(self.missing)}")
-        for backoff in (*BACKOFF, math.inf):
+        backoffs = iter(BACKOFF)
+        while True:
             try:
                 return await trio.to_thread.run_sync(
                     self._ask, ask, abandon_on_cancel=True, limiter=self._limiter
                 )
             except TwilioFailed as exc:
-                wait = _wait_after(exc, backoff * (1 + self._jitter()), is_repeatable)
+                backoff = next(backoffs, math.inf) * (1 + self._jitter())
+                wait = _wait_after(exc, backoff, is_repeatable)
                 if wait > MOST_WAIT:
                     raise
                 _logger.warning("twilio.retried", status=exc.status, code=exc.code, wait=wait)
             await trio.sleep(wait)
-        raise AssertionError("the last wait is too long for anybody")
 
     def _ask(self, ask: Callable[[Any], T]) -> T:
         """In a worker thread."""
@@ -224,8 +225,7 @@ class _Http:
 
         # The package takes one number for the limit, requests takes two.
         self._client.timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
-        if self._api != API:
-            url = url.replace(API, self._api, 1)
+        url = url.replace(API, self._api, 1)
         try:
             response = self._client.request(method, url, **options)
         except requests.RequestException as exc:

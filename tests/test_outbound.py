@@ -672,10 +672,3 @@ async def test_a_machine_that_cannot_be_minded_is_told_of(
             await trio.testing.wait_all_tasks_blocked()
         assert logs[-1]["event"] == event
         await desk.dialler.place(TO)
-
-
-def test_there_is_no_result_before_there_is_one() -> None:
-    attempt = outbound._Attempt.__new__(outbound._Attempt)
-    attempt.outcome = None
-    with pytest.raises(RuntimeError):
-        attempt.result()
