@@ -33,7 +33,7 @@ from sts_trio.simulate.report import Result
 from sts_trio.testing import HangUp, WaitForSpeech, call, running, scripted_agent
 from sts_trio.transfer import hang_up_by_rest, transfer_by_rest
 from sts_trio.twilio_rest import TwilioRest
-from sts_trio.wire import twilio, webhook
+from sts_trio.wire import webhook
 
 BASE = "https://bridge.example.com"
 ADMIN = "operators-own"
@@ -51,6 +51,8 @@ ENVIRON = {
 AGENTS = """
 [agents.default.think]
 provider = { type = "open_ai", model = "default" }
+[agents.sales]
+greeting = "Hello Ann, this is the sales department."
 [agents.sales.think]
 provider = { type = "open_ai", model = "sales" }
 """
@@ -298,27 +300,20 @@ async def test_twilio_is_told_who_talks_even_before_it_has_told_the_sid(
             path, CallSid=CALL, To=TO, Direction="outbound-api", CallStatus="in-progress"
         )
         parameters = stream_of(twiml)
-        assert parameters == {"webhook": "1", "to": TO, "name": "Ann & Bob", "agent": "sales"}
-        assert f'url="wss://{"bridge.example.com"}/twilio"' in twiml
-        start = twilio.Start(twilio.StreamStart("MZ1", CALL, custom_parameters=parameters))
-        settings = office.app._settings_for(start)
-        assert settings == office.app._settings_for(start)
-        assert '"sales"' in json.dumps(settings.agent, default=str).replace("'", '"')
+        assert parameters == {
+            "webhook": "1",
+            "to": TO,
+            "name": "Ann & Bob",
+            "chosen_agent": "sales",
+        }
+        assert 'url="wss://bridge.example.com/twilio"' in twiml
         office.account.open.set()
 
 
 async def test_a_call_to_us_says_that_it_came_by_our_webhook(tmp_path: Path) -> None:
     async with an_office(tmp_path) as office:
         twiml = await office.tell("/twiml", CallSid=CALL, To="+15005550006")
-        assert stream_of(twiml) == {webhook.WEBHOOK: "1", webhook.TO: "+15005550006"}
-
-
-async def test_an_agent_that_is_not_configured_any_more_is_not_asked_for(tmp_path: Path) -> None:
-    async with an_office(tmp_path) as office:
-        parameters = {webhook.AGENT: "gone"}
-        start = twilio.Start(twilio.StreamStart("MZ1", CALL, custom_parameters=parameters))
-        plain = twilio.Start(twilio.StreamStart("MZ1", CALL))
-        assert office.app._settings_for(start) == office.app._settings_for(plain)
+        assert stream_of(twiml) == {webhook.WEBHOOK: "1", "to": "+15005550006"}
 
 
 async def test_a_status_is_logged_and_the_last_one_frees_the_memory(
@@ -459,6 +454,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
     same = SimpleNamespace(uuid4=lambda: uuid.UUID(CALL.removeprefix("CA")))
     monkeypatch.setattr(phone, "uuid", same)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sts-trio.toml").write_text(AGENTS)
     answered = trio.Event()
     trio_token = trio.lowlevel.current_trio_token()
     documents: list[str] = []
@@ -483,13 +479,15 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
         trio.from_thread.run_sync(answered.set, trio_token=trio_token)
 
     def dial(base: str) -> Any:
-        return CliRunner().invoke(cli.main, ["dial", TO, "--parameter", "name=Ann", "--url", base])
+        return CliRunner().invoke(
+            cli.main, ["dial", TO, "--agent", "sales", "--parameter", "name=Ann", "--url", base]
+        )
 
     async with scripted_agent() as agent:
         with serving() as api:
             api.placed = pick_up
-            app_environ = {**ENVIRON, "STS_LOG_LEVEL": "error"}
-            async with running(app_environ, agent=agent) as server:
+            environ = {"STS_CONFIG": str(tmp_path / "sts-trio.toml"), "STS_LOG_LEVEL": "error"}
+            async with running(ENVIRON | environ, agent=agent) as server:
                 server.app.twilio._api = api.url
                 results: list[Any] = []
                 with trio.fail_after(30):
@@ -519,7 +517,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
     assert lines[1:-1] == [
         "Ringing ...",
         "Answered.",
-        "agent: Hello! How can I help you today?",
+        "agent: Hello Ann, this is the sales department.",
     ]
     assert lines[-1].startswith("Ended after ")
     assert lines[-1].endswith(" s: stop")
