@@ -38,6 +38,16 @@ class Visit(msgspec.Struct, frozen=True):
     form: webhook.Form | None = None
     body: bytes = b""
 
+    @property
+    def fields(self) -> webhook.Form:
+        """What Twilio says: in the body, or in a GET's query."""
+        return self.form if self.form is not None else self.query_fields
+
+    @property
+    def query_fields(self) -> webhook.Form:
+        """What we wrote into the URL that we gave Twilio."""
+        return webhook.read_form(self.query.encode())
+
     def bases(self, config: Config) -> list[str]:
         """This server's address as the visitor wrote it, the likeliest first."""
         return webhook.base_urls(

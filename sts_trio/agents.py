@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.variables import Given, mistake, shown
+from sts_trio.variables import NUMBER, Given, mistake, shown
 from sts_trio.wire import legacy
 from sts_trio.wire.deepgram import phone_settings, read_agent
 from sts_trio.wire.dialect import Dialect
@@ -96,7 +96,7 @@ def read_numbers(given: Given, agents: dict[str, AgentSettings]) -> dict[str, st
     numbers = given.section("numbers")
     for number, name in numbers.items():
         where = given.in_file(f"numbers.{number}")
-        if not re.fullmatch(r"\+[1-9][0-9]{1,14}", number):
+        if not re.fullmatch(NUMBER, number):
             raise mistake(f'{where}: expected a number like "+15005550006"')
         if not isinstance(name, str) or name not in agents:
             raise mistake(

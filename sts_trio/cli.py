@@ -14,6 +14,7 @@ from sts_trio import __version__
 from sts_trio.commands.call import call
 from sts_trio.commands.common import Group, run
 from sts_trio.commands.demo import demo
+from sts_trio.commands.dial import dial
 from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,3 +143,4 @@ async def _agent(host: str, port: int, mode: "Mode") -> None:
 
 main.add_command(call)
 main.add_command(demo)
+main.add_command(dial)

@@ -21,6 +21,8 @@ from sts_trio.logic.manners import Manners
 from sts_trio.manners import read_manners
 from sts_trio.offline.mode import Mode
 from sts_trio.variables import (
+    NUMBER,
+    PREFIX,
     URLS,
     AgentKind,
     Given,
@@ -59,6 +61,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     offline_mode: Mode | None  # None: ears if they are installed
     twilio_auth_tokens: tuple[str, ...]
     twilio_account_sid: str | None
+    caller_id: str | None  # the number that our own calls come from
+    dial_prefixes: tuple[str, ...]  # what may be dialled begins with one of these
+    dial_per_day: int
+    dials_per_second: float
+    transfer_numbers: tuple[str, ...]  # where a caller may be transferred to
     public_url: str | None  # no slash at its end
     allow_unsigned: bool
     max_calls: int
@@ -79,6 +86,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def agent_for(self, number: str) -> str:
         """The name of the agent that answers a call to `number`."""
         return self.numbers.get(number, "default")
+
+    def may_dial(self, number: str) -> bool:
+        """Whether we may call that number of our own accord."""
+        return number.startswith(self.dial_prefixes)
+
+    def may_transfer(self, number: str) -> bool:
+        """Whether a caller may be transferred to that number."""
+        return number in self.transfer_numbers
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The fields for people to see: no secret, and no agent, as agents hold keys too."""
@@ -113,7 +128,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     given.refuse_unknown_keys()
 
     key = given("DEEPGRAM_API_KEY")
-    tokens = _tokens(given)
+    tokens = _several(given, "TWILIO_AUTH_TOKEN", "[!-~]+")
     dialect = given("STS_DIALECT", Dialect.V1)
     agents = read_agents(given, dialect, warnings)
     allow_unsigned = given("STS_ALLOW_UNSIGNED", False)
@@ -130,6 +145,11 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         offline_mode=given("STS_OFFLINE_MODE"),
         twilio_auth_tokens=tokens,
         twilio_account_sid=given("TWILIO_ACCOUNT_SID"),
+        caller_id=given("STS_CALLER_ID"),
+        dial_prefixes=_several(given, "STS_DIAL_PREFIXES", PREFIX),
+        dial_per_day=given("STS_DIAL_PER_DAY", 100),
+        dials_per_second=given("STS_DIALS_PER_SECOND", 1.0),
+        transfer_numbers=_several(given, "STS_TRANSFER_NUMBERS", NUMBER),
         public_url=_public_url(given),
         allow_unsigned=allow_unsigned,
         max_calls=given("STS_MAX_CALLS", MAX_CALLS),
@@ -149,13 +169,14 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     )
 
 
-def _tokens(given: Given) -> tuple[str, ...]:
-    value = given("TWILIO_AUTH_TOKEN", [])
+def _several(given: Given, variable: str, pattern: str) -> tuple[str, ...]:
+    """One or more of a kind, each but once: with commas between, or a list in the file."""
+    value = given(variable, [])
     written = value.split(",") if isinstance(value, str) else value
-    tokens = tuple(dict.fromkeys(token.strip() for token in written if token.strip()))
-    if (written and not tokens) or not all(re.fullmatch("[!-~]+", token) for token in tokens):
-        raise given.mistake("TWILIO_AUTH_TOKEN", value)
-    return tokens
+    found = tuple(dict.fromkeys(each.strip() for each in written if each.strip()))
+    if (written and not found) or not all(re.fullmatch(pattern, each) for each in found):
+        raise given.mistake(variable, value)
+    return found
 
 
 def _functions(given: Given) -> tuple[str, ...]:

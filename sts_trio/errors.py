@@ -16,6 +16,55 @@ class ConfigError(StsTrioError):
     """The operator's fault, found at start-up: one line, with what was expected."""
 
 
+class TwilioFailed(StsTrioError):
+    """Twilio's REST API refused, or gave no answer.
+
+    `status` is HTTP's, 0 without an answer; `code` is Twilio's own, if it gave one. What was asked
+    for may have happened all the same when it `is_uncertain`: no answer is not a no.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        code: int | None = None,
+        is_uncertain: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        said = [f"HTTP {status}"] if status else []
+        said += [str(code)] if code is not None else []
+        super().__init__(f"Twilio: {', '.join(said)}: {message}" if said else f"Twilio: {message}")
+        self.message = message
+        self.status = status
+        self.code = code
+        self.is_uncertain = is_uncertain
+        self.retry_after = retry_after  # seconds
+
+
+class DialRefused(StsTrioError):
+    """We did not even ask Twilio to place that call.
+
+    `why` is one word for the log, `status` the HTTP status that says it best, `fields` tells what
+    is wrong with the request, field by field.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        status: int,
+        reason: str,
+        *,
+        fields: dict[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.why = why
+        self.status = status
+        self.fields = fields or {}
+        self.retry_after = retry_after  # seconds
+
+
 class AgentUnreachable(StsTrioError):
     """Dialling the agent failed before there was a websocket."""
 

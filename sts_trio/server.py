@@ -18,10 +18,10 @@ from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, visit_of, why_not
 from sts_trio.agent_functions import equipped
 from sts_trio.call import TO, Call, OpenCaller
-from sts_trio.call_info import CallInfo
+from sts_trio.call_info import INBOUND, CallInfo
 from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
-from sts_trio.errors import Cause, Verdict
+from sts_trio.errors import Cause, DialRefused, Verdict
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
@@ -30,14 +30,17 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
+from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler, Order
 from sts_trio.stream_tokens import StreamTokens
 from sts_trio.switchboard import Switchboard
+from sts_trio.transfer import AFTER_PATH, transfer_twiml
+from sts_trio.twilio_rest import TwilioRest
+from sts_trio.web.outbound_routes import OutboundRoutes
 from sts_trio.web.routes import Routes
 from sts_trio.wire import deepgram, webhook
 from sts_trio.wire.dialect import Dialect, can_say, language
 
 TWILIO_PATH = "/twilio"
-AFTER_PATH = "/twiml/after"
 # Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
 MOST_PER_WEBHOOK = 64 * 1024
 # What a call takes to hang up on both its peers, whatever they do.
@@ -57,6 +60,8 @@ class App(QuartTrio):
         self.settings, self.functions = equipped(config, functions)
         self.switchboard = Switchboard(config.max_calls)
         self.stream_tokens = StreamTokens(trio.current_time)
+        self.twilio = TwilioRest.of(config)
+        self.dialler = Dialler(config, self.twilio, self.switchboard)
         self.agent_url = config.deepgram_url
         self.agent_key = config.deepgram_api_key
         self.metronome = Metronome()
@@ -82,6 +87,7 @@ class App(QuartTrio):
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
+                await nursery.start(self.dialler.run)
                 if _nobody_minds_sigterm():
                     nursery.start_soon(self._mind_sigterm)
                 if self.settings.agent is AgentKind.OFFLINE:
@@ -111,10 +117,11 @@ class App(QuartTrio):
 
     async def answer(self) -> Response:
         """A call comes in: TwiML that connects it to the media socket."""
-        visit, refusal = await self._let_in()
+        visit, refusal = await self.let_in()
         if refusal is not None:
             return refusal
-        voice = _voice_request(visit)
+        voice = webhook.read_request(visit.fields)
+        order = self.dialler.answered(voice.call_sid, visit.query_fields.first(TOKEN))
         if not self.switchboard.takes_calls:
             _logger.warning("call.refused", call_sid=voice.call_sid, live=self.switchboard.live)
             return _twiml(webhook.busy(answered=voice.is_answered))
@@ -126,21 +133,37 @@ class App(QuartTrio):
             webhook.media_url(base, TWILIO_PATH),
             base + AFTER_PATH,
             notice=self.settings.notice,
-            parameters={TO: voice.to} if 0 < len(voice.to) < webhook.PARAMETER_LIMIT // 2 else {},
+            parameters=_parameters(voice, order),
         )
         return _twiml(twiml)
 
     async def after(self) -> Response:
         """The call's stream is over: an apology if the caller is owed one, then the end."""
-        visit, refusal = await self._let_in()
+        visit, refusal = await self.let_in()
         if refusal is not None:
             return refusal
-        voice = _voice_request(visit)
+        voice = webhook.read_request(visit.fields)
+        if voice.dial_call_status:
+            # A transfer is over. Whoever was talked with has said goodbye.
+            was_taken = voice.dial_call_status in ("completed", "answered")
+            over = was_taken or voice.is_over
+            return _twiml(webhook.hang_up() if over else webhook.not_taken())
         ending = self.switchboard.ending_of(voice.call_sid)
+        if ending is not None and ending.cause is Cause.TRANSFERRED and not voice.is_over:
+            return _twiml(self._transfer(visit, voice, ending.detail))
         owed = ending is not None and ending.verdict in (Verdict.AGENT, Verdict.OURS)
         return _twiml(webhook.apology() if owed and not voice.is_over else webhook.hang_up())
 
-    async def _let_in(self) -> tuple[Visit, Response | None]:
+    def _transfer(self, visit: Visit, voice: webhook.VoiceRequest, number: str) -> str:
+        inbound = voice.direction in ("", INBOUND)
+        try:
+            bases = visit.bases(self.settings)
+            return transfer_twiml(self.settings, number, inbound=inbound, bases=bases)
+        except DialRefused as exc:
+            _logger.error("call.not_transferred", call_sid=voice.call_sid, reason=str(exc))
+            return webhook.not_taken()
+
+    async def let_in(self) -> tuple[Visit, Response | None]:
         """The visit, and the response to give if it is not welcome."""
         scope: Any = request.scope
         body: bytes = await request.body
@@ -186,6 +209,7 @@ class App(QuartTrio):
             _OnlyLine(self),
             functions=self.functions,
             agents=self.settings.agents,
+            may_transfer=self.settings.may_transfer,
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,
         )
@@ -236,7 +260,9 @@ class _OnlyLine:
         self._app = app
 
     async def choose(self, info: CallInfo) -> str:
-        return self._app.settings.agent_for(info.to)
+        chosen = info.parameters.get(webhook.CHOSEN, "")
+        settings = self._app.settings
+        return chosen if chosen in settings.agents else settings.agent_for(info.to)
 
     def open(self, agent: str, info: CallInfo) -> Any:
         app = self._app
@@ -260,13 +286,14 @@ def create_app(config: Config, functions: Iterable[Callable[..., Any] | str] = (
     app = App(config, functions)
     app.before_serving(app.start)
     app.after_serving(app.stop)
-    app.add_url_rule("/twiml", "answer", app.answer, methods=["GET", "POST"])
+    app.add_url_rule(TWIML_PATH, "answer", app.answer, methods=["GET", "POST"])
     app.add_url_rule(AFTER_PATH, "after", app.after, methods=["GET", "POST"])
     app.add_url_rule("/healthz", "health", app.health)
     app.add_url_rule("/readyz", "readiness", app.readiness)
     app.add_websocket(TWILIO_PATH, "media", app.media)
     app.add_websocket(f"{TWILIO_PATH}/<token>", "media_by_token", app.media)
     Routes(app).add()
+    OutboundRoutes(app).add()
     return app
 
 
@@ -290,10 +317,14 @@ def _spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
-def _voice_request(visit: Visit) -> webhook.VoiceRequest:
-    """What Twilio says of the call: in the body, or in a GET's query."""
-    form = visit.form if visit.form is not None else webhook.read_form(visit.query.encode())
-    return webhook.read_request(form)
+def _parameters(voice: webhook.VoiceRequest, order: Order | None) -> dict[str, str]:
+    """What the media socket is told of a call that came by our webhook; see `webhook`."""
+    parameters = {webhook.WEBHOOK: "1"}
+    if 0 < len(voice.to) < webhook.PARAMETER_LIMIT // 2:
+        parameters[TO] = voice.to
+    if order is not None:
+        parameters |= order.parameters | {webhook.CHOSEN: order.agent}
+    return parameters
 
 
 def _refuse(visit: Visit, reason: str | None) -> Response | None:

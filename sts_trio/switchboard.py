@@ -75,6 +75,10 @@ class Switchboard:
 
     def ending_of(self, call_sid: str) -> Ending | None:
         """How that call ended, if it was one of the last here."""
+        # Twilio asks as soon as its own socket is closed, while the agent's may still be closing.
+        for call in self._calls:
+            if call.ending is not None and call_sid and call.dialogue.call_sid == call_sid:
+                return call.ending
         return self._endings.get(call_sid)
 
     def drain(self) -> None:

@@ -60,6 +60,9 @@ class Setting(NamedTuple):
 
 Secret = Annotated[str, msgspec.Meta(pattern=r"^[!-~]+\Z")]  # fit for a header
 VISIBLE = "visible ASCII characters without spaces"
+# Up to 15 digits behind the plus, the first of the country code (ITU-T E.164).
+NUMBER = r"\+[1-9][0-9]{1,14}"
+PREFIX = r"\+[1-9][0-9]{0,14}"
 SWITCH = "1 or 0"
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86400)]
 SECONDS = "seconds from 0 to 86400"
@@ -80,6 +83,33 @@ SETTINGS = {
             "TWILIO_ACCOUNT_SID",
             Annotated[str, msgspec.Meta(pattern=r"^AC[0-9a-fA-F]{32}\Z")],
             "AC and 32 hexadecimal digits",
+        ),
+        Setting(
+            "STS_CALLER_ID",
+            Annotated[str, msgspec.Meta(pattern=rf"^{NUMBER}\Z")],
+            "a number like +15005550006",
+        ),
+        Setting(
+            "STS_DIAL_PREFIXES",
+            str | list[str],
+            "beginnings of numbers, like +1 or +4420, several with commas",
+        ),
+        # The most that the dialler keeps in mind, see `outbound.py`.
+        Setting(
+            "STS_DIAL_PER_DAY",
+            Annotated[int, msgspec.Meta(ge=0, le=10_000)],
+            "a whole number from 0 to 10000",
+        ),
+        # Twilio's limit is 1, and 30 with a business profile.
+        Setting(
+            "STS_DIALS_PER_SECOND",
+            Annotated[float, msgspec.Meta(ge=0.1, le=30)],
+            "a number from 0.1 to 30",
+        ),
+        Setting(
+            "STS_TRANSFER_NUMBERS",
+            str | list[str],
+            "numbers like +15005550006, several with commas",
         ),
         Setting("STS_PUBLIC_URL", str, "a URL like https://example.com, without a query"),
         Setting("STS_ALLOW_UNSIGNED", bool, SWITCH),

@@ -2,12 +2,14 @@
 
 import base64
 import hmac
+import http.server
 import logging
 import os
 import re
 import socket
 import struct
 import sys
+import threading
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,11 +115,12 @@ def test_help_names_every_command() -> None:
         "agent",
         "call",
         "demo",
+        "dial",
         "serve",
     ]
 
 
-@pytest.mark.parametrize("command", ["agent", "call", "demo", "serve"])
+@pytest.mark.parametrize("command", ["agent", "call", "demo", "dial", "serve"])
 def test_every_command_explains_itself(command: str) -> None:
     assert run(command, "-h").exit_code == 0
 
@@ -686,3 +689,221 @@ def test_a_file_that_cannot_be_written_is_told(
     (tmp_path / "out" / "1-booking.jsonl").mkdir(parents=True)
     demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
     assert "1-booking.jsonl: cannot be written" in failure("demo", "--out", "out", code=1)
+
+
+# --- dial -----------------------------------------------------------------------------------------
+
+NUMBER = "+15005550010"
+
+
+class Exchange:
+    """What `dial` sees of a server: one answer to its request, and the events of the call."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []  # (path, order, headers)
+        self.status = 201
+        self.answer: Any = {"call_sid": "CA1", "status": "queued"}
+        self.events_status = 200
+        self.events: list[bytes] = []
+        self.drops = False
+        self.url = ""
+
+    def happen(self, event: str, **fields: Any) -> None:
+        entry = {"call_sid": "CA1", "at": 0.0, "event": event, "fields": fields}
+        self.events.append(b"id: e-1\ndata: %s\n\n" % msgspec.json.encode(entry))
+
+    def say(self, role: str, text: str) -> None:
+        self.happen("call.transcript", role=role, text=text)
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    exchange = Exchange()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            exchange.asked.append((self.path, msgspec.json.decode(body), dict(self.headers)))
+            if not exchange.drops:
+                is_text = isinstance(exchange.answer, str)
+                body = exchange.answer.encode() if is_text else msgspec.json.encode(exchange.answer)
+                self.reply(exchange.status, body)
+
+        def do_GET(self) -> None:
+            exchange.asked.append((self.path, {}, dict(self.headers)))
+            self.reply(exchange.events_status, b"retry: 2000\n\n" + b"".join(exchange.events))
+
+        def reply(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing to the terminal."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        exchange.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield exchange
+        server.shutdown()
+        thread.join()
+
+
+def test_dial_asks_for_a_call_as_the_operator(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STS_ADMIN_TOKEN", "s3cret")
+    options = ["--agent", "sales", "--parameter", "name=Ann", "--parameter", "x=1=2"]
+    options += ["--on-machine", "leave-message", "--message", "Call back.", "--no-follow"]
+    result = run("dial", NUMBER, *options, "--url", f"{exchange.url}/prefix/")
+    assert (result.exit_code, result.stdout) == (0, "Call CA1\n")
+    [(path, order, headers)] = exchange.asked
+    assert path == "/prefix/calls"
+    assert order == {
+        "to": NUMBER,
+        "agent": "sales",
+        "parameters": {"name": "Ann", "x": "1=2"},
+        "on_machine": "leave_message",
+        "message": "Call back.",
+    }
+    assert headers["Authorization"] == "Bearer s3cret"
+    assert headers["Content-Type"] == "application/json"
+    assert len(headers["Idempotency-Key"]) >= 20
+
+
+def test_dial_tells_what_is_said_until_the_call_ends(exchange: Exchange) -> None:
+    exchange.happen("call.status", status="initiated")
+    exchange.happen("call.status", status="ringing")
+    exchange.happen("call.started")
+    exchange.happen("call.status", status="in-progress")
+    exchange.say("assistant", "Hello!")
+    exchange.happen("call.answered_by", by="machine_end_beep")
+    exchange.events.append(b":\n\nevent: missed\ndata: 7\n\n")
+    exchange.say("user", "Yes?\x1b[31m")
+    exchange.happen("call.status", status="completed")  # Twilio may be the quicker one
+    exchange.happen("call.ended", ending="stop", verdict="success", seconds=12.5, detail="")
+    exchange.say("user", "after the end")
+    result = run("dial", NUMBER, "--url", exchange.url)
+    assert result.stdout.splitlines() == [
+        "Call CA1",
+        "Dialling ...",
+        "Ringing ...",
+        "Answered.",
+        "agent: Hello!",
+        "Answered by: machine end beep",
+        "... 7 events were missed ...",
+        f"{NUMBER}: Yes?\\x1b[31m",
+        "Over.",
+        "Ended after 12.5 s: stop",
+    ]
+    assert result.exit_code == 0
+    assert "Authorization" not in exchange.asked[1][2]
+
+
+def test_dial_fails_where_the_agent_or_the_server_did(exchange: Exchange) -> None:
+    exchange.happen("call.started")
+    exchange.happen(
+        "call.ended", ending="agent_lost", verdict="agent", seconds=2, detail="code 1006"
+    )
+    result = run("dial", NUMBER, "--url", exchange.url)
+    assert "Ended after 2 s: agent_lost (code 1006)" in result.stdout
+    assert (result.exit_code, result.stderr) == (1, "Error: the call ended: agent_lost\n")
+
+
+@pytest.mark.parametrize("status", ["busy", "no-answer", "failed", "canceled", "completed"])
+def test_dial_fails_where_nobody_was_talked_with(exchange: Exchange, status: str) -> None:
+    exchange.happen("call.status", status=status)
+    exchange.say("user", "not read any more")
+    told = failure("dial", NUMBER, "--url", exchange.url, code=1)
+    assert told == "Error: there was no conversation"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(200, "went away before the call ended"), (503, "HTTP 503")]
+)
+def test_dial_tells_when_there_is_nothing_to_follow(
+    exchange: Exchange, status: int, told: str
+) -> None:
+    exchange.events_status = status
+    assert told in failure("dial", NUMBER, "--url", exchange.url, code=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "told", "code"),
+    [
+        (400, {"error": "to: expected\na number", "why": "invalid"}, r"to: expected\na number", 2),
+        (403, {"error": "set STS_DIAL_PREFIXES", "why": "prefix"}, "set STS_DIAL_PREFIXES", 2),
+        (401, "Refused: this is for the machine\n", "Refused: this is for the machine", 2),
+        (409, {"error": "another request"}, "another request", 2),
+        (429, {"error": "today's 100 calls are used up"}, "today's 100 calls are used up", 1),
+        (502, {"error": "Twilio: HTTP 400, 21211: No."}, "Twilio: HTTP 400, 21211: No.", 1),
+        (500, "", "HTTP 500", 1),
+        (201, "[]", "[]", 1),
+    ],
+)
+def test_dial_tells_why_there_is_no_call(
+    exchange: Exchange, status: int, answer: Any, told: str, code: int
+) -> None:
+    exchange.status, exchange.answer = status, answer
+    assert failure("dial", NUMBER, "--url", exchange.url, code=code) == f"Error: {told}"
+
+
+def test_dial_tells_how_to_ask_again_without_calling_twice(exchange: Exchange) -> None:
+    exchange.status, exchange.answer = 502, {"error": "Twilio: no answer", "uncertain": True}
+    told = failure("dial", NUMBER, "--url", exchange.url, "--idempotency-key", "mine", code=1)
+    assert told.startswith("Error: Twilio: no answer. The call may have been placed.")
+    assert told.endswith("--idempotency-key mine")
+    exchange.drops = True
+    told = failure("dial", NUMBER, "--url", exchange.url, code=1)
+    key = exchange.asked[1][2]["Idempotency-Key"]
+    assert told.endswith(f"--idempotency-key {key}")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_dial_tells_that_nobody_is_there(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    told = failure("dial", NUMBER, "--url", f"{scheme}://127.0.0.1:{port}", code=1)
+    assert "cannot be reached: Connection refused: is `sts-trio serve` running?" in told
+
+
+def test_the_admin_token_is_sent_to_nobody_in_plain(exchange: Exchange) -> None:
+    told = failure("dial", NUMBER, "--url", exchange.url.replace("http", "https"), code=1)
+    assert "cannot be reached" in told
+    assert exchange.asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--url", "ftp://a"], "expected a URL like http://127.0.0.1:5000"),
+        (["--url", "http://a:port"], "expected a URL like http://127.0.0.1:5000"),
+        (["--url", "http://[a"], "expected a URL like http://127.0.0.1:5000"),
+        (["--url", "http://bridge.example.com"], "the admin token would cross the network"),
+        (["--parameter", "name"], "expected NAME=VALUE"),
+        (["--parameter", "=value"], "expected NAME=VALUE"),
+        (["--on-machine", "shout"], "'shout' is not one of"),
+    ],
+)
+def test_what_dial_is_asked_for_wrongly_is_told(
+    options: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STS_ADMIN_TOKEN", "s3cret")
+    line = failure("dial", NUMBER, *options, code=2)
+    assert told in line
+    assert "s3cret" not in line
+
+
+def test_ctrl_c_leaves_the_call_alone_and_says_so(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sts_trio.commands import dial
+
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dial, "_follow", interrupted)
+    result = run("dial", NUMBER, "--url", exchange.url)
+    assert (result.exit_code, result.stdout) == (130, "Call CA1\n")
+    assert "the call goes on" in result.stderr

@@ -77,6 +77,11 @@ EVERYTHING = {
     "STS_INSECURE_AGENT": "0",
     "TWILIO_AUTH_TOKEN": "new-token, old-token,new-token,",
     "TWILIO_ACCOUNT_SID": SID,
+    "STS_CALLER_ID": "+15005550006",
+    "STS_DIAL_PREFIXES": "+1, +4420,+1",
+    "STS_DIAL_PER_DAY": "0",
+    "STS_DIALS_PER_SECOND": "0.5",
+    "STS_TRANSFER_NUMBERS": "+15005550020 , +442071838750,",
     "STS_PUBLIC_URL": "https://bridge.example.com/pre/",
     "STS_ALLOW_UNSIGNED": "false",
     "STS_RECONNECT": "0",
@@ -103,6 +108,11 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "offline_mode": Mode.SCRIPTED,
     "twilio_auth_tokens": ("new-token", "old-token"),
     "twilio_account_sid": SID,
+    "caller_id": "+15005550006",
+    "dial_prefixes": ("+1", "+4420"),
+    "dial_per_day": 0,
+    "dials_per_second": 0.5,
+    "transfer_numbers": ("+15005550020", "+442071838750"),
     "public_url": "https://bridge.example.com/pre",
     "allow_unsigned": False,
     "max_calls": 12,
@@ -141,6 +151,11 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         insecure_agent = false
         twilio_auth_token = ["new-token", "old-token"]
         twilio_account_sid = "{SID}"
+        caller_id = "+15005550006"
+        dial_prefixes = ["+1", "+4420"]
+        dial_per_day = 0
+        dials_per_second = 0.5
+        transfer_numbers = ["+15005550020", "+442071838750"]
         public_url = "https://bridge.example.com/pre/"
         allow_unsigned = false
         reconnect = false
@@ -277,8 +292,27 @@ def test_the_public_url_ends_without_a_slash(url: str, expected: str) -> None:
     assert load({"STS_PUBLIC_URL": url}, NOWHERE).public_url == expected
 
 
+def test_nobody_is_dialled_or_transferred_to_unless_listed() -> None:
+    config = load({}, NOWHERE)
+    assert (config.dial_prefixes, config.transfer_numbers) == ((), ())
+    assert (config.dial_per_day, config.dials_per_second) == (100, 1)
+    assert not config.may_dial("+15005550010")
+    assert not config.may_transfer("+15005550010")
+
+
+def test_what_is_listed_may_be_dialled_by_its_beginning_and_transferred_to_as_a_whole() -> None:
+    environ = {"STS_DIAL_PREFIXES": "+1500,+44", "STS_TRANSFER_NUMBERS": "+15005550020"}
+    config = load(environ, NOWHERE)
+    assert config.may_dial("+15005550010")
+    assert not config.may_dial("+15015550010")
+    assert config.may_transfer("+15005550020")
+    assert not config.may_transfer("+150055500200")
+
+
 # --- Mistakes -----------------------------------------------------------------------------------
 
+NUMBERS = "numbers like +15005550006, several with commas"
+PREFIXES = "beginnings of numbers, like +1 or +4420, several with commas"
 WEBSOCKET = "a websocket URL like wss://agent.deepgram.com/v1/agent/converse"
 PUBLIC = "a URL like https://example.com, without a query"
 
@@ -302,6 +336,16 @@ PUBLIC = "a URL like https://example.com, without a query"
         ("STS_LOG_LEVEL", "loud\nly", r"debug, info, warning or error, got 'loud\nly'"),
         ("STS_SAY_NOTICE", "x" * 3001, f"a sentence of at most 3000 characters, got '{'x' * 78}…"),
         ("TWILIO_ACCOUNT_SID", "AC1", "AC and 32 hexadecimal digits, got 'AC1'"),
+        ("STS_CALLER_ID", "5005550006", "a number like +15005550006, got '5005550006'"),
+        ("STS_DIAL_PREFIXES", "1", f"{PREFIXES}, got '1'"),
+        ("STS_DIAL_PREFIXES", "+", f"{PREFIXES}, got '+'"),
+        ("STS_DIAL_PREFIXES", ",", f"{PREFIXES}, got ','"),
+        ("STS_DIAL_PER_DAY", "-1", "a whole number from 0 to 10000, got '-1'"),
+        ("STS_DIAL_PER_DAY", "10001", "a whole number from 0 to 10000, got '10001'"),
+        ("STS_DIALS_PER_SECOND", "0", "a number from 0.1 to 30, got '0'"),
+        ("STS_DIALS_PER_SECOND", "nan", "a number from 0.1 to 30, got 'nan'"),
+        ("STS_TRANSFER_NUMBERS", "+1, 911", f"{NUMBERS}, got '+1, 911'"),
+        ("STS_TRANSFER_NUMBERS", "sip:a@b", f"{NUMBERS}, got 'sip:a@b'"),
         ("DEEPGRAM_URL", "https://a.example", f"{WEBSOCKET}, got 'https://a.example'"),
         ("DEEPGRAM_URL", "agent.example", f"{WEBSOCKET}, got 'agent.example'"),
         ("DEEPGRAM_URL", "wss://", f"{WEBSOCKET}, got 'wss://'"),

@@ -57,6 +57,16 @@ async def test_an_ending_is_remembered_by_its_call() -> None:
     assert switchboard.ending_of("CA of somebody else") is None
 
 
+async def test_an_ending_is_known_while_the_call_is_still_saying_goodbye() -> None:
+    """To Twilio, too, a transfer is asked for when its own socket is closed, and no later."""
+    switchboard = Switchboard(2)
+    call, other = idle_call(), idle_call("CA of somebody else")
+    with switchboard.admit(other), switchboard.admit(call):
+        call.ending = Ending(Cause.TRANSFERRED, "+15005550020")
+        assert switchboard.ending_of(CALL_SID) == call.ending
+        assert switchboard.ending_of("CA of somebody else") is None
+
+
 async def test_a_call_that_did_not_end_is_not_remembered() -> None:
     switchboard = Switchboard(1)
     with switchboard.admit(idle_call()):

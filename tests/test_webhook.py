@@ -374,3 +374,53 @@ def test_an_apology_is_spoken_before_the_end() -> None:
 
 def test_hanging_up_is_one_verb() -> None:
     assert [verb.tag for verb in ElementTree.fromstring(webhook.hang_up())] == ["Hangup"]
+
+
+@pytest.mark.parametrize(
+    ("caller_id", "action", "attributes"),
+    [
+        (None, None, {}),
+        ("+15005550006", None, {"callerId": "+15005550006"}),
+        (None, "https://a/b?c&d", {"action": "https://a/b?c&d"}),
+    ],
+)
+def test_a_transfer_dials_one_number(
+    caller_id: str | None, action: str | None, attributes: dict[str, str]
+) -> None:
+    response = ElementTree.fromstring(webhook.dial("+15005550020", caller_id, action))
+    [dial] = response
+    assert (dial.tag, dial.attrib) == ("Dial", attributes)
+    assert [(noun.tag, noun.text) for noun in dial] == [("Number", "+15005550020")]
+
+
+@pytest.mark.parametrize("twiml", [webhook.not_taken(), webhook.leave_message("Call back.")])
+def test_a_last_word_is_said_before_the_end(twiml: str) -> None:
+    assert [verb.tag for verb in ElementTree.fromstring(twiml)] == ["Say", "Hangup"]
+
+
+@given(any_text)
+def test_any_message_ends_up_in_valid_xml(text: str) -> None:
+    ElementTree.fromstring(webhook.leave_message(text).encode())
+
+
+@pytest.mark.parametrize(
+    ("by", "is_on_machine", "takes_message"),
+    [
+        ("human", False, False),
+        ("unknown", False, False),
+        ("", False, False),
+        ("fax", True, False),
+        ("machine_start", True, False),
+        ("machine_end_beep", True, True),
+        ("machine_end_silence", True, True),
+        ("machine_end_other", True, True),
+    ],
+)
+def test_who_or_what_answered(by: str, is_on_machine: bool, takes_message: bool) -> None:
+    request = webhook.read_request(webhook.read_form(urlencode({"AnsweredBy": by}).encode()))
+    assert (request.is_on_machine, request.takes_message) == (is_on_machine, takes_message)
+
+
+def test_the_first_value_of_a_field_may_be_none() -> None:
+    form = webhook.read_form(b"a=1&a=2&b=")
+    assert [form.first(name) for name in "abc"] == ["1", "", ""]

@@ -13,16 +13,15 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 import trio
 from quart import Response, request
 
 from sts_trio import __version__, hypercorn_guard
-from sts_trio.access import visit_of, why_not_shown
 from sts_trio.chronicle import Follower
 from sts_trio.config import AgentKind
 from sts_trio.offline.mode import choose
 from sts_trio.stream_tokens import LIFETIME
+from sts_trio.web import answers
 from sts_trio.web.files import HEADERS, Files
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ MOST_FOLLOWERS = 100
 KEEP_ALIVE = 15.0
 # Milliseconds until a browser asks again.
 RETRY = 2000
-
-_REALM = 'Basic realm="sts_trio: any name, STS_ADMIN_TOKEN as password", charset="UTF-8"'
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Routes:
@@ -71,13 +66,17 @@ class Routes:
         return await self.file("index.html")
 
     async def file(self, name: str) -> Response:
-        return _refusal(self._app) or self._files.get(name) or _text("There is no such file.", 404)
+        return (
+            answers.refusal(self._app)
+            or self._files.get(name)
+            or answers.text("There is no such file.", 404)
+        )
 
     async def state(self) -> Response:
-        if refusal := _refusal(self._app):
+        if refusal := answers.refusal(self._app):
             return refusal
         switchboard = self._app.switchboard
-        return _json(
+        return answers.json(
             {
                 "version": __version__,
                 "agent": self._agent,
@@ -89,7 +88,7 @@ class Routes:
         )
 
     async def calls(self) -> Response:
-        if refusal := _refusal(self._app):
+        if refusal := answers.refusal(self._app):
             return refusal
         now = trio.current_time()
         calls = [
@@ -102,23 +101,25 @@ class Routes:
             }
             for call in sorted(self._app.switchboard.calls, key=lambda call: call.began)
         ]
-        return _json({"live": len(calls), "calls": calls})
+        return answers.json({"live": len(calls), "calls": calls})
 
     async def stream_token(self) -> Response:
-        if refusal := _refusal(self._app):
+        if refusal := answers.refusal(self._app):
             return refusal
         switchboard = self._app.switchboard
         if not switchboard.takes_calls:
-            return _text(f"No call can be placed now: the server is {switchboard.status}.", 503)
+            return answers.text(
+                f"No call can be placed now: the server is {switchboard.status}.", 503
+            )
         token = self._app.stream_tokens.mint()
-        return _json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
+        return answers.json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
 
     async def events(self, call_sid: str | None = None) -> Response:
-        if refusal := _refusal(self._app):
+        if refusal := answers.refusal(self._app):
             return refusal
         chronicle = self._app.switchboard.chronicle
         if chronicle.followers >= MOST_FOLLOWERS:
-            return _text(f"{MOST_FOLLOWERS} are following the calls already.", 503)
+            return answers.text(f"{MOST_FOLLOWERS} are following the calls already.", 503)
         era, _, number = request.headers.get("Last-Event-ID", "").partition("-")
         after: int | None = None
         if era:
@@ -170,35 +171,3 @@ async def _receive(follower: Follower) -> tuple[int, list[tuple[int, Any]]] | No
 async def _end_with(terminated: Any, scope: trio.CancelScope) -> None:
     await terminated.wait()
     scope.cancel()
-
-
-def _refusal(app: "App") -> Response | None:
-    scope: Any = request.scope
-    visit = visit_of(scope)
-    refusal = why_not_shown(visit, app.settings)
-    if refusal is None:
-        return None
-    _logger.warning("request.refused", path=visit.path, reason=refusal.reason)
-    response = _text(
-        "Refused: this is for the machine the server runs on, as long as it serves no phone, and"
-        " else for who has the admin token. Set STS_ADMIN_TOKEN on the server, and give it as the"
-        " password (the name does not matter). The server's log says more.",
-        refusal.status,
-    )
-    if refusal.status == 401:
-        response.headers["WWW-Authenticate"] = _REALM
-    return response
-
-
-def _text(text: str, status: int) -> Response:
-    return Response(
-        text + "\n", status, content_type="text/plain; charset=utf-8", headers={**HEADERS}
-    )
-
-
-def _json(value: Any) -> Response:
-    return Response(
-        msgspec.json.encode(value),
-        content_type="application/json",
-        headers={**HEADERS, "Cache-Control": "no-store"},
-    )

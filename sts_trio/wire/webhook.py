@@ -20,6 +20,7 @@ from twilio.request_validator import (  # type: ignore[import-untyped]
 )
 from twilio.twiml.voice_response import (  # type: ignore[import-untyped]
     Connect,
+    Dial,
     Stream,
     VoiceResponse,
 )
@@ -28,6 +29,15 @@ SIGNATURE_HEADER = "X-Twilio-Signature"
 
 # "For each <Parameter>, name and value together must be under 500 characters."
 PARAMETER_LIMIT = 500
+# TwiML that is handed to the REST API, not asked for by Twilio (error 32018).
+REST_TWIML_LIMIT = 4000
+
+# Two <Parameter>s that our webhook writes: that it was asked, and which agent is to talk. A call
+# without the first came by a TwiML Bin, which has no `action` to come back to.
+WEBHOOK = "webhook"
+CHOSEN = "chosen_agent"
+# All names that mean something to us, and are nobody else's to give.
+OUR_PARAMETERS = frozenset({WEBHOOK, CHOSEN, "agent", "to", "from", "direction", "line"})
 
 # {scheme: port it means when none is written}
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -50,6 +60,10 @@ class Form(dict[str, list[str]]):
         """All values of a field; the question `RequestValidator` asks of a form."""
         return self[name]
 
+    def first(self, name: str) -> str:
+        """The first value of a field, "" if there is none."""
+        return next(iter(self.get(name, ())), "")
+
 
 def read_form(data: bytes) -> Form:
     """The fields of a POST body, or of a GET's raw query string."""
@@ -71,7 +85,10 @@ class VoiceRequest(msgspec.Struct, frozen=True, rename="pascal"):
     caller_name: str = ""
     forwarded_from: str = ""
     parent_call_sid: str = ""
-    answered_by: str = ""
+    answered_by: str = ""  # human, machine_…, fax or unknown
+    call_duration: str = ""  # seconds; when it is over
+    sip_response_code: str = ""
+    dial_call_status: str = ""  # how a <Dial> went: as `call_status`, or "answered"
     stir_verstat: str = ""
 
     @property
@@ -83,6 +100,16 @@ class VoiceRequest(msgspec.Struct, frozen=True, rename="pascal"):
     def is_over(self) -> bool:
         """Whether there is nobody left to hear an answer."""
         return self.call_status in ("completed", "busy", "failed", "no-answer", "canceled")
+
+    @property
+    def is_on_machine(self) -> bool:
+        """Whether a machine was reached, of whatever kind."""
+        return self.answered_by.startswith("machine") or self.answered_by == "fax"
+
+    @property
+    def takes_message(self) -> bool:
+        """Whether that machine has said all it says, and records now."""
+        return self.answered_by.startswith("machine_end")
 
 
 def read_request(form: Form) -> VoiceRequest:
@@ -281,6 +308,37 @@ def apology() -> str:
     """TwiML for a call that failed through no fault of the caller."""
     response = VoiceResponse()
     response.say("Sorry, something went wrong on our side. Please call again later. Goodbye.")
+    response.hangup()
+    return str(response)
+
+
+def dial(number: str, caller_id: str | None = None, action: str | None = None) -> str:
+    """TwiML that connects the caller to `number`, which should be on the operator's list.
+
+    `caller_id` is what the called one sees, else the caller's own number. When that call is over,
+    Twilio asks `action` what next, with `DialCallStatus`; without one it hangs up. It must be
+    absolute where the document is handed to the REST API.
+    """
+    response = VoiceResponse()
+    given = {"caller_id": caller_id, "action": action and _xml(action)}
+    dialling = Dial(**{name: value for name, value in given.items() if value})
+    dialling.number(_xml(number))
+    response.append(dialling)
+    return str(response)
+
+
+def not_taken() -> str:
+    """TwiML for a caller whom nobody took over."""
+    response = VoiceResponse()
+    response.say("Sorry, nobody can take your call right now. Please call again later. Goodbye.")
+    response.hangup()
+    return str(response)
+
+
+def leave_message(text: str) -> str:
+    """TwiML that says `text` to a machine, and hangs up."""
+    response = VoiceResponse()
+    response.say(_xml(text))
     response.hangup()
     return str(response)
 

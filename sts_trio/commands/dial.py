@@ -1,0 +1,276 @@
+"""`sts-trio dial`: has a running server call somebody, and tells what is said.
+
+A client of `POST /calls` and `/calls/SID/events`, which does one thing after the other: no Trio.
+"""
+
+import http.client
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any, NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+import click
+
+from sts_trio.commands.common import INTERRUPTED, Misuse, fail
+
+CONNECT_TIMEOUT = 10.0
+# The call's turn in the line, and Twilio asked several times over.
+ANSWER_TIMEOUT = 150.0
+# The server says something every 15 s, if only that it is there.
+SILENCE_TIMEOUT = 60.0
+
+OVER = {
+    "completed": "Over.",
+    "busy": "Busy.",
+    "no-answer": "Not answered.",
+    "failed": "Failed: the number could not be reached.",
+    "canceled": "Cancelled.",
+}
+STATUS = {
+    "initiated": "Dialling ...",
+    "ringing": "Ringing ...",
+    "in-progress": "Answered.",
+    **OVER,
+}
+# What asking again does not mend.
+_ASKED_WRONGLY = (400, 401, 403, 404, 405, 409, 413, 415)
+
+
+@click.command()
+@click.argument("number", metavar="+NUMBER")
+@click.option("--agent", metavar="NAME", help="Who talks. [default: as for calls to our number]")
+@click.option(
+    "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Told to the agent."
+)
+@click.option(
+    "--on-machine",
+    type=click.Choice(["hang-up", "leave-message"]),
+    default="hang-up",
+    show_default=True,
+    help="What to do when a machine answers; a message is left after the beep.",
+)
+@click.option("--message", metavar="TEXT", help="What to leave.")
+@click.option("--url", default="http://127.0.0.1:5000", show_default=True, help="The server.")
+@click.option("--idempotency-key", "key", metavar="KEY", help="The same key is the same call.")
+@click.option("--follow/--no-follow", default=True, help="Tell what is said until the call ends.")
+def dial(
+    number: str,
+    agent: str | None,
+    parameters: tuple[str, ...],
+    on_machine: str,
+    message: str | None,
+    url: str,
+    key: str | None,
+    follow: bool,
+) -> None:
+    """Have a running `sts-trio serve` call +NUMBER, and talk with whoever answers.
+
+    The server needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, STS_CALLER_ID, STS_PUBLIC_URL, and
+    STS_DIAL_PREFIXES that allow the number; this command needs the server's STS_ADMIN_TOKEN, from
+    the environment or sts-trio.toml.
+
+    Ends with status 1 if there was no conversation, or the agent or the server broke it off.
+    """
+    order: dict[str, Any] = {"to": number, "on_machine": on_machine.replace("-", "_")}
+    order |= {"agent": agent, "message": message, "parameters": _pairs(parameters)}
+    server = _Server(url)
+    try:
+        call_sid = _place(server, order, key or secrets.token_urlsafe(16))
+        click.echo(f"Call {call_sid}")
+        fault = _follow(server, call_sid, number) if follow else None
+    except KeyboardInterrupt:
+        click.echo("What was asked for is not taken back: the call goes on.", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    except _Unreachable as exc:
+        fail(f"{server.url} cannot be reached: {exc}: is `sts-trio serve` running?")
+    if fault is not None:
+        fail(fault)
+
+
+def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for each in parameters:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise Misuse(f"--parameter {each!r}: expected NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
+    try:
+        status, answer = server.post("/calls", order, {"Idempotency-Key": key})
+    except (OSError, http.client.HTTPException) as exc:
+        _uncertain(f"{server.url}: no answer ({_reason(exc)})", key)
+    if status == 201 and isinstance(answer, dict):
+        return str(answer.get("call_sid"))
+    if not isinstance(answer, dict):
+        # Not a server of ours, or one that does not let us in, and says how it would.
+        answer = {"error": answer.strip() or f"HTTP {status}"}
+    told = _one_line(str(answer.get("error")))
+    if answer.get("uncertain"):
+        _uncertain(told, key)
+    if status in _ASKED_WRONGLY:
+        raise Misuse(told)
+    fail(told)
+
+
+def _uncertain(reason: str, key: str) -> NoReturn:
+    fail(
+        f"{reason}. The call may have been placed. To ask for the same one, and for no second"
+        f" call, add --idempotency-key {key}"
+    )
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def _follow(server: "_Server", call_sid: str, number: str) -> str | None:
+    """Tells what happens, until the call is over. What went wrong with it, if anything did."""
+    has_started = False
+    try:
+        for event, fields in server.events(call_sid):
+            if (words := _words(event, fields, number)) is not None:
+                click.echo(_one_line(words))
+            has_started |= event == "call.started"
+            if event == "call.ended":
+                blamed = fields.get("verdict") in ("agent", "ours")
+                return f"the call ended: {fields.get('ending')}" if blamed else None
+            # Twilio may say that it is over before the last of the conversation is told.
+            if event == "call.status" and fields.get("status") in OVER and not has_started:
+                return "there was no conversation"
+    except (OSError, http.client.HTTPException) as exc:
+        return f"{server.url}: cannot be followed any more ({_reason(exc)}); the call may go on"
+    return f"{server.url}: went away before the call ended"
+
+
+def _words(event: str, fields: dict[str, Any], number: str) -> str | None:
+    match event:
+        case "call.status":
+            return STATUS.get(str(fields.get("status")))
+        case "call.answered_by":
+            return f"Answered by: {str(fields.get('by')).replace('_', ' ')}"
+        case "call.transcript":
+            who = "agent" if fields.get("role") == "assistant" else number
+            return f"{who}: {fields.get('text')}"
+        case "call.ended":
+            detail = f" ({fields['detail']})" if fields.get("detail") else ""
+            return f"Ended after {fields.get('seconds')} s: {fields.get('ending')}{detail}"
+        case "missed":
+            return f"... {fields.get('count')} events were missed ..."
+    return None
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+class _Unreachable(Exception):
+    """There was no connection, so nothing was asked."""
+
+
+class _Server:
+    """The server at `url`, asked as its operator. Every question may raise `_Unreachable`.
+
+    Raises:
+        ConfigError: the environment or the file is not as it should be.
+        Misuse: that is no URL, or one that would give the admin token away.
+    """
+
+    def __init__(self, url: str) -> None:
+        from sts_trio import config
+
+        # Who only asks needs no agent.
+        self._token = config.from_environment(STS_AGENT="offline").admin_token
+        self.url = url.rstrip("/")
+        self._parts = _parts(self.url)
+        local = self._parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if self._token is not None and self._parts.scheme == "http" and not local:
+            raise Misuse(
+                f"--url {url}: the admin token would cross the network unencrypted:"
+                " expected https://, or a server on this machine"
+            )
+
+    def post(
+        self, path: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> tuple[int, dict[str, Any] | str]:
+        """Status and answer: an object, or else text.
+
+        Raises:
+            OSError, http.client.HTTPException: no answer, which does not mean no.
+        """
+        headers = headers | {"Content-Type": "application/json"}
+        connection, response = self._ask("POST", path, json.dumps(body), headers, ANSWER_TIMEOUT)
+        try:
+            text = response.read().decode(errors="replace")
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            return response.status, text
+        return response.status, answer if isinstance(answer, dict) else text
+
+    def events(self, call_sid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What happened in the call, and happens: name and fields of each event."""
+        path = f"/calls/{call_sid}/events"
+        connection, response = self._ask("GET", path, None, {}, SILENCE_TIMEOUT)
+        try:
+            if response.status != 200:
+                raise http.client.HTTPException(f"HTTP {response.status}")
+            name = ""
+            for line in iter(response.readline, b""):
+                field, _, value = line.decode(errors="replace").strip().partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data" and name == "missed":
+                    yield "missed", {"count": value}
+                elif field == "data":
+                    entry = json.loads(value)
+                    yield entry["event"], entry["fields"]
+                elif not field:
+                    name = ""
+        finally:
+            connection.close()
+
+    def _ask(
+        self, method: str, path: str, body: str | None, headers: dict[str, str], timeout: float
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=CONNECT_TIMEOUT)
+        if self._token is not None:
+            headers = headers | {"Authorization": f"Bearer {self._token}"}
+        try:
+            try:
+                connection.connect()
+            except OSError as exc:
+                raise _Unreachable(_reason(exc)) from None
+            connection.sock.settimeout(timeout)
+            connection.request(method, self._parts.path + path, body, headers)
+            return connection, connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _parts(url: str) -> SplitResult:
+    expected = f"--url {url}: expected a URL like http://127.0.0.1:5000"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        raise Misuse(expected) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise Misuse(expected)
+    return parts
+
+
+def _reason(exc: Exception) -> str:
+    return _one_line(str(getattr(exc, "strerror", None) or exc or type(exc).__name__))
+
+
+def _one_line(text: str) -> str:
+    from sts_trio.variables import one_line
+
+    return one_line(text)
