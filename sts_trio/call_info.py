@@ -17,3 +17,5 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     to: str = ""
     direction: str = INBOUND  # or outbound-api, outbound-dial
     parameters: dict[str, str] = {}  # {<Parameter> name: value}, ours left out
+    agent: str = ""  # who answers, as our webhook decided; "" if the call did not come by it
+    line: str = ""  # a token for the agent leg that was dialled ahead for this call
