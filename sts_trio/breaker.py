@@ -15,7 +15,7 @@ from math import inf
 
 # One may be a lost packet and two may be two at once; the third call in a row is not to pay for it.
 FAILURES = 3
-# A restart takes seconds; and where there is no other endpoint, every call is turned away meanwhile.
+# A restart takes seconds. Where there is no other endpoint, calls are turned away meanwhile.
 FIRST_REST = 1.0
 # As long as a provider that came back is at most left alone.
 LONGEST_REST = 30.0

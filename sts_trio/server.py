@@ -1,13 +1,16 @@
 """The app: voice webhook, media socket, health; what runs as long as it does; the last boundary."""
 
+import contextlib
 import functools
 import gc
 import os
 import signal
 import ssl
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 from quart import Response, request, websocket
@@ -15,18 +18,30 @@ from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, visit_of, why_not
+from sts_trio.agent_lines import AgentLines
 from sts_trio.call import Call, OpenCaller
+from sts_trio.call_info import CallInfo
 from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
+from sts_trio.endpoints import AgentLeg, Endpoint
 from sts_trio.errors import Cause, Verdict
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
 from sts_trio.legs.caller import DirectWebsocket, open_caller
-from sts_trio.logic.dialogue import Dialogue
+from sts_trio.logic.dialogue import AGENT_TIMEOUT, Dialogue
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
+from sts_trio.routing import (
+    ChooseAgent,
+    Routing,
+    announced,
+    check_chooser,
+    load_chooser,
+    parameters,
+    streamed,
+)
 from sts_trio.stream_tokens import StreamTokens
 from sts_trio.switchboard import Switchboard
 from sts_trio.web.routes import Routes
@@ -39,8 +54,9 @@ AFTER_PATH = "/twiml/after"
 MOST_PER_WEBHOOK = 64 * 1024
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
-# The parameter that tells the media socket which number was dialled.
-TO = "to"
+# Twilio speaks about 15 letters a second, and the stream begins only then. A longer notice would
+# outlast the agent that is dialled ahead.
+LONGEST_NOTICE = 200
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -50,18 +66,17 @@ class App(QuartTrio):
 
     asgi_websocket_class = DirectWebsocket
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, routing: Routing) -> None:
         # No static folder: nothing is served that is not a route.
         super().__init__("sts_trio", static_folder=None)
         self.settings = config
         self.switchboard = Switchboard(config.max_calls)
         self.stream_tokens = StreamTokens(trio.current_time)
-        self.agent_url = config.deepgram_url
-        self.agent_key = config.deepgram_api_key
         self.metronome = Metronome()
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
+        self.agent_lines = AgentLines(_endpoints(config), self._dial, routing, self._settings_for)
         self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
 
     async def start(self) -> None:
@@ -69,15 +84,18 @@ class App(QuartTrio):
             _logger.warning("config.odd", warning=warning)
         await self.nursery.start(self._run_background)
         _spare_the_collector()
-        _logger.info("server.started", agent=self.settings.agent.value, url=self.agent_url)
+        addresses = [endpoint.address for endpoint in self.agent_lines.endpoints]
+        _logger.info("server.started", agent=self.settings.agent.value, endpoints=addresses)
 
     async def stop(self) -> None:
+        await self.agent_lines.aclose()
         self._background.cancel()
 
     async def _run_background(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """What runs as long as the server: the metronome, and the offline agent if it answers."""
+        """What runs as long as the server: the metronome, the lines to the agent, and the offline
+        agent if it answers."""
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
@@ -91,8 +109,8 @@ class App(QuartTrio):
                     port = await nursery.start(serve, "127.0.0.1", 0)
                     legacy = self.settings.dialect is Dialect.LEGACY
                     path = "/agent" if legacy else "/v1/agent/converse"
-                    self.agent_url = f"ws://127.0.0.1:{port}{path}"
-                    self.agent_key = None
+                    self.agent_lines.endpoints = [Endpoint(f"ws://127.0.0.1:{port}{path}")]
+                await nursery.start(self.agent_lines.run)
                 task_status.started()
 
     async def _mind_sigterm(self) -> None:
@@ -100,7 +118,7 @@ class App(QuartTrio):
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
                 _logger.info("server.draining", live=self.switchboard.live, signal="SIGTERM")
-                self.switchboard.shut_down()
+                self._shut_down()
                 with trio.move_on_after(GOODBYE):
                     await self.switchboard.empty()
                 break
@@ -121,13 +139,25 @@ class App(QuartTrio):
         if not bases:
             return Response("No Host header.\n", 400)
         base = bases[0]
+        info = announced(voice)
+        agent = await self.agent_lines.choose(info)
+        info = msgspec.structs.replace(info, agent=agent)
+        if self.settings.dial_ahead and not voice.is_over:
+            info = self._dial_ahead(info)
         twiml = webhook.connect_stream(
             webhook.media_url(base, TWILIO_PATH),
             base + AFTER_PATH,
             notice=self.settings.notice,
-            parameters={TO: voice.to} if 0 < len(voice.to) < webhook.PARAMETER_LIMIT // 2 else {},
+            parameters=parameters(info),
         )
         return _twiml(twiml)
+
+    def _dial_ahead(self, info: CallInfo) -> CallInfo:
+        """The agent is dialled while the phone still rings, and the stream brings its line."""
+        if len(self.settings.notice or "") > LONGEST_NOTICE:
+            return info
+        line = self.agent_lines.dial_ahead(info.agent, info, room=self.switchboard.room)
+        return msgspec.structs.replace(info, line=line)
 
     async def after(self) -> Response:
         """The call's stream is over: an apology if the caller is owed one, then the end."""
@@ -173,16 +203,15 @@ class App(QuartTrio):
 
     async def _run_call(self, scope: Any) -> None:
         connection = hypercorn_guard.connection.get()
+        # Until the dialogue learns who was chosen: what it would send is what was chosen for it.
+        settings: list[deepgram.Settings] = []
+        dialogue = Dialogue(
+            lambda start: settings[0], forward=self.settings.forward, now=trio.current_time()
+        )
         call = Call(
-            Dialogue(self._settings_for, forward=self.settings.forward, now=trio.current_time()),
+            dialogue,
             self._caller_opener(scope, connection),
-            functools.partial(
-                open_agent,
-                self.agent_url,
-                self.agent_key,
-                language(self.settings.dialect),
-                self.ssl_context,
-            ),
+            lambda: self._open_agent(dialogue, settings),
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,
         )
@@ -210,11 +239,31 @@ class App(QuartTrio):
     async def _end_with(self, terminated: Any) -> None:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
         await terminated.wait()
-        self.switchboard.shut_down()
+        self._shut_down()
 
-    def _settings_for(self, start: Any) -> deepgram.Settings:
-        number = start.start.custom_parameters.get(TO, "")
-        return deepgram.phone_settings(self.settings.agents[self.settings.agent_for(number)])
+    def _shut_down(self) -> None:
+        self.switchboard.shut_down()
+        self.agent_lines.shut_down()
+
+    @contextlib.asynccontextmanager
+    async def _open_agent(
+        self, dialogue: Dialogue, settings: list[deepgram.Settings]
+    ) -> AsyncIterator[AgentLeg]:
+        by = trio.current_time() + AGENT_TIMEOUT
+        assert dialogue._start is not None
+        info = streamed(dialogue._start.start)
+        agent = await self.agent_lines.choose(info)
+        settings[:] = [self._settings_for(agent, info)]
+        async with self.agent_lines.open(agent, info, by - trio.current_time()) as leg:
+            yield leg
+
+    def _settings_for(self, agent: str, info: CallInfo) -> deepgram.Settings:
+        return deepgram.phone_settings(self.settings.agents[agent])
+
+    def _dial(self, endpoint: Endpoint) -> contextlib.AbstractAsyncContextManager[AgentLeg]:
+        return open_agent(
+            endpoint.url, endpoint.key, language(self.settings.dialect), self.ssl_context
+        )
 
     # --- health ---------------------------------------------------------------------------------
 
@@ -226,12 +275,23 @@ class App(QuartTrio):
         return status, 200 if self.switchboard.takes_calls else 503
 
 
-def create_app(config: Config) -> App:
+def create_app(config: Config, *, choose_agent: ChooseAgent | None = None) -> App:
     """The app for this configuration. Any ASGI server may run it; all it promises, Hypercorn's
-    Trio worker keeps."""
+    Trio worker keeps.
+
+    `choose_agent` names the agent that answers a call, in at most two seconds; what it leaves
+    open, by "", is decided by parameter and number. It goes before `STS_CHOOSE_AGENT`.
+
+    Raises:
+        ConfigError: there is no function to choose with where the configuration says.
+    """
+    if choose_agent is not None:
+        check_chooser(choose_agent, "choose_agent")
+    elif config.choose_agent is not None:
+        choose_agent = load_chooser(config.choose_agent, "STS_CHOOSE_AGENT")
     log.configure(config)
     hypercorn_guard.install()
-    app = App(config)
+    app = App(config, Routing(config.agents, config.numbers, choose_agent))
     app.before_serving(app.start)
     app.after_serving(app.stop)
     app.add_url_rule("/twiml", "answer", app.answer, methods=["GET", "POST"])
@@ -262,6 +322,13 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+
+
+def _endpoints(config: Config) -> list[Endpoint]:
+    keys: tuple[str | None, ...] = config.deepgram_api_keys or (None,)
+    if len(keys) == 1:
+        keys *= len(config.deepgram_urls)
+    return [Endpoint(url, key) for url, key in zip(config.deepgram_urls, keys, strict=True)]
 
 
 def _voice_request(visit: Visit) -> webhook.VoiceRequest:

@@ -63,6 +63,7 @@ async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path:
         '<?xml version="1.0" encoding="UTF-8"?><Response>'
         '<Connect action="http://localhost/twiml/after" method="POST">'
         '<Stream url="ws://localhost/twilio"><Parameter name="to" value="+15005550006" />'
+        '<Parameter name="chosen_agent" value="default" />'
         "</Stream></Connect><Hangup /></Response>"
     )
 

@@ -76,6 +76,7 @@ class AgentLeg:
     """An open session with the agent. See `sts_trio.legs` for the contract."""
 
     is_polled = False
+    is_prepared = False
 
     def __init__(self, stream: trio.abc.Stream, language: Language) -> None:
         self._stream = stream
