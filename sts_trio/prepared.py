@@ -82,6 +82,7 @@ class Line:
         self._settings = settings
         self._unused_at = trio.current_time() + UNUSED
         self._leg: AgentLeg
+        self._is_open = False
         self._kept: list[Any] = []
         self._audio = 0  # bytes of it among what is kept
         self._hear: Hear = self._keep
@@ -92,6 +93,7 @@ class Line:
         self._scope = trio.CancelScope(deadline=trio.current_time() + AGENT_TIMEOUT)
         # Of all it does before the goodbye. The deadline is that of the step it is at.
         self._patience = trio.CancelScope()
+        self._goodbye = trio.CancelScope()  # of who took the line
         self._is_taken = trio.Event()
         self._is_welcome = trio.Event()
         self._is_applied = trio.Event()
@@ -108,6 +110,7 @@ class Line:
                     self._scope.deadline = inf
                     # It may have passed in the moment in which the leg opened.
                     await trio.lowlevel.checkpoint_if_cancelled()
+                    self._is_open = True
                     await self._hold(leg)
         except* AgentUnreachable as group:
             self.spoil(f"cannot be dialled: {group.exceptions[0]}")
@@ -116,15 +119,17 @@ class Line:
         finally:
             self.spoil("cut off")
             self._is_over.set()
+            self._goodbye.cancel()
             self.gone.set()
 
     def spoil(self, reason: str) -> None:
-        """Gives the line up, with a goodbye. One that was handed over is let be."""
+        """Gives the line up; with a goodbye, if there is anyone to say it to. One that was handed
+        over is let be."""
         if self.state in (State.HANDED_OVER, State.SPOILT):
             return
         self.state = State.SPOILT
         self._kept.clear()
-        self._patience.cancel()
+        (self._patience if self._is_open else self._scope).cancel()
         self._is_decided.set()
         _logger.info("agent.line_spoilt", call_sid=self._call_sid, reason=reason)
 
@@ -228,6 +233,12 @@ class Line:
         if not self._has_ended:
             hear([LegEnded(Leg.AGENT, How.LOST)])
 
+    async def aclose(self, code: int) -> None:
+        """The goodbye of who took the line; nobody would answer it once the task is gone."""
+        with trio.CancelScope() as self._goodbye:
+            if not self.gone.is_set():
+                await self._leg.aclose(code)
+
 
 class PreparedLeg:
     """The leg of a line, for the call that took it. See `sts_trio.legs` for the contract."""
@@ -237,7 +248,7 @@ class PreparedLeg:
     def __init__(self, line: Line, leg: AgentLeg) -> None:
         self.is_polled = leg.is_polled
         self.try_send = leg.try_send
-        self.aclose = leg.aclose
+        self.aclose = line.aclose
         self._send = leg.send
         self._line = line
 
