@@ -129,6 +129,7 @@ class Line:
             return
         self.state = State.SPOILT
         self._kept.clear()
+        self._hear = _hear_no_more
         (self._patience if self._is_open else self._scope).cancel()
         self._is_decided.set()
         _logger.info("agent.line_spoilt", call_sid=self._call_sid, reason=reason)

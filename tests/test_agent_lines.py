@@ -539,6 +539,51 @@ async def test_a_bug_in_a_line_is_logged_and_harms_nobody_else(
                 assert call.leg.is_prepared is is_prepared
 
 
+async def test_a_bug_in_what_the_call_hears_with_comes_out_of_its_listening_and_a_goodbye_is_said(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    agent = FakeAgent()
+    heard: list[Any] = []
+
+    def hear(batch: Sequence[Any]) -> None:
+        heard.extend(batch)
+        if Audio(b"bug") in batch:
+            raise ZeroDivisionError("a bug in the dialogue")
+
+    async with world(a=Provider(agent)) as here:
+        async with here.lines.open("default", here.ahead()) as leg:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_it_fails, leg, hear)
+                await trio.testing.wait_all_tasks_blocked()
+                await agent.say(Audio(b"bug"), Audio(b"more"))
+            await leg.aclose(1011)
+        assert heard[-1] == Audio(b"bug")
+        assert agent.closed == (0, 1011)
+        assert here.logs == []
+
+
+async def _until_it_fails(leg: AgentLeg, hear: Callable[[Sequence[Any]], None]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await leg.listen(hear, lambda now: None)
+
+
+async def test_a_leg_that_breaks_before_anybody_hears_it_is_a_bug_of_the_line() -> None:
+    class Broken:
+        async def listen(self, hear: Any, idle: Any) -> None:
+            raise ZeroDivisionError("a bug in the leg")
+
+    @contextlib.asynccontextmanager
+    async def open_leg() -> AsyncIterator[Any]:
+        yield Broken()
+
+    line = prepared.Line("CA1", open_leg, SETTINGS)
+    with structlog.testing.capture_logs() as logs:
+        await line.run()
+    assert [each["event"] for each in logs] == ["agent.line_crashed", "agent.line_spoilt"]
+    async with line.taken() as leg:
+        assert leg is None
+
+
 # --- who may take it ----------------------------------------------------------------------------
 
 
