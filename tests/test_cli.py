@@ -593,7 +593,7 @@ def demonstrate(monkeypatch: pytest.MonkeyPatch, *outcomes: demo.Outcome) -> Non
         scenario: Scenario, server: Server, agent: Agent, audience: Screen
     ) -> demo.Outcome:
         assert waiting[0].scenario.name == scenario.name
-        assert server.app.agent_url == agent.url
+        assert [each.url for each in server.app.agent_lines.endpoints] == [agent.url]
         for line in LINES:
             audience.tell(line)
         return waiting.pop(0)

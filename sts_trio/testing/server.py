@@ -68,9 +68,11 @@ def _settings(given: Config | Mapping[str, str] | None, agent: Agent | str | Non
     if agent is None:
         return given
     url = agent if isinstance(agent, str) else agent.url
-    key = given.deepgram_api_key or "any"
     return msgspec.structs.replace(
-        given, agent=AgentKind.DEEPGRAM, deepgram_url=url, deepgram_api_key=key
+        given,
+        agent=AgentKind.DEEPGRAM,
+        deepgram_urls=(url,),
+        deepgram_api_keys=given.deepgram_api_keys[:1] or ("any",),
     )
 
 
