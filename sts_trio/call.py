@@ -465,14 +465,16 @@ class Call:
         self._to_caller.close()
         self._session.close()
         self._alarm.cancel()
-        within = GOODBYE_WITHIN if self._sees_off(ending) else 0.0
+        within = GOODBYE_WITHIN if ending.cause in _DELIBERATE else 0.0
         self._scope.deadline = trio.current_time() + within + HANG_UP_GRACE
         if self._function_calls is not None:  # the call may never have been run
             self._function_calls.cancel_all()
         self._answers.close()
 
-    def _sees_off(self, ending: Ending) -> bool:
-        return self._see_off is not None and ending.cause in _DELIBERATE
+    async def _see_off_caller(self, ending: Ending) -> None:
+        if self._see_off is not None and ending.cause in _DELIBERATE:
+            with trio.move_on_after(GOODBYE_WITHIN):
+                await self._see_off(self.info, ending)
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
@@ -550,13 +552,12 @@ class Call:
         try:
             async for message in outbox:
                 await leg.send(message)
+            if which is Leg.CALLER and self.ending is not None:
+                await self._see_off_caller(self.ending)
         except Exception:
             self._crash()
         if session is not None and session.code is not None:
             await leg.aclose(session.code)
             return
         ending = self.ending or Ending(Cause.CRASHED)
-        if self._see_off is not None and which is Leg.CALLER and self._sees_off(ending):
-            with trio.move_on_after(GOODBYE_WITHIN):
-                await self._see_off(self.info, ending)
         await leg.aclose(ending.cause.close_code(which))
