@@ -334,11 +334,11 @@ class Call:
         await trio.lowlevel.checkpoint()
 
     async def collect_digits(
-        self, most: int = 32, *, finish: str = "#", within: float = 10.0, between: float = 5.0
+        self, most: int = 32, *, finish: str = "#", within: float = 20.0, between: float = 5.0
     ) -> str:
         """Waits for what the caller keys in: `most` keys, or those before one of `finish`.
 
-        The first key may take `within` seconds, each further one `between`; then what there is,
+        All of them may take `within` seconds, each after the first `between`; then what there is,
         which may be nothing, is returned.
         """
         answer = await self._get(lambda number: Collect(number, most, finish, within, between))
