@@ -26,6 +26,7 @@ from fakes import (
 
 from sts_trio.call import HANG_UP_GRACE, Call
 from sts_trio.errors import Cause
+from sts_trio.logic.dialogue import PARTING_GRACE
 from sts_trio.logic.listening import GAP
 from sts_trio.wire import deepgram, twilio
 
@@ -189,8 +190,16 @@ ENDS = {
     "agent closes 1000": End(
         agent_closes(1000),
         Cause.AGENT_FINISHED,
-        ("listening", "speaking", "hanging up"),
+        ("listening", "hanging up"),
         agent_hears=False,
+    ),
+    # A second of its words is still to be heard, by a phone that echoes no marks.
+    "agent closes 1000 after its last words": End(
+        agent_closes(1000),
+        Cause.AGENT_FINISHED,
+        ("speaking",),
+        agent_hears=False,
+        found_within=1 + PARTING_GRACE,
     ),
     "agent closes 1000 too early": End(
         agent_closes(1000), Cause.AGENT_CLOSED, ("welcoming", "applying"), agent_hears=False

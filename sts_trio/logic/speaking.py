@@ -62,14 +62,15 @@ class Speaking:
             self.plays_until = max(self.plays_until, now) + seconds(len(audio))
         return messages
 
+    def insert(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+        """Our own audio, whole frames, amid whatever the agent says or has not finished."""
+        return [*self.play(audio, now), *self._mark_the_end()]
+
     def finish(self, now: float) -> list[twilio.ToCaller]:
         """The utterance is complete: its last frame, padded, and a mark at its end."""
         self.next_turn()
         self.is_amid_utterance = False
-        messages = self.play(self._frames.finish(), now)
-        if not self.playout.is_marked:
-            messages.append(self._mark())
-        return messages
+        return [*self.play(self._frames.finish(), now), *self._mark_the_end()]
 
     def next_turn(self) -> None:
         """A sign that agent audio from here on belongs to a new utterance."""
@@ -91,6 +92,9 @@ class Speaking:
     @property
     def cleared(self) -> twilio.ToCaller:
         return twilio.Clear(self.stream_sid)
+
+    def _mark_the_end(self) -> list[twilio.ToCaller]:
+        return [] if self.playout.is_marked else [self._mark()]
 
     def _mark(self) -> twilio.ToCaller:
         return twilio.PlayMark(self.stream_sid, twilio.MarkName(self.playout.mark()))
