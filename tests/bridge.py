@@ -66,7 +66,7 @@ class Bridge:
         """Hears a tick at each deadline on the way; returns what was done, and when."""
         acts: list[tuple[float, Act]] = []
         while self.dialogue.deadline <= time:
-            self.now = self.dialogue.deadline
+            self.now = max(self.now, self.dialogue.deadline)
             acts += [(round(self.now, 6), act) for act in self.hear(Tick())]
             assert self.dialogue.deadline > self.now, "it would tick for ever"
         self.now = time
@@ -109,10 +109,10 @@ def reach(phase: Phase, *, forward: float = 0.02, manners: Manners | None = None
 
 
 def talking(manners: Manners | None = None, **options: Any) -> Bridge:
-    """A bridge whose two sides can talk, at 0 s; the caller's first frame has been forwarded."""
+    """A bridge whose two sides can talk, at 0 s; the caller's first frame was silent."""
     bridge = Bridge(manners=manners, **options)
     bridge.hear(*STEPS.values())
-    bridge.hear(media())
+    bridge.hear(media(b"\xff" * 160))
     return bridge
 
 
