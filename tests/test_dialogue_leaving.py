@@ -234,6 +234,18 @@ def test_who_waits_is_told_when_all_has_been_heard() -> None:
     assert bridge.hear(Await(2, 60)) == [Answered(2)]
 
 
+def test_nobody_is_told_anything_once_the_call_has_ended() -> None:
+    bridge = talking()
+    bridge.hear(Audio(b"\x01" * 160), AgentAudioDone(), Await(1, 60))
+    assert bridge.hear(echo("e0-1"), STOP) == [HangUp(Ending(Cause.STOP))]
+
+
+def test_words_that_were_heard_at_last_are_told_before_the_end() -> None:
+    bridge = talking()
+    bridge.hear(GOODBYE, Audio(b"\x01" * 160), Await(1, 60), Leave(HUNG_UP), AgentAudioDone())
+    assert bridge.hear(echo("e0-1"))[1:] == [Answered(1), HangUp(HUNG_UP)]
+
+
 def test_who_waits_is_told_that_it_was_not_heard_in_time() -> None:
     bridge = talking()
     bridge.hear(Audio(b"\x01" * 160), Await(1, 5), Await(2, 60))

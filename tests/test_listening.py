@@ -52,6 +52,17 @@ def test_the_next_agent_gets_again_what_the_last_one_may_have_missed() -> None:
     assert listening.repeated == 800
 
 
+def test_what_was_missed_twice_is_given_a_third_time() -> None:
+    listening = Listening(0.02)
+    listening.open(0.0)
+    listening.hear(b"\x01" * 800, 0.0)
+    listening.due(0.0)
+    for _ in range(2):
+        listening.close()
+        assert listening.open(0.2) == b"\x01" * 800
+    assert listening.repeated == 1600
+
+
 def test_what_was_understood_is_not_given_again() -> None:
     listening = Listening(0.02)
     listening.open(0.0)

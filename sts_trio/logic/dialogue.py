@@ -293,15 +293,15 @@ class Dialogue:
 
     def _settle(self) -> None:
         """What follows from all that was heard."""
+        if self._awaits and self._speaking.is_heard and self.phase is not Phase.HUNG_UP:
+            self._acts += [Answered(number) for number in self._awaits]
+            self._awaits.clear()
         if self._leaving is not None and self._leaving.is_over(self._now, self._is_heard):
             self._hang_up(self._leaving.ending)
         elif self._parting is not None and not self.playout.unheard:
             self._hang_up(self._parting)
         elif self._renewal_deadline != inf and self._is_quiet:
             self._renew()
-        if self._awaits and self._speaking.is_heard:  # be it a function that waits
-            self._acts += [Answered(number) for number in self._awaits]
-            self._awaits.clear()
         if self.phase is Phase.HUNG_UP:
             self._rare_deadline = inf
             return
@@ -890,17 +890,19 @@ class Dialogue:
         self._lose_agent(cause, failed.reason, is_final=is_final)
 
     def _hear_tick(self) -> None:
+        """All that is due, be it several things at once."""
         if self._now >= self._phase_deadline:
             self._hear_phase_over()
         elif self._now >= self._first_frame_deadline:
             self._end(Cause.CALLER_NO_MEDIA, f"after {FIRST_FRAME_TIMEOUT:g} s")
-        else:
-            if self._now >= self._listening.batch_deadline:
-                self._forward()
-            if self._now >= self._listening.gap_deadline:
-                self._forward()
-                self._tell_agent(deepgram.Audio(self._listening.fill_gap(self._now)))
-            self._hear_rare_tick()
+        if self.phase is Phase.HUNG_UP:
+            return
+        if self._now >= self._listening.batch_deadline:
+            self._forward()
+        if self._now >= self._listening.gap_deadline:
+            self._forward()
+            self._tell_agent(deepgram.Audio(self._listening.fill_gap(self._now)))
+        self._hear_rare_tick()
 
     def _hear_phase_over(self) -> None:
         if self._parting is not None:
