@@ -286,7 +286,11 @@ class Call:
         """What is said inside will be heard to the end: the caller cannot cut it off.
 
         The agent hears silence instead of the caller meanwhile, as it would fall silent itself.
-        Leaving waits until everything has been heard, for `PROTECTED_WITHIN` seconds at most.
+        Leaving waits until everything has been heard.
+
+        Raises:
+            AgentTimedOut: it was not, within `PROTECTED_WITHIN` seconds.
+            AgentRefused: the agent was lost in the middle.
         """
         self._hear_own(Protect())
         try:

@@ -24,6 +24,8 @@ from fakes import (
     SocketTwilio,
     make_call,
     media,
+    settle,
+    talking,
 )
 
 from sts_trio.call import AGENT_OUTBOX, Call
@@ -58,27 +60,6 @@ def only(logs: Logs, event: str) -> Any:
     """The one line of that event."""
     [line] = [line for line in logs if line["event"] == event]
     return line
-
-
-async def settle(phone: Phone) -> None:
-    """Until what was sent has been heard; an adopted socket is heard in beats."""
-    await trio.testing.wait_all_tasks_blocked()
-    if isinstance(phone, SocketTwilio):
-        await trio.sleep(0.05)
-        await trio.testing.wait_all_tasks_blocked()
-
-
-@contextlib.asynccontextmanager
-async def talking(phone: Phone, agent: FakeAgent, **options: Any) -> AsyncIterator[Call]:
-    """A call, already talking while inside; afterwards stopped by the caller, and over."""
-    async with trio.open_nursery() as tasks:
-        call = make_call(tasks, phone, agent, **options)
-        tasks.start_soon(call.run)
-        phone.tell(twilio.Connected(), START)
-        await agent.ready.wait()
-        await settle(phone)
-        yield call
-        phone.tell(STOP)
 
 
 # --- a whole call -----------------------------------------------------------------------------
