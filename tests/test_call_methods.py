@@ -64,6 +64,10 @@ class Outcome:
         self.error: BaseException | None = None
         self.at: Any = None
 
+    @property
+    def is_known(self) -> bool:
+        return self.at is not None
+
     async def of(self, ask: Callable[[], Awaitable[Any]]) -> None:
         try:
             self.result = await ask()
@@ -80,7 +84,7 @@ async def test_say_returns_when_the_agent_begins_to(autojump_clock: Clock) -> No
     async with talking(phone, agent) as call, trio.open_nursery() as tasks:
         tasks.start_soon(outcome.of, lambda: call.say("One moment."))
         await trio.sleep(1)
-        assert outcome.at is None
+        assert not outcome.is_known
         await agent.say(SAID)
     assert (outcome.at, outcome.error) == (1, None)
     assert told(agent) == [deepgram.InjectAgentMessage("One moment.", "queue")]
@@ -147,7 +151,7 @@ async def test_each_update_waits_for_its_acknowledgement(
         tasks.start_soon(outcome.of, lambda: ask(call))
         await trio.sleep(0.5)
         assert told(agent) == [message]
-        assert outcome.at is None
+        assert not outcome.is_known
         await agent.say(answer)
     assert (outcome.at, outcome.error) == (0.5, None)
 
@@ -174,7 +178,7 @@ async def test_who_is_cancelled_while_it_waits_leaves_nothing_behind(
             tasks.start_soon(outcome.of, lambda: call.update_prompt("two"))
             await agent.say(deepgram.PromptUpdated())  # for the first
             await settle(phone)
-            assert outcome.at is None
+            assert not outcome.is_known
             await agent.say(deepgram.PromptUpdated())
     assert outcome.error is None
 
@@ -199,7 +203,7 @@ async def test_protected_words_are_heard_to_the_end(autojump_clock: Clock) -> No
         await settle(phone)
         await agent.say(deepgram.UserStartedSpeaking(), Audio(b"\x12" * 160), AgentAudioDone())
         await trio.sleep(0.5)
-        assert outcome.at is None
+        assert not outcome.is_known
         phone.tell(echo("e0-1"))
         await settle(phone)
         assert outcome.at == 0.5
