@@ -28,7 +28,7 @@ from fakes import (
     talking,
 )
 
-from sts_trio.call import AGENT_OUTBOX, Call
+from sts_trio.call import AGENT_OUTBOX, HANG_UP_GRACE, Call
 from sts_trio.chronicle import Happening
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg, converse
@@ -765,3 +765,13 @@ async def test_a_second_shutdown_changes_nothing(autojump_clock: Clock, logs: Lo
         await trio.testing.wait_all_tasks_blocked()
         pair.call.shut_down()
     assert only(logs, "call.ended")["ending"] == "stop"
+
+
+async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    pair.call.shut_down()
+    assert await pair.call.run() == Ending(Cause.SHUTDOWN)
+    assert trio.current_time() <= HANG_UP_GRACE
+    assert only(logs, "call.ended")["ending"] == "shutdown"

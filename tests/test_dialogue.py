@@ -92,6 +92,15 @@ def test_settings_are_made_once_for_the_caller_who_started() -> None:
     assert bridge.asked_for == [SettingsWanted(START, "default")]
 
 
+def test_an_agent_that_was_dialled_ahead_has_had_its_settings() -> None:
+    bridge = reach(Phase.DIALLING)
+    bridge.hear(AgentReached("sales", is_prepared=True))
+    welcomed = Log("debug", "agent.welcomed", {"request_id": "r"})
+    assert bridge.hear(Welcome("r")) == [welcomed]
+    assert bridge.hear(SettingsApplied()) == [Log("debug", "agent.ready", {})]
+    assert (bridge.dialogue.agent, bridge.asked_for) == ("sales", [])
+
+
 def test_a_start_tells_the_sids() -> None:
     bridge = reach(Phase.DIALLING)
     assert (bridge.dialogue.stream_sid, bridge.dialogue.call_sid) == (STREAM_SID, CALL_SID)

@@ -459,13 +459,11 @@ class Dialogue:
         self._dial(None)
 
     def _hear_mark(self, name: str) -> None:
-        match self.playout.echo(name):
-            case Echo.HEARD:
-                self._memory.hear_mark(self.playout.position, self.playout.sent)
-            case Echo.NEVER_SENT:
-                self._note_odd(Leg.CALLER, "a mark we never sent")
-            case Echo.CLEARED:
-                pass
+        echo = self.playout.echo(name)
+        if echo is Echo.HEARD:
+            self._memory.hear_mark(self.playout.position, self.playout.sent)
+        elif echo is Echo.NEVER_SENT:
+            self._note_odd(Leg.CALLER, "a mark we never sent")
 
     def _forward(self) -> None:
         """Everything gathered goes to the agent."""
