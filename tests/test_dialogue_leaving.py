@@ -22,6 +22,7 @@ from sts_trio.logic.acts import (
     Leave,
     Protect,
     TellAgent,
+    TellCaller,
 )
 from sts_trio.logic.dialogue import LONGEST_TURN, Phase
 from sts_trio.logic.manners import Manners
@@ -129,6 +130,12 @@ def test_nothing_cuts_a_goodbye_off() -> None:
     assert bridge.dialogue.statistics().caller_audio_muted == 0.02
     bridge.hear(AgentAudioDone())
     assert HangUp(HUNG_UP) in bridge.hear(echo("e0-2"))
+
+
+def test_keys_pressed_during_a_goodbye_do_not_put_it_off() -> None:
+    bridge = talking()
+    bridge.hear(twilio.Dtmf(twilio.Digit("1"), stream_sid=STREAM_SID), Leave(HUNG_UP))
+    assert told(bridge.watch(20)) == []
 
 
 def test_who_leaves_first_says_why() -> None:
@@ -348,16 +355,29 @@ def test_the_longest_call_is_warned_of_and_ended() -> None:
     assert endings(bridge.watch(200)) == [(104, HangUp(Ending(Cause.TIME_UP)))]
 
 
-def test_what_our_goodbye_interrupts_is_not_taken_for_it() -> None:
+def test_the_goodbye_does_not_wait_behind_what_it_interrupts() -> None:
     bridge = talking(SHORT)
     bridge.wait_until(99)
-    bridge.hear(ConversationText("assistant", "And then"), Audio(b"\x01" * 160))
-    assert (100, TIME_IS_UP) in bridge.watch(100.5)
+    bridge.hear(ConversationText("assistant", "And then"), Audio(b"\x01" * 80_000))
+    acts = [act for at, act in bridge.watch(100.5) if at == 100]
+    assert acts[:2] == [FlushCaller(), TellCaller(twilio.Clear(STREAM_SID))]
+    assert acts[-1] == TIME_IS_UP
+    # The end of what was interrupted is not the goodbye's.
     bridge.hear(AgentAudioDone())
-    assert not any(isinstance(act, HangUp) for act in bridge.hear(echo("e0-1")))
+    assert not any(isinstance(act, HangUp) for act in bridge.hear(deepgram.AgentThinking()))
     said = ConversationText("assistant", "Our time is up, so I have to end the call here.")
-    bridge.hear(said, Audio(b"\x01" * 160), AgentAudioDone())
-    assert HangUp(Ending(Cause.TIME_UP)) in bridge.hear(echo("e0-2"))
+    bridge.hear(said)
+    acts = bridge.hear(Audio(b"\x02" * 160), AgentAudioDone())
+    assert acts == [play(b"\x02" * 160), mark("e1-11")]
+    assert HangUp(Ending(Cause.TIME_UP)) in bridge.hear(echo("e1-11"))
+    assert bridge.dialogue.statistics().barge_ins == 0
+
+
+def test_protected_words_are_not_interrupted_by_the_end() -> None:
+    bridge = talking(SHORT)
+    bridge.wait_until(99)
+    bridge.hear(Protect(), ConversationText("assistant", "Legal"), Audio(b"\x01" * 80_000))
+    assert FlushCaller() not in [act for _, act in bridge.watch(100.5)]
 
 
 def test_the_longest_call_counts_across_sessions() -> None:

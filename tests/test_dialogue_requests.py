@@ -101,6 +101,14 @@ def test_what_is_asked_too_early_waits_for_the_agent(phase: Phase) -> None:
         assert quiet(bridge.hear(SettingsApplied())) == [TellAgent(MORE)]
 
 
+def test_words_of_ours_are_none_of_those_that_were_cut() -> None:
+    bridge = talking()
+    bridge.hear(Audio(b"\x01" * 800), UserStartedSpeaking(), Ask(1, SAY))
+    assert bridge.hear(Audio(b"\x01" * 160)) == []
+    bridge.hear(ConversationText("assistant", "One moment, please."))
+    assert bridge.hear(Audio(b"\x02" * 160)) == [play(b"\x02" * 160)]
+
+
 def test_what_the_dialect_has_no_words_for_is_refused() -> None:
     bridge = talking(can_say=functools.partial(can_say, Dialect.LEGACY))
     assert bridge.hear(Ask(1, InjectUserMessage("Hello."))) == [

@@ -35,7 +35,7 @@ def test_how_long_it_plays_is_told_by_the_clock_alone() -> None:
     assert speaking.plays_until == 11.5
     speaking.say(b"\x01" * 4000, 20.0)
     assert speaking.plays_until == 20.5
-    speaking.barge_in(20.2)
+    speaking.cut(20.2)
     assert speaking.plays_until == 20.2
 
 
@@ -53,8 +53,7 @@ def test_it_is_heard_when_its_marks_came_back_and_no_more_is_under_way() -> None
 def test_a_barge_in_cuts_and_drops_what_still_comes() -> None:
     speaking = begun()
     speaking.say(b"\x01" * 200, 0.0)
-    assert speaking.barge_in(1.0) == 160
-    assert speaking.barge_ins == 1
+    assert speaking.cut(1.0) == 160
     assert speaking.is_heard
     assert speaking.say(b"\x02" * 160, 2.9) == []
     assert speaking.is_heard
@@ -73,7 +72,7 @@ def test_our_own_audio_amid_an_utterance_is_no_end_of_it() -> None:
 
 def test_our_own_audio_is_no_sign_that_a_cut_utterance_has_ended() -> None:
     speaking = begun()
-    speaking.barge_in(0.0)
+    speaking.cut(0.0)
     speaking.insert(b"\x07" * 160, 0.1)
     assert speaking.say(b"\x01" * 160, 0.2) == []
 

@@ -637,6 +637,8 @@ class Dialogue:
             self._leaving.hear_words(self._speaking.plays_until)
 
     def _hear_agent(self, message: deepgram.TextFromAgent) -> None:
+        if self._requests.is_begun_by(message):
+            self._speaking.next_turn()  # words of ours are none of those that were cut
         self._acts += self._requests.hear(message)
         match message:
             case deepgram.UserStartedSpeaking():
@@ -696,15 +698,21 @@ class Dialogue:
         if self._speaking.is_protected:
             self._log("debug", "caller.speaks")
             return
-        position, sent = self.playout.position, self.playout.sent
-        cut = self._speaking.barge_in(self._now)
-        self._acts.append(FlushCaller())
-        self._tell_caller(self._speaking.cleared)
+        cut = self._cut()
+        self._speaking.barge_ins += cut > 0
         if cut:
             self._log("debug", "call.barge_in", cut=seconds(cut))
         else:
             self._log("debug", "caller.speaks")
+
+    def _cut(self) -> int:
+        """The caller hears no more of what was said; returns how many bytes."""
+        position, sent = self.playout.position, self.playout.sent
+        cut = self._speaking.cut(self._now)
+        self._acts.append(FlushCaller())
+        self._tell_caller(self._speaking.cleared)
         self._memory.cut(position, sent)
+        return cut
 
     def _hear_text(self, role: str, text: str) -> None:
         if role == "user":
@@ -921,7 +929,7 @@ class Dialogue:
         self._acts += self._requests.tick(now)
         collected, keys = self._keypad.tick(now)
         self._acts += collected
-        if keys:
+        if keys and self._leaving is None:
             self._inject(deepgram.InjectUserMessage(KEYED_IN.format(" ".join(keys))), is_kept=True)
         self._lose_patience()
         late = [number for number, deadline in self._awaits.items() if deadline <= now]
@@ -953,6 +961,10 @@ class Dialogue:
             case Step.WARN:
                 self._inject(deepgram.InjectAgentMessage(manners.warning, "queue"))
             case Step.END:
+                if not self._speaking.is_heard and not self._speaking.is_protected:
+                    # Else the goodbye would wait behind all that Twilio still has.
+                    self._cut()
+                    self._speaking.next_turn()
                 self._inject(deepgram.InjectAgentMessage(manners.time_is_up, "interrupt"))
                 self._leave(Ending(Cause.TIME_UP))
             case _:

@@ -158,6 +158,11 @@ class Requests:
         self._waiting = kept
         return messages, answers
 
+    def is_begun_by(self, message: deepgram.TextFromAgent) -> bool:
+        """Whether this is the agent beginning to say what it was asked to."""
+        request = self._sent.get(deepgram.InjectAgentMessage)
+        return request is not None and request.is_answered_by(message)
+
     def hear(self, message: deepgram.TextFromAgent) -> list[Answered]:
         """The agent says this; it may be an answer."""
         if isinstance(message, deepgram.InjectionRefused):

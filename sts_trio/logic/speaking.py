@@ -29,7 +29,7 @@ class Speaking:
         self.plays_until = -inf
         self.is_protected = False
         self.is_amid_utterance = False
-        self.barge_ins = 0  # those that cut something
+        self.barge_ins = 0  # by the caller, those that cut something
         self._frames = Frames()
         self._stale_until = -inf
 
@@ -76,7 +76,7 @@ class Speaking:
         """A sign that agent audio from here on belongs to a new utterance."""
         self._stale_until = -inf
 
-    def barge_in(self, now: float) -> int:
+    def cut(self, now: float) -> int:
         """Nothing that was sent is to be heard any more; returns how many bytes are cut.
 
         What waits in our own outbox has to be flushed, and `clear` sent, which is `cleared`.
@@ -85,9 +85,7 @@ class Speaking:
         self._frames.drop()
         self.is_amid_utterance = False
         self.plays_until = min(self.plays_until, now)
-        cut = self.playout.clear()
-        self.barge_ins += cut > 0
-        return cut
+        return self.playout.clear()
 
     @property
     def cleared(self) -> twilio.ToCaller:
