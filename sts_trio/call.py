@@ -292,7 +292,11 @@ class Call:
         """What is said inside will be heard to the end: the caller cannot cut it off.
 
         The agent hears silence instead of the caller meanwhile, as it would fall silent itself.
-        Leaving waits until everything has been heard, for `PROTECTED_WITHIN` seconds at most.
+        Leaving waits until everything has been heard.
+
+        Raises:
+            AgentTimedOut: it was not, within `PROTECTED_WITHIN` seconds.
+            AgentRefused: the agent was lost in the middle.
         """
         self._hear_own(Protect())
         try:
@@ -340,11 +344,11 @@ class Call:
         await trio.lowlevel.checkpoint()
 
     async def collect_digits(
-        self, most: int = 32, *, finish: str = "#", within: float = 10.0, between: float = 5.0
+        self, most: int = 32, *, finish: str = "#", within: float = 20.0, between: float = 5.0
     ) -> str:
         """Waits for what the caller keys in: `most` keys, or those before one of `finish`.
 
-        The first key may take `within` seconds, each further one `between`; then what there is,
+        All of them may take `within` seconds, each after the first `between`; then what there is,
         which may be nothing, is returned.
         """
         answer = await self._get(lambda number: Collect(number, most, finish, within, between))

@@ -452,6 +452,27 @@ def make_call(
     return Call(dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options)
 
 
+async def settle(phone: Phone) -> None:
+    """Until what was sent has been heard; an adopted socket is heard in beats."""
+    await trio.testing.wait_all_tasks_blocked()
+    if isinstance(phone, SocketTwilio):
+        await trio.sleep(0.05)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@contextlib.asynccontextmanager
+async def talking(phone: Phone, *agents: FakeAgent, **options: Any) -> AsyncIterator[Call]:
+    """A call, already talking while inside; afterwards stopped by the caller, and over."""
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, *agents, **options)
+        tasks.start_soon(call.run)
+        phone.tell(twilio.Connected(), START)
+        await agents[0].ready.wait()
+        await settle(phone)
+        yield call
+        phone.tell(STOP)
+
+
 def structs(*types: Any) -> Any:
     """A predicate for messages of these types, to read lists with."""
     return lambda message: isinstance(message, types)

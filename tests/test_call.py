@@ -24,9 +24,11 @@ from fakes import (
     SocketTwilio,
     make_call,
     media,
+    settle,
+    talking,
 )
 
-from sts_trio.call import AGENT_OUTBOX, Call
+from sts_trio.call import AGENT_OUTBOX, HANG_UP_GRACE, Call
 from sts_trio.chronicle import Happening
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg, converse
@@ -58,27 +60,6 @@ def only(logs: Logs, event: str) -> Any:
     """The one line of that event."""
     [line] = [line for line in logs if line["event"] == event]
     return line
-
-
-async def settle(phone: Phone) -> None:
-    """Until what was sent has been heard; an adopted socket is heard in beats."""
-    await trio.testing.wait_all_tasks_blocked()
-    if isinstance(phone, SocketTwilio):
-        await trio.sleep(0.05)
-        await trio.testing.wait_all_tasks_blocked()
-
-
-@contextlib.asynccontextmanager
-async def talking(phone: Phone, agent: FakeAgent, **options: Any) -> AsyncIterator[Call]:
-    """A call, already talking while inside; afterwards stopped by the caller, and over."""
-    async with trio.open_nursery() as tasks:
-        call = make_call(tasks, phone, agent, **options)
-        tasks.start_soon(call.run)
-        phone.tell(twilio.Connected(), START)
-        await agent.ready.wait()
-        await settle(phone)
-        yield call
-        phone.tell(STOP)
 
 
 # --- a whole call -----------------------------------------------------------------------------
@@ -784,3 +765,13 @@ async def test_a_second_shutdown_changes_nothing(autojump_clock: Clock, logs: Lo
         await trio.testing.wait_all_tasks_blocked()
         pair.call.shut_down()
     assert only(logs, "call.ended")["ending"] == "stop"
+
+
+async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    pair.call.shut_down()
+    assert await pair.call.run() == Ending(Cause.SHUTDOWN)
+    assert trio.current_time() <= HANG_UP_GRACE
+    assert only(logs, "call.ended")["ending"] == "shutdown"

@@ -2,13 +2,27 @@
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from bridge import (
+    CONNECTED,
+    DIALLED,
+    PHASES,
+    STEPS,
+    Bridge,
+    echo,
+    mark,
+    odd,
+    play,
+    played,
+    reach,
+    say,
+)
 from fakes import ACCOUNT_SID, CALL_SID, SETTINGS, START, STOP, STREAM_SID, media
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
@@ -30,7 +44,7 @@ from sts_trio.logic.acts import (
     Tick,
     Transcript,
 )
-from sts_trio.logic.dialogue import MOST_REASONS, Dialogue, Phase, SettingsWanted
+from sts_trio.logic.dialogue import MOST_REASONS, Phase, SettingsWanted
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -46,91 +60,10 @@ from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
 OTHER = "MZ00000000000000000000000000000009"
 
-# {phase: what leads into it from the one before}
-STEPS: dict[Phase, Heard] = {
-    Phase.DIALLING: START,
-    Phase.AWAITING_WELCOME: AgentReached(),
-    Phase.AWAITING_APPLIED: Welcome("request"),
-    Phase.TALKING: SettingsApplied(),
-}
-PHASES = [Phase.AWAITING_START, *STEPS]
-DIALLED = list(STEPS)
-CONNECTED = DIALLED[1:]
-
-
-class Bridge:
-    """A dialogue and its clock. `heard` happens now, and time passes in `wait_until`."""
-
-    def __init__(self, *, forward: float = 0.02, now: float = 0.0) -> None:
-        self.asked_for: list[SettingsWanted] = []
-        self.now = now
-        self.dialogue = Dialogue(self._settings, forward=forward, now=now)
-
-    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
-        self.asked_for.append(wanted)
-        return SETTINGS
-
-    def hear(self, *heard: Heard) -> list[Act]:
-        return self.dialogue.hear(heard, self.now)
-
-    def wait_until(self, time: float) -> list[tuple[float, Act]]:
-        """Hears a tick at each deadline on the way; returns what was done, and when."""
-        acts: list[tuple[float, Act]] = []
-        while self.dialogue.deadline <= time:
-            self.now = self.dialogue.deadline
-            acts += [(round(self.now, 6), act) for act in self.hear(Tick())]
-            assert self.dialogue.deadline > self.now, "it would tick for ever"
-        self.now = time
-        return acts
-
-    @property
-    def odd(self) -> dict[str, int]:
-        return self.dialogue.statistics().odd
-
-
-def reach(phase: Phase, *, forward: float = 0.02) -> Bridge:
-    """A bridge whose call has just come into that phase, at 0 s."""
-    bridge = Bridge(forward=forward)
-    for step in STEPS.values():
-        if bridge.dialogue.phase is phase:
-            break
-        bridge.hear(step)
-    assert bridge.dialogue.phase is phase
-    return bridge
-
-
-def play(audio: bytes) -> TellCaller:
-    return TellCaller(twilio.PlayMedia(STREAM_SID, twilio.Outbound(audio)))
-
-
-def mark(name: str) -> TellCaller:
-    return TellCaller(twilio.PlayMark(STREAM_SID, twilio.MarkName(name)))
-
-
-def echo(name: str, stream_sid: str = STREAM_SID) -> twilio.Mark:
-    return twilio.Mark(twilio.MarkName(name), stream_sid=stream_sid)
-
-
-def say(audio: bytes) -> TellAgent:
-    return TellAgent(Audio(audio))
-
-
-def odd(reason: str) -> Log:
-    leg, _, rest = reason.partition(": ")
-    return Log("warning", f"{leg}.odd", {"reason": rest})
-
 
 def started_in(encoding: str, sample_rate: int, channels: int) -> twilio.Start:
     media_format = twilio.MediaFormat(encoding, sample_rate, channels)
     return twilio.Start(twilio.StreamStart(STREAM_SID, CALL_SID, media_format=media_format))
-
-
-def played(acts: Iterable[Act]) -> bytes:
-    return b"".join(
-        act.message.media.payload
-        for act in acts
-        if isinstance(act, TellCaller) and isinstance(act.message, twilio.PlayMedia)
-    )
 
 
 # --- phases -----------------------------------------------------------------------------------
@@ -157,6 +90,15 @@ def test_settings_are_made_once_for_the_caller_who_started() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Welcome("again"), START)
     assert bridge.asked_for == [SettingsWanted(START, "default")]
+
+
+def test_an_agent_that_was_dialled_ahead_has_had_its_settings() -> None:
+    bridge = reach(Phase.DIALLING)
+    bridge.hear(AgentReached("sales", is_prepared=True))
+    welcomed = Log("debug", "agent.welcomed", {"request_id": "r"})
+    assert bridge.hear(Welcome("r")) == [welcomed]
+    assert bridge.hear(SettingsApplied()) == [Log("debug", "agent.ready", {})]
+    assert (bridge.dialogue.agent, bridge.asked_for) == ("sales", [])
 
 
 def test_a_start_tells_the_sids() -> None:

@@ -19,6 +19,7 @@ from sts_trio.logic.acts import (
     AgentReached,
     Dial,
     DialFailed,
+    DropAgent,
     FlushCaller,
     HangUp,
     Heard,
@@ -226,7 +227,7 @@ class AnyConversation(RuleBasedStateMachine):
             statuses = st.none() | st.integers(100, 599)
             ends.append(st.builds(DialFailed, st.text(max_size=5), statuses))
         if self.is_reached:
-            codes = st.none() | st.integers(1000, 4999)
+            codes = st.none() | st.just(1000) | st.integers(1000, 4999)
             ends += [
                 st.builds(TooBig, st.just(Leg.AGENT), sizes),
                 st.builds(LegEnded, st.just(Leg.AGENT), st.sampled_from(How), codes),
@@ -234,7 +235,12 @@ class AnyConversation(RuleBasedStateMachine):
         message = data.draw(st.one_of(ends))
         was_talking = self.is_talking and not self.is_over
         self.hear(self._media(1), message, self._media(1))
-        assert self.is_over
+        while not self.is_over:
+            # An agent that went in good order is heard out.
+            assert isinstance(message, LegEnded)
+            assert (message.leg, message.how, message.code) == (Leg.AGENT, How.CLOSED, 1000)
+            self.now = self.dialogue.deadline
+            self._tick()
         if was_talking and isinstance(message, twilio.Stop):
             assert not self.waiting, "the caller's last words are lost"
 
@@ -313,12 +319,15 @@ class AnyConversation(RuleBasedStateMachine):
                 assert self.is_talking
                 self._tell_agent(data)
             case TellAgent(message):
-                assert isinstance(message, deepgram.FunctionResult)
+                # A result, or keys that the caller pressed.
+                assert isinstance(message, deepgram.FunctionResult | deepgram.InjectUserMessage)
                 assert self.is_reached
             case Dial():
                 assert self.is_started
                 assert not self.is_dialled
                 self.is_dialled = True
+            case DropAgent():
+                self.is_talking = self.is_reached = False
             case HangUp():
                 self.is_over = True
             case Log("warning", event, {"reason": reason}):

@@ -11,6 +11,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from bridge import APOLOGY, RECONNECTS
 from fakes import (
     CALL_SID,
     START,
@@ -26,7 +27,9 @@ from fakes import (
 
 from sts_trio.call import HANG_UP_GRACE, Call
 from sts_trio.errors import Cause
+from sts_trio.logic.dialogue import PARTING_GRACE
 from sts_trio.logic.listening import GAP
+from sts_trio.logic.manners import Manners
 from sts_trio.wire import deepgram, twilio
 
 PROMISE = 2.0
@@ -189,8 +192,16 @@ ENDS = {
     "agent closes 1000": End(
         agent_closes(1000),
         Cause.AGENT_FINISHED,
-        ("listening", "speaking", "hanging up"),
+        ("listening", "hanging up"),
         agent_hears=False,
+    ),
+    # A second of its words is still to be heard, by a phone that echoes no marks.
+    "agent closes 1000 after its last words": End(
+        agent_closes(1000),
+        Cause.AGENT_FINISHED,
+        ("speaking",),
+        agent_hears=False,
+        found_within=1 + PARTING_GRACE,
     ),
     "agent closes 1000 too early": End(
         agent_closes(1000), Cause.AGENT_CLOSED, ("welcoming", "applying"), agent_hears=False
@@ -416,3 +427,147 @@ async def test_a_goodbye_into_a_socket_that_hypercorn_is_closing_is_no_crash(
     with structlog.testing.capture_logs() as logs:
         assert await run_to_the_end(phone, FakeAgent()) == (Cause.CALLER_LOST, 0)
     assert "call.crashed" not in [line["event"] for line in logs]
+
+
+# --- with manners that reconnect, or apologise ----------------------------------------------------
+
+APOLOGISES = Manners(apology=APOLOGY)
+GAPS: dict[str, tuple[str, ...]] = {
+    # {where the call is when the end comes: the doors of the second agent that are shut}
+    "the second agent is dialled": ("handshake",),
+    "the second agent is welcoming": ("welcome",),
+    "the second agent is applying": ("applied",),
+    "the second agent talks": (),
+    "the apology is heard": (),
+    "the goodbye is heard": (),
+}
+# What ends a call whatever its manners are; the agent's ways are those of a loss.
+OUTRIGHT = (
+    "stop",
+    "close frame without stop",
+    "caller lost",
+    "caller sends 1 MiB",
+    "a bug while listening",
+    "shutdown",
+)
+
+
+async def reach_gap(gap: str, stage: Stage, first: FakeAgent) -> None:
+    stage.phone.tell(twilio.Connected(), START, media())
+    await first.ready.wait()
+    await stage.settle()
+    if gap == "the goodbye is heard":
+        await first.say(deepgram.Audio(b"\x11" * 8000))
+        await stage.settle()
+        await stage.call.hang_up()
+    await first.drop()
+    await stage.settle()
+    if gap == "the second agent talks":
+        await stage.agent.ready.wait()
+    await stage.settle()
+    assert stage.call.ending is None
+
+
+@pytest.mark.parametrize("kind", LEGS)
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize("name", OUTRIGHT)
+async def test_both_sockets_close_together_when_an_agent_was_lost_before(
+    name: str, gap: str, kind: type[Phone], autojump_clock: trio.testing.MockClock
+) -> None:
+    end, late = ENDS[name], LEGS[kind]
+    before = trio.lowlevel.current_statistics().tasks_living
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as tasks:
+            phone, first, second = kind(), FakeAgent(), FakeAgent(*GAPS[gap])
+            manners = APOLOGISES if gap == "the apology is heard" else RECONNECTS
+            call = make_call(tasks, phone, first, second, manners=manners)
+            stage = Stage(phone, second, call, tasks)
+            tasks.start_soon(call.run)
+            await reach_gap(gap, stage, first)
+            began = trio.current_time()
+            await end.act(stage)
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    assert trio.current_time() - began <= PROMISE
+    assert phone.gone_at is not None or phone.goodbye is not None
+    assert first.gone_at is not None
+    if second.dialled.is_set():
+        assert second.gone_at is not None
+    ended = [line for line in logs if line["event"] == "call.ended"]
+    assert [line["ending"] for line in ended] == [end.cause.label]
+    if end.caller_hears:
+        assert phone.goodbye is not None
+        assert phone.goodbye[1] == end.cause.caller_code
+        assert phone.goodbye[0] <= began + late
+
+
+LOSSES = (
+    "agent errs",
+    "agent errs and closes",
+    "agent closes 1001",
+    "agent closes 1011",
+    "agent lost",
+    "agent breaks the websocket",
+    "agent goes mute",
+    "agent sends 5 MiB",
+)
+
+
+@pytest.mark.parametrize("kind", LEGS)
+@pytest.mark.parametrize("phase", ["listening", "speaking"])
+@pytest.mark.parametrize("name", LOSSES)
+async def test_after_any_loss_the_caller_hears_the_apology_and_then_the_sockets_close(
+    name: str, phase: str, kind: type[Phone], autojump_clock: trio.testing.MockClock
+) -> None:
+    end, late = ENDS[name], LEGS[kind]
+    before = trio.lowlevel.current_statistics().tasks_living
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as tasks:
+            phone, agent = kind(), FakeAgent()
+            call = make_call(tasks, phone, agent, manners=APOLOGISES)
+            stage = Stage(phone, agent, call, tasks)
+            tasks.start_soon(call.run)
+            await reach(phase, stage)
+            began = trio.current_time()
+            await end.act(stage)
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    # No mark comes back: a second of what the agent said, one of apology, and the grace.
+    unheard = 2.0 if phase == "speaking" else 1.0
+    assert trio.current_time() - began <= end.found_within + unheard + PARTING_GRACE + PROMISE
+    assert call.ending is not None
+    assert (call.ending.cause, call.ending.apologised) == (end.cause, True)
+    assert [line["event"] for line in logs].count("call.ended") == 1
+    assert phone.audio.endswith(APOLOGY)
+    assert phone.goodbye is not None
+    assert phone.goodbye[1] == end.cause.caller_code
+    assert agent.gone_at is not None
+    assert agent.gone_at <= began + end.found_within + PROMISE + late
+
+
+@pytest.mark.parametrize("kind", LEGS)
+@pytest.mark.parametrize("name", LOSSES)
+async def test_after_any_loss_another_agent_goes_on(
+    name: str, kind: type[Phone], autojump_clock: trio.testing.MockClock
+) -> None:
+    end = ENDS[name]
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with trio.open_nursery() as tasks:
+        phone, first, second = kind(), FakeAgent(), FakeAgent()
+        call = make_call(tasks, phone, first, second, manners=RECONNECTS)
+        stage = Stage(phone, first, call, tasks)
+        tasks.start_soon(call.run)
+        await reach("listening", stage)
+        began = trio.current_time()
+        await end.act(stage)
+        await second.ready.wait()
+        assert trio.current_time() <= began + end.found_within + LEGS[kind]
+        phone.tell(media(b"\x55" * 160))
+        await second.say(deepgram.Audio(b"\x12" * 160))
+        await stage.settle()
+        assert phone.audio.endswith(b"\x12" * 160)
+        assert second.audio.endswith(b"\x55" * 160)
+        phone.tell(STOP)
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    assert call.ending is not None
+    assert call.ending.cause is Cause.STOP
+    assert first.gone_at is not None
+    assert first.gone_at <= began + end.found_within + PROMISE

@@ -101,7 +101,10 @@ class Await(msgspec.Struct, frozen=True):
 
 
 class Collect(msgspec.Struct, frozen=True):
-    """Gather what the caller keys in, and let me know (`Collected`). Times in seconds."""
+    """Gather what the caller keys in, and let me know (`Collected`).
+
+    Seconds: all keys may take `within`, each after the first `between`.
+    """
 
     number: int
     most: int

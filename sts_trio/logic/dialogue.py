@@ -71,7 +71,7 @@ from sts_trio.logic.keypad import KEYS, Keypad
 from sts_trio.logic.leaving import Leaving
 from sts_trio.logic.listening import Listening
 from sts_trio.logic.manners import Manners
-from sts_trio.logic.memory import Memory
+from sts_trio.logic.memory import INTERRUPTED, Memory
 from sts_trio.logic.patience import Patience, Step
 from sts_trio.logic.playout import Echo, Playout
 from sts_trio.logic.recovery import STEP_TIMEOUT, Recovery
@@ -98,6 +98,9 @@ GO_ON = "Please go on."
 SAY_AGAIN = "I am sorry, could you say that again?"
 # To the agent, as if the caller had said it.
 KEYED_IN = "I have keyed in: {}"
+# Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
+# is understood.
+LONGEST_TURN = 60.0
 # Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
 # likes.
 MOST_REASONS = 50
@@ -222,7 +225,7 @@ class Dialogue:
         self._greets = True  # the next session is to begin with the agent's greeting
         self._owed: str | None = None  # see `Memory.owes_answer`; for the next session
         self._echo: str | None = None  # what we say in the caller's name will be told back to us
-        self._user_speaks = False
+        self._user_speaks_until = -inf
         self._asked: dict[str, deepgram.FunctionToCall] = {}  # {id: a function that is ours to run}
         self._theirs: dict[str, deepgram.FunctionToCall] = {}  # {id: one that Deepgram runs}
         self._functions = 0
@@ -272,7 +275,7 @@ class Dialogue:
         self._now = now
         acts = self._acts = []
         self._has_dropped_agent = False
-        seldom = False
+        seldom = self._first_frame_deadline != inf
         for message in batch:
             # Nearly all there is to hear is the caller's audio; it takes the short way.
             if isinstance(message, twilio.Media):
@@ -290,15 +293,15 @@ class Dialogue:
 
     def _settle(self) -> None:
         """What follows from all that was heard."""
+        if self._awaits and self._speaking.is_heard and self.phase is not Phase.HUNG_UP:
+            self._acts += [Answered(number) for number in self._awaits]
+            self._awaits.clear()
         if self._leaving is not None and self._leaving.is_over(self._now, self._is_heard):
             self._hang_up(self._leaving.ending)
         elif self._parting is not None and not self.playout.unheard:
             self._hang_up(self._parting)
         elif self._renewal_deadline != inf and self._is_quiet:
             self._renew()
-        if self._awaits and self._speaking.is_heard:  # be it a function that waits
-            self._acts += [Answered(number) for number in self._awaits]
-            self._awaits.clear()
         if self.phase is Phase.HUNG_UP:
             self._rare_deadline = inf
             return
@@ -308,10 +311,16 @@ class Dialogue:
             self._renewal_deadline,
             self._requests.deadline,
             self._keypad.deadline,
-            self._patience.deadline if self._leaving is None else self._leaving.deadline,
+            self._patience_deadline,
             self._recovery.deadline,
             min(self._awaits.values(), default=inf),
         )
+
+    @property
+    def _patience_deadline(self) -> float:
+        if self._leaving is not None:
+            return self._leaving.deadline(self._now)
+        return self._patience.deadline if self.phase is Phase.TALKING else inf
 
     @property
     def _is_heard(self) -> bool:
@@ -322,7 +331,7 @@ class Dialogue:
         """Whether nobody would miss the agent for a moment."""
         return (
             self._is_heard
-            and not self._user_speaks
+            and self._now >= self._user_speaks_until
             and self.phase is Phase.TALKING
             and self._leaving is None
             and self._memory.owes_answer is None
@@ -375,8 +384,7 @@ class Dialogue:
         is_ours = message.stream_sid in (self.stream_sid, "")
         if self.phase is Phase.TALKING and is_ours and track == "inbound":
             self._listening.hear(audio, self._now)
-            if self._first_frame_deadline != inf:
-                self._hear_first_frame()
+            self._first_frame_deadline = inf
         elif self.phase is Phase.HUNG_UP:
             return
         elif self.phase is Phase.AWAITING_START:
@@ -384,16 +392,12 @@ class Dialogue:
         elif not is_ours:
             self._note_odd(Leg.CALLER, "media of another stream")
         else:
-            self._hear_first_frame()
+            self._first_frame_deadline = inf
             if track != "inbound":
                 self._note_odd(Leg.CALLER, f"media of track {track!r}")
                 return
             self._listening.hear(audio, self._now)
             self._keep_newest()
-
-    def _hear_first_frame(self) -> None:
-        self._first_frame_deadline = inf
-        self._settle()
 
     def _keep_newest(self) -> None:
         if not self._listening.is_open and self._listening.keep():
@@ -429,7 +433,7 @@ class Dialogue:
             case twilio.Dtmf():
                 self._log("debug", "caller.dtmf")
                 self._patience.hear_caller(self._now)
-                if message.dtmf.digit in KEYS and message.dtmf.digit:
+                if len(message.dtmf.digit) == 1 and message.dtmf.digit in KEYS:
                     self._acts += self._keypad.press(message.dtmf.digit, self._now)
             case _:
                 assert_never(message)
@@ -455,13 +459,11 @@ class Dialogue:
         self._dial(None)
 
     def _hear_mark(self, name: str) -> None:
-        match self.playout.echo(name):
-            case Echo.HEARD:
-                self._memory.hear_mark(self.playout.position, self.playout.sent)
-            case Echo.NEVER_SENT:
-                self._note_odd(Leg.CALLER, "a mark we never sent")
-            case Echo.CLEARED:
-                pass
+        echo = self.playout.echo(name)
+        if echo is Echo.HEARD:
+            self._memory.hear_mark(self.playout.position, self.playout.sent)
+        elif echo is Echo.NEVER_SENT:
+            self._note_odd(Leg.CALLER, "a mark we never sent")
 
     def _forward(self) -> None:
         """Everything gathered goes to the agent."""
@@ -472,6 +474,7 @@ class Dialogue:
 
     def _dial(self, agent: str | None) -> None:
         self._has_session = True
+        self._recovery.dial_deadline = inf
         self._acts.append(Dial(agent))
 
     def _hear_reached(self, reached: AgentReached) -> None:
@@ -487,6 +490,10 @@ class Dialogue:
         self._enter(Phase.AWAITING_APPLIED)
         if self._is_prepared:
             return  # it was told before the call began
+        if self._greets and self._owed:
+            # Whoever introduces itself does not begin with an answer, but is to know the question.
+            self._memory.hear_user(self._owed)
+            self._owed = ""
         settings = self._settings(
             SettingsWanted(self._start, self.agent, self._memory.messages(), self._greets)
         )
@@ -504,12 +511,11 @@ class Dialogue:
         if self._recovery.is_on:
             gap = self._recovery.succeed(self._now)
             self._log("info", "agent.reconnected", agent=self.agent, gap=round(gap, 3))
-        self._greets = False
         self._requests.open()
-        self._requests.restore(self._now)
         if self._owed is not None:
             self._ask_anew(self._owed)
             self._owed = None
+        self._requests.restore(self._now)
         self._send_requests()
         if audio := self._listening.open(self._now):
             self._tell_agent(deepgram.Audio(audio))
@@ -518,55 +524,61 @@ class Dialogue:
         """The agent owes an answer which the last connection took with it."""
         message = deepgram.InjectUserMessage(owed or GO_ON)
         if self._can_say(message):
+            # Remembered at once: this session may be lost before it has told it back to us.
             self._echo = message.content
-            self._inject(message)
+            self._memory.hear_user(message.content)
+            self._requests.ask(None, message, self._now, is_first=True)
         else:
+            if owed:
+                self._memory.hear_user(owed)
             self._inject(deepgram.InjectAgentMessage(SAY_AGAIN))
 
     def _lose_agent(
         self, cause: Cause, detail: str = "", *, is_final: bool = False, code: int = 1000
     ) -> None:
         """The session is over, or is to be. Another one is dialled if that makes sense."""
+        if self._parting is not None:
+            return
         if self._leaving is not None:
             self._part(self._leaving.ending, b"", code)
         elif self._manners.reconnects and not is_final and self._recovery.redial(self._now):
             self._log("warning", "agent.lost", ending=cause.label, detail=detail[:MOST_WORDS])
-            self._dial_again(code)
+            dial_at = self._recovery.dial_deadline
+            self._begin_gap(code)
+            if dial_at > self._now:
+                self._phase_deadline = dial_at + STEP_TIMEOUT
+            else:
+                self._dial(self.agent or None)
         elif self._manners.apology and self._start is not None:
             self._part(Ending(cause, detail[:MOST_WORDS]), self._manners.apology, code)
         else:
             self._end(cause, detail)
 
-    def _dial_again(self, code: int = 1000) -> None:
-        """Another session with the same agent, and with what was said so far."""
+    def _begin_gap(self, code: int = 1000) -> None:
+        """For a moment there is no agent. The next session gets what was said so far."""
         self._drop_agent(code)
         self._recovery.begin_gap(self._now, self._speaking.plays_until)
         self._enter(Phase.DIALLING)
-        if self._recovery.dial_deadline > self._now:
-            self._phase_deadline = self._recovery.dial_deadline + STEP_TIMEOUT
-        else:
-            self._dial(self.agent or None)
 
     def _hand_over(self, agent: str) -> None:
         """Another agent goes on, in a session of its own."""
-        if self.phase is not Phase.TALKING or self._leaving is not None:
+        if self.phase in (Phase.AWAITING_START, Phase.PARTING) or self._leaving is not None:
             return
         self._log("info", "agent.handed_over", agent=self.agent, to=agent)
-        self._drop_agent()
-        self._requests.forget_updates()
+        self._begin_gap()
+        self._acts += self._requests.forget_updates()
         self._greets = True
         self.agent = agent
-        self._recovery.begin_gap(self._now, self._speaking.plays_until)
-        self._enter(Phase.DIALLING)
         self._dial(agent)
 
     def _renew(self) -> None:
         """A fresh session, before Deepgram ends this one."""
-        self._renewal_deadline = inf
         self._log("info", "agent.renewed", agent=self.agent)
-        self._dial_again()
+        self._begin_gap()
+        self._dial(self.agent)
 
     def _drop_agent(self, code: int = 1000) -> None:
+        self._interrupt()
         if self._owed is None:
             self._owed = self._memory.owes_answer
             if self._owed:
@@ -575,13 +587,23 @@ class Dialogue:
         self._memory.finish(self.playout.sent)
         self._listening.close()
         self._requests.close()
-        self._cancel_functions(tuple(self._asked))
-        self._theirs.clear()
         self._renewal_deadline = inf
+        self._user_speaks_until = -inf
+        self._echo = None
         if self._has_session:
             self._has_session = False
             self._has_dropped_agent = True
             self._acts.append(DropAgent(code))
+
+    def _interrupt(self) -> None:
+        """What is under way will not come to its end in this session."""
+        for asked in (*self._asked.values(), *self._theirs.values()):
+            self._memory.call_function(_called(asked, INTERRUPTED))
+        self._cancel_functions(tuple(self._asked))
+        self._theirs.clear()
+        if self._speaking.is_amid_utterance:
+            self._acts += [Answered(number, "the agent was lost") for number in self._awaits]
+            self._awaits.clear()
 
     def _part(self, ending: Ending, words: bytes, code: int = 1000) -> None:
         """No agent any more: the caller hears what there is, and our own last words."""
@@ -594,7 +616,7 @@ class Dialogue:
         self._phase_deadline = max(self._now, self._speaking.plays_until) + PARTING_GRACE
 
     def _play_clip(self, clip: bytes) -> None:
-        self._tell_caller(*self._speaking.play(clip, self._now), *self._speaking.finish(self._now))
+        self._tell_caller(*self._speaking.insert(clip, self._now))
 
     # --- the agent ------------------------------------------------------------------------------
 
@@ -608,12 +630,15 @@ class Dialogue:
         self._agent_audio += len(message.data)
         if self._speaking.is_stale(self._now):
             return
+        self._greets = False
         self._memory.hear_audio(self.playout.sent)
         self._tell_caller(*self._speaking.say(message.data, self._now))
         if self._leaving is not None:
             self._leaving.hear_words(self._speaking.plays_until)
 
     def _hear_agent(self, message: deepgram.TextFromAgent) -> None:
+        if self._requests.is_begun_by(message):
+            self._speaking.next_turn()  # words of ours are none of those that were cut
         self._acts += self._requests.hear(message)
         match message:
             case deepgram.UserStartedSpeaking():
@@ -623,7 +648,7 @@ class Dialogue:
             case deepgram.ConversationText(role, text):
                 self._hear_text(role, text)
             case deepgram.EndOfTurn():
-                self._user_speaks = False
+                self._user_speaks_until = -inf
                 self._speaking.next_turn()
             case deepgram.AgentThinking() | deepgram.AgentStartedSpeaking():
                 self._speaking.next_turn()
@@ -632,6 +657,8 @@ class Dialogue:
                 self._call_functions(functions)
             case deepgram.FunctionCallCancelled(functions):
                 self._cancel_functions(tuple(function.id for function in functions))
+                for function in functions:
+                    self._theirs.pop(function.id, None)
                 self._log("debug", "agent.said", kind="FunctionCallCancelled")
             case deepgram.FunctionCallResponse():
                 self._hear_their_function(message)
@@ -646,7 +673,7 @@ class Dialogue:
                 )
             case deepgram.AgentWarning(code, description):
                 self._note_once("agent.warned", Leg.AGENT, f"{code}: {description}")
-                if code == RENEWAL_DUE and self._manners.reconnects:
+                if code == RENEWAL_DUE and self._manners.reconnects and self._leaving is None:
                     self._renewal_deadline = self._now + RENEW_WITHIN
             case (
                 deepgram.History()
@@ -666,33 +693,40 @@ class Dialogue:
         self._send_requests()
 
     def _hear_user_speaks(self) -> None:
-        self._user_speaks = True
+        self._user_speaks_until = self._now + LONGEST_TURN
         self._patience.hear_caller(self._now)
         if self._speaking.is_protected:
             self._log("debug", "caller.speaks")
             return
-        position, sent = self.playout.position, self.playout.sent
-        cut = self._speaking.barge_in(self._now)
-        self._acts.append(FlushCaller())
-        self._tell_caller(self._speaking.cleared)
+        cut = self._cut()
+        self._speaking.barge_ins += cut > 0
         if cut:
             self._log("debug", "call.barge_in", cut=seconds(cut))
         else:
             self._log("debug", "caller.speaks")
+
+    def _cut(self) -> int:
+        """The caller hears no more of what was said; returns how many bytes."""
+        position, sent = self.playout.position, self.playout.sent
+        cut = self._speaking.cut(self._now)
+        self._acts.append(FlushCaller())
+        self._tell_caller(self._speaking.cleared)
         self._memory.cut(position, sent)
+        return cut
 
     def _hear_text(self, role: str, text: str) -> None:
         if role == "user":
-            self._user_speaks = False
-            self._listening.end_turn()
-            self._patience.hear_caller(self._now)
             self._speaking.next_turn()
             if text == self._echo:
                 self._echo = None
-                self._memory.hear_user(text)
                 return  # the caller said it long ago
+            self._greets = False
+            self._user_speaks_until = -inf
+            self._listening.end_turn()
+            self._patience.hear_caller(self._now)
             self._memory.hear_user(text)
         elif not self._speaking.is_stale(self._now):
+            self._greets = False
             self._speaking.is_amid_utterance = True
             self._memory.hear_agent(text, self.playout.sent)
         self._acts.append(Transcript(role, text))
@@ -700,13 +734,16 @@ class Dialogue:
     def _finish_utterance(self) -> None:
         self._tell_caller(*self._speaking.finish(self._now))
         self._memory.finish(self.playout.sent)
-        if self._leaving is not None:
+        if self._leaving is not None and not self._requests.has_words_to_say:
             self._leaving.is_said = True
 
     # --- functions ------------------------------------------------------------------------------
 
     def _call_functions(self, functions: tuple[deepgram.FunctionToCall, ...]) -> None:
         """Those meant for us are to be run: the agent is mute until it has an answer to each."""
+        if self.phase is not Phase.TALKING:
+            self._note_odd(Leg.AGENT, "called a function before SettingsApplied")
+            return
         ours = []
         for function in functions:
             if not function.client_side:
@@ -731,10 +768,8 @@ class Dialogue:
         is_awaited = self._asked.pop(asked.id, None) is not None
         if is_awaited or done.is_void:
             # An agent to come is to know of it, even if the one that asked no longer wants to.
-            self._memory.call_function(
-                deepgram.CalledFunction(asked.id, asked.name, True, asked.arguments, done.content)
-            )
-        if not is_awaited or self.phase is not Phase.TALKING:
+            self._memory.call_function(_called(asked, done.content))
+        if not is_awaited:
             return
         self._patience.hear_agent(self._now)
         if done.hand_over is not None and self._leaving is None:
@@ -746,11 +781,12 @@ class Dialogue:
 
     def _hear_their_function(self, done: deepgram.FunctionCallResponse) -> None:
         """Deepgram ran a function itself."""
-        asked = self._theirs.pop(done.id or "", None)
-        if asked is not None:
-            self._memory.call_function(
-                deepgram.CalledFunction(asked.id, asked.name, False, asked.arguments, done.content)
-            )
+        for asked in self._theirs.values():
+            # It need not tell the id.
+            if done.id == asked.id or (done.id is None and done.name == asked.name):
+                del self._theirs[asked.id]
+                self._memory.call_function(_called(asked, done.content))
+                break
         self._log("debug", "agent.said", kind=type(done).__name__)
 
     # --- what the call's own code asks for ------------------------------------------------------
@@ -792,6 +828,7 @@ class Dialogue:
             return
         if self.phase is Phase.TALKING:
             self._leaving = Leaving.begin(ending, self._now)
+            self._renewal_deadline = inf
             self._protect()
         else:
             self._part(ending, b"")
@@ -801,10 +838,15 @@ class Dialogue:
         protects = self._protections > 0 or self._leaving is not None
         self._speaking.is_protected = self._listening.is_muted = protects
 
-    def _inject(self, message: deepgram.InjectUserMessage | deepgram.InjectAgentMessage) -> None:
+    def _inject(
+        self,
+        message: deepgram.InjectUserMessage | deepgram.InjectAgentMessage,
+        *,
+        is_kept: bool = False,
+    ) -> None:
         """Of our own accord: nobody waits for the answer."""
         if self._can_say(message):
-            self._requests.ask(None, message, self._now)
+            self._requests.ask(None, message, self._now, is_kept=is_kept)
 
     def _send_requests(self) -> None:
         messages, answers = self._requests.send()
@@ -824,9 +866,15 @@ class Dialogue:
             self._lose_agent(_AGENT_ENDS[ended.how], detail)
 
     def _finish_with_agent(self, detail: str) -> None:
-        """The agent ends the session in good order; that is the end of the call."""
-        ending = self._leaving.ending if self._leaving else Ending(Cause.AGENT_FINISHED, detail)
-        self._hang_up(msgspec.structs.replace(ending, detail=ending.detail[:MOST_WORDS]))
+        """The agent ends the session in good order; once its words are heard, that is the end of
+        the call."""
+        ending = Ending(Cause.AGENT_FINISHED, detail[:MOST_WORDS])
+        if self._leaving is not None:
+            ending = self._leaving.ending
+        if self._speaking.is_heard:
+            self._hang_up(ending)
+        else:
+            self._part(ending, b"")
 
     def _hear_too_big(self, message: TooBig) -> None:
         detail = f"a message of {message.size} bytes"
@@ -848,17 +896,19 @@ class Dialogue:
         self._lose_agent(cause, failed.reason, is_final=is_final)
 
     def _hear_tick(self) -> None:
+        """All that is due, be it several things at once."""
         if self._now >= self._phase_deadline:
             self._hear_phase_over()
         elif self._now >= self._first_frame_deadline:
             self._end(Cause.CALLER_NO_MEDIA, f"after {FIRST_FRAME_TIMEOUT:g} s")
-        else:
-            if self._now >= self._listening.batch_deadline:
-                self._forward()
-            if self._now >= self._listening.gap_deadline:
-                self._forward()
-                self._tell_agent(deepgram.Audio(self._listening.fill_gap(self._now)))
-            self._hear_rare_tick()
+        if self.phase is Phase.HUNG_UP:
+            return
+        if self._now >= self._listening.batch_deadline:
+            self._forward()
+        if self._now >= self._listening.gap_deadline:
+            self._forward()
+            self._tell_agent(deepgram.Audio(self._listening.fill_gap(self._now)))
+        self._hear_rare_tick()
 
     def _hear_phase_over(self) -> None:
         if self._parting is not None:
@@ -872,17 +922,15 @@ class Dialogue:
     def _hear_rare_tick(self) -> None:
         now = self._now
         if now >= self._recovery.dial_deadline:
-            self._recovery.dial_deadline = inf
-            if not self._has_session:
-                self._dial(self.agent or None)
+            self._dial(self.agent or None)
         if now >= self._recovery.bridge_deadline:
             self._play_clip(self._manners.one_moment)
             self._recovery.bridge(max(now, self._speaking.plays_until))
         self._acts += self._requests.tick(now)
         collected, keys = self._keypad.tick(now)
         self._acts += collected
-        if keys:
-            self._inject(deepgram.InjectUserMessage(KEYED_IN.format(" ".join(keys))))
+        if keys and self._leaving is None:
+            self._inject(deepgram.InjectUserMessage(KEYED_IN.format(" ".join(keys))), is_kept=True)
         self._lose_patience()
         late = [number for number, deadline in self._awaits.items() if deadline <= now]
         for number in late:
@@ -893,13 +941,18 @@ class Dialogue:
         self._send_requests()
 
     def _lose_patience(self) -> None:
-        if self._leaving is not None or self.phase is not Phase.TALKING:
+        if self.phase is not Phase.TALKING:
             return
         self._patience.hear_agent(self._speaking.plays_until)
-        if self._asked or self._user_speaks:
-            self._patience.hear_agent(self._now)
+        self._patience.hear_agent(
+            self._now if self._asked else min(self._now, self._user_speaks_until)
+        )
+        while self._leaving is None and (step := self._patience.due(self._now)) is not None:
+            self._do(step)
+
+    def _do(self, step: Step) -> None:
         manners = self._manners
-        match self._patience.due(self._now):
+        match step:
             case Step.ASK:
                 self._inject(deepgram.InjectAgentMessage(manners.asks))
             case Step.LEAVE:
@@ -908,10 +961,14 @@ class Dialogue:
             case Step.WARN:
                 self._inject(deepgram.InjectAgentMessage(manners.warning, "queue"))
             case Step.END:
+                if not self._speaking.is_heard and not self._speaking.is_protected:
+                    # Else the goodbye would wait behind all that Twilio still has.
+                    self._cut()
+                    self._speaking.next_turn()
                 self._inject(deepgram.InjectAgentMessage(manners.time_is_up, "interrupt"))
                 self._leave(Ending(Cause.TIME_UP))
-            case None:
-                pass
+            case _:
+                assert_never(step)
 
     def _limit(self, phase: Phase) -> float:
         limit = _LIMITS[phase][0]
@@ -963,6 +1020,18 @@ class Dialogue:
 def _greets(settings: deepgram.Settings) -> bool:
     """Whether an agent with these settings speaks first. Of a stored one it cannot be told."""
     return isinstance(settings.agent, str) or bool(settings.agent.get("greeting"))
+
+
+def _called(asked: deepgram.FunctionToCall, response: str) -> deepgram.CalledFunction:
+    signature = asked.thought_signature
+    return deepgram.CalledFunction(
+        asked.id,
+        asked.name,
+        asked.client_side,
+        asked.arguments,
+        response,
+        signature if isinstance(signature, str) else None,
+    )
 
 
 def _rounded(length: int) -> float:

@@ -18,7 +18,8 @@ KEYS = "0123456789*#ABCD"
 
 class _Collector(msgspec.Struct):
     wanted: Collect
-    deadline: float
+    limit: float  # for all keys
+    deadline: float  # for the next one
     digits: str = ""
 
 
@@ -37,7 +38,8 @@ class Keypad:
     def collect(self, wanted: Collect, now: float) -> list[Collected]:
         if len(self._collectors) >= MOST_COLLECTORS:
             return [Collected(wanted.number, "")]
-        self._collectors.append(_Collector(wanted, now + wanted.within))
+        limit = now + wanted.within
+        self._collectors.append(_Collector(wanted, limit, limit))
         return []
 
     def forget(self, number: int) -> None:
@@ -55,7 +57,7 @@ class Keypad:
         if key in first.wanted.finish:
             return [self._complete()]
         first.digits += key
-        first.deadline = min(first.deadline, now + first.wanted.between)
+        first.deadline = min(first.limit, now + first.wanted.between)
         return [self._complete()] if len(first.digits) >= first.wanted.most else []
 
     def tick(self, now: float) -> tuple[list[Collected], str]:

@@ -25,9 +25,11 @@ class Leaving(msgspec.Struct):
     def begin(cls, ending: Ending, now: float) -> "Leaving":
         return cls(ending, now + MOST, now + WORDS_WITHIN)
 
-    @property
-    def deadline(self) -> float:
-        return self.limit if self.is_said else min(self.limit, self.words_deadline)
+    def deadline(self, now: float) -> float:
+        """When `is_over` is to be asked again, unless something is heard before."""
+        if self.is_said or self.words_deadline <= now:
+            return self.limit
+        return min(self.limit, self.words_deadline)
 
     def wait_for_words(self, now: float) -> None:
         """The model has just been given something to answer: what it said before was no goodbye."""

@@ -87,7 +87,7 @@ class Listening:
         self.gap_deadline = now + GAP
         room = _MOST_GIVEN - len(self._batch)
         again = bytes(self._given[-room:]) if room > 0 else b""
-        self._given.clear()
+        self._given[:] = again  # it may be missed once more
         self.repeated += len(again)
         return again + self.take()
 

@@ -24,6 +24,9 @@ from sts_trio.wire import deepgram
 MOST_ITEMS = 200
 # A model's sentence is a few hundred letters. A peer may write a mebibyte.
 MOST_TEXT = 4000
+# What came of a function whose agent was lost before there was a result: it must not be thought not
+# to have been called.
+INTERRUPTED = '{"error":"the connection was lost; whether it was done is not known"}'
 # Utterances that wait for their marks: Twilio holds ten minutes of audio.
 MOST_PLAYING = 200
 
@@ -42,7 +45,13 @@ class _Utterance:
         return " ".join(text for text, _ in self.sentences)
 
     def add(self, text: str, at: int) -> None:
-        self.sentences.append((text, at if self.sentences else self.begin))
+        if not self.sentences:
+            self.sentences.append((text, self.begin))
+        elif self.sentences[-1][1] == at:
+            # There was no audio between the two: they share what comes.
+            self.sentences[-1] = (f"{self.sentences[-1][0]} {text}", at)
+        else:
+            self.sentences.append((text, at))
 
     def settle(self, position: int, sent: int) -> TurnHeard:
         """The caller heard the audio before `position` and will hear no more of it."""
@@ -65,8 +74,10 @@ class _Utterance:
 def _words_before(text: str, begin: int, end: int, position: int) -> str:
     if position >= end:
         return text
+    if position <= begin:
+        return ""
     words = text.split()
-    share = max(0, position - begin) / (end - begin)
+    share = (position - begin) / (end - begin)
     return " ".join(words[: int(len(words) * share)])
 
 
@@ -139,12 +150,15 @@ class Memory:
             self._tell(utterance.settle(position, sent))
 
     def call_function(self, called: deepgram.CalledFunction) -> None:
-        """A function was called; news of one that is known already is none."""
-        if all(
-            not isinstance(item, deepgram.CalledFunction) or item.id != called.id
-            for item in self._items
-        ):
-            self._items.append(called)
+        """A function was called. A result takes the place of the news that there was none."""
+        for place, item in enumerate(self._items):
+            if isinstance(item, deepgram.CalledFunction) and (item.id, item.response) == (
+                called.id,
+                INTERRUPTED,
+            ):
+                self._items[place] = called
+                return
+        self._items.append(called)
 
     def forget_last(self) -> None:
         """The last thing said is to be said anew."""

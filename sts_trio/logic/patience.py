@@ -43,9 +43,10 @@ class Patience:
             self._has_warned = self._manners.warn_before >= self._manners.longest
 
     def hear_caller(self, now: float) -> None:
-        """A sign of life."""
+        """A sign of life. What of the agent's it cut off is no longer waited for."""
         self._has_asked = False
-        self._quiet_since = max(self._quiet_since, now) if self._quiet_since < inf else inf
+        if self._quiet_since < inf:
+            self._quiet_since = now
 
     def hear_agent(self, until: float) -> None:
         """Something is to be heard until then, or is worked on until about then."""

@@ -41,6 +41,8 @@ class _Request(msgspec.Struct):
     number: int | None  # None: nobody waits for the answer
     message: deepgram.TextToAgent
     deadline: float
+    is_kept: bool = False  # for the next session, though nobody waits for the answer
+    is_restored: bool = False  # an update that the last session had taken
 
     def is_answered_by(self, message: deepgram.TextFromAgent) -> bool:
         if isinstance(self.message, deepgram.InjectAgentMessage):
@@ -60,7 +62,8 @@ class _Request(msgspec.Struct):
 
 def _is_part(text: str, whole: str | None) -> bool:
     """Whether `text` may be a sentence of `whole`; spaces do not count."""
-    return whole is None or "".join(text.split()) in "".join(whole.split())
+    words = "".join(text.split())
+    return bool(words) and (whole is None or words in "".join(whole.split()))
 
 
 class Requests:
@@ -77,15 +80,35 @@ class Requests:
         due = [request.deadline for request in (*self._waiting, *self._sent.values())]
         return min(due, default=inf)
 
-    def ask(self, number: int | None, message: deepgram.TextToAgent, now: float) -> list[Answered]:
+    @property
+    def has_words_to_say(self) -> bool:
+        """Whether the agent is to say something of ours that it has not begun."""
+        return any(
+            isinstance(request.message, deepgram.InjectAgentMessage)
+            for request in (*self._waiting, *self._sent.values())
+        )
+
+    def ask(
+        self,
+        number: int | None,
+        message: deepgram.TextToAgent,
+        now: float,
+        *,
+        is_kept: bool = False,
+        is_first: bool = False,
+    ) -> list[Answered]:
         """Queues it; `send` tells what may go now."""
+        request = _Request(number, message, now + ANSWER_TIMEOUT, is_kept)
         if len(self._waiting) >= MOST_WAITING:
-            return _answers([_Request(number, message, now)], "too many requests at once")
-        self._waiting.append(_Request(number, message, now + ANSWER_TIMEOUT))
+            return _answers([request], "too many requests at once")
+        if is_first:
+            self._waiting.appendleft(request)
+        else:
+            self._waiting.append(request)
         return []
 
     def open(self) -> None:
-        """There is a session; a fresh one is told again what the last one had been told."""
+        """There is a session."""
         self._is_open = True
 
     def close(self) -> None:
@@ -93,17 +116,27 @@ class Requests:
         waits for it."""
         self._is_open = False
         open_ones = (*self._sent.values(), *self._waiting)
-        self._waiting = collections.deque(r for r in open_ones if r.number is not None)
+        self._waiting = collections.deque(
+            request for request in open_ones if request.number is not None or request.is_kept
+        )
         self._sent.clear()
 
     def restore(self, now: float) -> None:
         """Has a fresh session of the same agent told the updates that the last one took."""
-        for message in reversed(self._updates):
-            self._waiting.appendleft(_Request(None, message, now + ANSWER_TIMEOUT))
+        for place in reversed(range(len(self._updates))):
+            # Many prompts go one after the other.
+            deadline = now + (place + 1) * ANSWER_TIMEOUT
+            request = _Request(None, self._updates[place], deadline, is_restored=True)
+            self._waiting.appendleft(request)
 
-    def forget_updates(self) -> None:
-        """Another agent goes on, with settings of its own."""
+    def forget_updates(self) -> list[Answered]:
+        """Another agent goes on, with settings of its own: they are not meant for that one."""
         self._updates.clear()
+        open_ones = (*self._sent.values(), *self._waiting)
+        unwanted = [request for request in open_ones if isinstance(request.message, _UPDATES)]
+        self._sent = {kind: r for kind, r in self._sent.items() if r not in unwanted}
+        self._waiting = collections.deque(r for r in self._waiting if r not in unwanted)
+        return _answers(unwanted, "another agent goes on")
 
     def send(self) -> tuple[list[deepgram.TextToAgent], list[Answered]]:
         """What goes to the agent now, and answers for requests that nobody acknowledges."""
@@ -125,6 +158,11 @@ class Requests:
         self._waiting = kept
         return messages, answers
 
+    def is_begun_by(self, message: deepgram.TextFromAgent) -> bool:
+        """Whether this is the agent beginning to say what it was asked to."""
+        request = self._sent.get(deepgram.InjectAgentMessage)
+        return request is not None and request.is_answered_by(message)
+
     def hear(self, message: deepgram.TextFromAgent) -> list[Answered]:
         """The agent says this; it may be an answer."""
         if isinstance(message, deepgram.InjectionRefused):
@@ -133,7 +171,8 @@ class Requests:
         for kind, request in self._sent.items():
             if request.is_answered_by(message):
                 del self._sent[kind]
-                self._remember(request.message)
+                if not request.is_restored:
+                    self._remember(request.message)
                 return _answers([request])
         return []
 
@@ -164,8 +203,7 @@ class Requests:
             ]
         if not isinstance(message, deepgram.UpdatePrompt):
             self._updates = [each for each in self._updates if type(each) is not type(message)]
-        if message not in self._updates:
-            self._updates = [*self._updates, message][-MOST_UPDATES:]
+        self._updates = [*self._updates, message][-MOST_UPDATES:]
 
 
 def _answers(

@@ -29,7 +29,7 @@ class Speaking:
         self.plays_until = -inf
         self.is_protected = False
         self.is_amid_utterance = False
-        self.barge_ins = 0  # those that cut something
+        self.barge_ins = 0  # by the caller, those that cut something
         self._frames = Frames()
         self._stale_until = -inf
 
@@ -62,20 +62,21 @@ class Speaking:
             self.plays_until = max(self.plays_until, now) + seconds(len(audio))
         return messages
 
+    def insert(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+        """Our own audio, whole frames, amid whatever the agent says or has not finished."""
+        return [*self.play(audio, now), *self._mark_the_end()]
+
     def finish(self, now: float) -> list[twilio.ToCaller]:
         """The utterance is complete: its last frame, padded, and a mark at its end."""
         self.next_turn()
         self.is_amid_utterance = False
-        messages = self.play(self._frames.finish(), now)
-        if not self.playout.is_marked:
-            messages.append(self._mark())
-        return messages
+        return [*self.play(self._frames.finish(), now), *self._mark_the_end()]
 
     def next_turn(self) -> None:
         """A sign that agent audio from here on belongs to a new utterance."""
         self._stale_until = -inf
 
-    def barge_in(self, now: float) -> int:
+    def cut(self, now: float) -> int:
         """Nothing that was sent is to be heard any more; returns how many bytes are cut.
 
         What waits in our own outbox has to be flushed, and `clear` sent, which is `cleared`.
@@ -84,13 +85,14 @@ class Speaking:
         self._frames.drop()
         self.is_amid_utterance = False
         self.plays_until = min(self.plays_until, now)
-        cut = self.playout.clear()
-        self.barge_ins += cut > 0
-        return cut
+        return self.playout.clear()
 
     @property
     def cleared(self) -> twilio.ToCaller:
         return twilio.Clear(self.stream_sid)
+
+    def _mark_the_end(self) -> list[twilio.ToCaller]:
+        return [] if self.playout.is_marked else [self._mark()]
 
     def _mark(self) -> twilio.ToCaller:
         return twilio.PlayMark(self.stream_sid, twilio.MarkName(self.playout.mark()))

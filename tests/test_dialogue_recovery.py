@@ -1,0 +1,556 @@
+"""The agent is lost, the call goes on: dialled again, bridged, told what was said, given up."""
+
+import functools
+
+import msgspec
+import pytest
+from bridge import (
+    APOLOGY,
+    CONNECTED,
+    LOST,
+    ONE_MOMENT,
+    RECONNECTS,
+    STEPS,
+    Bridge,
+    echo,
+    mark,
+    play,
+    quiet,
+    reach,
+    say,
+    talking,
+)
+from fakes import STOP, STREAM_SID, media
+
+from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
+from sts_trio.logic.acts import (
+    Act,
+    AgentReached,
+    Answered,
+    Ask,
+    Dial,
+    DialFailed,
+    DropAgent,
+    FlushCaller,
+    FunctionsRunAway,
+    HangUp,
+    Heard,
+    Log,
+    ShutDown,
+    TellAgent,
+    TellCaller,
+    Transcript,
+)
+from sts_trio.logic.dialogue import GO_ON, SAY_AGAIN, Phase
+from sts_trio.logic.manners import Manners
+from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.deepgram import (
+    AgentAudioDone,
+    Audio,
+    ConversationText,
+    InjectAgentMessage,
+    InjectUserMessage,
+    SettingsApplied,
+    UserStartedSpeaking,
+    Welcome,
+)
+from sts_trio.wire.dialect import Dialect, can_say
+from sts_trio.wire.oddity import TooBig
+
+WAYS: dict[str, tuple[Heard, Cause, int]] = {
+    # {how: what is heard, why it would have ended the call, the code to close with}
+    "lost": (LOST, Cause.AGENT_LOST, 1000),
+    "silent": (LegEnded(Leg.AGENT, How.SILENT), Cause.AGENT_SILENT, 1000),
+    "stalled": (LegEnded(Leg.AGENT, How.STALLED), Cause.AGENT_SILENT, 1000),
+    "closed": (LegEnded(Leg.AGENT, How.CLOSED, 1011), Cause.AGENT_CLOSED, 1000),
+    "closed without a code": (LegEnded(Leg.AGENT, How.CLOSED, 1005), Cause.AGENT_CLOSED, 1000),
+    "an error": (deepgram.AgentError("SERVER_GOING_AWAY"), Cause.AGENT_ERROR, 1000),
+    "too big a message": (TooBig(Leg.AGENT, 9), Cause.AGENT_TOO_BIG, 1009),
+}
+QUESTION = ConversationText("user", "Where is my order?")
+ASKED_ANEW = TellAgent(InjectUserMessage("Where is my order?"))
+ASKED_TO_GO_ON = TellAgent(InjectUserMessage(GO_ON))
+
+
+def dials(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
+    return [(at, act) for at, act in acts if isinstance(act, Dial | DropAgent | HangUp)]
+
+
+# --- dialled again ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("phase", CONNECTED)
+def test_a_lost_agent_is_dialled_again_at_once(phase: Phase, way: str) -> None:
+    heard, cause, code = WAYS[way]
+    bridge = reach(phase, manners=RECONNECTS)
+    bridge.hear(media())
+    acts = bridge.hear(heard)
+    if way == "an error" and phase is not Phase.TALKING:
+        # Settings that are refused once will be again.
+        assert bridge.dialogue.phase is Phase.PARTING
+        return
+    assert quiet(acts) == [DropAgent(code), Dial("default")]
+    lost = next(act for act in acts if isinstance(act, Log))
+    assert (lost.level, lost.event, lost.fields["ending"]) == ("warning", "agent.lost", cause.label)
+    bridge.wait_until(0.3)
+    bridge.connect()
+    assert bridge.dialogue.phase is Phase.TALKING
+    numbers = bridge.dialogue.statistics()
+    assert (numbers.reconnects, numbers.longest_gap) == (1, 0.3)
+
+
+def test_the_fresh_session_gets_the_history_and_no_greeting() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "Hello."), Audio(bytes(1600)), AgentAudioDone())
+    bridge.hear(ConversationText("user", "Hi."))
+    bridge.hear(ConversationText("assistant", "What is it?"), Audio(bytes(1600)), AgentAudioDone())
+    bridge.hear(LOST)
+    assert bridge.connect() == []
+    assert bridge.history == [
+        ("assistant", "Hello."),
+        ("user", "Hi."),
+        ("assistant", "What is it?"),
+    ]
+    assert [wanted.greets for wanted in bridge.asked_for] == [True, False]
+
+
+def test_an_agent_that_is_lost_before_its_first_word_greets_all_the_same() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(LOST)
+    assert bridge.connect() == []
+    assert [wanted.greets for wanted in bridge.asked_for] == [True, True]
+
+
+def test_a_caller_who_spoke_first_is_answered_and_not_greeted() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, LOST)
+    assert bridge.connect() == [ASKED_ANEW]
+    assert not bridge.asked_for[-1].greets
+
+
+def test_what_the_last_agent_still_says_is_not_heard() -> None:
+    bridge = talking(RECONNECTS)
+    acts = bridge.hear(LOST, Audio(bytes(800)), ConversationText("assistant", "Hello?"))
+    assert [type(act) for act in quiet(acts)] == [DropAgent, Dial]
+
+
+def test_an_utterance_that_is_lost_in_the_middle_is_played_as_far_as_it_came() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "Hello."), Audio(b"\x01" * 200))
+    acts = quiet(bridge.hear(LOST))
+    assert acts[:2] == [play(b"\x01" * 40 + b"\xff" * 120), mark("e0-1")]
+
+
+# --- what the caller is owed ----------------------------------------------------------------------
+
+
+def test_what_the_agent_has_not_answered_is_asked_anew_and_told_once() -> None:
+    bridge = talking(RECONNECTS)
+    assert Transcript("user", QUESTION.content) in bridge.hear(QUESTION)
+    bridge.hear(LOST)
+    assert bridge.connect() == [ASKED_ANEW]
+    assert bridge.history == []
+    assert bridge.hear(QUESTION) == []
+    # Said once more by the caller, it is news.
+    assert bridge.hear(QUESTION) == [Transcript("user", QUESTION.content)]
+
+
+def test_an_answer_that_was_cut_in_the_middle_is_gone_on_with() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, ConversationText("assistant", "It has"), Audio(bytes(1600)))
+    bridge.hear(LOST)
+    assert bridge.connect() == [ASKED_TO_GO_ON]
+    assert bridge.history == [("user", QUESTION.content), ("assistant", "It has")]
+
+
+def test_an_answer_that_was_given_is_not_asked_for_again() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, ConversationText("assistant", "Here."), Audio(bytes(160)))
+    bridge.hear(AgentAudioDone(), LOST)
+    assert bridge.connect() == []
+
+
+def test_what_was_cut_off_by_the_caller_is_not_gone_on_with() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, ConversationText("assistant", "It has"), Audio(bytes(1600)))
+    bridge.hear(UserStartedSpeaking(), LOST)
+    assert bridge.connect() == []
+    assert bridge.history == [("user", QUESTION.content)]
+
+
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_a_question_outlives_a_second_loss(is_repeated: bool) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, LOST)
+    bridge.connect()
+    if is_repeated:
+        bridge.hear(QUESTION)
+    bridge.hear(LOST)
+    assert bridge.connect() == [ASKED_ANEW]
+    assert bridge.history == []
+
+
+@pytest.mark.parametrize("step", [AgentReached(), Welcome("r")])
+def test_a_question_outlives_a_session_that_never_began(step: Heard) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, LOST)
+    bridge.hear(AgentReached())
+    if isinstance(step, Welcome):
+        bridge.hear(step)
+    bridge.hear(LOST)
+    bridge.wait_until(1)
+    assert bridge.connect() == [ASKED_ANEW]
+
+
+def test_the_request_to_go_on_is_not_taken_for_the_callers_words() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "It has"), Audio(bytes(1600)), LOST)
+    bridge.connect()
+    assert bridge.hear(ConversationText("user", GO_ON)) == []
+
+
+def test_an_agent_of_the_old_dialect_asks_the_caller_to_say_it_again() -> None:
+    bridge = talking(RECONNECTS, can_say=functools.partial(can_say, Dialect.LEGACY))
+    bridge.hear(QUESTION, LOST)
+    assert bridge.connect() == [TellAgent(InjectAgentMessage(SAY_AGAIN))]
+    bridge.hear(LOST)
+    assert bridge.connect() == [TellAgent(InjectAgentMessage(SAY_AGAIN))]
+
+
+def test_an_agent_of_the_old_dialect_that_was_cut_has_the_caller_begin_again() -> None:
+    bridge = talking(RECONNECTS, can_say=functools.partial(can_say, Dialect.LEGACY))
+    bridge.hear(ConversationText("assistant", "It has"), Audio(bytes(1600)), LOST)
+    assert bridge.connect() == [TellAgent(InjectAgentMessage(SAY_AGAIN))]
+
+
+# --- the gap --------------------------------------------------------------------------------------
+
+
+def test_after_700_milliseconds_the_caller_hears_that_something_is_done_and_again() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(LOST, AgentReached())
+    assert bridge.watch(0.69) == []
+    assert bridge.watch(2.9) == [(0.7, play(ONE_MOMENT)), (0.7, mark("e0-1"))]
+    bridge.hear(AgentReached(), Welcome("r"))
+    # Half a second of it, then three of silence.
+    assert bridge.watch(4.5) == [(4.2, play(ONE_MOMENT)), (4.2, mark("e0-2"))]
+    bridge.hear(SettingsApplied())
+    assert bridge.watch(20) == []
+
+
+def test_what_is_still_to_be_heard_is_no_silence() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "Hello."), Audio(bytes(16_000)), LOST)
+    bridge.hear(AgentReached())
+    assert bridge.watch(2.9) == [(2.7, play(ONE_MOMENT)), (2.7, mark("e0-3"))]
+
+
+def test_without_a_clip_the_caller_hears_nothing() -> None:
+    bridge = talking(msgspec.structs.replace(RECONNECTS, one_moment=b""))
+    bridge.hear(LOST, AgentReached())
+    assert bridge.watch(2.9) == []
+
+
+def test_the_newest_two_seconds_of_the_gap_are_kept_and_the_rest_is_counted() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION)  # what came before was understood
+    bridge.hear(LOST)
+    bridge.hear(*(media(bytes([number]) * 1600) for number in range(1, 13)))
+    kept = b"".join(bytes([number]) * 1600 for number in range(3, 13))
+    assert bridge.connect() == [ASKED_ANEW, say(kept)]
+    numbers = bridge.dialogue.statistics()
+    assert (numbers.caller_audio_dropped, numbers.caller_audio_repeated) == (0.4, 0)
+
+
+def test_words_half_said_are_given_again() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION)
+    bridge.hear(media(b"\x01" * 160), media(b"\x02" * 160))
+    bridge.hear(LOST, media(b"\x03" * 160))
+    assert bridge.connect()[-1] == say(b"\x01" * 160 + b"\x02" * 160 + b"\x03" * 160)
+    assert bridge.dialogue.statistics().caller_audio_repeated == 0.04
+
+
+def test_that_an_agent_repeats_our_words_does_not_mean_that_it_has_heard_the_callers() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, LOST)
+    bridge.connect()
+    bridge.hear(media(b"\x01" * 160))
+    bridge.hear(QUESTION)
+    bridge.hear(LOST)
+    assert bridge.connect()[-1] == say(b"\x01" * 160)
+
+
+def test_silence_that_comes_due_in_the_gap_waits_for_the_agent() -> None:
+    manners = msgspec.structs.replace(RECONNECTS, ask_after=2.0, longest=4.0, warn_before=1.0)
+    bridge = talking(manners)
+    bridge.wait_until(1.5)
+    bridge.hear(LOST)
+    bridge.wait_until(4.4)
+    bridge.hear(AgentReached())
+    bridge.wait_until(5)
+    assert bridge.connect() == []
+    [(at, told)] = [(a, t) for a, t in bridge.watch(5) if isinstance(t, TellAgent)]
+    assert (at, told) == (5, TellAgent(InjectAgentMessage(manners.time_is_up, "interrupt")))
+
+
+# --- given up -------------------------------------------------------------------------------------
+
+
+def test_a_redial_that_fails_is_repeated_a_second_later_and_then_given_up() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.wait_until(10)
+    bridge.hear(LOST)
+    bridge.wait_until(10.2)
+    assert quiet(bridge.hear(DialFailed("no route"))) == []
+    assert bridge.watch(12) == [
+        (10.7, play(ONE_MOMENT)),
+        (10.7, mark("e0-1")),
+        (11.2, Dial("default")),
+    ]
+    assert quiet(bridge.hear(DialFailed("no route", 503))) == [play(APOLOGY), mark("e0-2")]
+    assert bridge.dialogue.phase is Phase.PARTING
+    bridge.wait_until(12.5)
+    assert bridge.hear(echo("e0-2")) == [
+        HangUp(Ending(Cause.AGENT_REJECTED, "no route", apologised=True))
+    ]
+
+
+def test_an_apology_that_is_never_heard_ends_with_its_grace() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(Audio(b"\x01" * 8000))
+    bridge.wait_until(0.5)
+    bridge.hear(LOST)
+    bridge.hear(DialFailed("x", 401))
+    # What was left of the agent's words, a second of apology, two of grace.
+    ending = Ending(Cause.AGENT_DENIED, "x", apologised=True)
+    assert bridge.watch(20) == [(4.0, HangUp(ending))]
+
+
+@pytest.mark.parametrize(
+    ("phase", "cause"),
+    [
+        (Phase.DIALLING, Cause.AGENT_NO_HANDSHAKE),
+        (Phase.AWAITING_WELCOME, Cause.AGENT_NO_WELCOME),
+        (Phase.AWAITING_APPLIED, Cause.AGENT_NO_SETTINGS_APPLIED),
+    ],
+)
+def test_each_step_of_a_redial_may_take_three_seconds(phase: Phase, cause: Cause) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(LOST)
+    steps: list[Heard] = [AgentReached(), Welcome("r")]
+    for step in steps[: CONNECTED.index(phase) + 1 if phase in CONNECTED else 0]:
+        bridge.hear(step)
+    assert dials(bridge.watch(3.9)) == [(3, DropAgent())]
+    assert dials(bridge.watch(4)) == [(4, Dial("default"))]
+    assert dials(bridge.watch(20)) == [
+        (7, DropAgent()),
+        (10, HangUp(Ending(Cause.AGENT_NO_HANDSHAKE, "after 3 s", apologised=True))),
+    ]
+
+
+def test_an_agent_lost_three_times_in_a_minute_is_given_up() -> None:
+    bridge = talking(RECONNECTS)
+    for second in (0, 20):
+        bridge.wait_until(second)
+        assert Dial("default") in bridge.hear(LOST)
+        bridge.connect()
+    bridge.wait_until(59.9)
+    assert quiet(bridge.hear(LOST)) == [DropAgent(), play(APOLOGY), mark("e0-1")]
+
+
+def test_an_agent_lost_seldom_is_dialled_for_ever() -> None:
+    bridge = talking(RECONNECTS)
+    for second in range(0, 300, 30):
+        bridge.wait_until(second)
+        assert Dial("default") in bridge.hear(LOST)
+        bridge.connect()
+    assert bridge.dialogue.statistics().reconnects == 10
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_a_refused_key_is_not_tried_again(status: int) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(LOST)
+    assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-1")]
+
+
+@pytest.mark.parametrize("failed", [DialFailed("no route"), DialFailed("HTTP", 503)])
+def test_the_first_dial_is_not_repeated(failed: DialFailed) -> None:
+    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    assert quiet(bridge.hear(failed)) == [play(APOLOGY), mark("e0-1")]
+
+
+def test_the_first_handshake_is_waited_for_once() -> None:
+    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    assert bridge.watch(6) == [(5, DropAgent()), (5, play(APOLOGY)), (5, mark("e0-1"))]
+
+
+def test_without_reconnecting_the_caller_hears_the_apology() -> None:
+    bridge = talking(Manners(apology=APOLOGY))
+    assert bridge.hear(LOST) == [DropAgent(), play(APOLOGY), mark("e0-1")]
+    ending = Ending(Cause.AGENT_LOST, apologised=True)
+    assert bridge.hear(echo("e0-1")) == [HangUp(ending)]
+
+
+def test_without_an_apology_the_call_ends_at_once() -> None:
+    assert talking(Manners(reconnects=False)).hear(LOST) == [HangUp(Ending(Cause.AGENT_LOST))]
+
+
+def test_the_agents_orderly_goodbye_ends_the_call() -> None:
+    acts = talking(RECONNECTS).hear(LegEnded(Leg.AGENT, How.CLOSED, 1000))
+    assert acts == [HangUp(Ending(Cause.AGENT_FINISHED, "1000"))]
+
+
+def test_the_agents_last_words_are_heard_though_it_has_gone() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "Goodbye."), Audio(bytes(8000)), AgentAudioDone())
+    assert bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)) == [DropAgent()]
+    bridge.wait_until(1)
+    assert bridge.hear(echo("e0-1"))[-1] == HangUp(Ending(Cause.AGENT_FINISHED, "1000"))
+
+
+@pytest.mark.parametrize("late", [LOST, FunctionsRunAway(), deepgram.AgentError("x")])
+def test_while_the_caller_hears_the_apology_nothing_of_the_agents_counts(late: Heard) -> None:
+    bridge = talking(Manners(apology=APOLOGY))
+    bridge.hear(LOST)
+    assert quiet(bridge.hear(late)) == []
+    assert bridge.dialogue.phase is Phase.PARTING
+
+
+@pytest.mark.parametrize(
+    ("heard", "cause"),
+    [
+        (STOP, Cause.STOP),
+        (LegEnded(Leg.CALLER, How.LOST), Cause.CALLER_LOST),
+        (ShutDown(), Cause.SHUTDOWN),
+    ],
+)
+@pytest.mark.parametrize("phase", [Phase.PARTING, Phase.DIALLING])
+def test_the_caller_may_go_while_there_is_no_agent(
+    phase: Phase, heard: Heard, cause: Cause
+) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(LOST)
+    if phase is Phase.PARTING:
+        bridge.hear(DialFailed("x", 401))
+    assert bridge.dialogue.phase is phase
+    assert bridge.hear(heard) == [HangUp(Ending(cause))]
+
+
+def test_an_agent_that_runs_away_is_not_dialled_again() -> None:
+    bridge = talking(RECONNECTS)
+    assert quiet(bridge.hear(FunctionsRunAway())) == [DropAgent(), play(APOLOGY), mark("e0-1")]
+    ending = Ending(Cause.AGENT_RAN_AWAY, "function calls", apologised=True)
+    assert bridge.hear(echo("e0-1")) == [HangUp(ending)]
+
+
+def test_a_caller_cannot_barge_in_on_what_has_no_agent() -> None:
+    """Who speaks into the bridge's words is heard by the next agent, which cuts then."""
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, LOST)
+    bridge.wait_until(0.7)
+    bridge.hear(media(b"\x01" * 160))
+    assert bridge.connect()[-1] == say(b"\x01" * 160)
+    acts = bridge.hear(UserStartedSpeaking())
+    assert acts[:2] == [FlushCaller(), TellCaller(twilio.Clear(STREAM_SID))]
+
+
+# --- the two hours --------------------------------------------------------------------------------
+
+WARNING = deepgram.AgentWarning("MAXIMUM_SESSION_LENGTH_APPROACHING", "five minutes left")
+
+
+def test_before_its_two_hours_are_over_a_silent_session_is_renewed_at_once() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "Hello."), Audio(bytes(160)), AgentAudioDone())
+    bridge.hear(echo("e0-1"))
+    assert quiet(bridge.hear(WARNING)) == [DropAgent(), Dial("default")]
+    assert bridge.connect() == []
+    assert bridge.history == [("assistant", "Hello.")]
+    assert not bridge.asked_for[-1].greets
+    assert bridge.dialogue.statistics().reconnects == 0
+
+
+def test_a_session_is_renewed_when_the_agent_has_been_heard() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("assistant", "Hello."), Audio(bytes(8000)), AgentAudioDone())
+    assert quiet(bridge.hear(WARNING)) == []
+    bridge.wait_until(1)
+    acts = bridge.hear(echo("e0-1"))
+    assert [type(act) for act in quiet(acts)][1:] == [DropAgent, Dial]
+
+
+@pytest.mark.parametrize("amid", [QUESTION, Audio(bytes(160))])
+def test_a_session_that_is_never_silent_is_renewed_after_four_minutes(amid: Heard) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(amid, WARNING)
+    acts = dials(bridge.watch(241))
+    assert acts == [(240, DropAgent()), (240, Dial("default"))]
+
+
+def test_noise_puts_a_renewal_off_for_a_minute_at_most() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(UserStartedSpeaking(), WARNING)
+    assert quiet(bridge.hear(deepgram.AgentThinking())) == []
+    bridge.wait_until(60)
+    assert DropAgent() in bridge.hear(deepgram.AgentThinking())
+
+
+def test_an_answer_is_not_taken_by_the_renewal() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, WARNING)
+    bridge.hear(ConversationText("assistant", "Here."), Audio(bytes(160)), AgentAudioDone())
+    assert bridge.dialogue.phase is Phase.TALKING
+    acts = bridge.hear(echo("e0-1"))
+    assert DropAgent() in acts
+
+
+def test_who_does_not_reconnect_does_not_renew() -> None:
+    bridge = talking(Manners(apology=APOLOGY))
+    bridge.hear(WARNING)
+    assert bridge.watch(300) == []
+
+
+def test_a_renewal_that_fails_is_a_loss() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(WARNING)
+    bridge.wait_until(0.1)
+    bridge.hear(DialFailed("no route"))
+    assert dials(bridge.watch(2)) == [(1.1, Dial("default"))]
+
+
+# --- what the agent had been told -----------------------------------------------------------------
+
+
+def test_updates_are_told_again_to_a_fresh_session_before_anything_else() -> None:
+    bridge = talking(RECONNECTS)
+    more = deepgram.UpdatePrompt("The caller is verified.")
+    voice = deepgram.UpdateSpeak(deepgram.Speak({"type": "deepgram", "model": "m"}))
+    assert bridge.hear(Ask(1, more)) == [TellAgent(more)]
+    assert Answered(1) in bridge.hear(deepgram.PromptUpdated())
+    bridge.hear(Ask(2, voice))
+    bridge.hear(deepgram.SpeakUpdated(), QUESTION, LOST)
+    assert bridge.connect() == [TellAgent(more), TellAgent(voice), ASKED_ANEW]
+    assert quiet(bridge.hear(deepgram.PromptUpdated(), deepgram.SpeakUpdated())) == []
+
+
+def test_what_was_asked_and_not_answered_is_asked_of_the_fresh_session() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(Ask(1, InjectAgentMessage("One moment.", "queue")))
+    bridge.hear(LOST)
+    bridge.hear(Ask(2, deepgram.UpdatePrompt("more")))
+    assert bridge.connect() == [
+        TellAgent(InjectAgentMessage("One moment.", "queue")),
+        TellAgent(deepgram.UpdatePrompt("more")),
+    ]
+
+
+def test_settings_are_those_of_the_same_agent() -> None:
+    bridge = Bridge(manners=RECONNECTS)
+    for step in STEPS.values():
+        bridge.hear(AgentReached("sales") if isinstance(step, AgentReached) else step)
+    assert Dial("sales") in bridge.hear(LOST)
+    bridge.connect("sales")
+    assert [wanted.agent for wanted in bridge.asked_for] == ["sales", "sales"]

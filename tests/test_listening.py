@@ -1,0 +1,111 @@
+"""The caller's audio on its way to the agent: in order, counted, kept while there is no agent."""
+
+from math import inf
+
+from sts_trio.logic.listening import Listening
+
+SECOND = 8000
+
+
+def test_audio_is_forwarded_once_there_is_enough() -> None:
+    listening = Listening(0.1)
+    assert listening.open(0.0) == b""
+    listening.hear(b"\x01" * 480, 0.0)
+    assert listening.due(0.0) == b""
+    assert listening.batch_deadline == 0.2
+    listening.hear(b"\x02" * 480, 0.05)
+    assert listening.due(0.05) == b"\x01" * 480 + b"\x02" * 480
+    assert listening.batch_deadline == inf
+    assert listening.due(0.05) == b""
+    assert listening.heard == 960
+
+
+def test_the_deadline_of_a_batch_is_that_of_its_first_frame() -> None:
+    listening = Listening(0.1)
+    listening.open(0.0)
+    for now in (0.0, 0.02):
+        listening.hear(b"\x01" * 160, now)
+        listening.due(now)
+    assert listening.batch_deadline == 0.2
+
+
+def test_the_newest_two_seconds_wait_for_an_agent() -> None:
+    listening = Listening(0.02)
+    listening.hear(b"\x01" * SECOND, 0.0)
+    assert listening.keep() == 0
+    listening.hear(b"\x02" * 2 * SECOND, 0.0)
+    assert listening.due(0.0) == b""
+    assert listening.keep() == SECOND
+    assert listening.dropped == SECOND
+    assert listening.open(1.0) == b"\x02" * 2 * SECOND
+    assert listening.repeated == 0
+
+
+def test_the_next_agent_gets_again_what_the_last_one_may_have_missed() -> None:
+    listening = Listening(0.02)
+    listening.open(0.0)
+    listening.hear(b"\x01" * 800, 0.0)
+    listening.due(0.0)
+    listening.close()
+    listening.hear(b"\x02" * 160, 0.1)
+    assert listening.open(0.2) == b"\x01" * 800 + b"\x02" * 160
+    assert listening.repeated == 800
+
+
+def test_what_was_missed_twice_is_given_a_third_time() -> None:
+    listening = Listening(0.02)
+    listening.open(0.0)
+    listening.hear(b"\x01" * 800, 0.0)
+    listening.due(0.0)
+    for _ in range(2):
+        listening.close()
+        assert listening.open(0.2) == b"\x01" * 800
+    assert listening.repeated == 1600
+
+
+def test_what_was_understood_is_not_given_again() -> None:
+    listening = Listening(0.02)
+    listening.open(0.0)
+    listening.hear(b"\x01" * 800, 0.0)
+    listening.due(0.0)
+    listening.end_turn()
+    listening.close()
+    assert listening.open(0.2) == b""
+
+
+def test_what_is_given_again_and_what_waited_are_two_seconds_at_most() -> None:
+    listening = Listening(0.02)
+    listening.open(0.0)
+    for number in range(1, 8):
+        listening.hear(bytes([number]) * SECOND, 0.0)
+        listening.due(0.0)
+    listening.close()
+    listening.hear(b"\x08" * 1600, 0.0)
+    again = listening.open(0.0)
+    assert again == b"\x06" * 6400 + b"\x07" * SECOND + b"\x08" * 1600
+    assert len(again) == 2 * SECOND
+    listening.close()
+    listening.hear(b"\x09" * 2 * SECOND, 0.0)
+    assert listening.open(0.0) == b"\x09" * 2 * SECOND
+    assert listening.repeated == 14_400
+
+
+def test_a_muted_caller_is_silence_to_the_agent_and_counted() -> None:
+    listening = Listening(0.02)
+    listening.open(0.0)
+    listening.is_muted = True
+    listening.hear(b"\x01" * 160, 0.0)
+    assert listening.due(0.0) == b"\xff" * 160
+    assert (listening.heard, listening.muted, listening.dropped) == (160, 160, 0)
+
+
+def test_nothing_is_due_and_no_time_set_while_there_is_no_agent() -> None:
+    listening = Listening(0.1)
+    listening.open(0.0)
+    listening.hear(b"\x01" * 160, 0.0)
+    listening.due(0.0)
+    listening.close()
+    assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)
+    listening.hear(b"\x01" * 1600, 0.1)
+    assert listening.due(0.1) == b""
+    assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)

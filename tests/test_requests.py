@@ -1,0 +1,313 @@
+"""What is asked of the agent: one of a kind at a time, and what it answers."""
+
+from math import inf
+
+import pytest
+
+from sts_trio.logic.acts import Answered
+from sts_trio.logic.requests import ANSWER_TIMEOUT, MOST_UPDATES, MOST_WAITING, Requests
+from sts_trio.wire import deepgram
+from sts_trio.wire.deepgram import (
+    ConversationText,
+    InjectAgentMessage,
+    InjectionRefused,
+    InjectUserMessage,
+    PromptUpdated,
+    SpeakUpdated,
+    ThinkUpdated,
+    UpdatePrompt,
+    UpdateSpeak,
+    UpdateThink,
+)
+
+SPEAK = UpdateSpeak(deepgram.Speak({"type": "deepgram", "model": "aura-2-apollo-en"}))
+OTHER_SPEAK = UpdateSpeak(deepgram.Speak({"type": "deepgram", "model": "aura-2-zeus-en"}))
+THINK = UpdateThink(deepgram.Think({"type": "open_ai", "model": "gpt-4o-mini"}))
+LISTEN = deepgram.UpdateListen(deepgram.Listen(deepgram.DeepgramListener("deepgram")))
+LIVE = deepgram.UpdateThinkLive(deepgram.ThinkLive({"type": "deepgram"}))
+TIMED_OUT = "no answer"
+
+
+def opened() -> Requests:
+    requests = Requests()
+    requests.open()
+    return requests
+
+
+def sent(requests: Requests) -> list[deepgram.TextToAgent]:
+    messages, answers = requests.send()
+    assert answers == []
+    return messages
+
+
+def ask(requests: Requests, number: int | None, message: deepgram.TextToAgent) -> None:
+    assert requests.ask(number, message, 0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "acknowledgement"),
+    [
+        (UpdatePrompt("more"), PromptUpdated()),
+        (THINK, ThinkUpdated()),
+        (LIVE, deepgram.ThinkLiveUpdated()),
+        (SPEAK, SpeakUpdated()),
+        (LISTEN, deepgram.ListenUpdated()),
+        (InjectUserMessage("Where is it?"), ConversationText("user", "Where is it?")),
+        (InjectAgentMessage("One. Two."), ConversationText("assistant", "One.")),
+        (InjectAgentMessage("One. Two."), ConversationText("assistant", " One.  Two.")),
+        (InjectAgentMessage(is_dynamic=True), ConversationText("assistant", "Whatever.")),
+    ],
+)
+def test_each_kind_has_its_acknowledgement(
+    message: deepgram.TextToAgent, acknowledgement: deepgram.TextFromAgent
+) -> None:
+    requests = opened()
+    ask(requests, 7, message)
+    assert sent(requests) == [message]
+    assert requests.hear(deepgram.AgentThinking()) == []
+    assert requests.hear(acknowledgement) == [Answered(7)]
+    assert requests.hear(acknowledgement) == []
+    assert requests.deadline == inf
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ConversationText("user", "One."),
+        ConversationText("assistant", "Three."),
+        ConversationText("assistant", ""),
+        ConversationText("assistant", " "),
+        SpeakUpdated(),
+    ],
+)
+def test_what_is_no_part_of_the_words_is_no_answer(other: deepgram.TextFromAgent) -> None:
+    requests = opened()
+    ask(requests, 7, InjectAgentMessage("One. Two."))
+    requests.send()
+    assert requests.hear(other) == []
+
+
+def test_of_one_kind_one_is_under_way_and_the_others_wait() -> None:
+    requests = opened()
+    ask(requests, 1, UpdatePrompt("one"))
+    ask(requests, 2, UpdatePrompt("two"))
+    ask(requests, 3, SPEAK)
+    assert sent(requests) == [UpdatePrompt("one"), SPEAK]
+    assert sent(requests) == []
+    assert requests.hear(PromptUpdated()) == [Answered(1)]
+    assert sent(requests) == [UpdatePrompt("two")]
+    assert requests.hear(SpeakUpdated()) == [Answered(3)]
+    assert requests.hear(PromptUpdated()) == [Answered(2)]
+
+
+def test_what_nobody_acknowledges_is_answered_once_it_is_sent() -> None:
+    requests = Requests()
+    ask(requests, 1, deepgram.ForceEndTurn())
+    assert requests.send() == ([], [])
+    requests.open()
+    assert requests.send() == ([deepgram.ForceEndTurn()], [Answered(1)])
+
+
+def test_a_refusal_tells_why() -> None:
+    requests = opened()
+    assert requests.hear(InjectionRefused("nobody asked")) == []
+    ask(requests, 1, InjectAgentMessage("One."))
+    requests.send()
+    assert requests.hear(InjectionRefused("A turn is in progress.")) == [
+        Answered(1, "A turn is in progress.")
+    ]
+    ask(requests, 2, InjectAgentMessage("One."))
+    requests.send()
+    assert requests.hear(InjectionRefused()) == [Answered(2, "refused")]
+
+
+def test_whether_words_of_ours_are_still_to_be_said() -> None:
+    requests = opened()
+    assert not requests.has_words_to_say
+    ask(requests, None, InjectAgentMessage("Goodbye."))
+    assert requests.has_words_to_say
+    requests.send()
+    assert requests.has_words_to_say
+    requests.hear(ConversationText("assistant", "Goodbye."))
+    assert not requests.has_words_to_say
+
+
+def test_who_waits_ten_seconds_waits_no_longer() -> None:
+    requests = opened()
+    ask(requests, 1, UpdatePrompt("one"))
+    requests.send()
+    requests.ask(2, UpdatePrompt("two"), 3.0)
+    assert requests.deadline == ANSWER_TIMEOUT
+    assert requests.tick(9.9) == []
+    assert requests.tick(10.0) == [Answered(1, TIMED_OUT, timed_out=True)]
+    assert sent(requests) == [UpdatePrompt("two")]
+    assert requests.tick(13.0) == [Answered(2, TIMED_OUT, timed_out=True)]
+    assert requests.deadline == inf
+
+
+def test_who_waits_for_a_session_waits_ten_seconds_too() -> None:
+    requests = Requests()
+    ask(requests, 1, UpdatePrompt("one"))
+    assert requests.tick(10.0) == [Answered(1, TIMED_OUT, timed_out=True)]
+
+
+def test_a_hundred_and_first_is_refused_at_once() -> None:
+    requests = Requests()
+    for number in range(MOST_WAITING):
+        ask(requests, number, UpdatePrompt("more"))
+    assert requests.ask(100, UpdatePrompt("more"), 0.0) == [
+        Answered(100, "too many requests at once")
+    ]
+    assert requests.ask(None, UpdatePrompt("more"), 0.0) == []
+
+
+def test_who_is_forgotten_is_not_answered_but_keeps_its_place() -> None:
+    requests = opened()
+    for number in (1, 2, 3):
+        ask(requests, number, UpdatePrompt(str(number)))
+    requests.send()
+    requests.forget(1)
+    requests.forget(2)
+    requests.forget(99)
+    assert sent(requests) == []
+    assert requests.hear(PromptUpdated()) == []
+    assert sent(requests) == [UpdatePrompt("3")]
+
+
+# --- a session is lost ----------------------------------------------------------------------------
+
+
+def test_what_a_lost_session_has_not_answered_is_asked_of_the_next_in_order() -> None:
+    requests = opened()
+    ask(requests, 1, UpdatePrompt("one"))
+    ask(requests, 2, UpdatePrompt("two"))
+    ask(requests, None, InjectAgentMessage("Are you still there?"))
+    requests.send()
+    requests.close()
+    assert sent(requests) == []
+    requests.open()
+    assert sent(requests) == [UpdatePrompt("one")]
+    assert requests.hear(PromptUpdated()) == [Answered(1)]
+    assert sent(requests) == [UpdatePrompt("two")]
+
+
+def test_what_was_keyed_in_is_kept_though_nobody_waits_for_it() -> None:
+    requests = opened()
+    requests.ask(None, InjectUserMessage("I have keyed in: 1"), 0.0, is_kept=True)
+    requests.send()
+    requests.close()
+    requests.open()
+    assert sent(requests) == [InjectUserMessage("I have keyed in: 1")]
+
+
+def test_what_the_caller_said_first_is_told_first() -> None:
+    requests = opened()
+    ask(requests, 1, InjectUserMessage("Two."))
+    requests.ask(None, InjectUserMessage("One."), 0.0, is_first=True)
+    assert sent(requests) == [InjectUserMessage("One.")]
+
+
+def taken(requests: Requests, *updates: UpdatePrompt | UpdateThink | UpdateSpeak) -> None:
+    """The agent acknowledges these."""
+    for number, update in enumerate(updates):
+        ask(requests, number, update)
+        requests.send()
+        assert requests.hear(acknowledgement(update)) == [Answered(number)]
+
+
+def acknowledgement(
+    update: UpdatePrompt | UpdateThink | UpdateSpeak,
+) -> PromptUpdated | ThinkUpdated | SpeakUpdated:
+    match update:
+        case UpdatePrompt():
+            return PromptUpdated()
+        case UpdateThink():
+            return ThinkUpdated()
+        case UpdateSpeak():
+            return SpeakUpdated()
+
+
+def told(requests: Requests) -> list[deepgram.TextToAgent]:
+    """What a fresh session is told, which takes all of it."""
+    requests.close()
+    requests.open()
+    requests.restore(0.0)
+    messages = []
+    while more := sent(requests):
+        messages += more
+        for message in more:
+            if isinstance(message, UpdatePrompt | UpdateThink | UpdateSpeak):
+                requests.hear(acknowledgement(message))
+    return messages
+
+
+def test_a_fresh_session_is_told_what_the_last_one_had_taken() -> None:
+    requests = opened()
+    taken(requests, UpdatePrompt("one"), SPEAK, UpdatePrompt("two"))
+    first = told(requests)
+    assert first == [UpdatePrompt("one"), SPEAK, UpdatePrompt("two")]
+    assert told(requests) == first
+
+
+def test_the_last_voice_counts() -> None:
+    requests = opened()
+    taken(requests, SPEAK, OTHER_SPEAK)
+    assert told(requests) == [OTHER_SPEAK]
+
+
+def test_a_new_think_block_replaces_the_prompts_before_it() -> None:
+    requests = opened()
+    taken(requests, UpdatePrompt("one"), THINK, UpdatePrompt("two"))
+    assert told(requests) == [THINK, UpdatePrompt("two")]
+
+
+def test_a_loss_amid_the_retelling_loses_no_update() -> None:
+    requests = opened()
+    taken(requests, THINK, UpdatePrompt("two"))
+    requests.close()
+    requests.open()
+    requests.restore(0.0)
+    assert sent(requests) == [THINK, UpdatePrompt("two")]
+    assert requests.hear(ThinkUpdated()) == []
+    assert told(requests) == [THINK, UpdatePrompt("two")]
+
+
+def test_what_was_refused_or_never_answered_is_not_told_again() -> None:
+    requests = opened()
+    ask(requests, 1, SPEAK)
+    requests.send()
+    requests.tick(10.0)
+    assert told(requests) == []
+
+
+def test_updates_go_before_what_waits() -> None:
+    requests = opened()
+    taken(requests, UpdatePrompt("one"))
+    ask(requests, 2, UpdatePrompt("two"))
+    assert told(requests) == [UpdatePrompt("one"), UpdatePrompt("two")]
+
+
+def test_another_agent_is_told_nothing_of_it_and_who_waits_is_told_so() -> None:
+    requests = opened()
+    taken(requests, UpdatePrompt("one"), SPEAK)
+    ask(requests, 2, UpdatePrompt("two"))
+    ask(requests, 3, UpdatePrompt("three"))
+    ask(requests, 4, InjectAgentMessage("Hello."))
+    requests.send()
+    assert requests.forget_updates() == [
+        Answered(2, "another agent goes on"),
+        Answered(3, "another agent goes on"),
+    ]
+    assert told(requests) == [InjectAgentMessage("Hello.")]
+
+
+def test_the_newest_fifty_updates_are_told() -> None:
+    requests = opened()
+    taken(requests, *(UpdatePrompt(str(number)) for number in range(MOST_UPDATES + 1)))
+    assert told(requests) == [UpdatePrompt(str(n)) for n in range(1, MOST_UPDATES + 1)]
+
+
+def test_the_same_prompt_twice_is_told_twice() -> None:
+    requests = opened()
+    taken(requests, UpdatePrompt("Be brief."), UpdatePrompt("Be brief."))
+    assert told(requests) == [UpdatePrompt("Be brief.")] * 2
