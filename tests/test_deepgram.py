@@ -221,12 +221,12 @@ SAID = [{"type": "History", "role": "user", "content": "A red one."}]
 
 
 def test_an_agent_that_begins_is_left_as_it_is() -> None:
-    assert resumed(AGENT, [], greets=True) is AGENT
-    assert resumed("uuid", SAID, greets=False) == "uuid"
+    assert v1.resumed(AGENT, [], greets=True) is AGENT
+    assert v1.resumed("uuid", SAID, greets=False) == "uuid"
 
 
 def test_an_agent_that_goes_on_knows_what_was_said_and_does_not_greet() -> None:
-    assert resumed(AGENT, SAID, greets=False) == {
+    assert v1.resumed(AGENT, SAID, greets=False) == {
         "think": {"prompt": "Sell cars."},
         "context": {"messages": SAID},
     }
@@ -234,15 +234,17 @@ def test_an_agent_that_goes_on_knows_what_was_said_and_does_not_greet() -> None:
 
 
 def test_an_agent_that_takes_over_knows_and_greets() -> None:
-    taken = resumed(AGENT, SAID, greets=True)
+    taken = v1.resumed(AGENT, SAID, greets=True)
     assert taken == {**AGENT, "context": {"messages": SAID}}
 
 
 def test_an_agents_own_context_comes_first() -> None:
     own = {"type": "History", "role": "assistant", "content": "Welcome back."}
     agent = {"context": {"messages": [own], "more": 1}}
-    assert resumed(agent, SAID, greets=False) == {"context": {"messages": [own, *SAID], "more": 1}}
+    assert v1.resumed(agent, SAID, greets=False) == {
+        "context": {"messages": [own, *SAID], "more": 1}
+    }
 
 
 def test_nothing_said_makes_no_context() -> None:
-    assert resumed({"greeting": "Hello."}, [], greets=False) == {}
+    assert v1.resumed({"greeting": "Hello."}, [], greets=False) == {}

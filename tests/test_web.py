@@ -575,8 +575,8 @@ async def test_a_call_tells_its_story_from_start_to_end(
         (0, "call.started"),
         (0, "agent.ready"),
         (1, "call.transcript"),
-        (1.5, "call.heard"),
         (1.5, "call.barge_in"),
+        (1.5, "call.heard"),
         (2, "call.transcript"),
         (3, "call.ended"),
     ]

@@ -701,20 +701,20 @@ class Dialogue:
         if self._speaking.is_protected:
             self._log("debug", "caller.speaks")
             return
-        cut = self._cut()
+        position, sent = self.playout.position, self.playout.sent
+        cut = self._clear()
         self._speaking.barge_ins += cut > 0
         if cut:
             self._log("debug", "call.barge_in", cut=seconds(cut))
         else:
             self._log("debug", "caller.speaks")
+        self._memory.cut(position, sent)
 
-    def _cut(self) -> int:
-        """The caller hears no more of what was said; returns how many bytes."""
-        position, sent = self.playout.position, self.playout.sent
+    def _clear(self) -> int:
+        """Nothing that was said is to be heard any more; returns how many bytes are cut."""
         cut, messages = self._speaking.cut(self._now)
         self._acts.append(FlushCaller())
         self._tell_caller(*messages)
-        self._memory.cut(position, sent)
         return cut
 
     def _hear_text(self, role: str, text: str) -> None:
@@ -966,7 +966,8 @@ class Dialogue:
             case Step.END:
                 if not self._speaking.is_heard and not self._speaking.is_protected:
                     # Else the goodbye would wait behind all that Twilio still has.
-                    self._cut()
+                    self._memory.cut(self.playout.position, self.playout.sent)
+                    self._clear()
                     self._speaking.next_turn()
                 self._inject(deepgram.InjectAgentMessage(manners.time_is_up, "interrupt"))
                 self._leave(Ending(Cause.TIME_UP))
