@@ -537,6 +537,24 @@ def test_a_function_of_the_service_itself_is_passed_over_with_a_warning() -> Non
     assert heard[4:6] == both("assistant", "It is red.")
 
 
+def test_a_script_goes_on_where_another_session_was_lost() -> None:
+    def user(said: str) -> dict[str, Any]:
+        return {"type": "History", "role": "user", "content": said}
+
+    def agent(said: str) -> dict[str, Any]:
+        return {"type": "History", "role": "assistant", "content": said}
+
+    called = {"id": "1", "name": "find_car", "client_side": True, "arguments": "", "response": "{}"}
+    script = Script(("One.", CallFunction("find_car"), "Two.", "Three."))
+    history = [agent("Hello!"), user("a"), agent("One."), user("b"), {"function_calls": [called]}]
+    for messages, line in ((history, "Two."), ([*history, agent("Two.")], "Three.")):
+        client = Client(script)
+        client.begin(think=THINK, context={"messages": messages})
+        client.take()
+        client.say(deepgram.InjectUserMessage("Please go on."))
+        assert deepgram.ConversationText("assistant", line) in client.take()
+
+
 def test_a_script_has_something_to_say() -> None:
     with pytest.raises(ValueError, match="at least one line"):
         Script((CallFunction("find_car"),))
