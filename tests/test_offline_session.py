@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sts_trio.offline import voice
 from sts_trio.offline.faults import Faults, FaultySession, Garbage
+from sts_trio.offline.functions import Functions
 from sts_trio.offline.script import CAR_SELLER, CallFunction, Prompter, Script
 from sts_trio.offline.session import (
     CLIENT_TIMEOUT,
@@ -491,6 +492,13 @@ def test_a_function_is_called_and_its_result_is_waited_for() -> None:
         deepgram.History(function_calls=(called,)),
         *both("assistant", "It is red."),
     ]
+
+
+def test_no_call_is_taken_for_one_of_another_session() -> None:
+    """A bridge remembers what it was asked by the session before, by its id."""
+    line = CallFunction("find_car")
+    ids = {Functions(session).call(line).functions[0].id for session in ("a", "b", "")}
+    assert ids == {"call_a_1", "call_b_1", "call_1"}
 
 
 def test_speech_voids_a_call_in_flight_and_its_late_result_is_dropped() -> None:

@@ -129,6 +129,8 @@ async def test_a_project_is_run_by_its_file_wherever_one_is(tmp_path: Path) -> N
     (tmp_path / "mine" / "my.toml").write_text("max_calls = 7\n")
     async with running(tmp_path / "mine" / "my.toml") as server:
         assert server.app.settings.max_calls == 7
+    async with running({"STS_CONFIG": "mine/my.toml", "STS_FORWARD_MS": "40"}) as server:
+        assert (server.app.settings.max_calls, server.app.settings.forward) == (7, 0.04)
 
 
 async def test_what_happened_in_a_call_is_told_and_nothing_of_others(fast_clock: Any) -> None:

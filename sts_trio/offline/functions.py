@@ -7,7 +7,10 @@ from sts_trio.wire import deepgram
 
 
 class Functions:
-    def __init__(self) -> None:
+    """`session` makes the ids of calls other ones than those of the session before."""
+
+    def __init__(self, session: str = "") -> None:
+        self._session = f"{session[:8]}_" if session else ""
         self._known: dict[str, deepgram.Function] = {}  # {name: as configured}
         self._running: dict[str, deepgram.CalledFunction] = {}  # {id: without its response}
         self._count = 0
@@ -38,7 +41,7 @@ class Functions:
             given = {name: value for name, value in given.items() if name in known}
         arguments = msgspec.json.encode(given).decode()
         call = deepgram.CalledFunction(
-            id=f"call_{self._count}",
+            id=f"call_{self._session}{self._count}",
             name=line.name,
             client_side=True,
             arguments=arguments,

@@ -98,7 +98,7 @@ class Session:
         self._ears = Ears(sense)
         self._mouth = Mouth()
         self._recital = Recital()
-        self._functions = Functions()
+        self._functions = Functions(request_id)
         self._acts: list[Act] = []
         self._tickets = 0
         self._turn = _Turn()

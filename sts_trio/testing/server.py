@@ -86,6 +86,8 @@ def _settings(given: Config | Mapping[str, str] | Path | None, agent: Agent | st
     if not isinstance(given, Config):
         with tempfile.TemporaryDirectory() as nowhere:
             variables = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning", **(given or {})}
+            if file := variables.get("STS_CONFIG"):
+                variables["STS_CONFIG"] = str(Path(file).resolve())
             given = config.load(variables, Path(nowhere))
     if agent is None:
         return given
