@@ -24,6 +24,7 @@ from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
 from sts_trio.legs.caller import DirectWebsocket, open_caller
 from sts_trio.logic.dialogue import Dialogue
+from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
@@ -59,6 +60,7 @@ class App(QuartTrio):
         self.agent_url = config.deepgram_url
         self.agent_key = config.deepgram_api_key
         self.metronome = Metronome()
+        self.lookout = Lookout()
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
@@ -77,10 +79,11 @@ class App(QuartTrio):
     async def _run_background(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """What runs as long as the server: the metronome, and the offline agent if it answers."""
+        """What runs as long as the server; an offline agent of our own too, if it answers."""
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
+                nursery.start_soon(self.lookout.run)
                 if _nobody_minds_sigterm():
                     nursery.start_soon(self._mind_sigterm)
                 if self.settings.agent is AgentKind.OFFLINE:
@@ -182,6 +185,7 @@ class App(QuartTrio):
                 self.agent_key,
                 language(self.settings.dialect),
                 self.ssl_context,
+                self.lookout,
             ),
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,

@@ -1,6 +1,6 @@
-"""WebSocket frames: RFC 6455, the server's side of a socket we own, no extensions.
+"""WebSocket frames: RFC 6455, both sides of a socket we own, no extensions.
 
-The one thing of the client's side is `masked_binary`, the audio for the agent.
+We are the server of the caller's socket, and the client of the agent's.
 
 Pure: bytes in, messages out. `FrameReader.feed` is total: any bytes become what they say, and bytes
 that break the protocol end the reading with one `Violation`, which has the code to close with.
@@ -95,14 +95,18 @@ Frame = bytes | Binary | Ping | Pong | Close | Violation
 
 
 class FrameReader:
-    """Turns what a client sends, however it is cut, into whole messages and control frames.
+    """Turns what a peer sends, however it is cut, into whole messages and control frames.
+
+    The peer is a client, whose frames are masked, unless `of_server`.
 
     Between feeds it keeps at most `most_per_message` bytes and one control frame. What a feed
     returns is bounded by what it was fed, but a frame may be of 6 bytes: do not feed megabytes.
     """
 
-    def __init__(self, most_per_message: int) -> None:
+    def __init__(self, most_per_message: int, *, of_server: bool = False) -> None:
         self._most = most_per_message
+        self._mask_bit = 0 if of_server else MASKED
+        self._read_usual = _read_usual_of_server if of_server else _read_usual
         self._over = False
         self._rest = bytearray()  # of a frame that has not all come
         self._needed = 0  # how long `_rest` must be before reading on is of use
@@ -124,7 +128,7 @@ class FrameReader:
         heard: list[Frame] = []
         at = 0
         if self._may_come is _BETWEEN_MESSAGES:
-            at = _read_usual(data, heard, self._most)
+            at = self._read_usual(data, heard, self._most)
             if at == len(data):
                 return heard
         try:
@@ -145,11 +149,13 @@ class FrameReader:
         """Reads whole frames from `at` on, and returns where the first that is not begins."""
         end = len(data)
         while end - at >= 2:
-            first, length = data[at], data[at + 1] - MASKED
+            # Taken away where it should be, added where it should not: no length is left then.
+            first, length = data[at], data[at + 1] ^ self._mask_bit
             if first not in self._may_come:
                 raise _Broken(PROTOCOL_ERROR, _why_not(first))
-            if length < 0:
-                raise _Broken(PROTOCOL_ERROR, "frame of a client without a mask")
+            if length & MASKED:
+                whose = "client without" if self._mask_bit else "server with"
+                raise _Broken(PROTOCOL_ERROR, f"frame of a {whose} a mask")
             is_control = first & CONTROL
             mask_at = at + 2
             if length > MOST_IN_CONTROL_FRAME:
@@ -164,12 +170,14 @@ class FrameReader:
             if size > self._most and not is_control:
                 reason = f"message of {size} bytes, the limit is {self._most}"
                 raise _Broken(TOO_BIG, reason, size)
-            payload_at = mask_at + 4
+            payload_at = mask_at + 4 if self._mask_bit else mask_at
             stop = payload_at + length
             if stop > end:
                 self._needed = stop - at
                 return at
-            payload = xor(data[payload_at:stop], data[mask_at:payload_at])
+            payload = data[payload_at:stop]
+            if self._mask_bit:
+                payload = xor(payload, data[mask_at:payload_at])
             at = stop
             if is_control:
                 heard.append(_control_frame(first, payload))
@@ -213,6 +221,33 @@ def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:
         if not payload.isascii():
             break
         heard.append(payload)
+        at = stop
+    return at
+
+
+def _read_usual_of_server(data: bytes, heard: list[Frame], most: int) -> int:
+    """The same for what an agent sends: whole binary messages, and whole ASCII texts."""
+    at, end = 0, len(data)
+    while end - at >= 2:
+        first, length = data[at], data[at + 1]
+        payload_at = at + 2
+        if length == 126:
+            payload_at += 2
+            length = int.from_bytes(data[at + 2 : payload_at])
+            if length < 126:  # not all there, or longer than it should be
+                break
+        elif length > 126:
+            break
+        stop = payload_at + length
+        if stop > end or length > most:
+            break
+        payload = data[payload_at:stop]
+        if first == FIN | BINARY:
+            heard.append(Binary(payload))
+        elif first == FIN | TEXT and payload.isascii():
+            heard.append(payload)
+        else:
+            break
         at = stop
     return at
 
@@ -318,17 +353,31 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     return _LENGTH_64.pack(FIN | opcode, 127, length) + payload
 
 
-# What a client sends, to the agent: nearly all of it is audio.
+# What a client sends, to the agent: masked anew, every frame of it (section 5.3: "derived from a
+# strong source").
 def masked_binary(payload: bytes) -> bytes:
-    """The frame of a binary message, masked anew (section 5.3: "derived from a strong source")."""
+    return _masked(FIN | BINARY, payload)
+
+
+def masked_text(payload: bytes) -> bytes:
+    """`payload` is UTF-8 already."""
+    return _masked(FIN | TEXT, payload)
+
+
+def masked(control_frame: bytes) -> bytes:
+    """The same `close`, `ping` or `pong` as a client sends it."""
+    return _masked(control_frame[0], control_frame[2:])
+
+
+def _masked(first: int, payload: bytes) -> bytes:
     length = len(payload)
-    if length < 126:
-        head = bytes((FIN | BINARY, MASKED | length))
-    elif length < 0x10000:
-        head = _LENGTH_16.pack(FIN | BINARY, MASKED | 126, length)
-    else:
-        head = _LENGTH_64.pack(FIN | BINARY, MASKED | 127, length)
     mask = _fresh_mask()
+    if length < 126:
+        head = bytes((first, MASKED | length))
+    elif length < 0x10000:
+        head = _LENGTH_16.pack(first, MASKED | 126, length)
+    else:
+        head = _LENGTH_64.pack(first, MASKED | 127, length)
     return head + mask + xor(payload, mask)
 
 
