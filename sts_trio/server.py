@@ -59,8 +59,8 @@ class App(QuartTrio):
         self.stream_tokens = StreamTokens(trio.current_time)
         self.agent_url = config.deepgram_url
         self.agent_key = config.deepgram_api_key
-        self.metronome = Metronome()
         self.lookout = Lookout()
+        self.metronome = Metronome(self.lookout)
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()

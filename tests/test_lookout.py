@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from sts_trio.lookout import REST, Lookout
+from sts_trio.lookout import Lookout
 
 LIMIT = 5.0
 
@@ -24,12 +24,10 @@ class Reader:
         self._lookout = lookout
         self._most = most
         self.reads: list[bytes] = []
-        self.times: list[float] = []
         lookout.watch(self.fileno, self.read)
 
     def read(self) -> None:
         self.reads.append(os.read(self.fileno, self._most))
-        self.times.append(trio.current_time())
 
     def close(self) -> None:
         self._lookout.forget(self.fileno)
@@ -75,22 +73,25 @@ async def test_what_is_not_read_at_once_is_read_at_the_next_look() -> None:
         reader.peer.send(b"abcde")
         await until(lambda: b"".join(reader.reads) == b"abcde")
         assert reader.reads == [b"ab", b"cd", b"e"]
-        gaps = [b - a for a, b in zip(reader.times, reader.times[1:], strict=False)]
-        assert min(gaps) >= REST - 1e-6
         reader.close()
 
 
-async def test_what_comes_while_the_lookout_rests_is_found_together() -> None:
+async def test_a_lookout_that_is_led_looks_when_it_is_told_to_and_else_by_itself() -> None:
     async with looking() as lookout:
         readers = [Reader(lookout) for _ in range(20)]
-        readers[0].peer.send(b"x")
+        lookout.lead(True)
+        readers[0].peer.send(b"as it was just waiting")
         await until_read(readers[0])
         for reader in readers:
+            reader.reads.clear()
             reader.peer.send(b"y")
-        await until_read(*readers)
-        # One look: nobody was read at another time than the others, but for the reading itself.
-        times = [reader.times[-1] for reader in readers]
-        assert max(times) - min(times) < REST
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert not any(reader.reads for reader in readers)
+        lookout.look()
+        assert all(reader.reads == [b"y"] for reader in readers)
+        readers[1].peer.send(b"z")
+        lookout.lead(False)
+        await until(lambda: readers[1].reads == [b"y", b"z"])
         for reader in readers:
             reader.close()
 
@@ -131,7 +132,7 @@ async def test_who_is_forgotten_in_the_midst_of_a_look_is_not_asked_in_it() -> N
             lookout.watch(reader.fileno, lambda number=number: read_and_end_the_other(number))  # type: ignore[misc]
             reader.peer.send(b"x")
         await until(lambda: any(reader.reads for reader in readers))
-        await trio.sleep(3 * REST)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         assert sorted(len(reader.reads) for reader in readers) == [0, 1]
         for reader in readers:
             reader.close()
