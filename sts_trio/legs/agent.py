@@ -99,7 +99,7 @@ class AgentLeg:
 
     def try_send(self, message: deepgram.ToAgent) -> bool:
         """Order is kept: the stream takes nothing while somebody sends."""
-        if self._is_closing or self._over.is_set():
+        if self._is_closing:
             return False
         if type(message) is deepgram.Audio:
             return self._try_write(frames.masked_binary(message.data))
@@ -209,6 +209,7 @@ class AgentLeg:
     def _end(self, heard: Sequence[Heard]) -> None:
         """The last of it is heard."""
         self._forget()
+        self._is_closing = True
         self._over.set()
         self._give(heard)
         self._heard_all.set()
@@ -224,7 +225,7 @@ class AgentLeg:
     async def _send(self, frame: bytes, *, is_last: bool = False) -> None:
         """Does nothing once the leg is down: whoever reads hears of it."""
         async with self._sending:
-            if not self._is_closing and not self._over.is_set():
+            if not self._is_closing:
                 self._is_closing = is_last
                 await self._write(frame)
 

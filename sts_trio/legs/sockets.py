@@ -42,12 +42,16 @@ class TcpStream(trio.abc.Stream):
 
         What the socket does not take at once is kept, and goes before anything else.
         """
-        if not self.is_clear():
+        if (self._pending or self._is_sending) and not self.is_clear():
             return False
         try:
-            self._pending = self._write(data)
+            count = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            count = 0
         except OSError:
             return False
+        if count < len(data):
+            self._pending = data[count:]
         return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

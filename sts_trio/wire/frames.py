@@ -22,9 +22,10 @@ Sections in the comments are RFC 6455's.
 """
 
 import codecs
+import itertools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -55,6 +56,8 @@ _LENGTH_64 = struct.Struct(">BBQ")
 # The frame nearly every frame is, see `_read_usual`: two bytes, the length in two more, the mask.
 _USUAL_HEADER = struct.Struct(">HH4s")
 _USUAL_HEAD = (FIN | TEXT) << 8 | MASKED | 126
+_USUAL_AUDIO = (FIN | BINARY) << 8 | MASKED | 126
+_unpack_usual = _USUAL_HEADER.unpack_from
 _USUAL_MOST = 1024  # Twilio's media messages are about 390 bytes
 
 
@@ -107,6 +110,8 @@ class FrameReader:
         self._most = most_per_message
         self._mask_bit = 0 if of_server else MASKED
         self._read_usual = _read_usual_of_server if of_server else _read_usual
+        # Whether what was heard last is whole texts and nothing else.
+        self.is_all_text = True
         self._over = False
         self._rest = bytearray()  # of a frame that has not all come
         self._needed = 0  # how long `_rest` must be before reading on is of use
@@ -130,7 +135,9 @@ class FrameReader:
         if self._may_come is _BETWEEN_MESSAGES:
             at = self._read_usual(data, heard, self._most)
             if at == len(data):
+                self.is_all_text = self._mask_bit != 0
                 return heard
+        self.is_all_text = False
         try:
             at = self._read(data, at, heard)
         except _Broken as broken:
@@ -211,13 +218,15 @@ def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:
     would read them as well, at more than twice the cost.
     """
     at, end = 0, len(data)
-    while end - at >= 8:
-        head, length, mask = _USUAL_HEADER.unpack_from(data, at)
-        payload_at = at + 8
-        stop = payload_at + length
-        if head != _USUAL_HEAD or not 126 <= length <= _USUAL_MOST or length > most or stop > end:
+    most = min(most, _USUAL_MOST)
+    last = end - 8
+    while at <= last:
+        head, length, mask = _unpack_usual(data, at)
+        begin = at + 8
+        stop = begin + length
+        if stop > end or length > most or length < 126 or head != _USUAL_HEAD:
             break
-        payload = xor(data[payload_at:stop], mask)
+        payload = xor(data[begin:stop], mask)
         if not payload.isascii():
             break
         heard.append(payload)
@@ -356,22 +365,25 @@ def _frame(opcode: int, payload: bytes) -> bytes:
 # What a client sends, to the agent: masked anew, every frame of it (section 5.3: "derived from a
 # strong source").
 def masked_binary(payload: bytes) -> bytes:
-    return _masked(FIN | BINARY, payload)
+    length = len(payload)
+    mask = _fresh_mask()
+    if 126 <= length < 0x10000:  # nearly all there is: a beat's audio
+        return _USUAL_HEADER.pack(_USUAL_AUDIO, length, mask) + xor(payload, mask)
+    return _masked(FIN | BINARY, payload, mask)
 
 
 def masked_text(payload: bytes) -> bytes:
     """`payload` is UTF-8 already."""
-    return _masked(FIN | TEXT, payload)
+    return _masked(FIN | TEXT, payload, _fresh_mask())
 
 
 def masked(control_frame: bytes) -> bytes:
     """The same `close`, `ping` or `pong` as a client sends it."""
-    return _masked(control_frame[0], control_frame[2:])
+    return _masked(control_frame[0], control_frame[2:], _fresh_mask())
 
 
-def _masked(first: int, payload: bytes) -> bytes:
+def _masked(first: int, payload: bytes, mask: bytes) -> bytes:
     length = len(payload)
-    mask = _fresh_mask()
     if length < 126:
         head = bytes((first, MASKED | length))
     elif length < 0x10000:
@@ -381,12 +393,11 @@ def _masked(first: int, payload: bytes) -> bytes:
     return head + mask + xor(payload, mask)
 
 
-def _masks() -> Iterator[bytes]:
+def _masks() -> Iterator[tuple[bytes, ...]]:
     """Asking the system for four random bytes costs as much as asking for a thousand."""
+    many = struct.Struct("4s" * 1024)
     while True:
-        entropy = os.urandom(4096)
-        for at in range(0, len(entropy), 4):
-            yield entropy[at : at + 4]
+        yield many.unpack(os.urandom(many.size))
 
 
-_fresh_mask = _masks().__next__
+_fresh_mask: Callable[[], bytes] = itertools.chain.from_iterable(_masks()).__next__
