@@ -28,8 +28,8 @@ PERIOD_PER_CALL = 0.0003
 # this, as agent audio and barge-in wait for the last: about 3 ms.
 TURNS_AT_ONCE = 100
 # With so many calls that the beat slows down, an agent says something every few milliseconds, and
-# waking up for each is most of what that costs. Then all agents are listened to once a tick, and
-# some callers take their turns with it: it is the most a barge-in waits.
+# waking up for each is most of what that costs. Then all agents are listened to about this often:
+# it is what a barge-in waits at the most, beside the turns of some callers.
 TICK = 0.005
 # A beat this late is counted: the process has more to do than it can.
 LATE = 0.02
@@ -46,7 +46,7 @@ class Lateness(msgspec.Struct):
 
 
 class Metronome:
-    """With a `lookout`, agents are heard in the same steps as callers, when there are many."""
+    """With many calls it leads the `lookout`, so that agents are heard by the clock as well."""
 
     def __init__(self, lookout: Lookout | None = None) -> None:
         self._lookout = lookout
@@ -79,10 +79,8 @@ class Metronome:
                 self._begun = trio.Event()
                 await self._begun.wait()
                 due, last = 0.0, trio.current_time()
-            step = self._step()
-            await trio.sleep_until(last + step)
-            if self._lookout is not None:
-                self._lookout.look()
+            step = self.period / math.ceil(len(self._ring) / TURNS_AT_ONCE)
+            await self._rest(last, step)
             now = trio.current_time()
             self._note(now - last - step)
             count = len(self._ring)
@@ -97,11 +95,13 @@ class Metronome:
                 self._ring.append(turn)
                 turn(now)
 
-    def _step(self) -> float:
-        """How long to the next turns, or agents' words."""
-        step = self.period / math.ceil(len(self._ring) / TURNS_AT_ONCE)
-        is_leading = self._lead(self.period > SHORTEST_PERIOD)
-        return min(step, TICK) if is_leading else step
+    async def _rest(self, begun: float, step: float) -> None:
+        """Until the next turns; on the way and at the end, agents are listened to."""
+        looks = max(1, round(step / TICK)) if self._lead(self.period > SHORTEST_PERIOD) else 1
+        for number in range(1, looks + 1):
+            await trio.sleep_until(begun + step * number / looks)
+            if self._lookout is not None:
+                self._lookout.look()
 
     def _lead(self, is_leading: bool) -> bool:
         if self._lookout is None or not self._lookout.is_out:
