@@ -67,6 +67,8 @@ class Connection:
         # When the peer's last bytes came, whatever they were, on Trio's clock. Whoever reads the
         # socket past `stream.receive_some` keeps this up to date.
         self.last_heard = trio.current_time()
+        # Waited for before the socket is read: whoever sets it says when.
+        self.pace: Callable[[], Awaitable[None]] | None = None
         # Set as soon as the server begins to shut down, `graceful_timeout` before it cuts us off.
         self.terminated: Event = server.context.terminated
         self.client = _address_of_peer(self._transport)
@@ -119,6 +121,8 @@ class Connection:
         receive_some = self._transport.receive_some
 
         async def receive_and_note(max_bytes: int | None = None) -> bytes:
+            if self.pace is not None:
+                await self.pace()
             data = await receive_some(max_bytes)
             if data:
                 self.last_heard = trio.current_time()

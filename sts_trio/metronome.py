@@ -48,8 +48,11 @@ class Lateness(msgspec.Struct):
 class Metronome:
     """With many calls it leads the `lookout`, so that agents are heard by the clock as well."""
 
-    def __init__(self, lookout: Lookout | None = None) -> None:
+    def __init__(
+        self, lookout: Lookout | None = None, *, turns_at_once: int = TURNS_AT_ONCE
+    ) -> None:
         self._lookout = lookout
+        self._turns_at_once = turns_at_once
         self.lateness = Lateness()
         self._ring: collections.deque[Turn] = collections.deque()
         self._begun = trio.Event()
@@ -79,7 +82,7 @@ class Metronome:
                 self._begun = trio.Event()
                 await self._begun.wait()
                 due, last = 0.0, trio.current_time()
-            step = self.period / math.ceil(len(self._ring) / TURNS_AT_ONCE)
+            step = self.period / math.ceil(len(self._ring) / self._turns_at_once)
             await self._rest(last, step)
             now = trio.current_time()
             self._note(now - last - step)

@@ -22,7 +22,7 @@ from sts_trio.errors import Cause, Verdict
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
-from sts_trio.legs.caller import DirectWebsocket, open_caller
+from sts_trio.legs.caller import TURNS_AT_ONCE, DirectWebsocket, open_caller
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
@@ -61,6 +61,7 @@ class App(QuartTrio):
         self.agent_key = config.deepgram_api_key
         self.lookout = Lookout()
         self.metronome = Metronome(self.lookout)
+        self.portable_metronome = Metronome(turns_at_once=TURNS_AT_ONCE)
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
@@ -83,6 +84,7 @@ class App(QuartTrio):
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
+                nursery.start_soon(self.portable_metronome.run)
                 nursery.start_soon(self.lookout.run)
                 if _nobody_minds_sigterm():
                     nursery.start_soon(self._mind_sigterm)
@@ -209,7 +211,9 @@ class App(QuartTrio):
         send = scope["asgi.send"]
         if connection is not None and self.settings.fast_lane and can_adopt(send, connection):
             return functools.partial(open_adopted, send, connection, self.metronome)
-        return functools.partial(open_caller, scope["asgi.receive"], send, connection)
+        return functools.partial(
+            open_caller, scope["asgi.receive"], send, connection, self.portable_metronome
+        )
 
     async def _end_with(self, terminated: Any) -> None:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""

@@ -333,6 +333,44 @@ async def test_of_an_agent_that_floods_a_look_reads_no_more_than_its_share() -> 
         nursery.cancel_scope.cancel()
 
 
+async def test_one_leg_with_a_bug_does_not_keep_the_lookout_from_the_others() -> None:
+    lookout = Lookout()
+    async with connected() as one, connected() as other, trio.open_nursery() as nursery:
+        nursery.start_soon(lookout.run)
+        await trio.testing.wait_all_tasks_blocked()
+        bad, good = Peer(one.theirs), Peer(other.theirs)
+        nursery.start_soon(bad.run)
+        nursery.start_soon(good.run)
+        heard: Heard = []
+        bugs: list[Exception] = []
+
+        def broken(batch: Sequence[Any]) -> None:
+            raise ZeroDivisionError("a bug in the dialogue")
+
+        async def listen(leg: AgentLeg) -> None:
+            try:
+                await leg.listen(broken)
+            except ZeroDivisionError as exc:
+                bugs.append(exc)
+
+        async with (
+            converse(one.ours, "agent.test", "/", [], LANGUAGE, lookout) as bad_leg,
+            converse(other.ours, "agent.test", "/", [], LANGUAGE, lookout) as good_leg,
+        ):
+            nursery.start_soon(listen, bad_leg)
+            nursery.start_soon(good_leg.listen, into(heard))
+            for number in range(20):
+                await bad.say(said(Audio(b"x")))
+                await good.say(said(Audio(b"%d" % number)))
+            while len(heard) < 20:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            await bad_leg.aclose(1011)
+        assert heard == [Audio(b"%d" % number) for number in range(20)]
+        assert len(bugs) == 1
+        assert bad.closed_with == 1011
+        nursery.cancel_scope.cancel()
+
+
 # --- ends ---------------------------------------------------------------------------------------
 
 

@@ -213,7 +213,9 @@ class WiredRig(CallerRig):
         if self._is_fast:
             await self.own(functools.partial(open_adopted, send, connection, self.metronome))
         else:
-            await self.own(functools.partial(open_caller, receive, send, connection))
+            await self.own(
+                functools.partial(open_caller, receive, send, connection, self.metronome)
+            )
 
     async def dial(self, port: int) -> None:
         self._tcp = await trio.open_tcp_stream("127.0.0.1", port)
@@ -602,6 +604,23 @@ async def test_without_a_connection_that_is_known_a_leg_does_all_but_watch(
         await leg.listen(heard.extend)
     assert heard == [mark(1), LegEnded(Leg.CALLER, How.CLOSED)]
     assert phone.played == [play(1)]
+
+
+async def test_hypercorn_reads_a_callers_socket_once_a_beat_while_there_is_a_leg() -> None:
+    async with opened("portable") as (rig, nursery):
+        assert isinstance(rig, WiredRig)
+        beats: list[int] = []
+        nursery.start_soon(rig.listen)
+        with rig.metronome.beating(lambda now: beats.append(len(rig.heard))):
+            for number in range(60):
+                await rig.tell(number)
+                await trio.sleep(0.001)
+            await until(lambda: len(rig.heard) == 60)
+        # Sixty messages told one by one are heard in a few beats, many at a time.
+        assert rig.heard == [rig.theirs(number) for number in range(60)]
+        assert len(set(beats)) < 20
+        await rig.leave()
+        await until(lambda: rig.is_gone)
 
 
 # --- cancelled anywhere -------------------------------------------------------------------------
