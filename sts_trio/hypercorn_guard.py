@@ -13,7 +13,7 @@ so that, whichever way Hypercorn is started:
 - Dead peers are found: Hypercorn's pings are turned on where the operator has not chosen an
   interval (so that a live peer always has something to say), and the kernel gives up on a peer
   that acknowledges nothing. The pings end with their websocket, not up to an interval later.
-- A handler may know its connection: see `connection`.
+- A handler may know its connection, see `connection`, and set the pace at which it is read.
 
 This reaches into Hypercorn's insides, hence the check of its version.
 """

@@ -227,7 +227,14 @@ class App(QuartTrio):
     # --- health ---------------------------------------------------------------------------------
 
     async def health(self) -> dict[str, Any]:
-        return {"status": "ok", "live": self.switchboard.live}
+        beats = [self.metronome.lateness, self.portable_metronome.lateness]
+        return {
+            "status": "ok",
+            "live": self.switchboard.live,
+            # Of a process that has more to do than it can, this is the first to grow.
+            "late_beats": sum(lateness.late for lateness in beats),
+            "latest_beat": round(max(lateness.worst for lateness in beats), 3),
+        }
 
     async def readiness(self) -> tuple[dict[str, Any], int]:
         status = {"status": self.switchboard.status, "live": self.switchboard.live}
