@@ -13,7 +13,7 @@ so that, whichever way Hypercorn is started:
 - Dead peers are found: Hypercorn's pings are turned on where the operator has not chosen an
   interval (so that a live peer always has something to say), and the kernel gives up on a peer
   that acknowledges nothing. The pings end with their websocket, not up to an interval later.
-- A handler may know its connection: see `connection`.
+- A handler may know its connection, see `connection`, and set the pace at which it is read.
 
 This reaches into Hypercorn's insides, hence the check of its version.
 """
@@ -67,6 +67,8 @@ class Connection:
         # When the peer's last bytes came, whatever they were, on Trio's clock. Whoever reads the
         # socket past `stream.receive_some` keeps this up to date.
         self.last_heard = trio.current_time()
+        # Waited for before the socket is read: whoever sets it says when.
+        self.pace: Callable[[], Awaitable[None]] | None = None
         # Set as soon as the server begins to shut down, `graceful_timeout` before it cuts us off.
         self.terminated: Event = server.context.terminated
         self.client = _address_of_peer(self._transport)
@@ -119,6 +121,8 @@ class Connection:
         receive_some = self._transport.receive_some
 
         async def receive_and_note(max_bytes: int | None = None) -> bytes:
+            if self.pace is not None:
+                await self.pace()
             data = await receive_some(max_bytes)
             if data:
                 self.last_heard = trio.current_time()

@@ -29,8 +29,9 @@ from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed, Verdict
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
-from sts_trio.legs.caller import DirectWebsocket, open_caller
+from sts_trio.legs.caller import TURNS_AT_ONCE, DirectWebsocket, open_caller
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
@@ -75,7 +76,9 @@ class App(QuartTrio):
         self.stream_tokens = StreamTokens(trio.current_time)
         self.twilio = TwilioRest.of(config)
         self.dialler = Dialler(config, self.twilio, self.switchboard)
-        self.metronome = Metronome()
+        self.lookout = Lookout()
+        self.metronome = Metronome(self.lookout)
+        self.portable_metronome = Metronome(turns_at_once=TURNS_AT_ONCE)
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
@@ -98,11 +101,12 @@ class App(QuartTrio):
     async def _run_background(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """What runs as long as the server: the metronome, the lines to the agent, and the offline
-        agent if it answers."""
+        """What runs as long as the server; an offline agent of our own too, if it answers."""
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
+                nursery.start_soon(self.portable_metronome.run)
+                nursery.start_soon(self.lookout.run)
                 await nursery.start(self.dialler.run)
                 if _nobody_minds_sigterm():
                     nursery.start_soon(self._mind_sigterm)
@@ -279,7 +283,9 @@ class App(QuartTrio):
         send = scope["asgi.send"]
         if connection is not None and self.settings.fast_lane and can_adopt(send, connection):
             return functools.partial(open_adopted, send, connection, self.metronome)
-        return functools.partial(open_caller, scope["asgi.receive"], send, connection)
+        return functools.partial(
+            open_caller, scope["asgi.receive"], send, connection, self.portable_metronome
+        )
 
     async def _end_with(self, terminated: Any) -> None:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
@@ -302,13 +308,24 @@ class App(QuartTrio):
 
     def _dial(self, endpoint: Endpoint) -> contextlib.AbstractAsyncContextManager[AgentLeg]:
         return open_agent(
-            endpoint.url, endpoint.key, language(self.settings.dialect), self.ssl_context
+            endpoint.url,
+            endpoint.key,
+            language(self.settings.dialect),
+            self.ssl_context,
+            self.lookout,
         )
 
     # --- health ---------------------------------------------------------------------------------
 
     async def health(self) -> dict[str, Any]:
-        return {"status": "ok", "live": self.switchboard.live}
+        beats = [self.metronome.lateness, self.portable_metronome.lateness]
+        return {
+            "status": "ok",
+            "live": self.switchboard.live,
+            # Of a process that has more to do than it can, this is the first to grow.
+            "late_beats": sum(lateness.late for lateness in beats),
+            "latest_beat": round(max(lateness.worst for lateness in beats), 3),
+        }
 
     async def readiness(self) -> tuple[dict[str, Any], int]:
         status = {"status": self.switchboard.status, "live": self.switchboard.live}

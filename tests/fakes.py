@@ -8,7 +8,7 @@ can be held in any phase.
 import contextlib
 import math
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,6 +60,7 @@ class FakeTwilio(WSStream):
         self.answers_close = answers_close
         self.reads = reads
         self.answers_pings = True
+        self.pace: Callable[[], Awaitable[None]] | None = None
         self.played: list[twilio.ToCaller] = []
         self.goodbye: tuple[float, int] | None = None
         self.gone_at: float | None = None

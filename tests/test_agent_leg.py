@@ -1,6 +1,7 @@
 """The agent's leg against a websocket server that does what a test tells it, frame by frame."""
 
 import contextlib
+import contextvars
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -10,18 +11,29 @@ import pytest
 import trio
 import trio.testing
 import wsproto.events
+from test_frames import bare
+from test_frames import fragmented as masked_fragments
 from test_streams import TRUSTED, authority, connected, reset
-from test_tap import BINARY, TEXT, fragmented
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
+from wsproto.utilities import generate_accept_token
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import agent as module
-from sts_trio.legs.agent import MOST_PER_MESSAGE, AgentLeg, converse, open_agent
+from sts_trio.legs.agent import (
+    MOST_EARLY,
+    MOST_PER_MESSAGE,
+    RECEIVE,
+    AgentLeg,
+    converse,
+    open_agent,
+)
+from sts_trio.lookout import Lookout
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, KeepAlive, UpdatePrompt, Welcome
 from sts_trio.wire.dialect import Dialect, language
-from sts_trio.wire.oddity import Malformed, TooBig
+from sts_trio.wire.frames import BINARY, TEXT
+from sts_trio.wire.oddity import TooBig
 
 LANGUAGE = language(Dialect.V1)
 LIMIT = 10.0  # of stories on the real clock; none takes a second
@@ -34,6 +46,10 @@ def said(*messages: deepgram.TextFromAgent | Audio) -> bytes:
         frames.binary(data) if isinstance(data, bytes) else frames.text(data.encode())
         for data in encoded
     )
+
+
+def fragmented(opcode: int, *fragments: bytes) -> list[bytes]:
+    return [bare(fragment) for fragment in masked_fragments(opcode, *fragments)]
 
 
 class Peer:
@@ -146,7 +162,7 @@ async def opened(*behind: bytes, **manners: bool) -> AsyncIterator[tuple[AgentLe
 async def test_what_comes_before_anyone_listens_is_heard_first_and_in_order(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """With the handshake, and after it; tapped, and by the long way behind that."""
+    """With the handshake, and after it; and in fragments."""
     async with opened(said(Welcome("r"), Audio(b"1"))) as (leg, peer):
         await peer.say(said(Audio(b"2")), *fragmented(BINARY, b"3", b"3"), said(Audio(b"4")))
         await trio.sleep(1)
@@ -185,11 +201,13 @@ async def test_a_message_is_heard_in_the_task_that_read_it() -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("way", ["early", "tapped", "long"])
+@pytest.mark.parametrize("way", ["early", "late", "in fragments"])
 async def test_a_bug_in_hear_comes_out_of_listen_and_nothing_more_is_heard(
     way: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    words = fragmented(TEXT, b"x", b"y") if way == "long" else [said(Audio(b"1"), Audio(b"2"))]
+    words = (
+        fragmented(TEXT, b"x", b"y") if way == "in fragments" else [said(Audio(b"1"), Audio(b"2"))]
+    )
     heard: Heard = []
 
     def hear(batch: Sequence[Any]) -> None:
@@ -216,19 +234,141 @@ async def _say_later(peer: Peer, *data: bytes) -> None:
     await peer.say(*data)
 
 
-async def test_a_text_that_is_not_utf8_is_malformed_and_the_next_is_heard(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.parametrize(
+    ("violation", "code", "reason"),
+    [
+        (frames.text(b"\xff"), 1007, "text that is not UTF-8: invalid start byte"),
+        (frames.masked_text(b"x"), 1002, "frame of a server with a mask"),
+        (b"\xc1\x01x", 1002, "reserved bit set, but no extension was agreed on"),
+    ],
+)
+async def test_what_breaks_the_protocol_ends_the_leg_with_its_code_behind_what_was_said_before(
+    violation: bytes, code: int, reason: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with opened() as (leg, peer):
         heard: Heard = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leg.listen, into(heard))
-            await peer.say(frames.text(b"\xff"), said(AgentAudioDone()), frames.close(1000))
-        assert heard == [
-            Malformed(Leg.AGENT, "not UTF-8"),
-            AgentAudioDone(),
-            LegEnded(Leg.AGENT, How.CLOSED, 1000),
-        ]
+            await peer.say(said(AgentAudioDone()), violation, said(AgentAudioDone()))
+        assert heard == [AgentAudioDone(), LegEnded(Leg.AGENT, How.CLOSED, code, reason)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert peer.closed_with == code
+
+
+async def test_a_leg_may_be_handed_over_and_nothing_that_is_said_meanwhile_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (leg, peer):
+        first: Heard = []
+        second: Heard = []
+        await peer.say(said(Audio(b"1")))
+        with trio.move_on_after(1):
+            await leg.listen(into(first))
+        await peer.say(said(Audio(b"2")))
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leg.listen, into(second))
+            await trio.testing.wait_all_tasks_blocked()
+            await peer.say(said(Audio(b"3")), frames.close(1000))
+        assert first == [Audio(b"1")]
+        assert second == [Audio(b"2"), Audio(b"3"), LegEnded(Leg.AGENT, How.CLOSED, 1000)]
+
+
+async def test_an_agent_that_talks_on_and_on_while_nobody_listens_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (leg, peer):
+        for _ in range(MOST_EARLY // 4000 + 2):
+            await peer.say(said(Audio(bytes(4000))))
+            await trio.testing.wait_all_tasks_blocked()
+        heard: Heard = []
+        await leg.listen(into(heard))
+        assert heard[-1] == LegEnded(Leg.AGENT, How.LOST, reason="talks, and nobody listens")
+        assert sum(len(audio.data) for audio in heard[:-1]) <= MOST_EARLY
+
+
+who_hears: contextvars.ContextVar[str] = contextvars.ContextVar("who_hears", default="nobody")
+
+
+@pytest.mark.parametrize("is_out", [True, False], ids=["lookout", "no lookout"])
+async def test_what_hears_has_the_context_of_who_opened_the_leg(is_out: bool) -> None:
+    """Tasks that it starts are to log with the ids of their call."""
+    lookout = Lookout()
+    async with connected() as pair, trio.open_nursery() as nursery:
+        if is_out:
+            nursery.start_soon(lookout.run)
+            await trio.testing.wait_all_tasks_blocked()
+        peer = Peer(pair.theirs)
+        nursery.start_soon(peer.run)
+        names: list[str] = []
+        who_hears.set("a call")
+        async with converse(pair.ours, "agent.test", "/", [], LANGUAGE, lookout) as leg:
+            nursery.start_soon(leg.listen, lambda batch: names.append(who_hears.get()))
+            await peer.say(said(Audio(b"1")))
+            while not names:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert names == ["a call"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_an_agent_that_floods_a_look_reads_no_more_than_its_share() -> None:
+    lookout = Lookout()
+    async with connected() as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(lookout.run)
+        await trio.testing.wait_all_tasks_blocked()
+        peer = Peer(pair.theirs)
+        nursery.start_soon(peer.run)
+        sizes: list[int] = []
+
+        def hear(batch: Sequence[Any]) -> None:
+            sizes.append(sum(2 + len(message.data) for message in batch))
+
+        async with converse(pair.ours, "agent.test", "/", [], LANGUAGE, lookout) as leg:
+            nursery.start_soon(leg.listen, hear)
+            flood = frames.binary(b"x" * 100) * 5000
+            await peer.say(flood)
+            while sum(sizes) < len(flood):  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert max(sizes) <= RECEIVE + 102
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_leg_with_a_bug_does_not_keep_the_lookout_from_the_others() -> None:
+    lookout = Lookout()
+    async with connected() as one, connected() as other, trio.open_nursery() as nursery:
+        nursery.start_soon(lookout.run)
+        await trio.testing.wait_all_tasks_blocked()
+        bad, good = Peer(one.theirs), Peer(other.theirs)
+        nursery.start_soon(bad.run)
+        nursery.start_soon(good.run)
+        heard: Heard = []
+        bugs: list[Exception] = []
+
+        def broken(batch: Sequence[Any]) -> None:
+            raise ZeroDivisionError("a bug in the dialogue")
+
+        async def listen(leg: AgentLeg) -> None:
+            try:
+                await leg.listen(broken)
+            except ZeroDivisionError as exc:
+                bugs.append(exc)
+
+        async with (
+            converse(one.ours, "agent.test", "/", [], LANGUAGE, lookout) as bad_leg,
+            converse(other.ours, "agent.test", "/", [], LANGUAGE, lookout) as good_leg,
+        ):
+            nursery.start_soon(listen, bad_leg)
+            nursery.start_soon(good_leg.listen, into(heard))
+            for number in range(20):
+                await bad.say(said(Audio(b"x")))
+                await good.say(said(Audio(b"%d" % number)))
+            while len(heard) < 20:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            await bad_leg.aclose(1011)
+        assert heard == [Audio(b"%d" % number) for number in range(20)]
+        assert len(bugs) == 1
+        assert bad.closed_with == 1011
+        nursery.cancel_scope.cancel()
 
 
 # --- ends ---------------------------------------------------------------------------------------
@@ -283,9 +423,10 @@ async def test_a_message_over_the_limit_is_told_and_ends_the_leg(
     async with opened() as (leg, peer):
         big = frames.binary(bytes(MOST_PER_MESSAGE + 1))
         heard = await ending(peer, leg, lambda: peer.say(big))
-        assert heard[0] == TooBig(Leg.AGENT, MOST_PER_MESSAGE)
+        assert heard[0] == TooBig(Leg.AGENT, MOST_PER_MESSAGE + 1)
         assert isinstance(heard[1], LegEnded)
         assert len(heard) == 2
+        await leg.aclose(1009)
     assert peer.closed_with == 1009
 
 
@@ -316,7 +457,7 @@ async def test_a_peer_that_answers_no_ping_is_found_silent_within_thirty_seconds
         heard: Heard = []
         await leg.listen(into(heard))
         assert heard == [LegEnded(Leg.AGENT, How.SILENT)]
-        assert trio.current_time() == module.PING_EVERY + module.PONG_WITHIN <= 30
+        assert trio.current_time() == 2 * module.PING_EVERY <= 30
         await peer.gone.wait()
 
 
@@ -354,7 +495,6 @@ async def test_a_peer_that_reads_nothing_is_found_silent_as_its_ping_is_stuck(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "PING_EVERY", 0.05)
-    monkeypatch.setattr(module, "PONG_WITHIN", 0.05)
     async with connected(small=True) as pair:
         peer = Peer(pair.theirs, reads=False)
         async with conversing(pair.ours, peer) as (leg, nursery):
@@ -369,11 +509,8 @@ async def test_a_peer_that_reads_nothing_is_found_silent_as_its_ping_is_stuck(
 # --- telling ------------------------------------------------------------------------------------
 
 
-async def test_what_is_written_through_keeps_its_place_among_what_is_sent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_is_written_through_keeps_its_place_among_what_is_sent() -> None:
     """With a socket that is mostly full, pings of both sides in between, and a goodbye at last."""
-    monkeypatch.setattr(module, "PING_EVERY", 0.001)
     draw = random.Random(4)
     async with connected(small=True) as pair:
         peer = Peer(pair.theirs)
@@ -388,6 +525,8 @@ async def test_what_is_written_through_keeps_its_place_among_what_is_sent(
                     message = UpdatePrompt(str(number))
                 if number % 40 == 0:
                     await peer.say(frames.ping(b"%d" % number))
+                if number % 7 == 0:
+                    leg._tell(frames.ping())
                 told.append(message)
                 if leg.try_send(message):
                     through += 1
@@ -404,16 +543,17 @@ async def test_what_is_written_through_keeps_its_place_among_what_is_sent(
         assert waited > 50
 
 
-async def test_only_audio_is_written_through() -> None:
+async def test_audio_and_texts_are_written_through() -> None:
     async with connected() as pair:
         peer = Peer(pair.theirs)
         async with conversing(pair.ours, peer) as (leg, nursery):
             nursery.start_soon(leg.listen, into([]))
-            assert not leg.try_send(KeepAlive())
+            assert leg.try_send(UpdatePrompt("µ" * 200))
             assert leg.try_send(Audio(b"x"))
+            assert leg.try_send(KeepAlive())
             await leg.aclose(1000)
             await peer.gone.wait()
-        assert peer.messages == [Audio(b"x")]
+        assert peer.messages == [UpdatePrompt("µ" * 200), Audio(b"x"), KeepAlive()]
 
 
 async def test_a_stream_that_only_waits_is_not_written_through(
@@ -436,6 +576,8 @@ async def test_nothing_is_told_after_the_end(who: str) -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 if who == "we":
                     nursery.start_soon(leg.aclose, 1000)
+                    await trio.testing.wait_all_tasks_blocked()
+                    listening.cancel_scope.cancel()  # the agent does not answer
                 elif who == "they":
                     await peer.say(frames.close(1000))
                 else:
@@ -553,6 +695,76 @@ async def test_a_handshake_that_never_comes_is_waited_for_until_cancelled(
     assert scope.cancelled_caught
     assert await theirs.receive_some()  # the request
     assert await theirs.receive_some() == b""
+
+
+def accept(request: bytes, line_end: bytes = b"\r\n") -> bytes:
+    [key] = [
+        line.partition(b": ")[2]
+        for line in request.split(b"\r\n")
+        if line.lower().startswith(b"sec-websocket-key")
+    ]
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + generate_accept_token(key),
+        b"",
+        b"",
+    ]
+    return line_end.join(lines)
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+async def test_the_handshake_may_be_cut_anywhere_and_the_first_words_with_it(
+    line_end: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A message that looks like the end of a handshake is none."""
+    words = said(Audio(b"one\r\n\r\n"), Audio(b"two")) + frames.close(1000)
+
+    async def heard(pieces: Callable[[bytes], list[bytes]]) -> Heard:
+        ours, theirs = trio.testing.memory_stream_pair()
+
+        async def serve() -> None:
+            for piece in pieces(accept(bytes(await theirs.receive_some()), line_end) + words):
+                await theirs.send_all(piece)
+                await trio.testing.wait_all_tasks_blocked()
+
+        heard: Heard = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            async with converse(ours, "agent.test", "/", [], LANGUAGE) as leg:
+                await leg.listen(into(heard))
+            nursery.cancel_scope.cancel()
+        return heard
+
+    expected = [
+        Audio(b"one\r\n\r\n"),
+        Audio(b"two"),
+        LegEnded(Leg.AGENT, How.CLOSED, 1000),
+    ]
+    assert await heard(lambda stream: [stream]) == expected
+    assert await heard(lambda stream: [stream[at : at + 1] for at in range(len(stream))]) == (
+        expected
+    )
+    for at in range(1, 160):
+        assert await heard(lambda stream, at=at: [stream[:at], stream[at:]]) == expected  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answering(b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 101 Switching\r\n\r\n"),
+        answering(b"HTTP/1.1 101 Switching\r\nSec-WebSocket-Accept: wrong\r\n\r\n", b"\x81\x00"),
+        answering(b"HTTP/1.1 101 Switching\r\n" + b"X: x\r\n" * 40_000),
+    ],
+    ids=["an interim answer", "a wrong token", "without end"],
+)
+async def test_a_handshake_that_is_not_ours_is_refused(
+    answer: Callable[[trio.abc.Stream], Awaitable[object]],
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    error = await dialled(answer)
+    assert str(error).startswith("agent.test: no websocket handshake")
 
 
 # --- dialling -----------------------------------------------------------------------------------

@@ -672,7 +672,7 @@ async def test_of_a_goodbye_the_agent_sees_the_close_frame_and_nothing_is_left(
             await call.leg.aclose(1001)
             await call.listened.wait()
             assert agent.closed == (0, 1001)
-            assert call.messages[-1] == LegEnded(Leg.AGENT, How.CLOSED, 1000)
+            assert call.messages[-1] == LegEnded(Leg.AGENT, How.CLOSED, 1001)
         await trio.testing.wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living == before
 

@@ -83,8 +83,8 @@ def ends_in_codes(heard: Iterable[frames.Frame]) -> list[Heard]:
     return [item.code if isinstance(item, Violation) else item for item in heard]
 
 
-def hear(parts: Iterable[bytes], most: int = MOST) -> list[Heard]:
-    reader = FrameReader(most)
+def hear(parts: Iterable[bytes], most: int = MOST, *, of_server: bool = False) -> list[Heard]:
+    reader = FrameReader(most, of_server=of_server)
     return ends_in_codes(item for part in parts for item in reader.feed(part))
 
 
@@ -97,11 +97,18 @@ def cut(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
     return [stream[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
-class Oracle:
-    """wsproto's server, hearing in our words."""
+def bare(masked: bytes) -> bytes:
+    """A client's frame as a server sends it."""
+    at = 2 + {126: 2, 127: 8}.get(masked[1] & 0x7F, 0)
+    payload = bytes(map(operator.xor, masked[at + 4 :], itertools.cycle(masked[at : at + 4])))
+    return masked[:1] + bytes([masked[1] & 0x7F]) + masked[2:at] + payload
 
-    def __init__(self) -> None:
-        self._connection = Connection(ConnectionType.SERVER)
+
+class Oracle:
+    """wsproto's server, or client, hearing in our words."""
+
+    def __init__(self, side: ConnectionType = ConnectionType.SERVER) -> None:
+        self._connection = Connection(side)
         self._text = ""
         self._data = b""
 
@@ -131,8 +138,9 @@ class Oracle:
                         yield int(event.code)
 
 
-def assert_agrees_with_wsproto(parts: Sequence[bytes]) -> None:
-    reader, oracle = FrameReader(MOST), Oracle()
+def assert_agrees_with_wsproto(parts: Sequence[bytes], *, of_server: bool = False) -> None:
+    reader = FrameReader(MOST, of_server=of_server)
+    oracle = Oracle(ConnectionType.CLIENT if of_server else ConnectionType.SERVER)
     ours = ends_in_codes(item for part in parts for item in reader.feed(part))
     theirs = [item for part in parts for item in oracle.feed(part)]
     if ours and ours[-1] == 1009:  # wsproto has no limit
@@ -256,6 +264,87 @@ def test_a_damaged_conversation_is_judged_as_wsproto_judges_it(
     assert_agrees_with_wsproto(data.draw(in_pieces(st.just(bytes(damaged))), "parts"))
 
 
+# --- what a server sends ------------------------------------------------------------------------
+
+
+def as_client(parts: Iterable[bytes]) -> list[Heard]:
+    oracle = Oracle(ConnectionType.CLIENT)
+    return [item for part in parts for item in oracle.feed(part)]
+
+
+@patiently
+@given(conversations, closes, st.data())
+def test_a_legal_conversation_of_a_server_is_heard_as_wsproto_hears_it(
+    conversation: list[bytes], end: bytes, data: st.DataObject
+) -> None:
+    stream = b"".join(map(bare, [*conversation, end]))
+    parts = data.draw(in_pieces(st.just(stream)), "parts")
+    theirs = as_client(parts)
+    assert hear(parts, most=1 << 20, of_server=True) == theirs
+    assert isinstance(theirs[-1], Close)
+
+
+any_bare_frames = st.builds(
+    frame,
+    st.integers(0, 15) | st.sampled_from([TEXT, PING]),
+    st.binary(max_size=140) | texts,
+    fin=st.booleans(),
+    rsv=st.integers(0, 7) | st.just(0),
+    mask=st.none() | st.none() | masks,
+) | st.one_of(
+    st.builds(
+        frame,
+        st.sampled_from([TEXT, BINARY, PING, CLOSE]),
+        length=odd_lengths,
+        mask=st.none(),
+    ),
+    st.builds(closing, close_codes, st.binary(max_size=130)).map(bare),
+    st.builds(
+        frame,
+        st.just(TEXT),
+        st.binary(max_size=20) | st.binary(min_size=126, max_size=200),
+        mask=st.none(),
+    ),
+    st.builds(frame, st.just(CLOSE), st.binary(max_size=1), mask=st.none()),
+)
+
+
+@patiently
+@given(conversations, any_bare_frames, conversations, st.data())
+def test_any_frame_of_a_server_at_any_place_is_judged_as_wsproto_judges_it(
+    before: list[bytes], odd: bytes, after: list[bytes], data: st.DataObject
+) -> None:
+    where = data.draw(st.integers(0, len(before)), "where")
+    good = [bare(each) for each in [*before, *after]]
+    stream = b"".join([*good[:where], odd, *good[where:]])
+    assert_agrees_with_wsproto(data.draw(in_pieces(st.just(stream)), "parts"), of_server=True)
+
+
+@patiently
+@given(st.lists(st.binary(max_size=200), max_size=6))
+def test_any_bytes_of_a_server_are_judged_as_wsproto_judges_them(parts: list[bytes]) -> None:
+    assert_agrees_with_wsproto(parts, of_server=True)
+
+
+@pytest.mark.parametrize(
+    "header", [b"\x81\x80", b"\x82\xfe", b"\x82\xff", b"\x89\x85", b"\x01\x81"]
+)
+def test_a_server_that_masks_is_refused_by_the_second_byte(header: bytes) -> None:
+    reader = FrameReader(MOST, of_server=True)
+    assert reader.feed(header[:1]) == []
+    assert reader.feed(header[1:]) == [Violation(1002, "frame of a server with a mask")]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("most", [0, 10, 125, 126, 390, 65535, 65536])
+def test_a_message_of_a_server_may_be_as_long_as_the_limit(most: int, opcode: int) -> None:
+    fits = frame(opcode, b"x" * most, mask=None)
+    over = frame(opcode, b"x" * (most + 1), mask=None)
+    fitting: Heard = b"x" * most if opcode == TEXT else Binary(b"x" * most)
+    assert hear([fits + fits + over + fits], most, of_server=True) == [fitting, fitting, 1009]
+    assert hear([fits, over[: len(over) - most - 1]], most, of_server=True) == [fitting, 1009]
+
+
 # --- However it is cut --------------------------------------------------------------------------
 
 EVERYTHING = [
@@ -291,6 +380,13 @@ def test_a_stream_may_be_cut_in_two_anywhere() -> None:
     stream = b"".join(EVERYTHING)
     for at in range(len(stream) + 1):
         assert hear([stream[:at], stream[at:]]) == HEARD, at
+
+
+def test_a_servers_stream_may_be_cut_in_two_anywhere() -> None:
+    stream = b"".join(map(bare, EVERYTHING))
+    for at in range(len(stream) + 1):
+        assert hear([stream[:at], stream[at:]], of_server=True) == HEARD, at
+    assert hear(one_by_one(stream), of_server=True) == HEARD
 
 
 def test_a_stream_may_come_byte_by_byte_or_frame_by_frame() -> None:
@@ -454,6 +550,7 @@ def test_autobahn_is_content(case: str) -> None:
     stream = b"".join(sent)
     assert hear(sent) == expected
     assert hear([stream]) == expected
+    assert hear(map(bare, sent), of_server=True) == expected
     assert_agrees_with_wsproto(sent)
     assert hear(stream[at : at + 997] for at in range(0, len(stream), 997)) == expected
     if len(stream) < 5000:
@@ -722,6 +819,23 @@ def test_a_server_reads_our_audio(length: int) -> None:
     payload = bytes(range(256)) * 256
     sent = frames.masked_binary(payload[:length]) + frames.masked_binary(b"next")
     assert list(Oracle().feed(sent)) == [Binary(payload[:length]), Binary(b"next")]
+
+
+def test_a_server_reads_our_texts_and_control_frames() -> None:
+    sent = [
+        frames.masked_text("µ".encode()),
+        frames.masked_text(b"x" * 500),
+        frames.masked(frames.ping(b"1")),
+        frames.masked(frames.pong(b"x" * 125)),
+        frames.masked(frames.close(1000, "bye")),
+    ]
+    assert list(Oracle().feed(b"".join(sent))) == [
+        "µ".encode(),
+        b"x" * 500,
+        Ping(b"1"),
+        Pong(b"x" * 125),
+        Close(1000, "bye"),
+    ]
 
 
 def test_every_frame_of_ours_has_a_mask_of_its_own() -> None:

@@ -15,7 +15,14 @@ from test_adopted import Line, mark, told
 from test_frames import frame
 
 from sts_trio.legs.adopted import RECEIVE
-from sts_trio.metronome import LATE, LONGEST_PERIOD, SHORTEST_PERIOD, TURNS_AT_ONCE, Metronome
+from sts_trio.metronome import (
+    LATE,
+    LONGEST_PERIOD,
+    SHORTEST_PERIOD,
+    TICK,
+    TURNS_AT_ONCE,
+    Metronome,
+)
 from sts_trio.wire.frames import PING, TEXT
 from sts_trio.wire.twilio import Outbound, PlayMedia
 
@@ -382,3 +389,59 @@ async def test_cancelled_the_beat_ends_and_the_turns_do(
             await metronome.run()
         await trio.sleep(1)
     assert max(player.turns[-1] for player in players) <= 0.1
+
+
+class Words:
+    """A lookout that is out, and the times it looked at."""
+
+    is_out = True
+
+    def __init__(self) -> None:
+        self.looks: list[float] = []
+        self.is_led = False
+
+    def look(self) -> None:
+        self.looks.append(trio.current_time())
+
+    def lead(self, is_led: bool) -> None:
+        self.is_led = is_led
+
+
+@pytest.mark.parametrize(("calls", "is_led"), [(1, False), (66, False), (67, True), (400, True)])
+async def test_with_many_calls_agents_are_listened_to_once_a_tick_and_the_beat_stays(
+    calls: int, is_led: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    words: Any = Words()
+    metronome = Metronome(words)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(metronome.run)
+        with playing(metronome, calls) as players:
+            await trio.sleep(1.001)
+            assert words.is_led == is_led
+            tick = TICK if is_led else SHORTEST_PERIOD
+            assert len(words.looks) == pytest.approx(1 / tick, abs=2)
+            step = metronome.period / -(-calls // TURNS_AT_ONCE)
+            for player in players:
+                assert len(player.turns) == pytest.approx(1 / metronome.period, abs=1)
+                assert all(
+                    gap == pytest.approx(metronome.period, abs=step + SLIGHTLY)
+                    for gap in player.gaps
+                )
+        await trio.sleep(1)
+        assert not words.is_led
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_lookout_that_is_not_out_changes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    words: Any = Words()
+    words.is_out = False
+    metronome = Metronome(words)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(metronome.run)
+        with playing(metronome, 100):
+            await trio.sleep(1.001)
+        assert not words.is_led
+        assert metronome.lateness.beats == 33
+        nursery.cancel_scope.cancel()

@@ -182,6 +182,15 @@ async def test_health_tells_the_live_calls(tmp_path: Path) -> None:
         assert (await response.get_json())["live"] == 0
 
 
+async def test_health_tells_the_beats_that_came_late_of_either_kind_of_leg(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    client = client_of(app)
+    app.metronome.lateness.late, app.metronome.lateness.worst = 2, 0.0314159
+    app.portable_metronome.lateness.late = 1
+    health = await (await client.get("/healthz")).get_json()
+    assert (health["late_beats"], health["latest_beat"]) == (3, 0.031)
+
+
 async def test_any_other_path_is_not_found(tmp_path: Path) -> None:
     client = client_of(make_app(tmp_path))
     for path in ("/nothing", "/static/x", "/twiml/"):

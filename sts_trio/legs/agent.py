@@ -1,15 +1,22 @@
 """The agent's socket as typed messages; the only place that dials with trio-websocket.
 
-trio-websocket is in life-support maintenance, and nothing of it shows outside this module. What it
-leaves undone is done here: time limits come from the call's own deadlines, pings find a dead peer,
-and a reader task that ends or fails (python-trio/trio-websocket#184 among others) ends the leg
-instead of the program.
+trio-websocket shakes hands. It is in life-support maintenance, and nothing of it shows outside this
+module; a queue and two tasks of it would stand between the socket and who hears, and cost four
+times what a message costs without. So once the websocket is open, the socket is ours, and frames
+(`wire/frames.py`), pings and closing with it.
+
+Whoever reads hears: the process's lookout for all sockets at once, where it is out and the stream
+can be read without waiting, and otherwise a task of the leg's own.
 """
 
 import contextlib
+import contextvars
+import functools
+import re
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import h11
 import trio
@@ -19,26 +26,295 @@ from wsproto.utilities import ProtocolError
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
 from sts_trio.legs.sockets import TcpStream, TlsStream
-from sts_trio.legs.tap import Message, Tap
+from sts_trio.lookout import Lookout
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.dialect import Language
-from sts_trio.wire.oddity import Malformed, TooBig
+from sts_trio.wire.oddity import TooBig
 
-# A dead peer is to be found within 30 s: a ping every 10 s, its pong within 10 s.
+# A dead peer is found within 20 s: a ping every 10 s, and its pong before the next.
 PING_EVERY = 10.0
-PONG_WITHIN = 10.0
 # Audio of six minutes in one message is served; Deepgram's own are 4 KiB.
 MOST_PER_MESSAGE = 4 * 1024 * 1024
-# The reader answers no pings while the queue is full; the call's listener empties it at once.
-QUEUED_MESSAGES = 16
-# trio-websocket reads 4 KiB at a time by default: five reads for what comes in one.
-RECEIVE_BUFFER = 65536
-Hear = Callable[[Sequence[deepgram.FromAgent | TooBig | LegEnded]], None]
+# What an agent may say while nobody listens: two minutes of audio, and nobody is that late.
+MOST_EARLY = 1024 * 1024
 
-_TOO_BIG = "Exceeded maximum message size"
+# The reading of one look: one agent that floods costs the others little.
+RECEIVE = 16384
+
+Heard = deepgram.FromAgent | TooBig | LegEnded
+Hear = Callable[[Sequence[Heard]], None]
 
 # HTTP bodies may be long; a reason is for people.
 _MOST_REASON = 300
+_SWITCHING = b"HTTP/1.1 101"
+_BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a handshake
+_NO_CODE = 1005  # RFC 6455, section 7.1.5: a close frame held none
+
+
+class AgentLeg:
+    """An open session with the agent. See `sts_trio.legs` for the contract.
+
+    What the agent says while nobody listens is kept, and heard first by who does then: a leg may
+    be handed over from one listener to another.
+    """
+
+    is_polled = False
+    is_prepared = False
+
+    def __init__(self, stream: trio.abc.Stream, language: Language, nursery: trio.Nursery) -> None:
+        self._stream = stream
+        self._decode = language.decode
+        self._encode = language.encode
+        self._nursery = nursery
+        self._reader = frames.FrameReader(MOST_PER_MESSAGE, of_server=True)
+        self._hear: Hear | None = None
+        self._early: list[Heard] = []
+        self._early_size = 0
+        self._is_ponged = True
+        self._is_closing = False  # nothing more is to be sent
+        self._owed = b""  # a control frame that could not be written at once
+        self._sending = trio.Lock()
+        self._over = trio.Event()
+        self._heard_all = trio.Event()
+        self._bug: Exception | None = None
+        self._forget: Callable[[], None] = _nothing
+        # Other streams (memory streams in tests) know only `await`.
+        self._try_write: Callable[[bytes], bool] = getattr(stream, "try_send", _never)
+
+    async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
+        early, self._early = self._early, []
+        self._early_size = 0
+        self._hear = hear
+        try:
+            if early:
+                hear(early)
+            await self._heard_all.wait()
+        except trio.Cancelled:
+            self._hear = None
+            raise
+        except Exception:
+            self._hear = _hear_no_more
+            raise
+        if self._bug is not None:
+            raise self._bug
+
+    def try_send(self, message: deepgram.ToAgent) -> bool:
+        """Order is kept: the stream takes nothing while somebody sends."""
+        if self._is_closing:
+            return False
+        if type(message) is deepgram.Audio:
+            return self._try_write(frames.masked_binary(message.data))
+        return self._try_write(self._frame(message))
+
+    async def send(self, message: deepgram.ToAgent) -> None:
+        await self._send(self._frame(message))
+
+    async def aclose(self, code: int) -> None:
+        """Sends the close frame and waits for the agent's."""
+        await self._send(frames.masked(frames.close(code)), is_last=True)
+        await self._pay()
+        await self._over.wait()
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read_with(self, lookout: Lookout | None) -> None:
+        """Begins to read: by the lookout where that can be, else in a task of its own."""
+        stream: Any = self._stream
+        if lookout is None or not lookout.is_out or not hasattr(stream, "read"):
+            self._nursery.start_soon(self._read_on)
+            return
+        fileno = stream.fileno()
+        # What `hear` starts is to inherit this call's context, not the lookout's.
+        look: Callable[[], None] = functools.partial(
+            contextvars.copy_context().run, functools.partial(self._look, stream.read)
+        )
+        self._forget = functools.partial(lookout.forget, fileno)
+        lookout.watch(fileno, look)
+        look()  # TLS may have in itself what its socket has no more
+
+    def forget(self) -> None:
+        """Has the lookout look elsewhere: before the socket is closed."""
+        self._forget()
+
+    def take(self, data: bytes) -> None:
+        """Hears what was read; `b""` is the end of it. Never raises."""
+        if self._over.is_set():
+            return
+        # An agent may go on talking until it has read our goodbye.
+        was_closing = self._is_closing
+        heard = self._understand(data) if data else [LegEnded(Leg.AGENT, How.LOST)]
+        if self._hear is None:
+            self._early_size += len(data)
+            if self._early_size > MOST_EARLY:
+                heard = [LegEnded(Leg.AGENT, How.LOST, reason="talks, and nobody listens")]
+        if heard and isinstance(heard[-1], LegEnded):
+            self._end(heard[-1:] if was_closing else heard)
+        elif heard and not was_closing:
+            self._give(heard)
+
+    def _look(self, read: Callable[[int], bytes | None]) -> None:
+        try:
+            data = read(RECEIVE)
+        except trio.BrokenResourceError:
+            data = b""
+        if data is not None:
+            self.take(data)
+
+    async def _read_on(self) -> None:
+        while not self._over.is_set():
+            try:
+                data = await self._stream.receive_some()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            self.take(bytes(data))
+
+    def _understand(self, data: bytes) -> list[Heard]:
+        heard: list[Heard] = []
+        for frame in self._reader.feed(data):
+            if type(frame) is frames.Binary:
+                heard.append(self._decode(frame.data))
+            elif type(frame) is bytes:
+                heard.append(self._decode(frame.decode()))
+            else:
+                self._hear_seldom(frame, heard)
+        return heard
+
+    def _hear_seldom(self, frame: frames.Frame, heard: list[Heard]) -> None:
+        match frame:
+            case frames.Ping(payload):
+                if not self._is_closing:
+                    self._tell(frames.pong(payload))
+            case frames.Pong():
+                self._is_ponged = True
+            case frames.Close(code, reason):
+                self._close(code)
+                code = _NO_CODE if code is None else code
+                heard.append(LegEnded(Leg.AGENT, How.CLOSED, code, reason))
+            case frames.Violation(code, reason, size):
+                self._close(code, reason)
+                if code == frames.TOO_BIG:
+                    heard.append(TooBig(Leg.AGENT, size))
+                heard.append(LegEnded(Leg.AGENT, How.CLOSED, code, reason))
+
+    def _give(self, heard: Sequence[Heard]) -> None:
+        if self._hear is None:
+            self._early += heard
+            return
+        try:
+            self._hear(heard)
+        except Exception as exc:
+            self._bug = exc
+            self._hear = _hear_no_more
+            self._heard_all.set()
+
+    def _end(self, heard: Sequence[Heard]) -> None:
+        """The last of it is heard."""
+        self._forget()
+        self._is_closing = True
+        self._over.set()
+        self._give(heard)
+        self._heard_all.set()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _frame(self, message: deepgram.ToAgent) -> bytes:
+        encoded = self._encode(message)
+        if isinstance(encoded, bytes):
+            return frames.masked_binary(encoded)
+        return frames.masked_text(encoded.encode())
+
+    async def _send(self, frame: bytes, *, is_last: bool = False) -> None:
+        """Does nothing once the leg is down: whoever reads hears of it."""
+        async with self._sending:
+            if not self._is_closing:
+                self._is_closing = is_last
+                await self._write(frame)
+
+    async def _write(self, frame: bytes) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._stream.send_all(frame)
+
+    def _tell(self, control_frame: bytes) -> None:
+        """At once, or as soon as what is being sent is through."""
+        frame = frames.masked(control_frame)
+        if self._owed:
+            # Of several pongs the last will do (RFC 6455, section 5.5.3), and a close is the last.
+            self._owed = frame
+        elif not self._try_write(frame):
+            self._owed = frame
+            self._nursery.start_soon(self._pay)
+
+    async def _pay(self) -> None:
+        async with self._sending:
+            owed, self._owed = self._owed, b""
+            if owed:
+                await self._write(owed)
+
+    def _close(self, code: int | None, reason: str = "") -> None:
+        """A close frame, the answer to theirs or to what they did: once, and nothing after it."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._tell(frames.close(code, reason))
+
+    async def ping_until_silent(self) -> None:
+        """Returns when a ping goes unanswered; the leg then ends."""
+        while True:
+            await trio.sleep(PING_EVERY)
+            if self._over.is_set():
+                return
+            if not self._is_ponged:
+                break
+            self._is_ponged = False
+            if not self._is_closing:
+                self._tell(frames.ping())
+        self._end([LegEnded(Leg.AGENT, How.SILENT)])
+        await trio.aclose_forcefully(self._stream)
+
+
+def _hear_no_more(batch: Sequence[object]) -> None:
+    """What comes when the leg has ended, or its listener has failed."""
+
+
+def _nothing() -> None:
+    """There is no lookout that looks."""
+
+
+def _never(data: bytes) -> bool:
+    return False
+
+
+class _Door(trio.abc.Stream):
+    """The agent's stream as far as the handshake goes; what comes behind it is the leg's.
+
+    `rest` is what had come with it, None while the door is shut. There is nothing behind a refusal
+    but its body.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._seen = b""
+        self.rest: bytes | None = None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self.rest is not None:
+            await trio.sleep_forever()
+        data = bytes(await self._stream.receive_some(max_bytes))
+        before = len(self._seen)
+        self._seen += data
+        blank = _BLANK_LINE.search(self._seen)
+        if blank and self._seen.startswith(_SWITCHING):
+            self.rest = self._seen[blank.end() :]
+            return data[: blank.end() - before]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Reader:
@@ -68,133 +344,13 @@ class _Reader:
             self._over()
 
 
-def _hear_no_more(batch: Sequence[object]) -> None:
-    """What comes when the leg has ended, or its listener has failed."""
-
-
-class AgentLeg:
-    """An open session with the agent. See `sts_trio.legs` for the contract."""
-
-    is_polled = False
-    is_prepared = False
-
-    def __init__(self, stream: trio.abc.Stream, language: Language) -> None:
-        self._stream = stream
-        self._language = language
-        self._socket: trio_websocket.WebSocketConnection
-        self._is_silent = False
-        self._hear: Hear | None = None
-        self._early: list[deepgram.FromAgent] = []
-        self._listening = trio.CancelScope()
-        self._bug: Exception | None = None
-        # Other streams (memory streams in tests) know only `await`.
-        self._try_write = getattr(stream, "try_send", None)
-
-    def deliver(self, message: Message) -> None:
-        """Takes a tapped message, in the task that read it."""
-        if isinstance(message, UnicodeError):
-            decoded: deepgram.FromAgent = Malformed(Leg.AGENT, "not UTF-8")
-        else:
-            decoded = self._language.decode(message)
-        if self._hear is None:
-            self._early.append(decoded)
-            return
-        try:
-            self._hear([decoded])
-        except Exception as exc:
-            self._bug = exc
-            self._hear = _hear_no_more
-            self._listening.cancel()
-
-    async def shake_hands(
-        self, reader: _Reader, host: str, path: str, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        """The websocket handshake. Waits for ever if there is none: `reader` tells."""
-        self._socket = trio_websocket.WebSocketConnection(
-            self._stream,
-            Tap(MOST_PER_MESSAGE, self.deliver),
-            host=host,
-            path=path,
-            client_extra_headers=headers,
-            message_queue_size=QUEUED_MESSAGES,
-            max_message_size=MOST_PER_MESSAGE,
-            receive_buffer_size=RECEIVE_BUFFER,
-        )
-        # What `wrap_client_stream` does; it cannot be given a connection of ours.
-        reader.start_soon(self._socket._reader_task)
-        await self._socket._open_handshake.wait()
-
-    async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
-        try:
-            if self._early:
-                hear(self._early)
-            self._hear = hear
-            with self._listening:
-                try:
-                    while True:
-                        hear([self._language.decode(await self._socket.get_message())])
-                except trio_websocket.ConnectionClosed as exc:
-                    hear(self._ended(exc.reason))
-        finally:
-            # An agent may go on talking until it has read our goodbye.
-            self._hear = _hear_no_more
-        if self._bug is not None:
-            raise self._bug
-
-    def try_send(self, message: deepgram.ToAgent) -> bool:
-        """For audio, nearly all there is: a frame of ours goes past trio-websocket, in order.
-
-        Order is kept as the stream takes nothing while trio-websocket is sending.
-        """
-        if (
-            type(message) is not deepgram.Audio
-            or self._try_write is None
-            or self._socket.closed is not None
-        ):
-            return False
-        sent: bool = self._try_write(frames.masked_binary(message.data))
-        return sent
-
-    async def send(self, message: deepgram.ToAgent) -> None:
-        try:
-            await self._socket.send_message(self._language.encode(message))
-        except (trio_websocket.ConnectionClosed, ProtocolError):
-            # The listener hears of it; there is nobody left to send to.
-            await trio.lowlevel.checkpoint()
-
-    async def aclose(self, code: int) -> None:
-        """Sends the close frame and waits for the agent's."""
-        with contextlib.suppress(ProtocolError):
-            await self._socket.aclose(code)
-
-    async def ping_until_silent(self) -> None:
-        """Returns when a ping goes unanswered, or cannot even be sent; the leg then ends."""
-        while True:
-            await trio.sleep(PING_EVERY)
-            with trio.move_on_after(PONG_WITHIN):
-                try:
-                    await self._socket.ping()
-                except (trio_websocket.ConnectionClosed, ProtocolError):
-                    return
-                continue
-            self._is_silent = True
-            await trio.aclose_forcefully(self._stream)
-            return
-
-    def _ended(self, reason: trio_websocket.CloseReason | None) -> Sequence[TooBig | LegEnded]:
-        if self._is_silent:
-            return [LegEnded(Leg.AGENT, How.SILENT)]
-        if reason is None or reason.code == 1006:
-            return [LegEnded(Leg.AGENT, How.LOST)]
-        ended = LegEnded(Leg.AGENT, How.CLOSED, reason.code, reason.reason or "")
-        if reason.code == 1009 and ended.reason.startswith(_TOO_BIG):
-            return [TooBig(Leg.AGENT, MOST_PER_MESSAGE), ended]
-        return [ended]
-
-
 @contextlib.asynccontextmanager
 async def open_agent(
-    url: str, key: str | None, language: Language, ssl_context: ssl.SSLContext
+    url: str,
+    key: str | None,
+    language: Language,
+    ssl_context: ssl.SSLContext,
+    lookout: Lookout | None = None,
 ) -> AsyncIterator[AgentLeg]:
     """Dials the agent at `url` (`ws` or `wss`). Set no time limit here: the call does.
 
@@ -213,7 +369,7 @@ async def open_agent(
     stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp
     headers = [(b"authorization", f"Token {key}".encode())] if key else []
     path = parts.path or "/"
-    async with converse(stream, parts.netloc, path, headers, language) as leg:
+    async with converse(stream, parts.netloc, path, headers, language, lookout) as leg:
         yield leg
 
 
@@ -224,34 +380,55 @@ async def converse(
     path: str,
     headers: list[tuple[bytes, bytes]],
     language: Language,
+    lookout: Lookout | None = None,
 ) -> AsyncIterator[AgentLeg]:
     """The websocket handshake over any stream, then the leg. Closes the stream.
 
     Raises:
         AgentRejected, AgentUnreachable: as `open_agent`.
     """
-    failure: AgentUnreachable | None = None
     try:
+        early = await _shake_hands(stream, host, path, headers)
         async with trio.open_nursery() as nursery:
-            leg = AgentLeg(stream, language)
-            with trio.CancelScope() as shaking_hands:
-                reader = _Reader(nursery, shaking_hands.cancel)
-                try:
-                    if isinstance(stream, TlsStream):
-                        await stream.do_handshake()
-                    await leg.shake_hands(reader, host, path, headers)
-                except trio.BrokenResourceError as exc:
-                    failure = AgentUnreachable(f"{host}: {exc}")
-            if shaking_hands.cancelled_caught:
-                failure = _why_not(host, reader)
-            if failure is None:
+            leg = AgentLeg(stream, language, nursery)
+            try:
+                if early:
+                    leg.take(early)
+                leg.read_with(lookout)
                 nursery.start_soon(leg.ping_until_silent)
                 yield leg
+            finally:
+                leg.forget()
             nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(stream)
-    if failure is not None:
-        raise failure
+
+
+async def _shake_hands(
+    stream: trio.abc.Stream, host: str, path: str, headers: list[tuple[bytes, bytes]]
+) -> bytes:
+    """Returns what had come behind the handshake already."""
+    door: Any = _Door(stream)
+    early: bytes | None = None
+    failure = ""
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as waiting:
+            reader: Any = _Reader(nursery, waiting.cancel)
+            try:
+                if isinstance(stream, TlsStream):
+                    await stream.do_handshake()
+                await trio_websocket.wrap_client_stream(
+                    reader, door, host, path, extra_headers=headers
+                )
+                early = door.rest
+            except trio.BrokenResourceError as exc:
+                failure = str(exc)
+        nursery.cancel_scope.cancel()
+    if failure:
+        raise AgentUnreachable(f"{host}: {failure}")
+    if early is None:
+        raise _why_not(host, reader)
+    return early
 
 
 def _why_not(host: str, reader: _Reader) -> AgentUnreachable:

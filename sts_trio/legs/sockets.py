@@ -42,43 +42,65 @@ class TcpStream(trio.abc.Stream):
 
         What the socket does not take at once is kept, and goes before anything else.
         """
-        if not self.is_clear():
+        if (self._pending or self._is_sending) and not self.is_clear():
             return False
         try:
-            self._pending = self._write(data)
+            count = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            count = 0
         except OSError:
             return False
+        if count < len(data):
+            self._pending = data[count:]
         return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """If cancelled, what is left is still pending: nobody sees half a message."""
         await trio.lowlevel.checkpoint()
         self._is_sending = True
+        self._pending += bytes(data)
         try:
-            rest = self._pending + bytes(data)
-            self._pending = b""
-            while rest := self._write(rest):
+            while rest := self._write(self._pending):
+                self._pending = rest
                 await trio.lowlevel.wait_writable(self._socket)
+            self._pending = b""
         except OSError as exc:
             raise self._error(exc) from exc
         finally:
             self._is_sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.wait_writable(self._fileno())
+        await trio.lowlevel.wait_writable(self.fileno())
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
-            await trio.lowlevel.wait_readable(self._fileno())
-            try:
-                return os.read(self._socket.fileno(), max_bytes or RECEIVE)
-            except BlockingIOError:
-                continue
-            except OSError as exc:
-                raise self._error(exc) from exc
+            await trio.lowlevel.wait_readable(self.fileno())
+            data = self.read(max_bytes or RECEIVE)
+            if data is not None:
+                return data
+
+    def read(self, max_bytes: int = RECEIVE) -> bytes | None:
+        """What has come, `b""` at the end of it; `None`: nothing yet.
+
+        Raises as `receive_some`.
+        """
+        try:
+            return os.read(self._socket.fileno(), max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise self._error(exc) from exc
 
     async def aclose(self) -> None:
         self._socket.close()
         await trio.lowlevel.checkpoint()
+
+    def fileno(self) -> int:
+        """Raises `trio.ClosedResourceError`."""
+        fileno = self._socket.fileno()
+        if fileno == -1:
+            raise trio.ClosedResourceError("this stream is closed")
+        return fileno
 
     def _write(self, data: bytes) -> bytes:
         """Writes what the socket takes now; returns the rest."""
@@ -87,12 +109,6 @@ class TcpStream(trio.abc.Stream):
         except BlockingIOError:
             return data
         return data[count:]
-
-    def _fileno(self) -> int:
-        fileno = self._socket.fileno()
-        if fileno == -1:
-            raise trio.ClosedResourceError("this stream is closed")
-        return fileno
 
     def _error(self, exc: OSError) -> Exception:
         if self._socket.fileno() == -1:
@@ -148,6 +164,30 @@ class TlsStream(trio.abc.Stream):
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._tcp.wait_send_all_might_not_block()
+
+    def read(self, max_bytes: int = RECEIVE) -> bytes | None:
+        """As `TcpStream.read`; all that has come is read, so that nothing waits unseen in here."""
+        data = self._tcp.read(max_bytes)
+        if data:
+            self._incoming.write(data)
+        elif data is not None:
+            self._incoming.write_eof()
+        pieces = []
+        try:
+            while piece := self._tls.read(RECEIVE):
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            # An answer that reading made, to a change of keys, goes before the next that is sent.
+            return b"".join(pieces) or None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            pass
+        except ssl.SSLError as exc:
+            raise trio.BrokenResourceError(str(exc)) from exc
+        # Of what came before the end, the end comes next time.
+        return b"".join(pieces)
+
+    def fileno(self) -> int:
+        return self._tcp.fileno()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:

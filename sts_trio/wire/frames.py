@@ -1,6 +1,6 @@
-"""WebSocket frames: RFC 6455, the server's side of a socket we own, no extensions.
+"""WebSocket frames: RFC 6455, both sides of a socket we own, no extensions.
 
-The one thing of the client's side is `masked_binary`, the audio for the agent.
+We are the server of the caller's socket, and the client of the agent's.
 
 Pure: bytes in, messages out. `FrameReader.feed` is total: any bytes become what they say, and bytes
 that break the protocol end the reading with one `Violation`, which has the code to close with.
@@ -22,9 +22,10 @@ Sections in the comments are RFC 6455's.
 """
 
 import codecs
+import itertools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -55,6 +56,8 @@ _LENGTH_64 = struct.Struct(">BBQ")
 # The frame nearly every frame is, see `_read_usual`: two bytes, the length in two more, the mask.
 _USUAL_HEADER = struct.Struct(">HH4s")
 _USUAL_HEAD = (FIN | TEXT) << 8 | MASKED | 126
+_USUAL_AUDIO = (FIN | BINARY) << 8 | MASKED | 126
+_unpack_usual = _USUAL_HEADER.unpack_from
 _USUAL_MOST = 1024  # Twilio's media messages are about 390 bytes
 
 
@@ -95,14 +98,20 @@ Frame = bytes | Binary | Ping | Pong | Close | Violation
 
 
 class FrameReader:
-    """Turns what a client sends, however it is cut, into whole messages and control frames.
+    """Turns what a peer sends, however it is cut, into whole messages and control frames.
+
+    The peer is a client, whose frames are masked, unless `of_server`.
 
     Between feeds it keeps at most `most_per_message` bytes and one control frame. What a feed
     returns is bounded by what it was fed, but a frame may be of 6 bytes: do not feed megabytes.
     """
 
-    def __init__(self, most_per_message: int) -> None:
+    def __init__(self, most_per_message: int, *, of_server: bool = False) -> None:
         self._most = most_per_message
+        self._mask_bit = 0 if of_server else MASKED
+        self._read_usual = _read_usual_of_server if of_server else _read_usual
+        # Whether what was heard last is whole texts and nothing else.
+        self.is_all_text = True
         self._over = False
         self._rest = bytearray()  # of a frame that has not all come
         self._needed = 0  # how long `_rest` must be before reading on is of use
@@ -124,9 +133,11 @@ class FrameReader:
         heard: list[Frame] = []
         at = 0
         if self._may_come is _BETWEEN_MESSAGES:
-            at = _read_usual(data, heard, self._most)
+            at = self._read_usual(data, heard, self._most)
             if at == len(data):
+                self.is_all_text = self._mask_bit != 0
                 return heard
+        self.is_all_text = False
         try:
             at = self._read(data, at, heard)
         except _Broken as broken:
@@ -145,11 +156,13 @@ class FrameReader:
         """Reads whole frames from `at` on, and returns where the first that is not begins."""
         end = len(data)
         while end - at >= 2:
-            first, length = data[at], data[at + 1] - MASKED
+            # Taken away where it should be, added where it should not: no length is left then.
+            first, length = data[at], data[at + 1] ^ self._mask_bit
             if first not in self._may_come:
                 raise _Broken(PROTOCOL_ERROR, _why_not(first))
-            if length < 0:
-                raise _Broken(PROTOCOL_ERROR, "frame of a client without a mask")
+            if length & MASKED:
+                whose = "client without" if self._mask_bit else "server with"
+                raise _Broken(PROTOCOL_ERROR, f"frame of a {whose} a mask")
             is_control = first & CONTROL
             mask_at = at + 2
             if length > MOST_IN_CONTROL_FRAME:
@@ -164,12 +177,14 @@ class FrameReader:
             if size > self._most and not is_control:
                 reason = f"message of {size} bytes, the limit is {self._most}"
                 raise _Broken(TOO_BIG, reason, size)
-            payload_at = mask_at + 4
+            payload_at = mask_at + 4 if self._mask_bit else mask_at
             stop = payload_at + length
             if stop > end:
                 self._needed = stop - at
                 return at
-            payload = xor(data[payload_at:stop], data[mask_at:payload_at])
+            payload = data[payload_at:stop]
+            if self._mask_bit:
+                payload = xor(payload, data[mask_at:payload_at])
             at = stop
             if is_control:
                 heard.append(_control_frame(first, payload))
@@ -203,16 +218,45 @@ def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:
     would read them as well, at more than twice the cost.
     """
     at, end = 0, len(data)
-    while end - at >= 8:
-        head, length, mask = _USUAL_HEADER.unpack_from(data, at)
-        payload_at = at + 8
-        stop = payload_at + length
-        if head != _USUAL_HEAD or not 126 <= length <= _USUAL_MOST or length > most or stop > end:
+    most = min(most, _USUAL_MOST)
+    last = end - 8
+    while at <= last:
+        head, length, mask = _unpack_usual(data, at)
+        begin = at + 8
+        stop = begin + length
+        if stop > end or length > most or length < 126 or head != _USUAL_HEAD:
             break
-        payload = xor(data[payload_at:stop], mask)
+        payload = xor(data[begin:stop], mask)
         if not payload.isascii():
             break
         heard.append(payload)
+        at = stop
+    return at
+
+
+def _read_usual_of_server(data: bytes, heard: list[Frame], most: int) -> int:
+    """The same for what an agent sends: whole binary messages, and whole ASCII texts."""
+    at, end = 0, len(data)
+    while end - at >= 2:
+        first, length = data[at], data[at + 1]
+        payload_at = at + 2
+        if length == 126:
+            payload_at += 2
+            length = int.from_bytes(data[at + 2 : payload_at])
+            if length < 126:  # not all there, or longer than it should be
+                break
+        elif length > 126:
+            break
+        stop = payload_at + length
+        if stop > end or length > most:
+            break
+        payload = data[payload_at:stop]
+        if first == FIN | BINARY:
+            heard.append(Binary(payload))
+        elif first == FIN | TEXT and payload.isascii():
+            heard.append(payload)
+        else:
+            break
         at = stop
     return at
 
@@ -318,26 +362,42 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     return _LENGTH_64.pack(FIN | opcode, 127, length) + payload
 
 
-# What a client sends, to the agent: nearly all of it is audio.
+# What a client sends, to the agent: masked anew, every frame of it (section 5.3: "derived from a
+# strong source").
 def masked_binary(payload: bytes) -> bytes:
-    """The frame of a binary message, masked anew (section 5.3: "derived from a strong source")."""
+    length = len(payload)
+    mask = _fresh_mask()
+    if 126 <= length < 0x10000:  # nearly all there is: a beat's audio
+        return _USUAL_HEADER.pack(_USUAL_AUDIO, length, mask) + xor(payload, mask)
+    return _masked(FIN | BINARY, payload, mask)
+
+
+def masked_text(payload: bytes) -> bytes:
+    """`payload` is UTF-8 already."""
+    return _masked(FIN | TEXT, payload, _fresh_mask())
+
+
+def masked(control_frame: bytes) -> bytes:
+    """The same `close`, `ping` or `pong` as a client sends it."""
+    return _masked(control_frame[0], control_frame[2:], _fresh_mask())
+
+
+def _masked(first: int, payload: bytes, mask: bytes) -> bytes:
     length = len(payload)
     if length < 126:
-        head = bytes((FIN | BINARY, MASKED | length))
+        head = bytes((first, MASKED | length))
     elif length < 0x10000:
-        head = _LENGTH_16.pack(FIN | BINARY, MASKED | 126, length)
+        head = _LENGTH_16.pack(first, MASKED | 126, length)
     else:
-        head = _LENGTH_64.pack(FIN | BINARY, MASKED | 127, length)
-    mask = _fresh_mask()
+        head = _LENGTH_64.pack(first, MASKED | 127, length)
     return head + mask + xor(payload, mask)
 
 
-def _masks() -> Iterator[bytes]:
+def _masks() -> Iterator[tuple[bytes, ...]]:
     """Asking the system for four random bytes costs as much as asking for a thousand."""
+    many = struct.Struct("4s" * 1024)
     while True:
-        entropy = os.urandom(4096)
-        for at in range(0, len(entropy), 4):
-            yield entropy[at : at + 4]
+        yield many.unpack(os.urandom(many.size))
 
 
-_fresh_mask = _masks().__next__
+_fresh_mask: Callable[[], bytes] = itertools.chain.from_iterable(_masks()).__next__

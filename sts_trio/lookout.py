@@ -1,0 +1,77 @@
+"""Looks, for the whole process, which sockets have something to be read: one task for all of them.
+
+With a task for each socket, Trio registers, deregisters and wakes one of them for every few bytes
+that come. Here the sockets are in an epoll of our own, which is a file descriptor itself and the
+only thing Trio has to wait for; one look reads all that has come to any of them.
+
+By itself it looks as soon as there is something to see. Where that would be all the time, somebody
+else leads it, by the clock: see `Metronome`.
+
+Only where there is epoll; elsewhere legs read by themselves.
+"""
+
+import contextlib
+import select
+import sys
+from collections.abc import Callable
+
+import trio
+
+Read = Callable[[], None]
+
+
+class Lookout:
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None
+        self._readers: dict[int, Read] = {}  # {descriptor: what reads it}
+        self._is_led = False
+        self._let_go = trio.Event()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether anybody looks."""
+        return self._epoll is not None
+
+    def watch(self, fileno: int, read: Read) -> None:
+        """Has `read` called whenever there is something to be read, until `forget`.
+
+        It must read some of it, be quick, and not raise; only while `is_out`.
+        """
+        assert self._epoll is not None
+        self._epoll.register(fileno, select.EPOLLIN)
+        self._readers[fileno] = read
+
+    def forget(self, fileno: int) -> None:
+        """To be called before the socket is closed. May be called again."""
+        if self._readers.pop(fileno, None) is not None and self._epoll is not None:
+            self._epoll.unregister(fileno)
+
+    def look(self) -> None:
+        """Reads all there is, now."""
+        if self._epoll is not None:
+            for fileno, _ in self._epoll.poll(0):
+                # One that was read before may have ended another.
+                read = self._readers.get(fileno)
+                if read is not None:
+                    read()
+
+    def lead(self, is_led: bool) -> None:
+        """Whether somebody else has it look, and often: by itself it does not then."""
+        if is_led != self._is_led:
+            self._is_led = is_led
+            self._let_go.set()
+            self._let_go = trio.Event()
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        if sys.platform != "linux":
+            return
+        with contextlib.closing(select.epoll()) as self._epoll:
+            try:
+                while True:
+                    while self._is_led:
+                        await self._let_go.wait()
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self.look()
+            finally:
+                self._epoll = None
