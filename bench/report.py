@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import sums
-from results import Capacities, Cell, Comparison, Hotspots, Made, Micro, Results
+from results import Capacities, Cell, Comparison, Hotspots, Made, Micro, Reconnects, Results
 from servers import VARIANTS
 from sums import Row, Spread
 
@@ -39,6 +39,7 @@ def write(results: Results) -> str:
         *((made.made, _capacities(made)) for made in (results.capacities,) if made),
         *((made.made, _micro(made)) for made in (results.micro,) if made),
         *((made.made, _hotspots(made)) for made in results.hotspots),
+        *((made.made, _reconnects(made)) for made in (results.reconnects,) if made),
     ]
     parts = [HEAD]
     if sections:
@@ -183,6 +184,37 @@ def _hotspots(hotspots: Hotspots) -> list[str]:
     ]
 
 
+def _reconnects(reconnects: Reconnects) -> list[str]:
+    head = (
+        "the agent dies",
+        "calls",
+        "first word after",
+        "of that, silence",
+        "wait for the answer",
+    )
+    rows = (
+        (
+            each.died,
+            str(len(each.gaps_ms)),
+            spread_of(each.gaps_ms),
+            spread_of(each.silences_ms),
+            spread_of(each.waits_ms),
+        )
+        for each in reconnects.found
+    )
+    return [
+        "The gap that a caller hears when the agent is lost",
+        "By `bench/reconnect.py`: from the agent's death to the first word that the phone plays of"
+        " the fresh one, in ms, p50 / p99 / most. The agent sends faster than it speaks, so while"
+        " it answers there is something left to be heard, and the fresh one is there before that"
+        " is over. *wait for the answer* is from the end of the question; half a second of it is"
+        f" the agent's way to tell that a question is over. {reconnects.calls} calls lose their"
+        " agents at one moment; bridge, agent and phones share a process: scripted agent, loopback."
+        "\n",
+        _table(head, rows),
+    ]
+
+
 # --- figures as text -----------------------------------------------------------------------------
 
 
@@ -201,6 +233,15 @@ def spread(value: Spread) -> str:
 
 def pair(middle: float, tail: float) -> str:
     return f"{number(middle)} / {number(tail)}"
+
+
+def spread_of(values: Sequence[float]) -> str:
+    """p50 / p99 / most, by nearest rank."""
+    ordered = sorted(values)
+    if not ordered:
+        return "-"
+    ranks = (math.ceil(share * len(ordered)) - 1 for share in (0.5, 0.99, 1.0))
+    return " / ".join(f"{ordered[rank]:.0f}" for rank in ranks)
 
 
 def number(value: float) -> str:

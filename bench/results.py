@@ -150,6 +150,22 @@ class Hotspots(msgspec.Struct):
     layers: list[Layer]
 
 
+class Reconnect(msgspec.Struct, frozen=True):
+    """Calls whose agent died: from then on, for each, how long until the next one was heard, how
+    much of that was silence, and how long the caller waited for an answer, from the question on."""
+
+    died: str  # where in the conversation
+    gaps_ms: list[float]
+    silences_ms: list[float]
+    waits_ms: list[float]
+
+
+class Reconnects(msgspec.Struct):
+    made: Made
+    calls: int  # at once
+    found: list[Reconnect]
+
+
 class Results(msgspec.Struct, omit_defaults=True):
     plain: Comparison | None = None
     tls: Comparison | None = None
@@ -158,6 +174,7 @@ class Results(msgspec.Struct, omit_defaults=True):
     capacities: Capacities | None = None
     micro: Micro | None = None
     hotspots: list[Hotspots] = []
+    reconnects: Reconnects | None = None
 
 
 _decode_run = msgspec.json.Decoder(Run).decode

@@ -24,7 +24,7 @@ The public methods are for the call's own code: the functions that its agent cal
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, assert_never
 
@@ -33,7 +33,7 @@ import structlog
 import trio
 
 from sts_trio.answers import Answers
-from sts_trio.call_info import INBOUND, CallInfo
+from sts_trio.call_info import CallInfo, streamed
 from sts_trio.chronicle import Tell, happening
 from sts_trio.errors import (
     AgentRejected,
@@ -89,9 +89,11 @@ AGENT_OUTBOX = 2.0
 HANG_UP_GRACE = 1.5
 # How long protected words may take to be heard: the longest legal text, read slowly.
 PROTECTED_WITHIN = 120.0
-
-# <Parameter>s that our own webhook writes, and that a TwiML Bin may.
-FROM, TO, DIRECTION = "from", "to", "direction"
+# What is to be done with the phone call before its stream is closed: a request or two to Twilio.
+# The caller hears nothing meanwhile.
+GOODBYE_WITHIN = 5.0
+# Ends that the stream's end alone does not bring about where a TwiML Bin started it.
+_DELIBERATE = (Cause.HUNG_UP, Cause.TRANSFERRED, Cause.SILENCE, Cause.TIME_UP)
 
 M_contra = TypeVar("M_contra", contravariant=True)
 
@@ -117,6 +119,8 @@ class OpenAgentLeg(OpenLeg[deepgram.ToAgent], Protocol):
 
 
 OpenCaller = Callable[[], AbstractAsyncContextManager[OpenLeg[twilio.ToCaller]]]
+# What is left to do for a call before its caller's socket is closed.
+SeeOff = Callable[[CallInfo, Ending], Awaitable[None]]
 
 
 class Lines(Protocol):
@@ -172,6 +176,7 @@ class Call:
         functions: Functions | None = None,
         agents: Collection[str] = (),
         may_transfer: Callable[[str], bool] = lambda number: False,
+        see_off: SeeOff | None = None,
         log_transcripts: bool = False,
         tell: Tell = lambda entry: None,
     ) -> None:
@@ -183,6 +188,7 @@ class Call:
         self._functions = functions or Functions()
         self._agents = agents
         self._may_transfer = may_transfer
+        self._see_off = see_off
         self._log_transcripts = log_transcripts
         self._tell = tell
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -236,7 +242,7 @@ class Call:
     @property
     def info(self) -> CallInfo:
         """Who is calling whom; nothing of it is known before the stream has begun."""
-        return info_of(self.dialogue.start)
+        return streamed(self.dialogue.start)
 
     @property
     def agent(self) -> str:
@@ -463,10 +469,16 @@ class Call:
         self._to_caller.close()
         self._session.close()
         self._alarm.cancel()
-        self._scope.deadline = trio.current_time() + HANG_UP_GRACE
+        within = GOODBYE_WITHIN if ending.cause in _DELIBERATE else 0.0
+        self._scope.deadline = trio.current_time() + within + HANG_UP_GRACE
         if self._function_calls is not None:  # the call may never have been run
             self._function_calls.cancel_all()
         self._answers.close()
+
+    async def _see_off_caller(self, ending: Ending) -> None:
+        if self._see_off is not None and ending.cause in _DELIBERATE:
+            with trio.move_on_after(GOODBYE_WITHIN):
+                await self._see_off(self.info, ending)
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
@@ -544,6 +556,8 @@ class Call:
         try:
             async for message in outbox:
                 await leg.send(message)
+            if which is Leg.CALLER and self.ending is not None:
+                await self._see_off_caller(self.ending)
         except Exception:
             self._crash()
         if session is not None and session.code is not None:
@@ -551,18 +565,3 @@ class Call:
             return
         ending = self.ending or Ending(Cause.CRASHED)
         await leg.aclose(ending.cause.close_code(which))
-
-
-def info_of(start: twilio.StreamStart | None) -> CallInfo:
-    """What a stream's `start` tells of its call."""
-    if start is None:
-        return CallInfo()
-    parameters = dict(start.custom_parameters)
-    return CallInfo(
-        call_sid=start.call_sid,
-        stream_sid=start.stream_sid,
-        from_=parameters.pop(FROM, ""),
-        to=parameters.pop(TO, ""),
-        direction=parameters.pop(DIRECTION, INBOUND),
-        parameters=parameters,
-    )

@@ -79,7 +79,7 @@ def _welcome(config: "Config", base: str) -> str:
     mode, without_ears = choose(config.offline_mode)
     lines = [
         f"Listening on {base}",
-        f"Agent: Deepgram at {config.deepgram_url}"
+        f"Agent: Deepgram at {', '.join(config.deepgram_urls)}"
         if deepgram
         else f"Agent: the offline one ({mode.value}). Set DEEPGRAM_API_KEY for a real one.",
         "",

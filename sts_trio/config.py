@@ -54,8 +54,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything decided before the first call. Durations are seconds."""
 
     file: Path | None  # where the part that is not from the environment was read
-    deepgram_api_key: str | None
-    deepgram_url: str
+    deepgram_api_keys: tuple[str, ...]  # none, one for all, or one for each URL
+    deepgram_urls: tuple[str, ...]  # to be dialled in this order
     dialect: Dialect
     agent: AgentKind
     offline_mode: Mode | None  # None: ears if they are installed
@@ -68,6 +68,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     transfer_numbers: tuple[str, ...]  # where a caller may be transferred to
     public_url: str | None  # no slash at its end
     allow_unsigned: bool
+    dial_ahead: bool
+    choose_agent: str | None  # module:function
     max_calls: int
     forward: float
     fast_lane: bool
@@ -98,7 +100,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The fields for people to see: no secret, and no agent, as agents hold keys too."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        for name in ("deepgram_api_key", "twilio_auth_tokens", "admin_token"):
+        for name in ("deepgram_api_keys", "twilio_auth_tokens", "admin_token"):
             shown[name] = "hidden" if shown[name] else None
         return list((shown | {"agents": list(self.agents)}).items())
 
@@ -127,8 +129,8 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     warnings = given.misspelt_variables()
     given.refuse_unknown_keys()
 
-    key = given("DEEPGRAM_API_KEY")
-    tokens = _several(given, "TWILIO_AUTH_TOKEN", "[!-~]+")
+    keys = tuple(_secrets(given, "DEEPGRAM_API_KEY"))
+    tokens = tuple(dict.fromkeys(_secrets(given, "TWILIO_AUTH_TOKEN")))
     dialect = given("STS_DIALECT", Dialect.V1)
     agents = read_agents(given, dialect, warnings)
     allow_unsigned = given("STS_ALLOW_UNSIGNED", False)
@@ -138,20 +140,22 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         )
     return Config(
         file=file,
-        deepgram_api_key=key,
-        deepgram_url=_deepgram_url(given, dialect),
+        deepgram_api_keys=keys,
+        deepgram_urls=_deepgram_urls(given, dialect, keys),
         dialect=dialect,
-        agent=_agent_kind(given, key, tokens, warnings),
+        agent=_agent_kind(given, bool(keys), tokens, warnings),
         offline_mode=given("STS_OFFLINE_MODE"),
         twilio_auth_tokens=tokens,
         twilio_account_sid=given("TWILIO_ACCOUNT_SID"),
         caller_id=given("STS_CALLER_ID"),
-        dial_prefixes=_several(given, "STS_DIAL_PREFIXES", PREFIX),
+        dial_prefixes=_distinct(given, "STS_DIAL_PREFIXES", PREFIX),
         dial_per_day=given("STS_DIAL_PER_DAY", 100),
         dials_per_second=given("STS_DIALS_PER_SECOND", 1.0),
-        transfer_numbers=_several(given, "STS_TRANSFER_NUMBERS", NUMBER),
+        transfer_numbers=_distinct(given, "STS_TRANSFER_NUMBERS", NUMBER),
         public_url=_public_url(given),
         allow_unsigned=allow_unsigned,
+        dial_ahead=given("STS_DIAL_AHEAD", True),
+        choose_agent=given("STS_CHOOSE_AGENT"),
         max_calls=given("STS_MAX_CALLS", MAX_CALLS),
         forward=given("STS_FORWARD_MS", 20.0) / 1000,
         fast_lane=given("STS_FAST_LANE", True),
@@ -169,20 +173,33 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     )
 
 
-def _several(given: Given, variable: str, pattern: str) -> tuple[str, ...]:
-    """One or more of a kind, each but once: with commas between, or a list in the file."""
+def _several(given: Given, variable: str) -> list[str]:
+    """What a variable lists: with commas between, or as an array in the file."""
     value = given(variable, [])
     written = value.split(",") if isinstance(value, str) else value
-    found = tuple(dict.fromkeys(each.strip() for each in written if each.strip()))
-    if (written and not found) or not all(re.fullmatch(pattern, each) for each in found):
+    several = [each.strip() for each in written if each.strip()]
+    if written and not several:
         raise given.mistake(variable, value)
-    return found
+    return several
+
+
+def _distinct(given: Given, variable: str, pattern: str) -> tuple[str, ...]:
+    """The same, each of them once and like the pattern."""
+    several = _several(given, variable)
+    if not all(re.fullmatch(pattern, each) for each in several):
+        raise given.mistake(variable, ", ".join(several))
+    return tuple(dict.fromkeys(several))
+
+
+def _secrets(given: Given, variable: str) -> list[str]:
+    secrets = _several(given, variable)
+    if not all(re.fullmatch("[!-~]+", secret) for secret in secrets):
+        raise given.mistake(variable, secrets)
+    return secrets
 
 
 def _functions(given: Given) -> tuple[str, ...]:
-    value = given("STS_FUNCTIONS", [])
-    written = value.split(",") if isinstance(value, str) else value
-    specs = tuple(dict.fromkeys(spec.strip() for spec in written if spec.strip()))
+    specs = tuple(dict.fromkeys(_several(given, "STS_FUNCTIONS")))
     for spec in specs:
         module, colon, name = spec.partition(":")
         names = [*module.split("."), *([name] if colon else [])]
@@ -192,14 +209,14 @@ def _functions(given: Given) -> tuple[str, ...]:
 
 
 def _agent_kind(
-    given: Given, key: str | None, tokens: tuple[str, ...], warnings: list[str]
+    given: Given, has_key: bool, tokens: tuple[str, ...], warnings: list[str]
 ) -> AgentKind:
     kind: AgentKind | None = given("STS_AGENT")
-    if kind is AgentKind.DEEPGRAM and key is None:
+    if kind is AgentKind.DEEPGRAM and not has_key:
         raise mistake(f"{given.where('STS_AGENT')}: deepgram needs a key: set DEEPGRAM_API_KEY")
     if kind is not None:
         return kind
-    if key is not None:
+    if has_key:
         return AgentKind.DEEPGRAM
     if tokens:
         # No stranger is to be answered by a demonstration by mistake.
@@ -214,10 +231,18 @@ def _agent_kind(
     return AgentKind.OFFLINE
 
 
-def _deepgram_url(given: Given, dialect: Dialect) -> str:
-    url: str | None = given("DEEPGRAM_URL")
-    if url is None:
-        return URLS[dialect]
+def _deepgram_urls(given: Given, dialect: Dialect, keys: tuple[str, ...]) -> tuple[str, ...]:
+    urls = tuple(_deepgram_url(given, url) for url in _several(given, "DEEPGRAM_URL"))
+    urls = urls or (URLS[dialect],)
+    if len(keys) > 1 and len(keys) != len(urls):
+        raise mistake(
+            f"{given.where('DEEPGRAM_API_KEY')}: expected one key, or one for each address in"
+            f" DEEPGRAM_URL, which has {len(urls)}, got {len(keys)}"
+        )
+    return urls
+
+
+def _deepgram_url(given: Given, url: str) -> str:
     parts = _url(given, "DEEPGRAM_URL", url, ("ws", "wss"))
     trusted = given("STS_INSECURE_AGENT", False) or _is_loopback(parts.hostname or "")
     if parts.scheme == "ws" and not trusted:

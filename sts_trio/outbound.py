@@ -28,6 +28,7 @@ import msgspec
 import structlog
 import trio
 
+from sts_trio.call_info import OUR_PARAMETERS
 from sts_trio.chronicle import Chronicle, happening
 from sts_trio.config import Config
 from sts_trio.errors import DialRefused, StsTrioError, TwilioFailed
@@ -502,7 +503,7 @@ def _parameters_fault(parameters: Mapping[str, str]) -> str | None:
                 f"expected a name, and with the value fewer than {webhook.PARAMETER_LIMIT}"
                 f" characters, got {shown(name)} with {len(value)}"
             )
-        if name in webhook.OUR_PARAMETERS:
+        if name in OUR_PARAMETERS:
             return f"{name} is a name of ours: give it another"
     return None
 

@@ -1,5 +1,6 @@
 """The app: voice webhook, media socket, health; what runs as long as it does; the last boundary."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 from quart import Response, request, websocket
@@ -17,11 +19,13 @@ from quart_trio import QuartTrio
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, visit_of, why_not
 from sts_trio.agent_functions import equipped
-from sts_trio.call import TO, Call, OpenCaller
-from sts_trio.call_info import INBOUND, CallInfo
+from sts_trio.agent_lines import AgentLines
+from sts_trio.call import Call, OpenCaller
+from sts_trio.call_info import INBOUND, CallInfo, announced, parameters
 from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
-from sts_trio.errors import Cause, DialRefused, Verdict
+from sts_trio.endpoints import AgentLeg, Endpoint
+from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed, Verdict
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
@@ -30,10 +34,11 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
-from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler, Order
+from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler
+from sts_trio.routing import ChooseAgent, Routing, check_chooser, load_chooser
 from sts_trio.stream_tokens import StreamTokens
 from sts_trio.switchboard import Switchboard
-from sts_trio.transfer import AFTER_PATH, transfer_twiml
+from sts_trio.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
 from sts_trio.twilio_rest import TwilioRest
 from sts_trio.web.outbound_routes import OutboundRoutes
 from sts_trio.web.routes import Routes
@@ -45,6 +50,9 @@ TWILIO_PATH = "/twilio"
 MOST_PER_WEBHOOK = 64 * 1024
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
+# Twilio speaks about 15 letters a second, and the stream begins only then. A longer notice would
+# outlast the agent that is dialled ahead.
+LONGEST_NOTICE = 200
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -54,7 +62,12 @@ class App(QuartTrio):
 
     asgi_websocket_class = DirectWebsocket
 
-    def __init__(self, config: Config, functions: Iterable[Callable[..., Any] | str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        functions: Iterable[Callable[..., Any] | str] = (),
+        choose_agent: ChooseAgent | None = None,
+    ) -> None:
         # No static folder: nothing is served that is not a route.
         super().__init__("sts_trio", static_folder=None)
         self.settings, self.functions = equipped(config, functions)
@@ -62,12 +75,12 @@ class App(QuartTrio):
         self.stream_tokens = StreamTokens(trio.current_time)
         self.twilio = TwilioRest.of(config)
         self.dialler = Dialler(config, self.twilio, self.switchboard)
-        self.agent_url = config.deepgram_url
-        self.agent_key = config.deepgram_api_key
         self.metronome = Metronome()
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
+        routing = Routing(config.agents, config.numbers, choose_agent)
+        self.agent_lines = AgentLines(_endpoints(config), self._dial, routing, self._first_settings)
         self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
 
     async def start(self) -> None:
@@ -75,15 +88,18 @@ class App(QuartTrio):
             _logger.warning("config.odd", warning=warning)
         await self.nursery.start(self._run_background)
         _spare_the_collector()
-        _logger.info("server.started", agent=self.settings.agent.value, url=self.agent_url)
+        addresses = [endpoint.address for endpoint in self.agent_lines.endpoints]
+        _logger.info("server.started", agent=self.settings.agent.value, endpoints=addresses)
 
     async def stop(self) -> None:
+        await self.agent_lines.aclose()
         self._background.cancel()
 
     async def _run_background(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """What runs as long as the server: the metronome, and the offline agent if it answers."""
+        """What runs as long as the server: the metronome, the lines to the agent, and the offline
+        agent if it answers."""
         with self._background:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.metronome.run)
@@ -98,8 +114,8 @@ class App(QuartTrio):
                     port = await nursery.start(serve, "127.0.0.1", 0)
                     legacy = self.settings.dialect is Dialect.LEGACY
                     path = "/agent" if legacy else "/v1/agent/converse"
-                    self.agent_url = f"ws://127.0.0.1:{port}{path}"
-                    self.agent_key = None
+                    self.agent_lines.endpoints = [Endpoint(f"ws://127.0.0.1:{port}{path}")]
+                await nursery.start(self.agent_lines.run)
                 task_status.started()
 
     async def _mind_sigterm(self) -> None:
@@ -107,7 +123,7 @@ class App(QuartTrio):
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
                 _logger.info("server.draining", live=self.switchboard.live, signal="SIGTERM")
-                self.switchboard.shut_down()
+                self._shut_down()
                 with trio.move_on_after(GOODBYE):
                     await self.switchboard.empty()
                 break
@@ -129,13 +145,26 @@ class App(QuartTrio):
         if not bases:
             return Response("No Host header.\n", 400)
         base = bases[0]
+        info = announced(voice)
+        if order is not None:
+            info = msgspec.structs.replace(info, agent=order.agent, parameters=order.parameters)
+        info = msgspec.structs.replace(info, agent=await self.agent_lines.choose(info))
+        if self.settings.dial_ahead and not voice.is_over:
+            info = self._dial_ahead(info)
         twiml = webhook.connect_stream(
             webhook.media_url(base, TWILIO_PATH),
             base + AFTER_PATH,
             notice=self.settings.notice,
-            parameters=_parameters(voice, order),
+            parameters=parameters(info),
         )
         return _twiml(twiml)
+
+    def _dial_ahead(self, info: CallInfo) -> CallInfo:
+        """The agent is dialled while the phone still rings, and the stream brings its line."""
+        if len(self.settings.notice or "") > LONGEST_NOTICE:
+            return info
+        line = self.agent_lines.dial_ahead(info.agent, info, room=self.switchboard.room)
+        return msgspec.structs.replace(info, line=line)
 
     async def after(self) -> Response:
         """The call's stream is over: an apology if the caller is owed one, then the end."""
@@ -151,7 +180,11 @@ class App(QuartTrio):
         ending = self.switchboard.ending_of(voice.call_sid)
         if ending is not None and ending.cause is Cause.TRANSFERRED and not voice.is_over:
             return _twiml(self._transfer(visit, voice, ending.detail))
-        owed = ending is not None and ending.verdict in (Verdict.AGENT, Verdict.OURS)
+        owed = (
+            ending is not None
+            and ending.verdict in (Verdict.AGENT, Verdict.OURS)
+            and not ending.apologised
+        )
         return _twiml(webhook.apology() if owed and not voice.is_over else webhook.hang_up())
 
     def _transfer(self, visit: Visit, voice: webhook.VoiceRequest, number: str) -> str:
@@ -206,10 +239,11 @@ class App(QuartTrio):
                 can_say=functools.partial(can_say, self.settings.dialect),
             ),
             self._caller_opener(scope, connection),
-            _OnlyLine(self),
+            self.agent_lines,
             functions=self.functions,
             agents=self.settings.agents,
             may_transfer=self.settings.may_transfer,
+            see_off=self._see_off,
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,
         )
@@ -228,6 +262,19 @@ class App(QuartTrio):
             crashed = happening(call.dialogue.call_sid, seconds, "call.crashed", {})
             self.switchboard.chronicle.tell(crashed)
 
+    async def _see_off(self, info: CallInfo, ending: Ending) -> None:
+        """A call that our webhook answered comes back to it when its stream ends. Any other goes on
+        with the TwiML that started the stream, unless the REST API is asked before."""
+        if not info.is_from_bin or not info.call_sid:
+            return
+        if ending.cause is not Cause.TRANSFERRED:
+            await hang_up_by_rest(self.twilio, info.call_sid)
+            return
+        try:
+            await transfer_by_rest(self.settings, self.twilio, info.call_sid, ending.detail)
+        except (DialRefused, TwilioFailed) as exc:
+            _logger.error("call.not_transferred", call_sid=info.call_sid, reason=str(exc))
+
     def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
         send = scope["asgi.send"]
         if connection is not None and self.settings.fast_lane and can_adopt(send, connection):
@@ -237,12 +284,25 @@ class App(QuartTrio):
     async def _end_with(self, terminated: Any) -> None:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
         await terminated.wait()
+        self._shut_down()
+
+    def _shut_down(self) -> None:
         self.switchboard.shut_down()
+        self.agent_lines.shut_down()
 
     def _settings_for(self, wanted: SettingsWanted) -> deepgram.Settings:
         agent = self.settings.agents[wanted.agent]
         return deepgram.phone_settings(
             deepgram.resumed(agent, wanted.history, greets=wanted.greets)
+        )
+
+    def _first_settings(self, agent: str, info: CallInfo) -> deepgram.Settings:
+        """The same, before the call has begun."""
+        return deepgram.phone_settings(self.settings.agents[agent])
+
+    def _dial(self, endpoint: Endpoint) -> contextlib.AbstractAsyncContextManager[AgentLeg]:
+        return open_agent(
+            endpoint.url, endpoint.key, language(self.settings.dialect), self.ssl_context
         )
 
     # --- health ---------------------------------------------------------------------------------
@@ -255,35 +315,30 @@ class App(QuartTrio):
         return status, 200 if self.switchboard.takes_calls else 503
 
 
-class _OnlyLine:
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def choose(self, info: CallInfo) -> str:
-        chosen = info.parameters.get(webhook.CHOSEN, "")
-        settings = self._app.settings
-        return chosen if chosen in settings.agents else settings.agent_for(info.to)
-
-    def open(self, agent: str, info: CallInfo) -> Any:
-        app = self._app
-        return open_agent(
-            app.agent_url, app.agent_key, language(app.settings.dialect), app.ssl_context
-        )
-
-
-def create_app(config: Config, functions: Iterable[Callable[..., Any] | str] = ()) -> App:
+def create_app(
+    config: Config,
+    functions: Iterable[Callable[..., Any] | str] = (),
+    *,
+    choose_agent: ChooseAgent | None = None,
+) -> App:
     """The app for this configuration. Any ASGI server may run it; all it promises, Hypercorn's
     Trio worker keeps.
 
     `functions` are what agents may call beside those that are configured: functions, or modules
-    that hold them, see `sts_trio.functions`.
+    that hold them, see `sts_trio.functions`. `choose_agent` names the agent that answers a call, in
+    at most two seconds; what it leaves open, by "", is decided by parameter and number. It goes
+    before `STS_CHOOSE_AGENT`.
 
     Raises:
-        ConfigError: one of them is not fit for an agent.
+        ConfigError: one of them is not fit for it, or not where the configuration says.
     """
+    if choose_agent is not None:
+        check_chooser(choose_agent, "choose_agent")
+    elif config.choose_agent is not None:
+        choose_agent = load_chooser(config.choose_agent, "STS_CHOOSE_AGENT")
     log.configure(config)
     hypercorn_guard.install()
-    app = App(config, functions)
+    app = App(config, functions, choose_agent)
     app.before_serving(app.start)
     app.after_serving(app.stop)
     app.add_url_rule(TWIML_PATH, "answer", app.answer, methods=["GET", "POST"])
@@ -317,14 +372,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
-def _parameters(voice: webhook.VoiceRequest, order: Order | None) -> dict[str, str]:
-    """What the media socket is told of a call that came by our webhook; see `webhook`."""
-    parameters = {webhook.WEBHOOK: "1"}
-    if 0 < len(voice.to) < webhook.PARAMETER_LIMIT // 2:
-        parameters[TO] = voice.to
-    if order is not None:
-        parameters |= order.parameters | {webhook.CHOSEN: order.agent}
-    return parameters
+def _endpoints(config: Config) -> list[Endpoint]:
+    keys: tuple[str | None, ...] = config.deepgram_api_keys or (None,)
+    if len(keys) == 1:
+        keys *= len(config.deepgram_urls)
+    return [Endpoint(url, key) for url, key in zip(config.deepgram_urls, keys, strict=True)]
 
 
 def _refuse(visit: Visit, reason: str | None) -> Response | None:

@@ -70,8 +70,10 @@ SECONDS = "seconds from 0 to 86400"
 SETTINGS = {
     setting.variable: setting
     for setting in (
-        Setting("DEEPGRAM_API_KEY", Secret, VISIBLE, secret=True),
-        Setting("DEEPGRAM_URL", str, f"a websocket URL like {URLS[Dialect.V1]}"),
+        Setting(
+            "DEEPGRAM_API_KEY", str | list[str], f"{VISIBLE}, several with commas", secret=True
+        ),
+        Setting("DEEPGRAM_URL", str | list[str], f"a websocket URL like {URLS[Dialect.V1]}"),
         Setting("STS_DIALECT", Dialect, "v1 or legacy"),
         Setting("STS_AGENT", AgentKind, "deepgram or offline"),
         Setting("STS_OFFLINE_MODE", Mode, "ears or scripted"),
@@ -114,6 +116,12 @@ SETTINGS = {
         Setting("STS_PUBLIC_URL", str, "a URL like https://example.com, without a query"),
         Setting("STS_ALLOW_UNSIGNED", bool, SWITCH),
         Setting("STS_RECONNECT", bool, SWITCH),
+        Setting("STS_DIAL_AHEAD", bool, SWITCH),
+        Setting(
+            "STS_CHOOSE_AGENT",
+            Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)*:\w+\Z")],
+            "module:function",
+        ),
         Setting(
             "STS_MAX_CALLS",
             Annotated[int, msgspec.Meta(ge=1, le=100_000)],

@@ -167,7 +167,7 @@ def test_an_agent_that_the_dialect_cannot_say_is_found_at_once(
     configured(tmp_path, text)
 
 
-def test_a_number_has_an_agent_and_others_have_the_default(tmp_path: Path) -> None:
+def test_a_number_may_have_an_agent(tmp_path: Path) -> None:
     config = configured(
         tmp_path,
         """
@@ -178,8 +178,6 @@ def test_a_number_has_an_agent_and_others_have_the_default(tmp_path: Path) -> No
         """,
     )
     assert config.numbers == {"+17343718307": "sales"}
-    assert config.agent_for("+17343718307") == "sales"
-    assert config.agent_for("client:ann") == "default"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 import trio_websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sts_trio.logic.audio import FRAME, SILENCE
+from sts_trio.logic.audio import FRAME, SILENCE, length
+from sts_trio.offline import voice
 from sts_trio.wire import twilio
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -29,11 +31,12 @@ sys.path.insert(0, str(BENCH))
 
 import generator  # noqa: E402
 import hotspots  # noqa: E402
+import reconnect  # noqa: E402
 import report  # noqa: E402
 import results  # noqa: E402
 import rounds  # noqa: E402
 import sums  # noqa: E402
-from results import Cell, Comparison, Layer, Made, Results, Run  # noqa: E402
+from results import Cell, Comparison, Layer, Made, Reconnects, Results, Run  # noqa: E402
 
 LIMIT = 15.0
 
@@ -439,3 +442,60 @@ def test_the_chart_is_drawn_the_same_from_the_same_figures(tmp_path: Path) -> No
         drawn.append((tmp_path / name / "chart.svg").read_bytes())
     assert drawn[0] == drawn[1]
     assert (tmp_path / "once" / "chart.png").stat().st_size > 0
+
+
+# --- the gap at a lost agent ----------------------------------------------------------------------
+
+
+def played(*parts: float | bytes) -> bytes:
+    """What a phone played: audio, and seconds of silence."""
+    return b"".join(part if isinstance(part, bytes) else SILENCE * length(part) for part in parts)
+
+
+LAST, FRESH = voice.say(reconnect.ANSWER), voice.say(reconnect.REST)
+
+
+@pytest.mark.parametrize(
+    ("heard", "until_word", "silence"),
+    [
+        (played(1.0, LAST[:16000], FRESH), 1.5, 0.0),
+        (played(1.0, LAST[:16000], 0.3, FRESH), 1.8, 0.3),
+        (played(1.0, LAST[:2400], 2.0, FRESH), 1.8, 1.8),
+    ],
+)
+def test_a_gap_lasts_until_the_fresh_agents_first_word(
+    heard: bytes, until_word: float, silence: float
+) -> None:
+    """Death is at 1.5 s."""
+    found = reconnect.gap(heard, 1.5, reconnect.ANSWER, reconnect.REST)
+    assert found == pytest.approx((until_word, silence), abs=0.02)
+
+
+def test_before_an_answer_all_of_the_gap_is_silence() -> None:
+    found = reconnect.gap(played(2.0, LAST), 1.5, "", reconnect.ANSWER)
+    assert found == pytest.approx((0.5, 0.5), abs=0.001)
+
+
+def test_a_fresh_agent_that_is_not_heard_is_no_figure() -> None:
+    with pytest.raises(reconnect.Unheard, match="As I was saying"):
+        reconnect.gap(played(1.0, LAST), 1.5, reconnect.ANSWER, reconnect.REST)
+
+
+@pytest.fixture
+def fast_clock() -> trio.testing.MockClock:
+    """Real sockets, and calls that take a quarter of their time."""
+    return trio.testing.MockClock(rate=4)
+
+
+async def test_agents_that_die_in_calls_are_replaced_and_heard(fast_clock: Any) -> None:
+    with trio.fail_after(60):
+        found = await reconnect.measure(2, 1)
+    assert [len(each.gaps_ms) for each in found] == [2, 2]
+    assert all(max(each.silences_ms) < 1000 for each in found)
+    written = report.write(Results(reconnects=Reconnects(MADE, 2, found)))
+    assert "| in the middle of its answer | 2 |" in written
+
+
+def test_a_spread_is_told_by_nearest_rank() -> None:
+    assert report.spread_of([]) == "-"
+    assert report.spread_of([float(n) for n in range(1, 101)]) == "50 / 99 / 100"

@@ -91,7 +91,7 @@ async def test_a_whole_call(
         )
         phone.tell(media(b"\x03" * 160))
         await settle(phone)
-        phone.tell(twilio.Mark(twilio.MarkName("e1-3"), stream_sid=STREAM_SID))
+        phone.tell(twilio.Mark(twilio.MarkName("e1-4"), stream_sid=STREAM_SID))
         await settle(phone)
 
     assert call.ending == Ending(Cause.STOP)
@@ -104,6 +104,7 @@ async def test_a_whole_call(
         twilio.PlayMark(STREAM_SID, twilio.MarkName("e0-2")),
         twilio.Clear(STREAM_SID),
         twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-3")),
+        twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-4")),
     ]
     ended = only(logs, "call.ended")
     del ended["seconds"]
@@ -597,6 +598,7 @@ async def test_what_waits_for_the_caller_is_flushed_by_a_barge_in(autojump_clock
         assert pair.caller.messages == [
             twilio.PlayMedia(STREAM_SID, twilio.Outbound(b"\x01" * 160)),
             twilio.Clear(STREAM_SID),
+            twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-2")),
             twilio.PlayMedia(STREAM_SID, twilio.Outbound(b"\x03" * 160)),
         ]
         pair.caller.say(STOP)

@@ -431,6 +431,7 @@ async def test_what_is_known_of_a_call(autojump_clock: Clock) -> None:
         from_="+1",
         to="+2",
         direction="outbound-api",
+        is_from_bin=True,
         parameters={"shop": "7"},
     )
 

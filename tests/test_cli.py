@@ -575,13 +575,14 @@ def test_to_sign_takes_a_token(bridge: Bridge) -> None:
 
 # --- demo -----------------------------------------------------------------------------------------
 
-BOOKING, HANG_UP, DEAD_AGENT = scenarios()
+BOOKING, HANG_UP, RECONNECT, DEAD_AGENT = scenarios()
 LINES = (Line(0.1, 2.0, AGENT, "Hello!"), Line(3.6, 5.6, CALLER, "Hi.", silenced=0.24))
 NOTHING = Inventory({}, 0)
 
 
 def outcome(scenario: Scenario, **changes: Any) -> demo.Outcome:
-    good = demo.Outcome(scenario, REPORT, LINES, ((13.7, "the end"),), 0.0125, NOTHING, ())
+    events = ((13.7, "the end"),)
+    good = demo.Outcome(scenario, REPORT, LINES, events, 0.0125, None, None, NOTHING, ())
     return msgspec.structs.replace(good, **changes)
 
 
@@ -593,7 +594,7 @@ def demonstrate(monkeypatch: pytest.MonkeyPatch, *outcomes: demo.Outcome) -> Non
         scenario: Scenario, server: Server, agent: Agent, audience: Screen
     ) -> demo.Outcome:
         assert waiting[0].scenario.name == scenario.name
-        assert server.app.agent_url == agent.url
+        assert [each.url for each in server.app.agent_lines.endpoints] == [agent.url]
         for line in LINES:
             audience.tell(line)
         return waiting.pop(0)
@@ -607,18 +608,22 @@ def test_a_demonstration_tells_who_spoke_when_and_writes_files(
     # A key and a file that are there for something else change nothing.
     monkeypatch.setenv("DEEPGRAM_API_KEY", "secret-key")
     (tmp_path / "sts-trio.toml").write_text("colour = 'red'\n")
-    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    lost = outcome(RECONNECT, silence=0.74, absence=(5.0, 7.5))
+    gone = outcome(DEAD_AGENT, silence=0.0, absence=(5.0, 13.7))
+    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), lost, gone)
     result = run("demo", "--out", "recordings")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "recordings").iterdir()) == [
         f"{stem}.{kind}"
-        for stem in ("1-booking", "2-hang-up", "3-dead-agent")
+        for stem in ("1-booking", "2-hang-up", "3-reconnect", "4-dead-agent")
         for kind in ("jsonl", "png", "wav")
     ]
     lines = (tmp_path / "recordings" / "1-booking.jsonl").read_bytes().splitlines()
     assert [msgspec.json.decode(line, type=Line) for line in lines] == list(LINES)
-    assert result.stdout.count("barges in") == 3
-    assert re.search(r"booking +1 +0\.50 s +0\.24 s +12 ms +0, 0 +ok", result.stdout)
+    assert result.stdout.count("barges in") == 4
+    assert re.search(r"booking +1 +0\.50 s +0\.24 s +- +12 ms +0, 0 +ok", result.stdout)
+    assert re.search(r"reconnect .* 0\.74 s +12 ms", result.stdout)
+    assert re.search(r"dead-agent .* < 0\.5 s +12 ms", result.stdout)
     for way in ("http://127.0.0.1:5000/", "DEEPGRAM_API_KEY", "TWILIO_AUTH_TOKEN", "/twiml"):
         assert way in result.stdout
 
@@ -628,14 +633,15 @@ def test_a_demonstration_that_went_wrong_says_what_and_fails(
 ) -> None:
     broken = outcome(BOOKING, faults=("the bridge sent no clear", "something is left of it"))
     lost = outcome(HANG_UP, report=None, faults=("no call: HTTP 503",), closed_after=None)
-    demonstrate(monkeypatch, broken, lost, outcome(DEAD_AGENT, left=Inventory({"task": 2}, None)))
+    left = outcome(DEAD_AGENT, left=Inventory({"task": 2}, None))
+    demonstrate(monkeypatch, broken, lost, outcome(RECONNECT), left)
     result = run("demo")
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: booking: the bridge sent no clear; booking: something is left of it; "
         "hang-up: no call: HTTP 503\n"
     )
-    assert re.search(r"hang-up +- +- +- +- +0, 0 +failed", result.stdout)
+    assert re.search(r"hang-up +- +- +- +- +- +0, 0 +failed", result.stdout)
     assert re.search(r"dead-agent .* 2, \? +ok", result.stdout)
 
 
@@ -650,7 +656,8 @@ def test_answers_that_are_slow_on_the_whole_fail_a_demonstration(
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 1.0, 1.0), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(picture, "draw", lambda *what: None)
-    demonstrate(monkeypatch, slow, outcome(HANG_UP), outcome(DEAD_AGENT, report=slow.report))
+    dead = outcome(DEAD_AGENT, report=slow.report)
+    demonstrate(monkeypatch, slow, outcome(HANG_UP), outcome(RECONNECT), dead)
     told = failure("demo", code=1)
     assert told == f"Error: half of the answers took longer than 1.20 s{excuse}"
 
@@ -659,12 +666,12 @@ def test_without_matplotlib_a_demonstration_says_what_is_missing_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    demonstrate(monkeypatch, *map(outcome, scenarios()))
     result = run("demo")
     assert result.exit_code == 0
     assert result.stdout.count("pip install 'sts-trio[demo]'") == 1
     assert not list((tmp_path / "sts-trio-demo").glob("*.png"))
-    assert len(list((tmp_path / "sts-trio-demo").iterdir())) == 6
+    assert len(list((tmp_path / "sts-trio-demo").iterdir())) == 8
 
 
 def test_without_ears_a_demonstration_says_what_is_missing_and_goes_on(
@@ -672,7 +679,7 @@ def test_without_ears_a_demonstration_says_what_is_missing_and_goes_on(
 ) -> None:
     monkeypatch.setattr(modes, "missing", lambda: "it takes pocketsphinx")
     monkeypatch.setattr(picture, "draw", lambda *what: None)
-    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    demonstrate(monkeypatch, *map(outcome, scenarios()))
     result = run("demo")
     assert result.exit_code == 0
     assert "recognises no words and says its lines in turn: it takes pocketsphinx" in result.stdout
@@ -687,7 +694,7 @@ def test_a_file_that_cannot_be_written_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "out" / "1-booking.jsonl").mkdir(parents=True)
-    demonstrate(monkeypatch, outcome(BOOKING), outcome(HANG_UP), outcome(DEAD_AGENT))
+    demonstrate(monkeypatch, *map(outcome, scenarios()))
     assert "1-booking.jsonl: cannot be written" in failure("demo", "--out", "out", code=1)
 
 

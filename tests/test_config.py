@@ -50,15 +50,13 @@ def in_file(directory: Path, text: str, **environ: str) -> str:
 def test_nothing_set_is_a_demonstration_on_this_machine() -> None:
     config = load({}, NOWHERE)
     assert config.agent is AgentKind.OFFLINE
-    assert config.deepgram_url == "wss://agent.deepgram.com/v1/agent/converse"
+    assert config.deepgram_urls == ("wss://agent.deepgram.com/v1/agent/converse",)
     assert config.dialect is Dialect.V1
     assert config.twilio_auth_tokens == ()
     assert config.public_url is None
-    assert (config.allow_unsigned, config.manners.reconnects, config.fast_lane) == (
-        False,
-        True,
-        True,
-    )
+    assert (config.allow_unsigned, config.fast_lane) == (False, True)
+    assert config.manners.reconnects
+    assert (config.dial_ahead, config.choose_agent) == (True, None)
     assert (config.max_calls, config.forward, config.drain) == (500, 0.02, 30)
     assert (config.log_format, config.log_level) == (LogFormat.CONSOLE, LogLevel.INFO)
     assert config.file is None
@@ -69,8 +67,8 @@ def test_nothing_set_is_a_demonstration_on_this_machine() -> None:
 
 
 EVERYTHING = {
-    "DEEPGRAM_API_KEY": "dg-key",
-    "DEEPGRAM_URL": "wss://agent.example:8443/v1/agent/converse?x=1",
+    "DEEPGRAM_API_KEY": "dg-key, other",
+    "DEEPGRAM_URL": "wss://agent.example:8443/v1/agent/converse?x=1, ws://localhost:9001,",
     "STS_DIALECT": "legacy",
     "STS_AGENT": "Deepgram",
     "STS_OFFLINE_MODE": "Scripted",
@@ -85,6 +83,8 @@ EVERYTHING = {
     "STS_PUBLIC_URL": "https://bridge.example.com/pre/",
     "STS_ALLOW_UNSIGNED": "false",
     "STS_RECONNECT": "0",
+    "STS_DIAL_AHEAD": "0",
+    "STS_CHOOSE_AGENT": "shop.phone:choose_agent",
     "STS_MAX_CALLS": "12",
     "STS_FORWARD_MS": "100",
     "STS_FUNCTIONS": "my_functions, sts_trio.call_control:hang_up,my_functions,",
@@ -101,8 +101,8 @@ EVERYTHING = {
 }
 EVERYTHING_DECIDED: dict[str, Any] = {
     "file": None,
-    "deepgram_api_key": "dg-key",
-    "deepgram_url": "wss://agent.example:8443/v1/agent/converse?x=1",
+    "deepgram_api_keys": ("dg-key", "other"),
+    "deepgram_urls": ("wss://agent.example:8443/v1/agent/converse?x=1", "ws://localhost:9001"),
     "dialect": Dialect.LEGACY,
     "agent": AgentKind.DEEPGRAM,
     "offline_mode": Mode.SCRIPTED,
@@ -115,6 +115,8 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "transfer_numbers": ("+15005550020", "+442071838750"),
     "public_url": "https://bridge.example.com/pre",
     "allow_unsigned": False,
+    "dial_ahead": False,
+    "choose_agent": "shop.phone:choose_agent",
     "max_calls": 12,
     "forward": 0.1,
     "functions": ("my_functions", "sts_trio.call_control:hang_up"),
@@ -143,8 +145,8 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
     path = write(
         tmp_path,
         f"""
-        deepgram_api_key = "dg-key"
-        deepgram_url = "wss://agent.example:8443/v1/agent/converse?x=1"
+        deepgram_api_key = ["dg-key", "other"]
+        deepgram_url = ["wss://agent.example:8443/v1/agent/converse?x=1", "ws://localhost:9001"]
         dialect = "legacy"
         agent = "deepgram"
         offline_mode = "scripted"
@@ -159,6 +161,8 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         public_url = "https://bridge.example.com/pre/"
         allow_unsigned = false
         reconnect = false
+        dial_ahead = false
+        choose_agent = "shop.phone:choose_agent"
         max_calls = 12
         forward_ms = 100
         functions = ["my_functions", "sts_trio.call_control:hang_up"]
@@ -251,14 +255,14 @@ def test_deepgram_needs_a_key(tmp_path: Path) -> None:
 
 def test_the_old_dialect_has_an_address_of_its_own() -> None:
     config = load({"STS_DIALECT": "legacy"}, NOWHERE)
-    assert config.deepgram_url == "wss://agent.deepgram.com/agent"
+    assert config.deepgram_urls == ("wss://agent.deepgram.com/agent",)
 
 
 @pytest.mark.parametrize(
     "url", ["ws://localhost:9001", "ws://127.0.0.1/x", "ws://127.9.9.9", "ws://[::1]:9001/a"]
 )
 def test_an_agent_on_this_machine_needs_no_encryption(url: str) -> None:
-    assert load({"DEEPGRAM_URL": url}, NOWHERE).deepgram_url == url
+    assert load({"DEEPGRAM_URL": url}, NOWHERE).deepgram_urls == (url,)
 
 
 @pytest.mark.parametrize("url", ["ws://agent.example/", "ws://10.0.0.1:8080", "ws://localhost.x"])
@@ -268,7 +272,24 @@ def test_an_agent_elsewhere_needs_encryption_or_consent(url: str) -> None:
         f" expected wss://, or STS_INSECURE_AGENT=1, got {url!r}"
     )
     config = load({"DEEPGRAM_URL": url, "STS_INSECURE_AGENT": "1"}, NOWHERE)
-    assert config.deepgram_url == url
+    assert config.deepgram_urls == (url,)
+
+
+def test_addresses_share_a_key_or_have_one_each() -> None:
+    urls = {"DEEPGRAM_URL": "wss://a.example, wss://a.example"}
+    assert load({**urls, "DEEPGRAM_API_KEY": "k"}, NOWHERE).deepgram_api_keys == ("k",)
+    assert load({**urls, "DEEPGRAM_API_KEY": "k,l"}, NOWHERE).deepgram_api_keys == ("k", "l")
+    assert in_environment(**urls, DEEPGRAM_API_KEY="k,l,m") == (
+        "DEEPGRAM_API_KEY: expected one key, or one for each address in DEEPGRAM_URL, which has 2,"
+        " got 3"
+    )
+    assert in_environment(DEEPGRAM_API_KEY="k,l").endswith("which has 1, got 2")
+
+
+def test_of_several_addresses_the_one_at_fault_is_named() -> None:
+    assert in_environment(DEEPGRAM_URL="wss://a.example,ws://b.example").endswith(
+        "got 'ws://b.example'"
+    )
 
 
 def test_serving_the_unsigned_with_a_token_at_hand_is_odd() -> None:
@@ -330,6 +351,10 @@ PUBLIC = "a URL like https://example.com, without a query"
         ("STS_DRAIN_SECONDS", "-1", "seconds from 0 to 86400, got '-1'"),
         ("STS_DRAIN_SECONDS", "inf", "seconds from 0 to 86400, got 'inf'"),
         ("STS_RECONNECT", "maybe", "1 or 0, got 'maybe'"),
+        ("STS_DIAL_AHEAD", "2", "1 or 0, got '2'"),
+        ("STS_CHOOSE_AGENT", "choose", "module:function, got 'choose'"),
+        ("STS_CHOOSE_AGENT", "a b:c", "module:function, got 'a b:c'"),
+        ("STS_CHOOSE_AGENT", "a.:c", "module:function, got 'a.:c'"),
         ("STS_DIALECT", "v2", "v1 or legacy, got 'v2'"),
         ("STS_AGENT", "openai", "deepgram or offline, got 'openai'"),
         ("STS_LOG", "xml", "console or json, got 'xml'"),
@@ -348,6 +373,7 @@ PUBLIC = "a URL like https://example.com, without a query"
         ("STS_TRANSFER_NUMBERS", "sip:a@b", f"{NUMBERS}, got 'sip:a@b'"),
         ("DEEPGRAM_URL", "https://a.example", f"{WEBSOCKET}, got 'https://a.example'"),
         ("DEEPGRAM_URL", "agent.example", f"{WEBSOCKET}, got 'agent.example'"),
+        ("DEEPGRAM_URL", " , ", f"{WEBSOCKET}, got ','"),
         ("DEEPGRAM_URL", "wss://", f"{WEBSOCKET}, got 'wss://'"),
         ("DEEPGRAM_URL", "wss://a:port", f"{WEBSOCKET}, got 'wss://a:port'"),
         ("DEEPGRAM_URL", "wss://[a", f"{WEBSOCKET}, got 'wss://[a'"),
@@ -368,7 +394,7 @@ def test_a_mistake_is_named_with_what_was_expected(
 @pytest.mark.parametrize(
     ("variable", "expected"),
     [
-        ("DEEPGRAM_API_KEY", "visible ASCII characters without spaces"),
+        ("DEEPGRAM_API_KEY", "visible ASCII characters without spaces, several with commas"),
         ("STS_ADMIN_TOKEN", "visible ASCII characters without spaces"),
         ("TWILIO_AUTH_TOKEN", "visible ASCII characters without spaces, several with commas"),
     ],
@@ -461,7 +487,7 @@ def test_a_configuration_can_be_shown_without_its_secrets(tmp_path: Path) -> Non
         assert "s3cret" not in text
         assert "hidden" in text
         assert "'default'" in text
-    assert "deepgram_api_key=None" in repr(load({}, NOWHERE))
+    assert "deepgram_api_keys=None" in repr(load({}, NOWHERE))
 
 
 # --- Anything -----------------------------------------------------------------------------------

@@ -212,3 +212,39 @@ def test_an_agent_is_read_as_far_as_it_is_known() -> None:
 def test_an_agent_with_a_wrong_value_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"Expected .* at `\$\.think\.prompt`"):
         v1.read_agent({"mood": 5, "think": THINK | {"prompt": 5}})
+
+
+# --- going on with a conversation -----------------------------------------------------------------
+
+AGENT = {"greeting": "Hello.", "think": {"prompt": "Sell cars."}}
+SAID = [{"type": "History", "role": "user", "content": "A red one."}]
+
+
+def test_an_agent_that_begins_is_left_as_it_is() -> None:
+    assert v1.resumed(AGENT, [], greets=True) is AGENT
+    assert v1.resumed("uuid", SAID, greets=False) == "uuid"
+
+
+def test_an_agent_that_goes_on_knows_what_was_said_and_does_not_greet() -> None:
+    assert v1.resumed(AGENT, SAID, greets=False) == {
+        "think": {"prompt": "Sell cars."},
+        "context": {"messages": SAID},
+    }
+    assert AGENT["greeting"] == "Hello."
+
+
+def test_an_agent_that_takes_over_knows_and_greets() -> None:
+    taken = v1.resumed(AGENT, SAID, greets=True)
+    assert taken == {**AGENT, "context": {"messages": SAID}}
+
+
+def test_an_agents_own_context_comes_first() -> None:
+    own = {"type": "History", "role": "assistant", "content": "Welcome back."}
+    agent = {"context": {"messages": [own], "more": 1}}
+    assert v1.resumed(agent, SAID, greets=False) == {
+        "context": {"messages": [own, *SAID], "more": 1}
+    }
+
+
+def test_nothing_said_makes_no_context() -> None:
+    assert v1.resumed({"greeting": "Hello."}, [], greets=False) == {}

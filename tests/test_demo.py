@@ -12,9 +12,9 @@ import trio_websocket
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.offline import server as offline
-from sts_trio.simulate import demo, scenarios
+from sts_trio.simulate import clips, demo, scenarios
 from sts_trio.simulate.caller import call_over
-from sts_trio.simulate.manners import HangUp, WaitForSpeech
+from sts_trio.simulate.manners import GREETING_PATIENCE, HangUp, WaitForQuiet, WaitForSpeech
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Result, Turn
 from sts_trio.simulate.scenarios import Evidence, Judge, Scenario
@@ -24,7 +24,7 @@ from sts_trio.wire import deepgram, twilio
 
 SETTINGS = deepgram.phone_settings({"greeting": "Hello! How can I help you today?"})
 STOPPED = Ending(Cause.STOP)
-LOST = Ending(Cause.AGENT_LOST)
+LOST = Ending(Cause.AGENT_LOST, apologised=True)
 SCENARIOS = {scenario.name: scenario for scenario in scenarios.scenarios()}
 
 
@@ -97,6 +97,14 @@ def judge(name: str, report: Report, ending: Ending | None = STOPPED, **changes:
     return SCENARIOS[name].judge(msgspec.structs.replace(evidence, **changes))
 
 
+ASKED = Scenario(
+    "asked",
+    "A question is answered.",
+    (WaitForQuiet(GREETING_PATIENCE), clips.speak("mary-cars"), WaitForQuiet(), HangUp()),
+    lambda evidence: None,
+)
+
+
 @pytest.mark.parametrize("name", ["booking", "hang-up"])
 async def test_a_call_goes_as_it_should_through_a_good_bridge(
     name: str, autojump_clock: Any
@@ -107,7 +115,7 @@ async def test_a_call_goes_as_it_should_through_a_good_bridge(
 async def test_the_figures_of_a_conversation_are_those_of_the_offline_agent(
     autojump_clock: Any,
 ) -> None:
-    report = await play(SCENARIOS["hang-up"], Relay())
+    report = await play(ASKED, Relay())
     assert report.waits == [pytest.approx(0.5, abs=0.1)]
     assert report.first_agent_audio == pytest.approx(0.1, abs=0.1)
     assert len(report.agent_spans) == 2
@@ -128,13 +136,13 @@ async def test_a_bridge_that_forgets_to_clear_is_found_out(autojump_clock: Any) 
 
 
 async def test_a_slow_bridge_is_found_out(autojump_clock: Any) -> None:
-    report = await play(SCENARIOS["hang-up"], Relay(delay=2.5))
-    assert "the greeting came after" in str(judge("hang-up", report))
+    report = await play(SCENARIOS["booking"], Relay(delay=2.5))
+    assert "the greeting came after" in str(judge("booking", report))
 
 
 async def test_a_bridge_that_leaves_a_caller_in_silence_is_found_out(autojump_clock: Any) -> None:
     report = await play(SCENARIOS["dead-agent"], Relay())
-    assert "left in silence" in str(judge("dead-agent", report, LOST, died_at=6.0))
+    assert "left in silence" in str(judge("dead-agent", report, LOST, died_at=0.6))
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -223,8 +231,18 @@ def barged(talked_over: float | None) -> Report:
     return booked(PLAIN, turn, *FIVE[2:])
 
 
-HUNG_UP = but(turns=(PLAIN, answered(None)))
-RELEASED = but(turns=(PLAIN,), closed_by="bridge", close_code=1011)
+HUNG_UP = but(turns=(answered(None),))
+RELEASED = but(turns=(), closed_by="bridge", close_code=1011)
+RESUMED = but(agent_spans=((0.1, 2.0), (5.5, 7.0), (7.7, 12.0), (15.0, 17.0)), turns=(PLAIN, PLAIN))
+GONE = {"died_at": 6.0}
+BACK = {"died_at": 6.0, "back_at": 8.5}
+PLACE = (
+    Sentence(5.4, "assistant", "We are here."),
+    Sentence(7.7, "assistant", "One moment, please."),
+    Sentence(8.6, "assistant", "We are here."),
+)
+ASTRAY = (*PLACE[:2], Sentence(8.6, "assistant", "Hello! How can I help you?"))
+SILENT = msgspec.structs.replace(RESUMED, agent_spans=((0.1, 2.0), (5.5, 7.0), (9.0, 12.0)))
 CAR = (Sentence(9.0, "assistant", "It is booked: on Tuesday at ten. See you, Mary."),)
 
 
@@ -254,13 +272,39 @@ CAR = (Sentence(9.0, "assistant", "It is booked: on Tuesday at ten. See you, Mar
         ("booking", but(turns=FIVE, clears=0), {}, "no clear"),
         ("hang-up", HUNG_UP, {}, None),
         ("hang-up", but(turns=HUNG_UP.turns, closed_by="bridge"), {}, "before the caller"),
-        ("hang-up", but(turns=FIVE[:1]), {}, "1 times and not 2"),
+        ("hang-up", but(turns=FIVE[:2]), {}, "2 times and not 1"),
+        ("reconnect", RESUMED, BACK, None),
+        ("reconnect", RESUMED, BACK | {"sentences": PLACE, "has_ears": True}, None),
+        ("reconnect", RESUMED, BACK | {"sentences": ASTRAY, "has_ears": True}, "did not go on"),
+        ("reconnect", RESUMED, BACK | {"ending": LOST}, "does not think that it went well"),
+        ("reconnect", RESUMED, GONE, "no other agent came"),
+        ("reconnect", RESUMED, {}, "said too little to die"),
+        ("reconnect", SILENT, BACK, "heard nothing for 2.0 s"),
+        ("reconnect", but(turns=FIVE), BACK, "5 times and not 2"),
+        (
+            "reconnect",
+            msgspec.structs.replace(RESUMED, turns=(PLAIN, answered(None))),
+            BACK,
+            "answered 1 times and not 2",
+        ),
         ("dead-agent", RELEASED, {"ending": LOST, "died_at": 6.0}, None),
+        (
+            "dead-agent",
+            RELEASED,
+            {"ending": Ending(Cause.AGENT_LOST), "died_at": 6.0},
+            "released without a word",
+        ),
+        (
+            "dead-agent",
+            msgspec.structs.replace(RELEASED, agent_spans=((0.1, 7.0), (9.0, 14.0))),
+            {"ending": LOST, "died_at": 6.0},
+            "heard nothing for 2.0 s",
+        ),
         ("dead-agent", RELEASED, {"ending": LOST}, "said too little to die"),
         ("dead-agent", RELEASED, {"died_at": 6.0}, "put down to the agent: stop, success"),
         ("dead-agent", RELEASED, {"ending": None, "died_at": 6.0}, "to the agent: nothing"),
-        ("dead-agent", but(turns=(PLAIN,)), {"ending": LOST, "died_at": 6.0}, "left in silence"),
-        ("dead-agent", GOOD, {"ending": LOST, "died_at": 6.0}, "2 times and not 1"),
+        ("dead-agent", but(turns=()), {"ending": LOST, "died_at": 6.0}, "left in silence"),
+        ("dead-agent", GOOD, {"ending": LOST, "died_at": 6.0}, "2 times and not 0"),
     ],
 )
 def test_what_is_not_as_it_should_be_is_named(
@@ -310,6 +354,31 @@ async def perform(scenario: Scenario, audience: Audience | None = None) -> demo.
             return await demo.play(scenario, server, agent, audience)
 
 
+async def test_a_call_goes_on_after_its_agents_death(fast_clock: Any) -> None:
+    audience = Audience()
+    outcome = await perform(SCENARIOS["reconnect"], audience)
+    assert outcome.faults == ()
+    assert outcome.left.is_empty
+    assert outcome.silence is not None
+    assert 0.5 < outcome.silence < scenarios.SILENCE_WITHIN
+    assert outcome.absence is not None
+    since, until = outcome.absence
+    assert scenarios.AWAY < until - since < scenarios.AWAY + 0.5
+    happened = [what for _, what in outcome.events]
+    assert happened == ["the agent dies", "there is one again", "the caller hangs up"]
+    whos = [line.who for line in audience.lines]
+    assert whos == [AGENT, CALLER, AGENT, AGENT, "", CALLER, AGENT]
+    words = [line.text for line in audience.lines]
+    assert words[3] == "One moment, please."
+    assert [line.waited is not None for line in audience.lines if line.who == AGENT] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert outcome.lines[3].text.startswith("One moment, please. ")
+
+
 async def test_the_agents_death_releases_the_caller_and_leaves_nothing(fast_clock: Any) -> None:
     audience = Audience()
     outcome = await perform(SCENARIOS["dead-agent"], audience)
@@ -320,9 +389,10 @@ async def test_the_agents_death_releases_the_caller_and_leaves_nothing(fast_cloc
     assert outcome.report is not None
     assert (outcome.report.closed_by, outcome.report.close_code) == ("bridge", 1011)
     assert [what for _, what in outcome.events] == ["the agent dies", "the bridge hangs up (1011)"]
-    assert [line.who for line in audience.lines] == [AGENT, CALLER, AGENT]
-    assert all(line.text for line in audience.lines)
-    assert [line.text for line in outcome.lines] == [line.text for line in audience.lines]
+    assert outcome.silence == 0.0
+    words = " ".join(line.text for line in audience.lines)
+    assert words.startswith("Hello! How can I help you today? I am sorry, something went wrong")
+    assert " ".join(line.text for line in outcome.lines) == words
     assert len(audience.moments) > 100
 
 

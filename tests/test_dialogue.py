@@ -570,7 +570,9 @@ CLEAR = TellCaller(twilio.Clear(STREAM_SID))
 def test_a_barge_in_flushes_then_clears() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Audio(bytes(8000)), Audio(bytes(400)), echo("e0-1"))
-    assert bridge.hear(UserStartedSpeaking()) == [FlushCaller(), CLEAR, cut(0.04)]
+    assert bridge.hear(UserStartedSpeaking()) == [FlushCaller(), CLEAR, mark("e1-2"), cut(0.04)]
+    bridge.wait_until(0.15)
+    assert bridge.hear(echo("e1-2")) == [Log("debug", "call.silenced", {"after": 0.15})]
     numbers = bridge.dialogue.statistics()
     assert (numbers.heard, numbers.cut, numbers.barge_ins) == (1.0, 0.04, 1)
 
@@ -579,7 +581,7 @@ def test_marks_that_a_clear_sends_back_were_not_heard() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Audio(bytes(8000)), AgentAudioDone(), UserStartedSpeaking())
     assert bridge.hear(echo("e0-1")) == []
-    bridge.hear(AgentAudioDone(), Audio(bytes(160)), AgentAudioDone(), echo("e1-2"))
+    bridge.hear(AgentAudioDone(), Audio(bytes(160)), AgentAudioDone(), echo("e1-3"))
     numbers = bridge.dialogue.statistics()
     assert (numbers.heard, numbers.cut, numbers.odd) == (0.02, 1.0, {})
 

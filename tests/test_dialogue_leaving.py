@@ -360,7 +360,7 @@ def test_the_goodbye_does_not_wait_behind_what_it_interrupts() -> None:
     bridge.wait_until(99)
     bridge.hear(ConversationText("assistant", "And then"), Audio(b"\x01" * 80_000))
     acts = [act for at, act in bridge.watch(100.5) if at == 100]
-    assert acts[1:3] == [FlushCaller(), TellCaller(twilio.Clear(STREAM_SID))]
+    assert acts[1:4] == [FlushCaller(), TellCaller(twilio.Clear(STREAM_SID)), mark("e1-11")]
     assert acts[-1] == TIME_IS_UP
     # The end of what was interrupted is not the goodbye's.
     bridge.hear(AgentAudioDone())
@@ -368,8 +368,8 @@ def test_the_goodbye_does_not_wait_behind_what_it_interrupts() -> None:
     said = ConversationText("assistant", "Our time is up, so I have to end the call here.")
     bridge.hear(said)
     acts = bridge.hear(Audio(b"\x02" * 160), AgentAudioDone())
-    assert acts == [play(b"\x02" * 160), mark("e1-11")]
-    assert HangUp(Ending(Cause.TIME_UP)) in bridge.hear(echo("e1-11"))
+    assert acts == [play(b"\x02" * 160), mark("e1-12")]
+    assert HangUp(Ending(Cause.TIME_UP)) in bridge.hear(echo("e1-12"))
     assert bridge.dialogue.statistics().barge_ins == 0
 
 

@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 import wsproto.events
-from fakes import FakeTwilio, SocketTwilio
+from fakes import SETTINGS, FakeTwilio, SocketTwilio
 from hypercorn.config import Config
 from test_adopted import mark, play
 from test_agent_leg import LANGUAGE, Peer, said
@@ -31,8 +31,9 @@ from sts_trio.legs.agent import converse
 from sts_trio.legs.caller import MOST_PER_MESSAGE, WATCH_EVERY, open_caller
 from sts_trio.legs.sockets import TlsStream
 from sts_trio.metronome import Metronome
+from sts_trio.prepared import Line
 from sts_trio.wire import frames, twilio
-from sts_trio.wire.deepgram import Audio
+from sts_trio.wire.deepgram import Audio, Settings, SettingsApplied, Welcome
 from sts_trio.wire.oddity import Malformed, TooBig
 
 LIMIT = 10.0  # for a story; none of them should take a second
@@ -364,6 +365,46 @@ async def an_agent_on_tcp(tls: ssl.SSLContext | None = None) -> AsyncIterator[Ri
                 yield rig
 
 
+class PreparedRig(AgentRig):
+    """The leg of a line that was dialled ahead. How it came about is left out of what is told."""
+
+    def hear(self, batch: Sequence[Any]) -> None:
+        assert batch
+        self.heard.extend(m for m in batch if not isinstance(m, Welcome | SettingsApplied))
+
+    @property
+    def got(self) -> list[Any]:
+        return [m for m in self.peer.messages if not isinstance(m, Settings)]
+
+    async def apply(self) -> None:
+        await until(lambda: self.peer.got)
+        await self.peer.say(said(SettingsApplied()))
+
+
+@contextlib.asynccontextmanager
+async def an_agent_ahead(ours: trio.abc.Stream, theirs: trio.abc.Stream) -> AsyncIterator[Rig]:
+    rig = PreparedRig(Peer(theirs, said(Welcome("r"))))
+    line = Line("CA1", functools.partial(converse, ours, "agent.test", "/", [], LANGUAGE), SETTINGS)
+    async with trio.open_nursery() as nursery:
+        for task in (rig.peer.run, rig.apply, line.run):
+            nursery.start_soon(task)
+        nursery.start_soon(rig.own, line.taken)
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def an_agent_ahead_on_memory() -> AsyncIterator[Rig]:
+    async with an_agent_ahead(*trio.testing.memory_stream_pair()) as rig:
+        yield rig
+
+
+@contextlib.asynccontextmanager
+async def an_agent_ahead_on_tcp() -> AsyncIterator[Rig]:
+    async with connected() as pair, an_agent_ahead(pair.ours, pair.theirs) as rig:
+        yield rig
+
+
 RIGS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Rig]]] = {
     "portable, fake": functools.partial(on_a_fake, FakeTwilio),
     "adopted, fake": functools.partial(on_a_fake, SocketTwilio),
@@ -372,6 +413,8 @@ RIGS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Rig]]] = {
     "agent, memory": an_agent_on_memory,
     "agent, TCP": an_agent_on_tcp,
     "agent, TLS": functools.partial(an_agent_on_tcp, TRUSTED.client),
+    "agent, ahead, memory": an_agent_ahead_on_memory,
+    "agent, ahead, TCP": an_agent_ahead_on_tcp,
 }
 # Beneath the fake of the portable leg there is no socket: closing it is Hypercorn's.
 WITH_A_SOCKET = [name for name in RIGS if name != "portable, fake"]
@@ -487,7 +530,7 @@ async def test_what_is_tried_and_what_is_sent_arrives_once_and_in_order(name: st
         assert rig.got == [rig.ours(number) for number in range(200)]
 
 
-WRITES_AT_ONCE = {"adopted, fake", "adopted", "agent, TCP", "agent, TLS"}
+WRITES_AT_ONCE = {"adopted, fake", "adopted", "agent, TCP", "agent, TLS", "agent, ahead, TCP"}
 
 
 @pytest.mark.parametrize("name", RIGS)
@@ -630,7 +673,9 @@ async def cancelled_at(step: int, name: str) -> int:
     return instrument.seen
 
 
-@pytest.mark.parametrize("name", ["portable, fake", "adopted, fake", "agent, memory"])
+@pytest.mark.parametrize(
+    "name", ["portable, fake", "adopted, fake", "agent, memory", "agent, ahead, memory"]
+)
 async def test_a_leg_cancelled_at_any_await_leaves_nothing(
     name: str, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -192,6 +192,8 @@ def test_a_change_of_the_domain_is_heard_and_answered(tmp_path: Path) -> None:
         ("[says]", "[says", "Expected ']'"),
         ('lost = "', 'lots = "', "$.says"),
         ('name = "day"', 'name = "hour"', "slot hour is used but not defined under [slots]"),
+        ('arguments = ["model"]', 'arguments = ["car"]', "slot car is used but not defined"),
+        ('"the Otter" = "Otter"', '"an Otter" = "Otter"', "'an Otter' is no value of slot model"),
         ('day = ["on Sunday"]', 'day = ["on Someday"]', "'on Someday' is no value of slot day"),
         ("[maybe|perhaps] <day>", "[maybe|perhaps <day>", "[ is not closed"),
         ("[maybe|perhaps] <day>", "[maybe|perhaps] <week>", "slot week is used but not defined"),

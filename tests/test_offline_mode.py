@@ -15,6 +15,7 @@ import trio_websocket
 from click.testing import CliRunner
 
 from sts_trio import cli, config
+from sts_trio.endpoints import Endpoint
 from sts_trio.offline import crew as crews
 from sts_trio.offline import server
 from sts_trio.offline.crew import Crew, CrewFailed
@@ -80,7 +81,7 @@ async def app_says(monkeypatch: pytest.MonkeyPatch, **environ: str) -> tuple[Any
     app = create_app(config.load({"STS_AGENT": "offline", **environ}, Path("/nonexistent")))
     with structlog.testing.capture_logs() as logs, trio.fail_after(5):
         async with app.test_app():
-            assert app.agent_url == f"ws://127.0.0.1:9{V1}"
+            assert app.agent_lines.endpoints == (Endpoint(f"ws://127.0.0.1:9{V1}"),)
     return modes, [line for line in logs if line["event"].startswith("offline_agent")]
 
 

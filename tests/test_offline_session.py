@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sts_trio.offline import voice
 from sts_trio.offline.faults import Faults, FaultySession, Garbage
+from sts_trio.offline.functions import Functions
 from sts_trio.offline.script import CAR_SELLER, CallFunction, Prompter, Script
 from sts_trio.offline.session import (
     CLIENT_TIMEOUT,
@@ -493,6 +494,13 @@ def test_a_function_is_called_and_its_result_is_waited_for() -> None:
     ]
 
 
+def test_no_call_is_taken_for_one_of_another_session() -> None:
+    """A bridge remembers what it was asked by the session before, by its id."""
+    line = CallFunction("find_car")
+    ids = {Functions(session).call(line).functions[0].id for session in ("a", "b", "")}
+    assert ids == {"call_a_1", "call_b_1", "call_1"}
+
+
 def test_speech_voids_a_call_in_flight_and_its_late_result_is_dropped() -> None:
     client = Client(CALLING)
     client.begin(think=THINK)
@@ -535,6 +543,24 @@ def test_a_function_of_the_service_itself_is_passed_over_with_a_warning() -> Non
     heard = client.texts()
     assert [type(each) for each in heard[3:4]] == [deepgram.AgentWarning]
     assert heard[4:6] == both("assistant", "It is red.")
+
+
+def test_a_script_goes_on_where_another_session_was_lost() -> None:
+    def user(said: str) -> dict[str, Any]:
+        return {"type": "History", "role": "user", "content": said}
+
+    def agent(said: str) -> dict[str, Any]:
+        return {"type": "History", "role": "assistant", "content": said}
+
+    called = {"id": "1", "name": "find_car", "client_side": True, "arguments": "", "response": "{}"}
+    script = Script(("One.", CallFunction("find_car"), "Two.", "Three."))
+    history = [agent("Hello!"), user("a"), agent("One."), user("b"), {"function_calls": [called]}]
+    for messages, line in ((history, "Two."), ([*history, agent("Two.")], "Three.")):
+        client = Client(script)
+        client.begin(think=THINK, context={"messages": messages})
+        client.take()
+        client.say(deepgram.InjectUserMessage("Please go on."))
+        assert deepgram.ConversationText("assistant", line) in client.take()
 
 
 def test_a_script_has_something_to_say() -> None:

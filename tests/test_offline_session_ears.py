@@ -349,6 +349,43 @@ def test_a_session_that_is_resumed_knows_what_was_said_before() -> None:
     ]
 
 
+def test_a_session_that_is_resumed_knows_which_functions_have_run() -> None:
+    called = {"id": "1", "name": "book_test_drive", "client_side": True, "arguments": "{}"}
+    said = [
+        {"type": "History", "role": "user", "content": "a test drive on tuesday at ten for mary"},
+        {"type": "History", "role": "user", "content": "yes"},
+        {"type": "History", "function_calls": [{**called, "response": "done"}, "nonsense"]},
+    ]
+    client = begun(think=BOOKS, context={"messages": said})
+    client.hear(deepgram.InjectUserMessage("Please go on."))
+    assert client.take(deepgram.FunctionCallRequest) == []
+    assert client.take(Speak)[0].text == "It is booked for Mary, on Tuesday at ten."
+
+
+def test_who_is_asked_to_go_on_begins_with_the_sentence_that_was_cut() -> None:
+    first, second = "We are open from nine to six on weekdays, and", "On Sunday we are closed."
+    said = [
+        {"type": "History", "role": "user", "content": "when do you open"},
+        {"type": "History", "role": "assistant", "content": first},
+    ]
+    client = begun(context={"messages": said})
+    assert client.take(Speak) == []  # nobody greets in the middle of a call
+    client.hear(deepgram.InjectUserMessage("Please go on."))
+    told = [each.text for each in client.take(Speak)]
+    assert told[0].startswith(first)
+    assert told[-1] == second
+
+
+def test_a_function_is_given_what_it_has_parameters_for() -> None:
+    parameters = {"type": "object", "properties": {"day": {"type": "string"}}}
+    function = {"name": "book_test_drive", "parameters": parameters}
+    client = begun(think=BOOKS | {"functions": [function]})
+    client.hear(deepgram.InjectUserMessage("book a test drive on tuesday at ten for mary"))
+    client.hear(deepgram.InjectUserMessage("yes"))
+    (request,) = client.take(deepgram.FunctionCallRequest)
+    assert request.functions[0].arguments == '{"day":"Tuesday"}'
+
+
 def test_an_errand_that_comes_back_when_all_is_over_is_nobodys() -> None:
     client = Client(greeting="One.")
     client.hear(deepgram.phone_settings({}))

@@ -304,6 +304,7 @@ async def test_twilio_is_told_who_talks_even_before_it_has_told_the_sid(
             "webhook": "1",
             "to": TO,
             "name": "Ann & Bob",
+            "direction": "outbound-api",
             "chosen_agent": "sales",
         }
         assert 'url="wss://bridge.example.com/twilio"' in twiml
@@ -313,7 +314,11 @@ async def test_twilio_is_told_who_talks_even_before_it_has_told_the_sid(
 async def test_a_call_to_us_says_that_it_came_by_our_webhook(tmp_path: Path) -> None:
     async with an_office(tmp_path) as office:
         twiml = await office.tell("/twiml", CallSid=CALL, To="+15005550006")
-        assert stream_of(twiml) == {webhook.WEBHOOK: "1", "to": "+15005550006"}
+        assert stream_of(twiml) == {
+            "webhook": "1",
+            "to": "+15005550006",
+            "chosen_agent": "default",
+        }
 
 
 async def test_a_status_is_logged_and_the_last_one_frees_the_memory(

@@ -62,8 +62,8 @@ async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path:
     assert await body_of(response) == (
         '<?xml version="1.0" encoding="UTF-8"?><Response>'
         '<Connect action="http://localhost/twiml/after" method="POST">'
-        '<Stream url="ws://localhost/twilio"><Parameter name="webhook" value="1" />'
-        '<Parameter name="to" value="+15005550006" />'
+        '<Stream url="ws://localhost/twilio"><Parameter name="to" value="+15005550006" />'
+        '<Parameter name="chosen_agent" value="default" /><Parameter name="webhook" value="1" />'
         "</Stream></Connect><Hangup /></Response>"
     )
 

@@ -53,12 +53,24 @@ def test_it_is_heard_when_its_marks_came_back_and_no_more_is_under_way() -> None
 def test_a_barge_in_cuts_and_drops_what_still_comes() -> None:
     speaking = begun()
     speaking.say(b"\x01" * 200, 0.0)
-    assert speaking.cut(1.0) == 160
+    assert speaking.cut(1.0) == (160, [twilio.Clear(STREAM_SID), mark("e1-1")])
     assert speaking.is_heard
     assert speaking.say(b"\x02" * 160, 2.9) == []
     assert speaking.is_heard
     speaking.next_turn()
     assert speaking.say(b"\x03" * 160, 2.9) == [play(b"\x03" * 160)]
+
+
+def test_the_mark_behind_a_clear_tells_once_when_it_was_silent() -> None:
+    speaking = begun()
+    assert speaking.cut(0.0) == (0, [twilio.Clear(STREAM_SID)])
+    speaking.next_turn()
+    speaking.say(b"\x01" * 160, 1.0)
+    speaking.cut(1.0)
+    assert speaking.silent_after("e0-1", 1.25) is None
+    assert speaking.silent_after("e1-1", 1.25) is None
+    assert speaking.silent_after("e2-1", 1.25) == 0.25
+    assert speaking.silent_after("e2-1", 1.5) is None
 
 
 def test_our_own_audio_amid_an_utterance_is_no_end_of_it() -> None:

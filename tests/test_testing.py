@@ -18,6 +18,7 @@ from sts_trio.errors import Cause, ConfigError, Ending
 from sts_trio.logic.audio import length
 from sts_trio.server import create_app
 from sts_trio.testing import (
+    CallFunction,
     Faults,
     HangUp,
     NotConnected,
@@ -36,6 +37,13 @@ from sts_trio.testing import (
 from sts_trio.testing.background import running_beside
 
 LOUD = b"\x00"
+
+
+def look_up(order: int) -> str:
+    """What an agent may call."""
+    return f"order {order} is on its way"
+
+
 BRIEFLY: list[Step] = [WaitForSpeech(0.3), HangUp()]
 
 
@@ -66,7 +74,7 @@ def examples() -> dict[str, Any]:
 
 
 def test_there_are_examples() -> None:
-    assert len(examples()) == 2
+    assert len(examples()) == 3
 
 
 @pytest.mark.parametrize("name", examples())
@@ -106,6 +114,41 @@ async def test_an_app_has_its_agent_already(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="comes with its agent"):
         async with running(app, agent="ws://127.0.0.1:1"):
             pass
+
+
+async def test_an_app_has_its_functions_already(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    app = create_app(config.load({"STS_AGENT": "offline"}, tmp_path / "empty"))
+    with pytest.raises(ValueError, match="comes with its agent and its functions"):
+        async with running(app, functions=[look_up]):
+            pass
+
+
+async def test_a_project_is_run_by_its_file_wherever_one_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my.toml").write_text("max_calls = 7\n")
+    async with running(tmp_path / "mine" / "my.toml") as server:
+        assert server.app.settings.max_calls == 7
+    async with running({"STS_CONFIG": "mine/my.toml", "STS_FORWARD_MS": "40"}) as server:
+        assert (server.app.settings.max_calls, server.app.settings.forward) == (7, 0.04)
+
+
+async def test_what_happened_in_a_call_is_told_and_nothing_of_others(fast_clock: Any) -> None:
+    asks = CallFunction("look_up", {"order": 7})
+    with trio.fail_after(60):
+        async with (
+            scripted_agent(asks, "It is on its way.") as agent,
+            running(agent=agent, functions=[look_up]) as server,
+        ):
+            report = await call(server.url, ["Where is my order?"])
+            other = await call(server.url, BRIEFLY)
+            happened = await server.happened_in(report)
+            assert await server.happened_in(other)
+    assert {each.call_sid for each in happened} == {report.call_sid}
+    events = [each.event for each in happened]
+    assert (events[0], events[-1]) == ("call.started", "call.ended")
+    said = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    assert said[-1] == "It is on its way."
 
 
 async def test_a_configuration_goes_with_an_agent(fast_clock: Any, tmp_path: Path) -> None:
@@ -152,7 +195,8 @@ async def test_faults_count_for_the_sessions_that_begin_then(fast_clock: Any) ->
     async with scripted_agent(faults=Faults(refuse_status=503)) as agent:
         with trio.fail_after(60):
             async with running({"STS_RECONNECT": "0"}, agent=agent) as server:
-                refused = await call(server.url, BRIEFLY)
+                # An apology is heard first.
+                refused = await call(server.url, [WaitForQuiet(silence=3.0)])
                 agent.faults = Faults()
                 proper = await call(server.url, BRIEFLY)
     assert refused.closed_by == "bridge"

@@ -301,6 +301,8 @@ async def test_the_state_tells_who_answers_and_what_is_odd(
     assert "the offline agent answers" in configured
     assert missing.endswith(reason)
     assert state.pop("version")
+    assert state.pop("lines")["waiting"] == 0
+    assert state.pop("beat") == {"beats": 0, "late": 0, "worst": 0.0}
     assert state == {"agent": "offline scripted", "status": "ready", "live": 0, "max_calls": 2}
     app.switchboard.drain()
     assert (await ask_json(app, "/state"))["status"] == "draining"
@@ -310,6 +312,9 @@ async def test_the_state_of_a_server_with_a_key_names_deepgram(tmp_path: Path) -
     app = create_app(load({"DEEPGRAM_API_KEY": "key"}, tmp_path))
     state = await ask_json(app, "/state")
     assert (state["agent"], state["warnings"]) == ("deepgram", [])
+    [endpoint] = state["lines"]["endpoints"]
+    assert endpoint["address"] == "agent.deepgram.com/v1/agent/converse"
+    assert endpoint["state"] == "closed"
 
 
 async def test_live_calls_are_listed_the_oldest_first(

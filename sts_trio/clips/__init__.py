@@ -8,12 +8,20 @@ import functools
 from importlib.resources import files
 
 from sts_trio.logic.audio import FRAME, SILENCE
+from sts_trio.offline import clips
 
 
 @functools.cache
 def clip(name: str) -> bytes:
     """`one-moment` or `apology`."""
     return whole_frames((files(__name__) / f"{name}.ulaw").read_bytes())
+
+
+@functools.cache
+def words(name: str) -> str:
+    """What that clip says."""
+    listed = clips.read((files(__name__) / "clips.toml").read_bytes())
+    return next(each.text for each in listed if each.file == name)
 
 
 def whole_frames(audio: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sts_trio.commands.common import fail, make_directory, run, save
+from sts_trio.simulate.earpiece import PAUSE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,11 +37,12 @@ Next:
     help="Directory for the recordings, transcripts and pictures.",
 )
 def demo(out: str) -> None:
-    """See it work, without a key or a phone: about a minute.
+    """See it work, without a key or a phone: a good minute.
 
-    Serves on a free port with the offline agent, and places three simulated calls in a row: a
-    booking with an interruption, a caller who hangs up in mid-sentence, and an agent that dies in
-    mid-call. Of each it writes a recording (caller left, agent right), a transcript and a picture.
+    Serves on a free port with the offline agent, and places four simulated calls in a row: a
+    booking with an interruption; a caller who hangs up in mid-sentence; an agent that dies in
+    mid-sentence, and the call goes on; one that is gone for good. Of each it writes a recording
+    (caller left, agent right), a transcript and a picture.
 
     Ends with status 1 and the reason if anything was not as it should be.
     """
@@ -115,10 +117,11 @@ def _table(outcomes: "Sequence[Outcome]") -> "Table":
     table = Table(
         "call",
         "turns",
-        "wait after\nspeech (most)",
-        "barge-in\nto silence",
-        "both sockets\nclosed after",
-        "tasks,\nsockets left",
+        "answered in\n(at most)",
+        "barge-in\nsilenced",
+        "no agent:\nsilence",
+        "closed\nafter",
+        "tasks,\nsockets",
         "",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
@@ -132,11 +135,19 @@ def _table(outcomes: "Sequence[Outcome]") -> "Table":
             str(len(report.turns)) if report else "-",
             _spread(report.waits if report else []),
             seconds(report.talked_over if report else []),
+            _silence(each.silence),
             "-" if closed is None else f"{closed * 1000:.0f} ms",
             f"{sum(each.left.tasks.values())}, {sockets}",
             Text("failed", "bold red") if each.faults else Text("ok", "green"),
         )
     return table
+
+
+def _silence(longest: float | None) -> str:
+    """What is shorter than a pause between words is none that a caller would notice."""
+    if longest is None:
+        return "-"
+    return f"{longest:.2f} s" if longest else f"< {PAUSE:g} s"
 
 
 def _spread(waits: Sequence[float]) -> str:
@@ -165,7 +176,7 @@ def _save(directory: Path, number: int, outcome: "Outcome") -> None:
     written = [recording, transcript]
     title = f"Call {number}, {outcome.scenario.name}: {outcome.scenario.story}"
     try:
-        save(picture.draw, drawing, title, report, outcome.lines, outcome.events)
+        save(picture.draw, drawing, title, report, outcome.lines, outcome.events, outcome.absence)
         written.append(drawing)
     except picture.NoMatplotlib as exc:
         if number == 1:

@@ -462,6 +462,9 @@ class Dialogue:
         echo = self.playout.echo(name)
         if echo is Echo.HEARD:
             self._memory.hear_mark(self.playout.position, self.playout.sent)
+            after = self._speaking.silent_after(name, self._now)
+            if after is not None:
+                self._log("debug", "call.silenced", after=round(after, 3))
         elif echo is Echo.NEVER_SENT:
             self._note_odd(Leg.CALLER, "a mark we never sent")
 
@@ -709,9 +712,9 @@ class Dialogue:
 
     def _clear(self) -> int:
         """Nothing that was said is to be heard any more; returns how many bytes are cut."""
-        cut = self._speaking.cut(self._now)
+        cut, messages = self._speaking.cut(self._now)
         self._acts.append(FlushCaller())
-        self._tell_caller(self._speaking.cleared)
+        self._tell_caller(*messages)
         return cut
 
     def _hear_text(self, role: str, text: str) -> None:

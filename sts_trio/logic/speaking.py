@@ -32,6 +32,8 @@ class Speaking:
         self.barge_ins = 0  # by the caller, those that cut something
         self._frames = Frames()
         self._stale_until = -inf
+        self._cut_mark = ""  # the one behind the newest `clear`, until it is echoed
+        self._cut_at = -inf
 
     @property
     def is_heard(self) -> bool:
@@ -76,20 +78,30 @@ class Speaking:
         """A sign that agent audio from here on belongs to a new utterance."""
         self._stale_until = -inf
 
-    def cut(self, now: float) -> int:
-        """Nothing that was sent is to be heard any more; returns how many bytes are cut.
+    def cut(self, now: float) -> tuple[int, list[twilio.ToCaller]]:
+        """Nothing that was sent is to be heard any more; returns how many bytes are cut, and
+        `clear`, before which what waits in our own outbox has to be flushed.
 
-        What waits in our own outbox has to be flushed, and `clear` sent, which is `cleared`.
+        If anything is cut, a mark comes behind: its echo tells when Twilio had emptied its buffer.
         """
         self._stale_until = now + STALE_AUDIO
         self._frames.drop()
         self.is_amid_utterance = False
         self.plays_until = min(self.plays_until, now)
-        return self.playout.clear()
+        cut = self.playout.clear()
+        messages: list[twilio.ToCaller] = [twilio.Clear(self.stream_sid)]
+        if cut:
+            self._cut_at, self._cut_mark = now, self.playout.mark()
+            mark = twilio.MarkName(self._cut_mark)
+            messages.append(twilio.PlayMark(self.stream_sid, mark))
+        return cut, messages
 
-    @property
-    def cleared(self) -> twilio.ToCaller:
-        return twilio.Clear(self.stream_sid)
+    def silent_after(self, mark: str, now: float) -> float | None:
+        """How long a cut took to reach the caller, if it is this mark that tells."""
+        if mark != self._cut_mark:
+            return None
+        self._cut_mark = ""
+        return now - self._cut_at
 
     def _mark_the_end(self) -> list[twilio.ToCaller]:
         return [] if self.playout.is_marked else [self._mark()]

@@ -7,7 +7,10 @@ from sts_trio.wire import deepgram
 
 
 class Functions:
-    def __init__(self) -> None:
+    """`session` makes the ids of calls other ones than those of the session before."""
+
+    def __init__(self, session: str = "") -> None:
+        self._session = f"{session[:8]}_" if session else ""
         self._known: dict[str, deepgram.Function] = {}  # {name: as configured}
         self._running: dict[str, deepgram.CalledFunction] = {}  # {id: without its response}
         self._count = 0
@@ -26,19 +29,27 @@ class Functions:
         return {name for name, function in self._known.items() if function.endpoint is None}
 
     def call(self, line: CallFunction) -> deepgram.FunctionCallRequest:
-        """The client is to run this; `finish` takes its answer."""
+        """The client is to run this; `finish` takes its answer.
+
+        Of the arguments it gets those that it has parameters for, if it tells of any.
+        """
         self._count += 1
-        arguments = msgspec.json.encode(line.arguments).decode()
+        function = self._known.get(line.name)
+        known = function.parameters.get("properties") if function is not None else None
+        given = line.arguments
+        if isinstance(known, dict):
+            given = {name: value for name, value in given.items() if name in known}
+        arguments = msgspec.json.encode(given).decode()
         call = deepgram.CalledFunction(
-            id=f"call_{self._count}",
+            id=f"call_{self._session}{self._count}",
             name=line.name,
             client_side=True,
             arguments=arguments,
             response="",
         )
         self._running[call.id] = call
-        function = deepgram.FunctionToCall(call.id, call.name, call.arguments)
-        return deepgram.FunctionCallRequest((function,))
+        asked = deepgram.FunctionToCall(call.id, call.name, call.arguments)
+        return deepgram.FunctionCallRequest((asked,))
 
     def finish(self, result: deepgram.FunctionResult) -> deepgram.CalledFunction | None:
         """The call with its response; None if it was cancelled meanwhile, or never made."""

@@ -38,6 +38,18 @@ class Mind(Protocol):
         """Nobody said anything, and the client wants to hear something."""
         ...
 
+    def recall_caller(self, words: str, functions: Container[str]) -> None:
+        """In an earlier session the caller said this; nothing is to be answered any more."""
+        ...
+
+    def recall_agent(self, words: str) -> None:
+        """An agent said this: this one or another, all of it or until it was cut off."""
+        ...
+
+    def recall_function(self, name: str, result: str) -> None:
+        """A function was called, and returned this."""
+        ...
+
 
 class Script(msgspec.Struct, frozen=True):
     """An agent's lines, one a turn, from the first again after the last. The greeting is not one
@@ -62,6 +74,7 @@ class Prompter:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._turn = 0
+        self._is_due = False  # what follows a function that was called in an earlier session
 
     def reply(self, words: str, functions: Container[str]) -> Line:
         return self._next()
@@ -71,6 +84,16 @@ class Prompter:
 
     def speak_up(self) -> Line:
         return self._next()
+
+    def recall_caller(self, words: str, functions: Container[str]) -> None:
+        self._turn += 1
+
+    def recall_agent(self, words: str) -> None:
+        self._turn += self._is_due
+        self._is_due = False
+
+    def recall_function(self, name: str, result: str) -> None:
+        self._is_due = True
 
     def _next(self) -> Line:
         line = self._script.line(self._turn)

@@ -20,7 +20,7 @@ Source: developers.deepgram.com/docs/voice-agent (message flow, errors), read 20
 
 import enum
 import math
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -98,7 +98,7 @@ class Session:
         self._ears = Ears(sense)
         self._mouth = Mouth()
         self._recital = Recital()
-        self._functions = Functions()
+        self._functions = Functions(request_id)
         self._acts: list[Act] = []
         self._tickets = 0
         self._turn = _Turn()
@@ -186,10 +186,21 @@ class Session:
             self._say(agent.greeting, now)
 
     def _remember(self, context: deepgram.Context | None) -> None:
-        """What the caller said in an earlier session, which this one goes on with."""
+        """What was said and done in an earlier session, which this one goes on with."""
         for item in context.messages if context is not None else ():
-            if item.get("role") == "user" and isinstance(said := item.get("content"), str):
-                self._mind.reply(said, ())
+            match item:
+                case {"role": "user", "content": str(said)}:
+                    self._mind.recall_caller(said, self._functions.ours)
+                case {"role": "assistant", "content": str(said)}:
+                    self._mind.recall_agent(said)
+                case {"function_calls": [*calls]}:
+                    for call in calls:
+                        self._recall_function(call)
+
+    def _recall_function(self, call: Any) -> None:
+        match call:
+            case {"name": str(name), "response": str(result)}:
+                self._mind.recall_function(name, result)
 
     def _listen_with(self, listen: deepgram.Listen | None) -> None:
         self._flux = listen is not None and listen.provider.version == "v2"

@@ -15,7 +15,7 @@ import espeakng_loader
 from sts_trio.offline.loudness import even_out
 from sts_trio.wav import resample
 
-VOICE = b"en-us"
+VOICE = "en-us"
 WORDS_PER_MINUTE = 165
 # Half the taps of a file's conversion, for half the time: flat to 2.9 kHz, and what is left above
 # 4.4 kHz is 50 dB weaker.
@@ -47,9 +47,6 @@ def _open() -> tuple[ctypes.CDLL, int]:
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DO_NOT_EXIT)
     if rate <= 0:
         raise RuntimeError(f"espeak-ng does not start ({rate})")
-    if library.espeak_SetVoiceByName(VOICE):
-        raise RuntimeError(f"espeak-ng has no voice {VOICE.decode()}")
-    library.espeak_SetParameter(_RATE, WORDS_PER_MINUTE, 0)
     return library, rate
 
 
@@ -61,9 +58,11 @@ class Speech:
         RuntimeError: it does not start, or has no such voice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, voice: str = VOICE, words_per_minute: int = WORDS_PER_MINUTE) -> None:
+        self._voice, self._words_per_minute = voice, words_per_minute
         with _turn:
             self._library, self._rate = _open()
+            self._choose()
 
     def say(self, text: str) -> bytes:
         """The text as µ-law; empty for a text with nothing to say.
@@ -82,6 +81,7 @@ class Speech:
 
         callback = _Callback(take)
         with _turn:
+            self._choose()
             self._library.espeak_SetSynthCallback(callback)
             failed = self._library.espeak_Synth(
                 data, len(data) + 1, 0, _BY_CHARACTER, 0, _UTF8, None, None
@@ -89,3 +89,8 @@ class Speech:
         if failed:
             raise RuntimeError(f"espeak-ng failed ({failed})")
         return even_out(resample(samples, self._rate, ZERO_CROSSINGS))
+
+    def _choose(self) -> None:
+        if self._library.espeak_SetVoiceByName(self._voice.encode()):
+            raise RuntimeError(f"espeak-ng has no voice {self._voice}")
+        self._library.espeak_SetParameter(_RATE, self._words_per_minute, 0)

@@ -1,4 +1,4 @@
-"""The demonstration: three simulated calls in a row, through the server, to the offline agent.
+"""The demonstration: four simulated calls in a row, through the server, to the offline agent.
 
 All of it runs in this process, so that what is left of a call can be counted and not only asked.
 """
@@ -8,24 +8,23 @@ from typing import Protocol
 import msgspec
 import trio
 
+from sts_trio import clips
 from sts_trio.chronicle import Follower, Happening
+from sts_trio.logic.recovery import MOST_REDIALS
+from sts_trio.offline.faults import Faults
 from sts_trio.offline.mode import Mode
 from sts_trio.simulate.caller import NotConnected, place_call
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report
-from sts_trio.simulate.scenarios import CLOSED_WITHIN, DIE_AFTER, Evidence, Scenario
+from sts_trio.simulate.scenarios import AWAY, CLOSED_WITHIN, DIE_AFTER, Evidence, Fate, Scenario
 from sts_trio.simulate.transcript import Line, Narrator, Sentence, lines
 from sts_trio.testing.agent import Agent
 from sts_trio.testing.leftovers import Inventory, inventory, leftovers
 from sts_trio.testing.server import Server
 
 LIMIT = 60.0
-# The greeting is the agent's first stretch of speech, its answer the second.
-ANSWER = 2
-
-
-# For the server. A lost agent is to end the call, so that it can be seen how.
-VARIABLES = {"STS_RECONNECT": "0"}
+# For the server: that an agent is lost is told by the demonstration, at its place.
+VARIABLES = {"STS_LOG_LEVEL": "error"}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -36,6 +35,8 @@ class Outcome(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
     events: tuple[tuple[float, str], ...]  # what else is to be shown of it, and when
     closed_after: float | None  # seconds from the cause until both sockets were
+    silence: float | None  # see `Evidence`
+    absence: tuple[float, float] | None  # from when to when there was no agent
     left: Inventory  # of tasks and sockets, after all was over
     faults: tuple[str, ...]
 
@@ -55,7 +56,7 @@ async def play(scenario: Scenario, server: Server, agent: Agent, audience: Audie
         await stage.run()
     except NotConnected as exc:
         left = await leftovers(before, within=CLOSED_WITHIN)
-        return Outcome(scenario, None, (), (), None, left, (f"no call: {exc}",))
+        return Outcome(scenario, None, (), (), None, None, None, left, (f"no call: {exc}",))
     left = await leftovers(before, within=CLOSED_WITHIN)
     return stage.outcome(left)
 
@@ -80,13 +81,23 @@ class _Stage:
         self._taken = 0  # the number of the last entry of the chronicle that was seen to
         self._sessions = agent.sessions
         self._crashes = 0
-        self._answer_began: float | None = None
+        self._faults = agent.faults
+        self._stretches = 0
+        self._fatal_began: float | None = None  # the stretch of speech that the agent dies in
         self._died: float | None = None  # on Trio's clock
+        self._back_at: float | None = None
+        self._has_apologised = False
         self._caller_closed = 0.0  # likewise
         self._report: Report
 
     async def run(self) -> None:
         """Raises `NotConnected` if there was no call."""
+        try:
+            await self._run()
+        finally:
+            self._agent.faults = self._faults
+
+    async def _run(self) -> None:
         refused = None
         switchboard = self._server.app.switchboard
         self._taken = switchboard.chronicle.count
@@ -123,25 +134,52 @@ class _Stage:
             if self._has_ears or sentence.role == "assistant":
                 self._sentences.append(sentence)
                 self._narrator.hear(sentence)
+        elif happening.event == "agent.reconnected":
+            self._back_at = happening.at
         elif happening.event == "call.crashed":
             self._crashes += 1
 
     def _watch(self, moment: Moment) -> None:
+        if self._died is not None and self._back_at is None:
+            self._hear_bridge(moment)
+        self._stretches = moment.stretches
         self._narrator.watch(moment)
         self._audience.watch(moment)
-        if not self._scenario.agent_dies or moment.stretches < ANSWER:
+        if self._scenario.fate is None or moment.stretches < self._scenario.dies_in:
             return
-        if self._answer_began is None:
-            self._answer_began = moment.seconds
-        elif self._died is None and moment.seconds >= self._answer_began + DIE_AFTER:
-            self._died = trio.current_time()
-            self._agent.drop()
+        if self._fatal_began is None:
+            self._fatal_began = moment.seconds
+        elif self._died is None and moment.seconds >= self._fatal_began + DIE_AFTER:
+            self._die(self._scenario.fate)
+
+    def _die(self, fate: Fate) -> None:
+        self._died = trio.current_time()
+        if fate is Fate.GONE:
+            self._agent.faults = Faults(refuse_status=503)
+        self._agent.drop(away=AWAY if fate is Fate.RETURNS else 0.0)
+
+    def _hear_bridge(self, moment: Moment) -> None:
+        """What is heard while there is no agent are words of the bridge's own, which tells nobody:
+        an apology when all dialling came to nothing, else that it takes a moment."""
+        if self._agent.sessions - self._sessions > MOST_REDIALS:
+            if not self._has_apologised:
+                self._has_apologised = True
+                self._say(moment, clips.words("apology"))
+        elif moment.stretches > self._stretches:
+            self._say(moment, clips.words("one-moment"))
+
+    def _say(self, moment: Moment, words: str) -> None:
+        sentence = Sentence(moment.seconds, "assistant", words)
+        self._sentences.append(sentence)
+        self._narrator.hear(sentence)
 
     def outcome(self, left: Inventory) -> Outcome:
         report = self._report
         died_at = None if self._died is None else self._died - report.began
         ending = self._server.app.switchboard.ending_of(report.call_sid)
-        evidence = Evidence(report, ending, tuple(self._sentences), self._has_ears, died_at)
+        evidence = Evidence(
+            report, ending, tuple(self._sentences), self._has_ears, died_at, self._back_at
+        )
         closed_after = self._closed_after()
         faults = [self._scenario.judge(evidence)]
         if closed_after is None:
@@ -158,12 +196,15 @@ class _Stage:
             tuple(lines(report, self._sentences)),
             tuple(self._events(died_at)),
             closed_after,
+            evidence.silence,
+            None if died_at is None else (died_at, self._back_at or report.seconds),
             left,
             tuple(fault for fault in faults if fault is not None),
         )
 
     def _closed_after(self) -> float | None:
-        """From the hang-up, or from the agent's death, until both sockets were closed."""
+        """From the caller's hang-up, or the last word that was heard, until both sockets were
+        closed."""
         report, agent_closed = self._report, self._caller_closed
         if self._agent.live:
             return None
@@ -172,6 +213,8 @@ class _Stage:
         cause = min(agent_closed, self._caller_closed)
         if report.hung_up_at is not None:
             cause = report.began + report.hung_up_at
+        elif report.agent_spans:
+            cause = report.began + report.agent_spans[-1][1]
         return max(agent_closed, self._caller_closed) - cause
 
     def _events(self, died_at: float | None) -> list[tuple[float, str]]:
@@ -179,6 +222,8 @@ class _Stage:
         events = []
         if died_at is not None:
             events.append((died_at, "the agent dies"))
+        if self._back_at is not None:
+            events.append((self._back_at, "there is one again"))
         if report.hung_up_at is not None:
             events.append((report.hung_up_at, "the caller hangs up"))
         else:

@@ -149,13 +149,15 @@ class Phone:
     def _moment(self, frame: bytes) -> Moment:
         agent, own, saying = self._earpiece.audible, self._own, self._manners.saying
         began = agent.spans[-1][0] if agent.spans else 0.0
+        # Who spoke before, since the caller did, has answered already.
+        answered = len(agent.spans) > 1 and agent.spans[-2][0] >= own.last
         return Moment(
             self._now,
             frame != QUIET,
             bool(agent.spans) and self._now - agent.last < JUST_NOW,
             saying=saying.text if saying else "",
             stretches=len(agent.spans),
-            wait=began - own.last if own.spans and began >= own.last else None,
+            wait=began - own.last if own.spans and began >= own.last and not answered else None,
         )
 
     async def _say_goodbye(self) -> None:

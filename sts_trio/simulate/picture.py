@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # From Okabe and Ito's palette, which people tell apart whatever colours they see.
 COLOURS = {CALLER: "#0072B2", AGENT: "#D55E00"}
 WAIT, BARGE_IN, MARK = "#F0E442", "#CC79A7", "#009E73"
+ABSENCE = "#999999"
 INK = "#333333"
 
 # Inches. A second has room for a short word; a picture has an end.
@@ -28,7 +29,7 @@ DPI = 110
 # A voice is drawn from -1 to 1; below are its marks, above its words, where nothing else is drawn.
 BOTTOM, VOICE, TOP = -1.5, 1.05, 3.4
 VOICE_SHARE = (VOICE - BOTTOM) / (TOP - BOTTOM)
-CHARACTER = 0.082  # of the small print
+CHARACTER, TITLE_CHARACTER = 0.082, 0.108  # of the small print, and of the title
 MOST_LINES = 5
 STEP = 160  # bytes of µ-law in one column of a waveform: 20 ms
 
@@ -53,8 +54,10 @@ def draw(
     report: Report,
     lines: Sequence[Line],
     events: Sequence[tuple[float, str]] = (),
+    absence: tuple[float, float] | None = None,
 ) -> None:
-    """Writes the picture as PNG. `events` are other things that happened, and when.
+    """Writes the picture as PNG. `events` are other things that happened, and when; `absence` is
+    when there was no agent.
 
     Raises:
         NoMatplotlib: it is not installed.
@@ -65,6 +68,7 @@ def draw(
 
     width = min(max(report.seconds * SECOND + 1.5, NARROWEST), WIDEST)
     figure = Figure(figsize=(width, HEIGHT), dpi=DPI, layout="constrained")
+    title = "\n".join(textwrap.wrap(title, int(width / TITLE_CHARACTER)))
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     upper, lower = figure.subplots(2, 1, sharex=True)
     end = max(report.seconds, 1.0)
@@ -72,6 +76,8 @@ def draw(
     for ax, who, track in ((upper, CALLER, report.said), (lower, AGENT, report.heard)):
         _speaker(ax, who, track)
         _words(ax, [line for line in lines if line.who == who], end, (width - 1.5) / end)
+    if absence is not None:
+        _absence(lower, *absence)
     _waits(upper, lower, lines)
     _barge_ins(upper, lower, lines)
     _marks(lower, report)
@@ -123,7 +129,22 @@ def _words(ax: "Axes", lines: Sequence[Line], end: float, second: float) -> None
         if len(rows) > MOST_LINES:
             rows = [*rows[: MOST_LINES - 1], rows[MOST_LINES - 1][: columns - 2] + " …"]
         said = "\n".join(rows)
-        ax.text(line.at, 1.15, said, fontsize=8, va="bottom", ha="left", color=INK)
+        # Legible where an event's line goes through.
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+        ax.text(line.at, 1.15, said, fontsize=8, va="bottom", ha="left", color=INK, bbox=paper)
+
+
+def _absence(ax: "Axes", since: float, until: float) -> None:
+    ax.axvspan(
+        since,
+        until,
+        ymax=VOICE_SHARE,
+        color=ABSENCE,
+        alpha=0.3,
+        linewidth=0,
+        zorder=0,
+        label="no agent",
+    )
 
 
 def _waits(upper: "Axes", lower: "Axes", lines: Sequence[Line]) -> None:

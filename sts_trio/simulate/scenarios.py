@@ -1,5 +1,8 @@
-"""The three calls of the demonstration, and what has to come of each. Pure."""
+"""The four calls of the demonstration, and what has to come of each. Pure."""
 
+import enum
+import itertools
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -27,10 +30,26 @@ SILENT_WITHIN = 0.5
 # The bridge's promise: both sockets are gone within 2 s of the cause, whatever it was.
 CLOSED_WITHIN = 2.0
 
+# Nobody is left alone: after 0.7 s without a word the bridge says one. The rest is what a pause may
+# last between words, and this machine's.
+SILENCE_WITHIN = 1.2
+
 # When a barge-in comes, a hang-up, and the agent's death: into somebody's sentence.
 BARGE_IN_AFTER = 2.0
 BREAK_OFF_AFTER = 1.4
-DIE_AFTER = 1.5
+DIE_AFTER = 0.6
+# How long whoever dials a dead agent again has to wait for it: long enough to be noticed. The
+# bridge gives it 3 s.
+AWAY = 2.0
+
+SURVIVED = "the agent said too little to die in the middle of it"
+
+
+class Fate(enum.Enum):
+    """What becomes of an agent that dies in the middle of a sentence."""
+
+    RETURNS = "returns"  # `AWAY` seconds later
+    GONE = "gone"  # nobody else answers
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -40,7 +59,25 @@ class Evidence(msgspec.Struct, frozen=True):
     ending: Ending | None  # as the server has it; None if it does not know the call
     sentences: tuple[Sentence, ...]
     has_ears: bool  # the agent recognises words
-    died_at: float | None = None  # when the agent did, in seconds since the call began
+    # When the agent did, and when there was one again, in seconds since the call began.
+    died_at: float | None = None
+    back_at: float | None = None
+
+    @property
+    def silence(self) -> float | None:
+        """The longest that the caller heard nothing for, from the agent's death until it was heard
+        again, or until the end; None if it did not die. A pause between words is none."""
+        if self.died_at is None:
+            return None
+        spans = self.report.agent_spans
+        back = math.inf if self.back_at is None else self.back_at
+        longest = 0.0
+        for (_, fell_silent), (spoke, until) in itertools.pairwise(spans):
+            if spoke > self.died_at:
+                longest = max(longest, spoke - fell_silent)
+            if until > back:
+                break
+        return longest
 
 
 Judge = Callable[[Evidence], str | None]
@@ -53,7 +90,8 @@ class Scenario(msgspec.Struct, frozen=True):
     story: str
     steps: tuple[Step, ...]
     judge: Judge
-    agent_dies: bool = False
+    fate: Fate | None = None  # of the agent
+    dies_in: int = 1  # which of its stretches of speech
 
 
 def scenarios() -> list[Scenario]:
@@ -80,22 +118,32 @@ def scenarios() -> list[Scenario]:
         Scenario(
             "hang-up",
             "Peter hangs up in the middle of a sentence.",
-            (
-                greeting,
-                speak("peter-price"),
-                answer,
-                broken_off(speak("peter-test-drive"), BREAK_OFF_AFTER),
-                HangUp(),
-            ),
+            (greeting, broken_off(speak("peter-test-drive"), BREAK_OFF_AFTER), HangUp()),
             hang_up,
         ),
         Scenario(
+            "reconnect",
+            "The agent dies in mid-sentence. The next one takes its time.",
+            (
+                greeting,
+                speak("james-place"),
+                # Somebody who was cut off waits for the rest.
+                WaitForQuiet(silence=2.0),
+                speak("james-goodbye"),
+                answer,
+            ),
+            reconnect,
+            Fate.RETURNS,
+            # The greeting is the first, its answer the second.
+            dies_in=2,
+        ),
+        Scenario(
             "dead-agent",
-            "James is being answered when the agent dies.",
+            "The agent dies while it greets, and is gone for good.",
             # A caller who is not released is left to wait for so long.
-            (greeting, speak("james-hours"), WaitForQuiet(silence=5.0)),
+            (WaitForQuiet(silence=5.0),),
             dead_agent,
-            agent_dies=True,
+            Fate.GONE,
         ),
     ]
 
@@ -121,27 +169,47 @@ def booking(evidence: Evidence) -> str | None:
 
 
 def hang_up(evidence: Evidence) -> str | None:
-    report = evidence.report
-    return (
-        report.fault
-        or _basics(evidence, turns=2)
-        or _hung_up(evidence)
-        or _overdue(report, answers=1)
-    )
+    return evidence.report.fault or _basics(evidence, turns=1) or _hung_up(evidence)
+
+
+def reconnect(evidence: Evidence) -> str | None:
+    """The call has to go on, and the caller is not to be left in silence."""
+    report, back_at = evidence.report, evidence.back_at
+    if problem := report.fault or _basics(evidence, turns=2):
+        return problem
+    if back_at is None:
+        return SURVIVED if evidence.died_at is None else "no other agent came"
+    if problem := _alone(evidence) or _hung_up(evidence) or _overdue(report, answers=2):
+        return problem
+    agent = [sentence for sentence in evidence.sentences if sentence.role == "assistant"]
+    before = {sentence.text for sentence in agent if sentence.at < back_at}
+    after = [sentence.text for sentence in agent if sentence.at >= back_at]
+    if evidence.has_ears and after[:1] and after[0] not in before:
+        return f"the agent did not go on with what it was saying, but with {after[0]!r}"
+    return None
 
 
 def dead_agent(evidence: Evidence) -> str | None:
-    """The bridge has to notice, and to release the caller."""
-    report, ending, died_at = evidence.report, evidence.ending, evidence.died_at
-    if problem := _basics(evidence, turns=1) or _overdue(report, answers=1):
+    """The bridge has to notice, to tell the caller, and to release them."""
+    report, ending = evidence.report, evidence.ending
+    if problem := _basics(evidence, turns=0) or _alone(evidence):
         return problem
-    if died_at is None:
-        return "the agent said too little to die in the middle of it"
     if report.closed_by != "bridge":
         return "the caller was left in silence, and had to hang up"
     if report.close_code is None or ending is None or ending.verdict is not Verdict.AGENT:
         told = "nothing" if ending is None else f"{ending.cause.label}, {ending.verdict.value}"
         return f"the ending is not put down to the agent: {told}, close code {report.close_code}"
+    if not ending.apologised:
+        return "the caller was released without a word"
+    return None
+
+
+def _alone(evidence: Evidence) -> str | None:
+    silence = evidence.silence
+    if silence is None:
+        return SURVIVED
+    if silence > SILENCE_WITHIN:
+        return f"the caller heard nothing for {silence:.1f} s when the agent had died"
     return None
 
 

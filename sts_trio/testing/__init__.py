@@ -4,7 +4,16 @@ The caller speaks Twilio's Media Streams protocol and the agent Deepgram's Voice
 real sockets of the loopback; between them runs the bridge as in production. For example, with
 pytest-trio:
 
-    from sts_trio.testing import Result, call, inventory, leftovers, running, scripted_agent
+    from sts_trio.testing import (
+        CallFunction,
+        Result,
+        WaitForQuiet,
+        call,
+        inventory,
+        leftovers,
+        running,
+        scripted_agent,
+    )
 
 
     async def test_a_caller_can_interrupt() -> None:
@@ -24,19 +33,37 @@ pytest-trio:
                 before = inventory()
                 report = await call(
                     server.url,
-                    ["When are you open?"],
+                    [WaitForQuiet(silence=3.0)],
                     watch=lambda moment: agent.drop() if moment.seconds > 2 else None,
                 )
                 assert report.closed_by == "bridge"
-                assert report.seconds < 4
+                assert report.seconds < 10  # with an apology, which takes five
                 left = await leftovers(before)
         assert left.is_empty, left
+
+Your own project is run by its file, `running(Path("sts-trio.toml"))`, whatever else is configured;
+functions that it does not name are given as `functions`. A scripted agent calls them when told to:
+
+    async def test_a_caller_is_told_what_a_function_found() -> None:
+        def look_up(order: int) -> str:
+            return f"order {order} is on its way"
+
+        asks = CallFunction("look_up", {"order": 7})
+        async with scripted_agent(asks, "It is on its way.") as agent:
+            async with running(agent=agent, functions=[look_up]) as server:
+                report = await call(server.url, ["Where is my order?"])
+                happened = await server.happened_in(report)
+        (finished,) = [each for each in happened if each.event == "function.finished"]
+        assert finished.fields["outcome"] == "done"
+
+There are more examples in `examples/dealership`, also with an agent that has ears.
 
 Nothing here needs pytest; `trio.run` will do. Calls take as long as calls take: a clock that is
 faster, `trio.testing.MockClock(rate=5)`, makes them shorter; one that jumps does not go with
 sockets.
 """
 
+from sts_trio.chronicle import Happening
 from sts_trio.offline.faults import Faults
 from sts_trio.offline.script import CallFunction
 from sts_trio.simulate.caller import NotConnected
@@ -53,6 +80,7 @@ __all__ = [
     "CallFunction",
     "Faults",
     "HangUp",
+    "Happening",
     "Inventory",
     "Moment",
     "NotConnected",

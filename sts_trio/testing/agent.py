@@ -1,6 +1,7 @@
 """An agent to be dialled, which tells how many sessions it has and can be taken away."""
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Protocol
@@ -39,6 +40,7 @@ class Agent:
         self.sessions = 0  # begun so far
         self.last_gone: float | None = None  # when a session last ended, on Trio's clock
         self._serve_stream = serve_stream
+        self._back_at = -math.inf
         self._live: set[trio.CancelScope] = set()
         self._ended = trio.Event()
 
@@ -47,8 +49,12 @@ class Agent:
         """Sessions under way."""
         return len(self._live)
 
-    def drop(self) -> None:
-        """The agent dies: every session's connection is gone, without a close frame."""
+    def drop(self, *, away: float = 0.0) -> None:
+        """The agent dies: every session's connection is gone, without a close frame.
+
+        Whoever dials it in the next `away` seconds is kept waiting until they are over.
+        """
+        self._back_at = trio.current_time() + away
         for scope in self._live:
             scope.cancel()
 
@@ -74,6 +80,7 @@ class Agent:
         self.sessions += 1
         try:
             with scope:
+                await trio.sleep_until(self._back_at)
                 await self._serve_stream(stream, faults=self.faults)
         finally:
             self.last_gone = trio.current_time()

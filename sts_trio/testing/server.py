@@ -5,13 +5,15 @@ import functools
 import gc
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
 from sts_trio import config
+from sts_trio.chronicle import Happening
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Ending
 from sts_trio.serve import serve
@@ -33,44 +35,68 @@ class Server(msgspec.Struct, frozen=True):
         await self.app.switchboard.empty()
         return self.app.switchboard.ending_of(report.call_sid)
 
+    async def happened_in(self, report: Report) -> list[Happening]:
+        """All that happened in the call, as far as the bridge has not forgotten it (it keeps the
+        last 2000 entries of all calls); waits until the bridge has no call any more.
+
+        `call.transcript` tells what was said, `call.heard` what the caller heard of it,
+        `function.finished` which function was run and what came of that.
+        """
+        await self.app.switchboard.empty()
+        _, entries = self.app.switchboard.chronicle.entries_beyond(0)
+        return [each for each in entries if each.call_sid == report.call_sid]
+
 
 @contextlib.asynccontextmanager
 async def running(
-    app: App | Config | Mapping[str, str] | None = None, *, agent: Agent | str | None = None
+    app: App | Config | Mapping[str, str] | Path | None = None,
+    *,
+    agent: Agent | str | None = None,
+    functions: Iterable[Callable[..., Any] | str] = (),
 ) -> AsyncIterator[Server]:
     """The bridge, served by Hypercorn, as in production but for the port, which is a free one.
 
-    Give it your own app, or a configuration, or the variables to make one from: nothing is read
-    from the environment or from a file. `agent`, from `scripted_agent` or a URL, is who answers;
-    without one, who the configuration says, and without that the offline agent.
+    Give it your `sts-trio.toml`, or the variables to make a configuration from (`STS_CONFIG` names
+    a file there, too), or a configuration, or your own app. Nothing else is read: no environment,
+    and no file that is not named. `functions` are what agents may call beside those that are
+    configured. `agent`, from `scripted_agent` or `offline_agent` or a URL, is who answers; without
+    one, who the configuration says, and without that the offline agent.
 
     When the block is left the server and its calls are gone, and the logging is as it was before.
 
     Raises:
-        ConfigError: the variables make no configuration.
-        ValueError: an app was given, and an agent: the app has one.
+        ConfigError: the variables make no configuration, or a function is not fit for an agent.
+        ValueError: an app was given, and an agent or functions: the app has its own.
     """
-    if isinstance(app, App) and agent is not None:
-        raise ValueError("an app comes with its agent: give `agent` with a configuration only")
+    if isinstance(app, App) and (agent is not None or functions):
+        raise ValueError(
+            "an app comes with its agent and its functions: give them with a configuration only"
+        )
     with _leaving_no_trace():
         if not isinstance(app, App):
-            app = create_app(_settings(app, agent))
+            app = create_app(_settings(app, agent), functions)
         start = functools.partial(serve, app.settings, port=0, app=app, take_signals=False)
         async with running_beside(start) as base:
             yield Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
 
 
-def _settings(given: Config | Mapping[str, str] | None, agent: Agent | str | None) -> Config:
+def _settings(given: Config | Mapping[str, str] | Path | None, agent: Agent | str | None) -> Config:
+    if isinstance(given, Path):
+        given = {"STS_CONFIG": str(given)}
     if not isinstance(given, Config):
         with tempfile.TemporaryDirectory() as nowhere:
             variables = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning", **(given or {})}
+            if file := variables.get("STS_CONFIG"):
+                variables["STS_CONFIG"] = str(Path(file).resolve())
             given = config.load(variables, Path(nowhere))
     if agent is None:
         return given
     url = agent if isinstance(agent, str) else agent.url
-    key = given.deepgram_api_key or "any"
     return msgspec.structs.replace(
-        given, agent=AgentKind.DEEPGRAM, deepgram_url=url, deepgram_api_key=key
+        given,
+        agent=AgentKind.DEEPGRAM,
+        deepgram_urls=(url,),
+        deepgram_api_keys=given.deepgram_api_keys[:1] or ("any",),
     )
 
 

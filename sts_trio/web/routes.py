@@ -84,6 +84,8 @@ class Routes:
                 "live": switchboard.live,
                 "max_calls": self._app.settings.max_calls,
                 "warnings": self._warnings,
+                "lines": self._app.agent_lines.state,
+                "beat": self._app.metronome.lateness,
             }
         )
 

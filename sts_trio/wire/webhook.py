@@ -32,13 +32,6 @@ PARAMETER_LIMIT = 500
 # TwiML that is handed to the REST API, not asked for by Twilio (error 32018).
 REST_TWIML_LIMIT = 4000
 
-# Two <Parameter>s that our webhook writes: that it was asked, and which agent is to talk. A call
-# without the first came by a TwiML Bin, which has no `action` to come back to.
-WEBHOOK = "webhook"
-CHOSEN = "chosen_agent"
-# All names that mean something to us, and are nobody else's to give.
-OUR_PARAMETERS = frozenset({WEBHOOK, CHOSEN, "agent", "to", "from", "direction", "line"})
-
 # {scheme: port it means when none is written}
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 

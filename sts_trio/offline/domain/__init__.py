@@ -23,6 +23,7 @@ class Moves(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     no: Move
     cancel: Move
     repeat: Move
+    proceed: Move
     help: Move
 
 
@@ -32,10 +33,16 @@ class Says(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cancelled: str
     nothing_to_cancel: str
     nothing_to_confirm: str
+    failed: str
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question with its answer: `by` has another for the values of a slot."""
+    """A question with its answer: `by` has another for the values of a slot.
+
+    Where the client offers `function`, and the values of `arguments` are known, that is called, and
+    `told` is said of its result: `{field}` is one of the result's. Without `told`, or such a field,
+    the result itself is read out.
+    """
 
     name: str
     cues: tuple[str, ...]
@@ -43,6 +50,9 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     say: str
     slot: str | None = None
     by: dict[str, dict[str, str]] = {}  # {slot: {value: answer}}
+    function: str | None = None
+    arguments: tuple[str, ...] = ()
+    told: str | None = None
     offers_form: bool = False
     small_talk: bool = False
     leaves_form: bool = False
@@ -63,6 +73,9 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is filled in. A client that does not offer the function of its name may offer `instead`,
+    which is called before anything is asked."""
+
     name: str
     cues: tuple[str, ...]
     phrases: tuple[str, ...]
@@ -73,10 +86,12 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failed: str
     about: tuple[str, ...] = ()
     refuse: tuple[Refusal, ...] = ()
+    instead: str | None = None
 
 
 class Slot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: dict[str, tuple[str, ...]]  # {as it is said: as it may be heard}
+    given: dict[str, str] = {}  # {as it is said: as functions are given it, if not so}
     unknown: str = ""
 
 
@@ -109,6 +124,7 @@ def parse(text: str | bytes) -> Domain:
     named += [slot for refusal in form.refuse for slot in (*refusal.when, *refusal.forget)]
     named += [slot for answer in domain.answers for slot in answer.by]
     named += [answer.slot for answer in domain.answers if answer.slot is not None]
+    named += [slot for answer in domain.answers for slot in answer.arguments]
     for slot in named:
         if slot not in domain.slots:
             raise ValueError(f"slot {slot} is used but not defined under [slots]")
@@ -118,6 +134,7 @@ def parse(text: str | bytes) -> Domain:
     values += [
         (slot, value) for each in domain.answers for slot in each.by for value in each.by[slot]
     ]
+    values += [(name, value) for name, slot in domain.slots.items() for value in slot.given]
     for slot, value in values:
         if value not in domain.slots[slot].values:
             raise ValueError(f"{value!r} is no value of slot {slot}")
