@@ -2,6 +2,8 @@
 
 from math import inf
 
+import pytest
+
 from sts_trio.logic.listening import Listening
 
 SECOND = 8000
@@ -109,3 +111,14 @@ def test_nothing_is_due_and_no_time_set_while_there_is_no_agent() -> None:
     listening.hear(b"\x01" * 1600, 0.1)
     assert listening.due(0.1) == b""
     assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.2, 0.4, 0.6, 0.8, 3.0])
+@pytest.mark.parametrize("begin", [0.0, 0.1, 100.0, 1e6 / 3])
+def test_a_gap_is_filled_up_to_now_so_that_the_timer_can_rest(begin: float, late: float) -> None:
+    listening = Listening(0.02)
+    listening.open(begin)
+    now = listening.gap_deadline + late
+    silence = listening.fill_gap(now)
+    assert listening.gap_deadline > now
+    assert len(silence) == 1600 * (1 + round(min(late, 0.8) / 0.2))

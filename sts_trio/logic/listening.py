@@ -103,6 +103,6 @@ class Listening:
     def fill_gap(self, now: float) -> bytes:
         """Silence for the time that has passed, be the tick late; of a stall, for a second."""
         late = min(now - self.gap_deadline, GAP - GAP_STEP)
-        steps = 1 + int(late / GAP_STEP)
+        steps = 1 + int(late / GAP_STEP + 1e-9)  # a step that is due is not left to the next tick
         self.gap_deadline = now - late + steps * GAP_STEP
         return SILENCE * length(steps * GAP_STEP)
