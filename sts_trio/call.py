@@ -44,8 +44,8 @@ from sts_trio.errors import (
     Leg,
     NumberRefused,
 )
-from sts_trio.function_calls import FunctionCalls
 from sts_trio.functions import Functions
+from sts_trio.functions.calls import FunctionCalls
 from sts_trio.logic.acts import (
     AgentReached,
     Answered,

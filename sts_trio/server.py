@@ -18,29 +18,29 @@ from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, visit_of, why_not
-from sts_trio.agent_functions import equipped
-from sts_trio.agent_lines import AgentLines
 from sts_trio.call import Call, OpenCaller
 from sts_trio.call_info import INBOUND, CallInfo, announced, parameters
 from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
-from sts_trio.endpoints import AgentLeg, Endpoint
 from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed, Verdict
+from sts_trio.functions.agents import equipped
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
 from sts_trio.legs.caller import TURNS_AT_ONCE, DirectWebsocket, open_caller
+from sts_trio.lines import AgentLines
+from sts_trio.lines.endpoints import AgentLeg, Endpoint
+from sts_trio.lines.routing import ChooseAgent, Routing, check_chooser, load_chooser
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
 from sts_trio.offline.mode import choose
 from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler
-from sts_trio.routing import ChooseAgent, Routing, check_chooser, load_chooser
+from sts_trio.outbound.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
+from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.stream_tokens import StreamTokens
 from sts_trio.switchboard import Switchboard
-from sts_trio.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
-from sts_trio.twilio_rest import TwilioRest
 from sts_trio.web.outbound_routes import OutboundRoutes
 from sts_trio.web.routes import Routes
 from sts_trio.wire import deepgram, webhook

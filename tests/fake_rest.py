@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import trio
 
 from sts_trio.errors import TwilioFailed
-from sts_trio.twilio_rest import Placed, TwilioRest
+from sts_trio.outbound.twilio_rest import Placed, TwilioRest
 
 ACCOUNT = "AC00000000000000000000000000000001"
 TOKEN = "s3cret-auth-token"

@@ -15,17 +15,16 @@ import trio.testing
 from fakes import SETTINGS, FakeAgent, names
 from test_cancellations import CancelAtStep
 
-from sts_trio import prepared
-from sts_trio.agent_lines import AgentLines
-from sts_trio.breaker import FAILURES, FIRST_REST, State
 from sts_trio.call_info import CallInfo
-from sts_trio.endpoints import PATIENCE, AgentLeg, Endpoint, Endpoints
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs.agent import converse
+from sts_trio.lines import AgentLines, prepared
+from sts_trio.lines.breaker import FAILURES, FIRST_REST, State
+from sts_trio.lines.endpoints import PATIENCE, AgentLeg, Endpoint, Endpoints
+from sts_trio.lines.prepared import UNUSED
+from sts_trio.lines.routing import Routing
 from sts_trio.logic.audio import SILENCE, length
 from sts_trio.logic.dialogue import AGENT_TIMEOUT
-from sts_trio.prepared import UNUSED
-from sts_trio.routing import Routing
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import AgentError, Audio, ConversationText, SettingsApplied, Welcome
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import json_values
 
-from sts_trio.agents import read_agents
 from sts_trio.config import Config, load
+from sts_trio.config.agents import read_agents
+from sts_trio.config.variables import Given
 from sts_trio.errors import ConfigError
-from sts_trio.variables import Given
 from sts_trio.wire import deepgram, legacy
 from sts_trio.wire.dialect import Dialect, language
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sts_trio.breaker import FAILURES, FIRST_REST, LONGEST_REST, Breaker, Outcome, State
+from sts_trio.lines.breaker import FAILURES, FIRST_REST, LONGEST_REST, Breaker, Outcome, State
 
 REACHED, FAILED, UNKNOWN = Outcome
 

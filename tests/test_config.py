@@ -10,10 +10,10 @@ from strategies import any_text
 
 from sts_trio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
+from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import ConfigError
 from sts_trio.logic.manners import Manners
 from sts_trio.offline.mode import Mode
-from sts_trio.variables import SETTINGS
 from sts_trio.wire.dialect import Dialect
 
 SID = "AC00000000000000000000000000000001"

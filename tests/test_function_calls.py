@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sts_trio import Call, FunctionFailed, function, hand_over
-from sts_trio import function_calls as module
 from sts_trio.call_info import CallInfo
 from sts_trio.errors import StsTrioError
-from sts_trio.function_calls import AT_ONCE, MOST_AT_ONCE, MOST_PER_CALL, RUNAWAY, FunctionCalls
 from sts_trio.functions import Functions
+from sts_trio.functions import calls as module
+from sts_trio.functions.calls import AT_ONCE, MOST_AT_ONCE, MOST_PER_CALL, RUNAWAY, FunctionCalls
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
 from sts_trio.wire.deepgram import FunctionToCall
 

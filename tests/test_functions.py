@@ -19,12 +19,12 @@ from strategies import any_text, json_values
 
 import sts_trio
 from sts_trio import Call, FunctionFailed, function, hand_over
-from sts_trio.agent_functions import with_functions
-from sts_trio.agents import AgentSettings
 from sts_trio.config import load
+from sts_trio.config.agents import AgentSettings
 from sts_trio.errors import ConfigError
 from sts_trio.functions import Function, Functions, HandOver
-from sts_trio.parameters import Parameters
+from sts_trio.functions.agents import with_functions
+from sts_trio.functions.parameters import Parameters
 from sts_trio.server import create_app
 from sts_trio.wire import deepgram, legacy
 

@@ -30,9 +30,9 @@ from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import converse
 from sts_trio.legs.caller import MOST_PER_MESSAGE, WATCH_EVERY, open_caller
 from sts_trio.legs.sockets import TlsStream
+from sts_trio.lines.prepared import Line
 from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
-from sts_trio.prepared import Line
 from sts_trio.wire import frames, twilio
 from sts_trio.wire.deepgram import Audio, Settings, SettingsApplied, Welcome
 from sts_trio.wire.oddity import Malformed, TooBig

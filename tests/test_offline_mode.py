@@ -15,7 +15,7 @@ import trio_websocket
 from click.testing import CliRunner
 
 from sts_trio import cli, config
-from sts_trio.endpoints import Endpoint
+from sts_trio.lines.endpoints import Endpoint
 from sts_trio.offline import crew as crews
 from sts_trio.offline import server
 from sts_trio.offline.crew import Crew, CrewFailed

@@ -16,8 +16,8 @@ from sts_trio import outbound
 from sts_trio.config import load
 from sts_trio.errors import DialRefused, TwilioFailed
 from sts_trio.outbound import Dialler, OnMachine
+from sts_trio.outbound.twilio_rest import Placed
 from sts_trio.switchboard import Switchboard
-from sts_trio.twilio_rest import Placed
 from sts_trio.wire.webhook import VoiceRequest
 
 TO = "+15005550010"

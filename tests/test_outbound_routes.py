@@ -27,12 +27,12 @@ from sts_trio import cli
 from sts_trio.config import load
 from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
 from sts_trio.outbound import Dialler
+from sts_trio.outbound.transfer import hang_up_by_rest, transfer_by_rest
+from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.server import App, create_app
 from sts_trio.simulate import phone
 from sts_trio.simulate.report import Result
 from sts_trio.testing import HangUp, WaitForSpeech, call, running, scripted_agent
-from sts_trio.transfer import hang_up_by_rest, transfer_by_rest
-from sts_trio.twilio_rest import TwilioRest
 from sts_trio.wire import webhook
 
 BASE = "https://bridge.example.com"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sts_trio.call_info import CallInfo, announced, parameters, streamed
 from sts_trio.errors import ConfigError
-from sts_trio.routing import (
+from sts_trio.lines.routing import (
     CHOICE_WITHIN,
     ChooseAgent,
     Routing,

@@ -19,8 +19,8 @@ import trustme
 from fakes import START, STOP, FakeAgent, media
 from world import talk, world
 
-from sts_trio.endpoints import Endpoint
 from sts_trio.legs.sockets import LOST_AFTER, TcpStream, TlsStream
+from sts_trio.lines.endpoints import Endpoint
 from sts_trio.wire import deepgram, twilio
 
 LIMIT = 10.0  # none of the stories should take a second

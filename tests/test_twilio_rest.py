@@ -12,10 +12,10 @@ import trio
 import trio.testing
 from fake_rest import ACCOUNT, CALL, DROP, STALL, TOKEN, Answer, FakeApi, refusal, serving
 
-from sts_trio import twilio_rest
 from sts_trio.config import load
 from sts_trio.errors import TwilioFailed
-from sts_trio.twilio_rest import Placed, TwilioRest
+from sts_trio.outbound import twilio_rest
+from sts_trio.outbound.twilio_rest import Placed, TwilioRest
 
 CREATE = {
     "to": "+15005550010",

@@ -12,9 +12,9 @@ import msgspec
 import structlog
 from quart import Response, request
 
+from sts_trio.config.variables import shown
 from sts_trio.errors import DialRefused, TwilioFailed
 from sts_trio.outbound import AMD_PATH, STATUS_PATH, TOKEN, OnMachine
-from sts_trio.variables import shown
 from sts_trio.web import answers
 from sts_trio.wire import webhook
 

@@ -31,9 +31,9 @@ import trio
 from sts_trio.call_info import OUR_PARAMETERS
 from sts_trio.chronicle import Chronicle, happening
 from sts_trio.config import Config
+from sts_trio.config.variables import NUMBER, shown
 from sts_trio.errors import DialRefused, StsTrioError, TwilioFailed
-from sts_trio.twilio_rest import Placed, TwilioRest
-from sts_trio.variables import NUMBER, shown
+from sts_trio.outbound.twilio_rest import Placed, TwilioRest
 from sts_trio.wire import webhook
 
 TWIML_PATH = "/twiml"

@@ -14,7 +14,7 @@ import structlog
 
 from sts_trio.config import Config
 from sts_trio.errors import DialRefused, TwilioFailed
-from sts_trio.twilio_rest import TwilioRest
+from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import webhook
 
 AFTER_PATH = "/twiml/after"

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.variables import NUMBER, Given, mistake, shown
+from sts_trio.config.variables import NUMBER, Given, mistake, shown
 from sts_trio.wire import legacy
 from sts_trio.wire.deepgram import phone_settings, read_agent
 from sts_trio.wire.dialect import Dialect

@@ -2,7 +2,7 @@
 
 A function is a plain or async Python function. What a model is told of it is read from it: name,
 docstring, annotations. All that can be wrong with one is found at start-up.
-Running them is the business of `function_calls.py`.
+Running them is the business of `calls.py`.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 
-from sts_trio.parameters import Parameters
-from sts_trio.variables import mistake, shown
+from sts_trio.config.variables import mistake, shown
+from sts_trio.functions.parameters import Parameters
 
 # What callers bear in silence, and what samples of Deepgram's impose on themselves. Its own limit
 # is published nowhere.

@@ -19,8 +19,8 @@ import trio
 
 from sts_trio.call_info import CallInfo
 from sts_trio.errors import FunctionFailed, StsTrioError
-from sts_trio.function_answers import Answer, NotJson, error, result, words_of
 from sts_trio.functions import Function, Functions
+from sts_trio.functions.answers import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
 from sts_trio.wire import deepgram
 

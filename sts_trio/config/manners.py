@@ -6,9 +6,9 @@ import msgspec
 
 from sts_trio import wav
 from sts_trio.clips import clip, whole_frames
+from sts_trio.config.variables import Given, mistake
 from sts_trio.logic.audio import BYTES_PER_SECOND
 from sts_trio.logic.manners import Manners
-from sts_trio.variables import Given, mistake
 
 # Who says nothing for so long is gone, or has laid the phone down.
 ASK_AFTER = 30.0

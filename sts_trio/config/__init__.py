@@ -16,11 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from sts_trio.agents import AgentSettings, read_agents, read_numbers
-from sts_trio.logic.manners import Manners
-from sts_trio.manners import read_manners
-from sts_trio.offline.mode import Mode
-from sts_trio.variables import (
+from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
+from sts_trio.config.manners import read_manners
+from sts_trio.config.variables import (
     NUMBER,
     PREFIX,
     URLS,
@@ -33,6 +31,8 @@ from sts_trio.variables import (
     read_file,
     shown,
 )
+from sts_trio.logic.manners import Manners
+from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
 
 __all__ = [

@@ -30,9 +30,9 @@ from typing import Any
 import structlog
 import trio
 
-from sts_trio.endpoints import PATIENCE, AgentLeg
 from sts_trio.errors import AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
+from sts_trio.lines.endpoints import PATIENCE, AgentLeg
 from sts_trio.logic.audio import SILENCE, length
 from sts_trio.logic.dialogue import AGENT_TIMEOUT
 from sts_trio.wire import deepgram

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from sts_trio.config.variables import mistake, one_line
 from sts_trio.errors import FunctionFailed
-from sts_trio.variables import mistake, one_line
 
 _TYPES = (
     "expected a type that JSON can carry: str, int, float, bool, list, dict, Literal, an Enum,"

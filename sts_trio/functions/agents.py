@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.agents import AgentSettings
 from sts_trio.config import Config
+from sts_trio.config.agents import AgentSettings
+from sts_trio.config.variables import mistake, one_line
 from sts_trio.functions import Functions, make_importable
-from sts_trio.variables import mistake, one_line
 
 
 def equipped(
