@@ -34,7 +34,12 @@ AGENT: dict[str, Any] = {
             {
                 "name": "book_test_drive",
                 "description": "Books a test drive.",
-                "parameters": {"type": "object", "properties": {"day": {"type": "string"}}},
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        name: {"type": "string"} for name in ("model", "day", "time", "name")
+                    },
+                },
             }
         ],
     },
@@ -139,9 +144,9 @@ async def test_a_test_drive_is_booked_by_voice_and_by_text_and_by_a_function_of_
             (call,) = client.until(sdk.AgentV1FunctionCallRequest).functions
             assert (call.name, call.client_side) == ("book_test_drive", True)
             assert json.loads(call.arguments) == {
-                "model": "the Heron",
-                "day": "on Monday",
-                "time": "two",
+                "model": "Heron",
+                "day": "Monday",
+                "time": "14:00",
                 "name": "Emma",
             }
             client.socket.send_function_call_response(

@@ -482,12 +482,14 @@ def test_a_function_is_called_and_its_result_is_waited_for() -> None:
     client.say(deepgram.InjectUserMessage("A red car?"))
     request = client.take()[-1]
     assert request == deepgram.FunctionCallRequest(
-        (deepgram.FunctionToCall("call_1", "find_car", '{"colour":"red"}'),)
+        (deepgram.FunctionToCall("call_r1_1", "find_car", '{"colour":"red"}'),)
     )
     client.wait(3)
     assert client.take() == []
-    client.say(deepgram.FunctionResult("call_1", "find_car", '{"found":1}'))
-    called = deepgram.CalledFunction("call_1", "find_car", True, '{"colour":"red"}', '{"found":1}')
+    client.say(deepgram.FunctionResult("call_r1_1", "find_car", '{"found":1}'))
+    called = deepgram.CalledFunction(
+        "call_r1_1", "find_car", True, '{"colour":"red"}', '{"found":1}'
+    )
     assert client.take()[:3] == [
         deepgram.History(function_calls=(called,)),
         *both("assistant", "It is red."),
@@ -509,9 +511,9 @@ def test_speech_voids_a_call_in_flight_and_its_late_result_is_dropped() -> None:
     client.speak(0.1)
     assert client.take() == [
         deepgram.UserStartedSpeaking(),
-        deepgram.FunctionCallCancelled((deepgram.CancelledFunction("call_1", "find_car"),)),
+        deepgram.FunctionCallCancelled((deepgram.CancelledFunction("call_r1_1", "find_car"),)),
     ]
-    client.say(deepgram.FunctionResult("call_1", "find_car", "{}"))
+    client.say(deepgram.FunctionResult("call_r1_1", "find_car", "{}"))
     assert client.take() == []
 
 
@@ -637,7 +639,7 @@ MESSAGES: list[deepgram.ToAgent | Unparsable] = [
     deepgram.InjectAgentMessage("Hi."),
     deepgram.InjectAgentMessage("Hi.", behavior="queue"),
     deepgram.InjectAgentMessage("Hi.", behavior="interrupt"),
-    deepgram.FunctionResult("call_1", "find_car", "{}"),
+    deepgram.FunctionResult("call_r1_1", "find_car", "{}"),
     deepgram.UpdateThink(deepgram.Think({"type": "open_ai"})),
 ]
 

@@ -81,6 +81,19 @@ def test_a_second_voice_does_not_disturb_the_first(speech: Speech) -> None:
     assert len(speech.say("Two.")) > 1000
 
 
+def test_two_voices_do_not_become_one(speech: Speech) -> None:
+    """The library has one for all who use it."""
+    alone = len(speech.say("Which day would suit you?"))
+    slow = Speech("en-us+adam", 90)
+    assert len(slow.say("Which day would suit you?")) > 1.3 * alone
+    assert len(speech.say("Which day would suit you?")) == pytest.approx(alone, abs=200)
+
+
+def test_a_voice_that_is_not_there_is_told() -> None:
+    with pytest.raises(RuntimeError, match="no voice klingon-opera"):
+        Speech("klingon-opera")
+
+
 def test_voices_in_several_threads_take_turns(speech: Speech) -> None:
     texts = ["One.", "Two and three and four.", "Five, six."]
     alone = [len(speech.say(text)) for text in texts]

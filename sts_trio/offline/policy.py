@@ -196,12 +196,13 @@ class Policy:
         if reason is not None:
             return f"{self._domain.says.failed} {reason}"
         value = _decoded(result)
-        if errand.told is not None:
-            try:
-                return errand.told.format_map(value if isinstance(value, dict) else {})
-            except KeyError:
-                pass  # a function that tells something else
-        return _sentence(_read_out(value)) or errand.otherwise
+        read_out = _sentence(_read_out(value)) or errand.otherwise
+        if errand.told is None:
+            return read_out
+        try:
+            return errand.told.format_map(value if isinstance(value, dict) else {})
+        except KeyError:  # a function that tells something else
+            return read_out
 
     # --- the form ---------------------------------------------------------------------------------
 

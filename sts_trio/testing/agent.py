@@ -115,7 +115,7 @@ async def offline_agent(*, faults: Faults | None = None) -> AsyncIterator[Agent]
 
     It recognises what is said and answers in words, if what that takes is installed: the `demo`
     extra. Else it is a `scripted_agent`; `mode` and `reason` tell. Its words take real time, so
-    this one goes with Trio's ordinary clock only.
+    a clock that is more than twice as fast leaves it none to recognise them.
     """
     mode, reason = modes.choose(None)
     async with contextlib.AsyncExitStack() as stack:
