@@ -394,6 +394,16 @@ def test_without_reconnecting_the_caller_hears_the_apology() -> None:
     assert bridge.hear(echo("e0-1")) == [HangUp(ending)]
 
 
+def test_who_speaks_over_the_apology_is_nothing_odd() -> None:
+    """Nobody is there to hear it."""
+    bridge = talking(Manners(apology=APOLOGY))
+    bridge.hear(LOST)
+    assert bridge.hear(*[media() for _ in range(200)]) == []
+    numbers = bridge.dialogue.statistics()
+    assert numbers.caller_audio_dropped == 2.0
+    assert numbers.odd == {}
+
+
 def test_without_an_apology_the_call_ends_at_once() -> None:
     assert talking(Manners(reconnects=False)).hear(LOST) == [HangUp(Ending(Cause.AGENT_LOST))]
 

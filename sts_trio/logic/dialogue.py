@@ -397,11 +397,8 @@ class Dialogue:
                 self._note_odd(Leg.CALLER, f"media of track {track!r}")
                 return
             self._listening.hear(audio, self._now)
-            self._keep_newest()
-
-    def _keep_newest(self) -> None:
-        if not self._listening.is_open and self._listening.keep():
-            self._note_odd(Leg.CALLER, "audio dropped: the agent is not ready")
+            if self._listening.keep() and self.phase is not Phase.PARTING:
+                self._note_odd(Leg.CALLER, "audio dropped: the agent is not ready")
 
     def _hear_caller(
         self,
