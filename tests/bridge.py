@@ -7,8 +7,9 @@ from fakes import SETTINGS, START, STREAM_SID, media
 
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.logic.acts import Act, AgentReached, Heard, Log, TellAgent, TellCaller, Tick
-from sts_trio.logic.dialogue import Dialogue, Phase, SettingsWanted
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.manners import Manners
+from sts_trio.logic.phases import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import Audio, SettingsApplied, Welcome
 

@@ -44,7 +44,9 @@ from sts_trio.logic.acts import (
     Tick,
     Transcript,
 )
-from sts_trio.logic.dialogue import MOST_REASONS, Phase, SettingsWanted
+from sts_trio.logic.dialogue import SettingsWanted
+from sts_trio.logic.oddities import MOST_REASONS
+from sts_trio.logic.phases import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,

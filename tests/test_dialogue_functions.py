@@ -25,8 +25,10 @@ from sts_trio.logic.acts import (
     Log,
     TellAgent,
 )
-from sts_trio.logic.dialogue import GO_ON, MOST_REASONS, Phase
+from sts_trio.logic.asked import MOST_THEIRS
+from sts_trio.logic.dialogue import GO_ON
 from sts_trio.logic.memory import INTERRUPTED
+from sts_trio.logic.phases import Phase
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -134,12 +136,12 @@ def test_what_deepgram_runs_itself_is_remembered() -> None:
 
 def test_of_what_deepgram_runs_itself_fifty_are_waited_for_at_once() -> None:
     bridge = talking(RECONNECTS)
-    for number in range(MOST_REASONS + 1):
+    for number in range(MOST_THEIRS + 1):
         one = FunctionToCall(f"fc_{number}", "lookup", client_side=False)
         bridge.hear(FunctionCallRequest((one,)))
-        if number < MOST_REASONS:
+        if number < MOST_THEIRS:
             bridge.hear(cancelled(one))
-    bridge.hear(deepgram.FunctionCallResponse("lookup", "late", f"fc_{MOST_REASONS}"))
+    bridge.hear(deepgram.FunctionCallResponse("lookup", "late", f"fc_{MOST_THEIRS}"))
     bridge.hear(
         FunctionCallRequest(
             tuple(FunctionToCall(f"x_{n}", "lookup", client_side=False) for n in range(60))
@@ -147,7 +149,7 @@ def test_of_what_deepgram_runs_itself_fifty_are_waited_for_at_once() -> None:
         LOST,
     )
     bridge.connect()
-    assert bridge.history == [("lookup", "late")] + [("lookup", INTERRUPTED)] * MOST_REASONS
+    assert bridge.history == [("lookup", "late")] + [("lookup", INTERRUPTED)] * MOST_THEIRS
 
 
 def test_a_thought_signature_is_kept_for_the_model_that_wants_it_back() -> None:

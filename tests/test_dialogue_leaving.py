@@ -24,8 +24,9 @@ from sts_trio.logic.acts import (
     TellAgent,
     TellCaller,
 )
-from sts_trio.logic.dialogue import LONGEST_TURN, Phase
+from sts_trio.logic.dialogue import LONGEST_TURN
 from sts_trio.logic.manners import Manners
+from sts_trio.logic.phases import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,

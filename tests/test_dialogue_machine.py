@@ -32,8 +32,9 @@ from sts_trio.logic.acts import (
     Transcript,
 )
 from sts_trio.logic.audio import length
-from sts_trio.logic.dialogue import MOST_REASONS, Dialogue, SettingsWanted
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.listening import WAITING_ROOM
+from sts_trio.logic.oddities import MOST_REASONS
 from sts_trio.logic.speaking import MOST_PER_MEDIA
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import Malformed, TooBig, Unknown

@@ -41,8 +41,9 @@ from sts_trio.logic.acts import (
     TellCaller,
     Transcript,
 )
-from sts_trio.logic.dialogue import GO_ON, SAY_AGAIN, Phase
+from sts_trio.logic.dialogue import GO_ON, SAY_AGAIN
 from sts_trio.logic.manners import Manners
+from sts_trio.logic.phases import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,

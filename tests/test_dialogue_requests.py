@@ -16,7 +16,7 @@ from sts_trio.logic.acts import (
     PlayTones,
     TellAgent,
 )
-from sts_trio.logic.dialogue import Phase
+from sts_trio.logic.phases import Phase
 from sts_trio.wire import twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,

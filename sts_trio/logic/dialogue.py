@@ -25,8 +25,6 @@ of the agent), `keypad`, `patience` (silence, the longest call), `recovery`, and
 the goodbye is being heard.
 """
 
-import collections
-import enum
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, assert_never
@@ -66,13 +64,16 @@ from sts_trio.logic.acts import (
     Transcript,
     TurnHeard,
 )
+from sts_trio.logic.asked import Asked, called
 from sts_trio.logic.audio import seconds
 from sts_trio.logic.keypad import KEYS, Keypad
 from sts_trio.logic.leaving import Leaving
 from sts_trio.logic.listening import Listening
 from sts_trio.logic.manners import Manners
-from sts_trio.logic.memory import INTERRUPTED, Memory
+from sts_trio.logic.memory import Memory
+from sts_trio.logic.oddities import MOST_WORDS, Oddities
 from sts_trio.logic.patience import Patience, Step
+from sts_trio.logic.phases import LIMITS, START_TIMEOUT, Phase, cause_of_end, cause_of_failed_dial
 from sts_trio.logic.playout import Echo, Playout
 from sts_trio.logic.recovery import STEP_TIMEOUT, Recovery
 from sts_trio.logic.requests import Requests
@@ -80,12 +81,8 @@ from sts_trio.logic.speaking import Speaking
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
-# Twilio sends `connected` and `start` at once; ten seconds is a stranger, not a slow network.
-START_TIMEOUT = 10.0
 # After `start`, frames come every 20 ms unless the phone is muted from the first moment on.
 FIRST_FRAME_TIMEOUT = 30.0
-# Each step of the agent's session: socket, `Welcome`, `SettingsApplied`. The slowest takes 0.2 s.
-AGENT_TIMEOUT = 5.0
 # Last words that are never reported to have been heard, by a peer that echoes no marks.
 PARTING_GRACE = 2.0
 # Deepgram ends a session after 2 h, and warns five minutes before. From the warning on, the next
@@ -101,10 +98,6 @@ KEYED_IN = "I have keyed in: {}"
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
 # is understood.
 LONGEST_TURN = 60.0
-# Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
-# likes.
-MOST_REASONS = 50
-MOST_WORDS = 200
 
 
 class SettingsWanted(msgspec.Struct, frozen=True):
@@ -124,40 +117,6 @@ Settings = Callable[[SettingsWanted], deepgram.Settings]
 
 def _says_all(message: deepgram.ToAgent) -> bool:
     return True
-
-
-class Phase(enum.Enum):
-    AWAITING_START = enum.auto()
-    DIALLING = enum.auto()
-    AWAITING_WELCOME = enum.auto()
-    AWAITING_APPLIED = enum.auto()
-    TALKING = enum.auto()
-    PARTING = enum.auto()
-    HUNG_UP = enum.auto()
-
-
-# {phase: (how long it may last, the cause if it lasts longer)}
-_LIMITS = {
-    Phase.AWAITING_START: (START_TIMEOUT, Cause.CALLER_NO_START),
-    Phase.DIALLING: (AGENT_TIMEOUT, Cause.AGENT_NO_HANDSHAKE),
-    Phase.AWAITING_WELCOME: (AGENT_TIMEOUT, Cause.AGENT_NO_WELCOME),
-    Phase.AWAITING_APPLIED: (AGENT_TIMEOUT, Cause.AGENT_NO_SETTINGS_APPLIED),
-}
-
-_CALLER_ENDS = {
-    How.CLOSED: Cause.CALLER_CLOSED,
-    How.LOST: Cause.CALLER_LOST,
-    How.SILENT: Cause.CALLER_SILENT,
-    How.STALLED: Cause.CALLER_STALLED,
-}
-_AGENT_ENDS = {
-    How.CLOSED: Cause.AGENT_CLOSED,
-    How.LOST: Cause.AGENT_LOST,
-    How.SILENT: Cause.AGENT_SILENT,
-    How.STALLED: Cause.AGENT_SILENT,
-}
-# Key, funds, rights, path: the operator's to set right.
-_DENIED = {401, 402, 403, 404}
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -226,11 +185,9 @@ class Dialogue:
         self._owed: str | None = None  # see `Memory.owes_answer`; for the next session
         self._echo: str | None = None  # what we say in the caller's name will be told back to us
         self._user_speaks_until = -inf
-        self._asked: dict[str, deepgram.FunctionToCall] = {}  # {id: a function that is ours to run}
-        self._theirs: dict[str, deepgram.FunctionToCall] = {}  # {id: one that Deepgram runs}
-        self._functions = 0
+        self._asked = Asked()
         self._agent_audio = 0
-        self._odd: collections.Counter[str] = collections.Counter()
+        self._oddities = Oddities()
 
     @property
     def deadline(self) -> float:
@@ -264,10 +221,10 @@ class Dialogue:
             heard=_rounded(speaking.playout.heard),
             cut=_rounded(speaking.playout.cut),
             barge_ins=speaking.barge_ins,
-            functions=self._functions,
+            functions=self._asked.count,
             reconnects=self._recovery.count,
             longest_gap=round(self._recovery.longest, 3),
-            odd=dict(self._odd),
+            odd=dict(self._oddities.counts),
         )
 
     def hear(self, batch: Iterable[Heard], now: float) -> list[Act]:
@@ -597,10 +554,9 @@ class Dialogue:
 
     def _interrupt(self) -> None:
         """What is under way will not come to its end in this session."""
-        for asked in (*self._asked.values(), *self._theirs.values()):
-            self._memory.call_function(_called(asked, INTERRUPTED))
-        self._cancel_functions(tuple(self._asked))
-        self._theirs.clear()
+        for function in self._asked.interrupted():
+            self._memory.call_function(function)
+        self._cancel_functions(self._asked.ids)
         if self._speaking.is_amid_utterance:
             self._acts += [Answered(number, "the agent was lost") for number in self._awaits]
             self._awaits.clear()
@@ -656,9 +612,7 @@ class Dialogue:
                 self._speaking.next_turn()
                 self._call_functions(functions)
             case deepgram.FunctionCallCancelled(functions):
-                self._cancel_functions(tuple(function.id for function in functions))
-                for function in functions:
-                    self._theirs.pop(function.id, None)
+                self._cancel_functions(function.id for function in functions)
                 self._log("debug", "agent.said", kind="FunctionCallCancelled")
             case deepgram.FunctionCallResponse():
                 self._hear_their_function(message)
@@ -744,31 +698,22 @@ class Dialogue:
         if self.phase is not Phase.TALKING:
             self._note_odd(Leg.AGENT, "called a function before SettingsApplied")
             return
-        ours = []
-        for function in functions:
-            if not function.client_side:
-                if len(self._theirs) < MOST_REASONS:
-                    self._theirs[function.id] = function
-            elif function.id in self._asked:
-                self._note_odd(Leg.AGENT, "called a function twice by one id")
-            else:
-                self._asked[function.id] = function
-                ours.append(function)
-        self._functions += len(functions)
+        ours, again = self._asked.ask(functions)
+        for _ in again:
+            self._note_odd(Leg.AGENT, "called a function twice by one id")
         if ours:
             self._acts.append(CallFunctions(tuple(ours)))
 
-    def _cancel_functions(self, ids: tuple[str, ...]) -> None:
-        known = tuple(id for id in ids if self._asked.pop(id, None) is not None)
-        if known:
+    def _cancel_functions(self, ids: Iterable[str]) -> None:
+        if known := self._asked.cancel(ids):
             self._acts.append(CancelFunctions(known))
 
     def _hear_function_done(self, done: FunctionDone) -> None:
         asked = done.asked
-        is_awaited = self._asked.pop(asked.id, None) is not None
+        is_awaited = self._asked.answer(asked.id)
         if is_awaited or done.is_void:
             # An agent to come is to know of it, even if the one that asked no longer wants to.
-            self._memory.call_function(_called(asked, done.content))
+            self._memory.call_function(called(asked, done.content))
         if not is_awaited:
             return
         self._patience.hear_agent(self._now)
@@ -781,12 +726,8 @@ class Dialogue:
 
     def _hear_their_function(self, done: deepgram.FunctionCallResponse) -> None:
         """Deepgram ran a function itself."""
-        for asked in self._theirs.values():
-            # It need not tell the id.
-            if done.id == asked.id or (done.id is None and done.name == asked.name):
-                del self._theirs[asked.id]
-                self._memory.call_function(_called(asked, done.content))
-                break
+        if (function := self._asked.hear_theirs(done)) is not None:
+            self._memory.call_function(function)
         self._log("debug", "agent.said", kind=type(done).__name__)
 
     # --- what the call's own code asks for ------------------------------------------------------
@@ -859,11 +800,11 @@ class Dialogue:
     def _hear_leg_ended(self, ended: LegEnded) -> None:
         detail = " ".join(str(part) for part in (ended.code, ended.reason) if part)
         if ended.leg is Leg.CALLER:
-            self._end(_CALLER_ENDS[ended.how], detail)
+            self._end(cause_of_end(ended), detail)
         elif ended.how is How.CLOSED and ended.code == 1000 and self.phase is Phase.TALKING:
             self._finish_with_agent(detail)
         else:
-            self._lose_agent(_AGENT_ENDS[ended.how], detail)
+            self._lose_agent(cause_of_end(ended), detail)
 
     def _finish_with_agent(self, detail: str) -> None:
         """The agent ends the session in good order; once its words are heard, that is the end of
@@ -885,12 +826,7 @@ class Dialogue:
 
     def _hear_dial_failed(self, failed: DialFailed) -> None:
         self._has_session = False
-        if failed.status is None:
-            cause = Cause.AGENT_UNREACHABLE
-        elif failed.status in _DENIED:
-            cause = Cause.AGENT_DENIED
-        else:
-            cause = Cause.AGENT_REJECTED
+        cause = cause_of_failed_dial(failed.status)
         # At a call's begin, whoever dials has tried all there is.
         is_final = cause is Cause.AGENT_DENIED or not self._has_talked
         self._lose_agent(cause, failed.reason, is_final=is_final)
@@ -914,7 +850,7 @@ class Dialogue:
         if self._parting is not None:
             self._hang_up(self._parting)
             return
-        cause = _LIMITS[self.phase][1]
+        cause = LIMITS[self.phase][1]
         limit = self._limit(self.phase)
         # The first time it takes too long, a second try would take as long again.
         self._lose_agent(cause, f"after {limit:g} s", is_final=not self._has_talked)
@@ -972,12 +908,12 @@ class Dialogue:
                 assert_never(step)
 
     def _limit(self, phase: Phase) -> float:
-        limit = _LIMITS[phase][0]
+        limit = LIMITS[phase][0]
         return min(limit, STEP_TIMEOUT) if self._recovery.is_on else limit
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        self._phase_deadline = self._now + self._limit(phase) if phase in _LIMITS else inf
+        self._phase_deadline = self._now + self._limit(phase) if phase in LIMITS else inf
         self._has_talked = self._has_talked or phase is Phase.TALKING
 
     def _end(self, cause: Cause, detail: str = "") -> None:
@@ -985,7 +921,7 @@ class Dialogue:
 
     def _hang_up(self, ending: Ending) -> None:
         self._memory.cut(self.playout.position, self.playout.sent)
-        self._cancel_functions(tuple(self._asked))
+        self._cancel_functions(self._asked.ids)
         self._enter(Phase.HUNG_UP)
         self._listening.close()
         self._first_frame_deadline = inf
@@ -1000,13 +936,9 @@ class Dialogue:
         self._note_once(f"{leg.value}.odd", leg, reason)
 
     def _note_once(self, event: str, leg: Leg, reason: str) -> None:
-        reason = reason[:MOST_WORDS]
-        key = f"{leg.value}: {reason}"
-        if key not in self._odd and len(self._odd) >= MOST_REASONS:
-            key, reason = f"{leg.value}: (more)", "(more)"
-        self._odd[key] += 1
-        if self._odd[key] == 1:
-            self._log("warning", event, reason=reason)
+        told = self._oddities.note(leg, reason)
+        if told is not None:
+            self._log("warning", event, reason=told)
 
     def _tell_caller(self, *messages: twilio.ToCaller) -> None:
         self._acts += [TellCaller(message) for message in messages]
@@ -1021,18 +953,6 @@ class Dialogue:
 def _greets(settings: deepgram.Settings) -> bool:
     """Whether an agent with these settings speaks first. Of a stored one it cannot be told."""
     return isinstance(settings.agent, str) or bool(settings.agent.get("greeting"))
-
-
-def _called(asked: deepgram.FunctionToCall, response: str) -> deepgram.CalledFunction:
-    signature = asked.thought_signature
-    return deepgram.CalledFunction(
-        asked.id,
-        asked.name,
-        asked.client_side,
-        asked.arguments,
-        response,
-        signature if isinstance(signature, str) else None,
-    )
 
 
 def _rounded(length: int) -> float:
