@@ -161,14 +161,12 @@ class Call:
         if self.ending is not None:
             return
         for act in self.dialogue.hear(batch, self._clock.current_time()):
-            if type(act) is TellAgent:
+            if isinstance(act, TellAgent):
                 self._put(Leg.AGENT, self._to_agent.put(act.message))
                 continue
             match act:
                 case TellCaller(message):
                     self._put(Leg.CALLER, self._to_caller.put(message))
-                case TellAgent(message):
-                    self._put(Leg.AGENT, self._to_agent.put(message))
                 case FlushCaller():
                     self._to_caller.flush()
                 case Log(level, event, fields):
