@@ -411,7 +411,7 @@ class Call:
             return
         for act in self.dialogue.hear(batch, self._clock.current_time()):
             # The act of nearly every beat; class patterns are slow.
-            if type(act) is TellAgent:
+            if isinstance(act, TellAgent):
                 self._put(Leg.AGENT, self._session.outbox.put(act.message))
                 continue
             match act:

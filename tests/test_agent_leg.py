@@ -409,12 +409,19 @@ async def test_a_socket_that_ends_without_a_close_frame_is_lost(
         assert heard == [LegEnded(Leg.AGENT, How.LOST)]
 
 
-async def test_a_reset_is_a_loss_as_well() -> None:
-    async with connected() as pair:
+@pytest.mark.parametrize("is_out", [True, False], ids=["lookout", "no lookout"])
+async def test_a_reset_is_a_loss_as_well(is_out: bool) -> None:
+    lookout = Lookout()
+    async with connected() as pair, trio.open_nursery() as nursery:
+        if is_out:
+            nursery.start_soon(lookout.run)
+            await trio.testing.wait_all_tasks_blocked()
         peer = Peer(pair.theirs)
-        async with conversing(pair.ours, peer) as (leg, _):
+        nursery.start_soon(peer.run)
+        async with converse(pair.ours, "agent.test", "/", [], LANGUAGE, lookout) as leg:
             heard = await ending(peer, leg, lambda: reset(pair.theirs))
             assert heard == [LegEnded(Leg.AGENT, How.LOST)]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_message_over_the_limit_is_told_and_ends_the_leg(

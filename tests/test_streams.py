@@ -699,3 +699,56 @@ async def test_a_call_whose_agent_cannot_be_trusted_says_so(tmp_path: Path) -> N
         assert ended["ending"] == "agent_unreachable"
         assert "localhost" in ended["detail"]
         assert "certificate verify failed" in ended["detail"]
+
+
+# --- reading without waiting --------------------------------------------------------------------
+
+
+async def read_within(stream: TcpStream | TlsStream) -> bytes:
+    while (data := stream.read()) is None:  # noqa: ASYNC110
+        await trio.sleep(0.001)
+    return data
+
+
+async def test_reading_without_waiting_tells_nothing_yet_from_the_end() -> None:
+    async with connected() as pair:
+        assert pair.ours.read() is None
+        await pair.theirs.send_all(b"words")
+        assert await read_within(pair.ours) == b"words"
+        assert pair.ours.read() is None
+        await pair.theirs.send_eof()
+        assert await read_within(pair.ours) == b""
+
+
+@pytest.mark.parametrize("ragged", [True, False])
+async def test_reading_tls_without_waiting_tells_nothing_yet_from_the_end(ragged: bool) -> None:
+    async with secured(ragged=ragged) as pair, trio.open_nursery() as nursery:
+        assert await read_within_tls(pair.ours, 0) == b""
+        nursery.start_soon(pair.theirs.send_all, pattern(50_000))
+        assert await read_within_tls(pair.ours, 50_000) == pattern(50_000)
+        assert not pair.ours.is_at_end
+        await pair.theirs.send_all(b"last")
+        if ragged:
+            await pair.tcp.theirs.aclose()
+        else:
+            # A server of trio's waits for our goodbye, and there is none.
+            nursery.start_soon(_close_politely, pair.theirs)
+        assert await read_within_tls(pair.ours, 4) == b"last"
+        if not pair.ours.is_at_end:
+            assert await read_within(pair.ours) == b""
+        assert pair.ours.is_at_end
+        nursery.cancel_scope.cancel()
+
+
+async def read_within_tls(stream: TlsStream, length: int) -> bytes:
+    data = stream.read() or b""  # the peer's tickets, it may be
+    while len(data) < length:
+        data += await read_within(stream)
+    return data
+
+
+async def test_reading_bytes_that_are_not_tls_without_waiting_breaks_the_stream() -> None:
+    async with secured() as pair:
+        await pair.tcp.theirs.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 20)
+        with pytest.raises(trio.BrokenResourceError):
+            await read_within(pair.ours)

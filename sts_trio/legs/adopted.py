@@ -15,7 +15,7 @@ import contextvars
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import trio
 from hypercorn.events import RawData
@@ -173,7 +173,7 @@ class AdoptedLeg:
         heard: list[Heard] = []
         ping: frames.Ping | None = None
         for frame in whole:
-            if type(frame) is bytes:
+            if isinstance(frame, bytes):
                 heard.append(twilio.decode(frame))
             elif isinstance(frame, frames.Ping):
                 ping = frame
@@ -186,7 +186,7 @@ class AdoptedLeg:
 
     def _hear_seldom(
         self,
-        frame: frames.Frame,
+        frame: frames.Pong | frames.Binary | frames.Close | frames.Violation,
         heard: list[Heard],
     ) -> None:
         match frame:
@@ -206,7 +206,7 @@ class AdoptedLeg:
                 self._close(code, reason)
                 heard.append(LegEnded(Leg.CALLER, How.LOST, reason=reason))
             case _:
-                pass  # the usual
+                assert_never(frame)
 
     def _close(self, code: int | None, reason: str = "") -> None:
         """A close frame, ours or the answer to theirs: once, and nothing after it."""

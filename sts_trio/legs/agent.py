@@ -16,7 +16,7 @@ import re
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import h11
 import trio
@@ -119,14 +119,14 @@ class AgentLeg:
 
     def read_with(self, lookout: Lookout | None) -> None:
         """Begins to read: by the lookout where that can be, else in a task of its own."""
-        stream: Any = self._stream
-        if lookout is None or not lookout.is_out or not hasattr(stream, "read"):
+        stream = self._stream
+        if lookout is None or not lookout.is_out or not isinstance(stream, TcpStream | TlsStream):
             self._nursery.start_soon(self._read_on)
             return
         fileno = stream.fileno()
         # What `hear` starts is to inherit this call's context, not the lookout's.
         look: Callable[[], None] = functools.partial(
-            contextvars.copy_context().run, functools.partial(self._look, stream.read)
+            contextvars.copy_context().run, functools.partial(self._look, stream)
         )
         self._forget = functools.partial(lookout.forget, fileno)
         lookout.watch(fileno, look)
@@ -152,13 +152,15 @@ class AgentLeg:
         elif heard and not was_closing:
             self._give(heard)
 
-    def _look(self, read: Callable[[int], bytes | None]) -> None:
+    def _look(self, stream: TcpStream | TlsStream) -> None:
         try:
-            data = read(RECEIVE)
-        except trio.BrokenResourceError:
+            data = stream.read(RECEIVE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if data is not None:
             self.take(data)
+            if stream.is_at_end:
+                self.take(b"")
 
     async def _read_on(self) -> None:
         while not self._over.is_set():
@@ -171,15 +173,19 @@ class AgentLeg:
     def _understand(self, data: bytes) -> list[Heard]:
         heard: list[Heard] = []
         for frame in self._reader.feed(data):
-            if type(frame) is frames.Binary:
+            if isinstance(frame, frames.Binary):
                 heard.append(self._decode(frame.data))
-            elif type(frame) is bytes:
+            elif isinstance(frame, bytes):
                 heard.append(self._decode(frame.decode()))
             else:
                 self._hear_seldom(frame, heard)
         return heard
 
-    def _hear_seldom(self, frame: frames.Frame, heard: list[Heard]) -> None:
+    def _hear_seldom(
+        self,
+        frame: frames.Ping | frames.Pong | frames.Close | frames.Violation,
+        heard: list[Heard],
+    ) -> None:
         match frame:
             case frames.Ping(payload):
                 if not self._is_closing:
@@ -195,6 +201,8 @@ class AgentLeg:
                 if code == frames.TOO_BIG:
                     heard.append(TooBig(Leg.AGENT, size))
                 heard.append(LegEnded(Leg.AGENT, How.CLOSED, code, reason))
+            case _:
+                assert_never(frame)
 
     def _give(self, heard: Sequence[Heard]) -> None:
         if self._hear is None:
@@ -283,7 +291,7 @@ def _never(data: bytes) -> bool:
     return False
 
 
-class _Door(trio.abc.Stream):
+class _Door:
     """The agent's stream as far as the handshake goes; what comes behind it is the leg's.
 
     `rest` is what had come with it, None while the door is shut. There is nothing behind a refusal
@@ -309,9 +317,6 @@ class _Door(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -19,6 +19,8 @@ RECEIVE = 65536
 class TcpStream(trio.abc.Stream):
     """A connected socket. Owns it."""
 
+    is_at_end = False  # whether `read` has seen the end behind what it gave: never, see there
+
     def __init__(self, tcp: trio.SocketStream) -> None:
         self._socket = tcp.socket
         self._pending = b""
@@ -128,6 +130,7 @@ class TlsStream(trio.abc.Stream):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._sending = trio.Lock()
+        self.is_at_end = False
 
     async def do_handshake(self) -> None:
         """Raises `trio.BrokenResourceError` when there is no trusted TLS to be had."""
@@ -183,7 +186,8 @@ class TlsStream(trio.abc.Stream):
             pass
         except ssl.SSLError as exc:
             raise trio.BrokenResourceError(str(exc)) from exc
-        # Of what came before the end, the end comes next time.
+        # The socket itself may tell of no end: the peer may wait for a goodbye of ours.
+        self.is_at_end = True
         return b"".join(pieces)
 
     def fileno(self) -> int:

@@ -1,6 +1,6 @@
 """What a dialogue hears, beside the peers' own messages, and what it does. Pure: values only."""
 
-from typing import Any, final
+from typing import Any
 
 import msgspec
 
@@ -155,7 +155,6 @@ class TellCaller(msgspec.Struct, frozen=True, gc=False):
     message: twilio.ToCaller
 
 
-@final
 class TellAgent(msgspec.Struct, frozen=True, gc=False):
     message: deepgram.ToAgent
 
