@@ -710,7 +710,8 @@ class Dialogue:
 
     def _hear_function_done(self, done: FunctionDone) -> None:
         asked = done.asked
-        is_awaited = self._asked.answer(asked.id)
+        # The id of one that nobody waits for may be in use again, by an agent of another session.
+        is_awaited = not done.is_void and self._asked.answer(asked.id)
         if is_awaited or done.is_void:
             # An agent to come is to know of it, even if the one that asked no longer wants to.
             self._memory.call_function(called(asked, done.content))
