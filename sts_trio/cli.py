@@ -85,7 +85,8 @@ def _welcome(config: "Config", base: str) -> str:
         "",
         f"Without a phone:  {base}/ in a browser, or",
         f"  sts-trio call FILE.wav --url {local}",
-        f"With Twilio:      your number's webhook is {public}/twiml, or a TwiML Bin with",
+        f"With Twilio:      your number's webhook is {public}/twiml,",
+        "  or a TwiML Bin with",
         f'  <Response><Connect><Stream url="{media}"/></Connect></Response>',
     ]
     if without_ears is not None and not deepgram:

@@ -220,8 +220,8 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
         "\n"
         "Without a phone:  http://[::1]:8443/ in a browser, or\n"
         "  sts-trio call FILE.wav --url ws://[::1]:8443/twilio\n"
-        "With Twilio:      your number's webhook is https://YOUR-HOST/twiml,"
-        " or a TwiML Bin with\n"
+        "With Twilio:      your number's webhook is https://YOUR-HOST/twiml,\n"
+        "  or a TwiML Bin with\n"
         '  <Response><Connect><Stream url="wss://YOUR-HOST/twilio"/></Connect></Response>\n'
         "  YOUR-HOST leads here, for instance by a tunnel to http://[::1]:8443\n"
         "  Set TWILIO_AUTH_TOKEN, or only callers on this machine are let in.\n"

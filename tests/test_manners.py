@@ -93,6 +93,7 @@ def test_a_clip_may_last_half_a_minute(tmp_path: Path) -> None:
     [
         ("asks = 7", "words: Expected `str`, got `int` - at `$.asks`"),
         ("goodbye = 'Bye.'", "words: Object contains unknown field `goodbye`"),
+        ("functions = ['mine']", "words.functions: write functions above the first [table]"),
         ("apology = 7", "words: Expected `str | null`, got `int` - at `$.apology`"),
     ],
 )

@@ -21,11 +21,12 @@ FILES = ("wav", "jsonl", "png")  # recording, transcript, picture
 
 NEXT = """\
 Next:
-  a page     sts-trio serve, then open http://127.0.0.1:5000/ and speak with it yourself
-  a key      DEEPGRAM_API_KEY=... sts-trio serve, and Deepgram's agent answers instead
-  a number   TWILIO_AUTH_TOKEN=... as well, and the webhook of a Twilio number set to
-             https://YOUR-HOST/twiml; `sts-trio serve` says more
-  a caller   sts-trio call YOUR-VOICE.wav, or --say "When are you open?", from another terminal"""
+  a page     sts-trio serve, then open http://127.0.0.1:5000/ and speak
+  a caller   from another terminal: sts-trio call YOUR-VOICE.wav,
+             or sts-trio call --say "When are you open?"
+  a key      DEEPGRAM_API_KEY=... sts-trio serve: Deepgram's agent answers
+  a number   TWILIO_AUTH_TOKEN=... as well, and the webhook of a Twilio number
+             set to https://YOUR-HOST/twiml; `sts-trio serve` says more"""
 
 
 @click.command()
@@ -181,7 +182,8 @@ def _save(directory: Path, number: int, outcome: "Outcome") -> None:
     except picture.NoMatplotlib as exc:
         if number == 1:
             click.echo(exc)
-    click.echo(f"Call {number}: {', '.join(map(str, written))}")
+    kinds = ", ".join(path.suffix for path in written[1:])
+    click.echo(f"Call {number}: {recording}, {kinds}")
 
 
 def _write_transcript(target: Path, outcome: "Outcome") -> None:

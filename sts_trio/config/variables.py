@@ -226,6 +226,12 @@ class Given:
         section = self.table.get(name, {})
         if not isinstance(section, dict):
             raise mistake(f"{self.in_file(name)}: expected a table, got {shown(section)}")
+        # In TOML, what is written below a [table] is in it. Agents may have any name.
+        for key in section:
+            if name != "agents" and key in (setting.key for setting in SETTINGS.values()):
+                raise mistake(
+                    f"{self.in_file(f'{name}.{key}')}: write {key} above the first [table]"
+                )
         return section
 
 
