@@ -78,6 +78,11 @@ def test_a_clip_that_is_not_there_is_a_mistake(key: str, tmp_path: Path) -> None
     assert said == f"words.{key}: {tmp_path}/nowhere.wav: no such file"
 
 
+def test_a_clip_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    wav.write(tmp_path / "sorry.wav", bytes(160))
+    assert len(manners(tmp_path, "apology = 'sorry.wav'").apology) == 160
+
+
 def test_a_clip_may_last_half_a_minute(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     wav.write(path, bytes(30 * 8000))

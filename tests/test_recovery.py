@@ -54,11 +54,12 @@ def test_what_still_plays_is_no_silence() -> None:
 
 def test_a_gap_lasts_from_the_first_loss_to_the_fresh_session() -> None:
     recovery = Recovery()
+    assert recovery.redial(10.0)
     recovery.begin_gap(10.0, 0.0)
     recovery.begin_gap(11.0, 0.0)
-    assert recovery.succeed(12.0) == 2.0
+    assert recovery.succeed(12.0) == (2.0, True)
     assert not recovery.is_on
     assert recovery.deadline == inf
     recovery.begin_gap(20.0, 0.0)
-    assert recovery.succeed(21.0) == 1.0
+    assert recovery.succeed(23.0) == (3.0, False), "let go, not lost"
     assert recovery.longest == 2.0

@@ -61,7 +61,7 @@ def _clip(given: Given, key: str, path: str | None, ours: str) -> bytes:
         return b""
     where = given.in_file(f"words.{key}")
     try:
-        audio = wav.read(path)
+        audio = wav.read(given.beside_file(path))
     except wav.NotAWav as exc:
         raise mistake(f"{where}: {exc}") from None
     if len(audio) > MOST_CLIP * BYTES_PER_SECOND:

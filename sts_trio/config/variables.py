@@ -195,6 +195,10 @@ class Given:
         key = SETTINGS[variable].key
         return self.in_file(key) if key in self.table else variable
 
+    def beside_file(self, path: str) -> Path:
+        """A path that was written in the file, seen from there."""
+        return (self._file.parent if self._file is not None else Path()) / path
+
     def in_file(self, path: str) -> str:
         return f"{self._file}: {path}"
 

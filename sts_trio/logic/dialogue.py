@@ -466,8 +466,9 @@ class Dialogue:
         self._enter(Phase.TALKING)
         self._patience.begin(self._now)
         if self._recovery.is_on:
-            gap = self._recovery.succeed(self._now)
-            self._log("info", "agent.reconnected", agent=self.agent, gap=round(gap, 3))
+            gap, is_loss = self._recovery.succeed(self._now)
+            event = "agent.reconnected" if is_loss else "agent.took_over"
+            self._log("info", event, agent=self.agent, gap=round(gap, 3))
         self._requests.open()
         if self._owed is not None:
             self._ask_anew(self._owed)

@@ -26,6 +26,7 @@ class Recovery:
         self.bridge_deadline = inf
         self.dial_deadline = inf
         self._lost_at: float | None = None
+        self._is_loss = False
         self._redials: collections.deque[float] = collections.deque()
 
     @property
@@ -47,6 +48,7 @@ class Recovery:
             return False
         self.dial_deadline = now + RETRY_AFTER if self.is_on else now
         self._redials.append(self.dial_deadline)
+        self._is_loss = True
         self.count += 1
         return True
 
@@ -60,13 +62,17 @@ class Recovery:
         """The caller is told something, which takes until then."""
         self.bridge_deadline = until + BRIDGE_EVERY
 
-    def succeed(self, now: float) -> float:
-        """There is an agent again; returns for how long there was none."""
+    def succeed(self, now: float) -> tuple[float, bool]:
+        """There is an agent again; returns for how long there was none, and whether that one was
+        lost or, else, let go."""
         gap = now - self._lost_at if self._lost_at is not None else 0.0
-        self.longest = max(self.longest, gap)
+        is_loss = self._is_loss
+        if is_loss:
+            self.longest = max(self.longest, gap)
         self.end()
-        return gap
+        return gap, is_loss
 
     def end(self) -> None:
         self._lost_at = None
+        self._is_loss = False
         self.bridge_deadline = self.dial_deadline = inf
