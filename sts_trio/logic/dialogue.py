@@ -765,7 +765,8 @@ class Dialogue:
 
     def _hear_function_done(self, done: FunctionDone) -> None:
         asked = done.asked
-        is_awaited = self._asked.pop(asked.id, None) is not None
+        # The id of one that nobody waits for may be in use again, by an agent of another session.
+        is_awaited = not done.is_void and self._asked.pop(asked.id, None) is not None
         if is_awaited or done.is_void:
             # An agent to come is to know of it, even if the one that asked no longer wants to.
             self._memory.call_function(_called(asked, done.content))
