@@ -149,7 +149,13 @@ async def say_goodbye(
 
 
 async def end_on_sockets(
-    directory: Path, start: twilio.Start, function: str, arguments: str = "{}", **failure: Exception
+    directory: Path,
+    start: twilio.Start,
+    function: str,
+    arguments: str = "{}",
+    *,
+    by_token: bool = False,
+    **failure: Exception,
 ) -> tuple[World, FakeAccount]:
     """A call whose agent calls that function; both sockets are gone when this returns."""
     account = FakeAccount()
@@ -163,7 +169,9 @@ async def end_on_sockets(
             STS_TRANSFER_NUMBERS="+15005550020",
             STS_ALLOW_UNSIGNED="1",
         ) as here,
-        here.phone() as phone,
+        here.phone(
+            path=f"/twilio/{here.app.stream_tokens.mint()}" if by_token else "/twilio"
+        ) as phone,
     ):
         here.app.twilio = account
         await say_goodbye(here, phone, start, function, arguments)
@@ -184,6 +192,15 @@ async def test_a_bins_call_is_transferred_by_the_api(tmp_path: Path) -> None:
     assert "<Dial" in twiml
     assert "+15005550020" in twiml
     assert here.endings == ["transferred"]
+
+
+@pytest.mark.parametrize("function", ["hang_up", "transfer"])
+async def test_a_softphone_ends_no_phone_call_by_naming_it(tmp_path: Path, function: str) -> None:
+    """What its stream says of a call is its own to write, and not Twilio's."""
+    arguments = '{"number": "+15005550020"}' if function == "transfer" else "{}"
+    _, account = await end_on_sockets(tmp_path, BIN, function, arguments, by_token=True)
+    assert account.hung_up == []
+    assert account.redirected == []
 
 
 async def test_a_transfer_that_twilio_refuses_is_told(tmp_path: Path) -> None:

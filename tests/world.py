@@ -97,7 +97,10 @@ class World:
 
     @contextlib.asynccontextmanager
     async def phone(
-        self, tls: ssl.SSLContext | None = None, receive_buffer: int | None = None
+        self,
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
+        path: str = "/twilio",
     ) -> AsyncIterator[Phone]:
         async with trio.open_nursery() as nursery:
             raw = trio.socket.socket()
@@ -110,7 +113,7 @@ class World:
                 nursery,
                 stream,
                 f"127.0.0.1:{self.address[1]}",
-                "/twilio",
+                path,
                 message_queue_size=1000,
                 max_message_size=2**24,
             )
