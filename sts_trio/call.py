@@ -479,9 +479,17 @@ class Call:
         self._answers.close()
 
     async def _see_off_caller(self, ending: Ending) -> None:
-        if self._see_off is not None and ending.cause in _DELIBERATE:
-            with trio.move_on_after(GOODBYE_WITHIN):
-                await self._see_off(self.info, ending)
+        try:
+            if self._see_off is not None and ending.cause in _DELIBERATE:
+                with trio.move_on_after(GOODBYE_WITHIN) as patience:
+                    await self._see_off(self.info, ending)
+                if patience.cancelled_caught:
+                    reason = f"it took longer than {GOODBYE_WITHIN:g} s, and may be done yet"
+                    self._log.error("call.not_seen_off", reason=reason)
+        finally:
+            # What that did not need is not to be waited for the caller's close frame.
+            latest = trio.current_time() + HANG_UP_GRACE
+            self._scope.deadline = min(self._scope.deadline, latest)
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""

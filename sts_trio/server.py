@@ -229,10 +229,11 @@ class App(QuartTrio):
             _logger.warning("call.refused", live=self.switchboard.live)
             return Response("All lines are busy.\n", 503)
         await scope["asgi.receive"]()  # "websocket.connect"
-        await self._run_call(scope)
+        await self._run_call(scope, is_phone=token is None)
         return None
 
-    async def _run_call(self, scope: Any) -> None:
+    async def _run_call(self, scope: Any, *, is_phone: bool) -> None:
+        """A softphone writes what its stream says itself: it is to end no phone call by that."""
         connection = hypercorn_guard.connection.get()
         call = Call(
             Dialogue(
@@ -247,7 +248,7 @@ class App(QuartTrio):
             functions=self.functions,
             agents=self.settings.agents,
             may_transfer=self.settings.may_transfer,
-            see_off=self._see_off,
+            see_off=self._see_off if is_phone else None,
             log_transcripts=self.settings.log_transcripts,
             tell=self.switchboard.chronicle.tell,
         )

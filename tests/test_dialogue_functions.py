@@ -205,6 +205,17 @@ def test_a_result_for_a_session_that_is_gone_is_not_told_to_the_next() -> None:
     assert bridge.history == [("get_order", '"charged"')]
 
 
+def test_an_id_that_a_fresh_session_uses_again_is_not_answered_by_the_last_ones_result() -> None:
+    """Models number their calls as they like, and what is not to be torn outlives its session."""
+    bridge = talking(RECONNECTS)
+    bridge.hear(FunctionCallRequest((ORDER,)), LOST)
+    bridge.connect()
+    again = FunctionToCall(ORDER.id, "get_price", "{}")
+    assert bridge.hear(FunctionCallRequest((again,))) == [CallFunctions((again,))]
+    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
+    assert bridge.hear(FunctionDone(again, "7")) == [result(again, "7")]
+
+
 # --- another agent goes on ------------------------------------------------------------------------
 
 

@@ -60,6 +60,7 @@ BEARER = {"authorization": f"Bearer {ADMIN}"}
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 Clock = trio.testing.MockClock
+DEEP = b'{"to": ' + b"[" * 10_000
 
 
 def signed(url: str, fields: dict[str, str]) -> dict[str, str]:
@@ -233,7 +234,9 @@ async def test_what_is_wrong_with_a_request_is_told_field_by_field(
         assert [line["event"] for line in logs] == ["dial.refused"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"x"', b'{"to": "\\ud800"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff", b'"x"', b'{"to": "\\ud800"}', b'{"to": "\xff"}', DEEP]
+)
 async def test_what_is_no_object_is_told(
     tmp_path: Path, body: bytes, autojump_clock: Clock
 ) -> None:

@@ -35,9 +35,11 @@ OURS = twilio.Start(
 # --- the call, on the virtual clock -------------------------------------------------------------
 
 
-async def end(ending: str, see_off: Any) -> tuple[FakeTwilio, FakeAgent, Ending]:
+async def end(
+    ending: str, see_off: Any, *, answers_close: bool = True
+) -> tuple[FakeTwilio, FakeAgent, Ending]:
     """A call that comes to an end of that kind, once nothing of it is left."""
-    phone, agent = FakeTwilio(), FakeAgent()
+    phone, agent = FakeTwilio(answers_close=answers_close), FakeAgent()
     async with trio.open_nursery() as tasks:
         call = make_call(tasks, phone, agent, see_off=see_off, may_transfer=lambda number: True)
         tasks.start_soon(call.run)
@@ -87,9 +89,24 @@ async def test_seeing_off_takes_no_longer_than_it_may(autojump_clock: Clock) -> 
     async def see_off(info: CallInfo, ending: Ending) -> None:
         await trio.sleep_forever()
 
-    phone, _, _ = await end("hang up", see_off)
+    with structlog.testing.capture_logs() as logs:
+        phone, _, _ = await end("transfer", see_off)
     assert phone.goodbye == (GOODBYE_WITHIN, 1000)
     assert trio.current_time() <= GOODBYE_WITHIN + HANG_UP_GRACE
+    [line] = [line for line in logs if line["event"] == "call.not_seen_off"]
+    assert line["log_level"] == "error"
+
+
+@pytest.mark.parametrize("takes", [None, 0, 1])
+async def test_a_caller_who_never_answers_the_goodbye_is_not_waited_for_longer(
+    takes: int | None, autojump_clock: Clock
+) -> None:
+    async def see_off(info: CallInfo, ending: Ending) -> None:
+        assert takes is not None
+        await trio.sleep(takes)
+
+    await end("hang up", None if takes is None else see_off, answers_close=False)
+    assert trio.current_time() == (takes or 0) + HANG_UP_GRACE
 
 
 async def test_a_bug_in_seeing_off_is_logged_and_closes_both_sockets(

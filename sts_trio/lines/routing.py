@@ -5,7 +5,8 @@ dialled number, then the agent named `default`. A call that came by `/twiml` was
 its stream brings the name along; one that came by a TwiML Bin is decided when its stream starts.
 
 What a stream brings along is believed: Twilio's handshake is signed, and what it carries was
-written by this server, or by the operator into a Bin of theirs.
+written by this server, or by the operator into a Bin of theirs. A softphone, let in by a stream
+token, writes it itself, and so chooses among the configured agents.
 """
 
 import importlib

@@ -441,7 +441,9 @@ class _Attempt:
         """
         if isinstance(self.outcome, Placed):
             return self.outcome
-        raise self.outcome
+        # The same exception for whoever asks: else each would leave its traceback in there, for as
+        # long as the key is remembered.
+        raise self.outcome.with_traceback(None)
 
 
 class _Remembered:

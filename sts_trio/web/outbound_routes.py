@@ -109,7 +109,7 @@ def _read(mimetype: str, body: bytes) -> dict[str, Any]:
         raise DialRefused("invalid", 415, "expected JSON, as application/json")
     try:
         given = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         raise _invalid({"body": f"expected a JSON object: {exc}"}) from None
     faults, fields = {}, {}
     for name in dict.fromkeys(["to", *given]):
