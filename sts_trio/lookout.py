@@ -4,8 +4,8 @@ With a task for each socket, Trio registers, deregisters and wakes one of them f
 that come. Here the sockets are in an epoll of our own, which is a file descriptor itself and the
 only thing Trio has to wait for; one look reads all that has come to any of them.
 
-By itself it looks as soon as there is something to see. Where that would be all the time, somebody
-else leads it, by the clock: see `Metronome`.
+It looks as soon as there is something to see. Looking by the clock instead, every 3 or 5 ms, was
+tried with 100 and 400 calls: a third of the wake-ups, the same CPU, and barge-in 3 ms later.
 
 Only where there is epoll; elsewhere legs read by themselves.
 """
@@ -24,8 +24,6 @@ class Lookout:
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Read] = {}  # {descriptor: what reads it}
-        self._is_led = False
-        self._let_go = trio.Event()
 
     @property
     def is_out(self) -> bool:
@@ -55,13 +53,6 @@ class Lookout:
                 if read is not None:
                     read()
 
-    def lead(self, is_led: bool) -> None:
-        """Whether somebody else has it look, and often: by itself it does not then."""
-        if is_led != self._is_led:
-            self._is_led = is_led
-            self._let_go.set()
-            self._let_go = trio.Event()
-
     async def run(self) -> None:
         """Looks until cancelled."""
         if sys.platform != "linux":
@@ -69,8 +60,6 @@ class Lookout:
         with contextlib.closing(select.epoll()) as self._epoll:
             try:
                 while True:
-                    while self._is_led:
-                        await self._let_go.wait()
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
                     self.look()
             finally:

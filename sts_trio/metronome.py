@@ -27,10 +27,6 @@ PERIOD_PER_CALL = 0.0003
 # Turns are taken many at a time, as waking up costs as much as several of them; but no more than
 # this, as agent audio and barge-in wait for the last: about 3 ms.
 TURNS_AT_ONCE = 100
-# With so many calls that the beat slows down, an agent says something every few milliseconds, and
-# waking up for each is most of what that costs. Then all agents are listened to about this often:
-# it is what a barge-in waits at the most, beside the turns of some callers.
-TICK = 0.005
 # A beat this late is counted: the process has more to do than it can.
 LATE = 0.02
 
@@ -46,7 +42,7 @@ class Lateness(msgspec.Struct):
 
 
 class Metronome:
-    """With many calls it leads the `lookout`, so that agents are heard by the clock as well."""
+    """With a `lookout`, agents who have said something are heard before callers take turns."""
 
     def __init__(
         self, lookout: Lookout | None = None, *, turns_at_once: int = TURNS_AT_ONCE
@@ -78,12 +74,13 @@ class Metronome:
         last = trio.current_time()
         while True:
             while not self._ring:  # who came may be gone again
-                self._lead(False)
                 self._begun = trio.Event()
                 await self._begun.wait()
                 due, last = 0.0, trio.current_time()
             step = self.period / math.ceil(len(self._ring) / self._turns_at_once)
-            await self._rest(last, step)
+            await trio.sleep_until(last + step)
+            if self._lookout is not None:
+                self._lookout.look()
             now = trio.current_time()
             self._note(now - last - step)
             count = len(self._ring)
@@ -97,20 +94,6 @@ class Metronome:
                 turn = self._ring.popleft()
                 self._ring.append(turn)
                 turn(now)
-
-    async def _rest(self, begun: float, step: float) -> None:
-        """Until the next turns; on the way and at the end, agents are listened to."""
-        looks = max(1, round(step / TICK)) if self._lead(self.period > SHORTEST_PERIOD) else 1
-        for number in range(1, looks + 1):
-            await trio.sleep_until(begun + step * number / looks)
-            if self._lookout is not None:
-                self._lookout.look()
-
-    def _lead(self, is_leading: bool) -> bool:
-        if self._lookout is None or not self._lookout.is_out:
-            return False
-        self._lookout.lead(is_leading)
-        return is_leading
 
     def _note(self, late_by: float) -> None:
         self.lateness.beats += 1

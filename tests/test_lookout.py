@@ -76,26 +76,6 @@ async def test_what_is_not_read_at_once_is_read_at_the_next_look() -> None:
         reader.close()
 
 
-async def test_a_lookout_that_is_led_looks_when_it_is_told_to_and_else_by_itself() -> None:
-    async with looking() as lookout:
-        readers = [Reader(lookout) for _ in range(20)]
-        lookout.lead(True)
-        readers[0].peer.send(b"as it was just waiting")
-        await until_read(readers[0])
-        for reader in readers:
-            reader.reads.clear()
-            reader.peer.send(b"y")
-        await trio.testing.wait_all_tasks_blocked(0.02)
-        assert not any(reader.reads for reader in readers)
-        lookout.look()
-        assert all(reader.reads == [b"y"] for reader in readers)
-        readers[1].peer.send(b"z")
-        lookout.lead(False)
-        await until(lambda: readers[1].reads == [b"y", b"z"])
-        for reader in readers:
-            reader.close()
-
-
 async def test_the_end_of_a_socket_is_something_to_read() -> None:
     async with looking() as lookout:
         reader = Reader(lookout)
