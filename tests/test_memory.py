@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from sts_trio.logic.acts import TurnHeard
-from sts_trio.logic.memory import INTERRUPTED, MOST_ITEMS, MOST_PLAYING, MOST_TEXT, Memory
+from sts_trio.logic.memory import (
+    INTERRUPTED,
+    MOST_ITEMS,
+    MOST_PLAYING,
+    MOST_SAID,
+    MOST_TEXT,
+    Memory,
+)
 from sts_trio.wire import deepgram
 
 SECOND = 8000
@@ -178,6 +185,15 @@ def test_long_texts_are_cut() -> None:
     past.hear_user("x" * (MOST_TEXT + 1))
     past.says("y" * (MOST_TEXT + 1), 0, SECOND)
     assert [len(item["content"]) for item in past.messages()] == [MOST_TEXT, MOST_TEXT]
+
+
+def test_an_utterance_that_never_ends_is_not_kept_without_end() -> None:
+    past = Past()
+    for number in range(100):
+        past.hear_audio(number)
+        past.hear_agent("x" * MOST_TEXT, number)
+    [item] = past.messages()
+    assert MOST_SAID <= len(item["content"]) < MOST_SAID + MOST_TEXT + 10
 
 
 def test_a_result_takes_the_place_of_the_news_that_there_is_none() -> None:

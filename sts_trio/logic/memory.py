@@ -24,6 +24,8 @@ from sts_trio.wire import deepgram
 MOST_ITEMS = 200
 # A model's sentence is a few hundred letters. A peer may write a mebibyte.
 MOST_TEXT = 4000
+# Of one utterance: three quarters of an hour of it. An agent may never say that it is done.
+MOST_SAID = 10 * MOST_TEXT
 # What came of a function whose agent was lost before there was a result: it must not be thought not
 # to have been called.
 INTERRUPTED = '{"error":"the connection was lost; whether it was done is not known"}'
@@ -39,12 +41,16 @@ class _Utterance:
         self.end: int | None = None  # until it is complete
         self.sentences: list[tuple[str, int]] = []  # text, where its audio begins
         self.heard: str | None = None  # until it is settled
+        self._letters = 0
 
     @property
     def said(self) -> str:
         return " ".join(text for text, _ in self.sentences)
 
     def add(self, text: str, at: int) -> None:
+        if self._letters >= MOST_SAID:
+            return
+        self._letters += len(text) + 1
         if not self.sentences:
             self.sentences.append((text, self.begin))
         elif self.sentences[-1][1] == at:
