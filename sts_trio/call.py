@@ -130,8 +130,11 @@ class Lines(Protocol):
         """The name of the agent that is to answer."""
         ...
 
-    def open(self, agent: str, info: CallInfo, /) -> AbstractAsyncContextManager[OpenAgentLeg]:
-        """A leg to that agent. Raises `AgentUnreachable` when there is none to be had."""
+    def open(
+        self, agent: str, info: CallInfo, within: float, /
+    ) -> AbstractAsyncContextManager[OpenAgentLeg]:
+        """A leg to that agent. Raises `AgentUnreachable` when there is none to be had; whoever
+        opens it gives up after `within` seconds."""
         ...
 
 
@@ -317,10 +320,13 @@ class Call:
 
         Raises:
             NumberRefused: it is not among `STS_TRANSFER_NUMBERS`.
+            CallOver: the call is ending already.
         """
         if not self._may_transfer(number):
             self._log.warning("transfer.refused", number=number[:32])
             raise NumberRefused(f"{number} is not among the numbers that may be transferred to")
+        if self.dialogue.is_leaving:
+            raise CallOver("the call is ending already")
         self._hear_own(Leave(Ending(Cause.TRANSFERRED, number)))
         await trio.lowlevel.checkpoint()
 
@@ -532,7 +538,8 @@ class Call:
         failed = None
         try:
             name = agent or await self._lines.choose(self.info)
-            async with self._lines.open(name, self.info) as leg:
+            within = self.dialogue.time_to_dial(trio.current_time())
+            async with self._lines.open(name, self.info, within) as leg:
                 # From here on there is a socket, and so a goodbye: no longer just cancelled.
                 session.is_open = True
                 hear([AgentReached(name, leg.is_prepared)])

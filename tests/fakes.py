@@ -28,6 +28,7 @@ from sts_trio.legs.agent import AgentLeg, converse
 from sts_trio.legs.caller import CallerLeg, open_caller
 from sts_trio.logic.dialogue import Dialogue, Settings
 from sts_trio.logic.manners import Manners
+from sts_trio.logic.phases import AGENT_TIMEOUT
 from sts_trio.metronome import Metronome
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.dialect import Dialect, language
@@ -433,7 +434,8 @@ class Lines:
     async def choose(self, info: CallInfo) -> str:
         return "default"
 
-    def open(self, agent: str, info: CallInfo) -> Any:
+    def open(self, agent: str, info: CallInfo, within: float) -> Any:
+        assert within <= AGENT_TIMEOUT
         opener = self._openers[min(len(self.opened), len(self._openers) - 1)]
         self.opened.append(agent)
         return opener()

@@ -405,6 +405,22 @@ async def test_who_waits_when_the_call_ends_is_told_so(autojump_clock: Clock) ->
     assert isinstance(outcome.error, CallOver)
 
 
+async def test_a_call_that_is_ending_is_transferred_nowhere(autojump_clock: Clock) -> None:
+    """The agent would else tell the caller so, and nobody would be there."""
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, agent, may_transfer=lambda number: True)
+        tasks.start_soon(call.run)
+        phone.tell(START, media())
+        await agent.ready.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await call.hang_up()
+        with pytest.raises(CallOver, match="ending already"):
+            await call.transfer("+15005550020")
+        await agent.say(deepgram.AgentAudioDone())
+    assert call.ending == Ending(Cause.HUNG_UP)
+
+
 async def test_what_is_known_of_a_call(autojump_clock: Clock) -> None:
     phone, agent = FakeTwilio(), FakeAgent()
     async with trio.open_nursery() as tasks:

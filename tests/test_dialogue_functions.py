@@ -26,7 +26,7 @@ from sts_trio.logic.acts import (
     TellAgent,
 )
 from sts_trio.logic.asked import MOST_THEIRS
-from sts_trio.logic.dialogue import GO_ON
+from sts_trio.logic.dialogue import GO_ON, LATE
 from sts_trio.logic.memory import INTERRUPTED
 from sts_trio.logic.phases import Phase
 from sts_trio.wire import deepgram
@@ -89,10 +89,24 @@ def test_what_the_agent_cancels_is_cancelled_and_a_late_result_is_not_told() -> 
     assert bridge.hear(FunctionDone(PRICE, "7")) == [result(PRICE, "7")]
 
 
+TOLD_LATE = TellAgent(deepgram.UpdatePrompt(LATE.format(name=ORDER.name, content='"charged"')))
+
+
+def test_a_late_result_is_told_to_no_agent_that_cannot_be_told_or_is_leaving() -> None:
+    bridge = talking(RECONNECTS, can_say=lambda message: False)
+    bridge.hear(FunctionCallRequest((ORDER,)), cancelled(ORDER))
+    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
+    bridge = talking(RECONNECTS)
+    bridge.hear(FunctionCallRequest((ORDER,)), cancelled(ORDER))
+    bridge.hear(Leave(Ending(Cause.HUNG_UP)))
+    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
+
+
 def test_what_was_cancelled_and_done_all_the_same_is_known_to_the_next_agent() -> None:
     bridge = talking(RECONNECTS)
     bridge.hear(FunctionCallRequest((ORDER, PRICE)), cancelled(ORDER, PRICE))
-    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
+    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == [TOLD_LATE]
+    bridge.hear(deepgram.PromptUpdated())
     bridge.hear(ConversationText("assistant", "Done."), Audio(bytes(160)), AgentAudioDone())
     bridge.hear(LOST)
     bridge.connect()
@@ -195,11 +209,11 @@ def test_what_was_not_to_be_torn_is_told_to_the_fresh_session() -> None:
     assert bridge.history == [("user", QUESTION.content), ("get_order", '"charged"')]
 
 
-def test_a_result_for_a_session_that_is_gone_is_not_told_to_the_next() -> None:
+def test_a_result_for_a_session_that_is_gone_is_told_to_the_next() -> None:
     bridge = talking(RECONNECTS)
     bridge.hear(FunctionCallRequest((ORDER,)), LOST)
     bridge.connect()
-    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
+    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == [TOLD_LATE]
     bridge.hear(LOST)
     bridge.connect()
     assert bridge.history == [("get_order", '"charged"')]
@@ -212,7 +226,7 @@ def test_an_id_that_a_fresh_session_uses_again_is_not_answered_by_the_last_ones_
     bridge.connect()
     again = FunctionToCall(ORDER.id, "get_price", "{}")
     assert bridge.hear(FunctionCallRequest((again,))) == [CallFunctions((again,))]
-    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
+    assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == [TOLD_LATE]
     assert bridge.hear(FunctionDone(again, "7")) == [result(again, "7")]
 
 

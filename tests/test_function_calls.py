@@ -465,6 +465,28 @@ async def test_what_is_shielded_is_answered_if_anybody_listens(autojump_clock: M
     assert [(answer[0], answer[2]) for answer in it.answers] == [(3, "charge"), (5, "hang")]
 
 
+async def test_what_goes_on_unawaited_is_not_done_twice(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    """An agent that was lost in the middle of a charge, and dialled again, asks again."""
+    async with desk(charge, add) as it:
+        it.ask(charge, id="a")
+        await trio.sleep(1)
+        it.calls.cancel(["a"])
+        it.ask(charge, id="b")
+        it.ask(add, id="c", a=1)
+        await it.ends()
+        it.ask(charge, id="d")
+        await it.ends()
+    [refused, added, again] = it.answers
+    assert refused[1] == "b"
+    assert "being done already" in refused[3]["error"]
+    assert added[1] == "c"
+    assert again[1:4] == ("d", "charge", "charged")
+    assert [answer[1] for answer in it.unasked] == ["a"]
+    assert of(log, "function.refused")[0]["reason"] == "it is being done already"
+
+
 async def test_what_is_shielded_does_not_answer_into_a_call_that_was_cut_off(
     autojump_clock: MockClock,
 ) -> None:

@@ -86,11 +86,16 @@ class _Running:
     """
 
     def __init__(
-        self, asked: deepgram.FunctionToCall, function: Function | None, refused: int = 0
+        self,
+        asked: deepgram.FunctionToCall,
+        function: Function | None,
+        refused: int = 0,
+        is_double: bool = False,
     ) -> None:
         self.asked = asked
         self.function = function
         self.refused = refused
+        self.is_double = is_double
         self.is_shielded = function is not None and function.options.shield
         self.is_void = False
         self.began = trio.current_time()
@@ -133,7 +138,9 @@ class FunctionCalls:
 
     def start(self, asked: deepgram.FunctionToCall) -> None:
         """Begins to run it; never waits. To be called for what is ours to run (`client_side`)."""
-        if self._budget.grant(trio.current_time()):
+        if self._is_being_done(asked.name):
+            running = _Running(asked, None, is_double=True)
+        elif self._budget.grant(trio.current_time()):
             running = _Running(asked, self._functions.find(asked.name, self._call.agent))
         else:
             running = _Running(asked, None, self._budget.refused)
@@ -164,7 +171,9 @@ class FunctionCalls:
             await trio.lowlevel.checkpoint_if_cancelled()
             if running.is_void:
                 return
-            if running.refused:
+            if running.is_double:
+                answer = self._refuse_double(running)
+            elif running.refused:
                 answer = self._refuse(running)
             else:
                 answer = await self._run(running)
@@ -183,6 +192,17 @@ class FunctionCalls:
         if running.refused == 1:
             self._note(running, "warning", "function.refused", reason="too many in this call")
         return error("too many function calls")
+
+    def _is_being_done(self, name: str) -> bool:
+        """Whether one of that name goes on though nobody waits for it: it is not to be torn, and
+        so not to be done twice by an agent that does not know of it."""
+        return any(
+            each.is_void and each.is_shielded and each.asked.name == name for each in self._running
+        )
+
+    def _refuse_double(self, running: _Running) -> Answer:
+        self._note(running, "warning", "function.refused", reason="it is being done already")
+        return error("it is being done already; you will be told what came of it")
 
     async def _run(self, running: _Running) -> Answer:
         self._note(running, "debug", "function.called")

@@ -95,6 +95,8 @@ GO_ON = "Please go on."
 SAY_AGAIN = "I am sorry, could you say that again?"
 # To the agent, as if the caller had said it.
 KEYED_IN = "I have keyed in: {}"
+# To the agent, of a function that was not torn when its session, or its turn, was lost.
+LATE = "The function {name}, called earlier in this conversation, has been done: {content}"
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
 # is understood.
 LONGEST_TURN = 60.0
@@ -204,6 +206,15 @@ class Dialogue:
     def playout(self) -> Playout:
         """What the caller has heard of the agent, and what not."""
         return self._speaking.playout
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the call is only waiting for its goodbye to be heard."""
+        return self._leaving is not None
+
+    def time_to_dial(self, now: float) -> float:
+        """How long a dial may still take."""
+        return max(0.0, self._phase_deadline - now)
 
     @property
     def start(self) -> twilio.StreamStart | None:
@@ -716,6 +727,8 @@ class Dialogue:
         if is_awaited or done.is_void:
             # An agent to come is to know of it, even if the one that asked no longer wants to.
             self._memory.call_function(called(asked, done.content))
+        if done.is_void:
+            self._tell_late(asked.name, done.content)
         if not is_awaited:
             return
         self._patience.hear_agent(self._now)
@@ -725,6 +738,13 @@ class Dialogue:
         self._tell_agent(deepgram.FunctionResult(asked.id, asked.name, done.content))
         if self._leaving is not None:
             self._leaving.wait_for_words(self._now)
+
+    def _tell_late(self, name: str, content: str) -> None:
+        """What was done is not to be done twice: the agent is told of it without being asked."""
+        message = deepgram.UpdatePrompt(LATE.format(name=name, content=content))
+        if self.phase is Phase.TALKING and self._leaving is None and self._can_say(message):
+            self._requests.ask(None, message, self._now)
+            self._send_requests()
 
     def _hear_their_function(self, done: deepgram.FunctionCallResponse) -> None:
         """Deepgram ran a function itself."""
