@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_trio.logic.g711 import SILENCE
-from sts_trio.offline import voice
+from sts_trio.simulate import clips
 
 PATIENCE = 20.0
 
@@ -77,8 +77,9 @@ def silence(seconds: float) -> bytes:
     return bytes([SILENCE]) * round(8000 * seconds)
 
 
-def sentence(text: str) -> bytes:
-    return voice.say(text, 195.0)
+def question() -> bytes:
+    """Words that the ears know: what is no speech, they take for noise."""
+    return clips.speak("mary-test-drive").audio
 
 
 def eventually(condition: Callable[[], bool], what: str, within: float = PATIENCE) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Server, eventually, sentence, silence
+from rig import Server, eventually, question, silence
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,6 @@ LONG_GREETING = (
     "Hello and welcome. We have many cars here, small ones and big ones, new ones and old ones,"
     " red ones and blue ones. Tell me, if you like, what it is that brings you here today."
 )
-QUESTION = "Hello. I am looking for a small car, and it should not cost much."
 
 # Measures what leaves the page for the loudspeaker, whatever the page says of itself.
 LISTEN = """
@@ -102,7 +101,7 @@ def test_a_call_from_hello_to_hanging_up(
     serve: Serve, launch: Launch, microphone: Microphone
 ) -> None:
     server = serve()
-    browser = launch(*microphone(silence(5), sentence(QUESTION)))
+    browser = launch(*microphone(silence(5), question()))
     with opened(browser, server.url) as page:
         page.page.get_by_role("button", name="Call", exact=True).press("Enter")
         eventually(lambda: page.shows("#status", "You are talking"), "the call")
@@ -149,7 +148,7 @@ def test_a_caller_who_interrupts_is_not_talked_over(
     config = tmp_path / "sts-trio.toml"
     config.write_text(f'[agents.default]\ngreeting = "{LONG_GREETING}"\n')
     server = serve(STS_CONFIG=str(config))
-    browser = launch(*microphone(silence(3), sentence(QUESTION)))
+    browser = launch(*microphone(silence(3), question()))
     with opened(browser, server.url) as page:
         page.page.click("#call")
         eventually(lambda: page.heard["loudest"] > -40, "the greeting")
