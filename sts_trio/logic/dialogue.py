@@ -73,7 +73,14 @@ from sts_trio.logic.manners import Manners
 from sts_trio.logic.memory import Memory
 from sts_trio.logic.oddities import MOST_WORDS, Oddities
 from sts_trio.logic.patience import Patience, Step
-from sts_trio.logic.phases import LIMITS, START_TIMEOUT, Phase, cause_of_end, cause_of_failed_dial
+from sts_trio.logic.phases import (
+    AGENT_TIMEOUT,
+    LIMITS,
+    START_TIMEOUT,
+    Phase,
+    cause_of_end,
+    cause_of_failed_dial,
+)
 from sts_trio.logic.playout import Echo, Playout
 from sts_trio.logic.recovery import STEP_TIMEOUT, Recovery
 from sts_trio.logic.requests import Requests
@@ -213,8 +220,8 @@ class Dialogue:
         return self._leaving is not None
 
     def time_to_dial(self, now: float) -> float:
-        """How long a dial may still take."""
-        return max(0.0, self._phase_deadline - now)
+        """How long a dial may still take; a call that no longer waits for one has no limit."""
+        return min(AGENT_TIMEOUT, max(0.0, self._phase_deadline - now))
 
     @property
     def start(self) -> twilio.StreamStart | None:
