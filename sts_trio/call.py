@@ -250,7 +250,7 @@ class Call:
 
     @property
     def agent(self) -> str:
-        """The configured agent that the caller talks with, \"\" before there is one."""
+        """The configured agent that the caller talks with, "" before there is one."""
         return self.dialogue.agent
 
     @property

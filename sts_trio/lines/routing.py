@@ -11,15 +11,15 @@ token, writes it itself, and so chooses among the configured agents.
 
 import importlib
 import inspect
-import os
-import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from pathlib import Path
 
 import structlog
 import trio
 
 from sts_trio.call_info import NAMED, CallInfo
 from sts_trio.errors import ConfigError
+from sts_trio.functions import make_importable
 
 DEFAULT = "default"
 # A caller waits meanwhile, in silence or while it rings.
@@ -106,9 +106,7 @@ def load_chooser(path: str, where: str) -> ChooseAgent:
         ConfigError: there is no such function, or it is not one that can be asked.
     """
     module_name, _, name = path.partition(":")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
+    make_importable([Path()])
     try:
         module = importlib.import_module(module_name)
     except Exception as exc:
