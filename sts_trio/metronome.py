@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import trio
 
+from sts_trio.cork import Cork
 from sts_trio.lookout import Lookout
 
 # 20 ms is Twilio's own frame: reading more often would only find less.
@@ -48,6 +49,7 @@ class Metronome:
         self, lookout: Lookout | None = None, *, turns_at_once: int = TURNS_AT_ONCE
     ) -> None:
         self._lookout = lookout
+        self.cork = Cork() if lookout is None else lookout.cork
         self._turns_at_once = turns_at_once
         self.lateness = Lateness()
         self._ring: collections.deque[Turn] = collections.deque()
@@ -90,10 +92,11 @@ class Metronome:
             # A beat in time may come out as 0.999999 of one: times are floats.
             taken = int(due + 0.001)
             due -= taken
-            for _ in range(taken):
-                turn = self._ring.popleft()
-                self._ring.append(turn)
-                turn(now)
+            with self.cork:
+                for _ in range(taken):
+                    turn = self._ring.popleft()
+                    self._ring.append(turn)
+                    turn(now)
 
     def _note(self, late_by: float) -> None:
         self.lateness.beats += 1

@@ -83,6 +83,7 @@ class Line:
         if small:
             self.bridge.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.beats: list[float] = []  # when the socket was looked at
+        self.metronome = metronome
         self.leg = AdoptedLeg(self._fileno, metronome)
         self.batches: list[Sequence[Any]] = []
         self.ended_at: float | None = None

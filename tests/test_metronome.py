@@ -15,6 +15,7 @@ from test_adopted import Line, mark, told
 from test_frames import frame
 
 from sts_trio.legs.adopted import RECEIVE
+from sts_trio.lookout import Lookout
 from sts_trio.metronome import (
     LATE,
     LONGEST_PERIOD,
@@ -390,10 +391,11 @@ async def test_cancelled_the_beat_ends_and_the_turns_do(
     assert max(player.turns[-1] for player in players) <= 0.1
 
 
-class Words:
+class Words(Lookout):
     """A lookout, and the times it looked at."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.looks: list[float] = []
 
     def look(self) -> None:
@@ -404,7 +406,7 @@ class Words:
 async def test_agents_are_heard_before_the_callers_take_their_turns(
     calls: int, autojump_clock: trio.testing.MockClock
 ) -> None:
-    words: Any = Words()
+    words = Words()
     metronome = Metronome(words)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(metronome.run)

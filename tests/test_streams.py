@@ -19,6 +19,7 @@ import trustme
 from fakes import START, STOP, FakeAgent, media
 from world import talk, world
 
+from sts_trio.cork import Cork
 from sts_trio.legs.sockets import LOST_AFTER, TcpStream, TlsStream
 from sts_trio.lines.endpoints import Endpoint
 from sts_trio.wire import deepgram, twilio
@@ -38,7 +39,7 @@ class Pair(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def connected(*, small: bool = False) -> AsyncIterator[Pair]:
+async def connected(*, small: bool = False, cork: Cork | None = None) -> AsyncIterator[Pair]:
     """Both ends of a TCP connection; `small`: it holds a few kilobytes on its way."""
     with trio.fail_after(LIMIT):
         with trio.socket.socket() as listener:
@@ -52,7 +53,7 @@ async def connected(*, small: bool = False) -> AsyncIterator[Pair]:
             await client.connect(listener.getsockname())
             server, _ = await listener.accept()
         raw, theirs = trio.SocketStream(client), trio.SocketStream(server)
-        ours = TcpStream(raw)
+        ours = TcpStream(raw, cork)
         try:
             yield Pair(ours, raw, theirs)
         finally:

@@ -38,6 +38,8 @@ PING_EVERY = 10.0
 MOST_DISCARDED = 16 * 1024 * 1024  # a beat
 # Pongs that a caller does not read may wait here; one who lets more pile up is not listening.
 MOST_PENDING = 65536
+# What waits for the cork may all become pending, and a message may be of a second.
+MOST_HELD = MOST_PENDING // 2
 
 Heard = twilio.FromCaller | TooBig | LegEnded
 Hear = Callable[[Sequence[Heard]], None]
@@ -54,6 +56,8 @@ class AdoptedLeg:
     def __init__(self, fileno: Callable[[], int], metronome: Metronome) -> None:
         self._fileno = fileno
         self._metronome = metronome
+        self._cork = metronome.cork
+        self._held = bytearray()  # by the cork
         self._reader = frames.FrameReader(portable.MOST_PER_MESSAGE)
         self._hear: Hear
         self._idle: Idle
@@ -92,7 +96,7 @@ class AdoptedLeg:
             raise self._bug
 
     def try_send(self, message: twilio.ToCaller) -> bool:
-        if self._pending or self._is_closing or self._is_over:
+        if self._pending or self._is_closing or self._is_over or len(self._held) > MOST_HELD:
             return False
         self._write(frames.text(twilio.encode(message)))
         return True
@@ -169,7 +173,7 @@ class AdoptedLeg:
     def _decode(self, data: bytes) -> list[Heard]:
         whole = self._reader.feed(data)
         if self._reader.is_all_text:
-            return list(map(twilio.decode, whole))  # type: ignore[arg-type]
+            return twilio.decode_all(whole)  # type: ignore[arg-type,return-value]
         heard: list[Heard] = []
         ping: frames.Ping | None = None
         for frame in whole:
@@ -217,7 +221,7 @@ class AdoptedLeg:
     def _look_after(self, now: float, heard: list[Heard]) -> None:
         """Writes what waits; sees whether the caller is still there."""
         if self._pending:
-            self._write(b"")
+            self._write_now(b"")
         if not _has_ended(heard):
             heard += self._what_is_wrong(now)
         self._next_check = min(self._next_ping, self._last_heard + portable.SILENT_AFTER)
@@ -237,7 +241,21 @@ class AdoptedLeg:
     # --- writing --------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
-        """Writes what the socket takes; the rest is pending, behind what already was."""
+        """Writes, once the cork is drawn, what the socket then takes; the rest is pending."""
+        if self._pending or not self._cork.is_in:
+            self._write_now(data)
+            return
+        if not self._held:
+            self._cork.hold(self._release)
+        self._held += data
+
+    def _release(self) -> None:
+        held = bytes(self._held)
+        self._held.clear()
+        self._write_now(held)
+
+    def _write_now(self, data: bytes) -> None:
+        """What was pending already goes first."""
         if self._is_broken:
             return
         if self._pending:

@@ -74,6 +74,7 @@ class AgentLeg:
         self._is_closing = False  # nothing more is to be sent
         self._owed = b""  # a control frame that could not be written at once
         self._sending = trio.Lock()
+        self._is_over = False
         self._over = trio.Event()
         self._heard_all = trio.Event()
         self._bug: Exception | None = None
@@ -138,7 +139,7 @@ class AgentLeg:
 
     def take(self, data: bytes) -> None:
         """Hears what was read; `b""` is the end of it. Never raises."""
-        if self._over.is_set():
+        if self._is_over:
             return
         # An agent may go on talking until it has read our goodbye.
         was_closing = self._is_closing
@@ -163,7 +164,7 @@ class AgentLeg:
                 self.take(b"")
 
     async def _read_on(self) -> None:
-        while not self._over.is_set():
+        while not self._is_over:
             try:
                 data = await self._stream.receive_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -219,6 +220,7 @@ class AgentLeg:
         """The last of it is heard."""
         self._forget()
         self._is_closing = True
+        self._is_over = True
         self._over.set()
         self._give(heard)
         self._heard_all.set()
@@ -268,7 +270,7 @@ class AgentLeg:
         """Returns when a ping goes unanswered; the leg then ends."""
         while True:
             await trio.sleep(PING_EVERY)
-            if self._over.is_set():
+            if self._is_over:
                 return
             if not self._is_ponged:
                 break
@@ -368,7 +370,8 @@ async def open_agent(
     host = parts.hostname or ""
     port = parts.port or (443 if is_tls else 80)
     try:
-        tcp = TcpStream(await trio.open_tcp_stream(host, port))
+        cork = None if lookout is None else lookout.cork
+        tcp = TcpStream(await trio.open_tcp_stream(host, port), cork)
     except OSError as exc:
         raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
     stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp

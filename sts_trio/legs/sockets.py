@@ -11,18 +11,22 @@ import ssl
 
 import trio
 
+from sts_trio.cork import Cork
+
 # A peer that vanished acknowledges nothing: after this long the kernel gives the connection up.
 LOST_AFTER = 20.0
 RECEIVE = 65536
 
 
 class TcpStream(trio.abc.Stream):
-    """A connected socket. Owns it."""
+    """A connected socket. Owns it. While `cork` is in, `try_send` waits for it to be drawn."""
 
     is_at_end = False  # whether `read` has seen the end behind what it gave: never, see there
 
-    def __init__(self, tcp: trio.SocketStream) -> None:
+    def __init__(self, tcp: trio.SocketStream, cork: Cork | None = None) -> None:
         self._socket = tcp.socket
+        self._cork = cork or Cork()
+        self._is_held = False  # all that is pending, by the cork
         self._pending = b""
         self._is_sending = False
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -32,6 +36,8 @@ class TcpStream(trio.abc.Stream):
 
     def is_clear(self) -> bool:
         """Whether nothing is waiting to be sent; what is, is tried once more."""
+        if self._is_held:
+            return True
         if self._pending and not self._is_sending:
             try:
                 self._pending = self._write(self._pending)
@@ -46,6 +52,12 @@ class TcpStream(trio.abc.Stream):
         """
         if (self._pending or self._is_sending) and not self.is_clear():
             return False
+        if self._cork.is_in:
+            if not self._is_held:
+                self._is_held = True
+                self._cork.hold(self._release)
+            self._pending += data
+            return True
         try:
             count = os.write(self._socket.fileno(), data)
         except BlockingIOError:
@@ -103,6 +115,13 @@ class TcpStream(trio.abc.Stream):
         if fileno == -1:
             raise trio.ClosedResourceError("this stream is closed")
         return fileno
+
+    def _release(self) -> None:
+        self._is_held = False
+        try:
+            self._pending = self._write(self._pending)
+        except OSError:
+            self._pending = b""  # whoever waits for what comes hears of it
 
     def _write(self, data: bytes) -> bytes:
         """Writes what the socket takes now; returns the rest."""
