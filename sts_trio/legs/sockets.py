@@ -16,6 +16,7 @@ from sts_trio.cork import Cork
 # A peer that vanished acknowledges nothing: after this long the kernel gives the connection up.
 LOST_AFTER = 20.0
 RECEIVE = 65536
+RECORD = 16384  # of TLS, at the most
 
 
 class TcpStream(trio.abc.Stream):
@@ -196,8 +197,11 @@ class TlsStream(trio.abc.Stream):
             self._incoming.write_eof()
         pieces = []
         try:
-            while piece := self._tls.read(RECEIVE):
+            while piece := self._tls.read(RECORD):
                 pieces.append(piece)
+                # Asking for what is not there would be answered by an exception.
+                if data and not self._incoming.pending and not self._tls.pending():
+                    return b"".join(pieces)
         except ssl.SSLWantReadError:
             # An answer that reading made, to a change of keys, goes before the next that is sent.
             return b"".join(pieces) or None
