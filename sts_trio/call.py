@@ -26,6 +26,7 @@ The public methods are for the call's own code: the functions that its agent cal
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
@@ -202,6 +203,7 @@ class Call:
         self._answers = Answers()
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
+        self._alarm_at = inf  # its deadline
         self._is_polled = False
         self._nursery: trio.Nursery
 
@@ -392,7 +394,7 @@ class Call:
 
     def _report(self, event: str, fields: dict[str, Any]) -> None:
         """For the chronicle, which is not the log: it has the words, and no levels."""
-        seconds = trio.current_time() - self.began
+        seconds = self._clock.current_time() - self.began
         self._tell(happening(self.dialogue.call_sid, seconds, event, fields))
 
     def _report_log(self, log: Log) -> None:
@@ -416,13 +418,16 @@ class Call:
         if self.ending is not None:
             return
         for act in self.dialogue.hear(batch, self._clock.current_time()):
-            # The act of nearly every beat; class patterns are slow.
+            # The acts of nearly every beat; class patterns are slow.
             if isinstance(act, TellAgent):
-                self._put(Leg.AGENT, self._session.outbox.put(act.message))
+                if dropped := self._session.outbox.put(act.message):
+                    self._hear([OutboxFull(Leg.AGENT, dropped)])
+                continue
+            if isinstance(act, TellCaller):
+                if dropped := self._to_caller.put(act.message):
+                    self._hear([OutboxFull(Leg.CALLER, dropped)])
                 continue
             match act:
-                case TellCaller(message):
-                    self._put(Leg.CALLER, self._to_caller.put(message))
                 case FlushCaller():
                     self._to_caller.flush()
                 case Log():
@@ -450,9 +455,9 @@ class Call:
                 case _:
                     assert_never(act)
         # Setting a deadline costs more than comparing two; mostly it moves later, or not at all.
-        due = self._due()
-        if due < self._alarm.deadline:
-            self._alarm.deadline = due
+        due = self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
+        if due < self._alarm_at:
+            self._alarm_at = self._alarm.deadline = due
 
     def _idle(self, now: float) -> None:
         """A polled leg has nothing to tell."""
@@ -462,10 +467,6 @@ class Call:
     def _due(self) -> float:
         """When the timer has to wake up. A polled leg spares it the wake-ups for gaps."""
         return self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
-
-    def _put(self, leg: Leg, dropped: int) -> None:
-        if dropped:
-            self._hear([OutboxFull(leg, dropped)])
 
     def _drop_agent(self, code: int) -> None:
         session, self._session = self._session, _Session()
@@ -509,7 +510,8 @@ class Call:
     async def _keep_time(self) -> None:
         try:
             while self.ending is None:
-                with trio.CancelScope(deadline=self._due()) as self._alarm:
+                self._alarm_at = self._due()
+                with trio.CancelScope(deadline=self._alarm_at) as self._alarm:
                     await trio.sleep_forever()
                 self._hear([Tick()])
         except Exception:

@@ -22,42 +22,31 @@ def test_lengths_survive_the_way_through_seconds(count: int) -> None:
 
 @given(st.lists(st.binary(max_size=500) | st.none(), max_size=30))
 def test_a_batch_gives_back_every_byte_once_and_in_order(steps: list[bytes | None]) -> None:
-    batch = Batch(0.1)
+    batch = Batch()
     taken = b""
     for piece in steps:
         if piece is None:
             taken += batch.take()
-            assert not batch
+            assert batch.size == 0
         else:
-            before = len(batch)
+            before = batch.size
             batch.add(piece)
-            assert len(batch) == before + len(piece)
+            assert batch.size == before + len(piece)
     assert taken + batch.take() == b"".join(piece for piece in steps if piece)
     assert batch.take() == b""
 
 
-def test_a_batch_is_enough_from_its_length_on() -> None:
-    batch = Batch(0.1)
-    batch.add(bytes(799))
-    assert not batch.is_enough
-    batch.add(bytes(1))
-    assert batch.is_enough
-    batch.add(bytes(1000))
-    assert batch.is_enough
-    batch.take()
-    assert not batch.is_enough
-
-
-@given(pieces, st.floats(0, 1))
-def test_keeping_the_newest_drops_only_the_oldest(parts: list[bytes], most: float) -> None:
-    batch = Batch(0.02)
+@given(pieces, st.integers(0, 8000))
+def test_keeping_the_newest_drops_only_the_oldest(parts: list[bytes], most: int) -> None:
+    batch = Batch()
     for part in parts:
         batch.add(part)
     everything = b"".join(parts)
     dropped = batch.keep_newest(most)
+    assert batch.size == min(len(everything), most)
     kept = batch.take()
     assert everything[dropped:] == kept
-    assert len(kept) == min(len(everything), length(most))
+    assert len(kept) == min(len(everything), most)
 
 
 @given(pieces)

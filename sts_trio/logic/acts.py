@@ -125,7 +125,7 @@ Seldom = (
     | twilio.Dtmf
     | twilio.Mark
     | twilio.Stop
-    | deepgram.FromAgent
+    | deepgram.TextFromAgent
     | Unknown
     | Malformed
     | TooBig
@@ -146,7 +146,7 @@ Seldom = (
     | Collect
     | Forget
 )
-Heard = twilio.Media | Seldom
+Heard = twilio.Media | deepgram.Audio | Seldom
 
 # --- acts ---------------------------------------------------------------------------------------
 

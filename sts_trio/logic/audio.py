@@ -19,35 +19,34 @@ def length(duration: float) -> int:
 
 
 class Batch:
-    """The caller's audio on its way to the agent, gathered until there is enough to forward.
+    """Audio that is gathered, `size` bytes by now. Every byte put in comes out once, in order."""
 
-    Every byte put in comes out once, in order.
-    """
-
-    def __init__(self, enough: float) -> None:
-        self._enough = length(enough)
-        self._gathered = bytearray()
-
-    def __len__(self) -> int:
-        return len(self._gathered)
-
-    @property
-    def is_enough(self) -> bool:
-        return len(self._gathered) >= self._enough
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
 
     def add(self, audio: bytes) -> None:
-        self._gathered += audio
+        self._pieces.append(audio)
+        self.size += len(audio)
 
-    def keep_newest(self, most: float) -> int:
-        """Drops the oldest audio beyond `most` seconds; returns how many bytes that were."""
-        excess = max(0, len(self._gathered) - length(most))
-        del self._gathered[:excess]
+    def keep_newest(self, most: int) -> int:
+        """Drops the oldest audio beyond `most` bytes; returns how many that were."""
+        excess = left = max(0, self.size - most)
+        while left:
+            oldest = self._pieces[0]
+            if len(oldest) > left:
+                self._pieces[0] = oldest[left:]
+                break
+            left -= len(oldest)
+            del self._pieces[0]
+        self.size -= excess
         return excess
 
     def take(self) -> bytes:
         """All that was gathered; the batch is empty afterwards."""
-        audio = bytes(self._gathered)
-        self._gathered.clear()
+        audio = b"".join(self._pieces)
+        self._pieces.clear()
+        self.size = 0
         return audio
 
 

@@ -25,7 +25,7 @@ of the agent), `keypad`, `patience` (silence, the longest call), `recovery`, and
 the goodbye is being heard.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any, assert_never
 
@@ -207,7 +207,8 @@ class Dialogue:
     def rare_deadline(self) -> float:
         """The same, for who is asked many times a second: it leaves out the one deadline that
         every media frame moves."""
-        return min(self._rare_deadline, self._listening.batch_deadline)
+        batch = self._listening.batch_deadline
+        return batch if batch < self._rare_deadline else self._rare_deadline
 
     @property
     def playout(self) -> Playout:
@@ -245,18 +246,26 @@ class Dialogue:
             odd=dict(self._oddities.counts),
         )
 
-    def hear(self, batch: Iterable[Heard], now: float) -> list[Act]:
+    def hear(self, batch: Sequence[Heard], now: float) -> list[Act]:
         """What to do about what was heard, in order. Nothing follows a `HangUp`."""
         self._now = now
         acts = self._acts = []
         self._has_dropped_agent = False
         seldom = self._first_frame_deadline != inf
+        # Nearly all there is to hear is the caller's audio, and then the agent's: short ways.
+        is_speech = self.phase is Phase.TALKING and batch and type(batch[0]) is twilio.Media
+        if is_speech and (speech := self._speech(batch)):
+            self._listening.hear(speech, now)
+            self._first_frame_deadline = inf
+            batch = ()
         for message in batch:
-            # Nearly all there is to hear is the caller's audio; it takes the short way.
             if isinstance(message, twilio.Media):
                 self._hear_media(message)
             elif self.phase is Phase.HUNG_UP or self._has_dropped_agent:
                 break  # what follows in a batch is of the same leg
+            elif isinstance(message, deepgram.Audio):
+                seldom = seldom or self._leaving is not None
+                self._hear_agent_audio(message)
             else:
                 seldom = True
                 self._hear(message)
@@ -314,8 +323,6 @@ class Dialogue:
 
     def _hear(self, message: Seldom) -> None:
         match message:
-            case deepgram.Audio():
-                self._hear_agent_audio(message)
             case (
                 twilio.Connected() | twilio.Start() | twilio.Dtmf() | twilio.Mark() | twilio.Stop()
             ):
@@ -353,6 +360,19 @@ class Dialogue:
                 self._hear_agent(message)
 
     # --- the caller -----------------------------------------------------------------------------
+
+    def _speech(self, batch: Sequence[Heard]) -> bytes:
+        """The caller's audio in a batch that is nothing else, else `b""`."""
+        stream_sid = self.stream_sid
+        pieces = []
+        for message in batch:
+            if type(message) is not twilio.Media or message.stream_sid != stream_sid:
+                return b""
+            media = message.media
+            if media.track != "inbound":
+                return b""
+            pieces.append(media.payload)
+        return b"".join(pieces)
 
     def _hear_media(self, message: twilio.Media) -> None:
         audio, track = message.media.payload, message.media.track
@@ -603,18 +623,20 @@ class Dialogue:
             # Against its own rules, but it is audio: the caller may hear it.
             self._note_odd(Leg.AGENT, "audio before SettingsApplied")
         self._agent_audio += len(message.data)
-        if self._speaking.is_stale(self._now):
+        speaking = self._speaking
+        if speaking.is_stale(self._now):
             return
         self._greets = False
-        self._memory.hear_audio(self.playout.sent)
-        self._tell_caller(*self._speaking.say(message.data, self._now))
+        self._memory.hear_audio(speaking.playout.sent)
+        self._tell_caller(*speaking.say(message.data, self._now))
         if self._leaving is not None:
             self._leaving.hear_words(self._speaking.plays_until)
 
     def _hear_agent(self, message: deepgram.TextFromAgent) -> None:
-        if self._requests.is_begun_by(message):
-            self._speaking.next_turn()  # words of ours are none of those that were cut
-        self._acts += self._requests.hear(message)
+        if self._requests.are_open:
+            if self._requests.is_begun_by(message):
+                self._speaking.next_turn()  # words of ours are none of those that were cut
+            self._acts += self._requests.hear(message)
         match message:
             case deepgram.UserStartedSpeaking():
                 self._hear_user_speaks()
@@ -819,6 +841,8 @@ class Dialogue:
             self._requests.ask(None, message, self._now, is_kept=is_kept)
 
     def _send_requests(self) -> None:
+        if not self._requests.are_open:
+            return
         messages, answers = self._requests.send()
         for message in messages:
             self._tell_agent(message)
@@ -970,7 +994,7 @@ class Dialogue:
             self._log("warning", event, reason=told)
 
     def _tell_caller(self, *messages: twilio.ToCaller) -> None:
-        self._acts += [TellCaller(message) for message in messages]
+        self._acts.extend(map(TellCaller, messages))
 
     def _tell_agent(self, message: deepgram.ToAgent) -> None:
         self._acts.append(TellAgent(message))

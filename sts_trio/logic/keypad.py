@@ -33,7 +33,9 @@ class Keypad:
 
     @property
     def deadline(self) -> float:
-        return min(self._pause, *(each.deadline for each in self._collectors), inf)
+        if not self._collectors:
+            return self._pause
+        return min(self._pause, *(each.deadline for each in self._collectors))
 
     def collect(self, wanted: Collect, now: float) -> list[Collected]:
         if len(self._collectors) >= MOST_COLLECTORS:

@@ -22,7 +22,7 @@ WAITING_ROOM = 2.0
 GAP = 1.0
 GAP_STEP = 0.2
 
-_MOST_GIVEN = length(WAITING_ROOM)
+_ROOM = length(WAITING_ROOM)
 
 
 class Listening:
@@ -37,9 +37,10 @@ class Listening:
         self.is_muted = False
         self.batch_deadline = inf
         self.gap_deadline = inf
-        self._batch = Batch(forward)
+        self._enough = length(forward)
         self._delay = forward
-        self._given = bytearray()  # the end of what the agent was given since the last turn
+        self._batch = Batch()  # what waits to be forwarded
+        self._given = Batch()  # the end of what the agent was given since the last turn
 
     def hear(self, audio: bytes, now: float) -> None:
         """The caller's audio; `due` tells what is to be forwarded of it."""
@@ -53,7 +54,7 @@ class Listening:
 
     def keep(self) -> int:
         """Of what waits for an agent, the newest stays; returns how many bytes had to go."""
-        return self.drop(self._batch.keep_newest(WAITING_ROOM))
+        return self.drop(self._batch.keep_newest(_ROOM))
 
     def drop(self, count: int) -> int:
         self.dropped += count
@@ -61,9 +62,10 @@ class Listening:
 
     def due(self, now: float) -> bytes:
         """What is to be forwarded now, once there is enough; may be empty."""
-        if not self.is_open or not self._batch:
+        size = self._batch.size
+        if not self.is_open or not size:
             return b""
-        if self._batch.is_enough:
+        if size >= self._enough:
             return self.take()
         if self.batch_deadline == inf:
             self.batch_deadline = now + 2 * self._delay
@@ -73,9 +75,9 @@ class Listening:
         """All there is, enough or not; may be empty."""
         self.batch_deadline = inf
         audio = self._batch.take()
-        self._given += audio
-        if len(self._given) > 2 * _MOST_GIVEN:  # not each time: it costs a copy
-            del self._given[:-_MOST_GIVEN]
+        self._given.add(audio)
+        if self._given.size > _ROOM:
+            self._given.keep_newest(_ROOM)
         return audio
 
     def open(self, now: float) -> bytes:
@@ -85,15 +87,15 @@ class Listening:
         """
         self.is_open = True
         self.gap_deadline = now + GAP
-        room = _MOST_GIVEN - len(self._batch)
-        again = bytes(self._given[-room:]) if room > 0 else b""
-        self._given[:] = again  # it may be missed once more
+        self._given.keep_newest(max(0, _ROOM - self._batch.size))
+        again = self._given.take()
+        self._given.add(again)  # it may be missed once more
         self.repeated += len(again)
         return again + self.take()
 
     def end_turn(self) -> None:
         """The agent has understood what it was given so far."""
-        self._given.clear()
+        self._given.take()
 
     def close(self) -> None:
         """There is no agent, for the time being or for good."""

@@ -76,9 +76,16 @@ class Requests:
         self._updates: list[deepgram.TextToAgent] = []
 
     @property
+    def are_open(self) -> bool:
+        """Whether there are any that have no answer yet."""
+        return bool(self._sent or self._waiting)
+
+    @property
     def deadline(self) -> float:
+        if not self.are_open:
+            return inf
         due = [request.deadline for request in (*self._waiting, *self._sent.values())]
-        return min(due, default=inf)
+        return min(due)
 
     @property
     def has_words_to_say(self) -> bool:

@@ -8,6 +8,7 @@ its counters as strings ("sequenceNumber": "3"), clones write numbers: both are 
 Source: Twilio, "Media Streams: WebSocket messages", read 2026-11-22.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -167,6 +168,14 @@ def decode(data: str | bytes) -> FromCaller:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         return _decode_leniently(data, exc)
+
+
+def decode_all(texts: Sequence[bytes]) -> list[FromCaller]:
+    """Many messages, each as `decode` reads it."""
+    try:
+        return list(map(_decoder.decode, texts))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return list(map(decode, texts))
 
 
 def encode(message: ToCaller) -> bytes:
