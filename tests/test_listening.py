@@ -3,6 +3,9 @@
 from math import inf
 
 import pytest
+import strategies  # noqa: F401  its profile: no deadline for one example
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sts_trio.logic.listening import Listening
 
@@ -122,3 +125,36 @@ def test_a_gap_is_filled_up_to_now_so_that_the_timer_can_rest(begin: float, late
     silence = listening.fill_gap(now)
     assert listening.gap_deadline > now
     assert len(silence) == 1600 * (1 + round(min(late, 0.8) / 0.2))
+
+
+@given(
+    st.sampled_from([0.02, 0.1]),
+    st.lists(
+        st.sampled_from(["open", "close", "mute", "unmute", "end turn"])
+        | st.integers(1, 2000).map(bytes),
+        max_size=40,
+    ),
+)
+def test_passing_on_is_hearing_and_asking_what_is_due(
+    forward: float, steps: list[str | bytes]
+) -> None:
+    one, other = Listening(forward), Listening(forward)
+    for number, step in enumerate(steps):
+        now = number * 0.02
+        match step:
+            case "open":
+                assert one.open(now) == other.open(now)
+            case "close":
+                one.close()
+                other.close()
+            case "mute" | "unmute":
+                one.is_muted = other.is_muted = step == "mute"
+            case "end turn":
+                one.end_turn()
+                other.end_turn()
+            case bytes():
+                passed_on = one.pass_on(step, now)
+                other.hear(step, now)
+                assert passed_on == other.due(now)
+        for name in ("heard", "dropped", "muted", "repeated", "gap_deadline", "batch_deadline"):
+            assert getattr(one, name) == getattr(other, name)

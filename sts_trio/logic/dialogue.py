@@ -253,10 +253,10 @@ class Dialogue:
         self._has_dropped_agent = False
         seldom = self._first_frame_deadline != inf
         # Nearly all there is to hear is the caller's audio, and then the agent's: short ways.
-        is_speech = self.phase is Phase.TALKING and batch and type(batch[0]) is twilio.Media
-        if is_speech and (speech := self._speech(batch)):
-            self._listening.hear(speech, now)
+        if self.phase is Phase.TALKING and (speech := self._speech(batch)):
             self._first_frame_deadline = inf
+            if audio := self._listening.pass_on(speech, now):
+                acts.append(TellAgent(deepgram.Audio(audio)))
             batch = ()
         for message in batch:
             if isinstance(message, twilio.Media):
@@ -269,7 +269,7 @@ class Dialogue:
             else:
                 seldom = True
                 self._hear(message)
-        if audio := self._listening.due(now):
+        if batch and (audio := self._listening.due(now)):
             acts.append(TellAgent(deepgram.Audio(audio)))
         if seldom:
             self._settle()

@@ -71,14 +71,27 @@ class Listening:
             self.batch_deadline = now + 2 * self._delay
         return b""
 
+    def pass_on(self, audio: bytes, now: float) -> bytes:
+        """`hear` and `due` in one; shorter, where the agent may have all of it as it comes."""
+        if self._batch.size or self.is_muted or not self.is_open or len(audio) < self._enough:
+            self.hear(audio, now)
+            return self.due(now)
+        self.heard += len(audio)
+        self.gap_deadline = now + GAP
+        self._give(audio)
+        return audio
+
     def take(self) -> bytes:
         """All there is, enough or not; may be empty."""
         self.batch_deadline = inf
         audio = self._batch.take()
+        self._give(audio)
+        return audio
+
+    def _give(self, audio: bytes) -> None:
         self._given.add(audio)
         if self._given.size > _ROOM:
             self._given.keep_newest(_ROOM)
-        return audio
 
     def open(self, now: float) -> bytes:
         """There is an agent: what waited for it, and before that what the last one may have missed.
