@@ -225,10 +225,11 @@ class App(QuartTrio):
         refusal = _refuse(visit, reason)
         if refusal is not None:
             return refusal
+        await scope["asgi.receive"]()  # "websocket.connect"
+        # From here to the call's admission nobody else has a turn, and so none takes its place.
         if not self.switchboard.takes_calls:
             _logger.warning("call.refused", live=self.switchboard.live)
             return Response("All lines are busy.\n", 503)
-        await scope["asgi.receive"]()  # "websocket.connect"
         await self._run_call(scope, is_phone=token is None)
         return None
 

@@ -216,15 +216,38 @@ async def test_a_full_server_refuses_the_handshake(tmp_path: Path) -> None:
         await here.until_over()
 
 
+async def test_a_burst_of_handshakes_fills_the_server_and_no_more(tmp_path: Path) -> None:
+    async with world(tmp_path, STS_MAX_CALLS="2") as here:
+        statuses: list[int] = []
+        all_answered = trio.Event()
+
+        async def shake_hands() -> None:
+            async with await trio.open_tcp_stream(*here.address) as stream:
+                statuses.append(await ask_for_websocket(here, stream, "/twilio"))
+                if len(statuses) == 10:
+                    all_answered.set()
+                await all_answered.wait()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(shake_hands)
+        assert sorted(statuses) == [101] * 2 + [503] * 8
+        await here.until_over()
+
+
 async def handshake_status(here: World, path: str) -> int:
-    stream = await trio.open_tcp_stream(*here.address)
-    async with stream:
-        await stream.send_all(
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{here.address[1]}\r\n"
-            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: 26ypYvsqzHJLGvnF2OKhXQ==\r\n\r\n".encode()
-        )
-        return int((await stream.receive_some()).split()[1])
+    async with await trio.open_tcp_stream(*here.address) as stream:
+        return await ask_for_websocket(here, stream, path)
+
+
+async def ask_for_websocket(here: World, stream: trio.SocketStream, path: str) -> int:
+    """The status of the answer."""
+    await stream.send_all(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{here.address[1]}\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: 26ypYvsqzHJLGvnF2OKhXQ==\r\n\r\n".encode()
+    )
+    return int((await stream.receive_some()).split()[1])
 
 
 async def test_a_call_over_tls_without_a_proxy(tmp_path: Path) -> None:
