@@ -136,6 +136,11 @@ def test_what_no_schema_knows_is_kept_and_mentioned(tmp_path: Path) -> None:
             "agents.default: expected a table, or the UUID of a stored agent, got a list",
         ),
         (
+            "[agents.default]\ngreeting = 'Hello.'\nfunctions = ['mine.py:book']",
+            "agents.default.functions: an agent's own go into think.functions;"
+            " yours, which this server is to run, above the first [table]",
+        ),
+        (
             "[agents.sales]\n[agents.support]",
             "agents: expected one named default, for calls"
             " to numbers that [numbers] does not know, got sales, support",

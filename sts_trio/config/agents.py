@@ -38,6 +38,12 @@ def read_agents(given: Given, dialect: Dialect, warnings: list[str]) -> dict[str
     for name, agent in agents.items():
         where = given.in_file(f"agents.{name}")
         if isinstance(agent, dict):
+            if "functions" in agent:
+                # TOML takes a line below a table's head for the table's own.
+                raise mistake(
+                    f"{where}.functions: an agent's own go into think.functions;"
+                    " yours, which this server is to run, above the first [table]"
+                )
             warnings.extend(_check_agent(where, agent, dialect))
         else:
             _check_stored(where, agent)

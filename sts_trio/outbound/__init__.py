@@ -155,7 +155,7 @@ class Dialler:
             order = self._checked(to, agent, parameters, on_machine, message)
             attempt = self._attempt_at(order, idempotency_key)
         except DialRefused as exc:
-            _logger.warning("dial.refused", why=exc.why, reason=str(exc), to=shown(to))
+            _logger.warning("dial.refused", why=exc.why, reason=str(exc), to=to[:32])
             raise
         attempt.waiting += 1
         try:
