@@ -251,29 +251,35 @@ class Dialogue:
         self._now = now
         acts = self._acts = []
         self._has_dropped_agent = False
-        seldom = self._first_frame_deadline != inf
-        # Nearly all there is to hear is the caller's audio, and then the agent's: short ways.
+        is_seldom = self._first_frame_deadline != inf
         if self.phase is Phase.TALKING and (speech := self._speech(batch)):
+            # Nearly all there is to hear; it takes the short way.
             self._first_frame_deadline = inf
-            if audio := self._listening.pass_on(speech, now):
-                acts.append(TellAgent(deepgram.Audio(audio)))
-            batch = ()
+            audio = self._listening.pass_on(speech, now)
+        else:
+            is_seldom = self._hear_each(batch) or is_seldom
+            audio = self._listening.due(now)
+        if audio:
+            acts.append(TellAgent(deepgram.Audio(audio)))
+        if is_seldom:
+            self._settle()
+        return acts
+
+    def _hear_each(self, batch: Sequence[Heard]) -> bool:
+        """Returns whether there was anything that moves a deadline, which audio does not."""
+        is_seldom = False
         for message in batch:
             if isinstance(message, twilio.Media):
                 self._hear_media(message)
             elif self.phase is Phase.HUNG_UP or self._has_dropped_agent:
                 break  # what follows in a batch is of the same leg
             elif isinstance(message, deepgram.Audio):
-                seldom = seldom or self._leaving is not None
+                is_seldom = is_seldom or self._leaving is not None
                 self._hear_agent_audio(message)
             else:
-                seldom = True
+                is_seldom = True
                 self._hear(message)
-        if batch and (audio := self._listening.due(now)):
-            acts.append(TellAgent(deepgram.Audio(audio)))
-        if seldom:
-            self._settle()
-        return acts
+        return is_seldom
 
     def _settle(self) -> None:
         """What follows from all that was heard."""
@@ -633,7 +639,7 @@ class Dialogue:
             self._leaving.hear_words(self._speaking.plays_until)
 
     def _hear_agent(self, message: deepgram.TextFromAgent) -> None:
-        if self._requests.are_open:
+        if self._requests.are_pending:
             if self._requests.is_begun_by(message):
                 self._speaking.next_turn()  # words of ours are none of those that were cut
             self._acts += self._requests.hear(message)
@@ -841,7 +847,7 @@ class Dialogue:
             self._requests.ask(None, message, self._now, is_kept=is_kept)
 
     def _send_requests(self) -> None:
-        if not self._requests.are_open:
+        if not self._requests.are_pending:
             return
         messages, answers = self._requests.send()
         for message in messages:

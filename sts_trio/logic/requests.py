@@ -76,13 +76,13 @@ class Requests:
         self._updates: list[deepgram.TextToAgent] = []
 
     @property
-    def are_open(self) -> bool:
+    def are_pending(self) -> bool:
         """Whether there are any that have no answer yet."""
         return bool(self._sent or self._waiting)
 
     @property
     def deadline(self) -> float:
-        if not self.are_open:
+        if not self.are_pending:
             return inf
         due = [request.deadline for request in (*self._waiting, *self._sent.values())]
         return min(due)
