@@ -455,7 +455,7 @@ class Call:
                 case _:
                     assert_never(act)
         # Setting a deadline costs more than comparing two; mostly it moves later, or not at all.
-        due = self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
+        due = self._due()
         if due < self._alarm_at:
             self._alarm_at = self._alarm.deadline = due
 

@@ -146,7 +146,7 @@ async def test_a_callers_messages_of_one_beat_are_one_write(
 
 
 async def test_what_a_turn_answers_is_written_in_the_same_beat_behind_the_last_turn(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A pong and an echo of the caller's words, while another call has its turn."""
     async with a_line() as line:

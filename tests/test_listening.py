@@ -25,6 +25,18 @@ def test_audio_is_forwarded_once_there_is_enough() -> None:
     assert listening.heard == 960
 
 
+def test_there_is_enough_from_its_length_on() -> None:
+    listening = Listening(0.1)
+    listening.open(0.0)
+    listening.hear(bytes(799), 0.0)
+    assert listening.due(0.0) == b""
+    listening.hear(bytes(1), 0.0)
+    assert listening.due(0.0) == bytes(800)
+    listening.hear(bytes(1800), 0.0)
+    assert listening.due(0.0) == bytes(1800)
+    assert listening.due(0.0) == b""
+
+
 def test_the_deadline_of_a_batch_is_that_of_its_first_frame() -> None:
     listening = Listening(0.1)
     listening.open(0.0)

@@ -74,7 +74,6 @@ class AgentLeg:
         self._is_closing = False  # nothing more is to be sent
         self._owed = b""  # a control frame that could not be written at once
         self._sending = trio.Lock()
-        self._is_over = False
         self._over = trio.Event()
         self._heard_all = trio.Event()
         self._bug: Exception | None = None
@@ -139,7 +138,7 @@ class AgentLeg:
 
     def take(self, data: bytes) -> None:
         """Hears what was read; `b""` is the end of it. Never raises."""
-        if self._is_over:
+        if self._over.is_set():
             return
         # An agent may go on talking until it has read our goodbye.
         was_closing = self._is_closing
@@ -164,7 +163,7 @@ class AgentLeg:
                 self.take(b"")
 
     async def _read_on(self) -> None:
-        while not self._is_over:
+        while not self._over.is_set():
             try:
                 data = await self._stream.receive_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -220,7 +219,6 @@ class AgentLeg:
         """The last of it is heard."""
         self._forget()
         self._is_closing = True
-        self._is_over = True
         self._over.set()
         self._give(heard)
         self._heard_all.set()
@@ -270,7 +268,7 @@ class AgentLeg:
         """Returns when a ping goes unanswered; the leg then ends."""
         while True:
             await trio.sleep(PING_EVERY)
-            if self._is_over:
+            if self._over.is_set():
                 return
             if not self._is_ponged:
                 break

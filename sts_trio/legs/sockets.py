@@ -119,10 +119,7 @@ class TcpStream(trio.abc.Stream):
 
     def _release(self) -> None:
         self._is_held = False
-        try:
-            self._pending = self._write(self._pending)
-        except OSError:
-            self._pending = b""  # whoever waits for what comes hears of it
+        self.is_clear()
 
     def _write(self, data: bytes) -> bytes:
         """Writes what the socket takes now; returns the rest."""

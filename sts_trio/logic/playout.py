@@ -90,9 +90,6 @@ class Playout:
 
     def echo(self, name: str) -> Echo:
         """A mark came back."""
-        if self._pending and self._pending[0][0] == name:
-            _, self.heard = self._pending.popleft()
-            return Echo.HEARD
         if all(pending != name for pending, _ in self._pending):
             return Echo.CLEARED if self._was_ours(name) else Echo.NEVER_SENT
         # Echoes come in order; one that was skipped is behind us as well.

@@ -46,7 +46,7 @@ class Speaking:
 
     def say(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """The agent's audio, any length."""
-        if now < self._stale_until:
+        if self.is_stale(now):
             return []
         self.is_amid_utterance = True
         return self.play(self._frames.cut(audio), now)
