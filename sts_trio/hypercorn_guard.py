@@ -87,7 +87,7 @@ class Connection:
         raw = self._transport.socket
         if raw.fileno() != -1:
             with suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                reset_on_close(raw)
             raw.close()
 
     async def _run(self, run: Callable[[TCPServer], Awaitable[None]]) -> None:
@@ -154,6 +154,11 @@ class Connection:
         finally:
             if scope["type"] == "websocket":
                 self._nursery.start_soon(_discard, receive)
+
+
+def reset_on_close(sock: socket.socket | trio.socket.SocketType) -> None:
+    """Has closing drop what is unsent, and the peer see an RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 async def _discard(receive: Callable[[], Awaitable[Any]]) -> None:

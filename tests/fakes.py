@@ -322,7 +322,7 @@ class SocketTwilio:
             nursery.start_soon(self._run)
             self.accepted.set()
             try:
-                yield AdoptedLeg(self._bridge.fileno, metronome)
+                yield AdoptedLeg(self._bridge, metronome)
             finally:
                 self._bridge.close()
                 self._read()

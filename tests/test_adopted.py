@@ -20,6 +20,7 @@ import trio
 import trio.testing
 import trustme
 from fakes import START, STOP, media
+from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from test_frames import closing, fragmented, frame
@@ -73,28 +74,35 @@ def split(data: bytes) -> list[tuple[int, bytes]]:
     return heard
 
 
+class Watched(socket.socket):
+    """Knows when it was read."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.read_at: list[float] = []
+
+    def recv(self, *args: Any) -> bytes:
+        self.read_at.append(trio.current_time())
+        return super().recv(*args)
+
+
 class Line:
     """A socket with a caller at one end, who does what a test tells, and a leg at the other."""
 
     def __init__(self, metronome: Metronome, *, small: bool = False) -> None:
-        self.socket, self.bridge = socket.socketpair()
+        self.socket, theirs = socket.socketpair()
+        self.bridge = Watched(theirs.family, theirs.type, fileno=theirs.detach())
         for end in (self.socket, self.bridge):
             end.setblocking(False)
         if small:
             self.bridge.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.beats: list[float] = []  # when the socket was looked at
         self.metronome = metronome
-        self.leg = AdoptedLeg(self._fileno, metronome)
+        self.early = bytearray()
+        self.leg = AdoptedLeg(self.bridge, metronome, self.early)
         self.batches: list[Sequence[Any]] = []
         self.ended_at: float | None = None
         self.got = b""
         self.on_hear: Callable[[Sequence[Any]], None] = lambda batch: None
-
-    def _fileno(self) -> int:
-        now = trio.current_time()
-        if not self.beats or self.beats[-1] != now:
-            self.beats.append(now)
-        return self.bridge.fileno()
 
     @property
     def heard(self) -> list[Any]:
@@ -185,7 +193,7 @@ async def test_a_beat_without_anything_new_is_not_heard(
         line.say(told(HELLO)[10:])
         await beats()
         assert line.batches == [[HELLO]]
-        assert len(line.beats) == pytest.approx(7, abs=1)
+        assert len(line.bridge.read_at) == pytest.approx(7, abs=1)
 
 
 async def test_a_thousand_messages_in_one_beat_are_one_batch(
@@ -264,8 +272,8 @@ async def test_early_bytes_come_before_the_sockets(
 ) -> None:
     stream = told(HELLO, media())
     async with a_line() as line:
-        line.leg.take(stream[:at][:3])
-        line.leg.take(stream[:at][3:])
+        line.early += stream[:at][:3]
+        line.early += stream[:at][3:]
         line.say(stream[at:])
         await beats(2)
         assert line.heard == [HELLO, media()]
@@ -275,7 +283,7 @@ async def test_early_bytes_are_heard_though_nothing_else_comes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with a_line() as line:
-        line.leg.take(told(HELLO))
+        line.early += told(HELLO)
         await beats(2)
         assert line.batches == [[HELLO]]
 
@@ -284,7 +292,7 @@ async def test_early_bytes_are_heard_though_the_caller_is_gone(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with a_line() as line:
-        line.leg.take(told(HELLO, STOP))
+        line.early += told(HELLO, STOP)
         line.socket.close()
         await beats()
         assert line.batches == [[HELLO, STOP, LegEnded(Leg.CALLER, How.LOST)]]
@@ -295,7 +303,7 @@ async def test_an_end_among_the_early_bytes_is_the_only_one(
     last: bytes, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with a_line() as line:
-        line.leg.take(told(STOP) + last)
+        line.early += told(STOP) + last
         line.socket.close()
         await beats()
         assert [type(message).__name__ for message in line.heard] == ["Stop", "LegEnded"]
@@ -1034,30 +1042,34 @@ async def test_no_compression_is_agreed_on_though_it_is_offered(
     assert asked == [True]
 
 
-async def test_what_hypercorns_reader_was_already_waiting_for_is_handed_over(
+async def test_what_hypercorns_reader_has_read_already_is_handed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first beat comes so late that its reader has the caller's first frames by then."""
+    """The caller's first frames are there before the accept is done."""
     early: list[bytes] = []
     taken = trio.Event()
-    take, run = AdoptedLeg.take, Metronome.run
+    protocol_send = TCPServer.protocol_send
 
-    def note_and_take(leg: AdoptedLeg, data: bytes) -> None:
-        early.append(data)
-        take(leg, data)
-        taken.set()
+    class Diverted(module._Diverted):
+        async def handle(self, event: Any) -> None:
+            await super().handle(event)
+            if isinstance(event, RawData):
+                early.append(event.data)
+                taken.set()
 
-    async def run_late(metronome: Metronome) -> None:
-        await taken.wait()
-        await run(metronome)
+    async def send_and_wait(tcp_server: TCPServer, event: Any) -> None:
+        await protocol_send(tcp_server, event)
+        if isinstance(event, RawData) and event.data.startswith(b"HTTP/1.1 101"):
+            await taken.wait()
 
-    monkeypatch.setattr(AdoptedLeg, "take", note_and_take)
-    monkeypatch.setattr(Metronome, "run", run_late)
+    monkeypatch.setattr(module, "_Diverted", Diverted)
+    monkeypatch.setattr(TCPServer, "protocol_send", send_and_wait)
     async with world(tmp_path) as here:
         tcp = await handshake(here)
         _, rest = await answer(tcp)
         stream = told(HELLO, START, *[media(bytes([n]) * 160) for n in range(50)])
         await tcp.send_all(stream[:1000])
+        await taken.wait()
         await tcp.send_all(stream[1000:])
         await here.agent.ready.wait()
         await tcp.send_all(told(STOP))
@@ -1068,6 +1080,23 @@ async def test_what_hypercorns_reader_was_already_waiting_for_is_handed_over(
         assert stream.startswith(early[0])
         assert here.agent.audio == b"".join(bytes([n]) * 160 for n in range(50))
         assert here.endings == ["stop"]
+
+
+async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller is quiet, and Hypercorn's reader waits for more."""
+
+    async def fail(tcp_server: TCPServer, event: Any) -> None:
+        raise RuntimeError("no accept")
+
+    monkeypatch.setattr(TCPServer, "protocol_send", fail)
+    async with world(tmp_path) as here:
+        tcp = await handshake(here)
+        with trio.fail_after(PROMISE):
+            assert await tcp.receive_some() == b""
+        await here.until_over()
+        await tcp.aclose()
 
 
 async def test_a_caller_who_is_gone_before_the_handshake_leaves_nothing(

@@ -359,7 +359,7 @@ async def test_one_bad_call_never_disturbs_the_beat_of_the_others(
 
         for good in (*before, *after):
             assert good.line.heard == [mark(number) for number in range(100)]
-            gaps = [b - a for a, b in itertools.pairwise(good.line.beats)]
+            gaps = [b - a for a, b in itertools.pairwise(good.line.bridge.read_at)]
             late = sum(gap > SHORTEST_PERIOD + SLIGHTLY for gap in gaps)
             if how == "stalls":
                 # What the process cannot do in that time, is done right behind it.
@@ -376,7 +376,7 @@ async def test_one_bad_call_never_disturbs_the_beat_of_the_others(
             max(map(len, bad.line.batches), default=0) <= RECEIVE // len(told(mark("x" * 100))) + 1
         )
         if how in ("raises", "breaks the protocol", "is lost"):
-            assert bad.line.beats[-1] <= 0.5 + 3 * SHORTEST_PERIOD
+            assert bad.line.bridge.read_at[-1] <= 0.5 + 3 * SHORTEST_PERIOD
         bad.line.close()
 
 

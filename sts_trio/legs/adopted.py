@@ -5,15 +5,16 @@ it: frames (`wire/frames.py`), pings, the size limit, the close. Every beat of t
 what has come, in one go, with no task to wake. Writing tries the socket first; what it does not
 take is kept, one message at the most, and tried again on the next beat.
 
-Adoption reaches into Hypercorn: the reader of its `TCPServer` is parked, and bytes it was already
-waiting for are handed over. So it is done only where everything is exactly as expected, by
-`can_adopt`; anywhere else the portable leg does the same work.
+Adoption reaches into Hypercorn: the socket is taken out of its stream, which looks closed from then
+on, and bytes that its reader had already are handed over. So it is done only where everything is
+exactly as expected, by `can_adopt`; anywhere else the portable leg does the same work.
 """
 
 import contextlib
 import contextvars
 import functools
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, assert_never
 
@@ -25,7 +26,7 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 
 from sts_trio.errors import How, Leg, LegEnded
-from sts_trio.hypercorn_guard import Connection
+from sts_trio.hypercorn_guard import Connection, reset_on_close
 from sts_trio.legs import Idle, ignore
 from sts_trio.legs import caller as portable
 from sts_trio.metronome import Metronome, Turn
@@ -48,13 +49,17 @@ Hear = Callable[[Sequence[Heard]], None]
 class AdoptedLeg:
     """A Media Stream on a non-blocking socket. See `sts_trio.legs` for the contract.
 
-    `fileno` gives the socket's descriptor, -1 once it is closed.
+    `early` has what somebody else read from it, before all that is read here, and may yet get more.
+    Closing the socket is left to whoever opened it.
     """
 
     is_polled = True
 
-    def __init__(self, fileno: Callable[[], int], metronome: Metronome) -> None:
-        self._fileno = fileno
+    def __init__(
+        self, sock: socket.socket, metronome: Metronome, early: bytearray | None = None
+    ) -> None:
+        self._socket = sock
+        self._early = bytearray() if early is None else early
         self._metronome = metronome
         self._cork = metronome.cork
         self._held = bytearray()  # by the cork
@@ -64,7 +69,6 @@ class AdoptedLeg:
         self._is_over = False
         self._over = trio.Event()
         self._bug: Exception | None = None
-        self._early = b""
         now = trio.current_time()
         self._last_heard = now
         self._next_ping = now + PING_EVERY
@@ -80,10 +84,6 @@ class AdoptedLeg:
     def is_stuck(self) -> bool:
         """Whether something could not be written, so that there is no proper end to be had."""
         return self._is_broken or bool(self._pending)
-
-    def take(self, data: bytes) -> None:
-        """Bytes that somebody else read from the socket, before anything we read."""
-        self._early += data
 
     async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
         self._hear = hear
@@ -144,7 +144,7 @@ class AdoptedLeg:
 
     def _read(self, now: float) -> list[Heard]:
         try:
-            data = os.read(self._fileno(), RECEIVE)
+            data = self._socket.recv(RECEIVE)
         except BlockingIOError:
             if not self._early:
                 return []
@@ -153,13 +153,14 @@ class AdoptedLeg:
             return [LegEnded(Leg.CALLER, How.LOST, reason=exc.strerror or "")]
         else:
             if not data:
-                heard = self._decode(self._early)
+                heard = self._decode(bytes(self._early))
                 return heard if _has_ended(heard) else [*heard, LegEnded(Leg.CALLER, How.LOST)]
             if self._is_deaf:
                 self._discard()
                 return []
         if self._early:
-            data, self._early = self._early + data, b""
+            data = bytes(self._early) + data
+            self._early.clear()
         self._last_heard = now
         return self._decode(data)
 
@@ -167,7 +168,7 @@ class AdoptedLeg:
         """Makes room for the caller to read our close frame, should it only be writing."""
         with contextlib.suppress(OSError):
             for _ in range(MOST_DISCARDED // RECEIVE):
-                if not os.read(self._fileno(), RECEIVE):
+                if not self._socket.recv(RECEIVE):
                     return
 
     def _decode(self, data: bytes) -> list[Heard]:
@@ -262,7 +263,7 @@ class AdoptedLeg:
             self._pending += data
             data = bytes(self._pending)
         try:
-            count = os.write(self._fileno(), data)
+            count = self._socket.send(data)
         except BlockingIOError:
             count = 0
         except OSError:
@@ -294,30 +295,15 @@ def _has_ended(heard: list[Heard]) -> bool:
     return bool(heard) and isinstance(heard[-1], LegEnded)
 
 
-class _Parked:
-    """Stands in for the stream of a `TCPServer`: it has nothing more to read, and all else."""
-
-    def __init__(self, stream: trio.SocketStream, released: trio.Event) -> None:
-        self._stream = stream
-        self._released = released
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await self._released.wait()
-        return b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 class _Diverted:
     """Stands in for the protocol of a `TCPServer`: what still comes is ours."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
+    def __init__(self, early: bytearray) -> None:
+        self._early = early
 
     async def handle(self, event: Any) -> None:
         if isinstance(event, RawData):
-            self._take(event.data)
+            self._early += event.data
 
 
 def can_adopt(send: portable.Send, connection: Connection | None) -> bool:
@@ -344,22 +330,32 @@ async def open_adopted(
     server: Any = connection.server
     stream: Any = connection.stream
     websocket: Any = send.__self__  # type: ignore[attr-defined]
-    released = trio.Event()
-    leg = AdoptedLeg(stream.socket.fileno, metronome)
+    early = bytearray()
     # Before the accept: the caller's first frames may come with its next segment.
-    server.protocol = _Diverted(leg.take)
-    server.stream = _Parked(stream, released)
+    server.protocol = _Diverted(early)
     try:
         # Browsers offer to compress, and Hypercorn would agree; our frames are plain.
         websocket.handshake.extensions = None
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         # Hypercorn sends nothing any more on its own account: no pings, no second close frame.
         websocket.closed = True
-        yield leg
+        with _taken_out_of(stream.socket) as sock:
+            leg = AdoptedLeg(sock, metronome, early)
+            try:
+                yield leg
+            finally:
+                if leg.is_stuck:
+                    reset_on_close(sock)
     finally:
-        if leg.is_stuck:
-            connection.abort()
-        # Hypercorn's reader may still wait for the socket itself; a caller who is quiet would keep
-        # it there.
+        # Where it was not taken over after all: Hypercorn's reader may still wait for it, and a
+        # caller who is quiet would keep it there.
         stream.socket.close()
-        released.set()
+
+
+def _taken_out_of(theirs: trio.socket.SocketType) -> socket.socket:
+    """The socket itself; who waits for it is told that it was closed."""
+    kind = theirs.family, theirs.type, theirs.proto
+    trio.lowlevel.notify_closing(theirs)
+    ours = socket.socket(*kind, fileno=theirs.detach())
+    ours.setblocking(False)
+    return ours
