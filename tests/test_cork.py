@@ -123,7 +123,7 @@ async def test_an_agents_socket_that_is_closed_under_the_cork_is_no_bug() -> Non
     async with connected(cork=cork) as pair:
         with cork:
             assert pair.ours.try_send(b"too late")
-            pair.raw.socket.close()
+            await pair.ours.aclose()
         assert not pair.ours.try_send(b"later still")
 
 

@@ -34,7 +34,6 @@ def pattern(length: int) -> bytes:
 
 class Pair(NamedTuple):
     ours: TcpStream
-    raw: trio.SocketStream  # under ours
     theirs: trio.SocketStream
 
 
@@ -52,10 +51,9 @@ async def connected(*, small: bool = False, cork: Cork | None = None) -> AsyncIt
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             await client.connect(listener.getsockname())
             server, _ = await listener.accept()
-        raw, theirs = trio.SocketStream(client), trio.SocketStream(server)
-        ours = TcpStream(raw, cork)
+        ours, theirs = TcpStream(trio.SocketStream(client), cork), trio.SocketStream(server)
         try:
-            yield Pair(ours, raw, theirs)
+            yield Pair(ours, theirs)
         finally:
             await trio.aclose_forcefully(ours)
             await trio.aclose_forcefully(theirs)
@@ -141,7 +139,7 @@ async def test_a_wake_up_for_nothing_is_slept_over() -> None:
 
         nursery.start_soon(receive)
         await trio.testing.wait_all_tasks_blocked()
-        thief = Thief(pair.raw.socket.fileno())
+        thief = Thief(pair.ours.fileno())
         trio.lowlevel.add_instrument(thief)
         await pair.theirs.send_all(b"stolen")
         await trio.testing.wait_all_tasks_blocked()
@@ -152,8 +150,13 @@ async def test_a_wake_up_for_nothing_is_slept_over() -> None:
     assert got == [b"kept"]
 
 
+def option(stream: TcpStream, level: int, name: int) -> int:
+    with socket.fromfd(stream.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+        return same.getsockopt(level, name)
+
+
 def kernel_gives_up_after(pair: Pair) -> int:
-    return pair.raw.getsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT)
+    return option(pair.ours, socket.IPPROTO_TCP, TCP_USER_TIMEOUT)
 
 
 TCP_USER_TIMEOUT = 18  # Linux's; elsewhere there is none
@@ -164,11 +167,11 @@ async def test_the_kernel_gives_up_on_a_peer_that_acknowledges_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with connected() as pair:
-        assert pair.raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert option(pair.ours, socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert kernel_gives_up_after(pair) == LOST_AFTER * 1000
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
     async with connected() as pair:
-        assert pair.raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert option(pair.ours, socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert kernel_gives_up_after(pair) == 0
 
 
@@ -278,7 +281,7 @@ async def test_a_peer_that_is_reset_with_leftovers_is_found_out_by_the_next_send
     async with connected(small=True) as pair:
         fill(pair.ours, pattern(100_000))
         await reset(pair.theirs)
-        await pair.raw.wait_send_all_might_not_block()
+        await pair.ours.wait_send_all_might_not_block()
         assert not pair.ours.is_clear()
         assert not pair.ours.try_send(b"x")
         with pytest.raises(trio.BrokenResourceError):
@@ -313,7 +316,8 @@ async def test_a_stream_is_closed_even_if_closing_is_cancelled() -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
             await pair.ours.aclose()
-        assert pair.raw.socket.fileno() == -1
+        with pytest.raises(trio.ClosedResourceError):
+            pair.ours.fileno()
         assert await pair.theirs.receive_some() == b""
 
 
@@ -520,7 +524,8 @@ async def test_closing_tls_wakes_whoever_waits() -> None:
         nursery.start_soon(_expect, trio.ClosedResourceError, pair.ours.receive_some)
         await trio.testing.wait_all_tasks_blocked()
         await pair.ours.aclose()
-        assert pair.tcp.raw.socket.fileno() == -1
+        with pytest.raises(trio.ClosedResourceError):
+            pair.tcp.ours.fileno()
 
 
 async def test_bytes_that_are_not_tls_break_the_stream() -> None:

@@ -29,6 +29,7 @@ from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.hypercorn_guard import Connection, reset_on_close
 from sts_trio.legs import Idle, ignore
 from sts_trio.legs import caller as portable
+from sts_trio.legs.sockets import taken_out_of
 from sts_trio.metronome import Metronome, Turn
 from sts_trio.wire import frames, twilio
 from sts_trio.wire.oddity import Malformed, TooBig
@@ -339,7 +340,7 @@ async def open_adopted(
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         # Hypercorn sends nothing any more on its own account: no pings, no second close frame.
         websocket.closed = True
-        with _taken_out_of(stream.socket) as sock:
+        with taken_out_of(stream) as sock:
             leg = AdoptedLeg(sock, metronome, early)
             try:
                 yield leg
@@ -350,12 +351,3 @@ async def open_adopted(
         # Where it was not taken over after all: Hypercorn's reader may still wait for it, and a
         # caller who is quiet would keep it there.
         stream.socket.close()
-
-
-def _taken_out_of(theirs: trio.socket.SocketType) -> socket.socket:
-    """The socket itself; who waits for it is told that it was closed."""
-    kind = theirs.family, theirs.type, theirs.proto
-    trio.lowlevel.notify_closing(theirs)
-    ours = socket.socket(*kind, fileno=theirs.detach())
-    ours.setblocking(False)
-    return ours

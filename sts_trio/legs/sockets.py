@@ -5,7 +5,6 @@ it at once. These try first. They also wait first where Trio's try: between two 
 agent there is nothing to be read, and trying costs as much as reading.
 """
 
-import os
 import socket
 import ssl
 
@@ -19,21 +18,31 @@ RECEIVE = 65536
 RECORD = 16384  # of TLS, at the most
 
 
+def taken_out_of(stream: trio.SocketStream) -> socket.socket:
+    """The socket itself, without Trio's wrapper: the stream is closed, for who waits for it too."""
+    theirs = stream.socket
+    kind = theirs.family, theirs.type, theirs.proto
+    trio.lowlevel.notify_closing(theirs)
+    ours = socket.socket(*kind, fileno=theirs.detach())
+    ours.setblocking(False)
+    return ours
+
+
 class TcpStream(trio.abc.Stream):
-    """A connected socket. Owns it. While `cork` is in, `try_send` waits for it to be drawn."""
+    """Takes a connected socket over. While `cork` is in, `try_send` waits for it to be drawn."""
 
     is_at_end = False  # whether `read` has seen the end behind what it gave: never, see there
 
     def __init__(self, tcp: trio.SocketStream, cork: Cork | None = None) -> None:
-        self._socket = tcp.socket
+        self._socket = taken_out_of(tcp)
         self._cork = cork or Cork()
         self._is_held = False  # all that is pending, by the cork
         self._pending = b""
         self._is_sending = False
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             timeout = round(LOST_AFTER * 1000)
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
 
     def is_clear(self) -> bool:
         """Whether nothing is waiting to be sent; what is, is tried once more."""
@@ -60,7 +69,7 @@ class TcpStream(trio.abc.Stream):
             self._pending += data
             return True
         try:
-            count = os.write(self._socket.fileno(), data)
+            count = self._socket.send(data)
         except BlockingIOError:
             count = 0
         except OSError:
@@ -100,14 +109,16 @@ class TcpStream(trio.abc.Stream):
         Raises as `receive_some`.
         """
         try:
-            return os.read(self._socket.fileno(), max_bytes)
+            return self._socket.recv(max_bytes)
         except BlockingIOError:
             return None
         except OSError as exc:
             raise self._error(exc) from exc
 
     async def aclose(self) -> None:
-        self._socket.close()
+        if self._socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
         await trio.lowlevel.checkpoint()
 
     def fileno(self) -> int:
@@ -124,7 +135,7 @@ class TcpStream(trio.abc.Stream):
     def _write(self, data: bytes) -> bytes:
         """Writes what the socket takes now; returns the rest."""
         try:
-            count = os.write(self._socket.fileno(), data)
+            count = self._socket.send(data)
         except BlockingIOError:
             return data
         return data[count:]
