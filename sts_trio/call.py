@@ -150,6 +150,8 @@ def _agent_audio(message: deepgram.ToAgent) -> int:
 class _Session:
     """One agent leg, from the dial to its goodbye."""
 
+    __slots__ = ("code", "is_open", "outbox", "scope")
+
     def __init__(self) -> None:
         self.outbox = Outbox[deepgram.ToAgent](AGENT_OUTBOX, _agent_audio)
         self.scope = trio.CancelScope()
@@ -170,6 +172,31 @@ class Call:
 
     What the public methods ask for raises `CallOver` once the call has ended.
     """
+
+    __slots__ = (
+        "_agents",
+        "_alarm",
+        "_alarm_at",
+        "_answers",
+        "_clock",
+        "_function_calls",
+        "_functions",
+        "_is_polled",
+        "_lines",
+        "_log",
+        "_log_transcripts",
+        "_may_transfer",
+        "_nursery",
+        "_open_caller",
+        "_scope",
+        "_see_off",
+        "_session",
+        "_tell",
+        "_to_caller",
+        "began",
+        "dialogue",
+        "ending",
+    )
 
     def __init__(
         self,

@@ -23,6 +23,18 @@ MOST_MESSAGES = 65536
 class Outbox(Generic[M]):
     """`weigh` tells how many bytes of µ-law are in a message; 0 marks one that must not be lost."""
 
+    __slots__ = (
+        "_capacity",
+        "_inlet",
+        "_is_closed",
+        "_outlet",
+        "_queued",
+        "_speaker_waits",
+        "_try_send",
+        "_waiting",
+        "_weigh",
+    )
+
     def __init__(self, capacity: float, weigh: Callable[[M], int]) -> None:
         self._inlet, self._outlet = trio.open_memory_channel[M](MOST_MESSAGES)
         self._capacity = length(capacity)

@@ -290,6 +290,24 @@ class _Observed(trio.abc.Stream):
             await self._inner.aclose()
 
 
+class _Tapped:
+    def __init__(self, dialogue: Dialogue, hear: Callable[..., Any]) -> None:
+        self._dialogue = dialogue
+        self.hear = hear
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dialogue, name)
+
+
+def tap(call: Call, hear: Callable[..., Any]) -> None:
+    """Has the call's dialogue hear by `hear` from now on."""
+    call.dialogue = _Tapped(call.dialogue, hear)  # type: ignore[assignment]
+
+
+def broken(*_: object) -> Any:
+    raise ZeroDivisionError("a bug")
+
+
 class SocketTwilio:
     """Twilio's end of a socket that an `AdoptedLeg` has at the other. Looks like `FakeTwilio`.
 

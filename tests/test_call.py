@@ -22,10 +22,12 @@ from fakes import (
     Lines,
     Phone,
     SocketTwilio,
+    broken,
     make_call,
     media,
     settle,
     talking,
+    tap,
 )
 
 from sts_trio.call import AGENT_OUTBOX, HANG_UP_GRACE, Call
@@ -374,7 +376,7 @@ async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> No
             deepgram.CustomFromThinkProvider("s3cret"),
         )
         await settle(phone)
-        call.dialogue.hear = _broken  # type: ignore[assignment,method-assign]
+        tap(call, broken)
         phone.tell(media(b"s3cret" * 40))
     assert agent.audio.count(b"s3cret") >= 40
     assert only(logs, "call.ended")["ending"] == "crashed"
@@ -409,10 +411,6 @@ def _dial_with_key(
             yield leg
 
     return open_leg
-
-
-def _broken(*_: object) -> Any:
-    raise ZeroDivisionError("a bug")
 
 
 # --- time and outboxes, with legs that do as they are told ----------------------------------------
@@ -543,7 +541,7 @@ async def test_a_gap_is_filled_in_time_and_the_timer_rests_between(autojump_cloc
             heard += 1
             return hear(*arguments)
 
-        pair.call.dialogue.hear = counting  # type: ignore[assignment,method-assign]
+        tap(pair.call, counting)
         await trio.sleep(0.5)
         pair.caller.say(media(b"\x01" * 160))
         await trio.sleep(2.9)
@@ -664,7 +662,7 @@ async def test_a_caller_leg_that_cannot_be_opened_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    call = Call(Dialogue(lambda start: SETTINGS), _broken, Lines(pair.agent.open))
+    call = Call(Dialogue(lambda start: SETTINGS), broken, Lines(pair.agent.open))
     assert await call.run() == Ending(Cause.CRASHED)
     assert trio.current_time() == 0
     crashed(logs)
@@ -674,7 +672,7 @@ async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(_broken))
+    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(broken))
     pair.caller.say(START)
     assert await call.run() == Ending(Cause.CRASHED)
     assert pair.caller.goodbye == (0, 1011)
@@ -683,7 +681,7 @@ async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
 
 async def test_settings_that_cannot_be_made_are_a_crash(autojump_clock: Clock, logs: Logs) -> None:
     pair = Pair()
-    call = Call(Dialogue(_broken), pair.caller.open, Lines(pair.agent.open))
+    call = Call(Dialogue(broken), pair.caller.open, Lines(pair.agent.open))
     pair.caller.say(START)
     pair.agent.say(deepgram.Welcome("r"))
     assert await call.run() == Ending(Cause.CRASHED)
@@ -722,7 +720,7 @@ async def test_a_bug_in_the_timer_ends_the_call(autojump_clock: Clock, logs: Log
     async with trio.open_nursery() as tasks:
         tasks.start_soon(pair.call.run)
         await pair.talk()
-        pair.call.dialogue.hear = _broken  # type: ignore[assignment,method-assign]
+        tap(pair.call, broken)
     assert pair.caller.goodbye == pair.agent.goodbye == (1, 1011)
     crashed(logs)
 
@@ -732,7 +730,7 @@ async def test_a_bug_in_a_shutdown_still_hangs_up(autojump_clock: Clock, logs: L
     async with trio.open_nursery() as tasks:
         tasks.start_soon(pair.call.run)
         await pair.talk()
-        pair.call.dialogue.hear = _broken  # type: ignore[assignment,method-assign]
+        tap(pair.call, broken)
         pair.call.shut_down()
     assert pair.caller.goodbye == pair.agent.goodbye == (0, 1011)
     crashed(logs)

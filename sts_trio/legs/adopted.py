@@ -54,6 +54,29 @@ class AdoptedLeg:
     Closing the socket is left to whoever opened it.
     """
 
+    __slots__ = (
+        "_bug",
+        "_cork",
+        "_early",
+        "_hear",
+        "_held",
+        "_idle",
+        "_is_broken",
+        "_is_closing",
+        "_is_deaf",
+        "_is_over",
+        "_last_heard",
+        "_metronome",
+        "_next_check",
+        "_next_ping",
+        "_over",
+        "_pending",
+        "_pending_since",
+        "_reader",
+        "_socket",
+        "_written",
+    )
+
     is_polled = True
 
     def __init__(

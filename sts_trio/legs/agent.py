@@ -58,6 +58,26 @@ class AgentLeg:
     be handed over from one listener to another.
     """
 
+    __slots__ = (
+        "_bug",
+        "_decode",
+        "_early",
+        "_early_size",
+        "_encode",
+        "_forget",
+        "_hear",
+        "_heard_all",
+        "_is_closing",
+        "_is_ponged",
+        "_nursery",
+        "_over",
+        "_owed",
+        "_reader",
+        "_sending",
+        "_stream",
+        "_try_write",
+    )
+
     is_polled = False
     is_prepared = False
 

@@ -31,6 +31,8 @@ def taken_out_of(stream: trio.SocketStream) -> socket.socket:
 class TcpStream(trio.abc.Stream):
     """Takes a connected socket over. While `cork` is in, `try_send` waits for it to be drawn."""
 
+    __slots__ = ("_cork", "_is_held", "_is_sending", "_pending", "_socket")
+
     is_at_end = False  # whether `read` has seen the end behind what it gave: never, see there
 
     def __init__(self, tcp: trio.SocketStream, cork: Cork | None = None) -> None:
@@ -151,6 +153,8 @@ class TlsStream(trio.abc.Stream):
 
     There is no closing of TLS itself: a websocket has said goodbye before.
     """
+
+    __slots__ = ("_incoming", "_outgoing", "_sending", "_tcp", "_tls", "is_at_end")
 
     def __init__(self, tcp: TcpStream, context: ssl.SSLContext, host: str) -> None:
         self._tcp = tcp

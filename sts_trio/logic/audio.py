@@ -21,6 +21,8 @@ def length(duration: float) -> int:
 class Batch:
     """Audio that is gathered, `size` bytes by now. Every byte put in comes out once, in order."""
 
+    __slots__ = ("_pieces", "size")
+
     def __init__(self) -> None:
         self.size = 0
         self._pieces: list[bytes] = []
@@ -57,6 +59,8 @@ class Frames:
     is left of a chunk waits for the next one, and is padded with silence only when an utterance
     ends.
     """
+
+    __slots__ = ("_left",)
 
     def __init__(self) -> None:
         self._left = b""

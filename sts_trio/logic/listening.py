@@ -28,6 +28,21 @@ _ROOM = length(WAITING_ROOM)
 class Listening:
     """`forward` is how many seconds of audio are worth a message to the agent."""
 
+    __slots__ = (
+        "_batch",
+        "_delay",
+        "_enough",
+        "_given",
+        "batch_deadline",
+        "dropped",
+        "gap_deadline",
+        "heard",
+        "is_muted",
+        "is_open",
+        "muted",
+        "repeated",
+    )
+
     def __init__(self, forward: float) -> None:
         self.heard = 0  # bytes of µ-law, all that came
         self.dropped = 0  # of these, what the agent never got

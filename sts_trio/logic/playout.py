@@ -33,6 +33,8 @@ class Echo(enum.Enum):
 class Playout:
     """A ledger in bytes of µ-law: `sent` = `heard` + `cut` + `unheard`, always."""
 
+    __slots__ = ("_count", "_epoch", "_marked", "_pending", "cut", "heard", "sent")
+
     def __init__(self) -> None:
         self.sent = 0
         self.heard = 0

@@ -23,6 +23,19 @@ MOST_PER_MEDIA = length(1.0)
 class Speaking:
     """Methods return what is to be told to Twilio, in order. `stream_sid` has to be set first."""
 
+    __slots__ = (
+        "_cut_at",
+        "_cut_mark",
+        "_frames",
+        "_stale_until",
+        "barge_ins",
+        "is_amid_utterance",
+        "is_protected",
+        "playout",
+        "plays_until",
+        "stream_sid",
+    )
+
     def __init__(self) -> None:
         self.stream_sid = ""
         self.playout = Playout()

@@ -107,6 +107,19 @@ class FrameReader:
     returns is bounded by what it was fed, but a frame may be of 6 bytes: do not feed megabytes.
     """
 
+    __slots__ = (
+        "_mask_bit",
+        "_may_come",
+        "_message",
+        "_most",
+        "_needed",
+        "_over",
+        "_read_usual",
+        "_rest",
+        "_utf8",
+        "is_all_text",
+    )
+
     def __init__(self, most_per_message: int, *, of_server: bool = False) -> None:
         self._most = most_per_message
         self._mask_bit = 0 if of_server else MASKED
