@@ -7,9 +7,9 @@ calls latency matters and CPU does not, with many it is the other way round.
 With many calls, their turns are spread evenly over the period. What a call's turn raises is that
 call's to catch; it must never get here.
 
-Between two beats a core sleeps, and wakes up with cold caches: what a turn costs is less the code it
-runs than the memory it touches, which is each call's own. Hence `__slots__` in all classes that a
-turn comes by: without a dictionary a turn costs a tenth less.
+Between two beats a core sleeps, and wakes up with cold caches: what a turn costs is less the code
+it runs than the memory it touches, which is each call's own. Hence `__slots__` in all classes that
+a turn comes by: without a dictionary it costs a tenth less.
 """
 
 import collections

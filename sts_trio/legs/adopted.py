@@ -12,7 +12,6 @@ exactly as expected, by `can_adopt`; anywhere else the portable leg does the sam
 
 import contextlib
 import contextvars
-import functools
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,7 +29,7 @@ from sts_trio.hypercorn_guard import Connection, reset_on_close
 from sts_trio.legs import Idle, ignore
 from sts_trio.legs import caller as portable
 from sts_trio.legs.sockets import taken_out_of
-from sts_trio.metronome import Metronome, Turn
+from sts_trio.metronome import Metronome
 from sts_trio.wire import frames, twilio
 from sts_trio.wire.oddity import Malformed, TooBig
 
@@ -56,6 +55,7 @@ class AdoptedLeg:
 
     __slots__ = (
         "_bug",
+        "_context",
         "_cork",
         "_early",
         "_hear",
@@ -88,6 +88,7 @@ class AdoptedLeg:
         self._cork = metronome.cork
         self._held = bytearray()  # by the cork
         self._reader = frames.FrameReader(portable.MOST_PER_MESSAGE)
+        self._context: contextvars.Context
         self._hear: Hear
         self._idle: Idle
         self._is_over = False
@@ -113,8 +114,8 @@ class AdoptedLeg:
         self._hear = hear
         self._idle = idle
         # What `hear` starts is to inherit this call's context, not the metronome's.
-        turn: Turn = functools.partial(contextvars.copy_context().run, self._turn)  # type: ignore[call-arg]
-        with self._metronome.beating(turn):
+        self._context = contextvars.copy_context()
+        with self._metronome.beating(self._turn):
             await self._over.wait()
         if self._bug is not None:
             raise self._bug
@@ -148,14 +149,14 @@ class AdoptedLeg:
             return
         try:
             heard = self._read(now)
-            if self._pending or now >= self._next_check:
+            if now >= self._next_check:
                 self._look_after(now, heard)
             if not heard:
-                self._idle(now)
+                self._context.run(self._idle, now)
                 return
             if type(heard[-1]) is LegEnded:
                 self._end()
-            self._hear(heard)
+            self._context.run(self._hear, heard)
         except Exception as exc:
             self._bug = exc
             self._end()
@@ -244,12 +245,16 @@ class AdoptedLeg:
             self._write(frames.close(code, reason))
 
     def _look_after(self, now: float, heard: list[Heard]) -> None:
-        """Writes what waits; sees whether the caller is still there."""
+        """Writes what waits; sees whether the caller is still there.
+
+        Every beat while something waits, else when a ping or the caller may be due.
+        """
         if self._pending:
             self._write_now(b"")
         if not _has_ended(heard):
             heard += self._what_is_wrong(now)
-        self._next_check = min(self._next_ping, self._last_heard + portable.SILENT_AFTER)
+        if not self._pending:
+            self._next_check = min(self._next_ping, self._last_heard + portable.SILENT_AFTER)
 
     def _what_is_wrong(self, now: float) -> list[Heard]:
         if self._pending and (
@@ -300,6 +305,7 @@ class AdoptedLeg:
         elif not self._pending:
             self._pending += data[count:]
             self._pending_since = trio.current_time()
+            self._next_check = 0.0
         elif count:
             del self._pending[:count]
             self._pending_since = trio.current_time()

@@ -3,6 +3,8 @@
 Durations are float seconds everywhere but on the wire; this is the one place they become bytes.
 """
 
+import collections
+
 BYTES_PER_SECOND = 8000
 FRAME = 160  # bytes of one media frame: 20 ms
 SILENCE = b"\xff"  # µ-law's positive zero
@@ -25,7 +27,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.size = 0
-        self._pieces: list[bytes] = []
+        self._pieces: collections.deque[bytes] = collections.deque()
 
     def add(self, audio: bytes) -> None:
         self._pieces.append(audio)
@@ -40,7 +42,7 @@ class Batch:
                 self._pieces[0] = oldest[left:]
                 break
             left -= len(oldest)
-            del self._pieces[0]
+            self._pieces.popleft()
         self.size -= excess
         return excess
 

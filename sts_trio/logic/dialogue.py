@@ -287,21 +287,20 @@ class Dialogue:
 
     def hear(self, batch: Sequence[Heard], now: float) -> list[Act]:
         """What to do about what was heard, in order. Nothing follows a `HangUp`."""
-        self._now = now
-        acts = self._acts = []
-        self._has_dropped_agent = False
         is_seldom = self._first_frame_deadline != inf
-        if self.phase is Phase.TALKING and (speech := self._speech(batch)):
+        if self.phase is Phase.TALKING and not is_seldom and (speech := self._speech(batch)):
             # Nearly all there is to hear; it takes the short way.
-            self._first_frame_deadline = inf
             audio = self._listening.pass_on(speech, now)
-        else:
-            is_seldom = self._hear_each(batch) or is_seldom
-            audio = self._listening.due(now)
-        if audio:
-            acts.append(TellAgent(deepgram.Audio(audio)))
+            return [TellAgent(deepgram.Audio(audio))] if audio else []
+        self._now = now
+        self._acts = []
+        self._has_dropped_agent = False
+        is_seldom = self._hear_each(batch) or is_seldom
+        if audio := self._listening.due(now):
+            self._tell_agent(deepgram.Audio(audio))
         if is_seldom:
             self._settle()
+        acts, self._acts = self._acts, []
         return acts
 
     def _hear_each(self, batch: Sequence[Heard]) -> bool:

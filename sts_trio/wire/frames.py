@@ -128,7 +128,7 @@ class FrameReader:
         self.is_all_text = True
         self._over = False
         self._rest = bytearray()  # of a frame that has not all come
-        self._needed = 0  # how long `_rest` must be before reading on is of use
+        self._needed = 0  # how long `_rest` must be before reading on is of use; 0: there is none
         # The fragments of a message so far.
         self._may_come = _BETWEEN_MESSAGES
         self._message = bytearray()
@@ -138,7 +138,7 @@ class FrameReader:
         """What has become whole with `data`, in order. Nothing follows a close or a violation."""
         if self._over:
             return []
-        if self._rest:
+        if self._needed:
             self._rest += data
             if len(self._rest) < self._needed:
                 return []
@@ -149,6 +149,7 @@ class FrameReader:
         if self._may_come is _BETWEEN_MESSAGES:
             at = self._read_usual(data, heard, self._most)
             if at == len(data):
+                self._needed = 0
                 self.is_all_text = self._mask_bit != 0
                 return heard
         self.is_all_text = False
@@ -162,8 +163,10 @@ class FrameReader:
             heard.append(Violation(NOT_UTF8, f"text that is not UTF-8: {exc.reason}"))
         if self._over:
             self._message = bytearray()
-        else:
+        elif at < len(data):
             self._rest += data[at:]
+        else:
+            self._needed = 0
         return heard
 
     def _read(self, data: bytes, at: int, heard: list[Frame]) -> int:
