@@ -60,6 +60,7 @@ class AgentLeg:
 
     __slots__ = (
         "_bug",
+        "_context",
         "_decode",
         "_early",
         "_early_size",
@@ -97,6 +98,8 @@ class AgentLeg:
         self._over = trio.Event()
         self._heard_all = trio.Event()
         self._bug: Exception | None = None
+        # What `hear` starts is to inherit this call's context, not the lookout's.
+        self._context = contextvars.copy_context()
         self._forget: Callable[[], None] = _nothing
         # Other streams (memory streams in tests) know only `await`.
         self._try_write: Callable[[bytes], bool] = getattr(stream, "try_send", _never)
@@ -144,13 +147,9 @@ class AgentLeg:
             self._nursery.start_soon(self._read_on)
             return
         fileno = stream.fileno()
-        # What `hear` starts is to inherit this call's context, not the lookout's.
-        look: Callable[[], None] = functools.partial(
-            contextvars.copy_context().run, functools.partial(self._look, stream)
-        )
         self._forget = functools.partial(lookout.forget, fileno)
-        lookout.watch(fileno, look)
-        look()  # TLS may have in itself what its socket has no more
+        lookout.watch(fileno, self._look)
+        self._look()  # TLS may have in itself what its socket has no more
 
     def forget(self) -> None:
         """Has the lookout look elsewhere: before the socket is closed."""
@@ -172,7 +171,8 @@ class AgentLeg:
         elif heard and not was_closing:
             self._give(heard)
 
-    def _look(self, stream: TcpStream | TlsStream) -> None:
+    def _look(self) -> None:
+        stream: Any = self._stream  # one that can be read without waiting, see `read_with`
         try:
             data = stream.read(RECEIVE)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -229,7 +229,7 @@ class AgentLeg:
             self._early += heard
             return
         try:
-            self._hear(heard)
+            self._context.run(self._hear, heard)
         except Exception as exc:
             self._bug = exc
             self._hear = _hear_no_more

@@ -93,6 +93,8 @@ _Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
 class Memory:
     """`tell` is called with each utterance of the agent's once it is known what of it was heard."""
 
+    __slots__ = ("_items", "_playing", "_speaking", "_tell")
+
     def __init__(self, tell: Callable[[TurnHeard], None]) -> None:
         self._tell = tell
         self._items: collections.deque[_Item] = collections.deque(maxlen=MOST_ITEMS)
