@@ -14,6 +14,7 @@ a turn comes by: without a dictionary it costs a tenth less.
 
 import collections
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -23,12 +24,11 @@ import trio
 from sts_trio.cork import Cork
 from sts_trio.lookout import Lookout
 
-# 20 ms is Twilio's own frame: reading more often would only find less.
-SHORTEST_PERIOD = 0.02
-# Up to here caller audio waits half of it on average: 50 ms, which nobody hears.
-LONGEST_PERIOD = 0.1
-# 74 calls take their turns every 20 ms, 100 every 27 ms, 370 and more every 100 ms.
-PERIOD_PER_CALL = 0.00027
+# {calls: how often each gets its turn}, and evenly between. 20 ms is Twilio's own frame: reading
+# more often would only find less. Of 100 ms caller audio waits half on average, which nobody hears.
+# With up to 100 calls delay counts for more than CPU, and with 200 it is the other way round.
+PERIODS = ((74, 0.02), (100, 0.027), (200, 0.1))
+SHORTEST_PERIOD, LONGEST_PERIOD = PERIODS[0][1], PERIODS[-1][1]
 # Turns are taken many at a time, as waking up costs as much as several of them; but no more than
 # this, as agent audio and barge-in wait for the last: about 3 ms.
 TURNS_AT_ONCE = 100
@@ -44,6 +44,14 @@ class Lateness(msgspec.Struct):
     beats: int = 0
     late: int = 0
     worst: float = 0.0
+
+
+def period_for(calls: int) -> float:
+    """How often each of so many calls gets its turn, in seconds."""
+    for (few, short), (many, long) in itertools.pairwise(PERIODS):
+        if calls <= many:
+            return short + (long - short) * max(0, calls - few) / (many - few)
+    return LONGEST_PERIOD
 
 
 class Metronome:
@@ -62,7 +70,7 @@ class Metronome:
     @property
     def period(self) -> float:
         """How often each call gets its turn at the present load."""
-        return min(LONGEST_PERIOD, max(SHORTEST_PERIOD, len(self._ring) * PERIOD_PER_CALL))
+        return period_for(len(self._ring))
 
     @contextlib.contextmanager
     def beating(self, turn: Turn) -> Iterator[None]:

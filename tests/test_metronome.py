@@ -22,6 +22,7 @@ from sts_trio.metronome import (
     SHORTEST_PERIOD,
     TURNS_AT_ONCE,
     Metronome,
+    period_for,
 )
 from sts_trio.wire.frames import PING, TEXT
 from sts_trio.wire.twilio import Outbound, PlayMedia
@@ -65,7 +66,7 @@ def playing(metronome: Metronome, count: int) -> Iterator[list[Player]]:
 
 @pytest.mark.parametrize(
     ("calls", "period"),
-    [(1, 0.02), (20, 0.02), (66, 0.02), (100, 0.027), (200, 0.054), (370, 0.0999), (1000, 0.1)],
+    [(1, 0.02), (20, 0.02), (74, 0.02), (100, 0.027), (150, 0.0635), (200, 0.1), (1000, 0.1)],
 )
 async def test_every_call_gets_its_turn_once_a_period_which_follows_the_load(
     calls: int, period: float, autojump_clock: trio.testing.MockClock
@@ -94,7 +95,9 @@ def test_the_period_stays_between_one_frame_of_twilios_and_what_nobody_hears(cal
 
     period = trio.run(count)
     assert SHORTEST_PERIOD == 0.02 <= period <= LONGEST_PERIOD == 0.1
-    assert period == pytest.approx(min(0.1, max(0.02, calls * 0.00027)))
+    assert period <= period_for(calls + 1)
+    if calls <= 100:
+        assert period <= 0.027
 
 
 async def test_many_calls_take_their_turns_evenly_spread_over_the_period(
@@ -119,7 +122,7 @@ async def test_nobody_gets_a_second_turn_before_everybody_had_one(
                     metronome.beating(lambda now, number=number: order.append(number))  # type: ignore[misc]
                 )
             await trio.sleep(1)
-    assert len(order) > 2000
+    assert len(order) >= 1800
     assert order == [position % 200 for position in range(len(order))]
 
 
@@ -150,11 +153,12 @@ async def test_who_leaves_gets_no_more_turns_and_takes_nobodys(
             await trio.sleep(0.5)
         assert [len(player.turns) for player in leaving] == before
         for player in staying:
-            # From 300 calls to 150 the period halves; a turn that was near goes by the new one.
+            # From 300 calls to 150 the period shrinks by a third; a turn that was near goes by the
+            # new one.
             after = [time for time in player.turns if time > left]
-            assert after[0] <= left + 0.09 + SLIGHTLY
-            assert len(after) >= 9
-            assert max(player.gaps) <= 0.09 + 0.0225 + SLIGHTLY
+            assert after[0] <= left + 0.1 + SLIGHTLY
+            assert len(after) >= 7
+            assert max(player.gaps) <= 0.1 + 0.1 / 3 + SLIGHTLY
 
 
 async def test_a_call_that_leaves_and_comes_back_within_a_beat_is_due_once(
