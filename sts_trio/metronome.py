@@ -55,14 +55,22 @@ def period_for(calls: int) -> float:
 
 
 class Metronome:
-    """With a `lookout`, agents who have said something are heard before callers take turns."""
+    """With a `lookout`, agents who have said something are heard before callers take turns.
+
+    A call may have the `weight` of several.
+    """
 
     def __init__(
-        self, lookout: Lookout | None = None, *, turns_at_once: int = TURNS_AT_ONCE
+        self,
+        lookout: Lookout | None = None,
+        *,
+        turns_at_once: int = TURNS_AT_ONCE,
+        weight: int = 1,
     ) -> None:
         self._lookout = lookout
         self.cork = Cork() if lookout is None else lookout.cork
         self._turns_at_once = turns_at_once
+        self._weight = weight
         self.lateness = Lateness()
         self._ring: collections.deque[Turn] = collections.deque()
         self._begun = trio.Event()
@@ -70,7 +78,7 @@ class Metronome:
     @property
     def period(self) -> float:
         """How often each call gets its turn at the present load."""
-        return period_for(len(self._ring))
+        return period_for(self._weight * len(self._ring))
 
     @contextlib.contextmanager
     def beating(self, turn: Turn) -> Iterator[None]:

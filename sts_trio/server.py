@@ -27,7 +27,7 @@ from sts_trio.functions.agents import equipped
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
 from sts_trio.legs.agent import open_agent
-from sts_trio.legs.caller import TURNS_AT_ONCE, DirectWebsocket, open_caller
+from sts_trio.legs.caller import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, open_caller
 from sts_trio.lines import AgentLines
 from sts_trio.lines.endpoints import AgentLeg, Endpoint
 from sts_trio.lines.routing import ChooseAgent, Routing, check_chooser, load_chooser
@@ -78,7 +78,7 @@ class App(QuartTrio):
         self.dialler = Dialler(config, self.twilio, self.switchboard)
         self.lookout = Lookout()
         self.metronome = Metronome(self.lookout)
-        self.portable_metronome = Metronome(turns_at_once=TURNS_AT_ONCE)
+        self.portable_metronome = Metronome(turns_at_once=TURNS_AT_ONCE, weight=WEIGHT)
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
