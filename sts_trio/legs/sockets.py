@@ -131,8 +131,12 @@ class TcpStream(trio.abc.Stream):
         return fileno
 
     def _release(self) -> None:
+        """For the cork; it must not raise. Nobody is sending, or nothing would be held."""
         self._is_held = False
-        self.is_clear()
+        try:
+            self._pending = self._write(self._pending)
+        except OSError:
+            return  # whoever waits for the socket hears of it
 
     def _write(self, data: bytes) -> bytes:
         """Writes what the socket takes now; returns the rest."""

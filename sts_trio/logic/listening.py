@@ -23,6 +23,8 @@ GAP = 1.0
 GAP_STEP = 0.2
 
 _ROOM = length(WAITING_ROOM)
+# Dropping what is too old costs as much for one frame as for a dozen.
+_MOST_GIVEN = _ROOM + length(0.25)
 
 
 class Listening:
@@ -105,7 +107,7 @@ class Listening:
 
     def _give(self, audio: bytes) -> None:
         self._given.add(audio)
-        if self._given.size > _ROOM:
+        if self._given.size > _MOST_GIVEN:
             self._given.keep_newest(_ROOM)
 
     def open(self, now: float) -> bytes:
