@@ -26,8 +26,8 @@ from sts_trio.lookout import Lookout
 
 # {calls: how often each gets its turn}, and evenly between. 20 ms is Twilio's own frame: reading
 # more often would only find less. Of 100 ms caller audio waits half on average, which nobody hears.
-# With up to 100 calls delay counts for more than CPU, and with 200 it is the other way round.
-PERIODS = ((74, 0.02), (100, 0.027), (200, 0.1))
+# With up to 100 calls delay counts for more than CPU, and with 150 it is the other way round.
+PERIODS = ((74, 0.02), (100, 0.027), (150, 0.1))
 SHORTEST_PERIOD, LONGEST_PERIOD = PERIODS[0][1], PERIODS[-1][1]
 # Turns are taken many at a time, as waking up costs as much as several of them; but no more than
 # this, as agent audio and barge-in wait for the last: about 3 ms.

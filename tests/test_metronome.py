@@ -66,7 +66,7 @@ def playing(metronome: Metronome, count: int) -> Iterator[list[Player]]:
 
 @pytest.mark.parametrize(
     ("calls", "period"),
-    [(1, 0.02), (20, 0.02), (74, 0.02), (100, 0.027), (150, 0.0635), (200, 0.1), (1000, 0.1)],
+    [(1, 0.02), (20, 0.02), (74, 0.02), (100, 0.027), (125, 0.0635), (150, 0.1), (1000, 0.1)],
 )
 async def test_every_call_gets_its_turn_once_a_period_which_follows_the_load(
     calls: int, period: float, autojump_clock: trio.testing.MockClock
@@ -145,15 +145,15 @@ async def test_who_leaves_gets_no_more_turns_and_takes_nobodys(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with beating() as metronome:
-        with playing(metronome, 150) as staying:
-            with playing(metronome, 150) as leaving:
+        with playing(metronome, 125) as staying:
+            with playing(metronome, 125) as leaving:
                 await trio.sleep(0.517)
             left = trio.current_time()
             before = [len(player.turns) for player in leaving]
             await trio.sleep(0.5)
         assert [len(player.turns) for player in leaving] == before
         for player in staying:
-            # From 300 calls to 150 the period shrinks by a third; a turn that was near goes by the
+            # From 250 calls to 125 the period shrinks by a third; a turn that was near goes by the
             # new one.
             after = [time for time in player.turns if time > left]
             assert after[0] <= left + 0.1 + SLIGHTLY
