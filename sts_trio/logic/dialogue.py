@@ -467,10 +467,7 @@ class Dialogue:
             case twilio.Mark():
                 self._hear_mark(message.mark.name)
             case twilio.Dtmf():
-                self._log("debug", "caller.dtmf")
-                self._patience.hear_caller(self._now)
-                if len(message.dtmf.digit) == 1 and message.dtmf.digit in KEYS:
-                    self._acts += self._keypad.press(message.dtmf.digit, self._now)
+                self._hear_key(message.dtmf.digit)
             case _:
                 assert_never(message)
 
@@ -493,6 +490,12 @@ class Dialogue:
         self._log("info", "call.started", call_sid=self.call_sid, stream_sid=self.stream_sid)
         self._enter(Phase.DIALLING)
         self._dial(None)
+
+    def _hear_key(self, digit: str) -> None:
+        self._log("debug", "caller.dtmf")
+        self._patience.hear_caller(self._now)
+        if len(digit) == 1 and digit in KEYS:
+            self._acts += self._keypad.press(digit, self._now)
 
     def _hear_mark(self, name: str) -> None:
         echo = self.playout.echo(name)
@@ -711,9 +714,7 @@ class Dialogue:
                     Cause.AGENT_ERROR, f"{code}: {description}", is_final=not self._has_talked
                 )
             case deepgram.AgentWarning(code, description):
-                self._note_once("agent.warned", Leg.AGENT, f"{code}: {description}")
-                if code == RENEWAL_DUE and self._manners.reconnects and self._leaving is None:
-                    self._renewal_deadline = self._now + RENEW_WITHIN
+                self._hear_warning(code, description)
             case (
                 deepgram.History()
                 | deepgram.LatencyReport()
@@ -730,6 +731,11 @@ class Dialogue:
             case _:
                 assert_never(message)
         self._send_requests()
+
+    def _hear_warning(self, code: str, description: str) -> None:
+        self._note_once("agent.warned", Leg.AGENT, f"{code}: {description}")
+        if code == RENEWAL_DUE and self._manners.reconnects and self._leaving is None:
+            self._renewal_deadline = self._now + RENEW_WITHIN
 
     def _hear_user_speaks(self) -> None:
         self._user_speaks_until = self._now + LONGEST_TURN
