@@ -24,7 +24,7 @@ import trio
 from sts_trio.cork import Cork
 from sts_trio.lookout import Lookout
 
-# {calls: how often each gets its turn}, and evenly between. 20 ms is Twilio's own frame: reading
+# (calls, how often each gets its turn), and evenly between. 20 ms is Twilio's own frame: reading
 # more often would only find less. Of 100 ms caller audio waits half on average, which nobody hears.
 # With up to 100 calls delay counts for more than CPU, and with 150 it is the other way round.
 PERIODS = ((74, 0.02), (100, 0.027), (150, 0.1))
