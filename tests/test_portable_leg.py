@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -115,6 +116,17 @@ async def test_the_end_is_heard_behind_what_came_with_it(
     async with listening() as (reader, listener):
         reader.say(*told(1, 2), GONE)
         await trio.sleep(2.5 * BEAT)
+        assert listener.heard == [*marks(1, 2), LegEnded(Leg.CALLER, How.CLOSED)]
+
+
+@pytest.mark.parametrize("behind", [[GONE], told(3), [*told(3), GONE]])
+async def test_nothing_behind_the_end_is_heard(
+    behind: list[dict[str, Any]], autojump_clock: trio.testing.MockClock
+) -> None:
+    """Hypercorn may say it twice, and more of what was read in one piece may follow."""
+    async with listening() as (reader, listener):
+        reader.say(*told(1, 2), GONE, *behind)
+        await trio.sleep(4.5 * BEAT)
         assert listener.heard == [*marks(1, 2), LegEnded(Leg.CALLER, How.CLOSED)]
 
 

@@ -91,20 +91,21 @@ class CallerLeg:
         self._said_goodbye = False
 
     async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
-        more = _there_already(self._receive)
-        while True:
+        is_over = False
+        while not is_over:
             events = [await self._receive()]
             if self._reading is not None:
                 await self._reading.until_done()
-                events += more()
-            is_over = events[-1]["type"] == "websocket.disconnect"
-            if is_over:
-                del events[-1]
-            if events:
-                hear([self._decode(event) for event in events])
-            if is_over:
-                hear([LegEnded(Leg.CALLER, self._how or self._how_it_closed())])
-                return
+                events += _waiting_in(self._receive)
+            heard: list[twilio.FromCaller | TooBig | LegEnded] = []
+            for event in events:
+                # There may be more behind it, and a second one.
+                is_over = event["type"] == "websocket.disconnect"
+                if is_over:
+                    heard.append(LegEnded(Leg.CALLER, self._how or self._how_it_closed()))
+                    break
+                heard.append(self._decode(event))
+            hear(heard)
 
     def try_send(self, message: twilio.ToCaller) -> bool:
         """Never: ASGI knows only `await`."""
@@ -237,16 +238,12 @@ class _Reading:
             await self._listener.park()
 
 
-def _there_already(receive: Receive) -> Callable[[], list[Any]]:
-    """Where ASGI's `receive` is a memory channel's: takes what waits in it."""
+def _waiting_in(receive: Receive) -> list[Any]:
+    """What there is already, where ASGI's `receive` is a memory channel's."""
     channel = getattr(receive, "__self__", None)
-
-    def take() -> list[Any]:
-        events: list[Any] = []
-        if isinstance(channel, trio.MemoryReceiveChannel):
-            with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-                while True:
-                    events.append(channel.receive_nowait())
-        return events
-
-    return take
+    events: list[Any] = []
+    if isinstance(channel, trio.MemoryReceiveChannel):
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                events.append(channel.receive_nowait())
+    return events
