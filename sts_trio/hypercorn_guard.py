@@ -86,8 +86,7 @@ class Connection:
         """
         raw = self._transport.socket
         if raw.fileno() != -1:
-            with suppress(OSError):
-                reset_on_close(raw)
+            reset_on_close(raw)
             raw.close()
 
     async def _run(self, run: Callable[[TCPServer], Awaitable[None]]) -> None:
@@ -157,8 +156,10 @@ class Connection:
 
 
 def reset_on_close(sock: socket.socket | trio.socket.SocketType) -> None:
-    """Has closing drop what is unsent, and the peer see an RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    """Has closing drop what is unsent, and the peer see an RST, if it is still there to see it."""
+    # macOS refuses when the peer has reset the connection itself.
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 async def _discard(receive: Callable[[], Awaitable[Any]]) -> None:

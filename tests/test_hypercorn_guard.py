@@ -522,3 +522,9 @@ def test_an_unknown_hypercorn_is_left_alone_with_a_warning(
     assert (line["event"], line["log_level"]) == ("guard.not_installed", "warning")
     assert line["hypercorn"] == "0.19.0"
     assert "may end the server" in line["unprotected"]
+
+
+def test_a_socket_that_cannot_be_told_to_reset_is_closed_all_the_same() -> None:
+    with socket.socket() as gone:
+        gone.close()
+        hypercorn_guard.reset_on_close(gone)
