@@ -192,7 +192,6 @@ class Call:
         "_see_off",
         "_session",
         "_tell",
-        "_to_agent",
         "_to_caller",
         "began",
         "dialogue",
@@ -227,7 +226,6 @@ class Call:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._to_caller = Outbox[twilio.ToCaller](CALLER_OUTBOX, _caller_audio)
         self._session = _Session()
-        self._to_agent = self._session.outbox
         self._function_calls: FunctionCalls | None = None
         self._answers = Answers()
         self._scope = trio.CancelScope()
@@ -449,7 +447,7 @@ class Call:
         for act in self.dialogue.hear(batch, self._clock.current_time()):
             # The acts of nearly every beat; class patterns are slow.
             if isinstance(act, TellAgent):
-                if dropped := self._to_agent.put(act.message):
+                if dropped := self._session.outbox.put(act.message):
                     self._hear([OutboxFull(Leg.AGENT, dropped)])
                 continue
             if isinstance(act, TellCaller):
@@ -466,7 +464,7 @@ class Call:
                 case TurnHeard():
                     self._report_words("call.heard", msgspec.structs.asdict(act))
                 case Dial(agent):
-                    self._begin_session()
+                    self._session = _Session()
                     self._nursery.start_soon(self._run_agent, self._session, agent)
                 case DropAgent(code):
                     self._drop_agent(code)
@@ -497,13 +495,8 @@ class Call:
         """When the timer has to wake up. A polled leg spares it the wake-ups for gaps."""
         return self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
 
-    def _begin_session(self) -> None:
-        self._session = _Session()
-        self._to_agent = self._session.outbox
-
     def _drop_agent(self, code: int) -> None:
-        session = self._session
-        self._begin_session()
+        session, self._session = self._session, _Session()
         session.code = code
         session.outbox.flush()
         session.close()

@@ -100,6 +100,15 @@ def test_the_period_stays_between_one_frame_of_twilios_and_what_nobody_hears(cal
         assert period <= 0.027
 
 
+def test_a_call_may_weigh_as_much_as_several() -> None:
+    async def count(calls: int, weight: int) -> float:
+        metronome = Metronome(weight=weight)
+        with playing(metronome, calls):
+            return metronome.period
+
+    assert [trio.run(count, calls, 2) for calls in (37, 50, 75)] == [0.02, 0.027, 0.1]
+
+
 async def test_many_calls_take_their_turns_evenly_spread_over_the_period(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

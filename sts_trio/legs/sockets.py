@@ -71,13 +71,9 @@ class TcpStream(trio.abc.Stream):
             self._pending += data
             return True
         try:
-            count = self._socket.send(data)
-        except BlockingIOError:
-            count = 0
+            self._pending = self._write(data)
         except OSError:
             return False
-        if count < len(data):
-            self._pending = data[count:]
         return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -131,12 +127,8 @@ class TcpStream(trio.abc.Stream):
         return fileno
 
     def _release(self) -> None:
-        """For the cork; it must not raise. Nobody is sending, or nothing would be held."""
         self._is_held = False
-        try:
-            self._pending = self._write(self._pending)
-        except OSError:
-            return  # whoever waits for the socket hears of it
+        self.is_clear()
 
     def _write(self, data: bytes) -> bytes:
         """Writes what the socket takes now; returns the rest."""

@@ -143,13 +143,12 @@ class FrameReader:
             if len(self._rest) < self._needed:
                 return []
             data = bytes(self._rest)
-            self._rest = bytearray()
+            self._rest, self._needed = bytearray(), 0
         heard: list[Frame] = []
         at = 0
         if self._may_come is _BETWEEN_MESSAGES:
             at = self._read_usual(data, heard, self._most)
             if at == len(data):
-                self._needed = 0
                 self.is_all_text = self._mask_bit != 0
                 return heard
         self.is_all_text = False
@@ -163,10 +162,8 @@ class FrameReader:
             heard.append(Violation(NOT_UTF8, f"text that is not UTF-8: {exc.reason}"))
         if self._over:
             self._message = bytearray()
-        elif at < len(data):
-            self._rest += data[at:]
         else:
-            self._needed = 0
+            self._rest += data[at:]
         return heard
 
     def _read(self, data: bytes, at: int, heard: list[Frame]) -> int:
@@ -210,7 +207,7 @@ class FrameReader:
                     return at
             else:
                 self._add_fragment(first, payload, heard)
-        self._needed = 2
+        self._needed = 2 if at < end else 0
         return at
 
     def _add_fragment(self, first: int, payload: bytes, heard: list[Frame]) -> None:
