@@ -554,15 +554,25 @@ def test_what_cannot_name_a_module_is_refused_when_the_configuration_is_read(
 
 THINK = {"provider": {"type": "open_ai", "model": "gpt-4o-mini"}}
 HTTP = {"name": "weather", "parameters": {}, "endpoint": {"url": "https://weather.example"}}
-PING = {"name": "ping", "parameters": {"type": "object", "properties": {}}}
+PING = {
+    "name": "ping",
+    "description": "Answer.",
+    "parameters": {"type": "object", "properties": {}},
+}
 
 
 @function
-def ping() -> None: ...
+def ping() -> None:
+    """Answer."""
 
 
 @function(agents="sales")
-def quote(price: int) -> None: ...
+def quote(price: int) -> None:
+    """Make an offer."""
+
+
+@function
+def bare() -> None: ...
 
 
 def app_agents(project: Path, text: str, *functions: Callable[..., Any]) -> Any:
@@ -654,6 +664,13 @@ def test_a_function_that_nobody_will_run_gets_a_warning(project: Path) -> None:
         """
     (warning,) = app_agents(project, text, ping).warnings
     assert warning.startswith("agents.default.think.functions: pong has no endpoint, and this")
+
+
+def test_a_function_that_the_model_is_told_nothing_of_gets_a_warning(project: Path) -> None:
+    text = "[agents.default.think]\nprovider = {}\n"
+    assert app_agents(project, text, ping, bare).warnings == (
+        "functions: bare has no docstring: the model has to guess what it is for",
+    )
 
 
 def test_a_hand_over_names_its_agent() -> None:

@@ -47,7 +47,11 @@ def equip(
                     f"functions: {function.name} is for the agent {name}, which is not configured;"
                     f" configured are {', '.join(agents)}"
                 )
-    warnings: list[str] = []
+    warnings = [
+        f"functions: {each.name} has no docstring: the model has to guess what it is for"
+        for each in functions
+        if not each.description
+    ]
     equipped: dict[str, AgentSettings] = {}
     for name, agent in agents.items():
         definitions = functions.definitions(name)
