@@ -72,11 +72,11 @@ async def measure(calls: int, rounds: int) -> list[Reconnect]:
     """Both situations, each in so many rounds."""
     async with bridge() as (server, agent):
         amid, before = [], []
+        to_the_end: list[Step] = [QUESTION, WaitForQuiet(PATIENCE), HangUp()]
+        to_a_word: list[Step] = [QUESTION, WaitForSpeech(0.5, PATIENCE), HangUp()]
         for _ in range(rounds):
-            steps = [QUESTION, WaitForQuiet(PATIENCE), HangUp()]
-            amid += await _round(server, agent, calls, steps, AMID_ANSWER)
-            steps = [QUESTION, WaitForSpeech(0.5, PATIENCE), HangUp()]
-            before += await _round(server, agent, calls, steps, BEFORE_ANSWER)
+            amid += await _round(server, agent, calls, to_the_end, AMID_ANSWER)
+            before += await _round(server, agent, calls, to_a_word, BEFORE_ANSWER)
     return [
         gather("in the middle of its answer", amid, ANSWER, REST),
         gather("before its answer", before, "", ANSWER),
