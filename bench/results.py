@@ -132,9 +132,18 @@ class Unit(msgspec.Struct, frozen=True):
     stdlib: float | None
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """What is done for one call in µs, with warm and with cold caches."""
+
+    name: str
+    warm: float
+    cold: float
+
+
 class Micro(msgspec.Struct):
     made: Made
     units: list[Unit]
+    turns: list[Turn]
 
 
 class Layer(msgspec.Struct, frozen=True):

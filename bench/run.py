@@ -18,6 +18,7 @@ import report
 import results
 import rounds
 import sums
+import turns
 from generator import NoRun
 from results import Capacities, Cell, Comparison, Hotspots, Micro, Results
 from rich.console import Console
@@ -77,7 +78,9 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> li
 @click.option("--capacity", is_flag=True, help="Instead: the most calls on one core.")
 @click.option("--most", type=click.IntRange(1), default=2000, help="Where --capacity ends.")
 @click.option("--profile", is_flag=True, help="Instead: where the time goes, by py-spy.")
-@click.option("--micro", "with_micro", is_flag=True, help="Instead: single steps in µs.")
+@click.option(
+    "--micro", "with_micro", is_flag=True, help="Instead: single steps, and turns, in µs."
+)
 @click.option("--at-least", type=float, help="Fail if ours is not so many times cheaper.")
 @click.option(
     "--out",
@@ -105,8 +108,9 @@ def main(
     kept = results.load(out / "results.json")
     measured: Comparison | None = None
     if with_micro:
-        kept.micro = Micro(machine.describe(), micro.measure())
+        kept.micro = Micro(machine.describe(), micro.measure(), turns.measure())
         _show(micro.table(kept.micro.units))
+        _show(turns.table(kept.micro.turns))
         _write(kept, out)
         return
     server_core, generator_core = _two_cores()

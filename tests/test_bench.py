@@ -36,6 +36,7 @@ import report  # noqa: E402
 import results  # noqa: E402
 import rounds  # noqa: E402
 import sums  # noqa: E402
+import turns  # noqa: E402
 from results import Cell, Comparison, Layer, Made, Reconnects, Results, Run  # noqa: E402
 
 LIMIT = 15.0
@@ -399,10 +400,20 @@ def all_results() -> Results:
             MADE, 10.0, False, [results.Capacity("ours", 900, is_least=True, runs=[RUN])]
         ),
         micro=results.Micro(
-            msgspec.structs.replace(MADE, cpu="another CPU"), [results.Unit("decode", 0.4, 3.5)]
+            msgspec.structs.replace(MADE, cpu="another CPU"),
+            [results.Unit("decode", 0.4, 3.5)],
+            [results.Turn("five frames", 18.25, 22.75)],
         ),
         hotspots=[results.Hotspots(MADE, "ours", 100, 500, [Layer("dialogue", 0.25)])],
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lookout needs epoll")
+def test_turns_are_those_of_calls_that_talk() -> None:
+    """Far ends that hear nothing raise, so all that is timed has been done."""
+    found = turns.measure(calls=3, rounds=2)
+    assert [turn.name for turn in found] == [step.name for step in turns.STEPS]
+    assert all(turn.warm > 0 and turn.cold > 0 for turn in found)
 
 
 def test_results_are_kept_as_they_were(tmp_path: Path) -> None:
@@ -419,6 +430,7 @@ def test_the_report_tells_the_figures_and_what_went_wrong() -> None:
     assert "the generator had been too slow: 2." in text
     assert "| ours | more than 900 |" in text
     assert "| decode | 0.40 | 3.50 |" in text
+    assert "| five frames | 18.2 | 22.8 |" in text
     assert "| dialogue | 25.0 % |" in text
     # A machine that is not the usual one is named where it was used, and only there.
     assert text.count("a CPU") == 1
