@@ -421,6 +421,19 @@ async def test_a_call_that_is_ending_is_transferred_nowhere(autojump_clock: Cloc
     assert call.ending == Ending(Cause.HUNG_UP)
 
 
+async def test_a_call_that_parts_is_transferred_nowhere_either(autojump_clock: Clock) -> None:
+    """The agent is gone, and its last words are still being heard."""
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent, may_transfer=lambda number: True) as call:
+        await agent.say(Audio(b"\x11" * 16000), AgentAudioDone())
+        await settle(phone)
+        agent.close(1000)
+        await settle(phone)
+        assert call.ending is None
+        with pytest.raises(CallOver, match="ending already"):
+            await call.transfer("+15005550020")
+
+
 async def test_what_is_known_of_a_call(autojump_clock: Clock) -> None:
     phone, agent = FakeTwilio(), FakeAgent()
     async with trio.open_nursery() as tasks:

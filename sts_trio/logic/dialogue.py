@@ -256,8 +256,8 @@ class Dialogue:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the call is only waiting for its goodbye to be heard."""
-        return self._leaving is not None
+        """Whether the call is only waiting for its last words to be heard."""
+        return self._leaving is not None or self.phase is Phase.PARTING
 
     def time_to_dial(self, now: float) -> float:
         """How long a dial may still take; a call that no longer waits for one has no limit."""
@@ -605,7 +605,7 @@ class Dialogue:
 
     def _hand_over(self, agent: str) -> None:
         """Another agent goes on, in a session of its own."""
-        if self.phase in (Phase.AWAITING_START, Phase.PARTING) or self._leaving is not None:
+        if self.phase is Phase.AWAITING_START or self.is_leaving:
             return
         self._log("info", "agent.handed_over", agent=self.agent, to=agent)
         self._begin_gap()
@@ -866,7 +866,7 @@ class Dialogue:
                 assert_never(wanted)
 
     def _leave(self, ending: Ending) -> None:
-        if self._leaving is not None or self.phase is Phase.PARTING:
+        if self.is_leaving:
             return
         if self.phase is Phase.TALKING:
             self._leaving = Leaving.begin(ending, self._now)
