@@ -4,6 +4,7 @@ Endpoints are memory streams with a `FakeAgent` at the other end, each behind a 
 """
 
 import contextlib
+import contextvars
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -361,6 +362,31 @@ async def test_the_agent_has_greeted_before_the_call_comes_and_the_call_hears_al
         assert len(here.providers["a"].dials) == 1
         assert here.lines.state.waiting == 0
         assert (here.lines.state.dialled_ahead, here.lines.state.handed_over) == (1, 1)
+
+
+who_hears: contextvars.ContextVar[str] = contextvars.ContextVar("who_hears", default="nobody")
+
+
+async def test_what_hears_has_the_context_of_the_call_and_not_of_who_dialled_ahead(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    agent, names = FakeAgent(), []
+    who_hears.set("the app")
+    async with world(a=Provider(agent)) as here:
+        who_hears.set("a webhook")
+        info = here.ahead()
+        await greet(agent)
+        who_hears.set("a call")
+        async with here.lines.open("default", info) as leg, trio.open_nursery() as nursery:
+            assert leg.is_prepared
+            nursery.start_soon(
+                leg.listen, lambda batch: names.append(who_hears.get()), lambda now: None
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            await agent.say(Audio(b"1"))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert names == ["a call", "a call"]
 
 
 async def test_nothing_is_said_to_the_agent_before_its_turn_and_silence_until_the_call_comes(

@@ -21,6 +21,7 @@ never handed over. Whoever wanted to take it dials afresh, as if there had been 
 """
 
 import contextlib
+import contextvars
 import enum
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -225,7 +226,10 @@ class Line:
         kept, self._kept = self._kept, []
         try:
             hear(kept)
-            self._hear, self._idle = hear, idle
+            # What `hear` starts is to inherit the call's context, not that of who dialled.
+            context = contextvars.copy_context()
+            self._hear = lambda batch: context.run(hear, batch)
+            self._idle = idle
             await self._is_over.wait()
         finally:
             self._hear, self._idle = _hear_no_more, ignore
