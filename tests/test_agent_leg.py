@@ -550,17 +550,32 @@ async def test_what_is_written_through_keeps_its_place_among_what_is_sent() -> N
         assert waited > 50
 
 
-async def test_audio_and_texts_are_written_through() -> None:
+async def test_audio_is_written_through_and_texts_are_not() -> None:
     async with connected() as pair:
         peer = Peer(pair.theirs)
         async with conversing(pair.ours, peer) as (leg, nursery):
             nursery.start_soon(leg.listen, into([]))
-            assert leg.try_send(UpdatePrompt("µ" * 200))
             assert leg.try_send(Audio(b"x"))
-            assert leg.try_send(KeepAlive())
+            assert not leg.try_send(UpdatePrompt("µ" * 200))
+            assert not leg.try_send(KeepAlive())
+            assert leg.try_send(Audio(b"y"))
             await leg.aclose(1000)
             await peer.gone.wait()
-        assert peer.messages == [UpdatePrompt("µ" * 200), Audio(b"x"), KeepAlive()]
+        assert peer.messages == [Audio(b"x"), Audio(b"y")]
+
+
+async def test_a_text_that_the_socket_does_not_take_whole_arrives_though_nothing_follows() -> None:
+    """Between the settings and their being applied there is nothing to push the rest out."""
+    async with connected(small=True) as pair:
+        peer = Peer(pair.theirs)
+        message = UpdatePrompt("x" * 1_000_000)
+        async with conversing(pair.ours, peer) as (leg, nursery):
+            nursery.start_soon(leg.listen, into([]))
+            if not leg.try_send(message):
+                await leg.send(message)
+            while not peer.messages:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert peer.messages == [message]
 
 
 async def test_a_stream_that_only_waits_is_not_written_through(

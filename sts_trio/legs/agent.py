@@ -122,12 +122,14 @@ class AgentLeg:
             raise self._bug
 
     def try_send(self, message: deepgram.ToAgent) -> bool:
-        """Order is kept: the stream takes nothing while somebody sends."""
-        if self._is_closing:
+        """Audio alone: what the socket does not take of it goes with the next, which comes soon.
+        Behind a text nothing may follow: none before the settings are applied.
+
+        Order is kept: the stream takes nothing while somebody sends.
+        """
+        if type(message) is not deepgram.Audio or self._is_closing:
             return False
-        if type(message) is deepgram.Audio:
-            return self._try_write(frames.masked_binary(message.data))
-        return self._try_write(self._frame(message))
+        return self._try_write(frames.masked_binary(message.data))
 
     async def send(self, message: deepgram.ToAgent) -> None:
         await self._send(self._frame(message))
