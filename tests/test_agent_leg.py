@@ -513,6 +513,77 @@ async def test_a_peer_that_reads_nothing_is_found_silent_as_its_ping_is_stuck(
             assert heard == [LegEnded(Leg.AGENT, How.SILENT)]
 
 
+class Full(trio.abc.Stream):
+    """A stream that takes nothing while it `is_full`."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._takes = trio.Event()
+        self._takes.set()
+
+    def fill(self) -> None:
+        self._takes = trio.Event()
+
+    def drain(self) -> None:
+        self._takes.set()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._takes.wait()
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._takes.wait()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@pytest.mark.parametrize("ours_is_first", [True, False])
+async def test_pings_of_both_sides_that_cross_on_a_full_socket_are_both_answered(
+    ours_is_first: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    peer, full = Peer(theirs), Full(ours)
+    async with conversing(full, peer) as (leg, nursery):
+        nursery.start_soon(leg.listen, into([]))
+        await trio.sleep(module.PING_EVERY - 1)
+        full.fill()
+        nursery.start_soon(leg.send, Audio(b"x"))
+        await trio.sleep(2 if ours_is_first else 0)
+        for payload in b"1", b"2":  # of several the last may do
+            await peer.say(frames.ping(payload))
+        await trio.sleep(2)
+        full.drain()
+        await trio.testing.wait_all_tasks_blocked()
+        expected = [wsproto.events.Ping(payload=b""), wsproto.events.Pong(payload=b"2")]
+        assert peer.got == [b"x", *(expected if ours_is_first else reversed(expected))]
+        await leg.aclose(1000)
+        await peer.gone.wait()
+        assert len(peer.got) == 4
+
+
+async def test_a_pong_that_waits_goes_before_our_goodbye(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    peer, full = Peer(theirs), Full(ours)
+    async with conversing(full, peer) as (leg, nursery):
+        nursery.start_soon(leg.listen, into([]))
+        full.fill()
+        await peer.say(frames.ping(b"1"))
+        nursery.start_soon(leg.aclose, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        full.drain()
+        await peer.gone.wait()
+        assert [type(event) for event in peer.got] == [
+            wsproto.events.Pong,
+            wsproto.events.CloseConnection,
+        ]
+
+
 # --- telling ------------------------------------------------------------------------------------
 
 

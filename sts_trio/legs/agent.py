@@ -93,7 +93,8 @@ class AgentLeg:
         self._early_size = 0
         self._is_ponged = True
         self._is_closing = False  # nothing more is to be sent
-        self._owed = b""  # a control frame that could not be written at once
+        # {opcode: control frame that could not be written at once}
+        self._owed: dict[int, bytes] = {}
         self._sending = trio.Lock()
         self._over = trio.Event()
         self._heard_all = trio.Event()
@@ -136,8 +137,8 @@ class AgentLeg:
 
     async def aclose(self, code: int) -> None:
         """Sends the close frame and waits for the agent's."""
-        await self._send(frames.masked(frames.close(code)), is_last=True)
         await self._pay()
+        await self._send(frames.masked(frames.close(code)), is_last=True)
         await self._over.wait()
 
     # --- reading --------------------------------------------------------------------------------
@@ -267,16 +268,16 @@ class AgentLeg:
     def _tell(self, control_frame: bytes) -> None:
         """At once, or as soon as what is being sent is through."""
         frame = frames.masked(control_frame)
-        if self._owed:
-            # Of several pongs the last will do (RFC 6455, section 5.5.3), and a close is the last.
-            self._owed = frame
-        elif not self._try_write(frame):
-            self._owed = frame
-            self._nursery.start_soon(self._pay)
+        if self._owed or not self._try_write(frame):
+            if not self._owed:
+                self._nursery.start_soon(self._pay)
+            # Of several pongs the last will do (RFC 6455, section 5.5.3).
+            self._owed[control_frame[0]] = frame
 
     async def _pay(self) -> None:
         async with self._sending:
-            owed, self._owed = self._owed, b""
+            owed = b"".join(self._owed.values())
+            self._owed.clear()
             if owed:
                 await self._write(owed)
 
