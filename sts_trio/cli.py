@@ -64,38 +64,61 @@ async def _serve(
         start = functools.partial(
             serve, config, host=host, port=port, certfile=certfile, keyfile=keyfile
         )
-        click.echo(_welcome(config, await nursery.start(start)))
+        click.echo(_welcome(config, host, await nursery.start(start)))
 
 
-def _welcome(config: "Config", base: str) -> str:
+def _welcome(config: "Config", host: str, base: str) -> str:
     """Where it listens, who answers, and what to do next."""
-    from sts_trio.config import AgentKind
-    from sts_trio.offline.mode import choose
-
     public = config.public_url or "https://YOUR-HOST"
     media = "wss" + public.removeprefix("https").removeprefix("http") + "/twilio"
-    local = "ws" + base.removeprefix("http") + "/twilio"
-    deepgram = config.agent is AgentKind.DEEPGRAM
-    mode, without_ears = choose(config.offline_mode)
+    everywhere = host in ("", "0.0.0.0", "::")
     lines = [
-        f"Listening on {base}",
-        f"Agent: Deepgram at {', '.join(config.deepgram_urls)}"
-        if deepgram
-        else f"Agent: the offline one ({mode.value}). Set DEEPGRAM_API_KEY for a real one.",
+        f"Listening on {base}" + (", and all other addresses of this machine" * everywhere),
+        *_who_answers(config),
         "",
-        f"Without a phone:  {base}/ in a browser, or",
-        f"  sts-trio call FILE.wav --url {local}",
+        *_without_a_phone(config, base),
         f"With Twilio:      your number's webhook is {public}/twiml,",
         "  or a TwiML Bin with",
         f'  <Response><Connect><Stream url="{media}"/></Connect></Response>',
     ]
-    if without_ears is not None and not deepgram:
-        lines.insert(2, f"  It says its lines in turn: {without_ears}")
     if config.public_url is None:
         lines.append(f"  YOUR-HOST leads here, for instance by a tunnel to {base}")
-    if not config.twilio_auth_tokens and not config.allow_unsigned:
+    if config.allow_unsigned:
+        lines.append("  Whoever gets here is answered: STS_ALLOW_UNSIGNED is set.")
+    elif not config.twilio_auth_tokens:
         lines.append("  Set TWILIO_AUTH_TOKEN, or only callers on this machine are let in.")
     return "\n".join(lines)
+
+
+def _who_answers(config: "Config") -> list[str]:
+    from sts_trio.config import AgentKind
+    from sts_trio.offline.mode import choose
+
+    if config.agent is AgentKind.DEEPGRAM:
+        return [f"Agent: Deepgram at {', '.join(config.deepgram_urls)}"]
+    mode, without_ears = choose(config.offline_mode)
+    way_out = (
+        "STS_AGENT says so." if config.deepgram_api_keys else "Set DEEPGRAM_API_KEY for a real one."
+    )
+    lines = [f"Agent: the offline one ({mode.value}). {way_out}"]
+    if without_ears is not None:
+        lines.append(f"  It says its lines in turn: {without_ears}")
+    return lines
+
+
+def _without_a_phone(config: "Config", base: str) -> list[str]:
+    """A server for phones does not trust its own machine."""
+    local = "ws" + base.removeprefix("http") + "/twilio"
+    call = f"sts-trio call FILE.wav --url {local}"
+    if config.twilio_auth_tokens and not config.allow_unsigned:
+        call += " --signed"
+    if not config.twilio_auth_tokens:
+        page = f"{base}/ in a browser, or"
+    elif config.admin_token:
+        page = f"{base}/ in a browser, with STS_ADMIN_TOKEN as the password, or"
+    else:
+        page = f"{base}/ in a browser, once STS_ADMIN_TOKEN is set, or"
+    return [f"Without a phone:  {page}", f"  {call}"]
 
 
 @main.command()

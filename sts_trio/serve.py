@@ -78,8 +78,8 @@ async def serve(
         ConfigError: the address cannot be had, or the certificate cannot be used.
     """
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listen(host, port))
-        settings = _Settings(listener, certfile, keyfile)
+        settings = _Settings(certfile, keyfile)
+        settings.listener = stack.enter_context(_listen(host, port))
         hypercorn_guard.install()
         if app is None:
             app = create_app(config)
@@ -150,7 +150,7 @@ class _Shutdown:
 
 
 class _Settings(hypercorn.config.Config):
-    """Hypercorn's configuration, around a socket that listens already.
+    """Hypercorn's configuration, around a socket that is to listen already.
 
     Raises:
         ConfigError: the certificate cannot be used.
@@ -163,10 +163,9 @@ class _Settings(hypercorn.config.Config):
     ssl_handshake_timeout = 10.0
     websocket_ping_interval = hypercorn_guard.PING_INTERVAL
 
-    def __init__(
-        self, listener: socket.socket, certfile: str | Path | None, keyfile: str | Path | None
-    ) -> None:
-        self._listener = listener
+    listener: socket.socket
+
+    def __init__(self, certfile: str | Path | None, keyfile: str | Path | None) -> None:
         self.alpn_protocols = ["http/1.1"]  # over HTTP/2 a websocket has no socket of its own
         self.certfile = None if certfile is None else os.fspath(certfile)
         self.keyfile = None if keyfile is None else os.fspath(keyfile)
@@ -189,7 +188,7 @@ class _Settings(hypercorn.config.Config):
             raise ConfigError(f"{exc.filename}: cannot be read ({exc.strerror})") from None
 
     def create_sockets(self) -> hypercorn.config.Sockets:
-        ours = [self._listener]
+        ours = [self.listener]
         return hypercorn.config.Sockets(
             secure_sockets=ours if self.ssl_enabled else [],
             insecure_sockets=[] if self.ssl_enabled else ours,
@@ -200,7 +199,7 @@ class _Settings(hypercorn.config.Config):
         """Where a client on this machine reaches the server that was told to listen on `host`."""
         # Who listens everywhere is reached on the loopback.
         name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        port = self._listener.getsockname()[1]
+        port = self.listener.getsockname()[1]
         scheme = "https" if self.ssl_enabled else "http"
         return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 

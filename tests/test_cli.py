@@ -189,9 +189,12 @@ def test_a_port_that_is_taken_is_told(taken_port: int) -> None:
     assert f"cannot listen on 127.0.0.1:{taken_port}" in told
 
 
-def test_a_certificate_without_its_key_is_told(tmp_path: Path) -> None:
+def test_a_certificate_without_its_key_is_told_whoever_has_the_port(
+    tmp_path: Path, taken_port: int
+) -> None:
     (tmp_path / "cert.pem").write_text("")
-    assert "--keyfile" in failure("serve", "--certfile", "cert.pem", code=2)
+    arguments = ("--certfile", "cert.pem", "--port", str(taken_port))
+    assert "--keyfile" in failure("serve", *arguments, code=2)
 
 
 def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,10 +252,48 @@ def test_a_server_that_is_set_up_is_not_told_what_it_has(
     assert "Agent: Deepgram at wss://agent.deepgram.com/v1/agent/converse\n" in told
     assert "https://phone.example.com/a/twiml" in told
     assert '<Stream url="wss://phone.example.com/a/twilio"/>' in told
-    assert "--url wss://127.0.0.1:5000/twilio" in told
+    assert "/ in a browser, once STS_ADMIN_TOKEN is set, or\n" in told
+    assert "--url wss://127.0.0.1:5000/twilio --signed\n" in told
     assert "YOUR-HOST" not in told
     assert "secret" not in told
     assert "TWILIO_AUTH_TOKEN" not in told
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        (
+            {"STS_AGENT": "offline", "DEEPGRAM_API_KEY": "key"},
+            "Agent: the offline one (ears). STS_AGENT says so.",
+        ),
+        (
+            {"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": "t", "STS_ADMIN_TOKEN": "a"},
+            "http://127.0.0.1:5000/ in a browser, with STS_ADMIN_TOKEN as the password, or\n"
+            "  sts-trio call FILE.wav --url ws://127.0.0.1:5000/twilio --signed\n",
+        ),
+        (
+            {"STS_AGENT": "offline", "STS_ALLOW_UNSIGNED": "1"},
+            "  Whoever gets here is answered: STS_ALLOW_UNSIGNED is set.\n",
+        ),
+        (
+            {"STS_AGENT": "offline"},
+            "Listening on http://127.0.0.1:5000, and all other addresses of this machine\n",
+        ),
+    ],
+)
+def test_what_serve_tells_to_do_can_be_done(
+    environ: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import sts_trio.serve
+
+    async def serve(*_: Any, task_status: trio.TaskStatus[str], **__: Any) -> None:
+        task_status.started("http://127.0.0.1:5000")
+
+    settings = config.load(environ, tmp_path)
+    monkeypatch.setattr(sts_trio.serve, "serve", serve)
+    monkeypatch.setattr(modes, "missing", lambda: None)
+    monkeypatch.setattr(config, "from_environment", lambda file: settings)
+    assert told in run("serve", "--host", "0.0.0.0").stdout
 
 
 # --- agent ----------------------------------------------------------------------------------------
