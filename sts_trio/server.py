@@ -22,7 +22,7 @@ from sts_trio.call import Call, OpenCaller
 from sts_trio.call_info import INBOUND, CallInfo, announced, parameters
 from sts_trio.chronicle import happening
 from sts_trio.config import AgentKind, Config
-from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed, Verdict
+from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed, Verdict
 from sts_trio.functions.agents import equipped
 from sts_trio.hypercorn_guard import Connection
 from sts_trio.legs.adopted import can_adopt, open_adopted
@@ -35,7 +35,7 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
-from sts_trio.offline.mode import choose
+from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler
 from sts_trio.outbound.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
 from sts_trio.outbound.twilio_rest import TwilioRest
@@ -351,6 +351,9 @@ def create_app(
     Raises:
         ConfigError: one of them is not fit for it, or not where the configuration says.
     """
+    wants_ears = config.agent is AgentKind.OFFLINE and config.offline_mode is Mode.EARS
+    if wants_ears and (reason := missing()) is not None:
+        raise ConfigError(f"STS_OFFLINE_MODE: ears cannot be had: {reason}")
     if choose_agent is not None:
         check_chooser(choose_agent, "choose_agent")
     elif config.choose_agent is not None:

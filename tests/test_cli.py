@@ -420,11 +420,11 @@ def test_texts_are_said_after_the_wavs(bridge: Bridge, tmp_path: Path) -> None:
 
 
 def test_a_voice_without_words_is_told(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modes, "missing", lambda: 'pip install "sts-trio[demo]"')
+    monkeypatch.setattr(modes, "missing", lambda: "pip install -e '.[demo]'")
     result = run("call", "--say", "This was not said before.")
     assert result.exit_code == 0
     assert result.stderr == (
-        'the voice of the base install says no words (pip install "sts-trio[demo]")\n'
+        "the voice of the base install says no words (pip install -e '.[demo]')\n"
     )
     assert bridge.said == ["This was not said before."]
 
@@ -710,7 +710,7 @@ def test_without_matplotlib_a_demonstration_says_what_is_missing_and_goes_on(
     demonstrate(monkeypatch, *map(outcome, scenarios()))
     result = run("demo")
     assert result.exit_code == 0
-    assert result.stdout.count("pip install 'sts-trio[demo]'") == 1
+    assert result.stdout.count("pip install -e '.[demo]'") == 1
     assert not list((tmp_path / "sts-trio-demo").glob("*.png"))
     assert len(list((tmp_path / "sts-trio-demo").iterdir())) == 8
 

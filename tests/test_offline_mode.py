@@ -15,6 +15,7 @@ import trio_websocket
 from click.testing import CliRunner
 
 from sts_trio import cli, config
+from sts_trio.errors import ConfigError
 from sts_trio.lines.endpoints import Endpoint
 from sts_trio.offline import crew as crews
 from sts_trio.offline import server
@@ -27,7 +28,7 @@ from sts_trio.wire.deepgram import Audio
 V1 = "/v1/agent/converse"
 SPEECH = Path(__file__).parent / "data" / "speech"
 GREETING = "Hello! How can I help you today?"
-ABSENT = 'it takes pocketsphinx to recognise words: pip install "sts-trio[demo]"'
+ABSENT = "it takes pocketsphinx to recognise words: pip install -e '.[demo]'"
 
 
 @pytest.fixture
@@ -92,12 +93,20 @@ async def test_the_app_has_ears_where_it_can(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("without_pocketsphinx")
 async def test_the_app_says_why_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for environ in ({}, {"STS_OFFLINE_MODE": "ears"}):
-        modes, logs = await app_says(monkeypatch, **environ)
-        assert modes == [Mode.SCRIPTED]
-        assert logs == [
-            {"event": "offline_agent.scripted", "log_level": "warning", "reason": ABSENT}
-        ]
+    modes, logs = await app_says(monkeypatch)
+    assert modes == [Mode.SCRIPTED]
+    assert logs == [{"event": "offline_agent.scripted", "log_level": "warning", "reason": ABSENT}]
+
+
+@pytest.mark.usefixtures("without_pocketsphinx")
+async def test_ears_that_are_configured_and_cannot_be_had_are_a_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await app_says(monkeypatch, STS_OFFLINE_MODE="ears")
+    assert str(caught.value) == f"STS_OFFLINE_MODE: ears cannot be had: {ABSENT}"
+    another = {"STS_OFFLINE_MODE": "ears", "DEEPGRAM_API_KEY": "key"}
+    create_app(config.load(another, Path("/nonexistent")))
 
 
 def test_the_base_install_imports_none_of_it() -> None:

@@ -49,7 +49,7 @@ def test_without_matplotlib_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(picture.NoMatplotlib, match=r"pip install 'sts-trio\[demo\]'"):
+    with pytest.raises(picture.NoMatplotlib, match=r"pip install -e '.\[demo\]'"):
         picture.draw(tmp_path / "call.png", "Call 1", REPORT, LINES)
     assert not (tmp_path / "call.png").exists()
 

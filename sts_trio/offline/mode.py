@@ -3,7 +3,8 @@
 import enum
 import importlib.util
 
-EXTRA = 'pip install "sts-trio[demo]"'
+# As the README has it: the package is on no index.
+EXTRA = "pip install -e '.[demo]'"
 # {what is imported: what is installed}
 NEEDED = {
     "webrtcvad": "webrtcvad-wheels",

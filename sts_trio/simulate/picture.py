@@ -44,7 +44,7 @@ def check() -> None:
         import matplotlib  # noqa: F401 # whether it can be
     except ImportError as exc:
         raise NoMatplotlib(
-            "no pictures are drawn: matplotlib is missing; pip install 'sts-trio[demo]' brings it"
+            "no pictures are drawn: matplotlib is missing; pip install -e '.[demo]' brings it"
         ) from exc
 
 

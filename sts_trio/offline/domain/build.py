@@ -2,7 +2,7 @@
 
     python -m sts_trio.offline.domain.build
 
-Needs pocketsphinx, whose dictionary has the pronunciations: pip install "sts-trio[demo]".
+Needs pocketsphinx, whose dictionary has the pronunciations: pip install -e '.[demo]'.
 The same source gives the same files, byte for byte.
 """
 
@@ -126,7 +126,7 @@ def main(source: Path = SOURCE) -> None:
     try:
         import pocketsphinx
     except ImportError:
-        sys.exit('pocketsphinx is missing: pip install "sts-trio[demo]"')
+        sys.exit("pocketsphinx is missing: pip install -e '.[demo]'")
     known = Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
     try:
         for path in build(source, lambda: known.read_text("utf-8")):
