@@ -313,6 +313,15 @@ def test_the_public_url_ends_without_a_slash(url: str, expected: str) -> None:
     assert load({"STS_PUBLIC_URL": url}, NOWHERE).public_url == expected
 
 
+def test_a_public_url_that_twilio_cannot_stream_to_gets_a_warning() -> None:
+    environ = {"STS_AGENT": "offline", "STS_PUBLIC_URL": "http://a.example"}
+    assert load(environ, NOWHERE).warnings == (
+        "STS_PUBLIC_URL: Twilio streams to wss:// only, which takes https://, got"
+        " 'http://a.example'",
+    )
+    assert load(environ | {"STS_PUBLIC_URL": "http://[::1]:5000"}, NOWHERE).warnings == ()
+
+
 def test_nobody_is_dialled_or_transferred_to_unless_listed() -> None:
     config = load({}, NOWHERE)
     assert (config.dial_prefixes, config.transfer_numbers) == ((), ())
@@ -412,9 +421,12 @@ def test_a_password_in_a_url_is_refused_and_not_shown(variable: str) -> None:
 
 
 def test_a_misspelt_variable_is_mentioned() -> None:
-    environ = {"STS_MAXCALLS": "5", "STS_AGENT": "offline", "STS_PARTNERS": "x", "PATH": "/bin"}
-    assert load(environ, NOWHERE).warnings == (
+    others = {"STS_PARTNERS": "x", "TWILIO_API_KEY": "SK1", "DEEPGRAM_PROJECT": "p", "PATH": "/bin"}
+    ours = {"STS_AGENT": "offline", "STS_MAXCALLS": "5", "DEEPGRAM_KEY": "x", "TWILIO_TOKEN": "x"}
+    assert load(ours | others, NOWHERE).warnings == (
         "STS_MAXCALLS is no setting of ours; did you mean STS_MAX_CALLS?",
+        "DEEPGRAM_KEY is no setting of ours; did you mean DEEPGRAM_API_KEY?",
+        "TWILIO_TOKEN is no setting of ours; did you mean TWILIO_AUTH_TOKEN?",
     )
 
 

@@ -543,7 +543,9 @@ def test_a_module_without_functions_is_refused(project: Path) -> None:
     assert "expected a plain or async function" in complaint(project, "my_colours:Colour")
 
 
-@pytest.mark.parametrize("spec", ["my functions", "a:b:c", "a:", ":b", "a..b", "a/b.py", "a:b.c"])
+@pytest.mark.parametrize(
+    "spec", ["my functions", "a:b:c", "a:", ":b", "a..b", "a/b.py", "a.py", "a:b.c"]
+)
 def test_what_cannot_name_a_module_is_refused_when_the_configuration_is_read(
     project: Path, spec: str
 ) -> None:

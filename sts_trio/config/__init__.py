@@ -152,7 +152,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         dial_per_day=given("STS_DIAL_PER_DAY", 100),
         dials_per_second=given("STS_DIALS_PER_SECOND", 1.0),
         transfer_numbers=_distinct(given, "STS_TRANSFER_NUMBERS", NUMBER),
-        public_url=_public_url(given),
+        public_url=_public_url(given, warnings),
         allow_unsigned=allow_unsigned,
         dial_ahead=given("STS_DIAL_AHEAD", True),
         choose_agent=given("STS_CHOOSE_AGENT"),
@@ -203,7 +203,7 @@ def _functions(given: Given) -> tuple[str, ...]:
     for spec in specs:
         module, colon, name = spec.partition(":")
         names = [*module.split("."), *([name] if colon else [])]
-        if not all(each.isidentifier() for each in names):
+        if names[-1] == "py" or not all(each.isidentifier() for each in names):
             raise given.mistake("STS_FUNCTIONS", spec)
     return specs
 
@@ -253,12 +253,18 @@ def _deepgram_url(given: Given, url: str) -> str:
     return url
 
 
-def _public_url(given: Given) -> str | None:
+def _public_url(given: Given, warnings: list[str]) -> str | None:
     url: str | None = given("STS_PUBLIC_URL")
     if url is None:
         return None
-    if _url(given, "STS_PUBLIC_URL", url, ("http", "https")).query:
+    parts = _url(given, "STS_PUBLIC_URL", url, ("http", "https"))
+    if parts.query:
         raise given.mistake("STS_PUBLIC_URL", url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        warnings.append(
+            f"{given.where('STS_PUBLIC_URL')}: Twilio streams to wss:// only, which takes https://,"
+            f" got {shown(url)}"
+        )
     return url.rstrip("/?")
 
 

@@ -208,12 +208,12 @@ class Given:
         return mistake(f"{self.where(variable)}: expected {setting.expected}{got}")
 
     def misspelt_variables(self) -> list[str]:
-        """Warnings, not errors: somebody else's program may use the prefix too."""
+        """Warnings, not errors: somebody else's program may use the prefixes too."""
         known = [*SETTINGS, "STS_CONFIG"]
         return [
             f"{variable} is no setting of ours; did you mean {close[0]}?"
             for variable in self._environ
-            if variable.startswith("STS_") and variable not in known
+            if variable.startswith(("STS_", "DEEPGRAM_", "TWILIO_")) and variable not in known
             for close in [difflib.get_close_matches(variable, known, n=1, cutoff=0.8)]
             if close
         ]
