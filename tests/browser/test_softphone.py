@@ -127,7 +127,7 @@ def test_a_call_from_hello_to_hanging_up(
 
         page.page.keyboard.press("5")
         page.page.get_by_role("button", name="Hash").click()
-        assert page.text("#pressed") == "Sent #"
+        assert page.text("#pressed") == "Key # sent"
 
         call_sid = server.ask("/calls")["calls"][0]["call_sid"]
         page.page.get_by_role("button", name="Hang up").click()
@@ -245,6 +245,20 @@ def test_a_call_goes_through_though_twilio_alone_is_let_in_otherwise(
     credentials = {"username": "me", "password": "operators-own"}
     browser = launch(*microphone(silence(1)))
     with opened(browser, server.url, http_credentials=credentials) as page:
+        page.page.click("#call")
+        eventually(lambda: page.lines("agent") > 0, "the greeting")
+        page.page.click("#hang-up")
+        eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+        assert page.complaints == []
+
+
+def test_the_password_may_be_in_the_address(
+    serve: Serve, launch: Launch, microphone: Microphone
+) -> None:
+    server = serve(TWILIO_AUTH_TOKEN="12345", STS_ADMIN_TOKEN="operators-own")
+    browser = launch(*microphone(silence(1)))
+    url = server.url.replace("://", "://me:operators-own@")
+    with opened(browser, url) as page:
         page.page.click("#call")
         eventually(lambda: page.lines("agent") > 0, "the greeting")
         page.page.click("#hang-up")

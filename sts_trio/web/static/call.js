@@ -1,5 +1,6 @@
 // One call: from the microphone to the server's /twilio socket and back, as Twilio would have it.
 
+import { here } from "./address.js";
 import { Writer, read } from "./twilio.js";
 import { Turns } from "./turns.js";
 import { NOBODY, Trouble, microphoneTrouble, socketTrouble, tokenTrouble } from "./words.js";
@@ -100,7 +101,7 @@ export class Call {
   }
 
   async #connect(path) {
-    const url = new URL(path, document.baseURI);
+    const url = here(path);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.#socket = socket;
@@ -206,7 +207,7 @@ async function askForMicrophone() {
 async function askForToken() {
   let response;
   try {
-    response = await fetch("stream-token", { method: "POST" });
+    response = await fetch(here("stream-token"), { method: "POST" });
   } catch {
     throw new Trouble(NOBODY);
   }
@@ -217,7 +218,7 @@ async function askForToken() {
 /** "ready", "full" or "draining"; null if nobody answers. */
 async function askReadiness() {
   try {
-    return (await (await fetch("readyz")).json()).status;
+    return (await (await fetch(here("readyz"))).json()).status;
   } catch {
     return null;
   }

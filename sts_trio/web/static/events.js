@@ -1,5 +1,7 @@
 // What happens in the calls, as the server tells it.
 
+import { here } from "./address.js";
+
 /**
  * Follows the server's events for as long as the page lives. Tells its `listener`:
  *
@@ -8,7 +10,7 @@
  * following(isSo)   whether the server can be heard; false until it can, and whenever it cannot
  */
 export function follow(listener) {
-  const source = new EventSource("events");
+  const source = new EventSource(here("events"));
   source.onopen = () => listener.following(true);
   source.onerror = () => listener.following(false);
   source.onmessage = ({ data }) => listener.happened(JSON.parse(data));

@@ -1,5 +1,6 @@
 // The page: the phone's buttons and meters, and who tells whom.
 
+import { here } from "./address.js";
 import { Call } from "./call.js";
 import { follow } from "./events.js";
 import { QUIETEST, Ribbon, share } from "./ribbon.js";
@@ -149,7 +150,7 @@ setInterval(() => {
 function press(digit) {
   if (call === null || call.turns === null) return;
   call.press(digit);
-  byId("pressed").textContent = `Sent ${digit}`;
+  byId("pressed").textContent = `Key ${digit} sent`;
 }
 
 for (const digit of KEYS) {
@@ -187,7 +188,7 @@ function ask() {
 }
 
 async function fetchJson(path) {
-  return (await fetch(path)).json();
+  return (await fetch(here(path))).json();
 }
 
 function showLiveCalls() {
