@@ -512,10 +512,18 @@ def test_machines_are_told_of_a_failure_in_json_and_by_the_status(bridge: Bridge
 
 
 @pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:5000/twilio", "127.0.0.1:5000", "ws://127.0.0.1:99999/twilio"]
+)
+def test_what_is_no_address_is_asked_for_wrongly(url: str) -> None:
+    assert f"--url {url}: not a " in failure("call", "--say", "Hello.", "--url", url, code=2)
+
+
+@pytest.mark.parametrize(
     ("error", "hint"),
     [
         (NotConnected("HTTP 403: Refused.", 403), "give --signed and the TWILIO_AUTH_TOKEN"),
         (NotConnected("HTTP 404", 404), "sts-trio's is /twilio"),
+        (NotConnected("HTTP 400", 400), "sts-trio's is /twilio"),
         (NotConnected("HTTP 503", 503), "all lines are busy"),
         (NotConnected("HTTP 500", 500), "HTTP 500"),
         (NotConnected("no answer to the handshake"), "no answer"),

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from sts_trio.simulate.manners import Speak, Step
     from sts_trio.simulate.report import Report
 
+NO_WEBSOCKET = "there is no websocket at this path: sts-trio's is /twilio"
 # What a bridge may mean by refusing a handshake, and what to do about it.
 HINTS = {
+    400: NO_WEBSOCKET,
     401: "the bridge wants a credential",
     403: "it serves Twilio only: give --signed and the TWILIO_AUTH_TOKEN that it has, or call it "
     "from its own machine with no token set there; its log says more",
-    404: "there is no websocket at this path: sts-trio's is /twilio",
+    404: NO_WEBSOCKET,
     503: "all lines are busy, or it is shutting down",
 }
 
@@ -77,13 +79,13 @@ def call(
     \b
     Exit status:
       0  the agent was heard, and all said goodbye
-      2  asked for wrongly: a WAV that is none, a wrong option
+      2  asked for wrongly: a WAV that is none, a URL that is none, a wrong option
       3  no call: nobody there, or refused
       4  the agent was not heard
       5  the bridge broke the call off, or closed it with an error
     """
     from sts_trio import wav
-    from sts_trio.simulate.caller import NotConnected
+    from sts_trio.simulate.caller import NotAUrl, NotConnected
     from sts_trio.simulate.manners import impatient, polite
     from sts_trio.simulate.spoken import without_words
 
@@ -95,6 +97,8 @@ def call(
     target = _recording(out)
     try:
         report = run(_call, url, steps, seconds, headers, as_json)
+    except NotAUrl as exc:
+        raise Misuse(f"--url {exc}") from exc
     except NotConnected as exc:
         _refused(exc, as_json)
     save(wav.write, target, report.said, report.heard)

@@ -36,6 +36,10 @@ class NotConnected(StsTrioError):
         self.status = status
 
 
+class NotAUrl(NotConnected):
+    """Nothing can be called by what was given."""
+
+
 async def place_call(
     url: str,
     steps: Sequence[Step],
@@ -57,9 +61,9 @@ async def place_call(
         parts = urllib.parse.urlsplit(url)
         port = parts.port or (443 if parts.scheme == "wss" else 80)
     except ValueError as exc:
-        raise NotConnected(f"{url}: not a URL: {exc}") from None
+        raise NotAUrl(f"{url}: not a URL: {exc}") from None
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise NotConnected(f"{url}: not a websocket URL; it looks like ws://127.0.0.1:5000/twilio")
+        raise NotAUrl(f"{url}: not a websocket URL; it looks like ws://127.0.0.1:5000/twilio")
     return await call_over(
         await _connect(parts.hostname, port, parts.scheme == "wss"),
         steps,
