@@ -109,6 +109,8 @@ def why_not_shown(visit: Visit, config: Config) -> Refusal | None:
             return None
     else:
         reason = f"no admin token, which is needed as TWILIO_AUTH_TOKEN is set: {_ADMIN_ADVICE}"
+    if config.admin_token and "authorization" in visit.headers:
+        reason = "wrong admin token: STS_ADMIN_TOKEN is another here"
     return Refusal(401 if config.admin_token else 403, reason)
 
 

@@ -890,12 +890,9 @@ def test_dial_tells_when_there_is_nothing_to_follow(
     [
         (400, {"error": "to: expected\na number", "why": "invalid"}, r"to: expected\na number", 2),
         (403, {"error": "set STS_DIAL_PREFIXES", "why": "prefix"}, "set STS_DIAL_PREFIXES", 2),
-        (401, "Refused: this is for the machine\n", "Refused: this is for the machine", 2),
         (409, {"error": "another request"}, "another request", 2),
         (429, {"error": "today's 100 calls are used up"}, "today's 100 calls are used up", 1),
         (502, {"error": "Twilio: HTTP 400, 21211: No."}, "Twilio: HTTP 400, 21211: No.", 1),
-        (500, "", "HTTP 500", 1),
-        (201, "[]", "[]", 1),
     ],
 )
 def test_dial_tells_why_there_is_no_call(
@@ -903,6 +900,33 @@ def test_dial_tells_why_there_is_no_call(
 ) -> None:
     exchange.status, exchange.answer = status, answer
     assert failure("dial", NUMBER, "--url", exchange.url, code=code) == f"Error: {told}"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "code"),
+    [(404, "<!DOCTYPE HTML>\n<html>\n", 2), (500, "", 1), (201, "[]", 1)],
+)
+def test_dial_tells_that_a_server_is_none_of_ours(
+    exchange: Exchange, status: int, answer: str, code: int
+) -> None:
+    exchange.status, exchange.answer = status, answer
+    told = failure("dial", NUMBER, "--url", exchange.url, code=code)
+    assert told == f"Error: HTTP {status} from {exchange.url}: is that a `sts-trio serve`?"
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        ("s3cret", "the server's STS_ADMIN_TOKEN is another than the one here"),
+        ("", "give the STS_ADMIN_TOKEN that the server has; it may have none yet"),
+    ],
+)
+def test_dial_tells_a_missing_token_from_a_wrong_one(
+    exchange: Exchange, token: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STS_ADMIN_TOKEN", token)
+    exchange.status, exchange.answer = 401, "Refused: this is for the machine\n"
+    assert failure("dial", NUMBER, "--url", exchange.url, code=2) == f"Error: HTTP 401: {told}"
 
 
 def test_dial_tells_how_to_ask_again_without_calling_twice(exchange: Exchange) -> None:

@@ -271,6 +271,8 @@ async def test_what_is_not_configured_is_named(
         assert str(refused) == f"no call can be placed: set {variable}"
     async with open_desk(FakeAccount(None), **{variable: ""}) as desk:
         assert str(await desk.refusal()).endswith(f"set TWILIO_ACCOUNT_SID, {variable}")
+    async with open_desk(STS_DIAL_PREFIXES="", **{variable: ""}) as desk:
+        assert str(await desk.refusal()).endswith(f"set {variable}, STS_DIAL_PREFIXES")
 
 
 async def test_a_server_that_shuts_down_calls_nobody(

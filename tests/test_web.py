@@ -229,6 +229,7 @@ async def test_a_wrong_admin_token_is_asked_for_again(
     assert status == 401
     assert answered["www-authenticate"].startswith("Basic realm=")
     assert TOKEN not in str(logs)
+    assert ("wrong admin token" if headers else "no admin token") in logs[0]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -106,14 +106,22 @@ def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
     if status == 201 and isinstance(answer, dict):
         return str(answer.get("call_sid"))
     if not isinstance(answer, dict):
-        # Not a server of ours, or one that does not let us in, and says how it would.
-        answer = {"error": answer.strip() or f"HTTP {status}"}
+        answer = {"error": _why_no_answer(server, status)}
     told = _one_line(str(answer.get("error")))
     if answer.get("uncertain"):
         _uncertain(told, key)
     if status in _ASKED_WRONGLY:
         raise Misuse(told)
     fail(told)
+
+
+def _why_no_answer(server: "_Server", status: int) -> str:
+    """Of one that is not about the call: ours does not let us in, or it is no server of ours."""
+    if status not in (401, 403):
+        return f"HTTP {status} from {server.url}: is that a `sts-trio serve`?"
+    if server.has_token:
+        return f"HTTP {status}: the server's STS_ADMIN_TOKEN is another than the one here"
+    return f"HTTP {status}: give the STS_ADMIN_TOKEN that the server has; it may have none yet"
 
 
 def _uncertain(reason: str, key: str) -> NoReturn:
@@ -182,6 +190,7 @@ class _Server:
 
         # Who only asks needs no agent.
         self._token = config.from_environment(STS_AGENT="offline").admin_token
+        self.has_token = self._token is not None
         self.url = url.rstrip("/")
         self._parts = _parts(self.url)
         local = self._parts.hostname in ("127.0.0.1", "::1", "localhost")

@@ -183,6 +183,8 @@ class Dialler:
             told = "; ".join(f"{name}: {fault}" for name, fault in fields.items())
             raise DialRefused("invalid", 400, told, fields=fields)
         if missing := self._missing():
+            if not self._config.dial_prefixes:
+                missing.append("STS_DIAL_PREFIXES")
             raise DialRefused(
                 "not_configured", 503, f"no call can be placed: set {', '.join(missing)}"
             )
