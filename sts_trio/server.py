@@ -86,6 +86,15 @@ class App(QuartTrio):
         self.agent_lines = AgentLines(_endpoints(config), self._dial, routing, self._first_settings)
         self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" and not trio.lowlevel.in_trio_run():
+            # A worker of another kind would serve on, and answer every request with 500.
+            await receive()
+            message = "sts_trio runs in Trio: add --worker-class trio"
+            await send({"type": "lifespan.startup.failed", "message": message})
+            return
+        await super().__call__(scope, receive, send)
+
     async def start(self) -> None:
         for warning in self.settings.warnings:
             _logger.warning("config.odd", warning=warning)

@@ -132,3 +132,16 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2() -> None:
     assert done.stderr == (
         "sts_trio: STS_FORWARD_MS: expected milliseconds from 20 to 400, got '5'\n"
     )
+
+
+async def test_a_worker_that_does_not_run_in_trio_ends_with_what_to_do() -> None:
+    command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--bind", "127.0.0.1:0"]
+    with trio.fail_after(LIMIT):
+        process: subprocess.CompletedProcess[bytes] = await trio.run_process(
+            [*command, "--workers", "0"],
+            env=PLAIN | {"STS_AGENT": "offline"},
+            check=False,
+            capture_stderr=True,
+        )
+    assert process.returncode != 0
+    assert b"sts_trio runs in Trio: add --worker-class trio" in process.stderr.splitlines()[-1]

@@ -113,7 +113,7 @@ async def browsing(
     over = trio.Event()
 
     async def run() -> None:
-        await app(browser.scope, browser.receive, browser.send)  # type: ignore[arg-type]
+        await app(browser.scope, browser.receive, browser.send)
         over.set()
 
     async with trio.open_nursery() as nursery:
