@@ -533,6 +533,13 @@ def test_a_module_that_fails_says_how_and_where(project: Path) -> None:
     )
     write(project / "leaving.py", "raise SystemExit(3)\n")
     assert "cannot be imported: SystemExit: 3" in complaint(project, "leaving")
+    write(
+        project / "misspelt.py",
+        "from sts_trio import function\n@function(filer='Wait.')\ndef f(): ...\n",
+    )
+    told = complaint(project, "misspelt")
+    assert "Unexpected keyword argument 'filer'" in told
+    assert told.endswith("misspelt.py, line 2)")
 
 
 def test_a_module_without_functions_is_refused(project: Path) -> None:

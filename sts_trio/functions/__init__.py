@@ -224,7 +224,9 @@ def _load(spec: str) -> list[Callable[..., Any]]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as exc:
-        place = traceback.extract_tb(exc.__traceback__)[-1]
+        places = traceback.extract_tb(exc.__traceback__)
+        # An option that @function does not have is found out in here.
+        place = next((each for each in reversed(places) if each.filename != __file__), places[-1])
         at = "" if "importlib" in place.filename else f" ({place.filename}, line {place.lineno})"
         raise mistake(
             f"functions: {module_name} cannot be imported: {type(exc).__name__}: {exc}{at}"
