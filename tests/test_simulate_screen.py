@@ -77,6 +77,7 @@ def test_where_there_is_no_terminal_there_are_only_lines() -> None:
         screen.tell(Line(1.5, 1.5, CALLER, understood="hello"))
         screen.tell(Line(2.0, 2.0, AGENT, "Yes.", waited=0.75))
         screen.tell(Line(2.5, 2.5, CALLER, "Good.", silenced=0.0))
+        screen.tell(Line(2.6, 2.6, AGENT, heard="Ye"))
         screen.tell(Line(3.0, 3.0, AGENT))
         screen.tell(Line(0.0, 0.0, "", "Bye."))
     assert [line.rstrip() for line in written(file).splitlines()] == [
@@ -85,6 +86,7 @@ def test_where_there_is_no_terminal_there_are_only_lines() -> None:
         "                               understood: hello",
         "  2.0 s  agent   after 0.75 s  Yes.",
         "  2.5 s  caller  barges in     Good.",
+        "                               heard: Ye …",
         "  3.0 s  agent                 (speaks)",
         "                               Bye.",
     ]

@@ -116,6 +116,14 @@ def test_words_that_were_cut_off_before_they_were_heard_are_not_put_into_the_nex
     assert [line.text for line in audience.told] == ["Wait.", "Yes?"]
 
 
+def test_of_a_turn_that_was_cut_it_is_told_what_was_heard() -> None:
+    audience = Audience()
+    audience.narrator.end_turn(1.0, "All of it.", "All of it.")
+    audience.narrator.end_turn(2.0, "None of it.", "")
+    audience.narrator.end_turn(3.0, "Half of it.", "Half")
+    assert audience.told == [Line(3.0, 3.0, AGENT, heard="Half")]
+
+
 # --- clips ----------------------------------------------------------------------------------------
 
 

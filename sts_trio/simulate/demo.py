@@ -134,6 +134,9 @@ class _Stage:
             if self._has_ears or sentence.role == "assistant":
                 self._sentences.append(sentence)
                 self._narrator.hear(sentence)
+        elif happening.event == "call.heard":
+            said, heard = happening.fields["said"], happening.fields["heard"]
+            self._narrator.end_turn(happening.at, said, heard)
         elif happening.event == "agent.reconnected":
             self._back_at = happening.at
         elif happening.event == "call.crashed":

@@ -85,6 +85,9 @@ def shown(line: Line) -> RenderableType:
     if not line.text and line.understood is not None:
         table.add_row("", "", "", Text(f"understood: {line.understood}", "dim"))
         return table
+    if line.heard is not None:
+        table.add_row("", "", "", Text(f"heard: {line.heard} …", "dim"))
+        return table
     note = Text()
     if line.waited is not None:
         note = Text(f"after {line.waited:.2f} s", "green")

@@ -34,6 +34,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     waited: float | None = None  # the caller, for this answer
     silenced: float | None = None  # by this barge-in: how long the agent went on
     understood: str | None = None  # what the agent took the caller to have said
+    heard: str | None = None  # what the caller heard of the agent's turn, where that was cut
 
 
 def lines(report: Report, sentences: Sequence[Sentence] = ()) -> list[Line]:
@@ -109,6 +110,11 @@ class Narrator:
             self._words.append(sentence.text)
         else:
             self._tell(Line(sentence.at, sentence.at, CALLER, understood=sentence.text))
+
+    def end_turn(self, at: float, said: str, heard: str) -> None:
+        """What the caller heard of the agent's turn, which is told if that was cut."""
+        if heard and heard != said:
+            self._tell(Line(at, at, AGENT, heard=heard))
 
     def _tell_agent(self, agent_speaks: bool) -> None:
         """A sentence at a time: the first when the agent is heard, the others as they come."""
