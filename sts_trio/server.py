@@ -101,7 +101,13 @@ class App(QuartTrio):
         await self.nursery.start(self._run_background)
         _spare_the_collector()
         addresses = [endpoint.address for endpoint in self.agent_lines.endpoints]
-        _logger.info("server.started", agent=self.settings.agent.value, endpoints=addresses)
+        _logger.info(
+            "server.started",
+            agent=self.settings.agent.value,
+            endpoints=addresses,
+            agents=list(self.settings.agents),
+            functions=[function.name for function in self.functions],
+        )
 
     async def stop(self) -> None:
         await self.agent_lines.aclose()
