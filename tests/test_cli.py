@@ -3,6 +3,7 @@
 import base64
 import hmac
 import http.server
+import itertools
 import logging
 import os
 import re
@@ -22,6 +23,7 @@ import trio
 from click.testing import CliRunner, Result
 
 from sts_trio import __version__, cli, config
+from sts_trio.commands import dial as dialling
 from sts_trio.commands.call import signature
 from sts_trio.offline import mode as modes
 from sts_trio.offline import server as offline
@@ -873,6 +875,22 @@ def test_dial_fails_where_nobody_was_talked_with(exchange: Exchange, status: str
     exchange.say("user", "not read any more")
     told = failure("dial", NUMBER, "--url", exchange.url, code=1)
     assert told == "Error: there was no conversation"
+
+
+def test_dial_follows_no_call_that_nothing_is_heard_of(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = itertools.count(0.0, 60.0)
+    monkeypatch.setattr(dialling, "monotonic", lambda: next(minutes))
+    exchange.happen("call.status", status="ringing")
+    exchange.events += [b":\n\n"] * 4
+    told = failure("dial", NUMBER, "--url", exchange.url, code=1)
+    assert told.startswith("Error: nothing is heard of the call: does STS_PUBLIC_URL lead to")
+    exchange.events.clear()
+    exchange.happen("call.started")
+    exchange.events += [b":\n\n"] * 9
+    exchange.happen("call.ended", seconds=500.0, ending="stop", verdict="success")
+    assert run("dial", NUMBER, "--url", exchange.url).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import http.client
 import json
 import secrets
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,6 +20,9 @@ CONNECT_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 150.0
 # The server says something every 15 s, if only that it is there.
 SILENCE_TIMEOUT = 60.0
+# A phone rings for a minute at the most. Where nothing is heard of the call for longer, and there
+# is no conversation, Twilio's callbacks do not reach the server.
+LOST_AFTER = 120.0
 
 OVER = {
     "completed": "Over.",
@@ -33,6 +37,7 @@ STATUS = {
     "in-progress": "Answered.",
     **OVER,
 }
+ALIVE = "alive"
 # What asking again does not mend.
 _ASKED_WRONGLY = (400, 401, 403, 404, 405, 409, 413, 415)
 
@@ -137,8 +142,17 @@ def _uncertain(reason: str, key: str) -> NoReturn:
 def _follow(server: "_Server", call_sid: str, number: str) -> str | None:
     """Tells what happens, until the call is over. What went wrong with it, if anything did."""
     has_started = False
+    heard_at = monotonic()
     try:
         for event, fields in server.events(call_sid):
+            if event == ALIVE:
+                if not has_started and monotonic() - heard_at > LOST_AFTER:
+                    return (
+                        f"nothing is heard of the call: does STS_PUBLIC_URL lead to {server.url}?"
+                        " The call may go on"
+                    )
+                continue
+            heard_at = monotonic()
             if (words := _words(event, fields, number)) is not None:
                 click.echo(_one_line(words))
             has_started |= event == "call.started"
@@ -221,7 +235,8 @@ class _Server:
         return response.status, answer if isinstance(answer, dict) else text
 
     def events(self, call_sid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What happened in the call, and happens: name and fields of each event."""
+        """What happened in the call, and happens: name and fields of each event, and `ALIVE`
+        whenever the server says that there is nothing to tell."""
         path = f"/calls/{call_sid}/events"
         connection, response = self._ask("GET", path, None, {}, SILENCE_TIMEOUT)
         try:
@@ -230,7 +245,9 @@ class _Server:
             name = ""
             for line in iter(response.readline, b""):
                 field, _, value = line.decode(errors="replace").strip().partition(": ")
-                if field == "event":
+                if line.startswith(b":"):
+                    yield ALIVE, {}
+                elif field == "event":
                     name = value
                 elif field == "data" and name == "missed":
                     yield "missed", {"count": value}
