@@ -10,6 +10,8 @@ so that, whichever way Hypercorn is started:
   cancellation, so a cancelled connection still blocked after `CUT_OFF_GRACE` is reset.
 - A websocket's handler that returns with messages unread does not leave its connection behind.
   Hypercorn queues ten of them, then waits for room, for ever if there is nobody left to read.
+- A connection is closed after its last answer, or when it is idle, though the handler is cancelled
+  in the midst of that, as quart-trio's are. Upstream it stays for as long as the peer likes.
 - Dead peers are found: Hypercorn's pings are turned on where the operator has not chosen an
   interval (so that a live peer always has something to say), and the kernel gives up on a peer
   that acknowledges nothing. The pings end with their websocket, not up to an interval later.
@@ -148,6 +150,8 @@ class Connection:
     async def _run_app(
         self, scope: Scope, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
     ) -> None:
+        if scope["type"] == "http":
+            send = _finishing(send)
         try:
             await self._app(scope, receive, send, sync_spawn, call_soon)
         finally:
@@ -160,6 +164,18 @@ def reset_on_close(sock: socket.socket | trio.socket.SocketType) -> None:
     # macOS refuses when the peer has reset the connection itself.
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def _finishing(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Within the last message of a response Hypercorn tells the app that the client is gone, and
+    then closes the connection, or gives it its time to be idle. quart-trio cancels who sends."""
+
+    async def send_on(message: Any) -> None:
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        with trio.CancelScope(shield=is_last):
+            await send(message)
+
+    return send_on
 
 
 async def _discard(receive: Callable[[], Awaitable[Any]]) -> None:

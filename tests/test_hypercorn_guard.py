@@ -85,6 +85,19 @@ class App:
         )
         await send({"type": "http.response.body", "body": b"hello"})
 
+    async def listening_hello(self, here: Connection, receive: Any, send: Any) -> None:
+        """As quart-trio's: it answers until it hears that the client is gone."""
+        async with trio.open_nursery() as nursery:
+
+            async def leave_with_the_client() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(leave_with_the_client)
+            await self.hello(here, receive, send)
+            nursery.cancel_scope.cancel()
+
     async def echo(self, here: Connection, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -364,6 +377,14 @@ async def test_a_handler_that_leaves_messages_unread_does_not_leave_its_connecti
         await trio.testing.wait_all_tasks_blocked(0.05)
         server.app.go_on.set()
         assert (await read_to_the_end(stream)).endswith(CLOSE_1011)
+
+
+@pytest.mark.parametrize("header", [b"", b"Connection: close\r\n"], ids=["idle", "close"])
+async def test_an_answered_connection_is_closed_though_its_handler_listens(header: bytes) -> None:
+    """At once, or when it has been idle for its time; nobody may hold on to it for nothing."""
+    async with serving(keep_alive_timeout=0.1) as server, await server.connect() as stream:
+        await stream.send_all(b"GET /listening_hello HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
+        assert (await drain(stream)).endswith(b"\r\n\r\nhello")
 
 
 async def test_a_finished_websocket_does_not_wait_for_its_next_ping() -> None:
