@@ -49,6 +49,7 @@ from sts_trio.wire.dialect import Dialect, can_say, language
 TWILIO_PATH = "/twilio"
 # Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
 MOST_PER_WEBHOOK = 64 * 1024
+BODY_TIMEOUT = 10.0  # Twilio itself gives a webhook 15 s
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
 # Twilio speaks about 15 letters a second, and the stream begins only then. A longer notice would
@@ -85,6 +86,7 @@ class App(QuartTrio):
         routing = Routing(config.agents, config.numbers, choose_agent)
         self.agent_lines = AgentLines(_endpoints(config), self._dial, routing, self._first_settings)
         self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
+        self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" and not trio.lowlevel.in_trio_run():
@@ -218,7 +220,7 @@ class App(QuartTrio):
     async def let_in(self) -> tuple[Visit, Response | None]:
         """The visit, and the response to give if it is not welcome."""
         scope: Any = request.scope
-        body: bytes = await request.body
+        body = await request.get_data(cache=True, as_text=False, parse_form_data=False)
         is_form = request.method == "POST" and request.mimetype != "application/json"
         visit = visit_of(
             scope,

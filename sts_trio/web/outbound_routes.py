@@ -53,7 +53,8 @@ class OutboundRoutes:
             return refusal
         key = request.headers.get("Idempotency-Key")
         try:
-            fields = _read(request.mimetype, await request.body)
+            body = await request.get_data(cache=True, as_text=False, parse_form_data=False)
+            fields = _read(request.mimetype, body)
         except DialRefused as exc:
             _logger.warning("dial.refused", why=exc.why, reason=str(exc))
             return _refused(exc)
