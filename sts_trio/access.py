@@ -59,18 +59,26 @@ class Visit(msgspec.Struct, frozen=True):
         )
 
 
+def base_of(visit: Visit, config: Config) -> str | None:
+    """This server's address for Twilio to come back to: the one that it signed, if it did."""
+    bases = visit.bases(config)
+    signed = (base for base in bases if _is_signed_for(visit, config, _webhook_urls(visit, [base])))
+    return next(signed, bases[0] if bases else None)
+
+
 def visit_of(scope: Any, *, form: webhook.Form | None = None, body: bytes = b"") -> Visit:
     """The visit that an ASGI scope is about."""
     client = scope.get("client") or ("",)
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return Visit(
         client=client[0],
         scheme=scope["scheme"],
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
-        headers={
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in scope["headers"]
-        },
+        # Of two lines one list (RFC 9110, section 5.3): proxies add lines of their own.
+        headers={name: ", ".join(values) for name, values in headers.items()},
         form=form,
         body=body,
     )
@@ -134,24 +142,35 @@ def _own_names(visit: Visit, config: Config) -> set[str]:
 
 
 def _why_not_signed(visit: Visit, config: Config, is_stream: bool) -> str | None:
-    signature = visit.headers.get(webhook.SIGNATURE_HEADER.lower(), "")
-    if not signature:
+    if webhook.SIGNATURE_HEADER.lower() not in visit.headers:
         return "not signed: no X-Twilio-Signature"
-    urls_of = webhook.stream_urls if is_stream else webhook.webhook_urls
-    urls = urls_of(visit.bases(config), path=visit.path, query=visit.query)
+    bases = visit.bases(config)
+    urls = _stream_urls(visit, bases) if is_stream else _webhook_urls(visit, bases)
     if not urls:
         return "no Host header, so no URL to check the signature for: set STS_PUBLIC_URL"
-    if webhook.is_signed(
-        tokens=config.twilio_auth_tokens,
-        signature=signature,
-        urls=urls,
-        form=visit.form,
-        body=visit.body,
-    ):
+    if _is_signed_for(visit, config, urls):
         return None
     return (
         f"wrong signature for {urls[0]}: check TWILIO_AUTH_TOKEN, and STS_PUBLIC_URL"
         " if Twilio knows this server by another address"
+    )
+
+
+def _stream_urls(visit: Visit, bases: list[str]) -> list[str]:
+    return webhook.stream_urls(bases, path=visit.path, query=visit.query)
+
+
+def _webhook_urls(visit: Visit, bases: list[str]) -> list[str]:
+    return webhook.webhook_urls(bases, path=visit.path, query=visit.query)
+
+
+def _is_signed_for(visit: Visit, config: Config, urls: list[str]) -> bool:
+    return webhook.is_signed(
+        tokens=config.twilio_auth_tokens,
+        signature=visit.headers.get(webhook.SIGNATURE_HEADER.lower(), ""),
+        urls=urls,
+        form=visit.form,
+        body=visit.body,
     )
 
 

@@ -17,7 +17,7 @@ from quart import Response, request, websocket
 from quart_trio import QuartTrio
 
 from sts_trio import hypercorn_guard, log
-from sts_trio.access import Visit, visit_of, why_not
+from sts_trio.access import Visit, base_of, visit_of, why_not
 from sts_trio.call import Call, OpenCaller
 from sts_trio.call_info import INBOUND, CallInfo, announced, parameters
 from sts_trio.chronicle import happening
@@ -162,10 +162,9 @@ class App(QuartTrio):
         if not self.switchboard.takes_calls:
             _logger.warning("call.refused", call_sid=voice.call_sid, live=self.switchboard.live)
             return _twiml(webhook.busy(answered=voice.is_answered))
-        bases = visit.bases(self.settings)
-        if not bases:
+        base = base_of(visit, self.settings)
+        if base is None:
             return Response("No Host header.\n", 400)
-        base = bases[0]
         info = announced(voice)
         if order is not None:
             info = msgspec.structs.replace(info, agent=order.agent, parameters=order.parameters)
@@ -211,8 +210,8 @@ class App(QuartTrio):
     def _transfer(self, visit: Visit, voice: webhook.VoiceRequest, number: str) -> str:
         inbound = voice.direction in ("", INBOUND)
         try:
-            bases = visit.bases(self.settings)
-            return transfer_twiml(self.settings, number, inbound=inbound, bases=bases)
+            base = base_of(visit, self.settings)
+            return transfer_twiml(self.settings, number, inbound=inbound, base=base)
         except DialRefused as exc:
             _logger.error("call.not_transferred", call_sid=voice.call_sid, reason=str(exc))
             return webhook.not_taken()

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from quart.typing import TestClientProtocol as Client
 from quart.wrappers import Response
+from werkzeug.datastructures import Headers
 
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
@@ -90,6 +91,30 @@ async def test_a_signed_webhook_is_let_in_and_told_the_public_address(tmp_path: 
     response = await post(app, "/twiml", CALL, {"x-twilio-signature": signature})
     assert response.status_code == 200
     assert 'url="wss://bridge.example.com/twilio"' in await body_of(response)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("x-forwarded-proto", "http")],
+        [("x-forwarded-host", "internal.lan"), ("x-forwarded-proto", "https")],
+        [("x-forwarded-proto", "https"), ("x-forwarded-proto", "http")],
+    ],
+    ids=["a tunnel that says nothing", "one that lies", "an inner proxy", "two proxies"],
+)
+async def test_twilio_is_led_to_the_address_that_it_has_signed(
+    tmp_path: Path, headers: list[tuple[str, str]]
+) -> None:
+    app = make_app(tmp_path, **{**SIGNED, "STS_PUBLIC_URL": ""})
+    told = Headers(headers)
+    told["host"] = "bot.example.com"
+    told["x-twilio-signature"] = sign("https://bot.example.com/twiml", CALL)
+    told["content-type"] = "application/x-www-form-urlencoded"
+    response = await client_of(app).post("/twiml", data=urlencode(CALL), headers=told)
+    body = await response.get_data(as_text=True)
+    assert 'url="wss://bot.example.com/twilio"' in body
+    assert 'action="https://bot.example.com/twiml/after"' in body
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-twilio-signature": "bm90IGl0"}])

@@ -8,8 +8,6 @@ verb runs, and mostly there is none.
 Who may be dialled is the operator's list, asked again here: it is their money.
 """
 
-from collections.abc import Sequence
-
 import structlog
 
 from sts_trio.config import Config
@@ -22,11 +20,11 @@ AFTER_PATH = "/twiml/after"
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-def transfer_twiml(config: Config, number: str, *, inbound: bool, bases: Sequence[str]) -> str:
+def transfer_twiml(config: Config, number: str, *, inbound: bool, base: str | None) -> str:
     """TwiML that dials `number`, and comes back to us when that is over or came to nothing.
 
-    `bases` is this server's address as Twilio knows it, the likeliest first. Whoever called in is
-    shown to the called one by their own number, who was called by us by ours.
+    `base` is this server's address as Twilio knows it. Whoever called in is shown to the called one
+    by their own number, who was called by us by ours.
 
     Raises:
         DialRefused: the number is not on the list.
@@ -39,7 +37,7 @@ def transfer_twiml(config: Config, number: str, *, inbound: bool, bases: Sequenc
             " is the list of the numbers that may",
         )
     caller_id = None if inbound else config.caller_id
-    return webhook.dial(number, caller_id, bases[0] + AFTER_PATH if bases else None)
+    return webhook.dial(number, caller_id, None if base is None else base + AFTER_PATH)
 
 
 async def transfer_by_rest(config: Config, rest: TwilioRest, call_sid: str, number: str) -> bool:
@@ -52,8 +50,7 @@ async def transfer_by_rest(config: Config, rest: TwilioRest, call_sid: str, numb
         DialRefused: the number is not on the list.
         TwilioFailed: the call goes on as it was; among other things, no account is configured.
     """
-    bases = [] if config.public_url is None else [config.public_url]
-    twiml = transfer_twiml(config, number, inbound=True, bases=bases)
+    twiml = transfer_twiml(config, number, inbound=True, base=config.public_url)
     return await rest.redirect(call_sid, twiml)
 
 
