@@ -108,7 +108,7 @@ def why_not_shown(visit: Visit, config: Config) -> Refusal | None:
     """
     if _has_admin_token(visit, config):
         origin = visit.headers.get("origin")
-        if origin is None or _split(origin).netloc in _own_names(visit, config):
+        if origin is None or _authority(origin) in _own_names(visit, config):
             return None
         return Refusal(403, f"asked for by a page of {origin}, which is not of this server")
     if not config.twilio_auth_tokens:
@@ -136,9 +136,11 @@ def _has_admin_token(visit: Visit, config: Config) -> bool:
     return bool(token) and hmac.compare_digest(given, token)
 
 
-def _own_names(visit: Visit, config: Config) -> set[str]:
+def _own_names(visit: Visit, config: Config) -> set[tuple[str, int] | None]:
     """What this server is called in the address bar of its own page."""
-    return {_split(base).netloc for base in visit.bases(config)} | {visit.headers.get("host", "")}
+    host = visit.headers.get("host", "")
+    urls = (*visit.bases(config), f"http://{host}", f"https://{host}")
+    return {_authority(url) for url in urls} - {None}
 
 
 def _why_not_signed(visit: Visit, config: Config, is_stream: bool) -> str | None:
@@ -186,6 +188,16 @@ def _why_not_local(visit: Visit, advice: str = _LOCAL_ADVICE) -> str | None:
     if origin is not None and _split(origin).netloc != visit.headers.get("host"):
         return f"asked for by a page of {origin}: {advice}"
     return None
+
+
+def _authority(url: str) -> tuple[str, int] | None:
+    """Host and port as browsers compare them: whatever the case, and the port written or not."""
+    parts = _split(url)
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (KeyError, ValueError):
+        return None
+    return (parts.hostname, port) if parts.hostname else None
 
 
 def _split(url: str) -> SplitResult:

@@ -17,6 +17,7 @@ import trio
 # A conversation makes about one entry a second: of 500 calls these are the last 4 s, time enough
 # for a browser that comes back, and of one call the last half hour.
 KEPT = 2000
+FROM_THE_OLDEST = -1  # that is kept
 # A peer may write a mebibyte into a sentence. The longest that is read out is under a minute.
 MOST_TEXT = 2000
 
@@ -94,7 +95,7 @@ class Chronicle:
         """Follows from now on, or from behind an entry whose number is known from before.
 
         A number that is yet to come is of another chronicle: its successors are unknown, so all
-        there is counts as new.
+        there is counts as new, and nothing as missed. So it is with `FROM_THE_OLDEST`.
         """
         if after is None:
             after = self._count

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -237,6 +238,8 @@ async def test_a_wrong_admin_token_is_asked_for_again(
     [
         ("https://bridge.example.com", 200),
         ("http://10.0.0.7:5000", 200),
+        ("https://10.0.0.7:5000", 200),
+        ("https://bridge.example.com:5000", 403),
         ("https://evil.example", 403),
         ("https://bridge.example.com.evil.example", 403),
         ("null", 403),
@@ -247,7 +250,7 @@ async def test_a_browser_that_knows_the_token_gives_it_to_no_other_page(
     tmp_path: Path, origin: str, status: int
 ) -> None:
     app = make_app(
-        tmp_path, STS_ADMIN_TOKEN=TOKEN, STS_PUBLIC_URL="https://bridge.example.com/prefix"
+        tmp_path, STS_ADMIN_TOKEN=TOKEN, STS_PUBLIC_URL="https://Bridge.example.com:443/prefix"
     )
     headers = basic(TOKEN) | {"origin": origin, "host": "10.0.0.7:5000"}
     assert (await ask(app, "/stream-token", "POST", ELSEWHERE, headers))[0] == status
@@ -266,6 +269,18 @@ async def test_the_page_and_all_it_asks_for_are_there(tmp_path: Path) -> None:
         status, headers, _ = await ask(app, f"/web/{name}")
         assert (status, headers["content-type"]) == (200, f"{kind}; charset=utf-8")
     assert (await ask(app, "/web/icon.svg"))[1]["content-type"] == "image/svg+xml"
+
+
+async def test_what_else_lies_beside_the_files_is_no_harm_and_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "static").mkdir()
+    for name in ("index.html", ".DS_Store", "notes", "page.js~"):
+        (tmp_path / "static" / name).write_text("x")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    served = Files()
+    assert served.get("index.html") is not None
+    assert served.get(".DS_Store") is None
 
 
 @pytest.mark.parametrize("name", ["nothing", "..%2ffiles.py", "%2e%2e%2ffiles.py", "index.html/"])
@@ -471,6 +486,23 @@ async def test_a_browser_that_comes_back_misses_nothing(
     tell(app, "c")
     async with following(app, last=event["id"]) as stream:
         assert [each["id"][-2:] for each in await stream.read()] == ["-2", "-3"]
+    # Browsers send the header only when they come back by themselves.
+    async with following(app, f"/events?after={event['id']}") as stream:
+        assert [each["id"][-2:] for each in await stream.read()] == ["-2", "-3"]
+    async with following(app, last=event["id"] + "0" * 5000) as stream:
+        assert [each["id"][-2:] for each in await stream.read()] == ["-1", "-2", "-3"]
+
+
+async def test_who_comes_first_has_missed_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Though what is older than all that is kept is gone."""
+    app = make_app(tmp_path)
+    app.switchboard.chronicle = Chronicle(kept=2)
+    for text in "abc":
+        tell(app, text)
+    async with following(app, "/calls/CA1/events") as stream:
+        assert [each.get("id", "missed")[-2:] for each in await stream.read()] == ["-2", "-3"]
 
 
 @pytest.mark.parametrize("last", ["0ther-1", "0ther-99", "junk", "-", "0ther-x"])

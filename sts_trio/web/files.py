@@ -45,9 +45,9 @@ class Files:
 
     def __init__(self) -> None:
         self._files = {
-            file.name: (_TYPES[file.name.rpartition(".")[2]], file.read_bytes())
+            file.name: (_TYPES[suffix], file.read_bytes())
             for file in resources.files(__package__).joinpath("static").iterdir()
-            if file.is_file()
+            if (suffix := file.name.rpartition(".")[2]) in _TYPES  # and nobody's .DS_Store
         }
 
     def get(self, name: str) -> Response | None:

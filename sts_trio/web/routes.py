@@ -17,7 +17,7 @@ import trio
 from quart import Response, request
 
 from sts_trio import __version__, hypercorn_guard
-from sts_trio.chronicle import Follower
+from sts_trio.chronicle import FROM_THE_OLDEST, Follower
 from sts_trio.config import AgentKind
 from sts_trio.offline.mode import choose
 from sts_trio.stream_tokens import LIFETIME
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Each is a task and a connection of its own.
 MOST_FOLLOWERS = 100
+MOST_DIGITS = 20  # of an event's number
 # Within what proxies take for an idle connection, which is a minute or more.
 KEEP_ALIVE = 15.0
 # Milliseconds until a browser asks again.
@@ -122,13 +123,16 @@ class Routes:
         chronicle = self._app.switchboard.chronicle
         if chronicle.followers >= MOST_FOLLOWERS:
             return answers.text(f"{MOST_FOLLOWERS} are following the calls already.", 503)
-        era, _, number = request.headers.get("Last-Event-ID", "").partition("-")
+        # Browsers send the header only when they come back by themselves.
+        last = request.headers.get("Last-Event-ID") or request.args.get("after", "")
+        era, _, number = last.partition("-")
         after: int | None = None
         if era:
             # Behind what it had, or from the beginning of what is kept.
-            after = int(number) if era == self._era and number.isdecimal() else 0
+            known = era == self._era and number.isdecimal() and len(number) < MOST_DIGITS
+            after = int(number) if known else FROM_THE_OLDEST
         elif call_sid is not None:
-            after = 0
+            after = FROM_THE_OLDEST
         response = Response(
             self._stream(after if after is not None else chronicle.count, call_sid),
             content_type="text/event-stream",

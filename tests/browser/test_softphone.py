@@ -386,3 +386,14 @@ def test_everything_has_a_name_for_those_who_listen_to_it(serve: Serve, launch: 
         for button in page.page.get_by_role("button").all():
             assert button.get_attribute("aria-label") or button.inner_text()
         assert page.page.locator("html").get_attribute("lang") == "en"
+
+
+def test_the_page_follows_again_after_a_refusal(serve: Serve, launch: Launch) -> None:
+    """As of a proxy whose server starts anew; to an EventSource that is the end."""
+    with opened(launch(), serve().url) as page:
+        events = re.compile(r"/events(\?|$)")
+        page.page.route(events, lambda route: route.fulfill(status=502))
+        page.page.reload()
+        eventually(lambda: "does not answer" in page.text("#server"), "the loss")
+        page.page.unroute(events)
+        eventually(lambda: "does not answer" not in page.text("#server"), "the return")
