@@ -377,6 +377,17 @@ async def test_a_day_has_so_many_calls_and_ends_at_midnight_utc(
         await desk.dialler.place(TO)
 
 
+async def test_a_clock_that_is_set_back_over_midnight_brings_no_new_day(
+    open_desk: OpenDesk, autojump_clock: Clock
+) -> None:
+    async with open_desk(STS_DIAL_PER_DAY="1") as desk:
+        desk.clock.now += datetime.timedelta(hours=12)
+        await desk.dialler.place(TO)
+        for seconds in (-1, 1):
+            desk.clock.now += datetime.timedelta(seconds=seconds)
+            assert (await desk.refusal()).why == "budget"
+
+
 async def test_a_budget_of_nothing_allows_nothing(
     open_desk: OpenDesk, autojump_clock: Clock
 ) -> None:

@@ -476,7 +476,7 @@ class _Budget:
             DialRefused: there is none left.
         """
         now = self._utc_now()
-        if now.date() != self._day:
+        if now.date() > self._day:  # a clock may be set back
             self._day = now.date()
             self._spent = 0
         if self._spent >= self._per_day:
