@@ -418,6 +418,9 @@ def test_a_mistaken_secret_stays_one(variable: str, expected: str) -> None:
 def test_a_password_in_a_url_is_refused_and_not_shown(variable: str) -> None:
     message = in_environment(**{variable: "https://ann:secret@a.example"})
     assert message == f"{variable}: expected a URL without a user name"
+    for port in ("port", "99999"):
+        told = in_environment(**{variable: f"https://ann:secret@a.example:{port}/x"})
+        assert told == message
 
 
 def test_a_misspelt_variable_is_mentioned() -> None:

@@ -269,14 +269,14 @@ def _public_url(given: Given, warnings: list[str]) -> str | None:
 
 
 def _url(given: Given, variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        # Not shown: what stands before the @ may be a password.
+        raise mistake(f"{given.where(variable)}: expected a URL without a user name")
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is none
     except ValueError:
         raise given.mistake(variable, url) from None
-    if parts.username is not None:
-        # Not shown: what stands before the @ may be a password.
-        raise mistake(f"{given.where(variable)}: expected a URL without a user name")
     # The parser drops line ends and tabs without a word.
     clean = url.isprintable() and " " not in url and "#" not in url
     if not clean or not parts.hostname or not url.startswith(tuple(f"{s}://" for s in schemes)):
