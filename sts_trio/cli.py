@@ -151,10 +151,10 @@ async def _agent(host: str, port: int, mode: "Mode") -> None:
     async with trio.open_nursery() as nursery:
         try:
             port = await nursery.start(functools.partial(server.serve, host, port, mode=mode))
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
             raise ConfigError(
-                f"cannot listen on {host}:{port} ({exc.strerror or exc}): "
-                "give another --host or --port"
+                f"cannot listen on {host}:{port} ({reason}): give another --host or --port"
             ) from None
         name = f"[{host}]" if ":" in host else host
         v1, legacy = server.PATHS

@@ -50,8 +50,9 @@ def read(path: str | os.PathLike[str]) -> bytes:
         data = path.read_bytes()
     except FileNotFoundError:
         raise NotAWav(f"{path}: no such file") from None
-    except OSError as exc:
-        raise NotAWav(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (OSError, ValueError) as exc:  # a ValueError: no file system has such a path
+        reason = getattr(exc, "strerror", None) or exc
+        raise NotAWav(f"{path}: cannot be read: {reason}") from exc
     try:
         return parse(data)
     except NotAWav as exc:

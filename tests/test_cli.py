@@ -339,6 +339,12 @@ def test_ears_that_are_asked_for_and_missing_are_told(monkeypatch: pytest.Monkey
     assert told == "Error: --mode ears: it takes pocketsphinx"
 
 
+def test_a_name_that_none_can_be_is_told() -> None:
+    told = failure("agent", "--mode", "scripted", "--host", "a..b", code=2)
+    assert told.startswith("Error: cannot listen on a..b:")
+    assert "no call: a..b:80: " in failure("call", "--url", "ws://a..b/twilio", code=3)
+
+
 def test_an_address_that_the_agent_cannot_have_is_told(taken_port: int) -> None:
     told = failure("agent", "--mode", "scripted", "--port", str(taken_port), code=2)
     assert told.startswith(f"Error: cannot listen on 127.0.0.1:{taken_port} (")
@@ -514,7 +520,14 @@ def test_machines_are_told_of_a_failure_in_json_and_by_the_status(bridge: Bridge
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:5000/twilio", "127.0.0.1:5000", "ws://127.0.0.1:99999/twilio"]
+    "url",
+    [
+        "http://127.0.0.1:5000/twilio",
+        "127.0.0.1:5000",
+        "ws://127.0.0.1:99999/twilio",
+        "ws://127.0.0.1:1/ä",
+        "ws://127.0.0.1:1/a b",
+    ],
 )
 def test_what_is_no_address_is_asked_for_wrongly(url: str) -> None:
     assert f"--url {url}: not a " in failure("call", "--say", "Hello.", "--url", url, code=2)
@@ -922,7 +935,7 @@ def test_dial_tells_why_there_is_no_call(
 
 @pytest.mark.parametrize(
     ("status", "answer", "code"),
-    [(404, "<!DOCTYPE HTML>\n<html>\n", 2), (500, "", 1), (201, "[]", 1)],
+    [(404, "<!DOCTYPE HTML>\n<html>\n", 2), (201, "[]", 1)],
 )
 def test_dial_tells_that_a_server_is_none_of_ours(
     exchange: Exchange, status: int, answer: str, code: int
@@ -930,6 +943,33 @@ def test_dial_tells_that_a_server_is_none_of_ours(
     exchange.status, exchange.answer = status, answer
     told = failure("dial", NUMBER, "--url", exchange.url, code=code)
     assert told == f"Error: HTTP {status} from {exchange.url}: is that a `sts-trio serve`?"
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_dial_tells_that_a_call_may_have_been_placed_though_it_cannot_be_known(
+    exchange: Exchange, status: int
+) -> None:
+    """Whoever just asks again has somebody rung twice."""
+    exchange.status, exchange.answer = status, "<html>Gateway timeout</html>"
+    told = failure("dial", NUMBER, "--url", exchange.url, code=1)
+    key = exchange.asked[0][2]["Idempotency-Key"]
+    assert told.startswith(f"Error: HTTP {status} from {exchange.url}. The call may have been")
+    assert told.endswith(f"--idempotency-key {key}")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/ä", "http://127.0.0.1:1/a b", "http://ä:1"])
+def test_dial_takes_no_address_that_could_not_be_written(url: str) -> None:
+    assert f"--url {url}: expected a URL" in failure("dial", NUMBER, "--url", url, code=2)
+
+
+def test_dial_tells_of_a_name_that_none_can_be() -> None:
+    assert "cannot be reached" in failure("dial", NUMBER, "--url", "http://a..b:1", code=1)
+
+
+def test_dial_takes_no_key_that_the_server_would_not() -> None:
+    for key in ("ключ", "a b", "x" * 256):
+        told = failure("dial", NUMBER, "--idempotency-key", key, code=2)
+        assert told == "Error: --idempotency-key: expected 1 to 255 visible ASCII characters"
 
 
 @pytest.mark.parametrize(

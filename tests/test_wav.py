@@ -173,6 +173,8 @@ def test_a_missing_file_and_a_directory_are_told_as_such(tmp_path: Path) -> None
         wav.read(tmp_path / "gone.wav")
     with pytest.raises(wav.NotAWav, match="cannot be read"):
         wav.read(tmp_path)
+    with pytest.raises(wav.NotAWav, match="cannot be read: embedded null byte"):
+        wav.read("a\0b.wav")
 
 
 def test_any_bytes_are_a_wav_or_a_clear_refusal() -> None:

@@ -5,6 +5,7 @@ A client of `POST /calls` and `/calls/SID/events`, which does one thing after th
 
 import http.client
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from time import monotonic
@@ -77,6 +78,8 @@ def dial(
 
     Ends with status 1 if there was no conversation, or the agent or the server broke it off.
     """
+    if key is not None and not re.fullmatch("[!-~]{1,255}", key):
+        raise Misuse("--idempotency-key: expected 1 to 255 visible ASCII characters")
     order: dict[str, Any] = {"to": number, "on_machine": on_machine.replace("-", "_")}
     order |= {"agent": agent, "message": message, "parameters": _pairs(parameters)}
     server = _Server(url)
@@ -111,7 +114,8 @@ def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
     if status == 201 and isinstance(answer, dict):
         return str(answer.get("call_sid"))
     if not isinstance(answer, dict):
-        answer = {"error": _why_no_answer(server, status)}
+        # A proxy that gave up does not know what became of it.
+        answer = {"error": _why_no_answer(server, status), "uncertain": status >= 500}
     told = _one_line(str(answer.get("error")))
     if answer.get("uncertain"):
         _uncertain(told, key)
@@ -123,7 +127,8 @@ def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
 def _why_no_answer(server: "_Server", status: int) -> str:
     """Of one that is not about the call: ours does not let us in, or it is no server of ours."""
     if status not in (401, 403):
-        return f"HTTP {status} from {server.url}: is that a `sts-trio serve`?"
+        told = f"HTTP {status} from {server.url}"
+        return told if status >= 500 else f"{told}: is that a `sts-trio serve`?"
     if server.has_token:
         return f"HTTP {status}: the server's STS_ADMIN_TOKEN is another than the one here"
     return f"HTTP {status}: give the STS_ADMIN_TOKEN that the server has; it may have none yet"
@@ -270,7 +275,7 @@ class _Server:
         try:
             try:
                 connection.connect()
-            except OSError as exc:
+            except (OSError, UnicodeError) as exc:  # of a name that none can be
                 raise _Unreachable(_reason(exc)) from None
             connection.sock.settimeout(timeout)
             connection.request(method, self._parts.path + path, body, headers)
@@ -287,7 +292,9 @@ def _parts(url: str) -> SplitResult:
         _ = parts.port  # raises where it is none
     except ValueError:
         raise Misuse(expected) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    known = parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    if not is_plain or not known:
         raise Misuse(expected)
     return parts
 

@@ -62,7 +62,8 @@ async def place_call(
         port = parts.port or (443 if parts.scheme == "wss" else 80)
     except ValueError as exc:
         raise NotAUrl(f"{url}: not a URL: {exc}") from None
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or not is_plain:
         raise NotAUrl(f"{url}: not a websocket URL; it looks like ws://127.0.0.1:5000/twilio")
     return await call_over(
         await _connect(parts.hostname, port, parts.scheme == "wss"),
@@ -94,7 +95,7 @@ async def _connect(host: str, port: int, is_secure: bool) -> trio.abc.Stream:
         raise NotConnected(f"{host}:{port} did not answer in {CONNECT_TIMEOUT:.0f} s") from None
     except trio.BrokenResourceError as exc:
         raise NotConnected(f"{host}:{port}: no TLS: {exc.__cause__ or exc}") from exc
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # a name that none can be
         raise NotConnected(f"{host}:{port}: {_reason(exc)}") from exc
 
 
