@@ -71,9 +71,9 @@ def _welcome(config: "Config", host: str, base: str) -> str:
     """Where it listens, who answers, and what to do next."""
     public = config.public_url or "https://YOUR-HOST"
     media = "wss" + public.removeprefix("https").removeprefix("http") + "/twilio"
-    everywhere = host in ("", "0.0.0.0", "::")
+    others = ", and all other addresses of this machine" if host in ("", "0.0.0.0", "::") else ""
     lines = [
-        f"Listening on {base}" + (", and all other addresses of this machine" * everywhere),
+        f"Listening on {base}{others}",
         *_who_answers(config),
         "",
         *_without_a_phone(config, base),
