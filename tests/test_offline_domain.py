@@ -223,5 +223,5 @@ def test_without_pocketsphinx_the_script_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    with pytest.raises(SystemExit, match=r"pip install \"sts-trio\[demo\]\""):
+    with pytest.raises(SystemExit, match=r"pip install -e '.\[demo\]'"):
         build.main()
