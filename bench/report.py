@@ -167,14 +167,17 @@ def _micro(micro: Micro) -> list[str]:
         (unit.name, f"{unit.ours:.2f}", f"{unit.stdlib:.2f}" if unit.stdlib else "")
         for unit in micro.units
     )
-    turns = ((turn.name, f"{turn.warm:.1f}", f"{turn.cold:.1f}") for turn in micro.turns)
+    turns = [(turn.name, f"{turn.warm:.1f}", f"{turn.cold:.1f}") for turn in micro.turns]
+    told = [
+        "All that is done for one call, system calls included, in µs: the median of several rounds"
+        " of all calls, with warm caches and with cold ones. In service they are rather cold.\n",
+        _table(("for one call", "warm", "cold"), turns),
+    ]
     return [
         "Single steps",
         "µs, the best of several tries in a tight loop.\n",
         _table(("step", "ours", "json and base64"), rows),
-        "All that is done for one call, system calls included, in µs: the median of several rounds"
-        " of all calls, with warm caches and with cold ones. In service they are rather cold.\n",
-        _table(("for one call", "warm", "cold"), turns),
+        *(told if turns else []),
     ]
 
 

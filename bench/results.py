@@ -143,7 +143,7 @@ class Turn(msgspec.Struct, frozen=True):
 class Micro(msgspec.Struct):
     made: Made
     units: list[Unit]
-    turns: list[Turn]
+    turns: list[Turn] = []
 
 
 class Layer(msgspec.Struct, frozen=True):

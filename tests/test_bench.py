@@ -423,6 +423,17 @@ def test_results_are_kept_as_they_were(tmp_path: Path) -> None:
     assert results.load(tmp_path / "none.json") == Results()
 
 
+def test_results_of_before_turns_were_measured_are_read(tmp_path: Path) -> None:
+    kept = all_results()
+    assert kept.micro is not None
+    kept.micro.turns = []
+    raw = msgspec.to_builtins(kept)
+    del raw["micro"]["turns"]
+    (tmp_path / "results.json").write_bytes(msgspec.json.encode(raw))
+    assert results.load(tmp_path / "results.json") == kept
+    assert "for one call" not in report.write(kept)
+
+
 def test_the_report_tells_the_figures_and_what_went_wrong() -> None:
     text = report.write(all_results())
     assert "| 100 | ours | 1.50 | **3.00** (2.00 to 4.00) | 10 % | 5 / 10 |" in text
