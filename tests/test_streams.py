@@ -405,6 +405,21 @@ async def test_much_goes_both_ways_at_once_in_tls() -> None:
     assert got == {"ours": much, "theirs": much}
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_send_that_is_cancelled_anywhere_leaves_the_tls_stream_whole(steps: int) -> None:
+    async with secured() as pair:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.ours.send_all, b"first")
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert pair.ours.try_send(b", second")
+        got = b""
+        while not got.endswith(b", second"):
+            got += await pair.theirs.receive_some()
+        assert got in (b", second", b"first, second")
+
+
 async def test_sending_nothing_in_tls_sends_nothing() -> None:
     async with secured() as pair:
         await pair.ours.send_all(b"")

@@ -79,8 +79,12 @@ class TcpStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """If cancelled, what is left is still pending: nobody sees half a message."""
         await trio.lowlevel.checkpoint()
+        await self.send_taken(bytes(data))
+
+    async def send_taken(self, data: bytes) -> None:
+        """`send_all` of what cannot be given back: it is pending before any cancellation."""
         self._is_sending = True
-        self._pending += bytes(data)
+        self._pending += data
         try:
             while rest := self._write(self._pending):
                 self._pending = rest
@@ -255,4 +259,5 @@ class TlsStream(trio.abc.Stream):
     async def _flush(self) -> None:
         async with self._sending:
             while self._outgoing.pending:
-                await self._tcp.send_all(self._outgoing.read())
+                # A record that was lost here would break all that come after it.
+                await self._tcp.send_taken(self._outgoing.read())
