@@ -43,6 +43,7 @@ from sts_trio.logic.acts import (
     TellCaller,
     Tick,
     Transcript,
+    TurnHeard,
 )
 from sts_trio.logic.dialogue import SettingsWanted
 from sts_trio.logic.oddities import MOST_REASONS
@@ -648,6 +649,16 @@ def test_nothing_else_is_a_sign_of_the_next_turn(no_sign: Heard) -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(UserStartedSpeaking(), no_sign)
     assert bridge.hear(Audio(bytes(800))) == []
+
+
+def test_a_sentence_of_the_turn_that_was_cut_was_not_heard() -> None:
+    """It was on its way, and its audio is dropped; whoever follows the words is to know."""
+    bridge = reach(Phase.TALKING)
+    bridge.hear(UserStartedSpeaking())
+    assert bridge.hear(ConversationText("assistant", "And then")) == [
+        Transcript("assistant", "And then"),
+        TurnHeard("And then", "", 0.0, 0.0),
+    ]
 
 
 def test_stale_audio_is_dropped_for_two_seconds_at_most() -> None:

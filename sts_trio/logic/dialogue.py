@@ -760,6 +760,7 @@ class Dialogue:
         return cut
 
     def _hear_text(self, role: str, text: str) -> None:
+        is_stale = role != "user" and self._speaking.is_stale(self._now)
         if role == "user":
             self._speaking.next_turn()
             if text == self._echo:
@@ -770,11 +771,13 @@ class Dialogue:
             self._listening.end_turn()
             self._patience.hear_caller(self._now)
             self._memory.hear_user(text)
-        elif not self._speaking.is_stale(self._now):
+        elif not is_stale:
             self._greets = False
             self._speaking.is_amid_utterance = True
             self._memory.hear_agent(text, self.playout.sent)
         self._acts.append(Transcript(role, text))
+        if is_stale:  # of a turn that was cut, on its way when it was
+            self._tell_turn(TurnHeard(text, "", 0.0, 0.0))
 
     def _finish_utterance(self) -> None:
         self._tell_caller(*self._speaking.finish(self._now))
