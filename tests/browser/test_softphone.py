@@ -397,3 +397,36 @@ def test_the_page_follows_again_after_a_refusal(serve: Serve, launch: Launch) ->
         eventually(lambda: "does not answer" in page.text("#server"), "the loss")
         page.page.unroute(events)
         eventually(lambda: "does not answer" not in page.text("#server"), "the return")
+
+
+NO_GRAPH = """
+AudioContext.prototype.createMediaStreamSource = () => {
+  throw new DOMException("sample rates differ", "NotSupportedError");
+};
+"""
+
+
+def test_a_call_that_cannot_be_heard_is_not_left_open(
+    serve: Serve, launch: Launch, microphone: Microphone
+) -> None:
+    server = serve()
+    with opened(launch(*microphone(silence(1))), server.url) as page:
+        page.page.add_init_script(NO_GRAPH)
+        page.page.reload()
+        page.page.click("#call")
+        eventually(lambda: page.shows("#trouble", "sample rates differ"), "the words")
+        eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+
+
+def test_each_call_begins_without_the_waits_of_the_last(
+    serve: Serve, launch: Launch, microphone: Microphone
+) -> None:
+    server = serve()
+    with opened(launch(*microphone(question())), server.url) as page:
+        hint = page.text("#waits-summary")
+        page.page.click("#call")
+        eventually(lambda: page.text("#waits-summary").startswith("One answer"), "an answer")
+        page.page.click("#hang-up")
+        eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+        page.page.click("#call")
+        eventually(lambda: page.text("#waits-summary") == hint, "the hint")

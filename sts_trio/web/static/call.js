@@ -191,6 +191,7 @@ export class Call {
 
   async #close() {
     for (const track of this.#microphone?.getTracks() ?? []) track.stop();
+    this.#socket?.close(1000);
     if (this.#context !== null && this.#context.state !== "closed") await this.#context.close();
   }
 }

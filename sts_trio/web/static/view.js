@@ -80,6 +80,8 @@ const SCALE = 1.5;
 
 const NAMES = { greeting: "Greeting", answer: "Answer" };
 
+const WAITS_HINT = byId("waits-summary").textContent;
+
 /** `turns` is a call's, see turns.js. */
 export function showWaits({ answers, bargeIns }) {
   const waits = [
@@ -101,11 +103,11 @@ export function showWaits({ answers, bargeIns }) {
   byId("waits-key").hidden = waits.length === 0;
   byId("waits").tBodies[0].replaceChildren(...waits.map((wait) => waitRow(wait, longest)));
   const asked = waits.filter(({ name }) => name === NAMES.answer).map(({ seconds }) => seconds);
-  if (asked.length > 0) {
-    const many = asked.length === 1 ? "One answer" : `Median of ${asked.length} answers`;
-    byId("waits-summary").textContent =
-      `${many}: ${median(asked).toFixed(2)} s from your last word to the agent’s first sound.`;
-  }
+  const many = asked.length === 1 ? "One answer" : `Median of ${asked.length} answers`;
+  byId("waits-summary").textContent =
+    asked.length === 0
+      ? WAITS_HINT
+      : `${many}: ${median(asked).toFixed(2)} s from your last word to the agent’s first sound.`;
 }
 
 function waitRow({ name, seconds, words }, longest) {
