@@ -551,12 +551,18 @@ def test_a_module_without_functions_is_refused(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["my functions", "a:b:c", "a:", ":b", "a..b", "a/b.py", "a.py", "a:b.c"]
+    "spec", ["my functions", "a:b:c", "a:", ":b", "a..b", "a/b.py", "a.py", "a.py:b", "a:b.c"]
 )
 def test_what_cannot_name_a_module_is_refused_when_the_configuration_is_read(
     project: Path, spec: str
 ) -> None:
     assert "sts-trio.toml: functions: expected modules with functions" in complaint(project, spec)
+
+
+def test_a_function_may_be_named_as_python_files_end(project: Path) -> None:
+    write(project / "named.py", "def py():\n    'Python.'\n")
+    (function,) = functions_of(project, "named:py")
+    assert function.name == "py"
 
 
 # --- agents are told --------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def _functions(given: Given) -> tuple[str, ...]:
     for spec in specs:
         module, colon, name = spec.partition(":")
         names = [*module.split("."), *([name] if colon else [])]
-        if names[-1] == "py" or not all(each.isidentifier() for each in names):
+        if module.endswith(".py") or not all(each.isidentifier() for each in names):
             raise given.mistake("STS_FUNCTIONS", spec)
     return specs
 
