@@ -292,9 +292,8 @@ def _parts(url: str) -> SplitResult:
         _ = parts.port  # raises where it is none
     except ValueError:
         raise Misuse(expected) from None
-    is_plain = url.isascii() and url.isprintable() and " " not in url
     known = parts.scheme in ("http", "https") and parts.hostname and not parts.query
-    if not is_plain or not known:
+    if not re.fullmatch("[!-~]+", url) or not known:
         raise Misuse(expected)
     return parts
 

@@ -5,6 +5,7 @@ steps, see `manners`; what came of it is a `Report`.
 """
 
 import os
+import re
 import socket
 import ssl
 import urllib.parse
@@ -62,7 +63,7 @@ async def place_call(
         port = parts.port or (443 if parts.scheme == "wss" else 80)
     except ValueError as exc:
         raise NotAUrl(f"{url}: not a URL: {exc}") from None
-    is_plain = url.isascii() and url.isprintable() and " " not in url
+    is_plain = re.fullmatch("[!-~]+", url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or not is_plain:
         raise NotAUrl(f"{url}: not a websocket URL; it looks like ws://127.0.0.1:5000/twilio")
     return await call_over(
