@@ -16,7 +16,7 @@ from rich.table import Table
 from sts_trio.logic.acts import AgentReached, Heard
 from sts_trio.logic.audio import FRAME
 from sts_trio.logic.dialogue import Dialogue
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
 
 BEST_OF = 7

@@ -30,7 +30,7 @@ from sts_trio.legs.adopted import AdoptedLeg
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.sockets import TcpStream
 from sts_trio.logic.dialogue import Dialogue
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.states import Phase
 from sts_trio.lookout import Lookout
 from sts_trio.wire import deepgram, frames, twilio
 from sts_trio.wire.dialect import Dialect, language

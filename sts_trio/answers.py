@@ -7,9 +7,9 @@ import msgspec
 import trio
 
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver
-from sts_trio.logic.acts import Answered, Collected
+from sts_trio.logic.acts import Collected, RequestDone
 
-Answer = Answered | Collected
+Answer = RequestDone | Collected
 
 
 class _Waiter(msgspec.Struct):
@@ -44,7 +44,7 @@ class Answers:
         match waiter.answer:
             case None:
                 raise CallOver("the call has ended")
-            case Answered(refusal=str(refusal), timed_out=timed_out):
+            case RequestDone(refusal=str(refusal), timed_out=timed_out):
                 raise (AgentTimedOut if timed_out else AgentRefused)(refusal)
             case answer:
                 return answer

@@ -49,32 +49,32 @@ from sts_trio.functions import Functions
 from sts_trio.functions.calls import FunctionCalls
 from sts_trio.logic.acts import (
     AgentReached,
-    Answered,
     Ask,
-    Await,
     CallFunctions,
     CancelFunctions,
+    CancelRequest,
+    Close,
     Collect,
     Collected,
     Dial,
     DialFailed,
     DropAgent,
     FlushCaller,
-    Forget,
     HandOver,
     HangUp,
     Heard,
-    Leave,
     Log,
     OutboxFull,
     PlayTones,
     Protect,
+    RequestDone,
+    SendToAgent,
+    SendToCaller,
     ShutDown,
-    TellAgent,
-    TellCaller,
     Tick,
     Transcript,
     TurnHeard,
+    WaitUntilHeard,
 )
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.logic.playout import Playout
@@ -334,14 +334,14 @@ class Call:
         self._hear_own(Protect())
         try:
             yield
-            await self._get(lambda number: Await(number, PROTECTED_WITHIN))
+            await self._get(lambda number: WaitUntilHeard(number, PROTECTED_WITHIN))
         finally:
             if self.ending is None:
                 self._tell_dialogue(Protect(is_over=True))
 
     async def hang_up(self) -> None:
         """Ends the call once the agent's goodbye has been heard, or after 15 s. Does not wait."""
-        self._hear_own(Leave(Ending(Cause.HUNG_UP)))
+        self._hear_own(Close(Ending(Cause.HUNG_UP)))
         await trio.lowlevel.checkpoint()
 
     async def transfer(self, number: str) -> None:
@@ -354,9 +354,9 @@ class Call:
         if not self._may_transfer(number):
             self._log.warning("transfer.refused", number=number[:32])
             raise NumberRefused(f"{number} is not among the numbers that may be transferred to")
-        if self.dialogue.is_leaving:
+        if self.dialogue.is_closing:
             raise CallOver("the call is ending already")
-        self._hear_own(Leave(Ending(Cause.TRANSFERRED, number)))
+        self._hear_own(Close(Ending(Cause.TRANSFERRED, number)))
         await trio.lowlevel.checkpoint()
 
     async def hand_over(self, agent: str) -> None:
@@ -394,10 +394,10 @@ class Call:
     async def _ask(self, message: deepgram.TextToAgent) -> None:
         await self._get(lambda number: Ask(number, message))
 
-    async def _get(self, question: Callable[[int], Heard]) -> Answered | Collected:
+    async def _get(self, question: Callable[[int], Heard]) -> RequestDone | Collected:
         return await self._answers.get(
             lambda number: self._tell_dialogue(question(number)),
-            lambda number: self._tell_dialogue(Forget(number)),
+            lambda number: self._tell_dialogue(CancelRequest(number)),
         )
 
     def _hear_own(self, message: Heard) -> None:
@@ -446,11 +446,11 @@ class Call:
             return
         for act in self.dialogue.hear(batch, self._clock.current_time()):
             # The acts of nearly every beat; class patterns are slow.
-            if isinstance(act, TellAgent):
+            if isinstance(act, SendToAgent):
                 if dropped := self._session.outbox.put(act.message):
                     self._hear([OutboxFull(Leg.AGENT, dropped)])
                 continue
-            if isinstance(act, TellCaller):
+            if isinstance(act, SendToCaller):
                 if dropped := self._to_caller.put(act.message):
                     self._hear([OutboxFull(Leg.CALLER, dropped)])
                 continue
@@ -475,7 +475,7 @@ class Call:
                 case CancelFunctions(ids):
                     assert self._function_calls is not None
                     self._function_calls.cancel(ids)
-                case Answered() | Collected():
+                case RequestDone() | Collected():
                     self._answers.give(act)
                 case HangUp(ending):
                     self._hang_up(ending)

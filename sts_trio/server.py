@@ -257,7 +257,7 @@ class App(QuartTrio):
                 self._settings_for,
                 forward=self.settings.forward,
                 now=trio.current_time(),
-                manners=self.settings.manners,
+                policy=self.settings.manners,
                 can_say=functools.partial(can_say, self.settings.dialect),
             ),
             self._caller_opener(scope, connection),

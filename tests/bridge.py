@@ -6,10 +6,10 @@ from typing import Any
 from fakes import SETTINGS, START, STREAM_SID, media
 
 from sts_trio.errors import How, Leg, LegEnded
-from sts_trio.logic.acts import Act, AgentReached, Heard, Log, TellAgent, TellCaller, Tick
+from sts_trio.logic.acts import Act, AgentReached, Heard, Log, SendToAgent, SendToCaller, Tick
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
-from sts_trio.logic.manners import Manners
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import Audio, SettingsApplied, Welcome
 
@@ -28,7 +28,7 @@ CONNECTED = DIALLED[1:]
 ONE_MOMENT = b"\x21" * 4000
 APOLOGY = b"\x22" * 8000
 # Half a second and a second long.
-RECONNECTS = Manners(reconnects=True, one_moment=ONE_MOMENT, apology=APOLOGY)
+RECONNECTS = CallPolicy(reconnects=True, one_moment=ONE_MOMENT, apology=APOLOGY)
 
 LOST = LegEnded(Leg.AGENT, How.LOST)
 
@@ -45,7 +45,7 @@ class Bridge:
         *,
         forward: float = 0.02,
         now: float = 0.0,
-        manners: Manners | None = None,
+        manners: CallPolicy | None = None,
         settings: deepgram.Settings = SETTINGS,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
     ) -> None:
@@ -53,7 +53,7 @@ class Bridge:
         self.now = now
         self.settings = settings
         self.dialogue = Dialogue(
-            self._settings, forward=forward, now=now, manners=manners, can_say=can_say
+            self._settings, forward=forward, now=now, policy=manners, can_say=can_say
         )
 
     def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
@@ -98,7 +98,7 @@ class Bridge:
         return self.dialogue.statistics().odd
 
 
-def reach(phase: Phase, *, forward: float = 0.02, manners: Manners | None = None) -> Bridge:
+def reach(phase: Phase, *, forward: float = 0.02, manners: CallPolicy | None = None) -> Bridge:
     """A bridge whose call has just come into that phase, at 0 s."""
     bridge = Bridge(forward=forward, manners=manners)
     for step in STEPS.values():
@@ -109,7 +109,7 @@ def reach(phase: Phase, *, forward: float = 0.02, manners: Manners | None = None
     return bridge
 
 
-def talking(manners: Manners | None = None, **options: Any) -> Bridge:
+def talking(manners: CallPolicy | None = None, **options: Any) -> Bridge:
     """A bridge whose two sides can talk, at 0 s; the caller's first frame was silent."""
     bridge = Bridge(manners=manners, **options)
     bridge.hear(*STEPS.values())
@@ -122,25 +122,25 @@ def quiet(acts: Iterable[Act]) -> list[Act]:
 
 
 def _is_filler(act: Act) -> bool:
-    if isinstance(act, TellAgent) and isinstance(act.message, Audio):
+    if isinstance(act, SendToAgent) and isinstance(act.message, Audio):
         return not act.message.data.strip(b"\xff")
     return isinstance(act, Log)
 
 
-def play(audio: bytes) -> TellCaller:
-    return TellCaller(twilio.PlayMedia(STREAM_SID, twilio.Outbound(audio)))
+def play(audio: bytes) -> SendToCaller:
+    return SendToCaller(twilio.PlayMedia(STREAM_SID, twilio.Outbound(audio)))
 
 
-def mark(name: str) -> TellCaller:
-    return TellCaller(twilio.PlayMark(STREAM_SID, twilio.MarkName(name)))
+def mark(name: str) -> SendToCaller:
+    return SendToCaller(twilio.PlayMark(STREAM_SID, twilio.MarkName(name)))
 
 
 def echo(name: str, stream_sid: str = STREAM_SID) -> twilio.Mark:
     return twilio.Mark(twilio.MarkName(name), stream_sid=stream_sid)
 
 
-def say(audio: bytes) -> TellAgent:
-    return TellAgent(Audio(audio))
+def say(audio: bytes) -> SendToAgent:
+    return SendToAgent(Audio(audio))
 
 
 def odd(reason: str) -> Log:
@@ -152,5 +152,5 @@ def played(acts: Iterable[Act]) -> bytes:
     return b"".join(
         act.message.media.payload
         for act in acts
-        if isinstance(act, TellCaller) and isinstance(act.message, twilio.PlayMedia)
+        if isinstance(act, SendToCaller) and isinstance(act.message, twilio.PlayMedia)
     )

@@ -27,8 +27,8 @@ from sts_trio.legs.adopted import AdoptedLeg
 from sts_trio.legs.agent import AgentLeg, converse
 from sts_trio.legs.caller import CallerLeg, open_caller
 from sts_trio.logic.dialogue import Dialogue, Settings
-from sts_trio.logic.manners import Manners
-from sts_trio.logic.phases import AGENT_TIMEOUT
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.metronome import Metronome
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.dialect import Dialect, language
@@ -464,12 +464,12 @@ def make_call(
     phone: Phone,
     *agents: FakeAgent,
     forward: float = 0.02,
-    manners: Manners | None = None,
+    manners: CallPolicy | None = None,
     settings: Settings = lambda wanted: SETTINGS,
     **options: Any,
 ) -> Call:
     """A call whose agent is the first of these; if it is lost, the next."""
-    dialogue = Dialogue(settings, forward=forward, now=trio.current_time(), manners=manners)
+    dialogue = Dialogue(settings, forward=forward, now=trio.current_time(), policy=manners)
     return Call(dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options)
 
 

@@ -25,7 +25,7 @@ from sts_trio.lines.endpoints import PATIENCE, AgentLeg, Endpoint, Endpoints
 from sts_trio.lines.prepared import UNUSED
 from sts_trio.lines.routing import Routing
 from sts_trio.logic.audio import SILENCE, length
-from sts_trio.logic.phases import AGENT_TIMEOUT
+from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import AgentError, Audio, ConversationText, SettingsApplied, Welcome
 

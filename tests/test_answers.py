@@ -6,7 +6,7 @@ import trio.testing
 
 from sts_trio.answers import Answers
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver
-from sts_trio.logic.acts import Answered, Collected
+from sts_trio.logic.acts import Collected, RequestDone
 
 
 class Desk:
@@ -17,7 +17,7 @@ class Desk:
         self.forgotten: list[int] = []
         self.answers = Answers()
 
-    async def get(self) -> Answered | Collected:
+    async def get(self) -> RequestDone | Collected:
         return await self.answers.get(self.asked.append, self.forgotten.append)
 
 
@@ -34,15 +34,15 @@ async def test_each_gets_the_answer_to_its_own_number() -> None:
         await trio.testing.wait_all_tasks_blocked()
         first, second = desk.asked
         desk.answers.give(Collected(second, "47"))
-        desk.answers.give(Answered(first))
-    assert got == {"a": Answered(first), "b": Collected(second, "47")}
+        desk.answers.give(RequestDone(first))
+    assert got == {"a": RequestDone(first), "b": Collected(second, "47")}
     assert desk.forgotten == []
 
 
 async def test_an_answer_may_come_while_the_question_is_put() -> None:
     answers = Answers()
-    answer = await answers.get(lambda number: answers.give(Answered(number)), _nobody)
-    assert isinstance(answer, Answered)
+    answer = await answers.get(lambda number: answers.give(RequestDone(number)), _nobody)
+    assert isinstance(answer, RequestDone)
 
 
 @pytest.mark.parametrize(("timed_out", "kind"), [(False, AgentRefused), (True, AgentTimedOut)])
@@ -52,7 +52,7 @@ async def test_a_refusal_is_an_exception_with_the_reason(
     answers = Answers()
 
     def refuse(number: int) -> None:
-        answers.give(Answered(number, "A turn is in progress.", timed_out))
+        answers.give(RequestDone(number, "A turn is in progress.", timed_out))
 
     with pytest.raises(kind, match=r"A turn is in progress\."):
         await answers.get(refuse, _nobody)
@@ -65,7 +65,7 @@ async def test_who_is_cancelled_is_forgotten_and_a_late_answer_is_nobodys() -> N
         await trio.testing.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert desk.forgotten == desk.asked != []
-    desk.answers.give(Answered(desk.asked[0]))
+    desk.answers.give(RequestDone(desk.asked[0]))
 
 
 async def test_a_question_that_cannot_be_put_is_forgotten() -> None:
@@ -103,10 +103,10 @@ async def test_an_answer_that_came_before_the_end_is_not_taken_back() -> None:
     answers = Answers()
 
     def last(number: int) -> None:
-        answers.give(Answered(number))
+        answers.give(RequestDone(number))
         answers.close()
 
-    assert isinstance(await answers.get(last, _nobody), Answered)
+    assert isinstance(await answers.get(last, _nobody), RequestDone)
 
 
 def _nobody(number: int) -> None:

@@ -12,7 +12,7 @@ from sts_trio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
 from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import ConfigError
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
 
@@ -129,7 +129,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "drain": 7.5,
     "numbers": {},
     "warnings": (),
-    "manners": Manners(
+    "manners": CallPolicy(
         one_moment=clip("one-moment"), apology=clip("apology"), ask_after=10, longest=600
     ),
 }

@@ -10,8 +10,8 @@ from fakes import START, STOP, STREAM_SID, FakeAgent, media
 from world import LANE, PROMISE, Phone, World, talk, world
 
 from sts_trio import Call, call_control, function
-from sts_trio.logic import recovery
-from sts_trio.logic.manners import Manners
+from sts_trio.logic import reconnect
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import Audio, ConversationText, FunctionCallRequest, FunctionToCall
 
@@ -75,9 +75,9 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the last agent may have missed is given to the next one again, in order."""
-    monkeypatch.setattr(recovery, "WINDOW", 0.2)
+    monkeypatch.setattr(reconnect, "WINDOW", 0.2)
     agents = [FakeAgent() for _ in range(4)]
-    manners = Manners(reconnects=True, one_moment=b"\x31" * 160, apology=b"\x32" * 160)
+    manners = CallPolicy(reconnects=True, one_moment=b"\x31" * 160, apology=b"\x32" * 160)
     sent = 0
 
     async def speak() -> None:
@@ -120,7 +120,7 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
 
 async def test_a_fresh_agent_knows_what_was_said(tmp_path: Path) -> None:
     first, second = FakeAgent(), FakeAgent()
-    manners = Manners(reconnects=True)
+    manners = CallPolicy(reconnects=True)
     async with world(tmp_path, first, second, manners=manners) as here, here.phone() as phone:
         await talk(here, phone)
         await first.say(
@@ -224,7 +224,7 @@ async def test_what_is_protected_is_heard_to_the_end(tmp_path: Path) -> None:
 
 
 async def test_a_caller_without_an_agent_hears_an_apology(tmp_path: Path) -> None:
-    manners = Manners(apology=b"\x32" * 1600)
+    manners = CallPolicy(apology=b"\x32" * 1600)
     async with world(tmp_path, manners=manners) as here, here.phone() as phone:
         await talk(here, phone)
         phone.echoes = True

@@ -38,16 +38,16 @@ from sts_trio.logic.acts import (
     Heard,
     Log,
     OutboxFull,
+    SendToAgent,
+    SendToCaller,
     ShutDown,
-    TellAgent,
-    TellCaller,
     Tick,
     Transcript,
     TurnHeard,
 )
 from sts_trio.logic.dialogue import SettingsWanted
-from sts_trio.logic.oddities import MOST_REASONS
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.output import MAX_REASONS
+from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -80,7 +80,7 @@ def test_a_call_goes_through_its_phases_in_order() -> None:
         (twilio.Connected(), [], Phase.AWAITING_START),
         (START, [started, Dial()], Phase.DIALLING),
         (AgentReached(), [], Phase.AWAITING_WELCOME),
-        (Welcome("r"), [welcomed, TellAgent(SETTINGS)], Phase.AWAITING_APPLIED),
+        (Welcome("r"), [welcomed, SendToAgent(SETTINGS)], Phase.AWAITING_APPLIED),
         (SettingsApplied(), [Log("debug", "agent.ready", {})], Phase.TALKING),
         (STOP, [HangUp(Ending(Cause.STOP))], Phase.HUNG_UP),
     ]
@@ -567,7 +567,7 @@ def cut(seconds: float) -> Log:
     return Log("debug", "call.barge_in", {"cut": seconds})
 
 
-CLEAR = TellCaller(twilio.Clear(STREAM_SID))
+CLEAR = SendToCaller(twilio.Clear(STREAM_SID))
 
 
 def test_a_barge_in_flushes_then_clears() -> None:
@@ -694,10 +694,10 @@ def test_functions_meant_for_us_are_run_and_each_answered() -> None:
     ]
     answer = '{"error": "no JSON"}'
     assert bridge.hear(FunctionDone(again, answer)) == [
-        TellAgent(deepgram.FunctionResult("fc_3", "get_order", answer))
+        SendToAgent(deepgram.FunctionResult("fc_3", "get_order", answer))
     ]
     assert bridge.hear(FunctionDone(FUNCTION, "{}")) == [
-        TellAgent(deepgram.FunctionResult("fc_1", "get_order", "{}"))
+        SendToAgent(deepgram.FunctionResult("fc_1", "get_order", "{}"))
     ]
     assert bridge.dialogue.statistics().functions == 3
 
@@ -882,13 +882,13 @@ def test_at_most_fifty_reasons_are_told_apart() -> None:
     bridge = reach(Phase.TALKING)
     acts = bridge.hear(*(Unknown(Leg.AGENT, f"Kind{number}") for number in range(70)))
     assert [act for act in acts if isinstance(act, Log)] == [
-        *(odd(f"agent: unknown message 'Kind{number}'") for number in range(MOST_REASONS)),
+        *(odd(f"agent: unknown message 'Kind{number}'") for number in range(MAX_REASONS)),
         odd("agent: (more)"),
     ]
     assert bridge.hear(Unknown(Leg.AGENT, "Kind0"), Malformed(Leg.CALLER, "not JSON")) == [
         odd("caller: (more)")
     ]
-    assert len(bridge.odd) == MOST_REASONS + 2
+    assert len(bridge.odd) == MAX_REASONS + 2
     assert bridge.odd["agent: unknown message 'Kind0'"] == 2
     assert bridge.odd["agent: (more)"] == 20
     assert bridge.odd["caller: (more)"] == 1
@@ -945,11 +945,11 @@ class Replay:
     def _note(self, time: float, acts: Sequence[Act]) -> None:
         for act in acts:
             match act:
-                case TellCaller(message):
+                case SendToCaller(message):
                     said = {"direction": "to-twilio", "message": json.loads(twilio.encode(message))}
-                case TellAgent(Audio(data)):
+                case SendToAgent(Audio(data)):
                     said = {"direction": "to-agent", "audio": base64.b64encode(data).decode()}
-                case TellAgent(message):
+                case SendToAgent(message):
                     encoded = json.loads(deepgram.encode(message))
                     said = {"direction": "to-agent", "message": encoded}
                 case Log("warning", event, fields):

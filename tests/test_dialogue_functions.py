@@ -10,25 +10,25 @@ from fakes import STOP, media
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
     Act,
-    Answered,
     Ask,
-    Await,
     CallFunctions,
     CancelFunctions,
+    Close,
     Dial,
     DialFailed,
     DropAgent,
     FunctionDone,
     HandOver,
     HangUp,
-    Leave,
     Log,
-    TellAgent,
+    RequestDone,
+    SendToAgent,
+    WaitUntilHeard,
 )
-from sts_trio.logic.asked import MOST_THEIRS
 from sts_trio.logic.dialogue import GO_ON, LATE
-from sts_trio.logic.memory import INTERRUPTED
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.function_calls import MAX_THEIRS
+from sts_trio.logic.history import INTERRUPTED
+from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -44,11 +44,11 @@ ORDER = FunctionToCall("fc_1", "get_order", '{"id": "42"}')
 PRICE = FunctionToCall("fc_2", "get_price", "{}")
 LOOKUP = FunctionToCall("fc_3", "lookup", "{}", client_side=False)
 QUESTION = ConversationText("user", "Where is my order?")
-ASKED_TO_GO_ON = TellAgent(InjectUserMessage(GO_ON))
+ASKED_TO_GO_ON = SendToAgent(InjectUserMessage(GO_ON))
 
 
-def result(function: FunctionToCall, content: str) -> TellAgent:
-    return TellAgent(FunctionResult(function.id, function.name, content))
+def result(function: FunctionToCall, content: str) -> SendToAgent:
+    return SendToAgent(FunctionResult(function.id, function.name, content))
 
 
 def cancelled(*functions: FunctionToCall) -> deepgram.FunctionCallCancelled:
@@ -89,7 +89,7 @@ def test_what_the_agent_cancels_is_cancelled_and_a_late_result_is_not_told() -> 
     assert bridge.hear(FunctionDone(PRICE, "7")) == [result(PRICE, "7")]
 
 
-TOLD_LATE = TellAgent(deepgram.UpdatePrompt(LATE.format(name=ORDER.name, content='"charged"')))
+TOLD_LATE = SendToAgent(deepgram.UpdatePrompt(LATE.format(name=ORDER.name, content='"charged"')))
 
 
 def test_a_late_result_is_told_to_no_agent_that_cannot_be_told_or_is_leaving() -> None:
@@ -98,7 +98,7 @@ def test_a_late_result_is_told_to_no_agent_that_cannot_be_told_or_is_leaving() -
     assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
     bridge = talking(RECONNECTS)
     bridge.hear(FunctionCallRequest((ORDER,)), cancelled(ORDER))
-    bridge.hear(Leave(Ending(Cause.HUNG_UP)))
+    bridge.hear(Close(Ending(Cause.HUNG_UP)))
     assert bridge.hear(FunctionDone(ORDER, '"charged"', is_void=True)) == []
 
 
@@ -150,12 +150,12 @@ def test_what_deepgram_runs_itself_is_remembered() -> None:
 
 def test_of_what_deepgram_runs_itself_fifty_are_waited_for_at_once() -> None:
     bridge = talking(RECONNECTS)
-    for number in range(MOST_THEIRS + 1):
+    for number in range(MAX_THEIRS + 1):
         one = FunctionToCall(f"fc_{number}", "lookup", client_side=False)
         bridge.hear(FunctionCallRequest((one,)))
-        if number < MOST_THEIRS:
+        if number < MAX_THEIRS:
             bridge.hear(cancelled(one))
-    bridge.hear(deepgram.FunctionCallResponse("lookup", "late", f"fc_{MOST_THEIRS}"))
+    bridge.hear(deepgram.FunctionCallResponse("lookup", "late", f"fc_{MAX_THEIRS}"))
     bridge.hear(
         FunctionCallRequest(
             tuple(FunctionToCall(f"x_{n}", "lookup", client_side=False) for n in range(60))
@@ -163,7 +163,7 @@ def test_of_what_deepgram_runs_itself_fifty_are_waited_for_at_once() -> None:
         LOST,
     )
     bridge.connect()
-    assert bridge.history == [("lookup", "late")] + [("lookup", INTERRUPTED)] * MOST_THEIRS
+    assert bridge.history == [("lookup", "late")] + [("lookup", INTERRUPTED)] * MAX_THEIRS
 
 
 def test_a_thought_signature_is_kept_for_the_model_that_wants_it_back() -> None:
@@ -323,7 +323,7 @@ def test_a_hand_over_without_a_conversation_is_nothing(phase: Phase) -> None:
 
 def test_a_call_that_is_about_to_end_is_not_handed_over() -> None:
     bridge = talking()
-    bridge.hear(FunctionCallRequest((ORDER,)), Leave(Ending(Cause.HUNG_UP)))
+    bridge.hear(FunctionCallRequest((ORDER,)), Close(Ending(Cause.HUNG_UP)))
     assert bridge.hear(HandOver("sales")) == []
     done = FunctionDone(ORDER, "{}", hand_over="sales")
     assert bridge.hear(done) == [result(ORDER, "{}")]
@@ -334,7 +334,7 @@ def test_updates_are_not_meant_for_another_agent() -> None:
     bridge.hear(Ask(1, deepgram.UpdatePrompt("one")), deepgram.PromptUpdated())
     bridge.hear(Ask(2, deepgram.UpdatePrompt("two")))
     acts = bridge.hear(HandOver("sales"))
-    assert Answered(2, "another agent goes on") in acts
+    assert RequestDone(2, "another agent goes on") in acts
     assert bridge.connect("sales") == []
     bridge.hear(LOST)
     assert bridge.connect("sales") == []
@@ -342,7 +342,9 @@ def test_updates_are_not_meant_for_another_agent() -> None:
 
 def test_words_that_had_to_be_heard_and_were_cut_by_a_loss_are_reported() -> None:
     bridge = talking(RECONNECTS)
-    bridge.hear(ConversationText("assistant", "Legal words"), Audio(bytes(1600)), Await(1, 60))
-    assert Answered(1, "the agent was lost") in bridge.hear(LOST)
+    bridge.hear(
+        ConversationText("assistant", "Legal words"), Audio(bytes(1600)), WaitUntilHeard(1, 60)
+    )
+    assert RequestDone(1, "the agent was lost") in bridge.hear(LOST)
     bridge.connect()
-    assert not any(isinstance(act, Answered) for _, act in bridge.watch(70))
+    assert not any(isinstance(act, RequestDone) for _, act in bridge.watch(70))

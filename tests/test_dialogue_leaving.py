@@ -10,23 +10,23 @@ from fakes import STOP, STREAM_SID, media
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
-    Answered,
-    Await,
     CallFunctions,
     CancelFunctions,
+    Close,
     DropAgent,
     FlushCaller,
     FunctionDone,
     HangUp,
     Heard,
-    Leave,
     Protect,
-    TellAgent,
-    TellCaller,
+    RequestDone,
+    SendToAgent,
+    SendToCaller,
+    WaitUntilHeard,
 )
-from sts_trio.logic.dialogue import LONGEST_TURN
-from sts_trio.logic.manners import Manners
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.dialogue import MAX_TURN_SECONDS
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -42,7 +42,7 @@ from sts_trio.wire.deepgram import (
 HUNG_UP = Ending(Cause.HUNG_UP)
 GOODBYE = ConversationText("assistant", "Goodbye.")
 FUNCTION = FunctionToCall("fc_1", "hang_up", "{}")
-TOLD = TellAgent(FunctionResult("fc_1", "hang_up", "{}"))
+TOLD = SendToAgent(FunctionResult("fc_1", "hang_up", "{}"))
 
 
 def endings(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
@@ -50,7 +50,7 @@ def endings(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
 
 
 def told(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
-    return [(at, act) for at, act in acts if isinstance(act, TellAgent)]
+    return [(at, act) for at, act in acts if isinstance(act, SendToAgent)]
 
 
 # --- a goodbye ------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def told(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
 
 def test_the_call_ends_when_the_goodbye_has_been_heard() -> None:
     bridge = talking()
-    assert bridge.hear(Leave(HUNG_UP)) == []
+    assert bridge.hear(Close(HUNG_UP)) == []
     bridge.wait_until(0.5)
     bridge.hear(GOODBYE, Audio(b"\x01" * 4000), Audio(b"\x01" * 100), AgentAudioDone())
     bridge.wait_until(1)
@@ -69,7 +69,7 @@ def test_the_call_ends_when_the_goodbye_has_been_heard() -> None:
 
 def test_a_goodbye_that_is_being_said_already_is_heard_to_its_end() -> None:
     bridge = talking()
-    bridge.hear(GOODBYE, Audio(b"\x01" * 4000), Leave(HUNG_UP), AgentAudioDone())
+    bridge.hear(GOODBYE, Audio(b"\x01" * 4000), Close(HUNG_UP), AgentAudioDone())
     assert HangUp(HUNG_UP) in bridge.hear(echo("e0-1"))
 
 
@@ -77,7 +77,7 @@ def test_the_goodbye_is_what_comes_after_the_functions_answer() -> None:
     bridge = talking()
     bridge.hear(ConversationText("assistant", "One moment."), Audio(b"\x01" * 160))
     assert bridge.hear(FunctionCallRequest((FUNCTION,))) == [CallFunctions((FUNCTION,))]
-    bridge.hear(Leave(HUNG_UP), AgentAudioDone(), echo("e0-1"))
+    bridge.hear(Close(HUNG_UP), AgentAudioDone(), echo("e0-1"))
     assert bridge.hear(FunctionDone(FUNCTION, "{}")) == [TOLD]
     bridge.wait_until(2)
     bridge.hear(GOODBYE, Audio(b"\x01" * 160), AgentAudioDone())
@@ -87,13 +87,13 @@ def test_the_goodbye_is_what_comes_after_the_functions_answer() -> None:
 def test_an_agent_without_a_goodbye_has_four_seconds_for_one() -> None:
     bridge = talking()
     bridge.wait_until(1)
-    bridge.hear(Leave(HUNG_UP))
+    bridge.hear(Close(HUNG_UP))
     assert endings(bridge.watch(20)) == [(5, HangUp(HUNG_UP))]
 
 
 def test_four_seconds_count_from_the_functions_answer() -> None:
     bridge = talking()
-    bridge.hear(FunctionCallRequest((FUNCTION,)), Leave(HUNG_UP))
+    bridge.hear(FunctionCallRequest((FUNCTION,)), Close(HUNG_UP))
     # It is waited for, for as long as anything may last.
     assert endings(bridge.watch(8)) == []
     bridge.hear(FunctionDone(FUNCTION, "{}"))
@@ -102,7 +102,7 @@ def test_four_seconds_count_from_the_functions_answer() -> None:
 
 def test_four_seconds_count_from_the_end_of_what_is_said_without_an_end() -> None:
     bridge = talking()
-    bridge.hear(Leave(HUNG_UP), GOODBYE)
+    bridge.hear(Close(HUNG_UP), GOODBYE)
     bridge.wait_until(1)
     bridge.hear(Audio(b"\x01" * 8000), echo("e0-1"))
     assert endings(bridge.watch(20)) == [(15, HangUp(HUNG_UP))]
@@ -111,20 +111,20 @@ def test_four_seconds_count_from_the_end_of_what_is_said_without_an_end() -> Non
 def test_a_goodbye_may_take_fifteen_seconds_in_all() -> None:
     bridge = talking()
     bridge.wait_until(1)
-    bridge.hear(Leave(HUNG_UP), GOODBYE, Audio(b"\x01" * 400_000), AgentAudioDone())
+    bridge.hear(Close(HUNG_UP), GOODBYE, Audio(b"\x01" * 400_000), AgentAudioDone())
     assert endings(bridge.watch(60)) == [(16, HangUp(HUNG_UP))]
 
 
 def test_a_function_that_never_ends_does_not_keep_the_call() -> None:
     bridge = talking()
-    bridge.hear(FunctionCallRequest((FUNCTION,)), Leave(HUNG_UP))
+    bridge.hear(FunctionCallRequest((FUNCTION,)), Close(HUNG_UP))
     acts = bridge.watch(60)
     assert acts == [(15, CancelFunctions(("fc_1",))), (15, HangUp(HUNG_UP))]
 
 
 def test_nothing_cuts_a_goodbye_off() -> None:
     bridge = talking()
-    bridge.hear(Leave(HUNG_UP), GOODBYE, Audio(b"\x01" * 4000))
+    bridge.hear(Close(HUNG_UP), GOODBYE, Audio(b"\x01" * 4000))
     acts = quiet(bridge.hear(UserStartedSpeaking(), media(b"\x01" * 160)))
     assert not any(isinstance(act, FlushCaller) for act in acts)
     assert bridge.hear(Audio(b"\x02" * 160)) == [play(b"\x02" * 160)]
@@ -135,35 +135,35 @@ def test_nothing_cuts_a_goodbye_off() -> None:
 
 def test_keys_pressed_during_a_goodbye_do_not_put_it_off() -> None:
     bridge = talking()
-    bridge.hear(twilio.Dtmf(twilio.Digit("1"), stream_sid=STREAM_SID), Leave(HUNG_UP))
+    bridge.hear(twilio.Dtmf(twilio.Digit("1"), stream_sid=STREAM_SID), Close(HUNG_UP))
     assert told(bridge.watch(20)) == []
 
 
 def test_who_leaves_first_says_why() -> None:
     bridge = talking()
-    bridge.hear(Leave(Ending(Cause.TRANSFERRED, "+15005550006")), Leave(HUNG_UP))
+    bridge.hear(Close(Ending(Cause.TRANSFERRED, "+15005550006")), Close(HUNG_UP))
     ending = Ending(Cause.TRANSFERRED, "+15005550006")
     assert endings(bridge.watch(20)) == [(4, HangUp(ending))]
 
 
 @pytest.mark.parametrize("phase", [Phase.AWAITING_START, Phase.DIALLING, Phase.AWAITING_APPLIED])
 def test_who_leaves_before_there_was_a_conversation_leaves_at_once(phase: Phase) -> None:
-    acts = reach(phase).hear(Leave(HUNG_UP))
+    acts = reach(phase).hear(Close(HUNG_UP))
     assert acts[-1] == HangUp(HUNG_UP)
 
 
 def test_who_leaves_during_a_gap_leaves_when_all_has_been_heard() -> None:
     bridge = talking(RECONNECTS)
     bridge.hear(GOODBYE, Audio(b"\x01" * 8000), LOST)
-    assert bridge.hear(Leave(HUNG_UP)) == [DropAgent()]
-    assert bridge.hear(Leave(Ending(Cause.TIME_UP))) == []
+    assert bridge.hear(Close(HUNG_UP)) == [DropAgent()]
+    assert bridge.hear(Close(Ending(Cause.TIME_UP))) == []
     assert bridge.hear(echo("e0-1"))[-1] == HangUp(HUNG_UP)
 
 
 @pytest.mark.parametrize("ended", [LOST, LegEnded(Leg.AGENT, How.CLOSED, 1000)])
 def test_a_goodbye_is_heard_out_though_its_agent_is_gone(ended: Heard) -> None:
     bridge = talking(RECONNECTS)
-    bridge.hear(Leave(HUNG_UP), GOODBYE, Audio(b"\x01" * 4000))
+    bridge.hear(Close(HUNG_UP), GOODBYE, Audio(b"\x01" * 4000))
     acts = bridge.hear(ended)
     assert DropAgent() in acts
     assert not any(isinstance(act, HangUp) for act in acts)
@@ -173,16 +173,16 @@ def test_a_goodbye_is_heard_out_though_its_agent_is_gone(ended: Heard) -> None:
 
 def test_an_agent_that_is_gone_before_its_goodbye_leaves_nothing_to_wait_for() -> None:
     bridge = talking(RECONNECTS)
-    bridge.hear(Leave(HUNG_UP))
+    bridge.hear(Close(HUNG_UP))
     assert bridge.hear(LOST) == [DropAgent(), HangUp(HUNG_UP)]
     bridge = talking(RECONNECTS)
-    bridge.hear(Leave(HUNG_UP))
+    bridge.hear(Close(HUNG_UP))
     assert bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)) == [HangUp(HUNG_UP)]
 
 
 def test_a_caller_who_goes_first_ends_the_call() -> None:
     bridge = talking()
-    bridge.hear(Leave(HUNG_UP))
+    bridge.hear(Close(HUNG_UP))
     assert bridge.hear(STOP) == [HangUp(Ending(Cause.STOP))]
 
 
@@ -191,7 +191,7 @@ def test_a_session_is_not_renewed_amid_a_goodbye() -> None:
     bridge = talking(RECONNECTS)
     bridge.hear(ConversationText("user", "Goodbye."), warning)
     bridge.wait_until(230)
-    bridge.hear(Leave(HUNG_UP), GOODBYE, Audio(b"\x01" * 160), warning)
+    bridge.hear(Close(HUNG_UP), GOODBYE, Audio(b"\x01" * 160), warning)
     acts = bridge.watch(260)
     assert acts[-1] == (245, HangUp(HUNG_UP))
     assert not any(isinstance(act, DropAgent) for _, act in acts)
@@ -221,7 +221,7 @@ def test_protections_may_overlap() -> None:
 
 def test_the_end_of_a_protection_does_not_bare_a_goodbye() -> None:
     bridge = talking()
-    bridge.hear(Protect(), Leave(HUNG_UP), Protect(is_over=True))
+    bridge.hear(Protect(), Close(HUNG_UP), Protect(is_over=True))
     assert quiet(bridge.hear(UserStartedSpeaking())) == []
 
 
@@ -235,38 +235,40 @@ def test_protected_words_are_played_in_the_gap_of_a_lost_agent_too() -> None:
 
 def test_who_waits_is_told_when_all_has_been_heard() -> None:
     bridge = talking()
-    bridge.hear(ConversationText("assistant", "Legal words."), Await(1, 60))
+    bridge.hear(ConversationText("assistant", "Legal words."), WaitUntilHeard(1, 60))
     assert bridge.hear(Audio(b"\x01" * 160)) == [play(b"\x01" * 160)]
     assert bridge.hear(AgentAudioDone()) == [mark("e0-1")]
-    assert bridge.hear(echo("e0-1"))[-1] == Answered(1)
-    assert bridge.hear(Await(2, 60)) == [Answered(2)]
+    assert bridge.hear(echo("e0-1"))[-1] == RequestDone(1)
+    assert bridge.hear(WaitUntilHeard(2, 60)) == [RequestDone(2)]
 
 
 def test_nobody_is_told_anything_once_the_call_has_ended() -> None:
     bridge = talking()
-    bridge.hear(Audio(b"\x01" * 160), AgentAudioDone(), Await(1, 60))
+    bridge.hear(Audio(b"\x01" * 160), AgentAudioDone(), WaitUntilHeard(1, 60))
     assert bridge.hear(echo("e0-1"), STOP) == [HangUp(Ending(Cause.STOP))]
 
 
 def test_words_that_were_heard_at_last_are_told_before_the_end() -> None:
     bridge = talking()
-    bridge.hear(GOODBYE, Audio(b"\x01" * 160), Await(1, 60), Leave(HUNG_UP), AgentAudioDone())
-    assert bridge.hear(echo("e0-1"))[1:] == [Answered(1), HangUp(HUNG_UP)]
+    bridge.hear(
+        GOODBYE, Audio(b"\x01" * 160), WaitUntilHeard(1, 60), Close(HUNG_UP), AgentAudioDone()
+    )
+    assert bridge.hear(echo("e0-1"))[1:] == [RequestDone(1), HangUp(HUNG_UP)]
 
 
 def test_who_waits_is_told_that_it_was_not_heard_in_time() -> None:
     bridge = talking()
-    bridge.hear(Audio(b"\x01" * 160), Await(1, 5), Await(2, 60))
-    assert [(at, act) for at, act in bridge.watch(9) if isinstance(act, Answered)] == [
-        (5, Answered(1, "not heard in time", timed_out=True))
+    bridge.hear(Audio(b"\x01" * 160), WaitUntilHeard(1, 5), WaitUntilHeard(2, 60))
+    assert [(at, act) for at, act in bridge.watch(9) if isinstance(act, RequestDone)] == [
+        (5, RequestDone(1, "not heard in time", timed_out=True))
     ]
 
 
 # --- silence --------------------------------------------------------------------------------------
 
-PATIENT = Manners(ask_after=30.0, leave_after=20.0)
-ASKS = TellAgent(InjectAgentMessage("Are you still there?"))
-FAREWELL = TellAgent(
+PATIENT = CallPolicy(ask_after=30.0, hang_up_after=20.0)
+ASKS = SendToAgent(InjectAgentMessage("Are you still there?"))
+FAREWELL = SendToAgent(
     InjectAgentMessage(
         "I cannot hear you any more, so I will hang up now. Goodbye.", behavior="queue"
     )
@@ -313,7 +315,7 @@ def test_a_caller_who_speaks_is_not_silent() -> None:
 def test_noise_is_taken_for_speech_for_a_minute_at_most() -> None:
     bridge = talking(PATIENT)
     bridge.hear(UserStartedSpeaking())
-    assert told(bridge.watch(100)) == [(LONGEST_TURN + 30, ASKS)]
+    assert told(bridge.watch(100)) == [(MAX_TURN_SECONDS + 30, ASKS)]
 
 
 def test_a_function_that_runs_is_no_silence() -> None:
@@ -340,9 +342,9 @@ def test_a_speech_that_was_cut_off_is_not_waited_for() -> None:
 
 # --- the longest call -----------------------------------------------------------------------------
 
-SHORT = Manners(longest=100.0, warn_before=20.0)
-WARNS = TellAgent(InjectAgentMessage("We have about one minute left.", "queue"))
-TIME_IS_UP = TellAgent(
+SHORT = CallPolicy(longest=100.0, warn_before=20.0)
+WARNS = SendToAgent(InjectAgentMessage("We have about one minute left.", "queue"))
+TIME_IS_UP = SendToAgent(
     InjectAgentMessage(
         "Our time is up, so I have to end the call here. Goodbye.", behavior="interrupt"
     )
@@ -361,7 +363,7 @@ def test_the_goodbye_does_not_wait_behind_what_it_interrupts() -> None:
     bridge.wait_until(99)
     bridge.hear(ConversationText("assistant", "And then"), Audio(b"\x01" * 80_000))
     acts = [act for at, act in bridge.watch(100.5) if at == 100]
-    assert acts[1:4] == [FlushCaller(), TellCaller(twilio.Clear(STREAM_SID)), mark("e1-11")]
+    assert acts[1:4] == [FlushCaller(), SendToCaller(twilio.Clear(STREAM_SID)), mark("e1-11")]
     assert acts[-1] == TIME_IS_UP
     # The end of what was interrupted is not the goodbye's.
     bridge.hear(AgentAudioDone())
@@ -390,7 +392,7 @@ def test_the_longest_call_counts_across_sessions() -> None:
 
 
 def test_silence_and_the_end_may_fall_together() -> None:
-    manners: dict[str, Any] = {"ask_after": 80.0, "leave_after": 20.0}
+    manners: dict[str, Any] = {"ask_after": 80.0, "hang_up_after": 20.0}
     bridge = talking(msgspec.structs.replace(SHORT, **manners))
     assert told(bridge.watch(81)) == [(80, WARNS)]
     bridge.hear(ConversationText("assistant", "We have about one minute left."))

@@ -25,17 +25,17 @@ from sts_trio.logic.acts import (
     Heard,
     Log,
     OutboxFull,
+    SendToAgent,
+    SendToCaller,
     ShutDown,
-    TellAgent,
-    TellCaller,
     Tick,
     Transcript,
 )
+from sts_trio.logic.agent_audio import MAX_MEDIA_BYTES
 from sts_trio.logic.audio import length
+from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
-from sts_trio.logic.listening import WAITING_ROOM
-from sts_trio.logic.oddities import MOST_REASONS
-from sts_trio.logic.speaking import MOST_PER_MEDIA
+from sts_trio.logic.output import MAX_REASONS
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
@@ -307,19 +307,19 @@ class AnyConversation(RuleBasedStateMachine):
 
     def _perform(self, act: Act) -> None:
         match act:
-            case TellCaller(message):
+            case SendToCaller(message):
                 assert self.is_started
                 assert message.stream_sid == STREAM_SID
                 self._tell_caller(message)
-            case TellAgent(deepgram.Settings() as sent):
+            case SendToAgent(deepgram.Settings() as sent):
                 assert self.is_welcomed
                 assert sent is SETTINGS
                 assert not self.is_set, "settings were sent twice"
                 self.is_set = True
-            case TellAgent(deepgram.Audio(data)):
+            case SendToAgent(deepgram.Audio(data)):
                 assert self.is_talking
                 self._tell_agent(data)
-            case TellAgent(message):
+            case SendToAgent(message):
                 # A result, or keys that the caller pressed.
                 assert isinstance(message, deepgram.FunctionResult | deepgram.InjectUserMessage)
                 assert self.is_reached
@@ -343,7 +343,7 @@ class AnyConversation(RuleBasedStateMachine):
         if not isinstance(message, twilio.PlayMedia):
             return
         audio = message.media.payload
-        assert 0 < len(audio) <= MOST_PER_MEDIA
+        assert 0 < len(audio) <= MAX_MEDIA_BYTES
         assert len(audio) % 160 == 0
         said = audio.rstrip(b"\xff")
         begin = self.agent_spoken.find(said, self.played_to)
@@ -389,7 +389,7 @@ class AnyConversation(RuleBasedStateMachine):
         assert {reason.partition(": ")[2] for reason in numbers.odd} == {
             reason for _, reason in self.odd
         }
-        assert len(numbers.odd) <= MOST_REASONS + len(Leg)
+        assert len(numbers.odd) <= MAX_REASONS + len(Leg)
 
     @invariant()
     def the_ledger_balances(self) -> None:
@@ -412,7 +412,7 @@ def _is_fatal(message: Heard) -> bool:
 
 
 def _is_audio(act: Act) -> bool:
-    return isinstance(act, TellAgent) and isinstance(act.message, deepgram.Audio)
+    return isinstance(act, SendToAgent) and isinstance(act.message, deepgram.Audio)
 
 
 AnyConversation.TestCase.settings = settings(max_examples=150, stateful_step_count=40)

@@ -18,49 +18,49 @@ from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
     AgentReached,
-    Answered,
     Ask,
-    Await,
     CallFunctions,
     CancelFunctions,
+    CancelRequest,
+    Close,
     Collect,
     Collected,
     Dial,
     DialFailed,
     DropAgent,
-    Forget,
     FunctionDone,
     FunctionsRunAway,
     HandOver,
     HangUp,
     Heard,
-    Leave,
     PlayTones,
     Protect,
+    RequestDone,
+    SendToAgent,
+    SendToCaller,
     ShutDown,
-    TellAgent,
-    TellCaller,
     Tick,
     TurnHeard,
+    WaitUntilHeard,
 )
 from sts_trio.logic.audio import length
+from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
-from sts_trio.logic.listening import WAITING_ROOM
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import ANSWER_TIMEOUT
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import TooBig
 
 AHEAD = 0.000_001
-MOST_WAITING = length(WAITING_ROOM)
+MAX_WAITING = length(WAITING_ROOM)
 
 manners = st.builds(
-    Manners,
+    CallPolicy,
     reconnects=st.sampled_from([True, True, False]),
     one_moment=st.sampled_from([b"", b"!" * 160]),
     apology=st.sampled_from([b"", b"?" * 320]),
     ask_after=st.sampled_from([inf, 0.5, 3.0]),
-    leave_after=st.sampled_from([inf, 1.0, 4.0]),
+    hang_up_after=st.sampled_from([inf, 1.0, 4.0]),
     longest=st.sampled_from([inf, inf, 10.0]),
     warn_before=st.sampled_from([2.0, 60.0]),
 )
@@ -137,7 +137,12 @@ class AnyManners(RuleBasedStateMachine):
         greeting=st.sampled_from(["Hello.", None]),
     )
     def begin(
-        self, forward: float, manners: Manners, can_say: bool, patience: int, greeting: str | None
+        self,
+        forward: float,
+        manners: CallPolicy,
+        can_say: bool,
+        patience: int,
+        greeting: str | None,
     ) -> None:
         self.patience = patience
         self.settings = deepgram.phone_settings({"greeting": greeting} if greeting else {})
@@ -145,7 +150,7 @@ class AnyManners(RuleBasedStateMachine):
             self._settings,
             forward=forward,
             now=self.now,
-            manners=manners,
+            policy=manners,
             can_say=lambda message: can_say or not isinstance(message, deepgram.InjectUserMessage),
         )
         self.hear(START)
@@ -302,7 +307,7 @@ class AnyManners(RuleBasedStateMachine):
     def somebody_waits_until_all_is_heard(self, within: float) -> None:
         self.numbers += 1
         self._pend(self.pending, within)
-        self.hear(Await(self.numbers, within))
+        self.hear(WaitUntilHeard(self.numbers, within))
 
     @rule(most=st.integers(1, 4), within=durations, between=durations)
     def digits_are_collected(self, most: int, within: float, between: float) -> None:
@@ -320,7 +325,7 @@ class AnyManners(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted({*self.pending, *self.collecting})))
         self.pending.pop(number, None)
         self.collecting.pop(number, None)
-        self.hear(Forget(number))
+        self.hear(CancelRequest(number))
 
     @rule(agent=st.sampled_from(["sales", "service"]))
     def another_agent_is_to_go_on(self, agent: str) -> None:
@@ -344,7 +349,7 @@ class AnyManners(RuleBasedStateMachine):
     @rule(cause=st.sampled_from([Cause.HUNG_UP, Cause.TRANSFERRED]))
     @precondition(lambda self: self.patience <= 0)
     def the_call_is_left(self, cause: Cause) -> None:
-        self.hear(Leave(Ending(cause)))
+        self.hear(Close(Ending(cause)))
 
     @rule(end=st.sampled_from([STOP, ShutDown(), LegEnded(Leg.CALLER, How.LOST)]))
     @precondition(lambda self: self.patience <= -10)
@@ -390,7 +395,7 @@ class AnyManners(RuleBasedStateMachine):
         for act in acts:
             assert not self.is_over, "an act after hanging up"
             has_dropped = has_dropped or isinstance(act, DropAgent)
-            assert not (has_dropped and isinstance(act, TellAgent))
+            assert not (has_dropped and isinstance(act, SendToAgent))
             self._perform(act)
         return acts
 
@@ -415,7 +420,7 @@ class AnyManners(RuleBasedStateMachine):
             audio = b"\xff" * len(audio)
         self.waiting += audio
         if self.session is None or self.session.stage is not Stage.TALKING:
-            excess = max(0, len(self.waiting) - MOST_WAITING)
+            excess = max(0, len(self.waiting) - MAX_WAITING)
             del self.waiting[:excess]
             self.dropped += excess
 
@@ -434,15 +439,15 @@ class AnyManners(RuleBasedStateMachine):
                 # Whoever still waits is told so by the call.
                 self.pending.clear()
                 self.collecting.clear()
-            case TellAgent(message):
+            case SendToAgent(message):
                 assert self.session is not None
                 self._tell_agent(self.session, message)
-            case TellCaller(twilio.PlayMark(_, twilio.MarkName(name))):
+            case SendToCaller(twilio.PlayMark(_, twilio.MarkName(name))):
                 self.marks.append(name)
-            case TellCaller(twilio.PlayMedia(_, twilio.Outbound(payload))):
+            case SendToCaller(twilio.PlayMedia(_, twilio.Outbound(payload))):
                 assert len(payload) % 160 == 0
                 self.plays_until = max(self.plays_until, self.now) + len(payload) / 8000
-            case TellCaller(twilio.Clear()):
+            case SendToCaller(twilio.Clear()):
                 self.plays_until = min(self.plays_until, self.now)
             case CallFunctions(functions):
                 assert self.session is not None
@@ -452,7 +457,7 @@ class AnyManners(RuleBasedStateMachine):
             case CancelFunctions(ids):
                 for id in ids:
                     self.cancelled[id] = self.running.pop(id)
-            case Answered(number):
+            case RequestDone(number):
                 del self.pending[number]
             case Collected(number):
                 del self.collecting[number]
@@ -473,7 +478,7 @@ class AnyManners(RuleBasedStateMachine):
         data = message.data
         if not session.has_audio and data.endswith(self.waiting) and data.strip(b"\xff"):
             again = data[: len(data) - len(self.waiting)]
-            assert len(data) <= max(MOST_WAITING, len(self.waiting))
+            assert len(data) <= max(MAX_WAITING, len(self.waiting))
             assert self.given.endswith(again), "not what the last agent was given"
             self.repeated += len(again)
             self.given += self.waiting
@@ -516,7 +521,7 @@ class AnyManners(RuleBasedStateMachine):
 
 def _is_result(act: Act, id: str) -> bool:
     return (
-        isinstance(act, TellAgent)
+        isinstance(act, SendToAgent)
         and isinstance(act.message, deepgram.FunctionResult)
         and act.message.id == id
     )

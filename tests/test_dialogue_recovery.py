@@ -26,7 +26,6 @@ from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
     AgentReached,
-    Answered,
     Ask,
     Dial,
     DialFailed,
@@ -36,14 +35,15 @@ from sts_trio.logic.acts import (
     HangUp,
     Heard,
     Log,
+    RequestDone,
+    SendToAgent,
+    SendToCaller,
     ShutDown,
-    TellAgent,
-    TellCaller,
     Transcript,
 )
 from sts_trio.logic.dialogue import GO_ON, SAY_AGAIN
-from sts_trio.logic.manners import Manners
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -69,8 +69,8 @@ WAYS: dict[str, tuple[Heard, Cause, int]] = {
     "too big a message": (TooBig(Leg.AGENT, 9), Cause.AGENT_TOO_BIG, 1009),
 }
 QUESTION = ConversationText("user", "Where is my order?")
-ASKED_ANEW = TellAgent(InjectUserMessage("Where is my order?"))
-ASKED_TO_GO_ON = TellAgent(InjectUserMessage(GO_ON))
+ASKED_ANEW = SendToAgent(InjectUserMessage("Where is my order?"))
+ASKED_TO_GO_ON = SendToAgent(InjectUserMessage(GO_ON))
 
 
 def dials(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
@@ -214,15 +214,15 @@ def test_the_request_to_go_on_is_not_taken_for_the_callers_words() -> None:
 def test_an_agent_of_the_old_dialect_asks_the_caller_to_say_it_again() -> None:
     bridge = talking(RECONNECTS, can_say=functools.partial(can_say, Dialect.LEGACY))
     bridge.hear(QUESTION, LOST)
-    assert bridge.connect() == [TellAgent(InjectAgentMessage(SAY_AGAIN))]
+    assert bridge.connect() == [SendToAgent(InjectAgentMessage(SAY_AGAIN))]
     bridge.hear(LOST)
-    assert bridge.connect() == [TellAgent(InjectAgentMessage(SAY_AGAIN))]
+    assert bridge.connect() == [SendToAgent(InjectAgentMessage(SAY_AGAIN))]
 
 
 def test_an_agent_of_the_old_dialect_that_was_cut_has_the_caller_begin_again() -> None:
     bridge = talking(RECONNECTS, can_say=functools.partial(can_say, Dialect.LEGACY))
     bridge.hear(ConversationText("assistant", "It has"), Audio(bytes(1600)), LOST)
-    assert bridge.connect() == [TellAgent(InjectAgentMessage(SAY_AGAIN))]
+    assert bridge.connect() == [SendToAgent(InjectAgentMessage(SAY_AGAIN))]
 
 
 # --- the gap --------------------------------------------------------------------------------------
@@ -292,8 +292,8 @@ def test_silence_that_comes_due_in_the_gap_waits_for_the_agent() -> None:
     bridge.hear(AgentReached())
     bridge.wait_until(5)
     assert bridge.connect() == []
-    [(at, told)] = [(a, t) for a, t in bridge.watch(5) if isinstance(t, TellAgent)]
-    assert (at, told) == (5, TellAgent(InjectAgentMessage(manners.time_is_up, "interrupt")))
+    [(at, told)] = [(a, t) for a, t in bridge.watch(5) if isinstance(t, SendToAgent)]
+    assert (at, told) == (5, SendToAgent(InjectAgentMessage(manners.time_is_up, "interrupt")))
 
 
 # --- given up -------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_the_first_handshake_is_waited_for_once() -> None:
 
 
 def test_without_reconnecting_the_caller_hears_the_apology() -> None:
-    bridge = talking(Manners(apology=APOLOGY))
+    bridge = talking(CallPolicy(apology=APOLOGY))
     assert bridge.hear(LOST) == [DropAgent(), play(APOLOGY), mark("e0-1")]
     ending = Ending(Cause.AGENT_LOST, apologised=True)
     assert bridge.hear(echo("e0-1")) == [HangUp(ending)]
@@ -397,7 +397,7 @@ def test_without_reconnecting_the_caller_hears_the_apology() -> None:
 
 def test_who_speaks_over_the_apology_is_nothing_odd() -> None:
     """Nobody is there to hear it."""
-    bridge = talking(Manners(apology=APOLOGY))
+    bridge = talking(CallPolicy(apology=APOLOGY))
     bridge.hear(LOST)
     assert bridge.hear(*[media() for _ in range(200)]) == []
     numbers = bridge.dialogue.statistics()
@@ -406,7 +406,7 @@ def test_who_speaks_over_the_apology_is_nothing_odd() -> None:
 
 
 def test_without_an_apology_the_call_ends_at_once() -> None:
-    assert talking(Manners(reconnects=False)).hear(LOST) == [HangUp(Ending(Cause.AGENT_LOST))]
+    assert talking(CallPolicy(reconnects=False)).hear(LOST) == [HangUp(Ending(Cause.AGENT_LOST))]
 
 
 def test_the_agents_orderly_goodbye_ends_the_call() -> None:
@@ -424,7 +424,7 @@ def test_the_agents_last_words_are_heard_though_it_has_gone() -> None:
 
 @pytest.mark.parametrize("late", [LOST, FunctionsRunAway(), deepgram.AgentError("x")])
 def test_while_the_caller_hears_the_apology_nothing_of_the_agents_counts(late: Heard) -> None:
-    bridge = talking(Manners(apology=APOLOGY))
+    bridge = talking(CallPolicy(apology=APOLOGY))
     bridge.hear(LOST)
     assert quiet(bridge.hear(late)) == []
     assert bridge.dialogue.phase is Phase.PARTING
@@ -465,7 +465,7 @@ def test_a_caller_cannot_barge_in_on_what_has_no_agent() -> None:
     bridge.hear(media(b"\x01" * 160))
     assert bridge.connect()[-1] == say(b"\x01" * 160)
     acts = bridge.hear(UserStartedSpeaking())
-    assert acts[:2] == [FlushCaller(), TellCaller(twilio.Clear(STREAM_SID))]
+    assert acts[:2] == [FlushCaller(), SendToCaller(twilio.Clear(STREAM_SID))]
 
 
 # --- the two hours --------------------------------------------------------------------------------
@@ -519,7 +519,7 @@ def test_an_answer_is_not_taken_by_the_renewal() -> None:
 
 
 def test_who_does_not_reconnect_does_not_renew() -> None:
-    bridge = talking(Manners(apology=APOLOGY))
+    bridge = talking(CallPolicy(apology=APOLOGY))
     bridge.hear(WARNING)
     assert bridge.watch(300) == []
 
@@ -539,11 +539,11 @@ def test_updates_are_told_again_to_a_fresh_session_before_anything_else() -> Non
     bridge = talking(RECONNECTS)
     more = deepgram.UpdatePrompt("The caller is verified.")
     voice = deepgram.UpdateSpeak(deepgram.Speak({"type": "deepgram", "model": "m"}))
-    assert bridge.hear(Ask(1, more)) == [TellAgent(more)]
-    assert Answered(1) in bridge.hear(deepgram.PromptUpdated())
+    assert bridge.hear(Ask(1, more)) == [SendToAgent(more)]
+    assert RequestDone(1) in bridge.hear(deepgram.PromptUpdated())
     bridge.hear(Ask(2, voice))
     bridge.hear(deepgram.SpeakUpdated(), QUESTION, LOST)
-    assert bridge.connect() == [TellAgent(more), TellAgent(voice), ASKED_ANEW]
+    assert bridge.connect() == [SendToAgent(more), SendToAgent(voice), ASKED_ANEW]
     assert quiet(bridge.hear(deepgram.PromptUpdated(), deepgram.SpeakUpdated())) == []
 
 
@@ -553,8 +553,8 @@ def test_what_was_asked_and_not_answered_is_asked_of_the_fresh_session() -> None
     bridge.hear(LOST)
     bridge.hear(Ask(2, deepgram.UpdatePrompt("more")))
     assert bridge.connect() == [
-        TellAgent(InjectAgentMessage("One moment.", "queue")),
-        TellAgent(deepgram.UpdatePrompt("more")),
+        SendToAgent(InjectAgentMessage("One moment.", "queue")),
+        SendToAgent(deepgram.UpdatePrompt("more")),
     ]
 
 

@@ -8,15 +8,15 @@ from fakes import STREAM_SID
 
 from sts_trio.logic.acts import (
     Act,
-    Answered,
     Ask,
+    CancelRequest,
     Collect,
     Collected,
-    Forget,
     PlayTones,
-    TellAgent,
+    RequestDone,
+    SendToAgent,
 )
-from sts_trio.logic.phases import Phase
+from sts_trio.logic.states import Phase
 from sts_trio.wire import twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -40,12 +40,12 @@ def key(digit: str) -> twilio.Dtmf:
     return twilio.Dtmf(twilio.Digit(digit), stream_sid=STREAM_SID)
 
 
-def keyed_in(keys: str) -> TellAgent:
-    return TellAgent(InjectUserMessage(f"I have keyed in: {keys}"))
+def keyed_in(keys: str) -> SendToAgent:
+    return SendToAgent(InjectUserMessage(f"I have keyed in: {keys}"))
 
 
 def told(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
-    return [(at, act) for at, act in acts if isinstance(act, TellAgent)]
+    return [(at, act) for at, act in acts if isinstance(act, SendToAgent)]
 
 
 # --- asked of the agent ---------------------------------------------------------------------------
@@ -53,24 +53,24 @@ def told(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
 
 def test_what_is_asked_is_told_at_once_and_answered_when_the_agent_begins_it() -> None:
     bridge = talking()
-    assert bridge.hear(Ask(1, SAY)) == [TellAgent(SAY)]
-    assert bridge.hear(Ask(2, MORE)) == [TellAgent(MORE)]
-    assert quiet(bridge.hear(PromptUpdated())) == [Answered(2)]
+    assert bridge.hear(Ask(1, SAY)) == [SendToAgent(SAY)]
+    assert bridge.hear(Ask(2, MORE)) == [SendToAgent(MORE)]
+    assert quiet(bridge.hear(PromptUpdated())) == [RequestDone(2)]
     said = ConversationText("assistant", "One moment, please.")
-    assert Answered(1) in bridge.hear(said)
+    assert RequestDone(1) in bridge.hear(said)
 
 
 def test_two_of_a_kind_go_one_after_the_other() -> None:
     bridge = talking()
-    assert bridge.hear(Ask(1, MORE), Ask(2, MORE)) == [TellAgent(MORE)]
-    assert quiet(bridge.hear(PromptUpdated())) == [Answered(1), TellAgent(MORE)]
+    assert bridge.hear(Ask(1, MORE), Ask(2, MORE)) == [SendToAgent(MORE)]
+    assert quiet(bridge.hear(PromptUpdated())) == [RequestDone(1), SendToAgent(MORE)]
 
 
 def test_a_refusal_reaches_who_asked() -> None:
     bridge = talking()
     bridge.hear(Ask(1, SAY))
     acts = quiet(bridge.hear(InjectionRefused("A turn is in progress.")))
-    assert acts == [Answered(1, "A turn is in progress.")]
+    assert acts == [RequestDone(1, "A turn is in progress.")]
 
 
 def test_who_gets_no_answer_is_told_so_after_ten_seconds() -> None:
@@ -79,17 +79,17 @@ def test_who_gets_no_answer_is_told_so_after_ten_seconds() -> None:
     bridge.wait_until(4)
     bridge.hear(Ask(3, MORE))
     assert bridge.watch(20) == [
-        (10, Answered(2, "no answer", timed_out=True)),
-        (10, Answered(1, "no answer", timed_out=True)),
-        (10, TellAgent(MORE)),
-        (14, Answered(3, "no answer", timed_out=True)),
+        (10, RequestDone(2, "no answer", timed_out=True)),
+        (10, RequestDone(1, "no answer", timed_out=True)),
+        (10, SendToAgent(MORE)),
+        (14, RequestDone(3, "no answer", timed_out=True)),
     ]
 
 
 def test_who_no_longer_waits_is_not_answered() -> None:
     bridge = talking()
     bridge.hear(Ask(1, MORE))
-    assert bridge.hear(Forget(1)) == []
+    assert bridge.hear(CancelRequest(1)) == []
     assert quiet(bridge.hear(PromptUpdated())) == []
 
 
@@ -98,7 +98,7 @@ def test_what_is_asked_too_early_waits_for_the_agent(phase: Phase) -> None:
     bridge = reach(phase)
     assert bridge.hear(Ask(1, MORE)) == []
     if phase is Phase.AWAITING_APPLIED:
-        assert quiet(bridge.hear(SettingsApplied())) == [TellAgent(MORE)]
+        assert quiet(bridge.hear(SettingsApplied())) == [SendToAgent(MORE)]
 
 
 def test_words_of_ours_are_none_of_those_that_were_cut() -> None:
@@ -112,9 +112,9 @@ def test_words_of_ours_are_none_of_those_that_were_cut() -> None:
 def test_what_the_dialect_has_no_words_for_is_refused() -> None:
     bridge = talking(can_say=functools.partial(can_say, Dialect.LEGACY))
     assert bridge.hear(Ask(1, InjectUserMessage("Hello."))) == [
-        Answered(1, "this dialect has no words for InjectUserMessage")
+        RequestDone(1, "this dialect has no words for InjectUserMessage")
     ]
-    assert bridge.hear(Ask(2, MORE)) == [TellAgent(MORE)]
+    assert bridge.hear(Ask(2, MORE)) == [SendToAgent(MORE)]
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_digits_that_do_not_come_are_not_waited_for() -> None:
 
 def test_keys_whose_collector_is_forgotten_go_to_the_agent() -> None:
     bridge = talking()
-    bridge.hear(Collect(1, 4, "#", 20, 5), Forget(1))
+    bridge.hear(Collect(1, 4, "#", 20, 5), CancelRequest(1))
     bridge.hear(key("4"))
     assert told(bridge.watch(5)) == [(1.5, keyed_in("4"))]
 
@@ -172,7 +172,7 @@ def test_keys_come_after_the_question_that_the_agent_owes_an_answer_to() -> None
     bridge.hear(ConversationText("user", "My number is:"), LOST)
     bridge.hear(key("4"))
     bridge.watch(1.6)
-    assert bridge.connect() == [TellAgent(InjectUserMessage("My number is:"))]
+    assert bridge.connect() == [SendToAgent(InjectUserMessage("My number is:"))]
     assert keyed_in("4") in bridge.hear(ConversationText("user", "My number is:"))
 
 

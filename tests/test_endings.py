@@ -30,9 +30,9 @@ from fakes import (
 from sts_trio.call import HANG_UP_GRACE, Call
 from sts_trio.errors import Cause
 from sts_trio.logic.acts import Tick
-from sts_trio.logic.dialogue import PARTING_GRACE
-from sts_trio.logic.listening import GAP
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.caller_audio import GAP
+from sts_trio.logic.dialogue import LAST_WORDS_GRACE
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.wire import deepgram, twilio
 
 PROMISE = 2.0
@@ -203,7 +203,7 @@ ENDS = {
         Cause.AGENT_FINISHED,
         ("speaking",),
         agent_hears=False,
-        found_within=1 + PARTING_GRACE,
+        found_within=1 + LAST_WORDS_GRACE,
     ),
     "agent closes 1000 too early": End(
         agent_closes(1000), Cause.AGENT_CLOSED, ("welcoming", "applying"), agent_hears=False
@@ -433,7 +433,7 @@ async def test_a_goodbye_into_a_socket_that_hypercorn_is_closing_is_no_crash(
 
 # --- with manners that reconnect, or apologise ----------------------------------------------------
 
-APOLOGISES = Manners(apology=APOLOGY)
+APOLOGISES = CallPolicy(apology=APOLOGY)
 GAPS: dict[str, tuple[str, ...]] = {
     # {where the call is when the end comes: the doors of the second agent that are shut}
     "the second agent is dialled": ("handshake",),
@@ -534,7 +534,7 @@ async def test_after_any_loss_the_caller_hears_the_apology_and_then_the_sockets_
     assert trio.lowlevel.current_statistics().tasks_living == before
     # No mark comes back: a second of what the agent said, one of apology, and the grace.
     unheard = 2.0 if phase == "speaking" else 1.0
-    assert trio.current_time() - began <= end.found_within + unheard + PARTING_GRACE + PROMISE
+    assert trio.current_time() - began <= end.found_within + unheard + LAST_WORDS_GRACE + PROMISE
     assert call.ending is not None
     assert (call.ending.cause, call.ending.apologised) == (end.cause, True)
     assert [line["event"] for line in logs].count("call.ended") == 1

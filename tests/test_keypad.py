@@ -3,7 +3,7 @@
 from math import inf
 
 from sts_trio.logic.acts import Collect, Collected
-from sts_trio.logic.keypad import MOST_COLLECTORS, MOST_KEYS, PAUSE, Keypad
+from sts_trio.logic.keypad import MAX_COLLECTORS, MAX_KEYS, PAUSE, Keypad
 
 
 def wanted(number: int = 1, *, most: int = 4, finish: str = "#") -> Collect:
@@ -77,14 +77,14 @@ def test_who_is_forgotten_gets_no_keys() -> None:
     keypad = Keypad()
     keypad.collect(wanted(1), 0.0)
     keypad.collect(wanted(2, most=1), 0.0)
-    keypad.forget(1)
-    keypad.forget(9)
+    keypad.cancel(1)
+    keypad.cancel(9)
     assert pressed(keypad, "7") == [Collected(2, "7")]
 
 
 def test_an_eleventh_collector_gets_nothing_at_once() -> None:
     keypad = Keypad()
-    for number in range(MOST_COLLECTORS):
+    for number in range(MAX_COLLECTORS):
         assert keypad.collect(wanted(number), 0.0) == []
     assert keypad.collect(wanted(99), 0.0) == [Collected(99, "")]
 
@@ -103,4 +103,4 @@ def test_keys_that_nobody_collects_are_gathered_until_there_is_a_pause() -> None
 def test_a_child_at_play_fills_no_memory() -> None:
     keypad = Keypad()
     pressed(keypad, "0" * 100 + "1")
-    assert keypad.tick(PAUSE) == ([], "0" * (MOST_KEYS - 1) + "1")
+    assert keypad.tick(PAUSE) == ([], "0" * (MAX_KEYS - 1) + "1")

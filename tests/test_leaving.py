@@ -1,11 +1,11 @@
 """When the goodbye is over."""
 
 from sts_trio.errors import Cause, Ending
-from sts_trio.logic.leaving import Leaving
+from sts_trio.logic.closing import Goodbye
 
 
-def begun() -> Leaving:
-    return Leaving.begin(Ending(Cause.HUNG_UP), 0.0)
+def begun() -> Goodbye:
+    return Goodbye.begin(Ending(Cause.HUNG_UP), 0.0)
 
 
 def test_a_goodbye_ends_once_it_is_said_and_heard() -> None:

@@ -7,14 +7,14 @@ import strategies  # noqa: F401  its profile: no deadline for one example
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sts_trio.logic.listening import Listening
+from sts_trio.logic.caller_audio import CallerAudio
 
 SECOND = 8000
 
 
 def test_audio_is_forwarded_once_there_is_enough() -> None:
-    listening = Listening(0.1)
-    assert listening.open(0.0) == b""
+    listening = CallerAudio(0.1)
+    assert listening.open_session(0.0) == b""
     listening.hear(b"\x01" * 480, 0.0)
     assert listening.due(0.0) == b""
     assert listening.batch_deadline == 0.2
@@ -26,8 +26,8 @@ def test_audio_is_forwarded_once_there_is_enough() -> None:
 
 
 def test_there_is_enough_from_its_length_on() -> None:
-    listening = Listening(0.1)
-    listening.open(0.0)
+    listening = CallerAudio(0.1)
+    listening.open_session(0.0)
     listening.hear(bytes(799), 0.0)
     assert listening.due(0.0) == b""
     listening.hear(bytes(1), 0.0)
@@ -38,8 +38,8 @@ def test_there_is_enough_from_its_length_on() -> None:
 
 
 def test_the_deadline_of_a_batch_is_that_of_its_first_frame() -> None:
-    listening = Listening(0.1)
-    listening.open(0.0)
+    listening = CallerAudio(0.1)
+    listening.open_session(0.0)
     for now in (0.0, 0.02):
         listening.hear(b"\x01" * 160, now)
         listening.due(now)
@@ -47,69 +47,69 @@ def test_the_deadline_of_a_batch_is_that_of_its_first_frame() -> None:
 
 
 def test_the_newest_two_seconds_wait_for_an_agent() -> None:
-    listening = Listening(0.02)
+    listening = CallerAudio(0.02)
     listening.hear(b"\x01" * SECOND, 0.0)
     assert listening.keep() == 0
     listening.hear(b"\x02" * 2 * SECOND, 0.0)
     assert listening.due(0.0) == b""
     assert listening.keep() == SECOND
     assert listening.dropped == SECOND
-    assert listening.open(1.0) == b"\x02" * 2 * SECOND
+    assert listening.open_session(1.0) == b"\x02" * 2 * SECOND
     assert listening.repeated == 0
 
 
 def test_the_next_agent_gets_again_what_the_last_one_may_have_missed() -> None:
-    listening = Listening(0.02)
-    listening.open(0.0)
+    listening = CallerAudio(0.02)
+    listening.open_session(0.0)
     listening.hear(b"\x01" * 800, 0.0)
     listening.due(0.0)
-    listening.close()
+    listening.close_session()
     listening.hear(b"\x02" * 160, 0.1)
-    assert listening.open(0.2) == b"\x01" * 800 + b"\x02" * 160
+    assert listening.open_session(0.2) == b"\x01" * 800 + b"\x02" * 160
     assert listening.repeated == 800
 
 
 def test_what_was_missed_twice_is_given_a_third_time() -> None:
-    listening = Listening(0.02)
-    listening.open(0.0)
+    listening = CallerAudio(0.02)
+    listening.open_session(0.0)
     listening.hear(b"\x01" * 800, 0.0)
     listening.due(0.0)
     for _ in range(2):
-        listening.close()
-        assert listening.open(0.2) == b"\x01" * 800
+        listening.close_session()
+        assert listening.open_session(0.2) == b"\x01" * 800
     assert listening.repeated == 1600
 
 
 def test_what_was_understood_is_not_given_again() -> None:
-    listening = Listening(0.02)
-    listening.open(0.0)
+    listening = CallerAudio(0.02)
+    listening.open_session(0.0)
     listening.hear(b"\x01" * 800, 0.0)
     listening.due(0.0)
     listening.end_turn()
-    listening.close()
-    assert listening.open(0.2) == b""
+    listening.close_session()
+    assert listening.open_session(0.2) == b""
 
 
 def test_what_is_given_again_and_what_waited_are_two_seconds_at_most() -> None:
-    listening = Listening(0.02)
-    listening.open(0.0)
+    listening = CallerAudio(0.02)
+    listening.open_session(0.0)
     for number in range(1, 8):
         listening.hear(bytes([number]) * SECOND, 0.0)
         listening.due(0.0)
-    listening.close()
+    listening.close_session()
     listening.hear(b"\x08" * 1600, 0.0)
-    again = listening.open(0.0)
+    again = listening.open_session(0.0)
     assert again == b"\x06" * 6400 + b"\x07" * SECOND + b"\x08" * 1600
     assert len(again) == 2 * SECOND
-    listening.close()
+    listening.close_session()
     listening.hear(b"\x09" * 2 * SECOND, 0.0)
-    assert listening.open(0.0) == b"\x09" * 2 * SECOND
+    assert listening.open_session(0.0) == b"\x09" * 2 * SECOND
     assert listening.repeated == 14_400
 
 
 def test_a_muted_caller_is_silence_to_the_agent_and_counted() -> None:
-    listening = Listening(0.02)
-    listening.open(0.0)
+    listening = CallerAudio(0.02)
+    listening.open_session(0.0)
     listening.is_muted = True
     listening.hear(b"\x01" * 160, 0.0)
     assert listening.due(0.0) == b"\xff" * 160
@@ -117,11 +117,11 @@ def test_a_muted_caller_is_silence_to_the_agent_and_counted() -> None:
 
 
 def test_nothing_is_due_and_no_time_set_while_there_is_no_agent() -> None:
-    listening = Listening(0.1)
-    listening.open(0.0)
+    listening = CallerAudio(0.1)
+    listening.open_session(0.0)
     listening.hear(b"\x01" * 160, 0.0)
     listening.due(0.0)
-    listening.close()
+    listening.close_session()
     assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)
     listening.hear(b"\x01" * 1600, 0.1)
     assert listening.due(0.1) == b""
@@ -131,8 +131,8 @@ def test_nothing_is_due_and_no_time_set_while_there_is_no_agent() -> None:
 @pytest.mark.parametrize("late", [0.0, 0.2, 0.4, 0.6, 0.8, 3.0])
 @pytest.mark.parametrize("begin", [0.0, 0.1, 100.0, 1e6 / 3])
 def test_a_gap_is_filled_up_to_now_so_that_the_timer_can_rest(begin: float, late: float) -> None:
-    listening = Listening(0.02)
-    listening.open(begin)
+    listening = CallerAudio(0.02)
+    listening.open_session(begin)
     now = listening.gap_deadline + late
     silence = listening.fill_gap(now)
     assert listening.gap_deadline > now
@@ -150,15 +150,15 @@ def test_a_gap_is_filled_up_to_now_so_that_the_timer_can_rest(begin: float, late
 def test_passing_on_is_hearing_and_asking_what_is_due(
     forward: float, steps: list[str | bytes]
 ) -> None:
-    one, other = Listening(forward), Listening(forward)
+    one, other = CallerAudio(forward), CallerAudio(forward)
     for number, step in enumerate(steps):
         now = number * 0.02
         match step:
             case "open":
-                assert one.open(now) == other.open(now)
+                assert one.open_session(now) == other.open_session(now)
             case "close":
-                one.close()
-                other.close()
+                one.close_session()
+                other.close_session()
             case "mute" | "unmute":
                 one.is_muted = other.is_muted = step == "mute"
             case "end turn":

@@ -9,12 +9,12 @@ from sts_trio import wav
 from sts_trio.clips import clip, whole_frames
 from sts_trio.config import load
 from sts_trio.errors import ConfigError
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 
 NOWHERE = Path("/nonexistent")  # a directory without a file
 
 
-def manners(directory: Path = NOWHERE, words: str = "", **environ: str) -> Manners:
+def manners(directory: Path = NOWHERE, words: str = "", **environ: str) -> CallPolicy:
     if words:
         (directory / "sts-trio.toml").write_text(f"[words]\n{words}\n")
     return load(environ, directory).manners
@@ -27,12 +27,12 @@ def complaint(directory: Path, words: str) -> str:
 
 
 def test_by_default_calls_go_on_and_come_to_an_end() -> None:
-    assert manners() == Manners(
+    assert manners() == CallPolicy(
         reconnects=True,
         one_moment=clip("one-moment"),
         apology=clip("apology"),
         ask_after=30.0,
-        leave_after=30.0,
+        hang_up_after=30.0,
         longest=7200.0,
     )
 
@@ -45,12 +45,12 @@ def test_each_may_be_turned_off() -> None:
         STS_LONGEST_CALL_SECONDS="0",
     )
     assert not off.reconnects
-    assert (off.ask_after, off.leave_after, off.longest) == (inf, inf, inf)
+    assert (off.ask_after, off.hang_up_after, off.longest) == (inf, inf, inf)
 
 
 def test_times_are_seconds() -> None:
     some = manners(STS_ASK_AFTER_SECONDS="5", STS_HANG_UP_AFTER_SECONDS="7.5")
-    assert (some.ask_after, some.leave_after) == (5, 7.5)
+    assert (some.ask_after, some.hang_up_after) == (5, 7.5)
 
 
 def test_the_words_are_the_operators(tmp_path: Path) -> None:

@@ -5,20 +5,20 @@ from typing import Any
 import pytest
 
 from sts_trio.logic.acts import TurnHeard
-from sts_trio.logic.memory import (
+from sts_trio.logic.history import (
     INTERRUPTED,
-    MOST_ITEMS,
-    MOST_PLAYING,
-    MOST_SAID,
-    MOST_TEXT,
-    Memory,
+    MAX_ITEMS,
+    MAX_PLAYING,
+    MAX_SAID_CHARS,
+    MAX_TEXT_CHARS,
+    History,
 )
 from sts_trio.wire import deepgram
 
 SECOND = 8000
 
 
-class Past(Memory):
+class Past(History):
     """A memory, and what it told."""
 
     def __init__(self) -> None:
@@ -132,11 +132,11 @@ def test_several_utterances_are_settled_by_one_mark_in_order() -> None:
 
 def test_utterances_without_end_do_not_pile_up() -> None:
     past = Past()
-    for number in range(MOST_PLAYING + 2):
+    for number in range(MAX_PLAYING + 2):
         past.says(f"{number}.", number, number + 1)
     past.hear_mark(10**6, 10**6)
     assert [turn.said for turn in past.told[:2]] == ["2.", "3."]
-    assert len(past.told) == MOST_PLAYING
+    assert len(past.told) == MAX_PLAYING
 
 
 # --- what the next agent is told ------------------------------------------------------------------
@@ -174,26 +174,26 @@ def test_of_what_was_cut_only_what_was_heard_is_told() -> None:
 
 def test_no_more_than_two_hundred_items_are_told_the_newest() -> None:
     past = Past()
-    for number in range(MOST_ITEMS + 1):
+    for number in range(MAX_ITEMS + 1):
         past.hear_user(str(number))
     assert past.messages()[0] == user("1")
-    assert len(past.messages()) == MOST_ITEMS
+    assert len(past.messages()) == MAX_ITEMS
 
 
 def test_long_texts_are_cut() -> None:
     past = Past()
-    past.hear_user("x" * (MOST_TEXT + 1))
-    past.says("y" * (MOST_TEXT + 1), 0, SECOND)
-    assert [len(item["content"]) for item in past.messages()] == [MOST_TEXT, MOST_TEXT]
+    past.hear_user("x" * (MAX_TEXT_CHARS + 1))
+    past.says("y" * (MAX_TEXT_CHARS + 1), 0, SECOND)
+    assert [len(item["content"]) for item in past.messages()] == [MAX_TEXT_CHARS, MAX_TEXT_CHARS]
 
 
 def test_an_utterance_that_never_ends_is_not_kept_without_end() -> None:
     past = Past()
     for number in range(100):
         past.hear_audio(number)
-        past.hear_agent("x" * MOST_TEXT, number)
+        past.hear_agent("x" * MAX_TEXT_CHARS, number)
     [item] = past.messages()
-    assert MOST_SAID <= len(item["content"]) < MOST_SAID + MOST_TEXT + 10
+    assert MAX_SAID_CHARS <= len(item["content"]) < MAX_SAID_CHARS + MAX_TEXT_CHARS + 10
 
 
 def test_a_result_takes_the_place_of_the_news_that_there_is_none() -> None:
@@ -235,7 +235,7 @@ def test_an_answer_is_owed_to_what_was_said_or_done_last(
     past = Past()
     for method, *arguments in steps:
         getattr(past, method)(*arguments)
-    assert past.owes_answer == owed
+    assert past.unanswered == owed
 
 
 def test_what_is_said_anew_is_forgotten_before() -> None:

@@ -2,20 +2,20 @@
 
 from math import inf
 
-from sts_trio.logic.manners import Manners
-from sts_trio.logic.patience import Patience, Step
+from sts_trio.logic.limits import Limits, Step
+from sts_trio.logic.policy import CallPolicy
 
-MANNERS = Manners(ask_after=30.0, leave_after=20.0, longest=600.0, warn_before=60.0)
+MANNERS = CallPolicy(ask_after=30.0, hang_up_after=20.0, longest=600.0, warn_before=60.0)
 
 
-def begun(manners: Manners = MANNERS) -> Patience:
-    patience = Patience(manners)
-    patience.begin(0.0)
+def begun(manners: CallPolicy = MANNERS) -> Limits:
+    patience = Limits(manners)
+    patience.open_session(0.0)
     return patience
 
 
 def test_before_the_two_sides_can_talk_nothing_is_due() -> None:
-    patience = Patience(MANNERS)
+    patience = Limits(MANNERS)
     patience.hear_caller(1.0)
     patience.hear_agent(2.0)
     assert patience.deadline == inf
@@ -23,7 +23,7 @@ def test_before_the_two_sides_can_talk_nothing_is_due() -> None:
 
 
 def test_by_default_nothing_is_ever_due() -> None:
-    patience = begun(Manners())
+    patience = begun(CallPolicy())
     assert patience.deadline == inf
     assert patience.due(10_000.0) is None
 
@@ -35,7 +35,7 @@ def test_silence_is_asked_after_and_then_left() -> None:
     assert patience.due(30.0) is Step.ASK
     assert patience.due(30.0) is None
     assert patience.deadline == 50
-    assert patience.due(50.0) is Step.LEAVE
+    assert patience.due(50.0) is Step.HANG_UP
     assert patience.due(50.0) is None
     assert patience.deadline == 540  # the longest call
 
@@ -45,7 +45,7 @@ def test_the_time_to_leave_counts_from_the_end_of_the_question() -> None:
     assert patience.due(30.0) is Step.ASK
     patience.hear_agent(32.0)
     assert patience.due(51.9) is None
-    assert patience.due(52.0) is Step.LEAVE
+    assert patience.due(52.0) is Step.HANG_UP
 
 
 def test_a_sign_of_the_caller_begins_it_anew() -> None:
@@ -70,16 +70,16 @@ def test_the_agents_speech_is_no_silence_but_no_sign_of_the_caller_either() -> N
     assert patience.deadline == 55
     assert patience.due(55.0) is Step.ASK
     patience.hear_agent(100.0)
-    assert patience.due(120.0) is Step.LEAVE
+    assert patience.due(120.0) is Step.HANG_UP
 
 
 def test_a_fresh_session_begins_the_silence_anew_but_not_the_call() -> None:
     patience = begun()
-    patience.begin(25.0)
+    patience.open_session(25.0)
     assert patience.deadline == 55
     patience.hear_caller(535.0)
     assert patience.due(540.0) is Step.WARN
-    patience.begin(541.0)
+    patience.open_session(541.0)
     patience.hear_caller(595.0)
     assert patience.due(599.9) is None
     assert patience.due(600.0) is Step.END
@@ -88,7 +88,7 @@ def test_a_fresh_session_begins_the_silence_anew_but_not_the_call() -> None:
 
 
 def test_a_call_too_short_for_a_warning_has_none() -> None:
-    patience = begun(Manners(longest=60.0, warn_before=60.0))
+    patience = begun(CallPolicy(longest=60.0, warn_before=60.0))
     assert patience.deadline == 60
     assert patience.due(60.0) is Step.END
 

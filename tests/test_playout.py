@@ -8,7 +8,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sts_trio.logic.playout import MARK_EVERY, MOST_PENDING, Echo, Playout
+from sts_trio.logic.playout import MARK_EVERY, MAX_PENDING_MARKS, Echo, Playout
 
 
 class TwilioPlayout(RuleBasedStateMachine):
@@ -198,7 +198,7 @@ def test_a_mark_is_wanted_each_half_second() -> None:
 def test_no_more_marks_are_wanted_than_twilio_can_hold_audio_for() -> None:
     playout = Playout()
     names = []
-    for _ in range(MOST_PENDING):
+    for _ in range(MAX_PENDING_MARKS):
         playout.play(MARK_EVERY)
         names.append(playout.mark())
     playout.play(MARK_EVERY)

@@ -4,8 +4,8 @@ from math import inf
 
 import pytest
 
-from sts_trio.logic.acts import Answered
-from sts_trio.logic.requests import ANSWER_TIMEOUT, MOST_UPDATES, MOST_WAITING, Requests
+from sts_trio.logic.acts import RequestDone
+from sts_trio.logic.requests import ANSWER_TIMEOUT, MAX_UPDATES, MAX_WAITING, Requests
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import (
     ConversationText,
@@ -30,7 +30,7 @@ TIMED_OUT = "no answer"
 
 def opened() -> Requests:
     requests = Requests()
-    requests.open()
+    requests.open_session(0.0)
     return requests
 
 
@@ -65,7 +65,7 @@ def test_each_kind_has_its_acknowledgement(
     ask(requests, 7, message)
     assert sent(requests) == [message]
     assert requests.hear(deepgram.AgentThinking()) == []
-    assert requests.hear(acknowledgement) == [Answered(7)]
+    assert requests.hear(acknowledgement) == [RequestDone(7)]
     assert requests.hear(acknowledgement) == []
     assert requests.deadline == inf
 
@@ -94,18 +94,18 @@ def test_of_one_kind_one_is_under_way_and_the_others_wait() -> None:
     ask(requests, 3, SPEAK)
     assert sent(requests) == [UpdatePrompt("one"), SPEAK]
     assert sent(requests) == []
-    assert requests.hear(PromptUpdated()) == [Answered(1)]
+    assert requests.hear(PromptUpdated()) == [RequestDone(1)]
     assert sent(requests) == [UpdatePrompt("two")]
-    assert requests.hear(SpeakUpdated()) == [Answered(3)]
-    assert requests.hear(PromptUpdated()) == [Answered(2)]
+    assert requests.hear(SpeakUpdated()) == [RequestDone(3)]
+    assert requests.hear(PromptUpdated()) == [RequestDone(2)]
 
 
 def test_what_nobody_acknowledges_is_answered_once_it_is_sent() -> None:
     requests = Requests()
     ask(requests, 1, deepgram.ForceEndTurn())
     assert requests.send() == ([], [])
-    requests.open()
-    assert requests.send() == ([deepgram.ForceEndTurn()], [Answered(1)])
+    requests.open_session(0.0)
+    assert requests.send() == ([deepgram.ForceEndTurn()], [RequestDone(1)])
 
 
 def test_a_refusal_tells_why() -> None:
@@ -114,11 +114,11 @@ def test_a_refusal_tells_why() -> None:
     ask(requests, 1, InjectAgentMessage("One."))
     requests.send()
     assert requests.hear(InjectionRefused("A turn is in progress.")) == [
-        Answered(1, "A turn is in progress.")
+        RequestDone(1, "A turn is in progress.")
     ]
     ask(requests, 2, InjectAgentMessage("One."))
     requests.send()
-    assert requests.hear(InjectionRefused()) == [Answered(2, "refused")]
+    assert requests.hear(InjectionRefused()) == [RequestDone(2, "refused")]
 
 
 def test_whether_words_of_ours_are_still_to_be_said() -> None:
@@ -139,24 +139,24 @@ def test_who_waits_ten_seconds_waits_no_longer() -> None:
     requests.ask(2, UpdatePrompt("two"), 3.0)
     assert requests.deadline == ANSWER_TIMEOUT
     assert requests.tick(9.9) == []
-    assert requests.tick(10.0) == [Answered(1, TIMED_OUT, timed_out=True)]
+    assert requests.tick(10.0) == [RequestDone(1, TIMED_OUT, timed_out=True)]
     assert sent(requests) == [UpdatePrompt("two")]
-    assert requests.tick(13.0) == [Answered(2, TIMED_OUT, timed_out=True)]
+    assert requests.tick(13.0) == [RequestDone(2, TIMED_OUT, timed_out=True)]
     assert requests.deadline == inf
 
 
 def test_who_waits_for_a_session_waits_ten_seconds_too() -> None:
     requests = Requests()
     ask(requests, 1, UpdatePrompt("one"))
-    assert requests.tick(10.0) == [Answered(1, TIMED_OUT, timed_out=True)]
+    assert requests.tick(10.0) == [RequestDone(1, TIMED_OUT, timed_out=True)]
 
 
 def test_a_hundred_and_first_is_refused_at_once() -> None:
     requests = Requests()
-    for number in range(MOST_WAITING):
+    for number in range(MAX_WAITING):
         ask(requests, number, UpdatePrompt("more"))
     assert requests.ask(100, UpdatePrompt("more"), 0.0) == [
-        Answered(100, "too many requests at once")
+        RequestDone(100, "too many requests at once")
     ]
     assert requests.ask(None, UpdatePrompt("more"), 0.0) == []
 
@@ -166,9 +166,9 @@ def test_who_is_forgotten_is_not_answered_but_keeps_its_place() -> None:
     for number in (1, 2, 3):
         ask(requests, number, UpdatePrompt(str(number)))
     requests.send()
-    requests.forget(1)
-    requests.forget(2)
-    requests.forget(99)
+    requests.cancel(1)
+    requests.cancel(2)
+    requests.cancel(99)
     assert sent(requests) == []
     assert requests.hear(PromptUpdated()) == []
     assert sent(requests) == [UpdatePrompt("3")]
@@ -183,11 +183,11 @@ def test_what_a_lost_session_has_not_answered_is_asked_of_the_next_in_order() ->
     ask(requests, 2, UpdatePrompt("two"))
     ask(requests, None, InjectAgentMessage("Are you still there?"))
     requests.send()
-    requests.close()
+    requests.close_session(0.0)
     assert sent(requests) == []
-    requests.open()
+    requests.open_session(0.0)
     assert sent(requests) == [UpdatePrompt("one")]
-    assert requests.hear(PromptUpdated()) == [Answered(1)]
+    assert requests.hear(PromptUpdated()) == [RequestDone(1)]
     assert sent(requests) == [UpdatePrompt("two")]
 
 
@@ -195,8 +195,8 @@ def test_what_was_keyed_in_is_kept_though_nobody_waits_for_it() -> None:
     requests = opened()
     requests.ask(None, InjectUserMessage("I have keyed in: 1"), 0.0, is_kept=True)
     requests.send()
-    requests.close()
-    requests.open()
+    requests.close_session(0.0)
+    requests.open_session(0.0)
     assert sent(requests) == [InjectUserMessage("I have keyed in: 1")]
 
 
@@ -212,7 +212,7 @@ def taken(requests: Requests, *updates: UpdatePrompt | UpdateThink | UpdateSpeak
     for number, update in enumerate(updates):
         ask(requests, number, update)
         requests.send()
-        assert requests.hear(acknowledgement(update)) == [Answered(number)]
+        assert requests.hear(acknowledgement(update)) == [RequestDone(number)]
 
 
 def acknowledgement(
@@ -229,9 +229,8 @@ def acknowledgement(
 
 def told(requests: Requests) -> list[deepgram.TextToAgent]:
     """What a fresh session is told, which takes all of it."""
-    requests.close()
-    requests.open()
-    requests.restore(0.0)
+    requests.close_session(0.0)
+    requests.open_session(0.0)
     messages = []
     while more := sent(requests):
         messages += more
@@ -264,9 +263,8 @@ def test_a_new_think_block_replaces_the_prompts_before_it() -> None:
 def test_a_loss_amid_the_retelling_loses_no_update() -> None:
     requests = opened()
     taken(requests, THINK, UpdatePrompt("two"))
-    requests.close()
-    requests.open()
-    requests.restore(0.0)
+    requests.close_session(0.0)
+    requests.open_session(0.0)
     assert sent(requests) == [THINK, UpdatePrompt("two")]
     assert requests.hear(ThinkUpdated()) == []
     assert told(requests) == [THINK, UpdatePrompt("two")]
@@ -295,16 +293,16 @@ def test_another_agent_is_told_nothing_of_it_and_who_waits_is_told_so() -> None:
     ask(requests, 4, InjectAgentMessage("Hello."))
     requests.send()
     assert requests.forget_updates() == [
-        Answered(2, "another agent goes on"),
-        Answered(3, "another agent goes on"),
+        RequestDone(2, "another agent goes on"),
+        RequestDone(3, "another agent goes on"),
     ]
     assert told(requests) == [InjectAgentMessage("Hello.")]
 
 
 def test_the_newest_fifty_updates_are_told() -> None:
     requests = opened()
-    taken(requests, *(UpdatePrompt(str(number)) for number in range(MOST_UPDATES + 1)))
-    assert told(requests) == [UpdatePrompt(str(n)) for n in range(1, MOST_UPDATES + 1)]
+    taken(requests, *(UpdatePrompt(str(number)) for number in range(MAX_UPDATES + 1)))
+    assert told(requests) == [UpdatePrompt(str(n)) for n in range(1, MAX_UPDATES + 1)]
 
 
 def test_the_same_prompt_twice_is_told_twice() -> None:

@@ -2,12 +2,12 @@
 
 from fakes import STREAM_SID
 
-from sts_trio.logic.speaking import Speaking
+from sts_trio.logic.agent_audio import AgentAudio
 from sts_trio.wire import twilio
 
 
-def begun() -> Speaking:
-    speaking = Speaking()
+def begun() -> AgentAudio:
+    speaking = AgentAudio()
     speaking.stream_sid = STREAM_SID
     return speaking
 

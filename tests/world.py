@@ -21,7 +21,7 @@ from fakes import START, STREAM_SID, FakeAgent, media
 from hypercorn.config import Config as HypercornConfig
 
 from sts_trio.config import load
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.server import App, create_app
 from sts_trio.wire import deepgram, twilio
 
@@ -139,7 +139,7 @@ async def world(
     *more: FakeAgent,
     serve_agent: Callable[[trio.SocketStream], Any] | None = None,
     certificate: tuple[str, str] | None = None,
-    manners: Manners | None = None,
+    manners: CallPolicy | None = None,
     functions: Sequence[Callable[..., Any]] = (),
     **environ: str,
 ) -> AsyncIterator[World]:
@@ -170,7 +170,7 @@ async def world(
                 tmp_path,
             )
             # Unless the story is about them: a lost agent is the end, and at once.
-            config = msgspec.structs.replace(config, manners=manners or Manners())
+            config = msgspec.structs.replace(config, manners=manners or CallPolicy())
             app = create_app(config, functions)
             server = HypercornConfig()
             server.bind = ["127.0.0.1:0"]

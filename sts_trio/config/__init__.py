@@ -31,7 +31,7 @@ from sts_trio.config.variables import (
     read_file,
     shown,
 )
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
 
@@ -78,7 +78,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     numbers: dict[str, str]  # {dialled number: name of an agent}
     functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
-    manners: Manners
+    manners: CallPolicy
     log_format: LogFormat
     log_level: LogLevel
     log_transcripts: bool

@@ -8,7 +8,7 @@ from sts_trio import wav
 from sts_trio.clips import clip, whole_frames
 from sts_trio.config.variables import Given, mistake
 from sts_trio.logic.audio import BYTES_PER_SECOND
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 
 # Who says nothing for so long is gone, or has laid the phone down.
 ASK_AFTER = 30.0
@@ -25,27 +25,27 @@ class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "" for a file: nothing is to be heard.
     """
 
-    asks: str = Manners().asks
-    farewell: str = Manners().farewell
-    warning: str = Manners().warning
-    time_is_up: str = Manners().time_is_up
+    asks: str = CallPolicy().asks
+    farewell: str = CallPolicy().farewell
+    warning: str = CallPolicy().warning
+    time_is_up: str = CallPolicy().time_is_up
     one_moment: str | None = None
     apology: str | None = None
 
 
-def read_manners(given: Given) -> Manners:
+def read_manners(given: Given) -> CallPolicy:
     """Raises `ConfigError`: something in it is wrong."""
     where = given.in_file("words")
     try:
         words = msgspec.convert(given.section("words"), _Words)
     except msgspec.ValidationError as exc:
         raise mistake(f"{where}: {exc}") from None
-    return Manners(
+    return CallPolicy(
         reconnects=given("STS_RECONNECT", True),
         one_moment=_clip(given, "one_moment", words.one_moment, "one-moment"),
         apology=_clip(given, "apology", words.apology, "apology"),
         ask_after=given("STS_ASK_AFTER_SECONDS", ASK_AFTER) or inf,
-        leave_after=given("STS_HANG_UP_AFTER_SECONDS", LEAVE_AFTER) or inf,
+        hang_up_after=given("STS_HANG_UP_AFTER_SECONDS", LEAVE_AFTER) or inf,
         longest=given("STS_LONGEST_CALL_SECONDS", LONGEST_CALL) or inf,
         asks=words.asks,
         farewell=words.farewell,

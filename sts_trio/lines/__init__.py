@@ -20,7 +20,7 @@ from sts_trio.call_info import CallInfo
 from sts_trio.lines.endpoints import AgentLeg, Dial, Endpoint, Endpoints, EndpointState
 from sts_trio.lines.prepared import GOODBYE, Line
 from sts_trio.lines.routing import Routing
-from sts_trio.logic.phases import AGENT_TIMEOUT
+from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.wire import deepgram
 
 SettingsFor = Callable[[str, CallInfo], deepgram.Settings]

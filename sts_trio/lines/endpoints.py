@@ -22,7 +22,7 @@ import trio
 from sts_trio.call import OpenAgentLeg
 from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.lines.breaker import Attempt, Breaker, Outcome, State
-from sts_trio.logic.phases import AGENT_TIMEOUT
+from sts_trio.logic.states import AGENT_TIMEOUT
 
 # A handshake takes 0.1 to 0.3 s, and somebody is waiting on the phone.
 PATIENCE = 2.0

@@ -35,7 +35,7 @@ from sts_trio.errors import AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
 from sts_trio.lines.endpoints import PATIENCE, AgentLeg
 from sts_trio.logic.audio import SILENCE, length
-from sts_trio.logic.phases import AGENT_TIMEOUT
+from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.wire import deepgram
 
 # Twilio opens the stream within a second of the answer to its webhook. Later than this, the caller

@@ -63,13 +63,13 @@ class FunctionsRunAway(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """Tell the agent something, and let me know what it says to it (`Answered`)."""
+    """Tell the agent something, and let me know what it says to it (`RequestDone`)."""
 
     number: int
     message: deepgram.TextToAgent
 
 
-class Leave(msgspec.Struct, frozen=True):
+class Close(msgspec.Struct, frozen=True):
     """Let the goodbye be heard, then end the call."""
 
     ending: Ending
@@ -93,8 +93,8 @@ class Protect(msgspec.Struct, frozen=True):
     is_over: bool = False
 
 
-class Await(msgspec.Struct, frozen=True):
-    """Let me know when the caller has heard all there is (`Answered`), or after `within` s."""
+class WaitUntilHeard(msgspec.Struct, frozen=True):
+    """Let me know when the caller has heard all there is (`RequestDone`), or after `within` s."""
 
     number: int
     within: float
@@ -113,13 +113,13 @@ class Collect(msgspec.Struct, frozen=True):
     between: float
 
 
-class Forget(msgspec.Struct, frozen=True):
+class CancelRequest(msgspec.Struct, frozen=True):
     """Whoever asked for `number` no longer waits."""
 
     number: int
 
 
-Seldom = (
+Control = (
     twilio.Connected
     | twilio.Start
     | twilio.Dtmf
@@ -138,24 +138,24 @@ Seldom = (
     | FunctionDone
     | FunctionsRunAway
     | Ask
-    | Leave
+    | Close
     | HandOver
     | PlayTones
     | Protect
-    | Await
+    | WaitUntilHeard
     | Collect
-    | Forget
+    | CancelRequest
 )
-Heard = twilio.Media | deepgram.Audio | Seldom
+Heard = twilio.Media | deepgram.Audio | Control
 
 # --- acts ---------------------------------------------------------------------------------------
 
 
-class TellCaller(msgspec.Struct, frozen=True, gc=False):
+class SendToCaller(msgspec.Struct, frozen=True, gc=False):
     message: twilio.ToCaller
 
 
-class TellAgent(msgspec.Struct, frozen=True, gc=False):
+class SendToAgent(msgspec.Struct, frozen=True, gc=False):
     message: deepgram.ToAgent
 
 
@@ -191,8 +191,8 @@ class CancelFunctions(msgspec.Struct, frozen=True):
     ids: tuple[str, ...]
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """What became of an `Ask` or an `Await`; `refusal` says why it came to nothing."""
+class RequestDone(msgspec.Struct, frozen=True):
+    """What became of an `Ask` or an `WaitUntilHeard`; `refusal` says why it came to nothing."""
 
     number: int
     refusal: str | None = None
@@ -230,15 +230,15 @@ class TurnHeard(msgspec.Struct, frozen=True):
 
 
 Act = (
-    TellCaller
-    | TellAgent
+    SendToCaller
+    | SendToAgent
     | FlushCaller
     | Dial
     | DropAgent
     | HangUp
     | CallFunctions
     | CancelFunctions
-    | Answered
+    | RequestDone
     | Collected
     | Log
     | Transcript

@@ -19,10 +19,7 @@ A call goes through its phases:
       any of them ── HangUp ──► HUNG_UP
 
 The agent's protocol asks for this order: nothing before `Welcome`, one `Settings`, no audio before
-`SettingsApplied`. What the phases share is kept by parts with one task each: `listening` (caller to
-agent), `speaking` (agent to caller), `memory` (the conversation so far), `requests` (what was asked
-of the agent), `keypad`, `patience` (silence, the longest call), `recovery`, and `leaving`, while
-the goodbye is being heard.
+`SettingsApplied`. What the phases share is kept by parts with one task each.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,45 +32,49 @@ from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
     AgentReached,
-    Answered,
     Ask,
-    Await,
     CallFunctions,
     CancelFunctions,
+    CancelRequest,
+    Close,
     Collect,
+    Control,
     Dial,
     DialFailed,
     DropAgent,
     FlushCaller,
-    Forget,
     FunctionDone,
     FunctionsRunAway,
     HandOver,
     HangUp,
     Heard,
-    Leave,
     Log,
     OutboxFull,
     PlayTones,
     Protect,
-    Seldom,
+    RequestDone,
+    SendToAgent,
+    SendToCaller,
     ShutDown,
-    TellAgent,
-    TellCaller,
     Tick,
     Transcript,
     TurnHeard,
+    WaitUntilHeard,
 )
-from sts_trio.logic.asked import Asked, called
+from sts_trio.logic.agent_audio import AgentAudio
 from sts_trio.logic.audio import seconds
+from sts_trio.logic.caller_audio import CallerAudio
+from sts_trio.logic.closing import Goodbye
+from sts_trio.logic.function_calls import PendingFunctionCalls, called
+from sts_trio.logic.history import History
 from sts_trio.logic.keypad import KEYS, Keypad
-from sts_trio.logic.leaving import Leaving
-from sts_trio.logic.listening import Listening
-from sts_trio.logic.manners import Manners
-from sts_trio.logic.memory import Memory
-from sts_trio.logic.oddities import MOST_WORDS, Oddities
-from sts_trio.logic.patience import Patience, Step
-from sts_trio.logic.phases import (
+from sts_trio.logic.limits import Limits, Step
+from sts_trio.logic.output import MAX_REASON_CHARS, Violations
+from sts_trio.logic.playout import Echo, Playout
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.reconnect import STEP_TIMEOUT, Reconnect
+from sts_trio.logic.requests import Requests
+from sts_trio.logic.states import (
     AGENT_TIMEOUT,
     LIMITS,
     START_TIMEOUT,
@@ -81,17 +82,13 @@ from sts_trio.logic.phases import (
     cause_of_end,
     cause_of_failed_dial,
 )
-from sts_trio.logic.playout import Echo, Playout
-from sts_trio.logic.recovery import STEP_TIMEOUT, Recovery
-from sts_trio.logic.requests import Requests
-from sts_trio.logic.speaking import Speaking
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
 # After `start`, frames come every 20 ms unless the phone is muted from the first moment on.
 FIRST_FRAME_TIMEOUT = 30.0
 # Last words that are never reported to have been heard, by a peer that echoes no marks.
-PARTING_GRACE = 2.0
+LAST_WORDS_GRACE = 2.0
 # Deepgram ends a session after 2 h, and warns five minutes before. From the warning on, the next
 # silence is used to go on in a fresh one; at the latest a minute before the end.
 RENEW_WITHIN = 240.0
@@ -106,7 +103,7 @@ KEYED_IN = "I have keyed in: {}"
 LATE = "The function {name}, called earlier in this conversation, has been done: {content}"
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
 # is understood.
-LONGEST_TURN = 60.0
+MAX_TURN_SECONDS = 60.0
 
 
 class SettingsWanted(msgspec.Struct, frozen=True):
@@ -168,7 +165,6 @@ class Dialogue:
         "_keypad",
         "_leaving",
         "_listening",
-        "_manners",
         "_memory",
         "_now",
         "_oddities",
@@ -176,6 +172,7 @@ class Dialogue:
         "_parting",
         "_patience",
         "_phase_deadline",
+        "_policy",
         "_protections",
         "_rare_deadline",
         "_recovery",
@@ -197,7 +194,7 @@ class Dialogue:
         *,
         forward: float = 0.02,
         now: float = 0.0,
-        manners: Manners | None = None,
+        policy: CallPolicy | None = None,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
     ) -> None:
         self.phase = Phase.AWAITING_START
@@ -205,19 +202,19 @@ class Dialogue:
         self.call_sid = ""
         self.agent = ""
         self._settings = settings
-        self._manners = manners or Manners()
+        self._policy = policy or CallPolicy()
         self._can_say = can_say
         self._start: twilio.Start | None = None
         self._now = now
         self._acts: list[Act] = []
-        self._listening = Listening(forward)
-        self._speaking = Speaking()
-        self._memory = Memory(self._tell_turn)
+        self._listening = CallerAudio(forward)
+        self._speaking = AgentAudio()
+        self._memory = History(self._tell_turn)
         self._requests = Requests()
         self._keypad = Keypad()
-        self._patience = Patience(self._manners)
-        self._recovery = Recovery()
-        self._leaving: Leaving | None = None
+        self._patience = Limits(self._policy)
+        self._recovery = Reconnect()
+        self._leaving: Goodbye | None = None
         self._parting: Ending | None = None
         self._phase_deadline = now + START_TIMEOUT
         self._first_frame_deadline = inf
@@ -230,12 +227,12 @@ class Dialogue:
         self._has_dropped_agent = False
         self._is_prepared = False
         self._greets = True  # the next session is to begin with the agent's greeting
-        self._owed: str | None = None  # see `Memory.owes_answer`; for the next session
+        self._owed: str | None = None  # see `History.unanswered`; for the next session
         self._echo: str | None = None  # what we say in the caller's name will be told back to us
         self._user_speaks_until = -inf
-        self._asked = Asked()
+        self._asked = PendingFunctionCalls()
         self._agent_audio = 0
-        self._oddities = Oddities()
+        self._oddities = Violations()
 
     @property
     def deadline(self) -> float:
@@ -255,7 +252,7 @@ class Dialogue:
         return self._speaking.playout
 
     @property
-    def is_leaving(self) -> bool:
+    def is_closing(self) -> bool:
         """Whether the call is only waiting for its last words to be heard."""
         return self._leaving is not None or self.phase is Phase.PARTING
 
@@ -291,7 +288,7 @@ class Dialogue:
         if self.phase is Phase.TALKING and not is_seldom and (speech := self._speech(batch)):
             # Nearly all there is to hear; it takes the short way.
             audio = self._listening.pass_on(speech, now)
-            return [TellAgent(deepgram.Audio(audio))] if audio else []
+            return [SendToAgent(deepgram.Audio(audio))] if audio else []
         self._now = now
         self._acts = []
         self._has_dropped_agent = False
@@ -322,7 +319,7 @@ class Dialogue:
     def _settle(self) -> None:
         """What follows from all that was heard."""
         if self._awaits and self._speaking.is_heard and self.phase is not Phase.HUNG_UP:
-            self._acts += [Answered(number) for number in self._awaits]
+            self._acts += [RequestDone(number) for number in self._awaits]
             self._awaits.clear()
         if self._leaving is not None and self._leaving.is_over(self._now, self._is_heard):
             self._hang_up(self._leaving.ending)
@@ -362,10 +359,10 @@ class Dialogue:
             and self._now >= self._user_speaks_until
             and self.phase is Phase.TALKING
             and self._leaving is None
-            and self._memory.owes_answer is None
+            and self._memory.unanswered is None
         )
 
-    def _hear(self, message: Seldom) -> None:
+    def _hear(self, message: Control) -> None:
         match message:
             case (
                 twilio.Connected() | twilio.Start() | twilio.Dtmf() | twilio.Mark() | twilio.Stop()
@@ -396,8 +393,8 @@ class Dialogue:
             case FunctionsRunAway():
                 self._lose_agent(Cause.AGENT_RAN_AWAY, "function calls", is_final=True)
             case (
-                Ask() | Leave() | HandOver() | PlayTones() | Protect() | Await() | Collect()
-                | Forget()
+                Ask() | Close() | HandOver() | PlayTones() | Protect() | WaitUntilHeard()
+                | Collect() | CancelRequest()
             ):  # fmt: skip
                 self._hear_own(message)
             case _:
@@ -549,18 +546,17 @@ class Dialogue:
             return
         self._log("debug", "agent.ready")
         self._enter(Phase.TALKING)
-        self._patience.begin(self._now)
+        self._patience.open_session(self._now)
         if self._recovery.is_on:
             gap, is_loss = self._recovery.succeed(self._now)
             event = "agent.reconnected" if is_loss else "agent.took_over"
             self._log("info", event, agent=self.agent, gap=round(gap, 3))
-        self._requests.open()
         if self._owed is not None:
             self._ask_anew(self._owed)
             self._owed = None
-        self._requests.restore(self._now)
+        self._requests.open_session(self._now)
         self._send_requests()
-        if audio := self._listening.open(self._now):
+        if audio := self._listening.open_session(self._now):
             self._tell_agent(deepgram.Audio(audio))
 
     def _ask_anew(self, owed: str) -> None:
@@ -584,16 +580,16 @@ class Dialogue:
             return
         if self._leaving is not None:
             self._part(self._leaving.ending, b"", code)
-        elif self._manners.reconnects and not is_final and self._recovery.redial(self._now):
-            self._log("warning", "agent.lost", ending=cause.label, detail=detail[:MOST_WORDS])
+        elif self._policy.reconnects and not is_final and self._recovery.redial(self._now):
+            self._log("warning", "agent.lost", ending=cause.label, detail=detail[:MAX_REASON_CHARS])
             dial_at = self._recovery.dial_deadline
             self._begin_gap(code)
             if dial_at > self._now:
                 self._phase_deadline = dial_at + STEP_TIMEOUT
             else:
                 self._dial(self.agent or None)
-        elif self._manners.apology and self._start is not None:
-            self._part(Ending(cause, detail[:MOST_WORDS]), self._manners.apology, code)
+        elif self._policy.apology and self._start is not None:
+            self._part(Ending(cause, detail[:MAX_REASON_CHARS]), self._policy.apology, code)
         else:
             self._end(cause, detail)
 
@@ -605,7 +601,7 @@ class Dialogue:
 
     def _hand_over(self, agent: str) -> None:
         """Another agent goes on, in a session of its own."""
-        if self.phase is Phase.AWAITING_START or self.is_leaving:
+        if self.phase is Phase.AWAITING_START or self.is_closing:
             return
         self._log("info", "agent.handed_over", agent=self.agent, to=agent)
         self._begin_gap()
@@ -623,13 +619,13 @@ class Dialogue:
     def _drop_agent(self, code: int = 1000) -> None:
         self._interrupt()
         if self._owed is None:
-            self._owed = self._memory.owes_answer
+            self._owed = self._memory.unanswered
             if self._owed:
                 self._memory.forget_last()  # it is asked anew
         self._tell_caller(*self._speaking.finish(self._now))
         self._memory.finish(self.playout.sent)
-        self._listening.close()
-        self._requests.close()
+        self._listening.close_session()
+        self._requests.close_session(self._now)
         self._renewal_deadline = inf
         self._user_speaks_until = -inf
         self._echo = None
@@ -644,7 +640,7 @@ class Dialogue:
             self._memory.call_function(function)
         self._cancel_functions(self._asked.ids)
         if self._speaking.is_amid_utterance:
-            self._acts += [Answered(number, "the agent was lost") for number in self._awaits]
+            self._acts += [RequestDone(number, "the agent was lost") for number in self._awaits]
             self._awaits.clear()
 
     def _part(self, ending: Ending, words: bytes, code: int = 1000) -> None:
@@ -655,7 +651,7 @@ class Dialogue:
         self._enter(Phase.PARTING)
         self._parting = msgspec.structs.replace(ending, apologised=bool(words))
         self._play_clip(words)
-        self._phase_deadline = max(self._now, self._speaking.plays_until) + PARTING_GRACE
+        self._phase_deadline = max(self._now, self._speaking.plays_until) + LAST_WORDS_GRACE
 
     def _play_clip(self, clip: bytes) -> None:
         self._tell_caller(*self._speaking.insert(clip, self._now))
@@ -734,11 +730,11 @@ class Dialogue:
 
     def _hear_warning(self, code: str, description: str) -> None:
         self._note_once("agent.warned", Leg.AGENT, f"{code}: {description}")
-        if code == RENEWAL_DUE and self._manners.reconnects and self._leaving is None:
+        if code == RENEWAL_DUE and self._policy.reconnects and self._leaving is None:
             self._renewal_deadline = self._now + RENEW_WITHIN
 
     def _hear_user_speaks(self) -> None:
-        self._user_speaks_until = self._now + LONGEST_TURN
+        self._user_speaks_until = self._now + MAX_TURN_SECONDS
         self._patience.hear_caller(self._now)
         if self._speaking.is_protected:
             self._log("debug", "caller.speaks")
@@ -838,7 +834,14 @@ class Dialogue:
 
     def _hear_own(
         self,
-        wanted: Ask | Leave | HandOver | PlayTones | Protect | Await | Collect | Forget,
+        wanted: Ask
+        | Close
+        | HandOver
+        | PlayTones
+        | Protect
+        | WaitUntilHeard
+        | Collect
+        | CancelRequest,
     ) -> None:
         match wanted:
             case Ask(number, message):
@@ -847,8 +850,8 @@ class Dialogue:
                     self._send_requests()
                 else:
                     reason = f"this dialect has no words for {type(message).__name__}"
-                    self._acts.append(Answered(number, reason))
-            case Leave(ending):
+                    self._acts.append(RequestDone(number, reason))
+            case Close(ending):
                 self._leave(ending)
             case HandOver(agent):
                 self._hand_over(agent)
@@ -857,22 +860,22 @@ class Dialogue:
             case Protect(is_over):
                 self._protections += -1 if is_over else 1
                 self._protect()
-            case Await(number, within):
+            case WaitUntilHeard(number, within):
                 self._awaits[number] = self._now + within
             case Collect():
                 self._acts += self._keypad.collect(wanted, self._now)
-            case Forget(number):
-                self._requests.forget(number)
-                self._keypad.forget(number)
+            case CancelRequest(number):
+                self._requests.cancel(number)
+                self._keypad.cancel(number)
                 self._awaits.pop(number, None)
             case _:
                 assert_never(wanted)
 
     def _leave(self, ending: Ending) -> None:
-        if self.is_leaving:
+        if self.is_closing:
             return
         if self.phase is Phase.TALKING:
-            self._leaving = Leaving.begin(ending, self._now)
+            self._leaving = Goodbye.begin(ending, self._now)
             self._renewal_deadline = inf
             self._protect()
         else:
@@ -915,7 +918,7 @@ class Dialogue:
     def _finish_with_agent(self, detail: str) -> None:
         """The agent ends the session in good order; once its words are heard, that is the end of
         the call."""
-        ending = Ending(Cause.AGENT_FINISHED, detail[:MOST_WORDS])
+        ending = Ending(Cause.AGENT_FINISHED, detail[:MAX_REASON_CHARS])
         if self._leaving is not None:
             ending = self._leaving.ending
         if self._speaking.is_heard:
@@ -966,8 +969,8 @@ class Dialogue:
         if now >= self._recovery.dial_deadline:
             self._dial(self.agent or None)
         if now >= self._recovery.bridge_deadline:
-            self._play_clip(self._manners.one_moment)
-            self._recovery.bridge(max(now, self._speaking.plays_until))
+            self._play_clip(self._policy.one_moment)
+            self._recovery.hear_filler(max(now, self._speaking.plays_until))
         self._acts += self._requests.tick(now)
         collected, keys = self._keypad.tick(now)
         self._acts += collected
@@ -977,7 +980,7 @@ class Dialogue:
         late = [number for number, deadline in self._awaits.items() if deadline <= now]
         for number in late:
             del self._awaits[number]
-            self._acts.append(Answered(number, "not heard in time", timed_out=True))
+            self._acts.append(RequestDone(number, "not heard in time", timed_out=True))
         if now >= self._renewal_deadline:
             self._renew()
         self._send_requests()
@@ -993,22 +996,22 @@ class Dialogue:
             self._do(step)
 
     def _do(self, step: Step) -> None:
-        manners = self._manners
+        policy = self._policy
         match step:
             case Step.ASK:
-                self._inject(deepgram.InjectAgentMessage(manners.asks))
-            case Step.LEAVE:
-                self._inject(deepgram.InjectAgentMessage(manners.farewell, "queue"))
+                self._inject(deepgram.InjectAgentMessage(policy.asks))
+            case Step.HANG_UP:
+                self._inject(deepgram.InjectAgentMessage(policy.farewell, "queue"))
                 self._leave(Ending(Cause.SILENCE))
             case Step.WARN:
-                self._inject(deepgram.InjectAgentMessage(manners.warning, "queue"))
+                self._inject(deepgram.InjectAgentMessage(policy.warning, "queue"))
             case Step.END:
                 if not self._speaking.is_heard and not self._speaking.is_protected:
                     # Else the goodbye would wait behind all that Twilio still has.
                     self._memory.cut(self.playout.position, self.playout.sent)
                     self._clear()
                     self._speaking.next_turn()
-                self._inject(deepgram.InjectAgentMessage(manners.time_is_up, "interrupt"))
+                self._inject(deepgram.InjectAgentMessage(policy.time_is_up, "interrupt"))
                 self._leave(Ending(Cause.TIME_UP))
             case _:
                 assert_never(step)
@@ -1023,13 +1026,13 @@ class Dialogue:
         self._has_talked = self._has_talked or phase is Phase.TALKING
 
     def _end(self, cause: Cause, detail: str = "") -> None:
-        self._hang_up(Ending(cause, detail[:MOST_WORDS]))
+        self._hang_up(Ending(cause, detail[:MAX_REASON_CHARS]))
 
     def _hang_up(self, ending: Ending) -> None:
         self._memory.cut(self.playout.position, self.playout.sent)
         self._cancel_functions(self._asked.ids)
         self._enter(Phase.HUNG_UP)
-        self._listening.close()
+        self._listening.close_session()
         self._first_frame_deadline = inf
         self._leaving = self._parting = None
         self._acts.append(HangUp(ending))
@@ -1047,10 +1050,10 @@ class Dialogue:
             self._log("warning", event, reason=told)
 
     def _tell_caller(self, *messages: twilio.ToCaller) -> None:
-        self._acts.extend(map(TellCaller, messages))
+        self._acts.extend(map(SendToCaller, messages))
 
     def _tell_agent(self, message: deepgram.ToAgent) -> None:
-        self._acts.append(TellAgent(message))
+        self._acts.append(SendToAgent(message))
 
     def _log(self, level: str, event: str, **fields: Any) -> None:
         self._acts.append(Log(level, event, fields))

@@ -10,8 +10,8 @@ from sts_trio.logic.acts import Collect, Collected
 # Who keys in a number pauses no longer than this between two keys.
 PAUSE = 1.5
 # The longest card number has 19 digits; more at once is a child at play.
-MOST_KEYS = 32
-MOST_COLLECTORS = 10
+MAX_KEYS = 32
+MAX_COLLECTORS = 10
 
 KEYS = "0123456789*#ABCD"
 
@@ -38,13 +38,13 @@ class Keypad:
         return min(self._pause, *(each.deadline for each in self._collectors))
 
     def collect(self, wanted: Collect, now: float) -> list[Collected]:
-        if len(self._collectors) >= MOST_COLLECTORS:
+        if len(self._collectors) >= MAX_COLLECTORS:
             return [Collected(wanted.number, "")]
         limit = now + wanted.within
         self._collectors.append(_Collector(wanted, limit, limit))
         return []
 
-    def forget(self, number: int) -> None:
+    def cancel(self, number: int) -> None:
         self._collectors = collections.deque(
             each for each in self._collectors if each.wanted.number != number
         )
@@ -52,7 +52,7 @@ class Keypad:
     def press(self, key: str, now: float) -> list[Collected]:
         """A key is pressed. Returns what is complete by it."""
         if not self._collectors:
-            self._gathered = (self._gathered + key)[-MOST_KEYS:]
+            self._gathered = (self._gathered + key)[-MAX_KEYS:]
             self._pause = now + PAUSE
             return []
         first = self._collectors[0]

@@ -17,7 +17,7 @@ from sts_trio.logic.audio import length, seconds
 # How exactly we know what was heard: half a sentence's word or two. A mark costs two messages.
 MARK_EVERY = length(0.5)
 # Twilio buffers ten minutes; there is nothing beyond to be marked.
-MOST_PENDING = 1200
+MAX_PENDING_MARKS = 1200
 # Bounded, as a peer may write any name, and `int` takes no more than 4300 digits.
 _NAME = re.compile(r"e(0|[1-9][0-9]{0,8})-([1-9][0-9]{0,8})")
 
@@ -71,7 +71,7 @@ class Playout:
 
     @property
     def wants_mark(self) -> bool:
-        return self.sent - self._marked >= MARK_EVERY and len(self._pending) < MOST_PENDING
+        return self.sent - self._marked >= MARK_EVERY and len(self._pending) < MAX_PENDING_MARKS
 
     @property
     def is_marked(self) -> bool:

@@ -3,7 +3,7 @@
 Deepgram's acknowledgements carry no id, and two of a kind that are sent in quick succession have
 been seen to get one answer. So there is one under way of each kind, and the others of that kind
 wait for it. An update that was taken is remembered, as a fresh session knows nothing of it
-(`restore`).
+(`open_session`).
 Source: developers.deepgram.com/docs/voice-agent (update and inject messages), read 2026-11-22.
 """
 
@@ -12,16 +12,16 @@ from math import inf
 
 import msgspec
 
-from sts_trio.logic.acts import Answered
+from sts_trio.logic.acts import RequestDone
 from sts_trio.wire import deepgram
 
 # Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. Who asks has a caller
 # waiting, so it is told earlier.
 ANSWER_TIMEOUT = 10.0
-# Asked for by one call at once; more is a loop gone wild.
-MOST_WAITING = 100
+# PendingFunctionCalls for by one call at once; more is a loop gone wild.
+MAX_WAITING = 100
 # Told again to a fresh session; prompts are appended, so there may be any number.
-MOST_UPDATES = 50
+MAX_UPDATES = 50
 
 _ACKNOWLEDGED_BY: dict[type[deepgram.TextToAgent], type[deepgram.TextFromAgent]] = {
     deepgram.UpdatePrompt: deepgram.PromptUpdated,
@@ -103,10 +103,10 @@ class Requests:
         *,
         is_kept: bool = False,
         is_first: bool = False,
-    ) -> list[Answered]:
+    ) -> list[RequestDone]:
         """Queues it; `send` tells what may go now."""
         request = _Request(number, message, now + ANSWER_TIMEOUT, is_kept)
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             return _answers([request], "too many requests at once")
         if is_first:
             self._waiting.appendleft(request)
@@ -114,11 +114,17 @@ class Requests:
             self._waiting.append(request)
         return []
 
-    def open(self) -> None:
-        """There is a session."""
+    def open_session(self, now: float) -> None:
+        """There is a session. It is told the updates that the last one of the same agent took, then
+        what waits."""
         self._is_open = True
+        for place in reversed(range(len(self._updates))):
+            # Many prompts go one after the other.
+            deadline = now + (place + 1) * ANSWER_TIMEOUT
+            request = _Request(None, self._updates[place], deadline, is_restored=True)
+            self._waiting.appendleft(request)
 
-    def close(self) -> None:
+    def close_session(self, now: float) -> None:
         """The session is gone. What it has not answered is asked again of the next, unless nobody
         waits for it."""
         self._is_open = False
@@ -128,15 +134,7 @@ class Requests:
         )
         self._sent.clear()
 
-    def restore(self, now: float) -> None:
-        """Has a fresh session of the same agent told the updates that the last one took."""
-        for place in reversed(range(len(self._updates))):
-            # Many prompts go one after the other.
-            deadline = now + (place + 1) * ANSWER_TIMEOUT
-            request = _Request(None, self._updates[place], deadline, is_restored=True)
-            self._waiting.appendleft(request)
-
-    def forget_updates(self) -> list[Answered]:
+    def forget_updates(self) -> list[RequestDone]:
         """Another agent goes on, with settings of its own: they are not meant for that one."""
         self._updates.clear()
         open_ones = (*self._sent.values(), *self._waiting)
@@ -145,10 +143,10 @@ class Requests:
         self._waiting = collections.deque(r for r in self._waiting if r not in unwanted)
         return _answers(unwanted, "another agent goes on")
 
-    def send(self) -> tuple[list[deepgram.TextToAgent], list[Answered]]:
+    def send(self) -> tuple[list[deepgram.TextToAgent], list[RequestDone]]:
         """What goes to the agent now, and answers for requests that nobody acknowledges."""
         messages: list[deepgram.TextToAgent] = []
-        answers: list[Answered] = []
+        answers: list[RequestDone] = []
         if not self._is_open:
             return messages, answers
         kept: collections.deque[_Request] = collections.deque()
@@ -170,7 +168,7 @@ class Requests:
         request = self._sent.get(deepgram.InjectAgentMessage)
         return request is not None and request.is_answered_by(message)
 
-    def hear(self, message: deepgram.TextFromAgent) -> list[Answered]:
+    def hear(self, message: deepgram.TextFromAgent) -> list[RequestDone]:
         """The agent says this; it may be an answer."""
         if isinstance(message, deepgram.InjectionRefused):
             refused = self._sent.pop(deepgram.InjectAgentMessage, None)
@@ -183,7 +181,7 @@ class Requests:
                 return _answers([request])
         return []
 
-    def tick(self, now: float) -> list[Answered]:
+    def tick(self, now: float) -> list[RequestDone]:
         """Those that have waited long enough."""
         late = [request for request in self._waiting if request.deadline <= now]
         self._waiting = collections.deque(r for r in self._waiting if r.deadline > now)
@@ -193,7 +191,7 @@ class Requests:
                 del self._sent[kind]
         return _answers(late, "no answer", timed_out=True)
 
-    def forget(self, number: int) -> None:
+    def cancel(self, number: int) -> None:
         """Nobody waits for this any more. If it was sent, its acknowledgement is still to come."""
         self._waiting = collections.deque(r for r in self._waiting if r.number != number)
         for request in self._sent.values():
@@ -210,14 +208,14 @@ class Requests:
             ]
         if not isinstance(message, deepgram.UpdatePrompt):
             self._updates = [each for each in self._updates if type(each) is not type(message)]
-        self._updates = [*self._updates, message][-MOST_UPDATES:]
+        self._updates = [*self._updates, message][-MAX_UPDATES:]
 
 
 def _answers(
     requests: list[_Request], refusal: str | None = None, *, timed_out: bool = False
-) -> list[Answered]:
+) -> list[RequestDone]:
     return [
-        Answered(request.number, refusal, timed_out)
+        RequestDone(request.number, refusal, timed_out)
         for request in requests
         if request.number is not None
     ]

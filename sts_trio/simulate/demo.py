@@ -10,7 +10,7 @@ import trio
 
 from sts_trio import clips
 from sts_trio.chronicle import Follower, Happening
-from sts_trio.logic.recovery import MOST_REDIALS
+from sts_trio.logic.reconnect import MAX_REDIALS
 from sts_trio.offline.faults import Faults
 from sts_trio.offline.mode import Mode
 from sts_trio.simulate.caller import NotConnected, place_call
@@ -164,7 +164,7 @@ class _Stage:
     def _hear_bridge(self, moment: Moment) -> None:
         """What is heard while there is no agent are words of the bridge's own, which tells nobody:
         an apology when all dialling came to nothing, else that it takes a moment."""
-        if self._agent.sessions - self._sessions > MOST_REDIALS:
+        if self._agent.sessions - self._sessions > MAX_REDIALS:
             if not self._has_apologised:
                 self._has_apologised = True
                 self._say(moment, clips.words("apology"))

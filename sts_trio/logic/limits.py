@@ -7,23 +7,23 @@ something is estimated by the clock, as a peer that echoes no marks must not kee
 import enum
 from math import inf
 
-from sts_trio.logic.manners import Manners
+from sts_trio.logic.policy import CallPolicy
 
 
 class Step(enum.Enum):
     """What is due."""
 
     ASK = enum.auto()  # whether somebody is there
-    LEAVE = enum.auto()  # nobody is
+    HANG_UP = enum.auto()  # nobody is
     WARN = enum.auto()  # the time is nearly up
     END = enum.auto()  # it is up
 
 
-class Patience:
-    """`begin` it when the two sides can talk; then `deadline` tells when to ask for `due`."""
+class Limits:
+    """`open_session` when the two sides can talk; then `deadline` tells when to ask for `due`."""
 
-    def __init__(self, manners: Manners) -> None:
-        self._manners = manners
+    def __init__(self, policy: CallPolicy) -> None:
+        self._policy = policy
         self._quiet_since = inf
         self._has_asked = False
         self._ends = inf
@@ -31,16 +31,16 @@ class Patience:
 
     @property
     def deadline(self) -> float:
-        wait = self._manners.leave_after if self._has_asked else self._manners.ask_after
-        warned = 0.0 if self._has_warned else self._manners.warn_before
+        wait = self._policy.hang_up_after if self._has_asked else self._policy.ask_after
+        warned = 0.0 if self._has_warned else self._policy.warn_before
         return min(self._quiet_since + wait, self._ends - warned)
 
-    def begin(self, now: float) -> None:
+    def open_session(self, now: float) -> None:
         """The two sides can talk; once for a call."""
         self._quiet_since = now
         if self._ends == inf:
-            self._ends = now + self._manners.longest
-            self._has_warned = self._manners.warn_before >= self._manners.longest
+            self._ends = now + self._policy.longest
+            self._has_warned = self._policy.warn_before >= self._policy.longest
 
     def hear_caller(self, now: float) -> None:
         """A sign of life. What of the agent's it cut off is no longer waited for."""
@@ -58,13 +58,13 @@ class Patience:
         if now >= self._ends:
             self._ends = self._quiet_since = inf
             return Step.END
-        if not self._has_warned and now >= self._ends - self._manners.warn_before:
+        if not self._has_warned and now >= self._ends - self._policy.warn_before:
             self._has_warned = True
             return Step.WARN
-        if self._has_asked and now >= self._quiet_since + self._manners.leave_after:
+        if self._has_asked and now >= self._quiet_since + self._policy.hang_up_after:
             self._quiet_since = inf
-            return Step.LEAVE
-        if not self._has_asked and now >= self._quiet_since + self._manners.ask_after:
+            return Step.HANG_UP
+        if not self._has_asked and now >= self._quiet_since + self._policy.ask_after:
             self._has_asked = True
             self._quiet_since = now
             return Step.ASK

@@ -21,16 +21,16 @@ from sts_trio.wire import deepgram
 
 # What an agent is told of the past: an hour of talk is some 300 items. How long a context may be is
 # documented nowhere; models take this much with ease.
-MOST_ITEMS = 200
+MAX_ITEMS = 200
 # A model's sentence is a few hundred letters. A peer may write a mebibyte.
-MOST_TEXT = 4000
+MAX_TEXT_CHARS = 4000
 # Of one utterance: three quarters of an hour of it. An agent may never say that it is done.
-MOST_SAID = 10 * MOST_TEXT
+MAX_SAID_CHARS = 10 * MAX_TEXT_CHARS
 # What came of a function whose agent was lost before there was a result: it must not be thought not
 # to have been called.
 INTERRUPTED = '{"error":"the connection was lost; whether it was done is not known"}'
 # Utterances that wait for their marks: Twilio holds ten minutes of audio.
-MOST_PLAYING = 200
+MAX_PLAYING = 200
 
 
 class _Utterance:
@@ -48,7 +48,7 @@ class _Utterance:
         return " ".join(text for text, _ in self.sentences)
 
     def add(self, text: str, at: int) -> None:
-        if self._letters >= MOST_SAID:
+        if self._letters >= MAX_SAID_CHARS:
             return
         self._letters += len(text) + 1
         if not self.sentences:
@@ -90,19 +90,19 @@ def _words_before(text: str, begin: int, end: int, position: int) -> str:
 _Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
 
 
-class Memory:
+class History:
     """`tell` is called with each utterance of the agent's once it is known what of it was heard."""
 
     __slots__ = ("_items", "_playing", "_speaking", "_tell")
 
     def __init__(self, tell: Callable[[TurnHeard], None]) -> None:
         self._tell = tell
-        self._items: collections.deque[_Item] = collections.deque(maxlen=MOST_ITEMS)
+        self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
         self._playing: collections.deque[_Utterance] = collections.deque()
         self._speaking: _Utterance | None = None
 
     @property
-    def owes_answer(self) -> str | None:
+    def unanswered(self) -> str | None:
         """What the caller said, or a function answered, that the agent has not replied to.
 
         `""` where that cannot be asked anew: a function was called for it, or a reply has begun.
@@ -115,7 +115,7 @@ class Memory:
         return "" if isinstance(last, deepgram.CalledFunction) else None
 
     def hear_user(self, text: str) -> None:
-        self._items.append(deepgram.TextItem("user", text[:MOST_TEXT]))
+        self._items.append(deepgram.TextItem("user", text[:MAX_TEXT_CHARS]))
 
     def hear_agent(self, text: str, at: int) -> None:
         """A sentence, told about when `at` bytes had been sent to the caller."""
@@ -123,14 +123,14 @@ class Memory:
         assert self._speaking is not None
         if not self._speaking.sentences:
             self._items.append(self._speaking)
-        self._speaking.add(text[:MOST_TEXT], at)
+        self._speaking.add(text[:MAX_TEXT_CHARS], at)
 
     def hear_audio(self, at: int) -> None:
         """Audio of the agent's comes, and is to be sent from there on."""
         if self._speaking is None:
             self._speaking = _Utterance(at)
             self._playing.append(self._speaking)
-            if len(self._playing) > MOST_PLAYING:
+            if len(self._playing) > MAX_PLAYING:
                 self._playing.popleft()
 
     def finish(self, at: int) -> None:

@@ -6,14 +6,14 @@ were called, and with what result, an agent that takes over has to know.
 
 from collections.abc import Iterable
 
-from sts_trio.logic.memory import INTERRUPTED
+from sts_trio.logic.history import INTERRUPTED
 from sts_trio.wire import deepgram
 
 # A model may ask for as many as it likes, and Deepgram may never tell what became of them.
-MOST_THEIRS = 50
+MAX_THEIRS = 50
 
 
-class Asked:
+class PendingFunctionCalls:
     def __init__(self) -> None:
         self.count = 0
         self._ours: dict[str, deepgram.FunctionToCall] = {}  # {id: function}
@@ -36,7 +36,7 @@ class Asked:
         for function in functions:
             self.count += 1
             if not function.client_side:
-                if len(self._theirs) < MOST_THEIRS:
+                if len(self._theirs) < MAX_THEIRS:
                     self._theirs[function.id] = function
             elif function.id in self._ours:
                 again.append(function)

@@ -24,10 +24,10 @@ GAP_STEP = 0.2
 
 _ROOM = length(WAITING_ROOM)
 # Dropping what is too old costs as much for one frame as for a dozen.
-_MOST_GIVEN = _ROOM + length(0.25)
+_MAX_GIVEN = _ROOM + length(0.25)
 
 
-class Listening:
+class CallerAudio:
     """`forward` is how many seconds of audio are worth a message to the agent."""
 
     __slots__ = (
@@ -107,10 +107,10 @@ class Listening:
 
     def _give(self, audio: bytes) -> None:
         self._given.add(audio)
-        if self._given.size > _MOST_GIVEN:
+        if self._given.size > _MAX_GIVEN:
             self._given.keep_newest(_ROOM)
 
-    def open(self, now: float) -> bytes:
+    def open_session(self, now: float) -> bytes:
         """There is an agent: what waited for it, and before that what the last one may have missed.
 
         Together no more than `WAITING_ROOM`.
@@ -127,7 +127,7 @@ class Listening:
         """The agent has understood what it was given so far."""
         self._given.take()
 
-    def close(self) -> None:
+    def close_session(self) -> None:
         """There is no agent, for the time being or for good."""
         self.is_open = False
         self.gap_deadline = self.batch_deadline = inf

@@ -5,7 +5,7 @@ from math import inf
 import msgspec
 
 
-class Manners(msgspec.Struct, frozen=True, kw_only=True):
+class CallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """By default nothing is done of our own accord. Durations in seconds, clips in µ-law."""
 
     reconnects: bool = False  # a lost agent is dialled again
@@ -15,7 +15,7 @@ class Manners(msgspec.Struct, frozen=True, kw_only=True):
     # Silence of both sides, until the agent asks whether somebody is there, and until it hangs up.
     ask_after: float = inf
     asks: str = "Are you still there?"
-    leave_after: float = inf
+    hang_up_after: float = inf
     farewell: str = "I cannot hear you any more, so I will hang up now. Goodbye."
     # The longest call, and how long before its end the caller is warned.
     longest: float = inf

@@ -17,10 +17,10 @@ from sts_trio.wire import twilio
 # usual; a sign of the next turn ends the wait earlier.
 STALE_AUDIO = 2.0
 # The largest media message in public samples is a second; also what one `clear` can overtake.
-MOST_PER_MEDIA = length(1.0)
+MAX_MEDIA_BYTES = length(1.0)
 
 
-class Speaking:
+class AgentAudio:
     """Methods return what is to be told to Twilio, in order. `stream_sid` has to be set first."""
 
     __slots__ = (
@@ -67,8 +67,8 @@ class Speaking:
     def play(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """Whole frames."""
         messages: list[twilio.ToCaller] = []
-        for start in range(0, len(audio), MOST_PER_MEDIA):
-            piece = audio[start : start + MOST_PER_MEDIA]
+        for start in range(0, len(audio), MAX_MEDIA_BYTES):
+            piece = audio[start : start + MAX_MEDIA_BYTES]
             messages.append(twilio.PlayMedia(self.stream_sid, twilio.Outbound(piece)))
             self.playout.play(len(piece))
             if self.playout.wants_mark:

@@ -12,18 +12,18 @@ from sts_trio.errors import Ending
 # From the function's answer to the first word of the goodbye: a model, then its voice.
 WORDS_WITHIN = 4.0
 # The longest goodbye, and a peer that echoes no marks.
-MOST = 15.0
+MAX_GOODBYE_SECONDS = 15.0
 
 
-class Leaving(msgspec.Struct):
+class Goodbye(msgspec.Struct):
     ending: Ending
     limit: float
     words_deadline: float
     is_said: bool = False
 
     @classmethod
-    def begin(cls, ending: Ending, now: float) -> "Leaving":
-        return cls(ending, now + MOST, now + WORDS_WITHIN)
+    def begin(cls, ending: Ending, now: float) -> "Goodbye":
+        return cls(ending, now + MAX_GOODBYE_SECONDS, now + WORDS_WITHIN)
 
     def deadline(self, now: float) -> float:
         """When `is_over` is to be asked again, unless something is heard before."""

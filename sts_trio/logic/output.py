@@ -6,19 +6,19 @@ from sts_trio.errors import Leg
 
 # Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
 # likes.
-MOST_REASONS = 50
-MOST_WORDS = 200
+MAX_REASONS = 50
+MAX_REASON_CHARS = 200
 
 
-class Oddities:
+class Violations:
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()  # {"leg: reason": how often}
 
     def note(self, leg: Leg, reason: str) -> str | None:
         """Counts it; the first time, returns what is to be said of it."""
-        reason = reason[:MOST_WORDS]
+        reason = reason[:MAX_REASON_CHARS]
         key = f"{leg.value}: {reason}"
-        if key not in self.counts and len(self.counts) >= MOST_REASONS:
+        if key not in self.counts and len(self.counts) >= MAX_REASONS:
             key, reason = f"{leg.value}: (more)", "(more)"
         self.counts[key] += 1
         return reason if self.counts[key] == 1 else None

@@ -1,13 +1,13 @@
 """When a lost agent is dialled again, and what the caller hears meanwhile. Pure.
 
 The first dial is at once. One that comes to nothing is repeated a second later: a provider that
-restarts needs a moment. More than `MOST_REDIALS` in `WINDOW` are no accident any more.
+restarts needs a moment. More than `MAX_REDIALS` in `WINDOW` are no accident any more.
 """
 
 import collections
 from math import inf
 
-MOST_REDIALS = 2
+MAX_REDIALS = 2
 WINDOW = 60.0
 RETRY_AFTER = 1.0
 # Each step toward a fresh session: socket, `Welcome`, `SettingsApplied`; the slowest takes 0.2 s.
@@ -15,11 +15,11 @@ RETRY_AFTER = 1.0
 STEP_TIMEOUT = 3.0
 # A fresh session takes 0.3 s. Who waits longer than this hears that something is being done, and
 # again as long as it lasts.
-BRIDGE_AFTER = 0.7
-BRIDGE_EVERY = 3.0
+FILLER_AFTER = 0.7
+FILLER_EVERY = 3.0
 
 
-class Recovery:
+class Reconnect:
     def __init__(self) -> None:
         self.count = 0
         self.longest = 0.0  # seconds without an agent
@@ -43,7 +43,7 @@ class Recovery:
         `dial_deadline` tells when."""
         while self._redials and self._redials[0] <= now - WINDOW:
             self._redials.popleft()
-        if len(self._redials) >= MOST_REDIALS:
+        if len(self._redials) >= MAX_REDIALS:
             self.end()
             return False
         self.dial_deadline = now + RETRY_AFTER if self.is_on else now
@@ -56,11 +56,11 @@ class Recovery:
         """From now on there is no agent. The caller has something to hear until `plays_until`."""
         if self._lost_at is None:
             self._lost_at = now
-            self.bridge_deadline = max(now, plays_until) + BRIDGE_AFTER
+            self.bridge_deadline = max(now, plays_until) + FILLER_AFTER
 
-    def bridge(self, until: float) -> None:
+    def hear_filler(self, until: float) -> None:
         """The caller is told something, which takes until then."""
-        self.bridge_deadline = until + BRIDGE_EVERY
+        self.bridge_deadline = until + FILLER_EVERY
 
     def succeed(self, now: float) -> tuple[float, bool]:
         """There is an agent again; returns for how long there was none, and whether that one was
