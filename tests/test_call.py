@@ -694,8 +694,8 @@ async def test_settings_the_dialect_has_no_words_for_are_a_crash(
 ) -> None:
     phone, agent = FakeTwilio(), FakeAgent(dialect=Dialect.LEGACY)
     async with trio.open_nursery() as tasks:
-        call = make_call(tasks, phone, agent)
-        call.dialogue._settings = lambda start: deepgram.phone_settings("a stored agent")
+        stored = deepgram.phone_settings("a stored agent")
+        call = make_call(tasks, phone, agent, settings=lambda wanted: stored)
         phone.tell(twilio.Connected(), START)
         assert await call.run() == Ending(Cause.CRASHED)
     assert phone.goodbye == (0, 1011)

@@ -23,7 +23,8 @@ from fakes import (
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.functions import Functions, function
-from sts_trio.logic.dialogue import GO_ON, SettingsWanted
+from sts_trio.logic.dialogue import SettingsWanted
+from sts_trio.logic.requests import GO_ON
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import Audio, ConversationText, InjectUserMessage
 from sts_trio.wire.dialect import Dialect

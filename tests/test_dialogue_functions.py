@@ -25,9 +25,9 @@ from sts_trio.logic.acts import (
     SendToAgent,
     WaitUntilHeard,
 )
-from sts_trio.logic.dialogue import GO_ON, LATE
 from sts_trio.logic.function_calls import MAX_THEIRS
 from sts_trio.logic.history import INTERRUPTED
+from sts_trio.logic.requests import GO_ON, LATE
 from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import (

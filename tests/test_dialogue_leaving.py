@@ -24,9 +24,9 @@ from sts_trio.logic.acts import (
     SendToCaller,
     WaitUntilHeard,
 )
-from sts_trio.logic.dialogue import MAX_TURN_SECONDS
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import Phase
+from sts_trio.logic.turns import MAX_TURN_SECONDS
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,

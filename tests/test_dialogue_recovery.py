@@ -41,8 +41,8 @@ from sts_trio.logic.acts import (
     ShutDown,
     Transcript,
 )
-from sts_trio.logic.dialogue import GO_ON, SAY_AGAIN
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.requests import GO_ON, SAY_AGAIN
 from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
@@ -291,7 +291,8 @@ def test_silence_that_comes_due_in_the_gap_waits_for_the_agent() -> None:
     bridge.wait_until(4.4)
     bridge.hear(AgentReached())
     bridge.wait_until(5)
-    assert bridge.connect() == []
+    bridge.hear(Welcome("request"))
+    assert quiet(bridge.hear(SettingsApplied())) == []
     [(at, told)] = [(a, t) for a, t in bridge.watch(5) if isinstance(t, SendToAgent)]
     assert (at, told) == (5, SendToAgent(InjectAgentMessage(manners.time_is_up, "interrupt")))
 

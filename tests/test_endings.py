@@ -31,7 +31,7 @@ from sts_trio.call import HANG_UP_GRACE, Call
 from sts_trio.errors import Cause
 from sts_trio.logic.acts import Tick
 from sts_trio.logic.caller_audio import GAP
-from sts_trio.logic.dialogue import LAST_WORDS_GRACE
+from sts_trio.logic.closing import LAST_WORDS_GRACE
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.wire import deepgram, twilio
 

@@ -63,7 +63,7 @@ def test_the_next_agent_gets_again_what_the_last_one_may_have_missed() -> None:
     listening.open_session(0.0)
     listening.hear(b"\x01" * 800, 0.0)
     listening.due(0.0)
-    listening.close_session()
+    listening.close_session(0.0)
     listening.hear(b"\x02" * 160, 0.1)
     assert listening.open_session(0.2) == b"\x01" * 800 + b"\x02" * 160
     assert listening.repeated == 800
@@ -75,7 +75,7 @@ def test_what_was_missed_twice_is_given_a_third_time() -> None:
     listening.hear(b"\x01" * 800, 0.0)
     listening.due(0.0)
     for _ in range(2):
-        listening.close_session()
+        listening.close_session(0.0)
         assert listening.open_session(0.2) == b"\x01" * 800
     assert listening.repeated == 1600
 
@@ -86,7 +86,7 @@ def test_what_was_understood_is_not_given_again() -> None:
     listening.hear(b"\x01" * 800, 0.0)
     listening.due(0.0)
     listening.end_turn()
-    listening.close_session()
+    listening.close_session(0.0)
     assert listening.open_session(0.2) == b""
 
 
@@ -96,12 +96,12 @@ def test_what_is_given_again_and_what_waited_are_two_seconds_at_most() -> None:
     for number in range(1, 8):
         listening.hear(bytes([number]) * SECOND, 0.0)
         listening.due(0.0)
-    listening.close_session()
+    listening.close_session(0.0)
     listening.hear(b"\x08" * 1600, 0.0)
     again = listening.open_session(0.0)
     assert again == b"\x06" * 6400 + b"\x07" * SECOND + b"\x08" * 1600
     assert len(again) == 2 * SECOND
-    listening.close_session()
+    listening.close_session(0.0)
     listening.hear(b"\x09" * 2 * SECOND, 0.0)
     assert listening.open_session(0.0) == b"\x09" * 2 * SECOND
     assert listening.repeated == 14_400
@@ -121,7 +121,7 @@ def test_nothing_is_due_and_no_time_set_while_there_is_no_agent() -> None:
     listening.open_session(0.0)
     listening.hear(b"\x01" * 160, 0.0)
     listening.due(0.0)
-    listening.close_session()
+    listening.close_session(0.0)
     assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)
     listening.hear(b"\x01" * 1600, 0.1)
     assert listening.due(0.1) == b""
@@ -157,8 +157,8 @@ def test_passing_on_is_hearing_and_asking_what_is_due(
             case "open":
                 assert one.open_session(now) == other.open_session(now)
             case "close":
-                one.close_session()
-                other.close_session()
+                one.close_session(0.0)
+                other.close_session(0.0)
             case "mute" | "unmute":
                 one.is_muted = other.is_muted = step == "mute"
             case "end turn":

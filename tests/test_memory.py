@@ -22,8 +22,16 @@ class Past(History):
     """A memory, and what it told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.told: list[TurnHeard] = []
-        super().__init__(self.told.append)
+
+    def hear_mark(self, position: int, sent: int) -> list[TurnHeard]:
+        self.told += (turns := super().hear_mark(position, sent))
+        return turns
+
+    def cut(self, position: int, sent: int) -> list[TurnHeard]:
+        self.told += (turns := super().cut(position, sent))
+        return turns
 
     def says(self, text: str, begin: int, end: int) -> None:
         """A whole utterance of the agent's."""

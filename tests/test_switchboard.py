@@ -16,7 +16,7 @@ from sts_trio.wire import twilio
 def idle_call(call_sid: str = CALL_SID) -> Call:
     """A call that nobody runs."""
     nobody: Dialogue = Dialogue(lambda start: pytest.fail("no agent is asked for"))
-    nobody.call_sid = call_sid
+    nobody._stream.call_sid = call_sid
     return Call(
         nobody,
         lambda: pytest.fail("no caller is asked for"),

@@ -339,10 +339,10 @@ async def test_live_calls_are_listed_the_oldest_first(
     app = make_app(tmp_path)
     assert await ask_json(app, "/calls") == {"live": 0, "calls": []}
     first, second = make_call(app.switchboard.chronicle), make_call(app.switchboard.chronicle)
-    first.dialogue.call_sid = "CA1"
+    first.dialogue._stream.call_sid = "CA1"
     await trio.sleep(2)
     third = make_call(app.switchboard.chronicle)
-    third.dialogue.call_sid = "CA3"
+    third.dialogue._stream.call_sid = "CA3"
     switchboard = app.switchboard
     with switchboard.admit(third), switchboard.admit(first), switchboard.admit(second):
         await trio.sleep(3)

@@ -127,10 +127,20 @@ class CallerAudio:
         """The agent has understood what it was given so far."""
         self._given.take()
 
-    def close_session(self) -> None:
+    def close_session(self, now: float) -> None:
         """There is no agent, for the time being or for good."""
         self.is_open = False
         self.gap_deadline = self.batch_deadline = inf
+
+    def tick(self, now: float) -> list[bytes]:
+        """What is to be forwarded though it is not enough, and silence if the caller sends none."""
+        due = []
+        is_gap = now >= self.gap_deadline
+        if (is_gap or now >= self.batch_deadline) and (audio := self.take()):
+            due.append(audio)
+        if is_gap:
+            due.append(self.fill_gap(now))
+        return due
 
     def fill_gap(self, now: float) -> bytes:
         """Silence for the time that has passed, be the tick late; of a stall, for a second."""

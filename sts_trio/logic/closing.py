@@ -1,21 +1,52 @@
-"""A call that is to end once its goodbye has been heard. Pure.
+"""How a call comes to its end. Pure.
+
+Owns the ending from the moment there is one, and the state of the closing (`states.CLOSING`): first
+the agent's goodbye is heard out, in a session that is live; without a session, what Twilio still
+has to play, and our own last words. Never asks another part: what it needs to know is told to it,
+what follows is returned.
 
 Whoever asks for the end, the model mostly says goodbye only afterwards, once it has the function's
 answer. So there is a moment for it to begin, then its words are heard out, by Twilio's mark; and a
 deadline, whatever is said.
 """
 
+from math import inf
+
 import msgspec
 
 from sts_trio.errors import Ending
+from sts_trio.logic.states import CLOSING, ClosingInput, ClosingState
 
 # From the function's answer to the first word of the goodbye: a model, then its voice.
 WORDS_WITHIN = 4.0
 # The longest goodbye, and a peer that echoes no marks.
 MAX_GOODBYE_SECONDS = 15.0
+# Last words that are never reported to have been heard, by a peer that echoes no marks.
+LAST_WORDS_GRACE = 2.0
+
+
+class SayGoodbye(msgspec.Struct, frozen=True):
+    """The agent has the last word: it is not to be cut, nor replaced."""
+
+
+class LastWords(msgspec.Struct, frozen=True):
+    """No agent any more. `clip` is to be played, behind what the caller has not heard yet."""
+
+    clip: bytes
+
+
+class Over(msgspec.Struct, frozen=True):
+    """Hang up."""
+
+    ending: Ending
+
+
+ClosingNews = SayGoodbye | LastWords | Over
 
 
 class Goodbye(msgspec.Struct):
+    """The agent's, while it is being heard out."""
+
     ending: Ending
     limit: float
     words_deadline: float
@@ -45,3 +76,115 @@ class Goodbye(msgspec.Struct):
         if now >= self.limit:
             return True
         return is_heard and (self.is_said or now >= self.words_deadline)
+
+
+class Closing:
+    __slots__ = ("_ending", "_goodbye", "_last_words_deadline", "_protections", "state")
+
+    def __init__(self) -> None:
+        self.state = ClosingState.NO
+        self._ending: Ending | None = None
+        self._goodbye: Goodbye | None = None
+        self._last_words_deadline = inf
+        self._protections = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the call goes on as ever."""
+        return self.state is ClosingState.NO
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is ClosingState.OVER
+
+    @property
+    def is_uninterruptible(self) -> bool:
+        """Whether what the agent says is to be heard to the end, whatever the caller does."""
+        return self._protections > 0 or self._goodbye is not None
+
+    def protect(self, *, is_over: bool) -> None:
+        """From now on, or (`is_over`) no longer, for as many times as it was asked for."""
+        self._protections += -1 if is_over else 1
+
+    def deadline(self, now: float) -> float:
+        """When to `settle` again, unless something is heard before."""
+        if self._goodbye is not None:
+            return self._goodbye.deadline(now)
+        return self._last_words_deadline
+
+    # --- what brings a call to its end ----------------------------------------------------------
+
+    def close(self, ending: Ending, now: float, *, is_live: bool) -> ClosingNews | None:
+        """The agent, the call's own code or a limit ends the call."""
+        on = ClosingInput.CLOSE if is_live else ClosingInput.CLOSE_WITHOUT_SESSION
+        return self._go(on, ending, now)
+
+    def session_down(self, ending: Ending, apology: bytes, now: float) -> ClosingNews | None:
+        """There is no agent any more, and there will be none."""
+        on = ClosingInput.DOWN
+        if apology and ClosingInput.DOWN_APOLOGY in CLOSING[self.state]:
+            on = ClosingInput.DOWN_APOLOGY
+        return self._go(on, ending, now, apology)
+
+    def session_finished(self, ending: Ending, now: float, *, is_heard: bool) -> ClosingNews | None:
+        """The agent has ended its session in good order. `is_heard`: the caller has heard it."""
+        on = ClosingInput.FINISHED if is_heard else ClosingInput.FINISHED_UNHEARD
+        return self._go(on, ending, now)
+
+    def end(self, ending: Ending, now: float) -> ClosingNews | None:
+        """There is nobody left to hear anything, or no time: whatever was planned."""
+        self._ending = None
+        return self._go(ClosingInput.END, ending, now)
+
+    # --- what is heard of the last words --------------------------------------------------------
+
+    def wait_for_words(self, now: float) -> None:
+        """The agent has just been given something to answer."""
+        if self._goodbye is not None:
+            self._goodbye.wait_for_words(now)
+
+    def hear_words(self, until: float) -> None:
+        """Something is to be heard until then."""
+        if self._goodbye is not None:
+            self._goodbye.hear_words(until)
+        elif self.state is ClosingState.LAST_WORDS:
+            deadline = until + LAST_WORDS_GRACE
+            self._last_words_deadline = max(self._last_words_deadline, deadline)
+
+    def hear_end_of_words(self) -> None:
+        """The agent has said what it had to say."""
+        if self._goodbye is not None:
+            self._goodbye.is_said = True
+
+    def settle(self, now: float, *, is_heard: bool) -> ClosingNews | None:
+        """After all that was heard. `is_heard`: the caller has heard all there is."""
+        on = ClosingInput.HEARD if is_heard else ClosingInput.TIMEOUT
+        if on not in CLOSING[self.state]:
+            return None
+        if self._goodbye is not None:
+            is_over = self._goodbye.is_over(now, is_heard)
+        else:
+            is_over = is_heard or now >= self._last_words_deadline
+        assert self._ending is not None
+        return self._go(on, self._ending, now) if is_over else None
+
+    def _go(
+        self, on: ClosingInput, ending: Ending, now: float, apology: bytes = b""
+    ) -> ClosingNews | None:
+        to = CLOSING[self.state].get(on)
+        if to is None:
+            return None
+        # The first ending stands: a session that is lost while it says goodbye is no fault.
+        ending = self._ending or ending
+        self.state = to
+        self._goodbye = None
+        if to is ClosingState.OVER:
+            return Over(ending)
+        if to is ClosingState.GOODBYE:
+            self._ending = ending
+            self._goodbye = Goodbye.begin(ending, now)
+            return SayGoodbye()
+        clip = apology if on is ClosingInput.DOWN_APOLOGY else b""
+        self._ending = msgspec.structs.replace(ending, apologised=bool(clip))
+        self._last_words_deadline = now + LAST_WORDS_GRACE
+        return LastWords(clip)

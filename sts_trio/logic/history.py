@@ -10,7 +10,6 @@ that was cut, as many words count as heard as the share of its audio.
 """
 
 import collections
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -91,12 +90,11 @@ _Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
 
 
 class History:
-    """`tell` is called with each utterance of the agent's once it is known what of it was heard."""
+    """Returns each utterance of the agent's once it is known what of it was heard."""
 
-    __slots__ = ("_items", "_playing", "_speaking", "_tell")
+    __slots__ = ("_items", "_playing", "_speaking")
 
-    def __init__(self, tell: Callable[[TurnHeard], None]) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
         self._playing: collections.deque[_Utterance] = collections.deque()
         self._speaking: _Utterance | None = None
@@ -139,23 +137,29 @@ class History:
             self._speaking.end = at
             self._speaking = None
 
-    def hear_mark(self, position: int, sent: int) -> None:
+    def hear_mark(self, position: int, sent: int) -> list[TurnHeard]:
         """The caller has heard the audio before `position`."""
+        turns: list[TurnHeard] = []
         while self._playing:
             first = self._playing[0]
             if first.end is None or first.end > position:
-                return
-            self._settle(self._playing.popleft(), position, sent)
+                break
+            self._settle(self._playing.popleft(), position, sent, turns)
+        return turns
 
-    def cut(self, position: int, sent: int) -> None:
+    def cut(self, position: int, sent: int) -> list[TurnHeard]:
         """Nothing behind `position` will be heard of what was `sent`."""
         self.finish(sent)
+        turns: list[TurnHeard] = []
         while self._playing:
-            self._settle(self._playing.popleft(), position, sent)
+            self._settle(self._playing.popleft(), position, sent, turns)
+        return turns
 
-    def _settle(self, utterance: _Utterance, position: int, sent: int) -> None:
+    def _settle(
+        self, utterance: _Utterance, position: int, sent: int, turns: list[TurnHeard]
+    ) -> None:
         if utterance.sentences:  # else there are no words to tell about
-            self._tell(utterance.settle(position, sent))
+            turns.append(utterance.settle(position, sent))
 
     def call_function(self, called: deepgram.CalledFunction) -> None:
         """A function was called. A result takes the place of the news that there was none."""
@@ -186,3 +190,18 @@ class History:
             else:
                 messages.append(msgspec.to_builtins(item))
         return messages
+
+
+def completed_call(
+    function: deepgram.FunctionToCall, response: str | None = None
+) -> deepgram.CalledFunction:
+    """The function with its response; without one, it is not known what came of it."""
+    signature = function.thought_signature
+    return deepgram.CalledFunction(
+        function.id,
+        function.name,
+        function.client_side,
+        function.arguments,
+        INTERRUPTED if response is None else response,
+        signature if isinstance(signature, str) else None,
+    )

@@ -26,6 +26,8 @@ class _Collector(msgspec.Struct):
 class Keypad:
     """Collectors are served in the order in which they asked; each key goes to one."""
 
+    __slots__ = ("_collectors", "_gathered", "_pause")
+
     def __init__(self) -> None:
         self._collectors: collections.deque[_Collector] = collections.deque()
         self._gathered = ""
@@ -50,7 +52,9 @@ class Keypad:
         )
 
     def press(self, key: str, now: float) -> list[Collected]:
-        """A key is pressed. Returns what is complete by it."""
+        """Something is pressed. Returns what is complete by it."""
+        if len(key) != 1 or key not in KEYS:
+            return []
         if not self._collectors:
             self._gathered = (self._gathered + key)[-MAX_KEYS:]
             self._pause = now + PAUSE

@@ -20,10 +20,13 @@ class Step(enum.Enum):
 
 
 class Limits:
-    """`open_session` when the two sides can talk; then `deadline` tells when to ask for `due`."""
+    """While a session is open, `deadline` tells when to ask for what is `due`."""
+
+    __slots__ = ("_ends", "_has_asked", "_has_warned", "_is_open", "_policy", "_quiet_since")
 
     def __init__(self, policy: CallPolicy) -> None:
         self._policy = policy
+        self._is_open = False
         self._quiet_since = inf
         self._has_asked = False
         self._ends = inf
@@ -31,16 +34,23 @@ class Limits:
 
     @property
     def deadline(self) -> float:
+        if not self._is_open:
+            return inf
         wait = self._policy.hang_up_after if self._has_asked else self._policy.ask_after
         warned = 0.0 if self._has_warned else self._policy.warn_before
         return min(self._quiet_since + wait, self._ends - warned)
 
     def open_session(self, now: float) -> None:
-        """The two sides can talk; once for a call."""
+        """The two sides can talk. The first time, the call's own time begins."""
+        self._is_open = True
         self._quiet_since = now
         if self._ends == inf:
             self._ends = now + self._policy.longest
             self._has_warned = self._policy.warn_before >= self._policy.longest
+
+    def close_session(self, now: float) -> None:
+        """They cannot, or the call is ending: nothing is due."""
+        self._is_open = False
 
     def hear_caller(self, now: float) -> None:
         """A sign of life. What of the agent's it cut off is no longer waited for."""
@@ -55,6 +65,8 @@ class Limits:
 
     def due(self, now: float) -> Step | None:
         """The next step whose time has come, once."""
+        if not self._is_open:
+            return None
         if now >= self._ends:
             self._ends = self._quiet_since = inf
             return Step.END

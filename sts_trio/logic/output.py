@@ -1,8 +1,14 @@
-"""What the peers of a call did wrong: counted, and told about once each. Pure."""
+"""The one place where acts, log lines and violations are written. Pure."""
 
 import collections
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 
 from sts_trio.errors import Leg
+from sts_trio.logic.acts import Act, Log, SendToAgent, SendToCaller
+from sts_trio.wire import deepgram, twilio
 
 # Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
 # likes.
@@ -10,7 +16,72 @@ MAX_REASONS = 50
 MAX_REASON_CHARS = 200
 
 
+class Statistics(msgspec.Struct, frozen=True):
+    """A call in numbers. Audio in seconds."""
+
+    caller_audio: float
+    caller_audio_dropped: float
+    caller_audio_muted: float
+    caller_audio_repeated: float
+    agent_audio: float
+    heard: float
+    cut: float
+    barge_ins: int
+    functions: int
+    reconnects: int
+    longest_gap: float
+    odd: dict[str, int]
+
+
+class Output:
+    """`now` is when the hearing takes place; `drain` ends it."""
+
+    __slots__ = ("_acts", "_violations", "now")
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._acts: list[Act] = []
+        self._violations = Violations()
+
+    @property
+    def violations(self) -> dict[str, int]:
+        """{"leg: reason": how often}."""
+        return dict(self._violations.counts)
+
+    def drain(self) -> list[Act]:
+        acts, self._acts = self._acts, []
+        return acts
+
+    def add(self, act: Act) -> None:
+        self._acts.append(act)
+
+    def extend(self, acts: Iterable[Act]) -> None:
+        self._acts.extend(acts)
+
+    def to_caller(self, messages: Iterable[twilio.ToCaller]) -> None:
+        self._acts.extend(map(SendToCaller, messages))
+
+    def to_agent(self, message: deepgram.ToAgent) -> None:
+        self._acts.append(SendToAgent(message))
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self._acts.append(Log(level, event, fields))
+
+    def violation(self, leg: Leg, reason: str) -> None:
+        """Counts what a peer did wrong, and logs it the first time in this call."""
+        self.log_once(f"{leg.value}.odd", leg, reason)
+
+    def log_once(self, event: str, leg: Leg, reason: str) -> None:
+        told = self._violations.note(leg, reason)
+        if told is not None:
+            self.log("warning", event, reason=told)
+
+
 class Violations:
+    """What the peers of a call did wrong: counted, and told about once each."""
+
+    __slots__ = ("counts",)
+
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()  # {"leg: reason": how often}
 

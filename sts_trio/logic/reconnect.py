@@ -7,9 +7,10 @@ restarts needs a moment. More than `MAX_REDIALS` in `WINDOW` are no accident any
 import collections
 from math import inf
 
+from sts_trio.logic.states import RETRY_AFTER
+
 MAX_REDIALS = 2
 WINDOW = 60.0
-RETRY_AFTER = 1.0
 # Each step toward a fresh session: socket, `Welcome`, `SettingsApplied`; the slowest takes 0.2 s.
 # Shorter than at a call's begin, where the phone has only just been picked up.
 STEP_TIMEOUT = 3.0
@@ -20,10 +21,22 @@ FILLER_EVERY = 3.0
 
 
 class Reconnect:
+    """A part of `session`."""
+
+    __slots__ = (
+        "_is_loss",
+        "_lost_at",
+        "_redials",
+        "count",
+        "dial_deadline",
+        "filler_deadline",
+        "longest",
+    )
+
     def __init__(self) -> None:
         self.count = 0
         self.longest = 0.0  # seconds without an agent
-        self.bridge_deadline = inf
+        self.filler_deadline = inf
         self.dial_deadline = inf
         self._lost_at: float | None = None
         self._is_loss = False
@@ -31,7 +44,7 @@ class Reconnect:
 
     @property
     def deadline(self) -> float:
-        return min(self.bridge_deadline, self.dial_deadline)
+        return min(self.filler_deadline, self.dial_deadline)
 
     @property
     def is_on(self) -> bool:
@@ -56,11 +69,11 @@ class Reconnect:
         """From now on there is no agent. The caller has something to hear until `plays_until`."""
         if self._lost_at is None:
             self._lost_at = now
-            self.bridge_deadline = max(now, plays_until) + FILLER_AFTER
+            self.filler_deadline = max(now, plays_until) + FILLER_AFTER
 
     def hear_filler(self, until: float) -> None:
         """The caller is told something, which takes until then."""
-        self.bridge_deadline = until + FILLER_EVERY
+        self.filler_deadline = until + FILLER_EVERY
 
     def succeed(self, now: float) -> tuple[float, bool]:
         """There is an agent again; returns for how long there was none, and whether that one was
@@ -75,4 +88,4 @@ class Reconnect:
     def end(self) -> None:
         self._lost_at = None
         self._is_loss = False
-        self.bridge_deadline = self.dial_deadline = inf
+        self.filler_deadline = self.dial_deadline = inf

@@ -3,11 +3,12 @@
 Deepgram's acknowledgements carry no id, and two of a kind that are sent in quick succession have
 been seen to get one answer. So there is one under way of each kind, and the others of that kind
 wait for it. An update that was taken is remembered, as a fresh session knows nothing of it
-(`open_session`).
+(`open_session`). What outlives a session is decided here, and only here.
 Source: developers.deepgram.com/docs/voice-agent (update and inject messages), read 2026-11-22.
 """
 
 import collections
+from collections.abc import Callable
 from math import inf
 
 import msgspec
@@ -33,6 +34,15 @@ _ACKNOWLEDGED_BY: dict[type[deepgram.TextToAgent], type[deepgram.TextFromAgent]]
 _UPDATES = tuple(_ACKNOWLEDGED_BY)
 # Two that are spoken: told apart by the words, and answered by them.
 _SPOKEN = (deepgram.InjectAgentMessage, deepgram.InjectUserMessage)
+
+# To an agent that lost its thread with its connection.
+GO_ON = "Please go on."
+# By an agent of the old dialect, which cannot be told what the caller had said.
+SAY_AGAIN = "I am sorry, could you say that again?"
+# To the agent, as if the caller had said it.
+KEYED_IN = "I have keyed in: {}"
+# To the agent, of a function that was not torn when its session, or its turn, was lost.
+LATE = "The function {name}, called earlier in this conversation, has been done: {content}"
 
 _Kind = type[deepgram.TextToAgent]
 
@@ -66,10 +76,21 @@ def _is_part(text: str, whole: str | None) -> bool:
     return bool(words) and (whole is None or words in "".join(whole.split()))
 
 
-class Requests:
-    """Methods return what is to be done: answers for who asked, and messages for the agent."""
+def _says_all(message: deepgram.ToAgent) -> bool:
+    return True
 
-    def __init__(self) -> None:
+
+class Requests:
+    """`can_say` tells whether the agent's dialect has words for a message.
+
+    Methods return what is to be done: answers for who asked, and messages for the agent.
+    """
+
+    __slots__ = ("_heard_by", "_is_open", "_sent", "_updates", "_waiting", "can_say")
+
+    def __init__(self, can_say: Callable[[deepgram.ToAgent], bool] = _says_all) -> None:
+        self.can_say = can_say
+        self._heard_by: dict[int, float] = {}  # {who waits for all to be heard: until when}
         self._is_open = False
         self._waiting: collections.deque[_Request] = collections.deque()
         self._sent: dict[_Kind, _Request] = {}
@@ -77,15 +98,15 @@ class Requests:
 
     @property
     def are_pending(self) -> bool:
-        """Whether there are any that have no answer yet."""
+        """Whether there are any that the agent has not answered yet."""
         return bool(self._sent or self._waiting)
 
     @property
     def deadline(self) -> float:
-        if not self.are_pending:
+        if not (self._waiting or self._sent or self._heard_by):
             return inf
         due = [request.deadline for request in (*self._waiting, *self._sent.values())]
-        return min(due)
+        return min((*due, *self._heard_by.values()))
 
     @property
     def has_words_to_say(self) -> bool:
@@ -104,8 +125,14 @@ class Requests:
         is_kept: bool = False,
         is_first: bool = False,
     ) -> list[RequestDone]:
-        """Queues it; `send` tells what may go now."""
+        """Queues it; `send` tells what may go now. Without a number nobody waits for the answer.
+
+        Of those that nobody waits for, a session that is lost takes all but the `is_kept` with it.
+        """
         request = _Request(number, message, now + ANSWER_TIMEOUT, is_kept)
+        if not self.can_say(message):
+            reason = f"this dialect has no words for {type(message).__name__}"
+            return _answers([request], reason)
         if len(self._waiting) >= MAX_WAITING:
             return _answers([request], "too many requests at once")
         if is_first:
@@ -113,6 +140,35 @@ class Requests:
         else:
             self._waiting.append(request)
         return []
+
+    def ask_anew(self, question: str, now: float) -> str | None:
+        """The agent owes an answer which the last connection took with it; `""`: to what, cannot be
+        told. Returns what is asked in the caller's name, `None` if the dialect has no words for it.
+        """
+        message = deepgram.InjectUserMessage(question or GO_ON)
+        if not self.can_say(message):
+            self.ask(None, deepgram.InjectAgentMessage(SAY_AGAIN), now)
+            return None
+        self.ask(None, message, now, is_first=True)
+        return message.content
+
+    def tell_keys(self, keys: str, now: float) -> None:
+        """What the caller keyed in, as if they had said it."""
+        message = deepgram.InjectUserMessage(KEYED_IN.format(" ".join(keys)))
+        self.ask(None, message, now, is_kept=True)
+
+    def report_late_result(self, name: str, content: str, now: float) -> None:
+        """What was done is not to be done twice: the agent is told of it without being asked."""
+        self.ask(None, deepgram.UpdatePrompt(LATE.format(name=name, content=content)), now)
+
+    def wait_until_heard(self, number: int, until: float) -> None:
+        self._heard_by[number] = until
+
+    def hear_all_is_heard(self) -> list[RequestDone]:
+        """The caller has heard all there is."""
+        done = [RequestDone(number) for number in self._heard_by]
+        self._heard_by.clear()
+        return done
 
     def open_session(self, now: float) -> None:
         """There is a session. It is told the updates that the last one of the same agent took, then
@@ -124,15 +180,20 @@ class Requests:
             request = _Request(None, self._updates[place], deadline, is_restored=True)
             self._waiting.appendleft(request)
 
-    def close_session(self, now: float) -> None:
-        """The session is gone. What it has not answered is asked again of the next, unless nobody
-        waits for it."""
+    def close_session(self, now: float, *, is_amid_utterance: bool = False) -> list[RequestDone]:
+        """The session is gone, in the middle of what it said or not. What it has not answered is
+        asked again of the next, unless nobody waits for it."""
         self._is_open = False
         open_ones = (*self._sent.values(), *self._waiting)
         self._waiting = collections.deque(
             request for request in open_ones if request.number is not None or request.is_kept
         )
         self._sent.clear()
+        if not is_amid_utterance:
+            return []
+        lost = [RequestDone(number, "the agent was lost") for number in self._heard_by]
+        self._heard_by.clear()
+        return lost
 
     def forget_updates(self) -> list[RequestDone]:
         """Another agent goes on, with settings of its own: they are not meant for that one."""
@@ -189,7 +250,13 @@ class Requests:
             if request.deadline <= now:
                 late.append(request)
                 del self._sent[kind]
-        return _answers(late, "no answer", timed_out=True)
+        unheard = [number for number, deadline in self._heard_by.items() if deadline <= now]
+        for number in unheard:
+            del self._heard_by[number]
+        return [
+            *_answers(late, "no answer", timed_out=True),
+            *(RequestDone(number, "not heard in time", timed_out=True) for number in unheard),
+        ]
 
     def cancel(self, number: int) -> None:
         """Nobody waits for this any more. If it was sent, its acknowledgement is still to come."""
@@ -197,6 +264,7 @@ class Requests:
         for request in self._sent.values():
             if request.number == number:
                 request.number = None
+        self._heard_by.pop(number, None)
 
     def _remember(self, message: deepgram.TextToAgent) -> None:
         if not isinstance(message, _UPDATES):

@@ -1,16 +1,254 @@
-"""The phases of a call, how long each may last, and what it means when a leg ends. Pure."""
+"""The three state machines of a call, as tables: which input is allowed, and what state follows.
+
+A call is three small machines side by side: Twilio's stream, the agent's session, and the closing
+of the call. `stream`, `session` and `closing` look everything up here. An input that has no entry
+in its state's row is not allowed there: a peer's is a protocol violation, counted and otherwise
+ignored, as is one of our own that comes too late. The diagrams in `docs/architecture.md` are drawn
+from these tables.
+
+Also here: how long a state may last, what it means when a leg ends, and after which causes another
+session is tried. Pure.
+"""
 
 import enum
+from collections.abc import Mapping
+
+import msgspec
 
 from sts_trio.errors import Cause, How, Leg, LegEnded
 
 # Twilio sends `connected` and `start` at once; ten seconds is a stranger, not a slow network.
 START_TIMEOUT = 10.0
+# After `start`, frames come every 20 ms unless the phone is muted from the first moment on.
+FIRST_FRAME_TIMEOUT = 30.0
 # Each step of the agent's session: socket, `Welcome`, `SettingsApplied`. The slowest takes 0.2 s.
 AGENT_TIMEOUT = 5.0
+# A redial that comes to nothing is repeated after a moment: a provider that restarts needs one.
+RETRY_AFTER = 1.0
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """News of any part: a peer did what its protocol does not allow."""
+
+    reason: str
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How long a state may last, and the cause if it lasts longer (`None`: that is no fault)."""
+
+    seconds: float
+    cause: Cause | None
+
+
+# --- Twilio's stream ----------------------------------------------------------------------------
+
+
+class StreamState(enum.Enum):
+    AWAITING_START = "awaiting start"
+    STARTED = "started"
+    FLOWING = "flowing"
+    ENDED = "ended"
+
+
+class StreamInput(enum.Enum):
+    START = "start"
+    UNKNOWN_FORMAT = "start of an unknown format"
+    MEDIA = "media"
+    MARK = "mark"
+    DTMF = "dtmf"
+    STOP = "stop"
+    LEG_ENDED = "its socket ends"
+    TIMEOUT = "time is up"
+
+
+STREAM: Mapping[StreamState, Mapping[StreamInput, StreamState]] = {
+    StreamState.AWAITING_START: {
+        StreamInput.START: StreamState.STARTED,
+        StreamInput.UNKNOWN_FORMAT: StreamState.ENDED,
+        # There is but one stream on a socket; its `start` may have been unreadable.
+        StreamInput.STOP: StreamState.ENDED,
+        StreamInput.LEG_ENDED: StreamState.ENDED,
+        StreamInput.TIMEOUT: StreamState.ENDED,
+    },
+    StreamState.STARTED: {
+        StreamInput.MEDIA: StreamState.FLOWING,
+        StreamInput.MARK: StreamState.FLOWING,
+        StreamInput.DTMF: StreamState.FLOWING,
+        StreamInput.STOP: StreamState.ENDED,
+        StreamInput.LEG_ENDED: StreamState.ENDED,
+        StreamInput.TIMEOUT: StreamState.ENDED,
+    },
+    StreamState.FLOWING: {
+        StreamInput.MEDIA: StreamState.FLOWING,
+        StreamInput.MARK: StreamState.FLOWING,
+        StreamInput.DTMF: StreamState.FLOWING,
+        StreamInput.STOP: StreamState.ENDED,
+        StreamInput.LEG_ENDED: StreamState.ENDED,
+    },
+    StreamState.ENDED: {},
+}
+STREAM_LIMITS: Mapping[StreamState, Limit] = {
+    StreamState.AWAITING_START: Limit(START_TIMEOUT, Cause.CALLER_NO_START),
+    StreamState.STARTED: Limit(FIRST_FRAME_TIMEOUT, Cause.CALLER_NO_MEDIA),
+}
+
+# --- the agent's session ------------------------------------------------------------------------
+
+
+class SessionState(enum.Enum):
+    NONE = "none"
+    DIALLING = "dialling"
+    AWAITING_WELCOME = "awaiting Welcome"
+    AWAITING_APPLIED = "awaiting SettingsApplied"
+    LIVE = "live"
+    BACKOFF = "backing off"
+
+
+class SessionInput(enum.Enum):
+    DIAL = "dial"
+    REACHED = "socket open"
+    WELCOME = "Welcome"
+    APPLIED = "SettingsApplied"
+    AUDIO = "audio"
+    FUNCTION_CALLS = "FunctionCallRequest"
+    LOST_REDIAL = "lost"
+    LOST_AGAIN = "lost again"
+    LOST = "lost for good"
+    REPLACED = "hand-over, renewal"
+    FINISHED = "closed with 1000"
+    WAITED = "a second later"
+    CLOSED = "the call closes"
+
+
+# From any state with a session, or on the way to one. `LOST_REDIAL` and `LOST_AGAIN`: see `RETRY`
+# and `reconnect`.
+_ENDS_OF_SESSION: Mapping[SessionInput, SessionState] = {
+    SessionInput.LOST_REDIAL: SessionState.DIALLING,
+    SessionInput.LOST_AGAIN: SessionState.BACKOFF,
+    SessionInput.LOST: SessionState.NONE,
+    SessionInput.REPLACED: SessionState.DIALLING,
+    SessionInput.CLOSED: SessionState.NONE,
+}
+# The agent's protocol asks for this order: nothing before `Welcome`, one `Settings`, no audio
+# before `SettingsApplied`.
+SESSION: Mapping[SessionState, Mapping[SessionInput, SessionState]] = {
+    SessionState.NONE: {
+        SessionInput.DIAL: SessionState.DIALLING,
+        SessionInput.CLOSED: SessionState.NONE,
+    },
+    SessionState.DIALLING: {
+        SessionInput.REACHED: SessionState.AWAITING_WELCOME,
+        **_ENDS_OF_SESSION,
+    },
+    SessionState.AWAITING_WELCOME: {
+        SessionInput.WELCOME: SessionState.AWAITING_APPLIED,
+        **_ENDS_OF_SESSION,
+    },
+    SessionState.AWAITING_APPLIED: {
+        SessionInput.APPLIED: SessionState.LIVE,
+        **_ENDS_OF_SESSION,
+    },
+    SessionState.LIVE: {
+        SessionInput.AUDIO: SessionState.LIVE,
+        SessionInput.FUNCTION_CALLS: SessionState.LIVE,
+        SessionInput.FINISHED: SessionState.NONE,
+        **_ENDS_OF_SESSION,
+    },
+    SessionState.BACKOFF: {
+        SessionInput.WAITED: SessionState.DIALLING,
+        SessionInput.LOST: SessionState.NONE,
+        SessionInput.REPLACED: SessionState.DIALLING,
+        SessionInput.CLOSED: SessionState.NONE,
+    },
+}
+SESSION_LIMITS: Mapping[SessionState, Limit] = {
+    SessionState.DIALLING: Limit(AGENT_TIMEOUT, Cause.AGENT_NO_HANDSHAKE),
+    SessionState.AWAITING_WELCOME: Limit(AGENT_TIMEOUT, Cause.AGENT_NO_WELCOME),
+    SessionState.AWAITING_APPLIED: Limit(AGENT_TIMEOUT, Cause.AGENT_NO_SETTINGS_APPLIED),
+    SessionState.BACKOFF: Limit(RETRY_AFTER, None),
+}
+
+
+class Retry(enum.Enum):
+    """Whether another session is dialled after a loss, if the policy reconnects at all."""
+
+    ALWAYS = enum.auto()
+    # At a call's begin, whoever dials has tried all there is; settings that were refused once will
+    # be again; what took too long would take as long again.
+    ONCE_LIVE = enum.auto()
+    NEVER = enum.auto()
+
+
+RETRY: Mapping[Cause, Retry] = {
+    Cause.AGENT_CLOSED: Retry.ALWAYS,
+    Cause.AGENT_LOST: Retry.ALWAYS,
+    Cause.AGENT_SILENT: Retry.ALWAYS,
+    Cause.AGENT_TOO_BIG: Retry.ALWAYS,
+    Cause.AGENT_REJECTED: Retry.ONCE_LIVE,
+    Cause.AGENT_UNREACHABLE: Retry.ONCE_LIVE,
+    Cause.AGENT_NO_HANDSHAKE: Retry.ONCE_LIVE,
+    Cause.AGENT_NO_WELCOME: Retry.ONCE_LIVE,
+    Cause.AGENT_NO_SETTINGS_APPLIED: Retry.ONCE_LIVE,
+    Cause.AGENT_ERROR: Retry.ONCE_LIVE,
+    Cause.AGENT_DENIED: Retry.NEVER,
+    Cause.AGENT_RAN_AWAY: Retry.NEVER,
+}
+
+# --- the closing of the call --------------------------------------------------------------------
+
+
+class ClosingState(enum.Enum):
+    NO = "no"
+    GOODBYE = "goodbye"
+    LAST_WORDS = "last words"
+    OVER = "over"
+
+
+class ClosingInput(enum.Enum):
+    CLOSE = "close"
+    CLOSE_WITHOUT_SESSION = "close, no live session"
+    DOWN_APOLOGY = "session down, there is an apology"
+    DOWN = "session down"
+    FINISHED_UNHEARD = "session finished, not all is heard"
+    FINISHED = "session finished"
+    HEARD = "all is heard"
+    TIMEOUT = "time is up"
+    END = "caller ends, shut-down"
+
+
+CLOSING: Mapping[ClosingState, Mapping[ClosingInput, ClosingState]] = {
+    ClosingState.NO: {
+        ClosingInput.CLOSE: ClosingState.GOODBYE,
+        ClosingInput.CLOSE_WITHOUT_SESSION: ClosingState.LAST_WORDS,
+        ClosingInput.DOWN_APOLOGY: ClosingState.LAST_WORDS,
+        ClosingInput.DOWN: ClosingState.OVER,
+        ClosingInput.FINISHED_UNHEARD: ClosingState.LAST_WORDS,
+        ClosingInput.FINISHED: ClosingState.OVER,
+        ClosingInput.END: ClosingState.OVER,
+    },
+    ClosingState.GOODBYE: {
+        # Who has said goodbye does not apologise.
+        ClosingInput.DOWN: ClosingState.LAST_WORDS,
+        ClosingInput.FINISHED_UNHEARD: ClosingState.LAST_WORDS,
+        ClosingInput.FINISHED: ClosingState.OVER,
+        ClosingInput.HEARD: ClosingState.OVER,
+        ClosingInput.TIMEOUT: ClosingState.OVER,
+        ClosingInput.END: ClosingState.OVER,
+    },
+    ClosingState.LAST_WORDS: {
+        ClosingInput.HEARD: ClosingState.OVER,
+        ClosingInput.TIMEOUT: ClosingState.OVER,
+        ClosingInput.END: ClosingState.OVER,
+    },
+    ClosingState.OVER: {},
+}
+
+# --- the call as one phase ----------------------------------------------------------------------
 
 
 class Phase(enum.Enum):
+    """What `/calls` shows."""
+
     AWAITING_START = enum.auto()
     DIALLING = enum.auto()
     AWAITING_WELCOME = enum.auto()
@@ -20,13 +258,26 @@ class Phase(enum.Enum):
     HUNG_UP = enum.auto()
 
 
-# {phase: (how long it may last, the cause if it lasts longer)}
-LIMITS = {
-    Phase.AWAITING_START: (START_TIMEOUT, Cause.CALLER_NO_START),
-    Phase.DIALLING: (AGENT_TIMEOUT, Cause.AGENT_NO_HANDSHAKE),
-    Phase.AWAITING_WELCOME: (AGENT_TIMEOUT, Cause.AGENT_NO_WELCOME),
-    Phase.AWAITING_APPLIED: (AGENT_TIMEOUT, Cause.AGENT_NO_SETTINGS_APPLIED),
+_CLOSED = {
+    ClosingState.LAST_WORDS: Phase.PARTING,
+    ClosingState.OVER: Phase.HUNG_UP,
 }
+_OPEN = {
+    # The stream's `start` begins the first dial, so there is none before it.
+    SessionState.NONE: Phase.AWAITING_START,
+    SessionState.DIALLING: Phase.DIALLING,
+    SessionState.AWAITING_WELCOME: Phase.AWAITING_WELCOME,
+    SessionState.AWAITING_APPLIED: Phase.AWAITING_APPLIED,
+    SessionState.LIVE: Phase.TALKING,
+    SessionState.BACKOFF: Phase.DIALLING,
+}
+
+
+def phase_of(session: SessionState, closing: ClosingState) -> Phase:
+    return _CLOSED.get(closing) or _OPEN[session]
+
+
+# --- how legs end -------------------------------------------------------------------------------
 
 _ENDS = {
     (Leg.CALLER, How.CLOSED): Cause.CALLER_CLOSED,

@@ -1,0 +1,276 @@
+"""The agent's session: from the dial to `SettingsApplied`, its loss, and the next one. Pure.
+
+Owns the state of the session (`states.SESSION`), how long it may last, and whether and when another
+one is dialled (`reconnect`). A call has one session at a time. One that is lost, handed over or
+renewed is followed by the next; for the call's other parts that gap is `close_session` and
+`open_session`.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import msgspec
+
+from sts_trio.errors import Cause
+from sts_trio.logic.acts import AgentReached, Dial
+from sts_trio.logic.reconnect import STEP_TIMEOUT, Reconnect
+from sts_trio.logic.states import (
+    AGENT_TIMEOUT,
+    RETRY,
+    SESSION,
+    SESSION_LIMITS,
+    Retry,
+    SessionInput,
+    SessionState,
+    Violation,
+)
+from sts_trio.wire import deepgram, twilio
+
+# Deepgram ends a session after 2 h, and warns five minutes before. From the warning on, the next
+# silence is used to go on in a fresh one; at the latest a minute before the end.
+RENEW_WITHIN = 240.0
+RENEWAL_DUE = "MAXIMUM_SESSION_LENGTH_APPROACHING"
+
+
+class SettingsWanted(msgspec.Struct, frozen=True):
+    """For whom the agent's `Settings` are to be made.
+
+    `history` goes into `agent.context.messages`; without `greets`, no greeting is to be said.
+    """
+
+    start: twilio.Start
+    agent: str
+    history: list[dict[str, Any]] = []
+    greets: bool = True
+
+
+Settings = Callable[[SettingsWanted], deepgram.Settings]
+
+
+class NeedsSettings(msgspec.Struct, frozen=True):
+    """The agent waits for its `Settings`; `is_prewarmed`: it was given them before the call."""
+
+    is_prewarmed: bool
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The two sides can talk. `gap`: for how many seconds there was no agent; `None`: the first
+    session. `was_lost`: the one before was, else it was let go."""
+
+    gap: float | None = None
+    was_lost: bool = False
+
+
+class Redialling(msgspec.Struct, frozen=True):
+    """The session is lost, and another one will follow: `dial` has it as soon as it is due."""
+
+
+class Down(msgspec.Struct, frozen=True):
+    """The session is lost, and none will follow."""
+
+
+class TookTooLong(msgspec.Struct, frozen=True):
+    """A step toward the session was not done in time. It is lost: tell it so by `fail`."""
+
+    cause: Cause
+    detail: str
+
+
+class Session:
+    __slots__ = (
+        "_deadline",
+        "_has_leg",
+        "_is_last",
+        "_is_prewarmed",
+        "_reconnect",
+        "_reconnects",
+        "_renewal_deadline",
+        "_was_live",
+        "agent",
+        "may_speak",
+        "state",
+    )
+
+    def __init__(self, *, reconnects: bool) -> None:
+        self.state = SessionState.NONE
+        self.may_speak = False  # whether the agent's audio is allowed; asked of every chunk
+        self.agent = ""  # the configured agent that the caller talks with; "": not chosen yet
+        self._reconnects = reconnects
+        self._reconnect = Reconnect()
+        self._deadline = inf  # of the state
+        self._renewal_deadline = inf
+        self._has_leg = False
+        self._is_last = False
+        self._is_prewarmed = False
+        self._was_live = False  # ever, in this call
+
+    @property
+    def is_live(self) -> bool:
+        return self.state is SessionState.LIVE
+
+    @property
+    def deadline(self) -> float:
+        return min(self._deadline, self._renewal_deadline, self._reconnect.filler_deadline)
+
+    @property
+    def losses(self) -> int:
+        """How many sessions were lost and followed by another dial."""
+        return self._reconnect.count
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds without an agent, after a loss."""
+        return self._reconnect.longest
+
+    def allows(self, on: SessionInput) -> bool:
+        return on in SESSION[self.state]
+
+    def time_to_dial(self, now: float) -> float:
+        """How long a dial may still take; a call that no longer waits for one has no limit."""
+        return min(AGENT_TIMEOUT, max(0.0, self._deadline - now))
+
+    # --- toward a session -----------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """The caller is there. Then `dial`."""
+        self._enter(SESSION[self.state][SessionInput.DIAL], now)
+
+    def dial(self) -> Dial | None:
+        """The leg that is to be opened now, once."""
+        if self._has_leg or not self.allows(SessionInput.REACHED):
+            return None
+        self._has_leg = True
+        return Dial(self.agent or None)
+
+    def hear_reached(self, reached: AgentReached, now: float) -> None:
+        self.agent = reached.agent
+        self._is_prewarmed = reached.is_prepared
+        self._enter(SESSION[self.state][SessionInput.REACHED], now)
+
+    def hear_welcome(self, now: float) -> NeedsSettings | Violation:
+        to = SESSION[self.state].get(SessionInput.WELCOME)
+        if to is None:
+            return Violation("a second Welcome")
+        self._enter(to, now)
+        return NeedsSettings(self._is_prewarmed)
+
+    def hear_settings_applied(self, now: float) -> Live | Violation:
+        to = SESSION[self.state].get(SessionInput.APPLIED)
+        if to is None:
+            return Violation("SettingsApplied out of turn")
+        self._enter(to, now)
+        self._was_live = True
+        return Live(*self._reconnect.succeed(now)) if self._reconnect.is_on else Live()
+
+    # --- from one session to the next -----------------------------------------------------------
+
+    def fail(self, cause: Cause, now: float, plays_until: float) -> Redialling | Down | None:
+        """The session is lost. The caller has something to hear until `plays_until`."""
+        allowed = SESSION[self.state]
+        if SessionInput.LOST not in allowed:
+            return None
+        if self._is_retried(cause) and self._reconnect.redial(now):
+            is_now = self._reconnect.dial_deadline <= now
+            on = SessionInput.LOST_REDIAL if is_now else SessionInput.LOST_AGAIN
+            self._reconnect.begin_gap(now, plays_until)
+            self._enter(allowed[on], now)
+            return Redialling()
+        self._reconnect.end()
+        self._enter(allowed[SessionInput.LOST], now)
+        return Down()
+
+    def dial_failed(self) -> None:
+        """There is no leg to be dropped. Then `fail`."""
+        self._has_leg = False
+
+    def finish(self, now: float) -> bool:
+        """The agent ends the session in good order; `False`: it had not begun, so it `fail`s."""
+        to = SESSION[self.state].get(SessionInput.FINISHED)
+        if to is None:
+            return False
+        self._enter(to, now)
+        return True
+
+    def replace(self, agent: str, now: float, plays_until: float) -> bool:
+        """That agent is to go on, in a session of its own; `False`: not any more."""
+        to = SESSION[self.state].get(SessionInput.REPLACED)
+        if to is None or self._is_last:
+            return False
+        self.agent = agent
+        self._reconnect.begin_gap(now, plays_until)
+        self._enter(to, now)
+        return True
+
+    def be_the_last(self) -> None:
+        """The call is about to end: no other session is to follow this one."""
+        self._is_last = True
+        self._renewal_deadline = inf
+
+    def close(self, now: float) -> None:
+        """The call needs no agent any more."""
+        self._reconnect.end()
+        self._enter(SESSION[self.state][SessionInput.CLOSED], now)
+
+    def close_session(self, now: float) -> bool:
+        """What there was of the session is gone; returns whether there is a leg to be dropped."""
+        self._renewal_deadline = inf
+        had_leg, self._has_leg = self._has_leg, False
+        return had_leg
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> TookTooLong | None:
+        """Ends what has lasted too long, or waited long enough; then `dial`."""
+        if now < self._deadline:
+            return None
+        cause = SESSION_LIMITS[self.state].cause
+        if cause is not None:
+            return TookTooLong(cause, f"after {self._limit():g} s")
+        self._enter(SESSION[self.state][SessionInput.WAITED], now)
+        return None
+
+    def is_filler_due(self, now: float) -> bool:
+        """Whether a caller without an agent is to hear something."""
+        return now >= self._reconnect.filler_deadline
+
+    def hear_filler(self, until: float) -> None:
+        """It does, until then."""
+        self._reconnect.hear_filler(until)
+
+    def hear_warning(self, code: str, now: float) -> None:
+        if code == RENEWAL_DUE and self._reconnects and not self._is_last:
+            self._renewal_deadline = now + RENEW_WITHIN
+
+    @property
+    def wants_renewal(self) -> bool:
+        """Whether to go on in a fresh session as soon as nobody would miss the agent."""
+        return self._renewal_deadline != inf
+
+    def must_renew(self, now: float) -> bool:
+        return now >= self._renewal_deadline
+
+    def _is_retried(self, cause: Cause) -> bool:
+        retry = RETRY[cause]
+        return (
+            self._reconnects
+            and not self._is_last
+            and self.allows(SessionInput.LOST_REDIAL)
+            and (retry is Retry.ALWAYS or (retry is Retry.ONCE_LIVE and self._was_live))
+        )
+
+    def _enter(self, state: SessionState, now: float) -> None:
+        self.state = state
+        self.may_speak = self.allows(SessionInput.AUDIO)
+        self._deadline = now + self._limit()
+
+    def _limit(self) -> float:
+        """How long the state may last."""
+        if (limit := SESSION_LIMITS.get(self.state)) is None:
+            return inf
+        return min(limit.seconds, STEP_TIMEOUT) if self._reconnect.is_on else limit.seconds
+
+
+def speaks_first(settings: deepgram.Settings) -> bool:
+    """Whether an agent with these settings speaks first. Of a stored one it cannot be told."""
+    return isinstance(settings.agent, str) or bool(settings.agent.get("greeting"))

@@ -1,0 +1,140 @@
+"""Twilio's stream, from its socket's first message to its end. Pure.
+
+Owns the state of the stream (`states.STREAM`) and the names that it goes by. Twilio says `start`
+once, then media every 20 ms, and marks and keys as they come; all of it names the stream.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from typing import assert_never
+
+import msgspec
+
+from sts_trio.errors import Cause
+from sts_trio.logic.acts import Heard
+from sts_trio.logic.states import STREAM, STREAM_LIMITS, StreamInput, StreamState, Violation
+from sts_trio.wire import twilio
+
+_FORMAT = ("audio/x-mulaw", 8000, 1)
+_INPUTS: dict[type[twilio.Message], StreamInput] = {
+    twilio.Start: StreamInput.START,
+    twilio.Media: StreamInput.MEDIA,
+    twilio.Mark: StreamInput.MARK,
+    twilio.Dtmf: StreamInput.DTMF,
+    twilio.Stop: StreamInput.STOP,
+}
+
+
+class Started(msgspec.Struct, frozen=True):
+    """Who is calling is known (`start`), and Twilio can be told something."""
+
+
+class Speech(msgspec.Struct, frozen=True):
+    """The caller's audio, in µ-law."""
+
+    audio: bytes
+
+
+class MarkEchoed(msgspec.Struct, frozen=True):
+    name: str
+
+
+class KeyPressed(msgspec.Struct, frozen=True):
+    digit: str
+
+
+class StreamEnded(msgspec.Struct, frozen=True):
+    """The caller is gone, or is to be let go of; why, and what else there is to say of it."""
+
+    cause: Cause
+    detail: str = ""
+
+
+StreamNews = Started | Speech | MarkEchoed | KeyPressed | StreamEnded | Violation
+
+
+class Stream:
+    __slots__ = ("call_sid", "deadline", "start", "state", "stream_sid")
+
+    def __init__(self, now: float) -> None:
+        self.start: twilio.Start | None = None
+        self.call_sid = ""
+        self.stream_sid = ""
+        self._enter(StreamState.AWAITING_START, now)
+
+    @property
+    def is_flowing(self) -> bool:
+        return self.state is StreamState.FLOWING
+
+    def only_speech(self, batch: Sequence[Heard]) -> bytes:
+        """The caller's audio in a batch that is nothing else, else `b""`. Asked of every batch."""
+        stream_sid = self.stream_sid
+        pieces = []
+        for message in batch:
+            if type(message) is not twilio.Media or message.stream_sid != stream_sid:
+                return b""
+            media = message.media
+            if media.track != "inbound":
+                return b""
+            pieces.append(media.payload)
+        return b"".join(pieces)
+
+    def hear(self, message: twilio.Message, now: float) -> StreamNews | None:
+        if isinstance(message, twilio.Connected):
+            return None
+        name = type(message).__name__.lower()
+        to = STREAM[self.state].get(_INPUTS[type(message)])
+        if isinstance(message, twilio.Start):
+            return Violation("a second start") if to is None else self._begin(message, now)
+        if to is None:
+            return Violation(f"{name} before start")
+        if self.start is not None and message.stream_sid not in (self.stream_sid, ""):
+            return Violation(f"{name} of another stream")
+        self._enter(to, now)
+        match message:
+            case twilio.Media(media):
+                if media.track != "inbound":
+                    return Violation(f"media of track {media.track!r}")
+                return Speech(media.payload)
+            case twilio.Mark(mark):
+                return MarkEchoed(mark.name)
+            case twilio.Dtmf(dtmf):
+                return KeyPressed(dtmf.digit)
+            case twilio.Stop():
+                return StreamEnded(Cause.STOP)
+            case _:
+                assert_never(message)
+
+    def _begin(self, message: twilio.Start, now: float) -> StreamNews:
+        start = message.start
+        media = start.media_format
+        if (media.encoding, media.sample_rate, media.channels) != _FORMAT:
+            self._enter(STREAM[self.state][StreamInput.UNKNOWN_FORMAT], now)
+            return StreamEnded(
+                Cause.CALLER_REFUSED,
+                f"audio format {media.encoding} {media.sample_rate} Hz x {media.channels}",
+            )
+        self.start = message
+        self.stream_sid = start.stream_sid
+        self.call_sid = start.call_sid
+        self._enter(STREAM[self.state][StreamInput.START], now)
+        return Started()
+
+    def end(self, cause: Cause, detail: str, now: float) -> StreamEnded:
+        """Its socket has come to an end, or is given up."""
+        self._enter(STREAM[self.state][StreamInput.LEG_ENDED], now)
+        return StreamEnded(cause, detail)
+
+    def tick(self, now: float) -> StreamEnded | None:
+        """Whether something that Twilio owes has not come in time."""
+        if now < self.deadline:
+            return None
+        limit = STREAM_LIMITS[self.state]
+        assert limit.cause is not None
+        self._enter(STREAM[self.state][StreamInput.TIMEOUT], now)
+        return StreamEnded(limit.cause, f"after {limit.seconds:g} s")
+
+    def _enter(self, state: StreamState, now: float) -> None:
+        self.state = state
+        limit = STREAM_LIMITS.get(state)
+        self.deadline = inf if limit is None else now + limit.seconds

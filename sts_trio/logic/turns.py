@@ -1,0 +1,231 @@
+"""Who speaks, what of it is heard, and what was said: the turns of the conversation. Pure.
+
+Owns what the agent says to the caller (`agent_audio`, with its `playout`), the conversation so far
+(`history`), and what must not be lost when a session is: a question that the agent had not answered
+is asked anew of the next one, and a greeting that was not begun is still to be said.
+"""
+
+from math import inf
+from typing import Any
+
+import msgspec
+
+from sts_trio.logic.acts import TurnHeard
+from sts_trio.logic.agent_audio import AgentAudio
+from sts_trio.logic.history import History, completed_call
+from sts_trio.logic.playout import Echo, Playout
+from sts_trio.logic.states import Violation
+from sts_trio.wire import deepgram, twilio
+
+# Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
+# is understood.
+MAX_TURN_SECONDS = 60.0
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """`size` bytes that Twilio had are not to be heard any more. `messages` are for Twilio, and
+    what is on its way there has to be flushed before."""
+
+    size: int
+    messages: list[twilio.ToCaller]
+    turns: list[TurnHeard]
+
+
+class Played(msgspec.Struct, frozen=True):
+    """A mark came back: `turns` have been heard to their end. `silent_after`: how many seconds it
+    took until a cut was silence, if it is this mark that tells."""
+
+    turns: list[TurnHeard]
+    silent_after: float | None
+
+
+class Turns:
+    __slots__ = (
+        "_agent_audio",
+        "_echo",
+        "_history",
+        "_unanswered",
+        "_user_speaks_until",
+        "agent_bytes",
+        "greets",
+    )
+
+    def __init__(self) -> None:
+        self.agent_bytes = 0  # all the agent's audio that came
+        self.greets = True  # the next session is to begin with the agent's greeting
+        self._agent_audio = AgentAudio()
+        self._history = History()
+        self._user_speaks_until = -inf
+        self._unanswered: str | None = None  # see `History.unanswered`; for the next session
+        self._echo: str | None = None  # what we say in the caller's name is told back to us
+
+    @property
+    def playout(self) -> Playout:
+        """What the caller has heard of the agent, and what not."""
+        return self._agent_audio.playout
+
+    @property
+    def plays_until(self) -> float:
+        """Until when the caller has something to hear, by the clock alone."""
+        return self._agent_audio.plays_until
+
+    @property
+    def user_speaks_until(self) -> float:
+        """At the latest; in the past, if the caller does not speak."""
+        return self._user_speaks_until
+
+    @property
+    def barge_ins(self) -> int:
+        return self._agent_audio.barge_ins
+
+    @property
+    def is_amid_utterance(self) -> bool:
+        return self._agent_audio.is_amid_utterance
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the caller has heard everything, and no utterance is under way."""
+        return self._agent_audio.is_heard
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether nobody speaks, and no answer is due."""
+        return self.is_heard and now >= self._user_speaks_until and self._history.unanswered is None
+
+    def begin(self, stream_sid: str) -> None:
+        """The caller can be told something."""
+        self._agent_audio.stream_sid = stream_sid
+
+    # --- the agent's turn -----------------------------------------------------------------------
+
+    def hear_audio(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+        """The agent's."""
+        agent_audio = self._agent_audio
+        self.agent_bytes += len(audio)
+        if agent_audio.is_stale(now):
+            return []
+        self.greets = False
+        self._history.hear_audio(agent_audio.playout.sent)
+        return agent_audio.say(audio, now)
+
+    def hear_agent(self, text: str, now: float) -> TurnHeard | None:
+        """A sentence of the agent's. If it is of a turn that was cut, on its way when it was, it is
+        told at once that nobody hears it."""
+        if self._agent_audio.is_stale(now):
+            return TurnHeard(text, "", 0.0, 0.0)
+        self.greets = False
+        self._agent_audio.is_amid_utterance = True
+        self._history.hear_agent(text, self.playout.sent)
+        return None
+
+    def next_turn(self) -> None:
+        """A sign that what the agent says from here on belongs to a new turn."""
+        self._agent_audio.next_turn()
+
+    def finish_utterance(self, now: float) -> list[twilio.ToCaller]:
+        messages = self._agent_audio.finish(now)
+        self._history.finish(self.playout.sent)
+        return messages
+
+    def play(self, clip: bytes, now: float) -> list[twilio.ToCaller]:
+        """Our own audio, whole frames."""
+        return self._agent_audio.insert(clip, now)
+
+    def hear_mark(self, name: str, now: float) -> Played | Violation | None:
+        match self.playout.echo(name):
+            case Echo.HEARD:
+                turns = self._history.hear_mark(self.playout.position, self.playout.sent)
+                return Played(turns, self._agent_audio.silent_after(name, now))
+            case Echo.NEVER_SENT:
+                return Violation("a mark we never sent")
+        return None
+
+    # --- the caller's turn ----------------------------------------------------------------------
+
+    def hear_user_speaks(self, now: float) -> Cut | None:
+        """The caller speaks up, and cuts what is being said, unless that is uninterruptible."""
+        self._user_speaks_until = now + MAX_TURN_SECONDS
+        if self._agent_audio.is_protected:
+            return None
+        cut = self._cut(now)
+        self._agent_audio.barge_ins += cut.size > 0
+        return cut
+
+    def hear_user(self, text: str) -> bool:
+        """A sentence of the caller's; `False`: we had said it in their name, long ago."""
+        self.next_turn()
+        if text == self._echo:
+            self._echo = None
+            return False
+        self.greets = False
+        self._user_speaks_until = -inf
+        self._history.hear_user(text)
+        return True
+
+    def end_user_turn(self) -> None:
+        self._user_speaks_until = -inf
+        self.next_turn()
+
+    def be_uninterruptible(self, on: bool) -> None:
+        self._agent_audio.is_protected = on
+
+    def make_room(self, now: float) -> Cut | None:
+        """What comes next is not to wait behind what Twilio has, unless that must be heard."""
+        if self._agent_audio.is_heard or self._agent_audio.is_protected:
+            return None
+        cut = self._cut(now)
+        self.next_turn()
+        return cut
+
+    def _cut(self, now: float) -> Cut:
+        position, sent = self.playout.position, self.playout.sent
+        size, messages = self._agent_audio.cut(now)
+        return Cut(size, messages, self._history.cut(position, sent))
+
+    def end(self) -> list[TurnHeard]:
+        """Nobody hears anything any more."""
+        return self._history.cut(self.playout.position, self.playout.sent)
+
+    # --- from one session to the next -----------------------------------------------------------
+
+    def add_function(self, function: deepgram.FunctionToCall, response: str | None = None) -> None:
+        """A function was called; without a response, none is known."""
+        self._history.call_function(completed_call(function, response))
+
+    def brief(self) -> list[dict[str, Any]]:
+        """What a fresh session is told of the conversation: `agent.context.messages`."""
+        if self.greets and self._unanswered:
+            # Whoever introduces itself does not begin with an answer, but is to know the question.
+            self._history.hear_user(self._unanswered)
+            self._unanswered = ""
+        return self._history.messages()
+
+    def expect_greeting(self) -> None:
+        """The session begins to speak of its own accord, so it is not asked to."""
+        self._unanswered = None
+
+    def greet_anew(self) -> None:
+        """Another agent is to introduce itself."""
+        self.greets = True
+
+    def take_unanswered(self) -> str | None:
+        """The question that the last session took with it; `""`: it cannot be asked anew, but the
+        agent is to go on; `None`: it is not the agent's turn."""
+        unanswered, self._unanswered = self._unanswered, None
+        return unanswered
+
+    def ask_anew(self, question: str, asked: str | None) -> None:
+        """It is being `asked` in the caller's name; `None`: there are no words for that. Remembered
+        at once: the session may be lost before it has told it back to us."""
+        self._echo = asked
+        if text := asked or question:
+            self._history.hear_user(text)
+
+    def close_session(self, now: float) -> list[twilio.ToCaller]:
+        """What the agent was saying is over. After `add_function` of what it interrupted."""
+        if self._unanswered is None:
+            self._unanswered = self._history.unanswered
+            if self._unanswered:
+                self._history.forget_last()  # it is asked anew
+        self._user_speaks_until = -inf
+        self._echo = None
+        return self.finish_utterance(now)
