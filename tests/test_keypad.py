@@ -104,3 +104,10 @@ def test_a_child_at_play_fills_no_memory() -> None:
     keypad = Keypad()
     pressed(keypad, "0" * 100 + "1")
     assert keypad.tick(PAUSE) == ([], "0" * (MAX_KEYS - 1) + "1")
+
+
+def test_what_is_no_key_is_nothing() -> None:
+    keypad = Keypad()
+    for digit in ("", "12", "x"):
+        assert keypad.press(digit, 0.0) == []
+    assert keypad.deadline == inf

@@ -170,3 +170,15 @@ def test_passing_on_is_hearing_and_asking_what_is_due(
                 assert passed_on == other.due(now)
         for name in ("heard", "dropped", "muted", "repeated", "gap_deadline", "batch_deadline"):
             assert getattr(one, name) == getattr(other, name)
+
+
+def test_a_tick_forwards_a_batch_that_has_waited_and_fills_a_gap() -> None:
+    listening = CallerAudio(0.1)
+    listening.open_session(0.0)
+    listening.hear(b"\x01" * 160, 0.0)
+    assert listening.due(0.0) == b""
+    assert listening.tick(0.1) == []
+    assert listening.tick(0.2) == [b"\x01" * 160]
+    assert listening.tick(1.0) == [b"\xff" * 1600]
+    listening.hear(b"\x02" * 160, 1.1)
+    assert listening.tick(2.1) == [b"\x02" * 160, b"\xff" * 1600]

@@ -97,3 +97,13 @@ def test_of_several_steps_at_once_the_end_comes_first() -> None:
     patience = begun()
     assert patience.due(600.0) is Step.END
     assert patience.due(600.0) is None
+
+
+def test_without_a_session_nothing_is_due_and_the_calls_own_time_runs_on() -> None:
+    patience = begun()
+    patience.close_session(10.0)
+    assert patience.deadline == inf
+    assert patience.due(40.0) is None
+    patience.open_session(41.0)
+    assert patience.deadline == 71
+    assert patience.due(600.0) is Step.END

@@ -5,7 +5,15 @@ from math import inf
 import pytest
 
 from sts_trio.logic.acts import RequestDone
-from sts_trio.logic.requests import ANSWER_TIMEOUT, MAX_UPDATES, MAX_WAITING, Requests
+from sts_trio.logic.requests import (
+    ANSWER_TIMEOUT,
+    GO_ON,
+    KEYED_IN,
+    MAX_UPDATES,
+    MAX_WAITING,
+    SAY_AGAIN,
+    Requests,
+)
 from sts_trio.wire import deepgram
 from sts_trio.wire.deepgram import (
     ConversationText,
@@ -309,3 +317,79 @@ def test_the_same_prompt_twice_is_told_twice() -> None:
     requests = opened()
     taken(requests, UpdatePrompt("Be brief."), UpdatePrompt("Be brief."))
     assert told(requests) == [UpdatePrompt("Be brief.")] * 2
+
+
+# --- what we ask of our own accord ----------------------------------------------------------------
+
+
+def _no_user_messages(message: deepgram.ToAgent) -> bool:
+    return not isinstance(message, InjectUserMessage | UpdatePrompt)
+
+
+def test_a_question_is_asked_anew_before_all_else_and_after_the_updates() -> None:
+    requests = opened()
+    taken(requests, UpdatePrompt("one"))
+    ask(requests, 1, InjectAgentMessage("Hello."))
+    requests.close_session(0.0)
+    assert requests.ask_anew("Where is it?", 0.0) == "Where is it?"
+    requests.open_session(0.0)
+    assert sent(requests) == [
+        UpdatePrompt("one"),
+        InjectUserMessage("Where is it?"),
+        InjectAgentMessage("Hello."),
+    ]
+
+
+def test_an_agent_that_lost_its_thread_is_asked_to_go_on() -> None:
+    requests = opened()
+    assert requests.ask_anew("", 0.0) == GO_ON
+    assert sent(requests) == [InjectUserMessage(GO_ON)]
+
+
+def test_where_there_are_no_words_for_the_question_the_caller_is_asked() -> None:
+    requests = Requests(_no_user_messages)
+    requests.open_session(0.0)
+    assert requests.ask_anew("Where is it?", 0.0) is None
+    assert sent(requests) == [InjectAgentMessage(SAY_AGAIN)]
+
+
+def test_what_the_dialect_has_no_words_for_is_refused_who_asked_and_else_dropped() -> None:
+    requests = Requests(_no_user_messages)
+    reason = "this dialect has no words for UpdatePrompt"
+    assert requests.ask(1, UpdatePrompt("more"), 0.0) == [RequestDone(1, reason)]
+    requests.report_late_result("book", "{}", 0.0)
+    requests.tell_keys("12#", 0.0)
+    assert not requests.are_pending
+
+
+def test_keys_survive_a_session_and_a_late_result_does_not() -> None:
+    requests = opened()
+    requests.tell_keys("12#", 0.0)
+    requests.report_late_result("book", "{}", 0.0)
+    requests.close_session(0.0)
+    requests.open_session(0.0)
+    assert sent(requests) == [InjectUserMessage(KEYED_IN.format("1 2 #"))]
+
+
+def test_who_waits_for_all_to_be_heard_is_told_so_or_that_it_took_too_long() -> None:
+    requests = Requests()
+    requests.wait_until_heard(1, 5.0)
+    requests.wait_until_heard(2, 6.0)
+    requests.wait_until_heard(3, 7.0)
+    assert requests.deadline == 5
+    assert requests.tick(5.0) == [RequestDone(1, "not heard in time", timed_out=True)]
+    requests.cancel(2)
+    assert requests.deadline == 7
+    assert requests.hear_all_is_heard() == [RequestDone(3)]
+    assert requests.hear_all_is_heard() == []
+    assert requests.deadline == inf
+
+
+def test_who_waits_for_words_that_a_session_took_with_it_is_told() -> None:
+    requests = opened()
+    requests.wait_until_heard(1, 5.0)
+    assert requests.close_session(0.0) == []
+    assert requests.close_session(0.0, is_amid_utterance=True) == [
+        RequestDone(1, "the agent was lost")
+    ]
+    assert requests.deadline == inf

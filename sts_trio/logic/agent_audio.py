@@ -28,7 +28,6 @@ class AgentAudio:
         "_cut_mark",
         "_frames",
         "_stale_until",
-        "barge_ins",
         "is_amid_utterance",
         "is_protected",
         "playout",
@@ -42,7 +41,6 @@ class AgentAudio:
         self.plays_until = -inf
         self.is_protected = False
         self.is_amid_utterance = False
-        self.barge_ins = 0  # by the caller, those that cut something
         self._frames = Frames()
         self._stale_until = -inf
         self._cut_mark = ""  # the one behind the newest `clear`, until it is echoed

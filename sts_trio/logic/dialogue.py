@@ -12,9 +12,9 @@ call meaningless, ends it.
 A call is three small machines side by side, the tables of which are in `states`: Twilio's `stream`,
 the agent's `session`, and the `closing` of the call. Beside them stand parts that keep count of one
 thing each: `turns` (who speaks, what was said and heard), `function_calls`, `requests` (what was
-asked of the agent), `limits` (silence, the longest call), `caller_audio` and `keypad`. The `router`
-tells each message to the part that owns it. Each part names its own deadline; the nearest one is
-the call's.
+asked of the agent), `limits` (silence, the longest call), `caller_audio` and `keypad`. None knows
+another. `routes` tells each message to the part that owns it, `parts` has what concerns several.
+Each part names its own deadline; the nearest one is the call's.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,10 @@ from math import inf
 from sts_trio.logic.acts import Act, Heard, SendToAgent
 from sts_trio.logic.audio import seconds
 from sts_trio.logic.output import Statistics
+from sts_trio.logic.parts import Parts
 from sts_trio.logic.playout import Playout
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.logic.router import HANDLERS, Router
+from sts_trio.logic.routes import HANDLERS
 from sts_trio.logic.session import Settings, SettingsWanted
 from sts_trio.logic.states import Phase, phase_of
 from sts_trio.wire import deepgram, twilio
@@ -47,7 +48,7 @@ class Dialogue:
     agent's dialect has words for a message.
     """
 
-    __slots__ = ("_caller_audio", "_is_plain", "_rare_deadline", "_router", "_stream")
+    __slots__ = ("_caller_audio", "_is_plain", "_parts", "_rare_deadline", "_stream")
 
     def __init__(
         self,
@@ -58,10 +59,10 @@ class Dialogue:
         policy: CallPolicy | None = None,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
     ) -> None:
-        self._router = Router(settings, policy or CallPolicy(), can_say, forward, now)
+        self._parts = Parts(settings, policy or CallPolicy(), can_say, forward, now)
         # Asked for every media frame.
-        self._stream = self._router.stream
-        self._caller_audio = self._router.caller_audio
+        self._stream = self._parts.stream
+        self._caller_audio = self._parts.caller_audio
         self._is_plain = False  # the two sides talk, and nothing else is under way
         self._rare_deadline = inf
         self._rest()
@@ -72,31 +73,31 @@ class Dialogue:
             # Nearly all there is to hear; it takes the short way.
             audio = self._caller_audio.pass_on(speech, now)
             return [SendToAgent(deepgram.Audio(audio))] if audio else []
-        router = self._router
-        if router.closing.is_over:
+        parts = self._parts
+        if parts.closing.is_over:
             return []
-        router.out.now = now
-        router.is_deaf = False
+        parts.out.now = now
+        parts.is_deaf = False
         needs_settling = not self._is_plain
         for message in batch:
             kind = type(message)
-            if router.is_deaf and (kind is not twilio.Media or router.closing.is_over):
+            if parts.is_deaf and (kind is not twilio.Media or parts.closing.is_over):
                 break
             if kind not in _MOVES_NO_DEADLINE:
                 needs_settling = True
-            HANDLERS[kind](router, message)
+            HANDLERS[kind](parts, message)
         if audio := self._caller_audio.due(now):
-            router.out.to_agent(deepgram.Audio(audio))
-        if needs_settling and not router.closing.is_over:
-            router.settle()
+            parts.out.to_agent(deepgram.Audio(audio))
+        if needs_settling and not parts.closing.is_over:
+            parts.settle()
         if needs_settling:
             self._rest()
-        return router.out.drain()
+        return parts.out.drain()
 
     def _rest(self) -> None:
         """When to be woken, and whether the short way is open."""
-        router = self._router
-        session, closing = router.session, router.closing
+        parts = self._parts
+        session, closing = parts.session, parts.closing
         self._is_plain = closing.is_open and session.is_live and self._stream.is_flowing
         if closing.is_over:
             self._rare_deadline = inf
@@ -104,10 +105,10 @@ class Dialogue:
         self._rare_deadline = min(
             self._stream.deadline,
             session.deadline,
-            closing.deadline(router.out.now),
-            router.requests.deadline,
-            router.keypad.deadline,
-            router.limits.deadline,
+            closing.deadline(parts.out.now),
+            parts.requests.deadline,
+            parts.keypad.deadline,
+            parts.limits.deadline,
         )
 
     @property
@@ -126,12 +127,12 @@ class Dialogue:
 
     @property
     def phase(self) -> Phase:
-        return phase_of(self._router.session.state, self._router.closing.state)
+        return phase_of(self._parts.session.state, self._parts.closing.state)
 
     @property
     def is_closing(self) -> bool:
         """Whether the call is only waiting for its last words to be heard."""
-        return not (self._router.closing.is_open or self._router.closing.is_over)
+        return not (self._parts.closing.is_open or self._parts.closing.is_over)
 
     @property
     def start(self) -> twilio.StreamStart | None:
@@ -150,20 +151,20 @@ class Dialogue:
     @property
     def agent(self) -> str:
         """The configured agent that the caller talks with, "" before there is one."""
-        return self._router.session.agent
+        return self._parts.session.agent
 
     @property
     def playout(self) -> Playout:
         """What the caller has heard of the agent, and what not."""
-        return self._router.turns.playout
+        return self._parts.turns.playout
 
     def time_to_dial(self, now: float) -> float:
         """How long a dial may still take; a call that no longer waits for one has no limit."""
-        return self._router.session.time_to_dial(now)
+        return self._parts.session.time_to_dial(now)
 
     def statistics(self) -> Statistics:
-        router, caller_audio = self._router, self._caller_audio
-        turns, session = router.turns, router.session
+        parts, caller_audio = self._parts, self._caller_audio
+        turns, session = parts.turns, parts.session
         return Statistics(
             caller_audio=_rounded(caller_audio.heard),
             caller_audio_dropped=_rounded(caller_audio.dropped),
@@ -173,10 +174,10 @@ class Dialogue:
             heard=_rounded(turns.playout.heard),
             cut=_rounded(turns.playout.cut),
             barge_ins=turns.barge_ins,
-            functions=router.function_calls.count,
-            reconnects=session.losses,
-            longest_gap=round(session.longest_gap, 3),
-            odd=router.out.violations,
+            functions=parts.function_calls.count,
+            reconnects=session.reconnect.count,
+            longest_gap=round(session.reconnect.longest, 3),
+            odd=parts.out.violations,
         )
 
 

@@ -83,12 +83,12 @@ class Session:
         "_has_leg",
         "_is_last",
         "_is_prewarmed",
-        "_reconnect",
         "_reconnects",
-        "_renewal_deadline",
         "_was_live",
         "agent",
         "may_speak",
+        "reconnect",
+        "renewal_deadline",
         "state",
     )
 
@@ -97,9 +97,9 @@ class Session:
         self.may_speak = False  # whether the agent's audio is allowed; asked of every chunk
         self.agent = ""  # the configured agent that the caller talks with; "": not chosen yet
         self._reconnects = reconnects
-        self._reconnect = Reconnect()
+        self.reconnect = Reconnect()
         self._deadline = inf  # of the state
-        self._renewal_deadline = inf
+        self.renewal_deadline = inf  # until then, at the next quiet moment, if not `inf`
         self._has_leg = False
         self._is_last = False
         self._is_prewarmed = False
@@ -111,17 +111,7 @@ class Session:
 
     @property
     def deadline(self) -> float:
-        return min(self._deadline, self._renewal_deadline, self._reconnect.filler_deadline)
-
-    @property
-    def losses(self) -> int:
-        """How many sessions were lost and followed by another dial."""
-        return self._reconnect.count
-
-    @property
-    def longest_gap(self) -> float:
-        """Seconds without an agent, after a loss."""
-        return self._reconnect.longest
+        return min(self._deadline, self.renewal_deadline, self.reconnect.filler_deadline)
 
     def allows(self, on: SessionInput) -> bool:
         return on in SESSION[self.state]
@@ -161,7 +151,7 @@ class Session:
             return Violation("SettingsApplied out of turn")
         self._enter(to, now)
         self._was_live = True
-        return Live(*self._reconnect.succeed(now)) if self._reconnect.is_on else Live()
+        return Live(*self.reconnect.succeed(now)) if self.reconnect.is_on else Live()
 
     # --- from one session to the next -----------------------------------------------------------
 
@@ -170,13 +160,13 @@ class Session:
         allowed = SESSION[self.state]
         if SessionInput.LOST not in allowed:
             return None
-        if self._is_retried(cause) and self._reconnect.redial(now):
-            is_now = self._reconnect.dial_deadline <= now
+        if self._is_retried(cause) and self.reconnect.redial(now):
+            is_now = self.reconnect.dial_deadline <= now
             on = SessionInput.LOST_REDIAL if is_now else SessionInput.LOST_AGAIN
-            self._reconnect.begin_gap(now, plays_until)
+            self.reconnect.begin_gap(now, plays_until)
             self._enter(allowed[on], now)
             return Redialling()
-        self._reconnect.end()
+        self.reconnect.end()
         self._enter(allowed[SessionInput.LOST], now)
         return Down()
 
@@ -198,23 +188,23 @@ class Session:
         if to is None or self._is_last:
             return False
         self.agent = agent
-        self._reconnect.begin_gap(now, plays_until)
+        self.reconnect.begin_gap(now, plays_until)
         self._enter(to, now)
         return True
 
     def be_the_last(self) -> None:
         """The call is about to end: no other session is to follow this one."""
         self._is_last = True
-        self._renewal_deadline = inf
+        self.renewal_deadline = inf
 
     def close(self, now: float) -> None:
         """The call needs no agent any more."""
-        self._reconnect.end()
+        self.reconnect.end()
         self._enter(SESSION[self.state][SessionInput.CLOSED], now)
 
     def close_session(self, now: float) -> bool:
         """What there was of the session is gone; returns whether there is a leg to be dropped."""
-        self._renewal_deadline = inf
+        self.renewal_deadline = inf
         had_leg, self._has_leg = self._has_leg, False
         return had_leg
 
@@ -232,23 +222,15 @@ class Session:
 
     def is_filler_due(self, now: float) -> bool:
         """Whether a caller without an agent is to hear something."""
-        return now >= self._reconnect.filler_deadline
+        return now >= self.reconnect.filler_deadline
 
     def hear_filler(self, until: float) -> None:
         """It does, until then."""
-        self._reconnect.hear_filler(until)
+        self.reconnect.hear_filler(until)
 
     def hear_warning(self, code: str, now: float) -> None:
         if code == RENEWAL_DUE and self._reconnects and not self._is_last:
-            self._renewal_deadline = now + RENEW_WITHIN
-
-    @property
-    def wants_renewal(self) -> bool:
-        """Whether to go on in a fresh session as soon as nobody would miss the agent."""
-        return self._renewal_deadline != inf
-
-    def must_renew(self, now: float) -> bool:
-        return now >= self._renewal_deadline
+            self.renewal_deadline = now + RENEW_WITHIN
 
     def _is_retried(self, cause: Cause) -> bool:
         retry = RETRY[cause]
@@ -268,7 +250,7 @@ class Session:
         """How long the state may last."""
         if (limit := SESSION_LIMITS.get(self.state)) is None:
             return inf
-        return min(limit.seconds, STEP_TIMEOUT) if self._reconnect.is_on else limit.seconds
+        return min(limit.seconds, STEP_TIMEOUT) if self.reconnect.is_on else limit.seconds
 
 
 def speaks_first(settings: deepgram.Settings) -> bool:

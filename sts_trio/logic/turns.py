@@ -45,17 +45,19 @@ class Turns:
         "_echo",
         "_history",
         "_unanswered",
-        "_user_speaks_until",
         "agent_bytes",
+        "barge_ins",
         "greets",
+        "user_speaks_until",
     )
 
     def __init__(self) -> None:
         self.agent_bytes = 0  # all the agent's audio that came
+        self.barge_ins = 0  # by the caller, those that cut something
         self.greets = True  # the next session is to begin with the agent's greeting
         self._agent_audio = AgentAudio()
         self._history = History()
-        self._user_speaks_until = -inf
+        self.user_speaks_until = -inf  # at the latest
         self._unanswered: str | None = None  # see `History.unanswered`; for the next session
         self._echo: str | None = None  # what we say in the caller's name is told back to us
 
@@ -70,15 +72,6 @@ class Turns:
         return self._agent_audio.plays_until
 
     @property
-    def user_speaks_until(self) -> float:
-        """At the latest; in the past, if the caller does not speak."""
-        return self._user_speaks_until
-
-    @property
-    def barge_ins(self) -> int:
-        return self._agent_audio.barge_ins
-
-    @property
     def is_amid_utterance(self) -> bool:
         return self._agent_audio.is_amid_utterance
 
@@ -89,7 +82,7 @@ class Turns:
 
     def is_quiet(self, now: float) -> bool:
         """Whether nobody speaks, and no answer is due."""
-        return self.is_heard and now >= self._user_speaks_until and self._history.unanswered is None
+        return self.is_heard and now >= self.user_speaks_until and self._history.unanswered is None
 
     def begin(self, stream_sid: str) -> None:
         """The caller can be told something."""
@@ -143,11 +136,11 @@ class Turns:
 
     def hear_user_speaks(self, now: float) -> Cut | None:
         """The caller speaks up, and cuts what is being said, unless that is uninterruptible."""
-        self._user_speaks_until = now + MAX_TURN_SECONDS
+        self.user_speaks_until = now + MAX_TURN_SECONDS
         if self._agent_audio.is_protected:
             return None
         cut = self._cut(now)
-        self._agent_audio.barge_ins += cut.size > 0
+        self.barge_ins += cut.size > 0
         return cut
 
     def hear_user(self, text: str) -> bool:
@@ -157,12 +150,12 @@ class Turns:
             self._echo = None
             return False
         self.greets = False
-        self._user_speaks_until = -inf
+        self.user_speaks_until = -inf
         self._history.hear_user(text)
         return True
 
     def end_user_turn(self) -> None:
-        self._user_speaks_until = -inf
+        self.user_speaks_until = -inf
         self.next_turn()
 
     def be_uninterruptible(self, on: bool) -> None:
@@ -199,17 +192,9 @@ class Turns:
             self._unanswered = ""
         return self._history.messages()
 
-    def expect_greeting(self) -> None:
-        """The session begins to speak of its own accord, so it is not asked to."""
-        self._unanswered = None
-
-    def greet_anew(self) -> None:
-        """Another agent is to introduce itself."""
-        self.greets = True
-
     def take_unanswered(self) -> str | None:
         """The question that the last session took with it; `""`: it cannot be asked anew, but the
-        agent is to go on; `None`: it is not the agent's turn."""
+        agent is to go on; `None`: it is not the agent's turn. Taken once, it is not asked again."""
         unanswered, self._unanswered = self._unanswered, None
         return unanswered
 
@@ -226,6 +211,6 @@ class Turns:
             self._unanswered = self._history.unanswered
             if self._unanswered:
                 self._history.forget_last()  # it is asked anew
-        self._user_speaks_until = -inf
+        self.user_speaks_until = -inf
         self._echo = None
         return self.finish_utterance(now)

@@ -1,0 +1,224 @@
+"""The parts of a call, and what concerns several of them at once. Pure.
+
+The parts are siblings: `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`,
+`limits`, `caller_audio`, `keypad`. None knows another. A part is told things and returns news;
+which part hears a message first stands in `routes`. Here stand the moments that concern several: a
+session begins (`open_session`) and is gone (`close_session`), the agent is lost or replaced, the
+call closes.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import assert_never
+
+from sts_trio.errors import Cause, Ending
+from sts_trio.logic.acts import (
+    CancelFunctions,
+    DropAgent,
+    HangUp,
+)
+from sts_trio.logic.caller_audio import CallerAudio
+from sts_trio.logic.closing import Closing, ClosingNews, LastWords, Over, SayGoodbye
+from sts_trio.logic.function_calls import PendingFunctionCalls
+from sts_trio.logic.keypad import Keypad
+from sts_trio.logic.limits import Limits
+from sts_trio.logic.output import MAX_REASON_CHARS, Output
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.requests import Requests
+from sts_trio.logic.session import (
+    Down,
+    Redialling,
+    Session,
+    Settings,
+)
+from sts_trio.logic.stream import (
+    Stream,
+)
+from sts_trio.logic.turns import Turns
+from sts_trio.wire import deepgram
+
+
+class Parts:
+    """Of one call. `is_deaf`: a leg was dropped in this hearing, so what follows of it in the same
+    batch is void."""
+
+    __slots__ = (
+        "caller_audio",
+        "closing",
+        "function_calls",
+        "is_deaf",
+        "keypad",
+        "limits",
+        "out",
+        "policy",
+        "requests",
+        "session",
+        "settings",
+        "stream",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: CallPolicy,
+        can_say: Callable[[deepgram.ToAgent], bool],
+        forward: float,
+        now: float,
+    ) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.is_deaf = False
+        self.out = Output(now)
+        self.stream = Stream(now)
+        self.session = Session(reconnects=policy.reconnects)
+        self.closing = Closing()
+        self.turns = Turns()
+        self.function_calls = PendingFunctionCalls()
+        self.requests = Requests(can_say)
+        self.limits = Limits(policy)
+        self.caller_audio = CallerAudio(forward)
+        self.keypad = Keypad()
+
+    def dial(self) -> None:
+        if (dial := self.session.dial()) is not None:
+            self.out.add(dial)
+
+    def open_session(self) -> None:
+        """The two sides can talk: every part that lives for one session begins."""
+        now = self.out.now
+        self.limits.open_session(now)
+        if (question := self.turns.take_unanswered()) is not None:
+            self.turns.ask_anew(question, self.requests.ask_anew(question, now))
+        self.requests.open_session(now)
+        self.send_requests()
+        if audio := self.caller_audio.open_session(now):
+            self.out.to_agent(deepgram.Audio(audio))
+
+    def close_session(self, code: int = 1000) -> None:
+        """What is under way will not come to its end in this session: every part lets go of it."""
+        now = self.out.now
+        interrupted = self.function_calls.close_session(now)
+        for function in interrupted.functions:
+            self.turns.add_function(function)
+        if interrupted.ids:
+            self.out.add(CancelFunctions(interrupted.ids))
+        is_amid_utterance = self.turns.is_amid_utterance
+        self.out.extend(self.requests.close_session(now, is_amid_utterance=is_amid_utterance))
+        self.out.to_caller(self.turns.close_session(now))
+        self.caller_audio.close_session(now)
+        self.limits.close_session(now)
+        if self.session.close_session(now):
+            self.out.add(DropAgent(code))
+            self.is_deaf = True
+
+    def lose_agent(self, cause: Cause, detail: str = "") -> None:
+        """The session is over, or is to be."""
+        detail = detail[:MAX_REASON_CHARS]
+        match self.session.fail(cause, self.out.now, self.turns.plays_until):
+            case Redialling():
+                self.out.log("warning", "agent.lost", ending=cause.label, detail=detail)
+                self.close_session(cause.agent_code)
+                self.dial()
+            case Down():
+                apology = self.policy.apology
+                news = self.closing.session_down(Ending(cause, detail), apology, self.out.now)
+                self._follow(news, cause.agent_code)
+            case None:
+                pass
+            case never:
+                assert_never(never)
+
+    def finish(self, detail: str) -> bool:
+        """The agent ends its session in good order, and so the call; `False`: too early for that,
+        the session is lost."""
+        now = self.out.now
+        if not self.session.finish(now):
+            return False
+        ending = Ending(Cause.AGENT_FINISHED, detail[:MAX_REASON_CHARS])
+        is_heard = self.turns.is_heard
+        self._follow(self.closing.session_finished(ending, now, is_heard=is_heard))
+        return True
+
+    def hand_over(self, agent: str) -> None:
+        """Another agent goes on, in a session of its own."""
+        before = self.session.agent
+        if self._replace(agent, "agent.handed_over", agent=before, to=agent):
+            self.out.extend(self.requests.forget_updates())
+            self.turns.greets = True  # it introduces itself
+            self.dial()
+
+    def _renew(self) -> None:
+        """A fresh session, before Deepgram ends this one."""
+        agent = self.session.agent
+        self._replace(agent, "agent.renewed", agent=agent)
+        self.dial()
+
+    def _replace(self, successor: str, event: str, **fields: str) -> bool:
+        if not self.session.replace(successor, self.out.now, self.turns.plays_until):
+            return False
+        self.out.log("info", event, **fields)
+        self.close_session()
+        return True
+
+    def send_requests(self) -> None:
+        if self.requests.are_pending:
+            messages, answers = self.requests.send()
+            for message in messages:
+                self.out.to_agent(message)
+            self.out.extend(answers)
+
+    def settle(self) -> None:
+        """What follows from all that was heard."""
+        now = self.out.now
+        is_heard = self.turns.is_heard
+        if is_heard:
+            self.out.extend(self.requests.hear_all_is_heard())
+        is_heard = is_heard and not self.function_calls.are_awaited
+        if (news := self.closing.settle(now, is_heard=is_heard)) is not None:
+            self._follow(news)
+        elif (deadline := self.session.renewal_deadline) != inf:
+            is_quiet = is_heard and self.session.is_live and self.turns.is_quiet(now)
+            if is_quiet or now >= deadline:
+                self._renew()
+
+    def close(self, ending: Ending) -> None:
+        """The call is to end once the goodbye has been heard."""
+        is_live = self.session.is_live
+        self._follow(self.closing.close(ending, self.out.now, is_live=is_live))
+
+    def end(self, cause: Cause, detail: str = "") -> None:
+        """The call is over, whatever there still was to say."""
+        ending = Ending(cause, detail[:MAX_REASON_CHARS])
+        self._follow(self.closing.end(ending, self.out.now))
+
+    def protect(self) -> None:
+        """The caller is not cut off by speaking up, nor is the agent, which so must not hear it."""
+        on = self.closing.is_uninterruptible
+        self.turns.be_uninterruptible(on)
+        self.caller_audio.is_muted = on
+
+    def _follow(self, news: ClosingNews | None, code: int = 1000) -> None:
+        """What the closing of the call asks for. `code` closes the agent's leg."""
+        now = self.out.now
+        match news:
+            case SayGoodbye():
+                self.session.be_the_last()
+                self.limits.close_session(now)
+                self.protect()
+            case LastWords(clip):
+                self.session.close(now)
+                self.close_session(code)
+                self.out.to_caller(self.turns.play(clip, now))
+                self.closing.hear_words(self.turns.plays_until)
+            case Over(ending):
+                self.out.extend(self.turns.end())
+                if ids := self.function_calls.close_session(now).ids:
+                    self.out.add(CancelFunctions(ids))
+                self.caller_audio.close_session(now)
+                self.out.add(HangUp(ending))
+                self.is_deaf = True
+            case None:
+                pass
+            case never:
+                assert_never(never)

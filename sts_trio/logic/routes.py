@@ -1,0 +1,423 @@
+"""Which part of a call is told of which message first, and what follows of its news. Pure.
+
+`HANDLERS` has a function for each message that may be heard. It tells the part that owns it, and
+passes the part's news on; what concerns more than two parts is left to `parts`.
+"""
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
+from sts_trio.logic.acts import (
+    AgentReached,
+    Ask,
+    CallFunctions,
+    CancelFunctions,
+    CancelRequest,
+    Close,
+    Collect,
+    DialFailed,
+    FlushCaller,
+    FunctionDone,
+    FunctionsRunAway,
+    HandOver,
+    Heard,
+    OutboxFull,
+    PlayTones,
+    Protect,
+    ShutDown,
+    Tick,
+    Transcript,
+    WaitUntilHeard,
+)
+from sts_trio.logic.audio import seconds
+from sts_trio.logic.limits import Step
+from sts_trio.logic.parts import Parts
+from sts_trio.logic.session import (
+    SettingsWanted,
+    speaks_first,
+)
+from sts_trio.logic.states import SessionInput, Violation, cause_of_end, cause_of_failed_dial
+from sts_trio.logic.stream import (
+    KeyPressed,
+    MarkEchoed,
+    Speech,
+    Started,
+    StreamEnded,
+)
+from sts_trio.logic.turns import Cut
+from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.oddity import Malformed, TooBig, Unknown
+
+OwnWish = Ask | Close | HandOver | PlayTones | Protect | WaitUntilHeard | Collect | CancelRequest
+Anomaly = Unknown | Malformed | OutboxFull
+End = LegEnded | TooBig | ShutDown | FunctionsRunAway
+
+
+def hear_caller(parts: Parts, message: twilio.Message) -> None:
+    now = parts.out.now
+    match parts.stream.hear(message, now):
+        case Speech(audio):
+            parts.caller_audio.hear(audio, now)
+            is_waiting = not parts.caller_audio.is_open
+            if is_waiting and parts.caller_audio.keep() and parts.closing.is_open:
+                parts.out.violation(Leg.CALLER, "audio dropped: the agent is not ready")
+        case MarkEchoed(name):
+            _hear_mark(parts, name)
+        case KeyPressed(digit):
+            parts.out.log("debug", "caller.dtmf")
+            parts.limits.hear_caller(now)
+            parts.out.extend(parts.keypad.press(digit, now))
+        case Started():
+            ids = {"call_sid": parts.stream.call_sid, "stream_sid": parts.stream.stream_sid}
+            parts.out.log("info", "call.started", **ids)
+            parts.turns.begin(parts.stream.stream_sid)
+            parts.session.begin(now)
+            parts.dial()
+        case StreamEnded(cause, detail):
+            if parts.session.is_live and (audio := parts.caller_audio.take()):
+                parts.out.to_agent(deepgram.Audio(audio))
+            parts.end(cause, detail)
+        case Violation(reason):
+            parts.out.violation(Leg.CALLER, reason)
+        case None:
+            pass
+        case never:
+            assert_never(never)
+
+
+def _hear_mark(parts: Parts, name: str) -> None:
+    played = parts.turns.hear_mark(name, parts.out.now)
+    if isinstance(played, Violation):
+        parts.out.violation(Leg.CALLER, played.reason)
+    elif played is not None:
+        parts.out.extend(played.turns)
+        if (after := played.silent_after) is not None:
+            parts.out.log("debug", "call.silenced", after=round(after, 3))
+
+
+def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
+    """The agent's; one of the two messages that come many times a second."""
+    out = parts.out
+    if not message.data:
+        out.violation(Leg.AGENT, "empty audio")
+        return
+    if not parts.session.may_speak:
+        # Against its own rules, but it is audio: the caller may hear it.
+        out.violation(Leg.AGENT, "audio before SettingsApplied")
+    out.to_caller(parts.turns.hear_audio(message.data, out.now))
+    if not parts.closing.is_open:
+        parts.closing.hear_words(parts.turns.plays_until)
+
+
+def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
+    if parts.requests.are_pending:
+        if parts.requests.is_begun_by(message):
+            parts.turns.next_turn()  # words of ours are none of those that were cut
+        parts.out.extend(parts.requests.hear(message))
+    match message:
+        case deepgram.UserStartedSpeaking():
+            parts.limits.hear_caller(parts.out.now)
+            _cut(parts, parts.turns.hear_user_speaks(parts.out.now))
+        case deepgram.AgentAudioDone():
+            parts.out.to_caller(parts.turns.finish_utterance(parts.out.now))
+            if not parts.requests.has_words_to_say:
+                parts.closing.hear_end_of_words()
+        case deepgram.ConversationText(role, text):
+            _hear_text(parts, role, text)
+        case deepgram.EndOfTurn():
+            parts.turns.end_user_turn()
+        case deepgram.AgentThinking() | deepgram.AgentStartedSpeaking():
+            parts.turns.next_turn()
+        case (
+            deepgram.FunctionCallRequest()
+            | deepgram.FunctionCallCancelled()
+            | deepgram.FunctionCallResponse()
+        ):
+            _hear_function_call(parts, message)
+        case deepgram.Welcome(request_id):
+            _hear_welcome(parts, request_id)
+        case deepgram.SettingsApplied():
+            _hear_settings_applied(parts)
+        case deepgram.AgentError(code, description):
+            parts.lose_agent(Cause.AGENT_ERROR, f"{code}: {description}")
+        case deepgram.AgentWarning(code, description):
+            parts.out.log_once("agent.warned", Leg.AGENT, f"{code}: {description}")
+            parts.session.hear_warning(code, parts.out.now)
+        case (
+            deepgram.History()
+            | deepgram.LatencyReport()
+            | deepgram.PromptUpdated()
+            | deepgram.SpeakUpdated()
+            | deepgram.ThinkUpdated()
+            | deepgram.ThinkLiveUpdated()
+            | deepgram.ListenUpdated()
+            | deepgram.InjectionRefused()
+            | deepgram.FrustrationDetected()
+            | deepgram.CustomFromThinkProvider()
+        ):
+            parts.out.log("debug", "agent.said", kind=type(message).__name__)
+        case _:
+            assert_never(message)
+    parts.send_requests()
+
+
+def _hear_text(parts: Parts, role: str, text: str) -> None:
+    unheard = None
+    if role != "user":
+        unheard = parts.turns.hear_agent(text, parts.out.now)
+    elif parts.turns.hear_user(text):
+        parts.caller_audio.end_turn()
+        parts.limits.hear_caller(parts.out.now)
+    else:
+        return
+    parts.out.add(Transcript(role, text))
+    if unheard is not None:
+        parts.out.add(unheard)
+
+
+def _cut(parts: Parts, cut: Cut | None) -> None:
+    """What was being said is not to be heard any more."""
+    if cut is not None:
+        parts.out.add(FlushCaller())
+        parts.out.to_caller(cut.messages)
+    if cut is not None and cut.size:
+        parts.out.log("debug", "call.barge_in", cut=seconds(cut.size))
+    else:
+        parts.out.log("debug", "caller.speaks")
+    if cut is not None:
+        parts.out.extend(cut.turns)
+
+
+def _hear_function_call(
+    parts: Parts,
+    message: deepgram.FunctionCallRequest
+    | deepgram.FunctionCallCancelled
+    | deepgram.FunctionCallResponse,
+) -> None:
+    match message:
+        case deepgram.FunctionCallRequest(functions):
+            parts.turns.next_turn()
+            if not parts.session.allows(SessionInput.FUNCTION_CALLS):
+                parts.out.violation(Leg.AGENT, "called a function before SettingsApplied")
+                return
+            # The agent is mute until it has an answer to each of ours.
+            ours, duplicates = parts.function_calls.request(functions)
+            for _ in range(duplicates):
+                parts.out.violation(Leg.AGENT, "called a function twice by one id")
+            if ours:
+                parts.out.add(CallFunctions(ours))
+        case deepgram.FunctionCallCancelled(cancelled):
+            if ids := parts.function_calls.cancel(each.id for each in cancelled):
+                parts.out.add(CancelFunctions(ids))
+            parts.out.log("debug", "agent.said", kind="FunctionCallCancelled")
+        case deepgram.FunctionCallResponse():
+            if (function := parts.function_calls.complete_theirs(message)) is not None:
+                parts.turns.add_function(function, message.content)
+            parts.out.log("debug", "agent.said", kind="FunctionCallResponse")
+        case _:
+            assert_never(message)
+
+
+def hear_function_done(parts: Parts, done: FunctionDone) -> None:
+    function, now = done.asked, parts.out.now
+    # The id of one that nobody waits for may be in use again, by an agent of another session.
+    is_awaited = not done.is_void and parts.function_calls.complete(function.id)
+    if is_awaited or done.is_void:
+        # An agent to come is to know of it, even if the one that asked no longer wants to.
+        parts.turns.add_function(function, done.content)
+    if done.is_void and parts.session.is_live and parts.closing.is_open:
+        parts.requests.report_late_result(function.name, done.content, now)
+        parts.send_requests()
+    if not is_awaited:
+        return
+    parts.limits.hear_agent(now)
+    if done.hand_over is not None and parts.closing.is_open:
+        parts.hand_over(done.hand_over)
+        return
+    parts.out.to_agent(deepgram.FunctionResult(function.id, function.name, done.content))
+    parts.closing.wait_for_words(now)
+
+
+def hear_dial(parts: Parts, message: AgentReached | DialFailed) -> None:
+    if isinstance(message, AgentReached):
+        parts.session.hear_reached(message, parts.out.now)
+    else:
+        parts.session.dial_failed()
+        parts.lose_agent(cause_of_failed_dial(message.status), message.reason)
+
+
+def _hear_welcome(parts: Parts, request_id: str) -> None:
+    news = parts.session.hear_welcome(parts.out.now)
+    if isinstance(news, Violation):
+        parts.out.violation(Leg.AGENT, news.reason)
+        return
+    parts.out.log("debug", "agent.welcomed", request_id=request_id)
+    if news.is_prewarmed:
+        return
+    assert parts.stream.start is not None
+    turns = parts.turns
+    history = turns.brief()
+    settings = parts.settings(
+        SettingsWanted(parts.stream.start, parts.session.agent, history, turns.greets)
+    )
+    if turns.greets and speaks_first(settings):
+        turns.take_unanswered()  # what it says first is the answer
+    parts.out.to_agent(settings)
+
+
+def _hear_settings_applied(parts: Parts) -> None:
+    news = parts.session.hear_settings_applied(parts.out.now)
+    if isinstance(news, Violation):
+        parts.out.violation(Leg.AGENT, news.reason)
+        return
+    parts.out.log("debug", "agent.ready")
+    if news.gap is not None:
+        event = "agent.reconnected" if news.was_lost else "agent.took_over"
+        parts.out.log("info", event, agent=parts.session.agent, gap=round(news.gap, 3))
+    parts.open_session()
+
+
+def hear_own(parts: Parts, wish: OwnWish) -> None:
+    """What the call's own code asks for."""
+    now = parts.out.now
+    match wish:
+        case Ask(number, message):
+            parts.out.extend(parts.requests.ask(number, message, now))
+            parts.send_requests()
+        case Close(ending):
+            parts.close(ending)
+        case HandOver(agent):
+            parts.hand_over(agent)
+        case PlayTones(audio):
+            parts.out.to_caller(parts.turns.play(audio, now))
+        case Protect(is_over):
+            parts.closing.protect(is_over=is_over)
+            parts.protect()
+        case WaitUntilHeard(number, within):
+            parts.requests.wait_until_heard(number, now + within)
+        case Collect():
+            parts.out.extend(parts.keypad.collect(wish, now))
+        case CancelRequest(number):
+            parts.requests.cancel(number)
+            parts.keypad.cancel(number)
+        case _:
+            assert_never(wish)
+
+
+def hear_anomaly(parts: Parts, anomaly: Anomaly) -> None:
+    match anomaly:
+        case Unknown(leg, tag):
+            parts.out.violation(leg, f"unknown message {tag!r}")
+        case Malformed(leg, reason):
+            parts.out.violation(leg, reason)
+        case OutboxFull(leg, dropped):
+            if leg is Leg.AGENT:
+                parts.caller_audio.drop(dropped)
+            parts.out.violation(leg, "outbox full: audio dropped")
+        case _:
+            assert_never(anomaly)
+
+
+def hear_tick(parts: Parts, tick: Tick) -> None:
+    """Everything whose deadline has passed; several may be due at once."""
+    now = parts.out.now
+    if (late := parts.session.tick(now)) is not None:
+        parts.lose_agent(late.cause, late.detail)
+    elif (ended := parts.stream.tick(now)) is not None:
+        parts.end(ended.cause, ended.detail)
+    if parts.closing.is_over:
+        return
+    parts.dial()
+    for audio in parts.caller_audio.tick(now):
+        parts.out.to_agent(deepgram.Audio(audio))
+    if parts.session.is_filler_due(now):
+        parts.out.to_caller(parts.turns.play(parts.policy.one_moment, now))
+        parts.session.hear_filler(max(now, parts.turns.plays_until))
+    parts.out.extend(parts.requests.tick(now))
+    collected, keys = parts.keypad.tick(now)
+    parts.out.extend(collected)
+    if keys and parts.closing.is_open:
+        parts.requests.tell_keys(keys, now)
+    is_busy = parts.function_calls.are_awaited
+    busy_until = now if is_busy else min(now, parts.turns.user_speaks_until)
+    parts.limits.hear_agent(max(busy_until, parts.turns.plays_until))
+    while (step := parts.limits.due(now)) is not None:
+        _take(parts, step)
+    parts.send_requests()
+
+
+def _take(parts: Parts, step: Step) -> None:
+    now, policy = parts.out.now, parts.policy
+    match step:
+        case Step.ASK:
+            parts.requests.ask(None, deepgram.InjectAgentMessage(policy.asks), now)
+        case Step.HANG_UP:
+            words = deepgram.InjectAgentMessage(policy.farewell, "queue")
+            parts.requests.ask(None, words, now)
+            parts.close(Ending(Cause.SILENCE))
+        case Step.WARN:
+            words = deepgram.InjectAgentMessage(policy.warning, "queue")
+            parts.requests.ask(None, words, now)
+        case Step.END:
+            # Else the goodbye would wait behind all that Twilio still has.
+            if (cut := parts.turns.make_room(now)) is not None:
+                parts.out.extend(cut.turns)
+                parts.out.add(FlushCaller())
+                parts.out.to_caller(cut.messages)
+            words = deepgram.InjectAgentMessage(policy.time_is_up, "interrupt")
+            parts.requests.ask(None, words, now)
+            parts.close(Ending(Cause.TIME_UP))
+        case _:
+            assert_never(step)
+
+
+def hear_end(parts: Parts, end: End) -> None:
+    match end:
+        case LegEnded():
+            _hear_leg_ended(parts, end)
+        case TooBig(leg, size) if leg is Leg.CALLER:
+            parts.end(Cause.CALLER_TOO_BIG, f"a message of {size} bytes")
+        case TooBig(_, size):
+            parts.lose_agent(Cause.AGENT_TOO_BIG, f"a message of {size} bytes")
+        case ShutDown():
+            parts.end(Cause.SHUTDOWN)
+        case FunctionsRunAway():
+            parts.lose_agent(Cause.AGENT_RAN_AWAY, "function calls")
+        case _:
+            assert_never(end)
+
+
+def _hear_leg_ended(parts: Parts, ended: LegEnded) -> None:
+    detail = " ".join(str(part) for part in (ended.code, ended.reason) if part)
+    if ended.leg is Leg.CALLER:
+        news = parts.stream.end(cause_of_end(ended), detail, parts.out.now)
+        parts.end(news.cause, news.detail)
+    elif not (ended.how is How.CLOSED and ended.code == 1000 and parts.finish(detail)):
+        parts.lose_agent(cause_of_end(ended), detail)
+
+
+_Handler = Callable[[Parts, Any], None]
+
+
+def _handlers() -> dict[type[Heard], _Handler]:
+    """{what may be heard: who hears it}. Of every call the same."""
+    families: list[tuple[Any, _Handler]] = [
+        (twilio.Message, hear_caller),
+        (deepgram.TextFromAgent, hear_agent),
+        (OwnWish, hear_own),
+        (Anomaly, hear_anomaly),
+        (End, hear_end),
+        (AgentReached | DialFailed, hear_dial),
+    ]
+    handlers: dict[type[Heard], _Handler] = {
+        deepgram.Audio: hear_audio,
+        FunctionDone: hear_function_done,
+        Tick: hear_tick,
+    }
+    for family, handler in families:
+        handlers.update(dict.fromkeys(family.__args__, handler))
+    return handlers
+
+
+HANDLERS = _handlers()
