@@ -1,6 +1,6 @@
 """Whole calls on the virtual clock: stories that are not about how a call ends.
 
-For the endings see `test_endings.py`, for the acts in detail `test_dialogue.py`.
+For the endings see `test_endings.py`, for the acts in detail `logic/test_dialogue.py`.
 """
 
 import contextlib

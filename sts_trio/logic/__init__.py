@@ -1,7 +1,7 @@
 """What a call is, without a socket or a clock. Pure: time comes in as a float of seconds, acts go
 out as values.
 
-Who may import whom (`tests/test_logic_layers.py` holds to it):
+Who may import whom (`tests/logic/test_logic_layers.py` holds to it):
 
 - `acts`, `states`, `policy` and the audio modules are vocabulary, for all.
 - `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`, `limits`, `caller_audio`,

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+import sts_trio
+
+DOCS = Path(sts_trio.__file__).parents[1] / "docs"
 SCRIPT = runpy.run_path(str(DOCS / "state_diagrams.py"))
 
 

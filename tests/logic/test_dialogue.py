@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import fakes
 import msgspec
 import pytest
 from bridge import (
@@ -916,7 +917,7 @@ def test_a_call_nobody_spoke_in_is_all_zeros() -> None:
 
 # --- transcripts --------------------------------------------------------------------------------
 
-TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.jsonl"))
+TRANSCRIPTS = sorted((Path(fakes.__file__).parent / "transcripts").glob("*.jsonl"))
 
 
 class Replay:
