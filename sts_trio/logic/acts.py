@@ -114,11 +114,12 @@ class Collect(msgspec.Struct, frozen=True):
 
 
 class CancelRequest(msgspec.Struct, frozen=True):
-    """Whoever asked for `number` no longer waits."""
+    """The task that asked for `number` no longer waits."""
 
     number: int
 
 
+# Everything but audio. After each of these the deadlines are computed afresh.
 Control = (
     twilio.Connected
     | twilio.Start
@@ -164,7 +165,7 @@ class FlushCaller(msgspec.Struct, frozen=True):
 
 
 class Dial(msgspec.Struct, frozen=True):
-    """Open an agent leg: that of `agent`, or of whoever is to answer the call."""
+    """Open a leg to `agent`; `None`: to the agent that is chosen for the call."""
 
     agent: str | None = None
 
@@ -192,7 +193,7 @@ class CancelFunctions(msgspec.Struct, frozen=True):
 
 
 class RequestDone(msgspec.Struct, frozen=True):
-    """What became of an `Ask` or an `WaitUntilHeard`; `refusal` says why it came to nothing."""
+    """What became of an `Ask` or a `WaitUntilHeard`; `refusal` says why it came to nothing."""
 
     number: int
     refusal: str | None = None

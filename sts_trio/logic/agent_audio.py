@@ -1,7 +1,8 @@
 """What the caller gets to hear of the agent: whole frames, marks, barge-in, stale audio. Pure.
 
 Twilio plays what it has in its own time, so what was sent is not yet heard: `playout` knows, to the
-mark. `plays_until` is an estimate by the clock alone, for who must not depend on a peer's marks.
+mark. `plays_until` is an estimate by the clock alone, where a peer that echoes no marks would hold
+everything up.
 
 Barge-in: `clear` empties Twilio's buffer, and agent audio that still belongs to the cut utterance
 is dropped until a sign of the next one. While `is_protected`, nothing is cut.

@@ -5,9 +5,9 @@ the agent's goodbye is heard out, in a session that is live; without a session, 
 has to play, and our own last words. Never asks another part: what it needs to know is told to it,
 what follows is returned.
 
-Whoever asks for the end, the model mostly says goodbye only afterwards, once it has the function's
-answer. So there is a moment for it to begin, then its words are heard out, by Twilio's mark; and a
-deadline, whatever is said.
+A model mostly says goodbye after the function that ends the call, once it has that function's
+answer. So it has a moment to begin; then its words are heard out, by Twilio's mark. A deadline
+holds whatever is said.
 """
 
 from math import inf

@@ -26,6 +26,7 @@ from sts_trio.logic.output import Statistics
 from sts_trio.logic.parts import Parts
 from sts_trio.logic.playout import Playout
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.requests import says_all
 from sts_trio.logic.routes import HANDLERS
 from sts_trio.logic.session import Settings, SettingsWanted
 from sts_trio.logic.states import Phase, phase_of
@@ -35,10 +36,6 @@ __all__ = ["Dialogue", "Settings", "SettingsWanted", "Statistics"]
 
 # Audio moves no deadline but that of a batch and of a gap, which `caller_audio` keeps by itself.
 _MOVES_NO_DEADLINE = frozenset({twilio.Media, deepgram.Audio})
-
-
-def _says_all(message: deepgram.ToAgent) -> bool:
-    return True
 
 
 class Dialogue:
@@ -57,7 +54,7 @@ class Dialogue:
         forward: float = 0.02,
         now: float = 0.0,
         policy: CallPolicy | None = None,
-        can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
+        can_say: Callable[[deepgram.ToAgent], bool] = says_all,
     ) -> None:
         self._parts = Parts(settings, policy or CallPolicy(), can_say, forward, now)
         # Asked for every media frame.
@@ -118,8 +115,8 @@ class Dialogue:
 
     @property
     def rare_deadline(self) -> float:
-        """The same, for who is asked many times a second: it leaves out the one deadline that
-        every media frame moves."""
+        """The same without the one deadline that every media frame moves: cheap enough to be asked
+        many times a second."""
         batch = self._caller_audio.batch_deadline
         return batch if batch < self._rare_deadline else self._rare_deadline
 

@@ -1,4 +1,6 @@
-"""What the caller keys in: for whoever collects digits, else, gathered, for the agent. Pure."""
+"""The keys that the caller presses. Functions that collect digits get them in turn; without one,
+they are gathered for the agent. Pure.
+"""
 
 import collections
 from math import inf
@@ -7,7 +9,7 @@ import msgspec
 
 from sts_trio.logic.acts import Collect, Collected
 
-# Who keys in a number pauses no longer than this between two keys.
+# A caller who keys in a number pauses no longer than this between two keys.
 PAUSE = 1.5
 # The longest card number has 19 digits; more at once is a child at play.
 MAX_KEYS = 32

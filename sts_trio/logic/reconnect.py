@@ -14,8 +14,8 @@ WINDOW = 60.0
 # Each step toward a fresh session: socket, `Welcome`, `SettingsApplied`; the slowest takes 0.2 s.
 # Shorter than at a call's begin, where the phone has only just been picked up.
 STEP_TIMEOUT = 3.0
-# A fresh session takes 0.3 s. Who waits longer than this hears that something is being done, and
-# again as long as it lasts.
+# A fresh session takes 0.3 s. A caller who waits longer than this hears that something is being
+# done, and again as long as it lasts.
 FILLER_AFTER = 0.7
 FILLER_EVERY = 3.0
 

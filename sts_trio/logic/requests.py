@@ -16,10 +16,10 @@ import msgspec
 from sts_trio.logic.acts import RequestDone
 from sts_trio.wire import deepgram
 
-# Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. Who asks has a caller
-# waiting, so it is told earlier.
+# Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. The function that asks
+# has a caller waiting, so it is told earlier.
 ANSWER_TIMEOUT = 10.0
-# PendingFunctionCalls for by one call at once; more is a loop gone wild.
+# Asked for by one call at once; more is a loop gone wild.
 MAX_WAITING = 100
 # Told again to a fresh session; prompts are appended, so there may be any number.
 MAX_UPDATES = 50
@@ -76,19 +76,20 @@ def _is_part(text: str, whole: str | None) -> bool:
     return bool(words) and (whole is None or words in "".join(whole.split()))
 
 
-def _says_all(message: deepgram.ToAgent) -> bool:
+def says_all(message: deepgram.ToAgent) -> bool:
+    """Of a dialect that has words for everything."""
     return True
 
 
 class Requests:
     """`can_say` tells whether the agent's dialect has words for a message.
 
-    Methods return what is to be done: answers for who asked, and messages for the agent.
+    Methods return what is to be done: answers to those who asked, and messages for the agent.
     """
 
     __slots__ = ("_heard_by", "_is_open", "_sent", "_updates", "_waiting", "can_say")
 
-    def __init__(self, can_say: Callable[[deepgram.ToAgent], bool] = _says_all) -> None:
+    def __init__(self, can_say: Callable[[deepgram.ToAgent], bool] = says_all) -> None:
         self.can_say = can_say
         self._heard_by: dict[int, float] = {}  # {who waits for all to be heard: until when}
         self._is_open = False

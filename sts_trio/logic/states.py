@@ -173,8 +173,8 @@ class Retry(enum.Enum):
     """Whether another session is dialled after a loss, if the policy reconnects at all."""
 
     ALWAYS = enum.auto()
-    # At a call's begin, whoever dials has tried all there is; settings that were refused once will
-    # be again; what took too long would take as long again.
+    # At a call's begin, dialling has tried every endpoint there is; settings that were refused once
+    # will be again; what took too long would take as long again.
     ONCE_LIVE = enum.auto()
     NEVER = enum.auto()
 
@@ -227,7 +227,7 @@ CLOSING: Mapping[ClosingState, Mapping[ClosingInput, ClosingState]] = {
         ClosingInput.END: ClosingState.OVER,
     },
     ClosingState.GOODBYE: {
-        # Who has said goodbye does not apologise.
+        # After a goodbye there is no apology.
         ClosingInput.DOWN: ClosingState.LAST_WORDS,
         ClosingInput.FINISHED_UNHEARD: ClosingState.LAST_WORDS,
         ClosingInput.FINISHED: ClosingState.OVER,

@@ -187,7 +187,8 @@ class Turns:
     def brief(self) -> list[dict[str, Any]]:
         """What a fresh session is told of the conversation: `agent.context.messages`."""
         if self.greets and self._unanswered:
-            # Whoever introduces itself does not begin with an answer, but is to know the question.
+            # An agent that introduces itself does not begin with an answer, but has to know the
+            # question.
             self._history.hear_user(self._unanswered)
             self._unanswered = ""
         return self._history.messages()
