@@ -13,129 +13,129 @@ SECOND = 8000
 
 
 def test_audio_is_forwarded_once_there_is_enough() -> None:
-    listening = CallerAudio(0.1)
-    assert listening.open_session(0.0) == b""
-    listening.hear(b"\x01" * 480, 0.0)
-    assert listening.due(0.0) == b""
-    assert listening.batch_deadline == 0.2
-    listening.hear(b"\x02" * 480, 0.05)
-    assert listening.due(0.05) == b"\x01" * 480 + b"\x02" * 480
-    assert listening.batch_deadline == inf
-    assert listening.due(0.05) == b""
-    assert listening.heard == 960
+    caller_audio = CallerAudio(0.1)
+    assert caller_audio.open_session(0.0) == b""
+    caller_audio.hear(b"\x01" * 480, 0.0)
+    assert caller_audio.due(0.0) == b""
+    assert caller_audio.batch_deadline == 0.2
+    caller_audio.hear(b"\x02" * 480, 0.05)
+    assert caller_audio.due(0.05) == b"\x01" * 480 + b"\x02" * 480
+    assert caller_audio.batch_deadline == inf
+    assert caller_audio.due(0.05) == b""
+    assert caller_audio.heard == 960
 
 
 def test_there_is_enough_from_its_length_on() -> None:
-    listening = CallerAudio(0.1)
-    listening.open_session(0.0)
-    listening.hear(bytes(799), 0.0)
-    assert listening.due(0.0) == b""
-    listening.hear(bytes(1), 0.0)
-    assert listening.due(0.0) == bytes(800)
-    listening.hear(bytes(1800), 0.0)
-    assert listening.due(0.0) == bytes(1800)
-    assert listening.due(0.0) == b""
+    caller_audio = CallerAudio(0.1)
+    caller_audio.open_session(0.0)
+    caller_audio.hear(bytes(799), 0.0)
+    assert caller_audio.due(0.0) == b""
+    caller_audio.hear(bytes(1), 0.0)
+    assert caller_audio.due(0.0) == bytes(800)
+    caller_audio.hear(bytes(1800), 0.0)
+    assert caller_audio.due(0.0) == bytes(1800)
+    assert caller_audio.due(0.0) == b""
 
 
 def test_the_deadline_of_a_batch_is_that_of_its_first_frame() -> None:
-    listening = CallerAudio(0.1)
-    listening.open_session(0.0)
+    caller_audio = CallerAudio(0.1)
+    caller_audio.open_session(0.0)
     for now in (0.0, 0.02):
-        listening.hear(b"\x01" * 160, now)
-        listening.due(now)
-    assert listening.batch_deadline == 0.2
+        caller_audio.hear(b"\x01" * 160, now)
+        caller_audio.due(now)
+    assert caller_audio.batch_deadline == 0.2
 
 
 def test_the_newest_two_seconds_wait_for_an_agent() -> None:
-    listening = CallerAudio(0.02)
-    listening.hear(b"\x01" * SECOND, 0.0)
-    assert listening.keep() == 0
-    listening.hear(b"\x02" * 2 * SECOND, 0.0)
-    assert listening.due(0.0) == b""
-    assert listening.keep() == SECOND
-    assert listening.dropped == SECOND
-    assert listening.open_session(1.0) == b"\x02" * 2 * SECOND
-    assert listening.repeated == 0
+    caller_audio = CallerAudio(0.02)
+    caller_audio.hear(b"\x01" * SECOND, 0.0)
+    assert caller_audio.keep() == 0
+    caller_audio.hear(b"\x02" * 2 * SECOND, 0.0)
+    assert caller_audio.due(0.0) == b""
+    assert caller_audio.keep() == SECOND
+    assert caller_audio.dropped == SECOND
+    assert caller_audio.open_session(1.0) == b"\x02" * 2 * SECOND
+    assert caller_audio.repeated == 0
 
 
 def test_the_next_agent_gets_again_what_the_last_one_may_have_missed() -> None:
-    listening = CallerAudio(0.02)
-    listening.open_session(0.0)
-    listening.hear(b"\x01" * 800, 0.0)
-    listening.due(0.0)
-    listening.close_session(0.0)
-    listening.hear(b"\x02" * 160, 0.1)
-    assert listening.open_session(0.2) == b"\x01" * 800 + b"\x02" * 160
-    assert listening.repeated == 800
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
+    caller_audio.hear(b"\x01" * 800, 0.0)
+    caller_audio.due(0.0)
+    caller_audio.close_session(0.0)
+    caller_audio.hear(b"\x02" * 160, 0.1)
+    assert caller_audio.open_session(0.2) == b"\x01" * 800 + b"\x02" * 160
+    assert caller_audio.repeated == 800
 
 
 def test_what_was_missed_twice_is_given_a_third_time() -> None:
-    listening = CallerAudio(0.02)
-    listening.open_session(0.0)
-    listening.hear(b"\x01" * 800, 0.0)
-    listening.due(0.0)
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
+    caller_audio.hear(b"\x01" * 800, 0.0)
+    caller_audio.due(0.0)
     for _ in range(2):
-        listening.close_session(0.0)
-        assert listening.open_session(0.2) == b"\x01" * 800
-    assert listening.repeated == 1600
+        caller_audio.close_session(0.0)
+        assert caller_audio.open_session(0.2) == b"\x01" * 800
+    assert caller_audio.repeated == 1600
 
 
 def test_what_was_understood_is_not_given_again() -> None:
-    listening = CallerAudio(0.02)
-    listening.open_session(0.0)
-    listening.hear(b"\x01" * 800, 0.0)
-    listening.due(0.0)
-    listening.end_turn()
-    listening.close_session(0.0)
-    assert listening.open_session(0.2) == b""
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
+    caller_audio.hear(b"\x01" * 800, 0.0)
+    caller_audio.due(0.0)
+    caller_audio.end_turn()
+    caller_audio.close_session(0.0)
+    assert caller_audio.open_session(0.2) == b""
 
 
 def test_what_is_given_again_and_what_waited_are_two_seconds_at_most() -> None:
-    listening = CallerAudio(0.02)
-    listening.open_session(0.0)
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
     for number in range(1, 8):
-        listening.hear(bytes([number]) * SECOND, 0.0)
-        listening.due(0.0)
-    listening.close_session(0.0)
-    listening.hear(b"\x08" * 1600, 0.0)
-    again = listening.open_session(0.0)
+        caller_audio.hear(bytes([number]) * SECOND, 0.0)
+        caller_audio.due(0.0)
+    caller_audio.close_session(0.0)
+    caller_audio.hear(b"\x08" * 1600, 0.0)
+    again = caller_audio.open_session(0.0)
     assert again == b"\x06" * 6400 + b"\x07" * SECOND + b"\x08" * 1600
     assert len(again) == 2 * SECOND
-    listening.close_session(0.0)
-    listening.hear(b"\x09" * 2 * SECOND, 0.0)
-    assert listening.open_session(0.0) == b"\x09" * 2 * SECOND
-    assert listening.repeated == 14_400
+    caller_audio.close_session(0.0)
+    caller_audio.hear(b"\x09" * 2 * SECOND, 0.0)
+    assert caller_audio.open_session(0.0) == b"\x09" * 2 * SECOND
+    assert caller_audio.repeated == 14_400
 
 
 def test_a_muted_caller_is_silence_to_the_agent_and_counted() -> None:
-    listening = CallerAudio(0.02)
-    listening.open_session(0.0)
-    listening.is_muted = True
-    listening.hear(b"\x01" * 160, 0.0)
-    assert listening.due(0.0) == b"\xff" * 160
-    assert (listening.heard, listening.muted, listening.dropped) == (160, 160, 0)
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
+    caller_audio.is_muted = True
+    caller_audio.hear(b"\x01" * 160, 0.0)
+    assert caller_audio.due(0.0) == b"\xff" * 160
+    assert (caller_audio.heard, caller_audio.muted, caller_audio.dropped) == (160, 160, 0)
 
 
 def test_nothing_is_due_and_no_time_set_while_there_is_no_agent() -> None:
-    listening = CallerAudio(0.1)
-    listening.open_session(0.0)
-    listening.hear(b"\x01" * 160, 0.0)
-    listening.due(0.0)
-    listening.close_session(0.0)
-    assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)
-    listening.hear(b"\x01" * 1600, 0.1)
-    assert listening.due(0.1) == b""
-    assert (listening.batch_deadline, listening.gap_deadline) == (inf, inf)
+    caller_audio = CallerAudio(0.1)
+    caller_audio.open_session(0.0)
+    caller_audio.hear(b"\x01" * 160, 0.0)
+    caller_audio.due(0.0)
+    caller_audio.close_session(0.0)
+    assert (caller_audio.batch_deadline, caller_audio.gap_deadline) == (inf, inf)
+    caller_audio.hear(b"\x01" * 1600, 0.1)
+    assert caller_audio.due(0.1) == b""
+    assert (caller_audio.batch_deadline, caller_audio.gap_deadline) == (inf, inf)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.2, 0.4, 0.6, 0.8, 3.0])
 @pytest.mark.parametrize("begin", [0.0, 0.1, 100.0, 1e6 / 3])
 def test_a_gap_is_filled_up_to_now_so_that_the_timer_can_rest(begin: float, late: float) -> None:
-    listening = CallerAudio(0.02)
-    listening.open_session(begin)
-    now = listening.gap_deadline + late
-    silence = listening.fill_gap(now)
-    assert listening.gap_deadline > now
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(begin)
+    now = caller_audio.gap_deadline + late
+    silence = caller_audio.fill_gap(now)
+    assert caller_audio.gap_deadline > now
     assert len(silence) == 1600 * (1 + round(min(late, 0.8) / 0.2))
 
 
@@ -173,12 +173,12 @@ def test_passing_on_is_hearing_and_asking_what_is_due(
 
 
 def test_a_tick_forwards_a_batch_that_has_waited_and_fills_a_gap() -> None:
-    listening = CallerAudio(0.1)
-    listening.open_session(0.0)
-    listening.hear(b"\x01" * 160, 0.0)
-    assert listening.due(0.0) == b""
-    assert listening.tick(0.1) == []
-    assert listening.tick(0.2) == [b"\x01" * 160]
-    assert listening.tick(1.0) == [b"\xff" * 1600]
-    listening.hear(b"\x02" * 160, 1.1)
-    assert listening.tick(2.1) == [b"\x02" * 160, b"\xff" * 1600]
+    caller_audio = CallerAudio(0.1)
+    caller_audio.open_session(0.0)
+    caller_audio.hear(b"\x01" * 160, 0.0)
+    assert caller_audio.due(0.0) == b""
+    assert caller_audio.tick(0.1) == []
+    assert caller_audio.tick(0.2) == [b"\x01" * 160]
+    assert caller_audio.tick(1.0) == [b"\xff" * 1600]
+    caller_audio.hear(b"\x02" * 160, 1.1)
+    assert caller_audio.tick(2.1) == [b"\x02" * 160, b"\xff" * 1600]

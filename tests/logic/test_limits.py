@@ -9,101 +9,101 @@ MANNERS = CallPolicy(ask_after=30.0, hang_up_after=20.0, longest=600.0, warn_bef
 
 
 def begun(manners: CallPolicy = MANNERS) -> Limits:
-    patience = Limits(manners)
-    patience.open_session(0.0)
-    return patience
+    limits = Limits(manners)
+    limits.open_session(0.0)
+    return limits
 
 
 def test_before_the_two_sides_can_talk_nothing_is_due() -> None:
-    patience = Limits(MANNERS)
-    patience.hear_caller(1.0)
-    patience.hear_agent(2.0)
-    assert patience.deadline == inf
-    assert patience.due(10_000.0) is None
+    limits = Limits(MANNERS)
+    limits.hear_caller(1.0)
+    limits.hear_agent(2.0)
+    assert limits.deadline == inf
+    assert limits.due(10_000.0) is None
 
 
 def test_by_default_nothing_is_ever_due() -> None:
-    patience = begun(CallPolicy())
-    assert patience.deadline == inf
-    assert patience.due(10_000.0) is None
+    limits = begun(CallPolicy())
+    assert limits.deadline == inf
+    assert limits.due(10_000.0) is None
 
 
 def test_silence_is_asked_after_and_then_left() -> None:
-    patience = begun()
-    assert patience.deadline == 30
-    assert patience.due(29.9) is None
-    assert patience.due(30.0) is Step.ASK
-    assert patience.due(30.0) is None
-    assert patience.deadline == 50
-    assert patience.due(50.0) is Step.HANG_UP
-    assert patience.due(50.0) is None
-    assert patience.deadline == 540  # the longest call
+    limits = begun()
+    assert limits.deadline == 30
+    assert limits.due(29.9) is None
+    assert limits.due(30.0) is Step.ASK
+    assert limits.due(30.0) is None
+    assert limits.deadline == 50
+    assert limits.due(50.0) is Step.HANG_UP
+    assert limits.due(50.0) is None
+    assert limits.deadline == 540  # the longest call
 
 
 def test_the_time_to_leave_counts_from_the_end_of_the_question() -> None:
-    patience = begun()
-    assert patience.due(30.0) is Step.ASK
-    patience.hear_agent(32.0)
-    assert patience.due(51.9) is None
-    assert patience.due(52.0) is Step.HANG_UP
+    limits = begun()
+    assert limits.due(30.0) is Step.ASK
+    limits.hear_agent(32.0)
+    assert limits.due(51.9) is None
+    assert limits.due(52.0) is Step.HANG_UP
 
 
 def test_a_sign_of_the_caller_begins_it_anew() -> None:
-    patience = begun()
-    assert patience.due(30.0) is Step.ASK
-    patience.hear_caller(40.0)
-    assert patience.deadline == 70
-    assert patience.due(70.0) is Step.ASK
+    limits = begun()
+    assert limits.due(30.0) is Step.ASK
+    limits.hear_caller(40.0)
+    assert limits.deadline == 70
+    assert limits.due(70.0) is Step.ASK
 
 
 def test_what_the_caller_cuts_off_is_not_waited_for() -> None:
-    patience = begun()
-    patience.hear_agent(25.0)
-    patience.hear_caller(10.0)
-    assert patience.deadline == 40
+    limits = begun()
+    limits.hear_agent(25.0)
+    limits.hear_caller(10.0)
+    assert limits.deadline == 40
 
 
 def test_the_agents_speech_is_no_silence_but_no_sign_of_the_caller_either() -> None:
-    patience = begun()
-    patience.hear_agent(25.0)
-    patience.hear_agent(20.0)
-    assert patience.deadline == 55
-    assert patience.due(55.0) is Step.ASK
-    patience.hear_agent(100.0)
-    assert patience.due(120.0) is Step.HANG_UP
+    limits = begun()
+    limits.hear_agent(25.0)
+    limits.hear_agent(20.0)
+    assert limits.deadline == 55
+    assert limits.due(55.0) is Step.ASK
+    limits.hear_agent(100.0)
+    assert limits.due(120.0) is Step.HANG_UP
 
 
 def test_a_fresh_session_begins_the_silence_anew_but_not_the_call() -> None:
-    patience = begun()
-    patience.open_session(25.0)
-    assert patience.deadline == 55
-    patience.hear_caller(535.0)
-    assert patience.due(540.0) is Step.WARN
-    patience.open_session(541.0)
-    patience.hear_caller(595.0)
-    assert patience.due(599.9) is None
-    assert patience.due(600.0) is Step.END
-    assert patience.deadline == inf
-    assert patience.due(10_000.0) is None
+    limits = begun()
+    limits.open_session(25.0)
+    assert limits.deadline == 55
+    limits.hear_caller(535.0)
+    assert limits.due(540.0) is Step.WARN
+    limits.open_session(541.0)
+    limits.hear_caller(595.0)
+    assert limits.due(599.9) is None
+    assert limits.due(600.0) is Step.END
+    assert limits.deadline == inf
+    assert limits.due(10_000.0) is None
 
 
 def test_a_call_too_short_for_a_warning_has_none() -> None:
-    patience = begun(CallPolicy(longest=60.0, warn_before=60.0))
-    assert patience.deadline == 60
-    assert patience.due(60.0) is Step.END
+    limits = begun(CallPolicy(longest=60.0, warn_before=60.0))
+    assert limits.deadline == 60
+    assert limits.due(60.0) is Step.END
 
 
 def test_of_several_steps_at_once_the_end_comes_first() -> None:
-    patience = begun()
-    assert patience.due(600.0) is Step.END
-    assert patience.due(600.0) is None
+    limits = begun()
+    assert limits.due(600.0) is Step.END
+    assert limits.due(600.0) is None
 
 
 def test_without_a_session_nothing_is_due_and_the_calls_own_time_runs_on() -> None:
-    patience = begun()
-    patience.close_session(10.0)
-    assert patience.deadline == inf
-    assert patience.due(40.0) is None
-    patience.open_session(41.0)
-    assert patience.deadline == 71
-    assert patience.due(600.0) is Step.END
+    limits = begun()
+    limits.close_session(10.0)
+    assert limits.deadline == inf
+    assert limits.due(40.0) is None
+    limits.open_session(41.0)
+    assert limits.deadline == 71
+    assert limits.due(600.0) is Step.END
