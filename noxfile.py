@@ -8,6 +8,8 @@ nox.options.sessions = ["tests", "lint", "types"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Branch coverage that is held to the last branch: the languages, the state, the call.
 WHOLLY_COVERED = "sts_trio/wire/*,sts_trio/logic/*,sts_trio/call.py"
+# One worker a core; one that has nothing left to do takes over tests of another.
+PARALLEL = ("-n", "auto", "--dist", "worksteal")
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -18,7 +20,7 @@ def install(session: nox.Session, group: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole suite with branch coverage, on the Python that runs nox."""
     install(session, "test")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=", *session.posargs)
     if not session.posargs:
         session.run("coverage", "report")
         session.run("coverage", "report", f"--include={WHOLLY_COVERED}", "--fail-under=100")
@@ -42,7 +44,7 @@ def bench(session: nox.Session) -> None:
 def versions(session: nox.Session) -> None:
     """Run the suite on every Python we support."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session

@@ -238,7 +238,7 @@ async def _say_later(peer: Peer, *data: bytes) -> None:
     ("violation", "code", "reason"),
     [
         (frames.text(b"\xff"), 1007, "text that is not UTF-8: invalid start byte"),
-        (frames.masked_text(b"x"), 1002, "frame of a server with a mask"),
+        (b"\x81\x81\0\0\0\0x", 1002, "frame of a server with a mask"),
         (b"\xc1\x01x", 1002, "reserved bit set, but no extension was agreed on"),
     ],
 )
