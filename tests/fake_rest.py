@@ -82,7 +82,7 @@ def serving() -> Iterator[FakeApi]:
             path = urlsplit(self.path).path.removeprefix(f"/2010-04-01/Accounts/{ACCOUNT}")
             answer = api.answer(Asked(path, parse_qs(body), user, password))
             if answer is STALL:
-                api.over.wait(5)
+                api.over.wait()
             if answer.status < 0:
                 self.close_connection = True
                 return

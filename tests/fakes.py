@@ -26,6 +26,7 @@ from sts_trio.call_info import CallInfo
 from sts_trio.legs.adopted import AdoptedLeg
 from sts_trio.legs.agent import AgentLeg, converse
 from sts_trio.legs.caller import CallerLeg, open_caller
+from sts_trio.logic.audio import SILENCE
 from sts_trio.logic.dialogue import Dialogue, Settings
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import AGENT_TIMEOUT
@@ -179,6 +180,11 @@ class FakeAgent:
     @property
     def audio(self) -> bytes:
         return b"".join(m.data for m in self.got if isinstance(m, deepgram.Audio))
+
+    @property
+    def speech(self) -> bytes:
+        """The audio without the silence that fills gaps: on the real clock there may be some."""
+        return self.audio.replace(SILENCE, b"")
 
     async def say(self, *messages: deepgram.TextFromAgent | deepgram.Audio) -> None:
         for message in messages:

@@ -23,8 +23,9 @@ from fakes import START, STOP, media
 from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
+from limits import HANG
 from test_frames import closing, fragmented, frame
-from world import PROMISE, World, talk, world
+from world import World, talk, world
 
 from sts_trio import call, server
 from sts_trio.errors import How, Leg, LegEnded
@@ -1078,7 +1079,7 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
         await here.until_over()
         await tcp.aclose()
         assert stream.startswith(early[0])
-        assert here.agent.audio == b"".join(bytes([n]) * 160 for n in range(50))
+        assert here.agent.speech == b"".join(bytes([n]) * 160 for n in range(50))
         assert here.endings == ["stop"]
 
 
@@ -1093,7 +1094,7 @@ async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
     monkeypatch.setattr(TCPServer, "protocol_send", fail)
     async with world(tmp_path) as here:
         tcp = await handshake(here)
-        with trio.fail_after(PROMISE):
+        with trio.fail_after(HANG):
             assert await tcp.receive_some() == b""
         await here.until_over()
         await tcp.aclose()
@@ -1142,7 +1143,7 @@ async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(
             await tcp.send_all(told(HELLO, START, STOP))
         await until_closed(tcp, rest)
         await here.until_over()
-        with trio.fail_after(PROMISE):
+        with trio.fail_after(HANG):
             if how == "talks on":
                 with pytest.raises(trio.BrokenResourceError):  # an RST, as nobody reads on
                     await _talk_on(tcp)

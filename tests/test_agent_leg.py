@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 import wsproto.events
+from limits import HANG
 from test_frames import bare
 from test_frames import fragmented as masked_fragments
 from test_streams import TRUSTED, authority, connected, reset
@@ -36,7 +37,6 @@ from sts_trio.wire.frames import BINARY, TEXT
 from sts_trio.wire.oddity import TooBig
 
 LANGUAGE = language(Dialect.V1)
-LIMIT = 10.0  # of stories on the real clock; none takes a second
 
 
 def said(*messages: deepgram.TextFromAgent | Audio) -> bytes:
@@ -873,7 +873,7 @@ async def served(tls: bool = False) -> AsyncIterator[tuple[str, list[Peer]]]:
         peers.append(Peer(stream))
         await peers[-1].run()
 
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
             nursery.start_soon(trio.serve_listeners, serve, [listener])
@@ -910,7 +910,7 @@ async def test_an_agent_that_cannot_be_trusted_is_named_with_the_reason() -> Non
 
 
 async def test_an_address_where_nobody_listens_is_named() -> None:
-    with trio.fail_after(LIMIT), socket.socket() as unheard:
+    with trio.fail_after(HANG), socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         port = unheard.getsockname()[1]
         tls: Any = None

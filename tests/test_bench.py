@@ -21,6 +21,7 @@ import trio.testing
 import trio_websocket
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import HANG
 
 from sts_trio.logic.audio import FRAME, SILENCE, length
 from sts_trio.offline import voice
@@ -38,8 +39,6 @@ import rounds  # noqa: E402
 import sums  # noqa: E402
 import turns  # noqa: E402
 from results import Cell, Comparison, Layer, Made, Reconnects, Results, Run  # noqa: E402
-
-LIMIT = 15.0
 
 # --- the generator, against a bridge that harms what it carries ----------------------------------
 
@@ -156,7 +155,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def measure(binary: Path, bridge: Bridge, *options: str) -> Run:
     """A short run with one call, whose generator may be as late as a busy machine makes it."""
     agent_port = free_port()
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(bridge.run, agent_port)
             command = [str(binary), "--port", str(port), "--agent-port", str(agent_port)]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 import trio
 import trio.testing
+from limits import HANG
 from test_adopted import BEAT, Line, a_line, mark, told
 from test_frames import frame
-from test_lookout import LIMIT, Reader
+from test_lookout import Reader
 from test_streams import connected, fill, read, read_all, reset
 
 from sts_trio.cork import Cork
@@ -99,7 +100,7 @@ async def test_what_a_full_socket_does_not_take_then_is_kept_and_goes_first() ->
 async def test_behind_what_a_full_socket_did_not_take_nothing_is_held_back() -> None:
     cork = Cork()
     async with connected(small=True, cork=cork) as pair:
-        taken = fill(pair.ours)
+        taken = fill(pair.ours, bytes(100_000))
         with cork:
             assert not pair.ours.try_send(b"refused")
         async with trio.open_nursery() as nursery:
@@ -212,7 +213,7 @@ async def test_lookout_and_metronome_share_one_cork() -> None:
 
 async def test_what_agents_say_at_one_look_is_passed_on_behind_the_last_of_them() -> None:
     lookout = Lookout()
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lookout.run)
             await trio.testing.wait_all_tasks_blocked()

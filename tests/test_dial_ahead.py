@@ -14,13 +14,13 @@ import msgspec
 import pytest
 import trio
 from fakes import CALL_SID, START, STOP, FakeAgent, media, names
+from limits import HANG
 from test_server import body_of, post
 from world import PROMISE, Phone, World, world
 
 from sts_trio.call_info import CallInfo
 from sts_trio.config import load
 from sts_trio.errors import ConfigError
-from sts_trio.logic.audio import SILENCE
 from sts_trio.server import LONGEST_NOTICE, create_app
 from sts_trio.testing import running, scripted_agent
 from sts_trio.wire import deepgram, twilio
@@ -90,7 +90,7 @@ async def test_the_greeting_is_there_before_the_stream_begins(tmp_path: Path, la
             await hang_up(here, phone)
         await agent.over.wait()
         assert names(agent.got).count("Settings") == 1
-        assert agent.audio.lstrip(SILENCE) == b"".join(bytes([n]) * 160 for n in range(1, 50))
+        assert agent.speech == b"".join(bytes([n]) * 160 for n in range(1, 50))
         assert agent.closed is not None
         assert agent.closed[1] == 1000
         assert here.endings == ["stop"]
@@ -99,7 +99,7 @@ async def test_the_greeting_is_there_before_the_stream_begins(tmp_path: Path, la
 async def test_the_offline_agent_has_greeted_before_the_stream_begins() -> None:
     async with scripted_agent() as agent, running(agent=agent) as server:
         parameters = await announce(server)
-        with trio.fail_after(10):
+        with trio.fail_after(HANG):
             while not server.app.agent_lines.state.waiting or not agent.sessions:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             port = int(server.base.rpartition(":")[2])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
@@ -163,7 +163,7 @@ def without_1014(heard: list[Heard]) -> list[Heard]:
 # --- wsproto's opinion --------------------------------------------------------------------------
 
 # How long an example takes, to make or to run, says more about the machine than about us.
-patiently = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patiently = settings(max_examples=300)
 
 masks = st.binary(min_size=4, max_size=4)
 texts = st.one_of(

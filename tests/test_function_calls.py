@@ -12,6 +12,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from limits import HANG
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -504,10 +505,10 @@ async def test_a_plain_function_runs_in_a_thread_and_the_call_goes_on() -> None:
     go = threading.Event()
 
     def look_up(number: int) -> dict[str, Any]:
-        go.wait(5)
+        go.wait(HANG)
         return {"number": number, "here": threading.current_thread() is threading.main_thread()}
 
-    with trio.fail_after(5):
+    with trio.fail_after(HANG):
         async with desk(look_up) as it:
             it.ask(look_up, number=7)
             await trio.sleep(0.01)
@@ -522,7 +523,7 @@ async def test_a_plain_function_talks_to_the_call_through_trio() -> None:
         trio.from_thread.run(call.say, "still looking")
         return "done"
 
-    with trio.fail_after(5):
+    with trio.fail_after(HANG):
         async with desk(report) as it:
             it.ask(report)
             (answer,) = await it.ends()
@@ -535,13 +536,13 @@ async def test_a_thread_that_is_stuck_is_left_behind() -> None:
 
     @function(timeout=0.01)
     def stuck() -> None:
-        go.wait(5)
+        go.wait(HANG)
 
     def stuck_too() -> None:
-        go.wait(5)
+        go.wait(HANG)
 
     try:
-        with trio.fail_after(2):
+        with trio.fail_after(HANG):
             async with desk(stuck, stuck_too) as it:
                 it.ask(stuck, id="a")
                 it.ask(stuck_too, id="b")
@@ -564,13 +565,15 @@ async def test_stuck_threads_take_no_more_than_their_share(
     @function(timeout=0.05)
     def stuck(name: str) -> None:
         entered.append(name)
-        go.wait(5)
+        go.wait(HANG)
 
     try:
-        with trio.fail_after(2):
+        with trio.fail_after(HANG):
             async with desk(stuck) as it:
                 for name in "abc":
                     it.ask(stuck, id=name, name=name)
+                while len(entered) < 2:  # noqa: ASYNC110 - threads set no event of Trio's
+                    await trio.sleep(0.001)
                 assert len(await it.ends()) == 3
             assert await trio.to_thread.run_sync(lambda: "free") == "free"
     finally:

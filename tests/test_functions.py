@@ -15,6 +15,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import HANG
 from strategies import any_text, json_values
 
 import sts_trio
@@ -706,7 +707,7 @@ def test_the_package_offers_what_functions_need_and_imports_it_when_asked() -> N
         "print(early, 'quart' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG, check=True
     )
     assert done.stdout.strip() == "[] False"
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):

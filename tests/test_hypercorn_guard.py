@@ -20,6 +20,7 @@ from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
+from limits import HANG
 from trio_websocket import open_websocket_url
 
 from sts_trio import hypercorn_guard
@@ -157,9 +158,9 @@ def _config(**settings: Any) -> Config:
 
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Server]:
-    """A server that is told to stop at the end of the block, and has to within a few seconds."""
+    """A server that is told to stop at the end of the block, and has to."""
     app, stop = App(), trio.Event()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             serve = functools.partial(
                 hypercorn.trio.serve, app, _config(**settings), shutdown_trigger=stop.wait
@@ -194,7 +195,7 @@ async def test_one_packet_kills_a_server_without_the_guard(
 ) -> None:
     monkeypatch.setattr(TCPServer, "run", _unguarded())
     app = App()
-    with trio.fail_after(10), pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+    with trio.fail_after(HANG), pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(hypercorn.trio.serve, app, _config())
             async with await Server(app, url, trio.Event()).connect() as stream:
@@ -244,7 +245,7 @@ async def test_a_crash_while_the_server_is_cancelled_is_logged_and_the_cancellat
     monkeypatch.setattr(TCPServer, "run", run)
     hypercorn_guard.install()
     went_on = False
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(hypercorn.trio.serve, App(), _config())
             async with await Server(App(), url, trio.Event()).connect():
@@ -265,7 +266,7 @@ async def test_only_an_error_is_kept_in_not_what_ends_a_program(log: list[Any]) 
         raise SystemExit(3)
 
     app = App()
-    with trio.fail_after(10), pytest.raises(BaseExceptionGroup) as raised:  # noqa: PT012
+    with trio.fail_after(HANG), pytest.raises(BaseExceptionGroup) as raised:  # noqa: PT012
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(hypercorn.trio.serve, app, _config())
             server = Server(app, url, trio.Event())
@@ -333,7 +334,7 @@ async def test_a_cancelled_server_resets_a_peer_that_does_not_read(
     monkeypatch.setattr(hypercorn_guard, "CUT_OFF_GRACE", 0.2)
     settings, wrap = transport
     app = App()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(hypercorn.trio.serve, app, _config(**settings))
             server = Server(app, url, trio.Event())
@@ -357,7 +358,7 @@ async def test_a_cancelled_handler_has_time_for_its_goodbye() -> None:
 
     app = App()
     app.goodbye = goodbye  # type: ignore[attr-defined]
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(hypercorn.trio.serve, app, _config())
             server = Server(app, url, trio.Event())
@@ -416,7 +417,7 @@ async def test_who_sleeps_beyond_the_end_of_a_connection_is_held_up_but_not_for_
 async def test_pings_are_sent_unless_the_operator_chose_otherwise() -> None:
     config = _config()
     app = App()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(hypercorn.trio.serve, app, config)
             server = Server(app, url, trio.Event())
@@ -490,7 +491,7 @@ async def test_a_peer_that_was_gone_before_it_was_served_is_no_crash(log: list[A
 
 async def test_a_unix_socket_is_served_and_guarded_too(tmp_path: Path) -> None:
     app = App()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             path = tmp_path / "s"
             await nursery.start(hypercorn.trio.serve, app, _config(bind=f"unix:{path}"))

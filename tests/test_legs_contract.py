@@ -17,6 +17,7 @@ import trio.testing
 import wsproto.events
 from fakes import SETTINGS, FakeTwilio, SocketTwilio
 from hypercorn.config import Config
+from limits import HANG
 from test_adopted import mark, play
 from test_agent_leg import LANGUAGE, Peer, said
 from test_cancellations import CancelAtStep
@@ -37,7 +38,6 @@ from sts_trio.wire import frames, twilio
 from sts_trio.wire.deepgram import Audio, Settings, SettingsApplied, Welcome
 from sts_trio.wire.oddity import Malformed, TooBig
 
-LIMIT = 10.0  # for a story; none of them should take a second
 Opener = Callable[[], contextlib.AbstractAsyncContextManager[Any]]
 
 
@@ -437,7 +437,7 @@ WITH_A_SOCKET = [name for name in RIGS if name != "portable, fake"]
 @contextlib.asynccontextmanager
 async def opened(name: str) -> AsyncIterator[tuple[Rig, trio.Nursery]]:
     """A rig, and a nursery for its listener and whatever else waits."""
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with RIGS[name]() as rig, trio.open_nursery() as nursery:
             await rig.opened.wait()
             yield rig, nursery
@@ -501,7 +501,7 @@ async def test_of_a_caller_a_binary_message_is_malformed_and_a_long_one_too_big(
 ) -> None:
     phone = kind()
     heard: list[Any] = []
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with phone.open() as leg, trio.open_nursery() as nursery:
             nursery.start_soon(leg.listen, heard.extend)
             phone.tell_bytes(b"x")

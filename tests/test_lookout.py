@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import trio
 import trio.testing
+from limits import HANG
 
 from sts_trio.lookout import Lookout
-
-LIMIT = 5.0
 
 
 class Reader:
@@ -38,7 +37,7 @@ class Reader:
 @contextlib.asynccontextmanager
 async def looking() -> AsyncIterator[Lookout]:
     lookout = Lookout()
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lookout.run)
             await trio.testing.wait_all_tasks_blocked()

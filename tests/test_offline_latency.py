@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio_websocket
+from limits import HANG
 
 from sts_trio.logic.audio import FRAME, seconds
 from sts_trio.offline import server
@@ -61,7 +62,7 @@ async def test_every_turn_is_noticed_and_answered_and_how_soon_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On an idle machine half of the answers come within 0.9 s of the caller's last word."""
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             serve = functools.partial(server.serve, "127.0.0.1", 0, mode=Mode.EARS)
             port = await nursery.start(serve)

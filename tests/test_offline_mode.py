@@ -13,6 +13,7 @@ import trio
 import trio.testing
 import trio_websocket
 from click.testing import CliRunner
+from limits import HANG
 
 from sts_trio import cli, config
 from sts_trio.errors import ConfigError
@@ -80,7 +81,7 @@ async def app_says(monkeypatch: pytest.MonkeyPatch, **environ: str) -> tuple[Any
 
     monkeypatch.setattr(server, "serve", serve)
     app = create_app(config.load({"STS_AGENT": "offline", **environ}, Path("/nonexistent")))
-    with structlog.testing.capture_logs() as logs, trio.fail_after(5):
+    with structlog.testing.capture_logs() as logs, trio.fail_after(HANG):
         async with app.test_app():
             assert app.agent_lines.endpoints == (Endpoint(f"ws://127.0.0.1:9{V1}"),)
     return modes, [line for line in logs if line["event"].startswith("offline_agent")]
@@ -271,8 +272,8 @@ async def test_a_voice_that_fails_is_warned_of_and_an_apology_is_heard(
 
 async def test_a_client_that_hangs_up_while_it_is_being_understood_leaves_nothing() -> None:
     """With real processes, which go on to serve the next one."""
-    with trio.fail_after(20):
-        async with crews.hired() as crew:
+    with trio.fail_after(HANG):
+        async with crews.hired(limit=HANG) as crew:
             for _ in range(2):
                 with trio.move_on_after(0.2):
                     await crew.hear(CLIP * 8)

@@ -12,6 +12,7 @@ import trio
 from deepgram import DeepgramClient
 from deepgram.agent.v1 import types as sdk
 from deepgram.environment import DeepgramClientEnvironment
+from limits import HANG
 
 from sts_trio.offline import server
 from sts_trio.offline.mode import Mode
@@ -107,7 +108,7 @@ def talk(port: int) -> Iterator[Talk]:
 
 async def hold(conversation: Callable[[int], None], **options: Any) -> None:
     """Runs it in a thread of its own, against a server on a free port."""
-    with trio.fail_after(30):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(functools.partial(server.serve, "127.0.0.1", 0, **options))
             await trio.to_thread.run_sync(conversation, port, abandon_on_cancel=True)

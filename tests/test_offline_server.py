@@ -10,6 +10,7 @@ import structlog
 import trio
 import trio.testing
 import trio_websocket
+from limits import HANG
 
 from sts_trio.logic.audio import seconds
 from sts_trio.offline import server, voice
@@ -247,7 +248,7 @@ async def test_a_server_that_is_cancelled_closes_its_stream(autojump_clock: Any)
 
 
 async def test_on_tcp_the_port_is_told_and_several_clients_are_served() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(server.serve, "127.0.0.1", 0)
             for _ in range(2):
@@ -268,7 +269,7 @@ async def test_a_bug_ends_one_session_and_not_the_server(
         raise ZeroDivisionError
 
     monkeypatch.setattr(server, "serve_stream", broken)
-    with trio.fail_after(10), structlog.testing.capture_logs() as logs:
+    with trio.fail_after(HANG), structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             port = await nursery.start(server.serve, "127.0.0.1", 0)
             for _ in range(2):

@@ -21,6 +21,7 @@ import trio
 import trio.testing
 from click.testing import CliRunner
 from fake_rest import ACCOUNT, CALL, REFUSED, TOKEN, UNCERTAIN, Asked, FakeAccount, serving
+from limits import HANG
 from quart.wrappers import Response
 
 from sts_trio import cli
@@ -475,7 +476,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
             urlencode(fields).encode(),
             signed(url, fields) | FORM,
         )
-        with direct.open(request, timeout=10) as response:
+        with direct.open(request, timeout=HANG) as response:
             return str(response.read().decode())
 
     def pick_up(asked: Asked) -> None:
@@ -498,7 +499,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
             async with running(ENVIRON | environ, agent=agent) as server:
                 server.app.twilio._api = api.url
                 results: list[Any] = []
-                with trio.fail_after(30):
+                with trio.fail_after(HANG):
                     async with trio.open_nursery() as nursery:
 
                         async def follow() -> None:

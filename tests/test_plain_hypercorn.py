@@ -16,10 +16,9 @@ import trio
 import trio_websocket
 import trustme
 from fakes import START, STOP, media
+from limits import HANG
 
 from sts_trio.wire import twilio
-
-LIMIT = 30.0  # for a whole story, most of it the server's imports
 
 PLAIN = {
     name: value for name, value in os.environ.items() if not name.startswith(("STS_", "DEEPG"))
@@ -90,7 +89,7 @@ async def close_code(phone: trio_websocket.WebSocketConnection) -> int:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 async def test_the_plain_command_serves_and_says_going_away(workers: str) -> None:
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with (
             hypercorn("--workers", workers) as (process, port),
             phone_at(port) as phone,
@@ -109,7 +108,7 @@ async def test_the_plain_command_serves_wss_with_a_certificate(tmp_path: Path) -
     issued.private_key_pem.write_to_path(key)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with (
             hypercorn("--certfile", certificate, "--keyfile", key) as (_, port),
             phone_at(port, trusting) as phone,
@@ -125,7 +124,7 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2() -> None:
         env=PLAIN | {"STS_FORWARD_MS": "5"},
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=HANG,
         check=False,
     )
     assert done.returncode == 2
@@ -136,7 +135,7 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2() -> None:
 
 async def test_a_worker_that_does_not_run_in_trio_ends_with_what_to_do() -> None:
     command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--bind", "127.0.0.1:0"]
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         process: subprocess.CompletedProcess[bytes] = await trio.run_process(
             [*command, "--workers", "0"],
             env=PLAIN | {"STS_AGENT": "offline"},

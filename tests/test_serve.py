@@ -17,6 +17,7 @@ import trio
 import trustme
 from cryptography.hazmat.primitives import serialization
 from hypercorn.trio.tcp_server import TCPServer
+from limits import HANG
 
 from sts_trio import serve as serve_module
 from sts_trio.config import Config, load
@@ -148,9 +149,9 @@ def configured(directory: Path, drain: str = "0") -> Config:
 
 @asynccontextmanager
 async def serving(directory: Path, drain: str = FOREVER, **options: Any) -> AsyncIterator[Server]:
-    """Serves till it returns: the block has to see to that, and is held to a few seconds."""
+    """Serves till it returns: the block has to see to that, or it hangs."""
     app = App()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             options = {"port": 0, "app": app, **options}
             run = partial(serve, configured(directory, drain), **options)
@@ -353,7 +354,7 @@ async def test_the_url_is_one_that_this_machine_can_reach(
 
 
 async def test_our_own_app_is_served_when_no_other_is_given(tmp_path: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             url = await nursery.start(partial(serve, configured(tmp_path), port=0))
             server = Server(App(), url, nursery)

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from limits import HANG
 
 from sts_trio.logic.audio import length
 from sts_trio.simulate.caller import NotConnected, call_over, place_call
@@ -463,7 +464,7 @@ async def serve_tcp(*, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNO
 
 
 async def test_a_url_is_called_over_tcp() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(serve_tcp)
             report = await place_call(f"ws://127.0.0.1:{port}/twilio?a=b", [Speak(loud(0.2))])
@@ -481,7 +482,7 @@ async def test_a_port_where_nobody_listens_is_a_clear_reason() -> None:
 
 
 async def test_tls_on_a_plain_port_is_a_clear_reason() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             port = await nursery.start(serve_tcp)
             with pytest.raises(NotConnected, match="no TLS") as caught:

@@ -34,7 +34,7 @@ async def test_audio_goes_both_ways_and_stop_closes_both_sockets(tmp_path: Path)
         assert code == 1000
         assert here.agent.closed is not None
         assert here.agent.closed[1] == 1000
-        assert here.agent.audio.startswith(
+        assert here.agent.speech.startswith(
             b"\x21" * 160 + b"".join(bytes([n]) * 160 for n in range(50))
         )
         assert here.endings == ["stop"]

@@ -17,14 +17,13 @@ import trio
 import trio.testing
 import trustme
 from fakes import START, STOP, FakeAgent, media
+from limits import HANG
 from world import talk, world
 
 from sts_trio.cork import Cork
 from sts_trio.legs.sockets import LOST_AFTER, TcpStream, TlsStream
 from sts_trio.lines.endpoints import Endpoint
 from sts_trio.wire import deepgram, twilio
-
-LIMIT = 10.0  # none of the stories should take a second
 
 
 def pattern(length: int) -> bytes:
@@ -40,7 +39,7 @@ class Pair(NamedTuple):
 @contextlib.asynccontextmanager
 async def connected(*, small: bool = False, cork: Cork | None = None) -> AsyncIterator[Pair]:
     """Both ends of a TCP connection; `small`: it holds a few kilobytes on its way."""
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         with trio.socket.socket() as listener:
             if small:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -75,8 +74,12 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     return data
 
 
-def fill(ours: TcpStream | TlsStream, piece: bytes = bytes(1000)) -> bytes:
-    """Sends without waiting until no more is taken; returns what was."""
+def fill(ours: TcpStream | TlsStream, piece: bytes) -> bytes:
+    """Sends without waiting until no more is taken; returns what was.
+
+    A little later the kernel may find room for some more, so a piece that is to stay refused is
+    much longer than that.
+    """
     taken = b""
     while ours.try_send(piece):
         taken += piece
@@ -229,7 +232,7 @@ async def test_leftovers_are_one_piece_at_the_most() -> None:
 
 async def test_sending_might_not_block_once_the_peer_has_read() -> None:
     async with connected(small=True) as pair, trio.open_nursery() as nursery:
-        fill(pair.ours)
+        fill(pair.ours, bytes(100_000))
         waited = trio.Event()
 
         async def wait() -> None:
@@ -642,11 +645,12 @@ async def test_nothing_stays_in_the_buffers_of_tls() -> None:
 
 async def test_a_full_socket_keeps_one_piece_and_no_more_in_tls() -> None:
     async with secured(small=True) as pair:
-        sent = fill(pair.ours, pattern(1000))
+        sent = fill(pair.ours, bytes(1000))
         for _ in range(1000):
-            assert not pair.ours.try_send(bytes(1000))
-        assert pair.ours._outgoing.pending == 0
-        assert len(pair.tcp.ours._pending) < 1100
+            if pair.ours.try_send(bytes(1000)):  # see above
+                sent += bytes(1000)
+            assert pair.ours._outgoing.pending == 0
+            assert len(pair.tcp.ours._pending) < 1100
         assert await read(pair.theirs, len(sent) - 1000)
 
 
@@ -695,7 +699,7 @@ async def test_a_call_whose_agent_is_behind_tls(
             await phone.tell(*map(media, said), STOP)
             assert await phone.play_until_closed() == 1000
             await here.until_over()
-        assert agent.audio == b"\x21" * 160 + b"".join(said)
+        assert agent.speech == b"\x21" * 160 + b"".join(said)
         assert agent.closed is not None
         assert agent.closed[1] == 1000
         assert here.endings == ["stop"]
@@ -745,8 +749,9 @@ async def test_reading_without_waiting_tells_nothing_yet_from_the_end() -> None:
 async def test_reading_tls_without_waiting_tells_nothing_yet_from_the_end(ragged: bool) -> None:
     async with secured(ragged=ragged) as pair, trio.open_nursery() as nursery:
         assert await read_within_tls(pair.ours, 0) == b""
-        nursery.start_soon(pair.theirs.send_all, pattern(50_000))
-        assert await read_within_tls(pair.ours, 50_000) == pattern(50_000)
+        async with trio.open_nursery() as sending:
+            sending.start_soon(pair.theirs.send_all, pattern(50_000))
+            assert await read_within_tls(pair.ours, 50_000) == pattern(50_000)
         assert not pair.ours.is_at_end
         await pair.theirs.send_all(b"last")
         if ragged:

@@ -11,6 +11,7 @@ import structlog
 import trio
 import trio.testing
 from fake_rest import ACCOUNT, CALL, DROP, STALL, TOKEN, Answer, FakeApi, refusal, serving
+from limits import HANG
 
 from sts_trio.config import load
 from sts_trio.errors import TwilioFailed
@@ -113,11 +114,11 @@ async def test_few_threads_do_all_the_asking(api: FakeApi) -> None:
 
     def meet(asked: object) -> None:
         in_flight.append(rest._limiter.borrowed_tokens)
-        together.wait(5)
+        together.wait(HANG)
 
     api.placed = meet
     rest = account(api)
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             for _ in range(2 * twilio_rest.THREADS):
                 nursery.start_soon(create, rest)
@@ -236,7 +237,7 @@ async def test_a_create_without_an_answer_is_given_up_and_never_repeated(
 ) -> None:
     monkeypatch.setattr(twilio_rest, "READ_TIMEOUT", 0.1)
     api.answers.append(STALL)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG):
         failed = await failure(create(account(api)))
     assert str(failed) == "Twilio: no answer within 0.1 s; it may have been done all the same"
     assert (failed.status, failed.is_uncertain) == (0, True)
@@ -304,7 +305,7 @@ async def test_without_an_account_the_error_says_what_to_set(
 async def test_while_twilio_is_silent_everything_else_goes_on(api: FakeApi) -> None:
     """And who has waited enough is let go at once, whatever the thread is doing."""
     api.answers.append(STALL)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hang_up, account(api))
             await trio.to_thread.run_sync(api.reached.wait)

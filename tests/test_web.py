@@ -14,6 +14,7 @@ import structlog
 import trio
 import trio.testing
 from fakes import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, dial
+from limits import HANG
 
 from sts_trio import hypercorn_guard
 from sts_trio.call import Call
@@ -121,7 +122,7 @@ async def browsing(
         nursery.start_soon(run)
         yield browser
         browser.leave.set()
-        with trio.fail_after(5):
+        with trio.fail_after(HANG):
             await over.wait()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from fakes import START, STOP, media
+from limits import HANG
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -37,7 +38,7 @@ class Served:
     async def ask(self, method: str, path: str, **headers: str) -> tuple[int, bytes]:
         def ask() -> tuple[int, bytes]:
             with contextlib.closing(
-                http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG)
             ) as connection:
                 connection.request(method, path, headers=headers)
                 response = connection.getresponse()
@@ -114,7 +115,7 @@ async def served(tmp_path: Path, **environ: str) -> AsyncIterator[Served]:
     config = load({"STS_AGENT": "offline"} | environ, tmp_path)
     app = create_app(config)
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             url = await nursery.start(partial(serve, config, port=0, app=app, take_signals=False))
             yield Served(app, url)
         nursery.cancel_scope.cancel()
