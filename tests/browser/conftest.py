@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Server, silence
+from browser.rig import Server, silence
 
 from sts_trio.logic.g711 import decode
 

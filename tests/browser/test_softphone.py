@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Server, eventually, question, silence
+from browser.rig import Server, eventually, question, silence
 
 pytestmark = pytest.mark.browser
 
