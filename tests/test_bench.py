@@ -503,13 +503,7 @@ def test_a_fresh_agent_that_is_not_heard_is_no_figure() -> None:
         reconnect.gap(played(1.0, LAST), 1.5, reconnect.ANSWER, reconnect.REST)
 
 
-@pytest.fixture
-def fast_clock() -> trio.testing.MockClock:
-    """Real sockets, and calls that take a quarter of their time."""
-    return trio.testing.MockClock(rate=4)
-
-
-async def test_agents_that_die_in_calls_are_replaced_and_heard(fast_clock: Any) -> None:
+async def test_agents_that_die_in_calls_are_replaced_and_heard(autojump_clock: Any) -> None:
     with trio.fail_after(60):
         found = await reconnect.measure(2, 1)
     assert [len(each.gaps_ms) for each in found] == [2, 2]

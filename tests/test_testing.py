@@ -4,6 +4,7 @@ import logging
 import re
 import socket
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import sts_trio.testing
 from sts_trio import config, wav
 from sts_trio.errors import Cause, ConfigError, Ending
 from sts_trio.logic.audio import length
+from sts_trio.offline import crew as crews
 from sts_trio.server import create_app
 from sts_trio.testing import (
     CallFunction,
@@ -35,8 +37,10 @@ from sts_trio.testing import (
     scripted_agent,
 )
 from sts_trio.testing.background import running_beside
+from sts_trio.testing.clock import jumping_only_when_nothing_works
 
 LOUD = b"\x00"
+SPEECH = Path(__file__).parent / "data" / "speech"
 
 
 def look_up(order: int) -> str:
@@ -45,12 +49,6 @@ def look_up(order: int) -> str:
 
 
 BRIEFLY: list[Step] = [WaitForSpeech(0.3), HangUp()]
-
-
-@pytest.fixture
-def fast_clock() -> trio.testing.MockClock:
-    """Real sockets, and calls that take a quarter of their time."""
-    return trio.testing.MockClock(rate=4)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +77,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("name", examples())
 async def test_an_example_in_the_documentation_works(
-    name: str, fast_clock: trio.testing.MockClock
+    name: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     with trio.fail_after(60):
         await examples()[name]()
@@ -88,7 +86,7 @@ async def test_an_example_in_the_documentation_works(
 # --- the server -----------------------------------------------------------------------------------
 
 
-async def test_without_an_agent_the_offline_one_answers(fast_clock: Any) -> None:
+async def test_without_an_agent_the_offline_one_answers(autojump_clock: Any) -> None:
     with trio.fail_after(60):
         async with running() as server:
             report = await call(server.url, BRIEFLY)
@@ -97,7 +95,7 @@ async def test_without_an_agent_the_offline_one_answers(fast_clock: Any) -> None
     assert report.result is Result.PROPER
 
 
-async def test_an_app_of_ones_own_is_served(fast_clock: Any, tmp_path: Path) -> None:
+async def test_an_app_of_ones_own_is_served(autojump_clock: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     environ = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning"}
     app = create_app(config.load(environ, tmp_path / "empty"))
@@ -133,7 +131,7 @@ async def test_a_project_is_run_by_its_file_wherever_one_is(tmp_path: Path) -> N
         assert (server.app.settings.max_calls, server.app.settings.forward) == (7, 0.04)
 
 
-async def test_what_happened_in_a_call_is_told_and_nothing_of_others(fast_clock: Any) -> None:
+async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_clock: Any) -> None:
     asks = CallFunction("look_up", {"order": 7})
     with trio.fail_after(60):
         async with (
@@ -151,7 +149,7 @@ async def test_what_happened_in_a_call_is_told_and_nothing_of_others(fast_clock:
     assert said[-1] == "It is on its way."
 
 
-async def test_a_configuration_goes_with_an_agent(fast_clock: Any, tmp_path: Path) -> None:
+async def test_a_configuration_goes_with_an_agent(autojump_clock: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     settings = config.load({"STS_AGENT": "offline"}, tmp_path / "empty")
     with trio.fail_after(60):
@@ -177,7 +175,7 @@ async def test_the_process_is_left_as_it_was() -> None:
 # --- the agent ------------------------------------------------------------------------------------
 
 
-async def test_the_agent_tells_who_is_connected(fast_clock: Any) -> None:
+async def test_the_agent_tells_who_is_connected(autojump_clock: Any) -> None:
     with trio.fail_after(60):
         async with scripted_agent() as agent, running(agent=agent) as server:
             assert (agent.live, agent.sessions, agent.last_gone) == (0, 0, None)
@@ -191,7 +189,7 @@ async def test_the_agent_tells_who_is_connected(fast_clock: Any) -> None:
     assert (agent.live, agent.sessions) == (0, 1)
 
 
-async def test_faults_count_for_the_sessions_that_begin_then(fast_clock: Any) -> None:
+async def test_faults_count_for_the_sessions_that_begin_then(autojump_clock: Any) -> None:
     async with scripted_agent(faults=Faults(refuse_status=503)) as agent:
         with trio.fail_after(60):
             async with running({"STS_RECONNECT": "0"}, agent=agent) as server:
@@ -206,7 +204,7 @@ async def test_faults_count_for_the_sessions_that_begin_then(fast_clock: Any) ->
 # --- the caller -----------------------------------------------------------------------------------
 
 
-async def test_a_caller_says_texts_files_and_bytes(fast_clock: Any, tmp_path: Path) -> None:
+async def test_a_caller_says_texts_files_and_bytes(autojump_clock: Any, tmp_path: Path) -> None:
     wav.write(tmp_path / "clip.wav", LOUD * length(0.5))
     said: list[Said] = [
         "Hello.",
@@ -280,6 +278,65 @@ async def test_where_descriptors_cannot_be_listed_sockets_are_not_counted(
     left = await leftovers(before)
     assert left.is_empty
     assert str(left) == "no task; sockets: not counted"
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eager_clock() -> trio.testing.MockClock:
+    """Real bytes take longer than it waits."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+async def test_a_clock_that_jumps_does_not_while_a_thread_works(
+    eager_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 60)
+        with jumping_only_when_nothing_works():
+            await trio.to_thread.run_sync(time.sleep, 0.05)
+            assert 0.05 <= trio.current_time() < 60
+        assert (eager_clock.autojump_threshold, eager_clock.rate) == (0, 0)
+    assert trio.current_time() == pytest.approx(60)
+
+
+async def test_a_thread_may_wait_for_time_to_pass(eager_clock: trio.testing.MockClock) -> None:
+    with jumping_only_when_nothing_works():
+        await trio.to_thread.run_sync(trio.from_thread.run, trio.sleep, 0.05)
+    assert trio.current_time() >= 0.05
+
+
+async def test_a_clock_that_jumps_does_not_while_words_are_recognised(
+    eager_clock: trio.testing.MockClock,
+) -> None:
+    clip = (SPEECH / "rms-02.ulaw").read_bytes()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 60)
+        with jumping_only_when_nothing_works():
+            async with crews.hired() as crew:
+                await trio.lowlevel.checkpoint()  # a thread has started the process
+                started = trio.current_time()
+                assert await crew.hear(clip) == "what cars do you have"
+                assert trio.current_time() == started
+            assert trio.current_time() < 60
+
+
+async def test_within_another_block_the_clock_is_held_and_beyond_it(
+    eager_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 60)
+        with jumping_only_when_nothing_works():
+            with jumping_only_when_nothing_works():
+                await trio.sleep(1)
+            await trio.to_thread.run_sync(time.sleep, 0.05)
+            assert 1.05 <= trio.current_time() < 60
+
+
+async def test_the_real_clock_is_left_alone() -> None:
+    with jumping_only_when_nothing_works():
+        await trio.to_thread.run_sync(time.sleep, 0)
 
 
 # --- beside a block -------------------------------------------------------------------------------

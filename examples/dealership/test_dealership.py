@@ -21,18 +21,6 @@ RECEPTION, SALES = "+15005550006", "+15005550007"
 BOOK = {"day": "Tuesday", "time": "10:00", "name": "Mary"}
 
 
-@pytest.fixture
-def fast_clock() -> MockClock:
-    """Calls take a fifth of their time."""
-    return MockClock(rate=5)
-
-
-@pytest.fixture
-def double_speed() -> MockClock:
-    """As fast as an agent with ears can follow: recognising words takes real time."""
-    return MockClock(rate=2)
-
-
 @pytest.fixture(autouse=True)
 def test_drives(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
     """Nothing is booked when a test begins."""
@@ -65,7 +53,7 @@ def test_a_car_has_its_price() -> None:
 
 @pytest.mark.parametrize(("caller", "outcome"), [("+15005550001", "done"), ("+1500555", "failed")])
 async def test_an_order_is_found_by_the_callers_number(
-    caller: str, outcome: str, fast_clock: MockClock
+    caller: str, outcome: str, autojump_clock: MockClock
 ) -> None:
     async with (
         scripted_agent(CallFunction("order_status"), "Here you are.") as agent,
@@ -80,7 +68,7 @@ async def test_an_order_is_found_by_the_callers_number(
 
 @pytest.mark.parametrize("wrong", [{"day": "Sunday"}, {"time": "10:15"}])
 async def test_nonsense_is_not_booked(
-    wrong: dict[str, str], test_drives: dict[tuple[str, str], str], fast_clock: MockClock
+    wrong: dict[str, str], test_drives: dict[tuple[str, str], str], autojump_clock: MockClock
 ) -> None:
     book = CallFunction("book_test_drive", BOOK | wrong)
     async with (
@@ -94,7 +82,7 @@ async def test_nonsense_is_not_booked(
 
 
 async def test_two_people_do_not_come_at_one_time(
-    test_drives: dict[tuple[str, str], str], fast_clock: MockClock
+    test_drives: dict[tuple[str, str], str], autojump_clock: MockClock
 ) -> None:
     mary, tom = (CallFunction("book_test_drive", BOOK | {"name": n}) for n in ("Mary", "Tom"))
     async with (
@@ -111,7 +99,7 @@ async def test_two_people_do_not_come_at_one_time(
     ("number", "cause"), [("+15005550009", Cause.TRANSFERRED), ("+19005550000", Cause.STOP)]
 )
 async def test_callers_are_transferred_to_numbers_of_ours_only(
-    number: str, cause: Cause, fast_clock: MockClock
+    number: str, cause: Cause, autojump_clock: MockClock
 ) -> None:
     transfer = CallFunction("transfer", {"number": number})
     async with (
@@ -128,7 +116,7 @@ async def test_callers_are_transferred_to_numbers_of_ours_only(
 
 
 async def test_a_test_drive_is_booked_by_two_agents(
-    test_drives: dict[tuple[str, str], str], double_speed: MockClock
+    test_drives: dict[tuple[str, str], str], autojump_clock: MockClock
 ) -> None:
     async with offline_agent() as agent, running(PROJECT, agent=agent) as server:
         report = await call(

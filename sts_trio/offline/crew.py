@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 import trio
@@ -34,8 +34,25 @@ MOST = min(4, os.cpu_count() or 1)
 COMMAND = (sys.executable, "-P", "-m", "sts_trio.offline.worker")
 
 
+_AT_WORK = trio.lowlevel.RunVar("at_work", 0)
+
+
 class CrewFailed(StsTrioError):
     """There was no reply, or one that says what went wrong."""
+
+
+def at_work() -> int:
+    """How many wait for a process: for a clock that jumps when nobody works."""
+    return _AT_WORK.get()
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    _AT_WORK.set(_AT_WORK.get() + 1)
+    try:
+        yield
+    finally:
+        _AT_WORK.set(_AT_WORK.get() - 1)
 
 
 @contextlib.asynccontextmanager
@@ -100,7 +117,7 @@ class Crew:
         return self._tickets
 
     async def _ask(self, request: Request) -> Reply:
-        with trio.move_on_after(self._limit) as patience:
+        with _waiting(), trio.move_on_after(self._limit) as patience:
             async with self._places:
                 return await self._ask_one(request, patience.deadline)
         raise CrewFailed(f"no reply within {self._limit:g} seconds")
@@ -186,9 +203,10 @@ class _Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.kill()
-        await self._process.stdin.aclose()
-        await self._process.stdout.aclose()
-        await self._process.wait()
+        with _waiting():
+            await self._process.stdin.aclose()
+            await self._process.stdout.aclose()
+            await self._process.wait()
 
 
 def _why(reply: Reply) -> str:

@@ -58,9 +58,11 @@ functions that it does not name are given as `functions`. A scripted agent calls
 
 There are more examples in `examples/dealership`, also with an agent that has ears.
 
-Nothing here needs pytest; `trio.run` will do. Calls take as long as calls take: a clock that is
-faster, `trio.testing.MockClock(rate=5)`, makes them shorter; one that jumps does not go with
-sockets.
+Nothing here needs pytest; `trio.run` will do. Calls take as long as calls take, unless the clock
+jumps: pytest-trio's `autojump_clock`, or `trio.testing.MockClock(autojump_threshold=0)`. Then they
+take no longer than their work does, and what they tell of time is the same on any machine. While a
+thread works, or the offline agent recognises words, `running` has the clock wait. What your
+functions wait for beyond Trio otherwise, another process or another machine, it cannot see.
 """
 
 from sts_trio.chronicle import Happening

@@ -15,6 +15,7 @@ from sts_trio.offline.faults import Faults
 from sts_trio.offline.mode import Mode
 from sts_trio.offline.script import CAR_SELLER, CallFunction, Script
 from sts_trio.testing.background import running_beside
+from sts_trio.testing.clock import jumping_only_when_nothing_works
 
 
 class ServeStream(Protocol):
@@ -114,11 +115,11 @@ async def offline_agent(*, faults: Faults | None = None) -> AsyncIterator[Agent]
     """The agent that `sts-trio agent` and the server without a key have: a car seller.
 
     It recognises what is said and answers in words, if what that takes is installed: the `demo`
-    extra. Else it is a `scripted_agent`; `mode` and `reason` tell. Its words take real time, so
-    a clock that is more than twice as fast leaves it none to recognise them.
+    extra. Else it is a `scripted_agent`; `mode` and `reason` tell.
     """
     mode, reason = modes.choose(None)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(jumping_only_when_nothing_works())
         crew = await stack.enter_async_context(crews.hired()) if mode is Mode.EARS else None
         serve_stream = partial(offline.serve_stream, crew=crew)
         agent = Agent(serve_stream, faults or Faults(), mode, reason)

@@ -21,6 +21,7 @@ from sts_trio.server import App, create_app
 from sts_trio.simulate.report import Report
 from sts_trio.testing.agent import Agent
 from sts_trio.testing.background import running_beside
+from sts_trio.testing.clock import jumping_only_when_nothing_works
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ async def running(
         raise ValueError(
             "an app comes with its agent and its functions: give them with a configuration only"
         )
-    with _leaving_no_trace():
+    with _leaving_no_trace(), jumping_only_when_nothing_works():
         if not isinstance(app, App):
             app = create_app(_settings(app, agent), functions)
         start = functools.partial(serve, app.settings, port=0, app=app, take_signals=False)
