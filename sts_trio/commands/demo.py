@@ -14,6 +14,7 @@ from sts_trio.simulate.earpiece import PAUSE
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from sts_trio.simulate.demo import Outcome
 
@@ -45,7 +46,8 @@ def demo(out: str) -> None:
     mid-sentence, and the call goes on; one that is gone for good. Of each it writes a recording
     (caller left, agent right), a transcript and a picture.
 
-    Ends with status 1 and the reason if anything was not as it should be.
+    Ends with status 1 and the reason if anything was not as it should be. What took longer than a
+    caller would like is a note: it may be that this machine is busy.
     """
     from rich.console import Console
 
@@ -57,7 +59,12 @@ def demo(out: str) -> None:
     for number, outcome in enumerate(outcomes, 1):
         _save(directory, number, outcome)
     console.print(_table(outcomes))
-    faults = _faults(outcomes)
+    if slow := _slow(outcomes):
+        console.print("Slow" + _how_busy() + ":", style="yellow")
+        for note in slow:
+            console.print(f"  {note}", style="yellow", markup=False, highlight=False)
+        click.echo()
+    faults = [f"{each.scenario.name}: {fault}" for each in outcomes for fault in each.faults]
     if faults:
         fail("; ".join(faults))
     click.echo("All as it should be, and nothing is left of the calls.\n")
@@ -87,12 +94,12 @@ async def _demo(console: "Console") -> "list[Outcome]":
     return outcomes
 
 
-def _faults(outcomes: "Sequence[Outcome]") -> list[str]:
+def _slow(outcomes: "Sequence[Outcome]") -> list[str]:
     from sts_trio.simulate.scenarios import slow_on_the_whole
 
-    faults = [f"{each.scenario.name}: {fault}" for each in outcomes for fault in each.faults]
-    slow = slow_on_the_whole(_waits(outcomes))
-    return faults if slow is None else [*faults, slow + _how_busy()]
+    slow = [f"{each.scenario.name}: {note}" for each in outcomes for note in each.slowness]
+    on_the_whole = slow_on_the_whole(_waits(outcomes))
+    return slow if on_the_whole is None else [*slow, on_the_whole]
 
 
 def _how_busy() -> str:
@@ -111,7 +118,6 @@ def _table(outcomes: "Sequence[Outcome]") -> "Table":
     """A line for each call."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     from sts_trio.simulate.screen import seconds
 
@@ -139,9 +145,17 @@ def _table(outcomes: "Sequence[Outcome]") -> "Table":
             _silence(each.silence),
             "-" if closed is None else f"{closed * 1000:.0f} ms",
             f"{sum(each.left.tasks.values())}, {sockets}",
-            Text("failed", "bold red") if each.faults else Text("ok", "green"),
+            _verdict(each),
         )
     return table
+
+
+def _verdict(outcome: "Outcome") -> "Text":
+    from rich.text import Text
+
+    if outcome.faults:
+        return Text("failed", "bold red")
+    return Text("slow", "yellow") if outcome.slowness else Text("ok", "green")
 
 
 def _silence(longest: float | None) -> str:

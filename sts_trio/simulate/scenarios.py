@@ -1,4 +1,8 @@
-"""The four calls of the demonstration, and what has to come of each. Pure."""
+"""The four calls of the demonstration, and what has to come of each. Pure.
+
+Judged is the conversation: who said what, and how it ended. How long all of it took is told beside
+that, as it is the machine's as well: `slowness`.
+"""
 
 import enum
 import itertools
@@ -20,8 +24,9 @@ from sts_trio.simulate.manners import (
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.transcript import Sentence
 
-# What a caller would not complain about, in seconds. The offline agent takes half a second of
-# silence for the end of a turn, and then decodes it; the rest is the bridge's and this machine's.
+# What a caller would not complain about, in seconds; longer is worth a note. The offline agent
+# takes half a second of silence for the end of a turn, and then decodes it; the rest is the
+# bridge's and this machine's.
 GREETED_WITHIN = 2.0
 ANSWERED_WITHIN = 1.5
 ANSWERED_MOSTLY_WITHIN = 0.9
@@ -29,6 +34,8 @@ ANSWERED_MOSTLY_WITHIN = 0.9
 SILENT_WITHIN = 0.5
 # The bridge's promise: both sockets are gone within 2 s of the cause, whatever it was.
 CLOSED_WITHIN = 2.0
+# What is there so long after a call is left for good; only a machine that hardly runs needs it.
+LEFT_AFTER = 20.0
 
 # Nobody is left alone: after 0.7 s without a word the bridge says one. The rest is what a pause may
 # last between words, and this machine's.
@@ -152,14 +159,11 @@ def booking(evidence: Evidence) -> str | None:
     report = evidence.report
     if problem := report.fault or _basics(evidence, turns=5) or _hung_up(evidence):
         return problem
-    silenced = report.turns[1].talked_over
-    if silenced is None:
+    if report.turns[1].talked_over is None:
         return "the agent was not speaking when the caller barged in"
-    if silenced > SILENT_WITHIN:
-        return f"the agent went on speaking for {silenced:.2f} s after the barge-in"
     if not report.clears:
         return "the bridge sent no clear"
-    if problem := _overdue(report, answers=5):
+    if problem := _unanswered(report, answers=5):
         return problem
     said = [sentence.text for sentence in evidence.sentences if sentence.role == "assistant"]
     booked = any("booked" in text and "Tuesday at ten" in text and "Mary" in text for text in said)
@@ -177,9 +181,13 @@ def reconnect(evidence: Evidence) -> str | None:
     report, back_at = evidence.report, evidence.back_at
     if problem := report.fault or _basics(evidence, turns=2):
         return problem
+    if evidence.died_at is None:
+        return SURVIVED
     if back_at is None:
-        return SURVIVED if evidence.died_at is None else "no other agent came"
-    if problem := _alone(evidence) or _hung_up(evidence) or _overdue(report, answers=2):
+        return "no other agent came"
+    if not any(evidence.died_at < began < back_at for began, _ in report.agent_spans):
+        return f"the caller heard nothing for {evidence.silence:.1f} s when the agent had died"
+    if problem := _hung_up(evidence) or _unanswered(report, answers=2):
         return problem
     agent = [sentence for sentence in evidence.sentences if sentence.role == "assistant"]
     before = {sentence.text for sentence in agent if sentence.at < back_at}
@@ -192,8 +200,10 @@ def reconnect(evidence: Evidence) -> str | None:
 def dead_agent(evidence: Evidence) -> str | None:
     """The bridge has to notice, to tell the caller, and to release them."""
     report, ending = evidence.report, evidence.ending
-    if problem := _basics(evidence, turns=0) or _alone(evidence):
+    if problem := _basics(evidence, turns=0):
         return problem
+    if evidence.died_at is None:
+        return SURVIVED
     if report.closed_by != "bridge":
         return "the caller was left in silence, and had to hang up"
     if report.close_code is None or ending is None or ending.verdict is not Verdict.AGENT:
@@ -204,25 +214,13 @@ def dead_agent(evidence: Evidence) -> str | None:
     return None
 
 
-def _alone(evidence: Evidence) -> str | None:
-    silence = evidence.silence
-    if silence is None:
-        return SURVIVED
-    if silence > SILENCE_WITHIN:
-        return f"the caller heard nothing for {silence:.1f} s when the agent had died"
-    return None
-
-
 def _basics(evidence: Evidence, *, turns: int) -> str | None:
     report = evidence.report
     if report.refused:
         return f"Twilio would refuse a message: {report.first_refusal}"
     if len(report.turns) != turns:
         return f"the caller came to speak {len(report.turns)} times and not {turns}"
-    first = report.first_agent_audio
-    if first is None or first > GREETED_WITHIN:
-        return f"the greeting came after {first:.1f} s" if first else "there was no greeting"
-    return None
+    return None if report.first_agent_audio is not None else "there was no greeting"
 
 
 def _hung_up(evidence: Evidence) -> str | None:
@@ -235,13 +233,35 @@ def _hung_up(evidence: Evidence) -> str | None:
     return None
 
 
-def _overdue(report: Report, *, answers: int) -> str | None:
+def _unanswered(report: Report, *, answers: int) -> str | None:
     if len(report.waits) != answers:
         return f"the agent answered {len(report.waits)} times and not {answers}"
-    slowest = max(report.waits)
-    if slowest > ANSWERED_WITHIN:
-        return f"an answer came {slowest:.1f} s after the caller had spoken"
     return None
+
+
+def slowness(evidence: Evidence, closed_after: float | None) -> list[str]:
+    """What took longer than a caller would like, and for how long.
+
+    `closed_after` is how long after the cause both sockets were closed; None if they were not.
+    """
+    report = evidence.report
+    silenced = max((turn.talked_over or 0.0 for turn in report.turns), default=0.0)
+    slow = [
+        (report.first_agent_audio, GREETED_WITHIN, "the greeting came after {:.1f} s"),
+        (
+            max(report.waits, default=0.0),
+            ANSWERED_WITHIN,
+            "an answer came {:.1f} s after the caller had spoken",
+        ),
+        (silenced, SILENT_WITHIN, "the agent went on speaking for {:.2f} s after the barge-in"),
+        (
+            evidence.silence,
+            SILENCE_WITHIN,
+            "the caller heard nothing for {:.1f} s when the agent had died",
+        ),
+        (closed_after, CLOSED_WITHIN, "its sockets were closed after {:.1f} s only"),
+    ]
+    return [words.format(took) for took, limit, words in slow if took is not None and took > limit]
 
 
 def slow_on_the_whole(waits: Sequence[float]) -> str | None:
