@@ -1,5 +1,7 @@
 """What a developer runs: `nox -s tests lint types browser bench`. Groups: pyproject.toml."""
 
+import os
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -8,8 +10,9 @@ nox.options.sessions = ["tests", "lint", "types"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Branch coverage that is held to the last branch: the languages, the state, the call.
 WHOLLY_COVERED = "sts_trio/wire/*,sts_trio/logic/*,sts_trio/call.py"
-# One worker a core; one that has nothing left to do takes over tests of another.
-PARALLEL = ("-n", "auto", "--dist", "worksteal")
+# One process more than cores, as some tests wait for real time; who has nothing left to do takes
+# over tests of another.
+ALL_CORES = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -18,12 +21,14 @@ def install(session: nox.Session, group: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the whole suite with branch coverage, on the Python that runs nox."""
+    """Run the whole suite with branch coverage, on the Python that runs nox; or what is asked."""
     install(session, "test")
-    session.run("pytest", *PARALLEL, "--cov", "--cov-report=", *session.posargs)
-    if not session.posargs:
-        session.run("coverage", "report")
-        session.run("coverage", "report", f"--include={WHOLLY_COVERED}", "--fail-under=100")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", *ALL_CORES, "--cov", "--cov-report=")
+    session.run("coverage", "report")
+    session.run("coverage", "report", f"--include={WHOLLY_COVERED}", "--fail-under=100")
 
 
 @nox.session(default=False)
@@ -44,7 +49,7 @@ def bench(session: nox.Session) -> None:
 def versions(session: nox.Session) -> None:
     """Run the suite on every Python we support."""
     install(session, "test")
-    session.run("pytest", *PARALLEL, *session.posargs)
+    session.run("pytest", *(session.posargs or ALL_CORES))
 
 
 @nox.session

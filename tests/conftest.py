@@ -1,3 +1,8 @@
+"""How the suite runs, and how a test tells what it has measured."""
+
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
@@ -10,3 +15,20 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Tells a figure below the results, whichever process the test ran in."""
+    return lambda figure: record_property("figure", figure)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    properties = [
+        each for report in terminalreporter.getreports("passed") for each in report.user_properties
+    ]
+    figures = [figure for name, figure in properties if name == "figure"]
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)

@@ -6,6 +6,7 @@ The clips and where they are from: data/speech/README.md.
 import math
 import random
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_errors_are_counted_by_the_word(said: str, heard: str, count: int) -> No
     assert errors(said.split(), heard.split()) == count
 
 
-def test_at_most_8_percent_of_the_words_are_misheard(capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_most_8_percent_of_the_words_are_misheard(tell: Callable[[str], None]) -> None:
     recogniser = Recogniser()
     chance = random.Random(8)
     counts = {clip.voice: [0, 0] for clip in CLIPS}  # {voice: [errors, words]}
@@ -80,12 +81,10 @@ def test_at_most_8_percent_of_the_words_are_misheard(capsys: pytest.CaptureFixtu
         counts[clip.voice][0] += wrong
         counts[clip.voice][1] += len(said)
         if wrong:
-            with capsys.disabled():
-                print(f"\n  {clip.voice}: {clip.text!r} was heard as {' '.join(heard)!r}", end="")
+            tell(f"{clip.voice}: {clip.text!r} was heard as {' '.join(heard)!r}")
     wrong, words = (sum(count[n] for count in counts.values()) for n in (0, 1))
     by_voice = ", ".join(f"{voice} {w}/{n}" for voice, (w, n) in counts.items())
-    with capsys.disabled():
-        print(f"\n  word error rate {wrong / words:.1%} ({by_voice}) ", end="")
+    tell(f"word error rate {wrong / words:.1%} ({by_voice})")
     assert words > 120
     assert wrong / words <= MOST_ERRORS
 
@@ -196,13 +195,12 @@ def test_pairs_of_words_tell_a_sentence_from_a_heap_of_words() -> None:
 
 
 def test_most_of_what_is_not_about_cars_is_not_understood(
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     recogniser = Recogniser()
     directory = SPEECH / "elsewhere"
     others = clips.read((directory / "clips.toml").read_bytes())
     heard = [recogniser.words((directory / f"{clip.file}.ulaw").read_bytes()) for clip in others]
     taken = [words for words in heard if words]
-    with capsys.disabled():
-        print(f"\n  of {len(others)} sentences about other things, heard: {taken} ", end="")
+    tell(f"of {len(others)} sentences about other things, heard: {taken}")
     assert len(taken) <= len(others) / 2

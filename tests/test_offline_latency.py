@@ -1,9 +1,9 @@
 """How long a caller waits for the agent with ears, and for it to fall silent: on the real clock."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import trio
 import trio_websocket
 from limits import HANG
@@ -59,7 +59,7 @@ class Caller:
 
 
 async def test_every_turn_is_noticed_and_answered_and_how_soon_is_told(
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     """On an idle machine half of the answers come within 0.9 s of the caller's last word."""
     with trio.fail_after(HANG):
@@ -81,9 +81,8 @@ async def test_every_turn_is_noticed_and_answered_and_how_soon_is_told(
                     await trio.sleep(0.3)
                 nursery.cancel_scope.cancel()
     noticed, answered = zip(*measured, strict=True)
-    with capsys.disabled():
-        told = ", ".join(f"{wait:.2f}" for wait in answered)
-        print(f"\n  answered after {told} s; noticed after {max(noticed):.2f} s at most ", end="")
+    waits = ", ".join(f"{wait:.2f}" for wait in answered)
+    tell(f"answered after {waits} s; noticed after {max(noticed):.2f} s at most")
     # Times are the machine's, too, and are not asserted. That each turn was answered at all is what
     # was waited for.
     assert len(answered) == len(TURNS)
