@@ -84,7 +84,14 @@ class App(QuartTrio):
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
         routing = Routing(config.agents, config.numbers, choose_agent)
-        self.agent_lines = AgentLines(_endpoints(config), self._dial, routing, self._first_settings)
+        self.agent_lines = AgentLines(
+            _endpoints(config),
+            self._dial,
+            routing,
+            self._first_settings,
+            max_calls=config.max_calls,
+            live=lambda: self.switchboard.live,
+        )
         self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
         self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
 
@@ -183,7 +190,7 @@ class App(QuartTrio):
         """The agent is dialled while the phone still rings, and the stream brings its line."""
         if len(self.settings.notice or "") > LONGEST_NOTICE:
             return info
-        line = self.agent_lines.dial_ahead(info.agent, info, room=self.switchboard.room)
+        line = self.agent_lines.dial_ahead(info.agent, info)
         return msgspec.structs.replace(info, line=line)
 
     async def after(self) -> Response:

@@ -45,12 +45,7 @@ class Switchboard:
     @property
     def takes_calls(self) -> bool:
         """Whether there is room for one more."""
-        return self.room > 0
-
-    @property
-    def room(self) -> int:
-        """How many more calls there is room for."""
-        return 0 if self._is_draining else max(0, self._max_calls - len(self._calls))
+        return not self._is_draining and len(self._calls) < self._max_calls
 
     @property
     def status(self) -> str:

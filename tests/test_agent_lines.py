@@ -20,6 +20,7 @@ from sts_trio.call_info import CallInfo
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs.agent import converse
 from sts_trio.lines import AgentLines, prepared
+from sts_trio.lines.allowance import BURST, MAX_SID
 from sts_trio.lines.breaker import FAILURES, FIRST_REST, State
 from sts_trio.lines.endpoints import PATIENCE, AgentLeg, Endpoint, Endpoints
 from sts_trio.lines.prepared import UNUSED
@@ -63,12 +64,15 @@ class World:
         self.nursery = nursery
         self.providers = providers
         self.logs: list[Any] = []
+        self.live = 0
         self.settings = deepgram.phone_settings({"greeting": "Hello, early."})
         self.lines = AgentLines(
             [Endpoint(f"wss://{name}/agent?key=secret") for name in providers],
             self.dial,
             Routing({"default": {}, "sales": {}}, {}),
             lambda agent, info: self.settings,
+            max_calls=10,
+            live=lambda: self.live,
         )
 
     def dial(self, endpoint: Endpoint) -> AbstractAsyncContextManager[AgentLeg]:
@@ -93,8 +97,8 @@ class World:
             return str(exc)
         return "given up"
 
-    def ahead(self, info: CallInfo = CALL, *, room: int = 10) -> CallInfo:
-        token = self.lines.dial_ahead("default", info, room=room)
+    def ahead(self, info: CallInfo = CALL) -> CallInfo:
+        token = self.lines.dial_ahead("default", info)
         return CallInfo(call_sid=info.call_sid, line=token)
 
 
@@ -454,7 +458,7 @@ async def test_a_line_that_gets_stuck_is_waited_for_no_longer_than_an_endpoint(
         async with taking(here, info) as call:
             assert trio.current_time() == 1 + PATIENCE
             assert not call.leg.is_prepared
-            await trio.sleep(prepared.GOODBYE)
+            await trio.sleep(prepared.GOODBYE + 0.1)
             assert stuck.gone_at is not None
 
 
@@ -654,25 +658,13 @@ async def test_a_line_to_another_agent_than_is_wanted_is_closed() -> None:
         assert agent.closed[1] == 1000
 
 
-async def test_a_call_that_is_announced_twice_has_one_line() -> None:
-    first, second = FakeAgent(), FakeAgent()
-    async with world(a=Provider(first, second)) as here:
-        old = here.ahead()
-        await first.ready.wait()
-        new = here.ahead()
-        await first.over.wait()
-        assert old.line != new.line
-        assert here.lines.state.waiting == 1
-        async with taking(here, new) as call:
-            assert call.leg.is_prepared
-
-
 async def test_no_more_lines_wait_than_calls_may_come() -> None:
-    async with world(a=Provider(FakeAgent(), FakeAgent(), FakeAgent())) as here:
-        infos = [here.ahead(CallInfo(call_sid=f"CA{n}"), room=2) for n in range(4)]
+    async with world(a=Provider(*[FakeAgent() for _ in range(4)])) as here:
+        here.live = 8
+        infos = [here.ahead(CallInfo(call_sid=f"CA{n}")) for n in range(4)]
         assert [bool(info.line) for info in infos] == [True, True, False, False]
         async with taking(here, infos[0]):
-            assert here.ahead(CallInfo(call_sid="CA9"), room=2).line
+            assert here.ahead(CallInfo(call_sid="CA9")).line
 
 
 async def test_a_call_without_a_name_has_no_line_and_neither_has_one_before_the_start() -> None:
@@ -681,6 +673,273 @@ async def test_a_call_without_a_name_has_no_line_and_neither_has_one_before_the_
         idle = World(here.nursery, here.providers)
         assert idle.ahead().line == ""
         assert here.providers["a"].dials == []
+
+
+# --- announced again ----------------------------------------------------------------------------
+
+
+class Sessions(Provider):
+    """Agents without number, each as slow as may be to answer a goodbye. Counts who is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agents = []
+        self.most = 0
+
+    @property
+    def open_now(self) -> int:
+        return sum(agent is not None and agent.gone_at is None for agent in self.agents)
+
+    @contextlib.asynccontextmanager
+    async def open(self, nursery: trio.Nursery) -> AsyncIterator[AgentLeg]:
+        self.dials.append(trio.current_time())
+        agent = FakeAgent(answers_close=False)
+        self.agents.append(agent)
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(agent.serve, theirs)
+        self.most = max(self.most, self.open_now)
+        async with converse(ours, "agent.test", "/", [], agent.language) as leg:
+            yield leg
+
+    async def lose_last(self) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        agent = self.agents[-1]
+        assert agent is not None
+        await agent.ready.wait()
+        await agent.drop()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+RINGING, LIVE, ENDED = "ringing", "live", "ended"
+
+
+@pytest.mark.parametrize(
+    ("state", "announced", "lost", "dials", "has_line"),
+    [
+        # The first webhook, the one that Twilio repeats, and those of somebody who has caught it.
+        (RINGING, 1, False, 1, True),
+        (RINGING, 2, False, 1, True),
+        (RINGING, 20, False, 1, True),
+        # Each time the agent is lost before the next.
+        (RINGING, 2, True, 2, True),
+        (RINGING, 20, True, 2, False),
+        (LIVE, 1, False, 0, False),
+        (LIVE, 2, False, 0, False),
+        (LIVE, 20, False, 0, False),
+        (ENDED, 1, False, 0, False),
+        (ENDED, 2, False, 0, False),
+        (ENDED, 20, False, 0, False),
+    ],
+)
+async def test_who_is_dialled_ahead_for_when_a_call_is_announced(
+    state: str,
+    announced: int,
+    lost: bool,
+    dials: int,
+    has_line: bool,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sessions = Sessions()
+    async with world(a=sessions) as here, contextlib.AsyncExitStack() as call:
+        if state is not RINGING:
+            await call.enter_async_context(here.lines.open("default", CALL))
+            if state is ENDED:
+                await call.aclose()
+        before = len(sessions.dials)
+        for _ in range(announced):
+            info = here.ahead()
+            if lost and info.line:
+                await sessions.lose_last()
+            await trio.sleep(0.5)
+        assert len(sessions.dials) - before == dials
+        assert bool(info.line) is has_line
+        assert here.lines.state.dialled_ahead == dials
+
+
+async def test_a_call_that_is_announced_again_keeps_its_line(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also while it is dialled, and whichever of the answers Twilio goes by."""
+    agent = FakeAgent("handshake")
+    async with world(a=Provider(agent)) as here:
+        first = here.ahead()
+        again = here.ahead()
+        agent.doors["handshake"].set()
+        await greet(agent)
+        replayed = [here.ahead() for _ in range(100)]
+        assert {info.line for info in (again, *replayed)} == {first.line}
+        async with taking(here, first) as call:
+            assert call.leg.is_prepared
+            await trio.testing.wait_all_tasks_blocked()
+            assert call.messages == GREETED
+        assert here.providers["a"].dials == [0]
+
+
+async def test_a_line_does_not_live_longer_for_being_announced_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sessions = Sessions()
+    async with world(a=sessions) as here:
+        for _ in range(300):
+            here.ahead()
+            await trio.sleep(0.7)
+        assert sessions.dials == [0, pytest.approx(UNUSED, abs=0.7)]
+        assert sessions.open_now == 0
+
+
+async def test_a_line_counts_until_its_goodbye_is_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sessions = Sessions()
+    async with world(a=sessions) as here:
+        here.live = 9
+        first = here.ahead(CallInfo(call_sid="CA1"))
+        await trio.sleep(UNUSED + 0.1)
+        assert here.lines.state.waiting == 1
+        assert sessions.open_now == 1
+        assert not here.ahead(CallInfo(call_sid="CA2")).line
+        await trio.sleep(prepared.GOODBYE)
+        assert sessions.open_now == 0
+        assert here.ahead(CallInfo(call_sid="CA2")).line
+        assert first.line
+        [refused] = [line for line in here.logs if line["event"] == "agent.not_dialled_ahead"]
+        assert refused["reason"] == "there is no room for another line"
+
+
+async def test_a_line_that_its_call_found_stuck_counts_until_it_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stuck = FakeAgent("applied", answers_close=False)
+    async with world(a=Provider(stuck, FakeAgent(), FakeAgent())) as here:
+        info = here.ahead()
+        here.live = 9
+        async with taking(here, info) as call:
+            assert not call.leg.is_prepared
+            assert not here.ahead(CallInfo(call_sid="CA2")).line
+            await trio.sleep(prepared.GOODBYE + 0.1)
+            assert stuck.gone_at is not None
+            assert here.ahead(CallInfo(call_sid="CA2")).line
+
+
+async def test_a_line_that_is_handed_over_counts_as_its_call(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sessions = Sessions()
+    async with world(a=sessions) as here:
+        info = here.ahead()
+        here.live = 9
+        async with taking(here, info):
+            assert here.ahead(CallInfo(call_sid="CA2")).line
+
+
+async def test_a_call_that_has_to_dial_takes_the_place_of_the_line_that_waits_longest(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sessions = Sessions()
+    async with world(a=sessions) as here:
+        infos = []
+        for n in range(10):
+            infos.append(here.ahead(CallInfo(call_sid=f"CA{n}")))
+            await trio.sleep(0.5)
+        assert sessions.open_now == 10
+        here.live = 1
+        async with taking(here, CallInfo(call_sid="CA of a bin")) as stranger:
+            assert not stranger.leg.is_prepared
+            here.live = 2
+            async with taking(here, infos[1]) as call:
+                assert call.leg.is_prepared
+            async with taking(here, infos[0]) as late:
+                assert not late.leg.is_prepared
+        spoilt = [line for line in here.logs if line["event"] == "agent.line_spoilt"]
+        assert [(line["call_sid"], line["reason"]) for line in spoilt] == [
+            ("CA0", "its place was needed for a call"),
+        ]
+
+
+async def test_calls_that_come_all_at_once_to_a_full_server_lose_no_line_to_each_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """They are live from the handshake on, and have a leg only when their stream starts."""
+    stuck, agents = FakeAgent("applied"), [FakeAgent() for _ in range(10)]
+    async with world(a=Provider(stuck, *agents)) as here:
+        infos = []
+        for n in range(10):
+            infos.append(here.ahead(CallInfo(call_sid=f"CA{n}")))
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(1)
+        here.live = 10
+        async with taking(here, infos[0]) as unlucky, contextlib.AsyncExitStack() as others:
+            assert not unlucky.leg.is_prepared
+            for info in infos[1:]:
+                call = await others.enter_async_context(taking(here, info))
+                assert call.leg.is_prepared
+
+
+async def test_a_burst_of_calls_waits_for_no_rate(autojump_clock: trio.testing.MockClock) -> None:
+    """Who gets no line dials when the stream starts."""
+    sessions = Sessions()
+    async with world(a=sessions) as here, contextlib.AsyncExitStack() as calls:
+        here.lines._max_calls = 10_000
+        infos = [here.ahead(CallInfo(call_sid=f"CA{n}")) for n in range(BURST + 20)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert sum(bool(info.line) for info in infos) == BURST
+        for info in infos:
+            leg = await calls.enter_async_context(here.lines.open("default", info))
+            assert leg.is_prepared is bool(info.line)
+        assert trio.current_time() == 0
+        refused = [line for line in here.logs if line["event"] == "agent.not_dialled_ahead"]
+        assert {line["reason"] for line in refused} == {"over 10 a second"}
+
+
+async def test_the_agent_of_a_call_is_chosen_once_however_often_it_is_announced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also when that takes its time, and the first who asked has gone."""
+    asked: list[str] = []
+    waiting = 0
+
+    async def choose_agent(info: CallInfo) -> str:
+        nonlocal waiting
+        asked.append(info.call_sid)
+        waiting += 1
+        await trio.sleep(1)
+        return "sales"
+
+    async with world(a=Provider(FakeAgent())) as here:
+        here.lines._routing = Routing({"default": {}, "sales": {}}, {}, choose_agent)
+        names: list[str] = []
+
+        async def announce(call_sid: str, patience: float = 10.0) -> None:
+            with trio.move_on_after(patience):
+                names.append(await here.lines.choose(CallInfo(call_sid=call_sid)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(announce, "CA1", 0.5)
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(50):
+                nursery.start_soon(announce, "CA1")
+            nursery.start_soon(announce, "CA2")
+        assert sorted(asked) == ["CA1", "CA1", "CA2"]  # the first of CA1 was given up
+        await announce("CA1")
+        assert names == ["sales"] * 52
+        assert len(asked) == 3
+        # A stream that a TwiML Bin has started is no announcement: it may be the second one.
+        streamed = CallInfo(call_sid="CA1", stream_sid="MZ1")
+        assert [await here.lines.choose(streamed) for _ in range(2)] == ["sales"] * 2
+        assert await here.lines.choose(CallInfo()) == "sales"
+        assert len(asked) == 6
+
+
+async def test_how_many_choices_are_remembered_has_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sts_trio.lines.REMEMBERED", 5)
+    async with world(a=Provider(FakeAgent())) as here:
+        for n in range(20):
+            await here.lines.choose(CallInfo(call_sid=f"CA{n}" + "x" * 1000))
+        assert len(here.lines._chosen) == 5
+        assert max(map(len, here.lines._chosen)) == MAX_SID
+        assert here.lines._choosing == {}
 
 
 # --- ends ---------------------------------------------------------------------------------------

@@ -103,6 +103,11 @@ class Line:
 
     # --- the app's side -------------------------------------------------------------------------
 
+    @property
+    def is_good(self) -> bool:
+        """Whether a call may still have it."""
+        return self.state in (State.PREPARING, State.READY)
+
     async def run(self) -> None:
         """From dialling to goodbye. Whatever happens to the line, nothing is raised."""
         try:
