@@ -595,17 +595,15 @@ async def test_the_states_of_a_call_are_logged_and_told(
         await trio.sleep(40)
         with structlog.testing.capture_logs() as logs:
             desk.dialler.heard_status(over, desk.account.token())
-            desk.dialler.heard_status(over, desk.account.token())  # Twilio may repeat itself
             desk.dialler.heard_status(VoiceRequest("CA1", call_status="ringing"), "")
         fields = {"status": "completed", "seconds": "37"}
         assert desk.told() == [
             (placed.call_sid, "call.status", fields),
-            (placed.call_sid, "call.status", fields),
             ("CA1", "call.status", {"status": "ringing"}),
         ]
         _, entries = desk.switchboard.chronicle.entries_beyond(0)
-        assert [entry.at for entry in entries] == [40, 0, 0]
-        assert [line["event"] for line in logs] == ["call.status"] * 3
+        assert [entry.at for entry in entries] == [40, 0]
+        assert [line["event"] for line in logs] == ["call.status"] * 2
 
 
 async def leave(desk: Desk, message: str = "Call <us> back.") -> str:
@@ -688,3 +686,77 @@ async def test_a_machine_that_cannot_be_minded_is_told_of(
             await trio.testing.wait_all_tasks_blocked()
         assert logs[-1]["event"] == event
         await desk.dialler.place(TO)
+
+
+# --- what was caught, and is told again -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("placed_here", [True, False])
+async def test_one_call_is_hung_up_on_once_however_often_a_machine_is_told_of(
+    open_desk: OpenDesk, autojump_clock: Clock, placed_here: bool
+) -> None:
+    """Also when it is over, and its request forgotten."""
+    async with open_desk() as desk:
+        call_sid = (await desk.dialler.place(TO)).call_sid if placed_here else "CA1"
+        machine = VoiceRequest(call_sid, answered_by="machine_end_beep")
+        over = VoiceRequest(call_sid, call_status="completed")
+        for told in [machine] * 20 + [over] * 20 + [machine] * 20:
+            hear = desk.dialler.heard_status if told is over else desk.dialler.heard_answerer
+            hear(told, desk.account.token() if placed_here else "")
+            await trio.testing.wait_all_tasks_blocked()
+        assert desk.account.hung_up == [call_sid]
+        assert desk.account.redirected == []
+        assert [event for _, event, _ in desk.told()] == ["call.answered_by", "call.status"]
+
+
+async def test_a_hang_up_that_failed_is_not_repeated_by_whoever_tells_of_the_machine_again(
+    open_desk: OpenDesk, autojump_clock: Clock
+) -> None:
+    async with open_desk() as desk:
+        desk.account.failures.append(UNCERTAIN)
+        for _ in range(20):
+            desk.dialler.heard_answerer(VoiceRequest("CA1", answered_by="fax"), "")
+            await trio.testing.wait_all_tasks_blocked()
+        assert desk.account.hung_up == ["CA1"]
+
+
+async def test_every_status_of_a_call_is_told_once(
+    open_desk: OpenDesk, autojump_clock: Clock
+) -> None:
+    """Twilio tells them in any order, and may tell one again at any time."""
+    states = ["ringing", "in-progress", "completed"]
+    async with open_desk() as desk:
+        call_sid = (await desk.dialler.place(TO)).call_sid
+        for status in states + states[::-1] + ["ringing"] * 20:
+            told = VoiceRequest(call_sid, call_status=status)
+            desk.dialler.heard_status(told, desk.account.token())
+        assert [fields["status"] for _, _, fields in desk.told()] == states
+        # Of another call, it is news.
+        desk.dialler.heard_status(VoiceRequest("CA2", call_status="ringing"), "")
+        assert len(desk.told()) == 4
+
+
+async def test_a_request_is_known_by_one_call_and_not_by_all_that_name_it(
+    open_desk: OpenDesk, autojump_clock: Clock
+) -> None:
+    async with open_desk() as desk:
+        placed = await desk.dialler.place(TO)
+        token = desk.account.token()
+        for n in range(100):
+            desk.dialler.answered(f"CA of a stranger {n}", token)
+        assert desk.dialler.answered(placed.call_sid, token) is not None
+        assert desk.dialler._tokens == {placed.call_sid: token}
+        desk.dialler.heard_status(VoiceRequest(placed.call_sid, call_status="completed"), token)
+        assert desk.dialler._tokens == {}
+
+
+async def test_what_was_told_is_remembered_within_bounds(
+    open_desk: OpenDesk, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "TOLD", 10)
+    async with open_desk() as desk:
+        for n in range(100):
+            told = VoiceRequest(f"CA{n}" + "x" * 1000, call_status="ringing" * 100)
+            desk.dialler.heard_status(told, "")
+        assert len(desk.dialler._told) == 10
+        assert max(len(word) for told in desk.dialler._told for word in told) == outbound.MOST_WORD

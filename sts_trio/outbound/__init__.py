@@ -10,6 +10,9 @@ leave behind a call that nobody knows of. One that leaves before its turn is not
 The request is remembered by a token in the URLs that Twilio is given, since Twilio may ask `/twiml`
 before its own answer, with the call's SID, has arrived here; from then on by the SID as well.
 
+Twilio repeats what it thinks unheard, and whoever has caught a signed request may send it again for
+ever. What was told before is told to nobody and has nothing done: no second hang-up of one call.
+
 Everything is in the memory of this process: the day's budget, the idempotency keys, the requests.
 A restart forgets them, and of several processes behind a proxy each needs an STS_PUBLIC_URL of its
 own (a prefix will do), so that Twilio comes back to the one that placed the call.
@@ -48,6 +51,10 @@ LONGEST_WAIT = 30.0
 RINGING = 70.0
 # Requests that are remembered: one a second, and calls of a quarter of an hour. The oldest go.
 REMEMBERED = 1000
+# Things that Twilio has told, some six of a call: at one call a second, those of half an hour.
+TOLD = 10_000
+# In a request that nobody has signed, a word may be longer than any SID or status.
+MOST_WORD = 64
 # Keys are remembered for a day, which may have the budgets of two days in it: 10000 each at most.
 KEY_LIFETIME = 24 * 3600.0
 # Of our own making, so bounded.
@@ -114,6 +121,7 @@ class Dialler:
         self._keys: collections.OrderedDict[str, _Attempt] = collections.OrderedDict()
         self._remembered: collections.OrderedDict[str, _Remembered] = collections.OrderedDict()
         self._tokens: dict[str, str] = {}  # {call SID: token}
+        self._told: collections.OrderedDict[tuple[str, ...], None] = collections.OrderedDict()
         self._nursery: trio.Nursery
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -366,22 +374,31 @@ class Dialler:
             "seconds": voice.call_duration,
             "sip_response_code": voice.sip_response_code,
         }
-        self._tell("call.status", voice.call_sid, remembered, fields)
+        if self._is_news("status", voice.call_sid, voice.call_status):
+            self._tell("call.status", voice.call_sid, remembered, fields)
         if voice.is_over and remembered is not None:
             self._forget(remembered)
 
     def heard_answerer(self, voice: webhook.VoiceRequest, token: str) -> None:
         """It is known who or what answered. On a machine, does what was asked for."""
         remembered = self._find(voice.call_sid, token)
-        self._tell("call.answered_by", voice.call_sid, remembered, {"by": voice.answered_by})
-        if not voice.is_on_machine or (remembered is not None and remembered.is_minded):
-            return
-        message = ""
-        if remembered is not None:
-            remembered.is_minded = True  # Twilio repeats what it thinks unheard
-            if voice.takes_message:
+        if self._is_news("answered_by", voice.call_sid, voice.answered_by):
+            self._tell("call.answered_by", voice.call_sid, remembered, {"by": voice.answered_by})
+        if voice.is_on_machine and self._is_news("machine", voice.call_sid):
+            message = ""
+            if remembered is not None and voice.takes_message:
                 message = remembered.order.message
-        self._nursery.start_soon(self._mind_machine, voice.call_sid, message)
+            self._nursery.start_soon(self._mind_machine, voice.call_sid, message)
+
+    def _is_news(self, *told: str) -> bool:
+        """Whether this is told for the first time."""
+        news = tuple(word[:MOST_WORD] for word in told)
+        if news in self._told:
+            return False
+        self._told[news] = None
+        if len(self._told) > TOLD:
+            self._told.popitem(last=False)
+        return True
 
     async def _mind_machine(self, call_sid: str, message: str) -> None:
         did = OnMachine.LEAVE_MESSAGE if message else OnMachine.HANG_UP
@@ -411,6 +428,7 @@ class Dialler:
         known = token or self._tokens.get(call_sid, "")
         remembered = self._remembered.get(known)
         if remembered is not None and call_sid:
+            self._tokens.pop(remembered.call_sid, None)
             self._tokens[call_sid] = known
             remembered.call_sid = call_sid
         return remembered
@@ -457,7 +475,6 @@ class _Remembered:
         self.placed_at = placed_at
         self.call_sid = ""
         self.is_answered = False
-        self.is_minded = False  # what is to be done on a machine was done
 
 
 class _Budget:
