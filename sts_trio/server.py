@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,7 +32,7 @@ from sts_trio.legs.caller import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, open_ca
 from sts_trio.lines import AgentLines
 from sts_trio.lines.endpoints import AgentLeg, Endpoint
 from sts_trio.lines.routing import ChooseAgent, Routing, check_chooser, load_chooser
-from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call
 from sts_trio.lookout import Lookout
 from sts_trio.metronome import Metronome
 from sts_trio.offline import server as offline
@@ -39,7 +40,7 @@ from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler
 from sts_trio.outbound.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.stream_tokens import StreamTokens
+from sts_trio.stream_tokens import StreamToken, StreamTokens
 from sts_trio.switchboard import Switchboard
 from sts_trio.web.outbound_routes import OutboundRoutes
 from sts_trio.web.routes import Routes
@@ -74,7 +75,12 @@ class App(QuartTrio):
         super().__init__("sts_trio", static_folder=None)
         self.settings, self.functions = equipped(config, functions)
         self.switchboard = Switchboard(config.max_calls)
-        self.stream_tokens = StreamTokens(trio.current_time)
+        self.stream_tokens = StreamTokens(
+            time.time,
+            # What all processes behind one number have in common.
+            config.twilio_auth_tokens or config.deepgram_api_keys,
+            notice=config.notice or "",
+        )
         self.twilio = TwilioRest.of(config)
         self.dialler = Dialler(config, self.twilio, self.switchboard)
         self.lookout = Lookout()
@@ -179,7 +185,7 @@ class App(QuartTrio):
         if self.settings.dial_ahead and not voice.is_over:
             info = self._dial_ahead(info)
         twiml = webhook.connect_stream(
-            webhook.media_url(base, TWILIO_PATH),
+            webhook.media_url(base, f"{TWILIO_PATH}/{self.stream_tokens.mint(info.call_sid)}"),
             base + AFTER_PATH,
             notice=self.settings.notice,
             parameters=parameters(info),
@@ -241,10 +247,13 @@ class App(QuartTrio):
         """One call, from its websocket's handshake to its end."""
         scope: Any = websocket.scope
         visit = visit_of(scope)
+        stream = None if token is None else self.stream_tokens.read(token)
         if token is None:
             reason = why_not(visit, self.settings, is_stream=True)
+        elif stream is None:
+            reason = "no stream token, or one that is spent or too old"
         else:
-            reason = None if self.stream_tokens.spend(token) else "no stream token, or a spent one"
+            reason = self._why_not_by(stream, visit)
         refusal = _refuse(visit, reason)
         if refusal is not None:
             return refusal
@@ -253,15 +262,26 @@ class App(QuartTrio):
         if not self.switchboard.takes_calls:
             _logger.warning("call.refused", live=self.switchboard.live)
             return Response("All lines are busy.\n", 503)
-        await self._run_call(scope, is_phone=token is None)
+        await self._run_call(scope, stream)
         return None
 
-    async def _run_call(self, scope: Any, *, is_phone: bool) -> None:
+    def _why_not_by(self, stream: StreamToken, visit: Visit) -> str | None:
+        """Spends the token, if it is for this visit. Twilio's signature comes first, so that who
+        has only seen the path cannot spend the token of a call."""
+        if not stream.is_softphone:
+            reason = why_not(visit, self.settings, is_stream=True)
+            if reason is not None:
+                return reason
+        return None if self.stream_tokens.spend(stream) else "too many stream tokens are spent"
+
+    async def _run_call(self, scope: Any, stream: StreamToken | None) -> None:
         """A softphone writes what its stream says itself: it is to end no phone call by that."""
         connection = hypercorn_guard.connection.get()
+        is_phone = stream is None or not stream.is_softphone
         call = Call(
             Dialogue(
                 self._settings_for,
+                is_expected=any_call if stream is None else stream.is_for,
                 forward=self.settings.forward,
                 now=trio.current_time(),
                 policy=self.settings.manners,
@@ -432,4 +452,5 @@ def _refuse(visit: Visit, reason: str | None) -> Response | None:
 
 
 def _twiml(document: str) -> Response:
-    return Response(document, content_type="text/xml")
+    # Twilio keeps answers to a GET as HTTP's headers allow; what is in this one is good once.
+    return Response(document, content_type="text/xml", headers={"Cache-Control": "no-store"})

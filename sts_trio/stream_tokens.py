@@ -1,50 +1,132 @@
-"""Tokens that let one websocket in, once: for a softphone or simulator that Twilio cannot sign for.
+"""Tokens that let one media stream in, once.
 
-They travel in the path, `/twilio/<token>`: a browser can set no header on a websocket, and Twilio's
-own client takes queries away. Paths end up in logs, which is why a token is spent by its first use
-and old after a minute.
+They travel in the path, `/twilio/TOKEN`: a browser can set no header on a websocket, and Twilio's
+own client takes queries away. There are two kinds.
+
+* A call's: each answer to the voice webhook names a new one as its `<Stream url>`, and Twilio signs
+  that URL. A signature without it would be the same for every call, and good for ever. The token is
+  bound to the call: its stream has to start with the SID that the webhook had.
+* A softphone's, which Twilio cannot sign for. Its path is all that it has, and paths end up in
+  logs, so it is old after a minute.
+
+A token is signed by us, and says itself how long it is good and for which call, so that nothing has
+to be kept until it is spent. A webhook may be answered any number of times, none of the tokens
+pushes another out, and a process knows what another one with the same secrets has given. That a
+token is spent is known to the process in which it was.
+
+Twilio opens one websocket for each `<Stream>` that it comes to, and documents no second attempt: a
+stream that was refused or lost has the call's TwiML go on (error 31920, 31903). Whoever presents a
+token again is therefore not taken for Twilio, though it has the signature.
 """
 
+import base64
 import collections
 import hashlib
+import hmac
+import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-# From the answer that brings the token to the handshake that spends it.
+import msgspec
+
+# A softphone connects at once.
 LIFETIME = 60.0
-# As many calls as may be about to begin; the oldest give way.
-MOST = 1000
+# Twilio connects within seconds of our answer, once it has said the notice. The rest is for a
+# carrier that is slow to connect who picked up, and for clocks of processes that differ.
+CALL_LIFETIME = 120.0
+# It speaks some 15 letters a second; a slow voice at half of that.
+LETTERS_PER_SECOND = 7.5
+# Spent ones are kept for as long as they would be good. So many are ten times the calls that a
+# process can take in that time (40 a second), and 9 MB: nobody else is let in then.
+MAX_SPENT = 50_000
+
+# Bytes of a token: multiples of three, which are what base64 has one spelling for.
+_EXPIRY = 6
+_NONCE = 12
+_CALL = 15
+_MAC = 15
+_SOFTPHONE_SIZE = _EXPIRY + _NONCE
+_CALL_SIZE = _SOFTPHONE_SIZE + _CALL
+
+
+class StreamToken(msgspec.Struct, frozen=True):
+    """What a token says, and that we have said it."""
+
+    nonce: bytes
+    call: bytes = b""  # a hash of the call's SID; b"": a softphone's
+
+    @property
+    def is_softphone(self) -> bool:
+        return not self.call
+
+    def is_for(self, call_sid: str) -> bool:
+        """Whether a stream that starts with this SID may come by it. A softphone makes up its own,
+        and a webhook that named no call has bound its token to none."""
+        return self.call in (b"", _hash(""), _hash(call_sid))
 
 
 class StreamTokens:
-    """Those that are minted and not yet spent. Only their hashes are kept."""
+    """`clock` tells the time of day in seconds.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `shared` are secrets of the server, the one in force first: processes that have one in common
+    take each other's tokens. Without any, tokens are good in this process only. `notice` is what
+    Twilio says before it connects.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], shared: Sequence[str] = (), *, notice: str = ""
+    ) -> None:
+        self.call_lifetime = CALL_LIFETIME + len(notice) / LETTERS_PER_SECOND
         self._clock = clock
-        self._expiries: collections.OrderedDict[bytes, float] = collections.OrderedDict()
+        self._keys = [_key(secret.encode()) for secret in shared] or [secrets.token_bytes(32)]
+        # {nonce: when it may be forgotten}
+        self._spent: collections.OrderedDict[bytes, float] = collections.OrderedDict()
 
-    def mint(self) -> str:
-        self._forget_the_old()
-        while len(self._expiries) >= MOST:
-            self._expiries.popitem(last=False)
-        token = secrets.token_urlsafe(32)
-        self._expiries[_hash(token)] = self._clock() + LIFETIME
-        return token
+    def mint(self, call_sid: str | None = None) -> str:
+        """A token for the stream of this call; without one, for a softphone."""
+        lifetime = LIFETIME if call_sid is None else self.call_lifetime
+        expiry = math.ceil((self._clock() + lifetime) * 1000)
+        content = expiry.to_bytes(_EXPIRY, "big") + secrets.token_bytes(_NONCE)
+        if call_sid is not None:
+            content += _hash(call_sid)
+        return base64.urlsafe_b64encode(content + _mac(self._keys[0], content)).decode()
 
-    def spend(self, token: str) -> bool:
-        """Whether this was a token of ours, unspent and fresh; it is spent now.
+    def read(self, token: str) -> StreamToken | None:
+        """What it says, if it is a token of ours, fresh and unspent."""
+        try:
+            data = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+        except ValueError:
+            return None
+        content, mac = data[:-_MAC], data[-_MAC:]
+        is_ours = False
+        for key in self._keys:
+            is_ours |= hmac.compare_digest(_mac(key, content), mac)
+        if not is_ours or len(content) not in (_SOFTPHONE_SIZE, _CALL_SIZE):
+            return None
+        if self._clock() * 1000 >= int.from_bytes(content[:_EXPIRY], "big"):
+            return None
+        nonce, call = content[_EXPIRY:_SOFTPHONE_SIZE], content[_SOFTPHONE_SIZE:]
+        return None if nonce in self._spent else StreamToken(nonce, call)
 
-        What is looked up is a hash, so that the time it takes tells nothing about the tokens: who
-        guesses cannot choose what the hash of a guess has in common with that of a token.
-        """
-        self._forget_the_old()
-        return self._expiries.pop(_hash(token), None) is not None
-
-    def _forget_the_old(self) -> None:
+    def spend(self, token: StreamToken) -> bool:
+        """Whether it was unspent until now, and may let its stream in."""
         now = self._clock()
-        while self._expiries and next(iter(self._expiries.values())) <= now:
-            self._expiries.popitem(last=False)
+        while self._spent and next(iter(self._spent.values())) <= now:
+            self._spent.popitem(last=False)
+        if token.nonce in self._spent or len(self._spent) >= MAX_SPENT:
+            return False
+        self._spent[token.nonce] = now + self.call_lifetime
+        return True
 
 
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="replace")).digest()
+def _key(secret: bytes) -> bytes:
+    """Of a secret that signs other things as well: what is signed with this is signed by us."""
+    return hmac.digest(secret, b"sts_trio stream token", hashlib.sha256)
+
+
+def _mac(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, content, hashlib.sha256)[:_MAC]
+
+
+def _hash(call_sid: str) -> bytes:
+    return hashlib.sha256(call_sid.encode(errors="replace")).digest()[:_CALL]

@@ -8,7 +8,6 @@ import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -16,7 +15,7 @@ import trio
 from fakes import CALL_SID, START, STOP, FakeAgent, media, names
 from limits import HANG
 from test_server import body_of, post
-from world import PROMISE, Phone, World, world
+from world import PROMISE, Answer, Phone, World, answer_in, world
 
 from sts_trio.call_info import CallInfo
 from sts_trio.config import load
@@ -56,10 +55,9 @@ async def ringing(
         yield here, row
 
 
-async def announce(here: Any, **changes: str) -> dict[str, str]:
-    """Twilio's webhook; the parameters it is answered with."""
-    twiml = ElementTree.fromstring(await body_of(await post(here.app, "/twiml", CALL | changes)))
-    return {each.attrib["name"]: each.attrib["value"] for each in twiml.iter("Parameter")}
+async def announce(here: Any, **changes: str) -> Answer:
+    """Twilio's webhook, and what it is answered with."""
+    return answer_in(await body_of(await post(here.app, "/twiml", CALL | changes)))
 
 
 def start(parameters: dict[str, str]) -> twilio.Start:
@@ -77,13 +75,13 @@ async def hang_up(here: World, phone: Phone) -> None:
 async def test_the_greeting_is_there_before_the_stream_begins(tmp_path: Path, lane: str) -> None:
     agent = FakeAgent()
     async with ringing(tmp_path, agent, STS_FAST_LANE=lane) as (here, agents):
-        parameters = await announce(here)
+        answer = await announce(here)
         await agent.ready.wait()
         await agent.say(deepgram.Audio(GREETING))
-        async with here.phone() as phone:
+        async with here.phone(path=answer.path) as phone:
             # Dialled once, long since; and the agent says nothing more, so what is heard is that.
             assert agents.dials == 1
-            await phone.tell(twilio.Connected(), start(parameters))
+            await phone.tell(twilio.Connected(), start(answer.parameters))
             await phone.play_until(lambda audio: audio == GREETING)
             assert agents.dials == 1
             await phone.tell(*[media(bytes([n]) * 160) for n in range(1, 50)])
@@ -98,13 +96,15 @@ async def test_the_greeting_is_there_before_the_stream_begins(tmp_path: Path, la
 
 async def test_the_offline_agent_has_greeted_before_the_stream_begins() -> None:
     async with scripted_agent() as agent, running(agent=agent) as server:
-        parameters = await announce(server)
+        answer = await announce(server)
         with trio.fail_after(HANG):
             while not server.app.agent_lines.state.waiting or not agent.sessions:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             port = int(server.base.rpartition(":")[2])
-            async with World(server.app, FakeAgent(), ("127.0.0.1", port)).phone() as phone:
-                await phone.tell(twilio.Connected(), start(parameters))
+            async with World(server.app, FakeAgent(), ("127.0.0.1", port)).phone(
+                path=answer.path
+            ) as phone:
+                await phone.tell(twilio.Connected(), start(answer.parameters))
                 await phone.play_until(lambda audio: len(audio) > 1600)
                 assert agent.sessions == 1
                 assert server.app.agent_lines.state.handed_over == 1
@@ -117,9 +117,9 @@ async def test_the_offline_agent_has_greeted_before_the_stream_begins() -> None:
 async def test_a_caller_who_goes_takes_the_line_along(tmp_path: Path, how: str) -> None:
     agent = FakeAgent()
     async with ringing(tmp_path, agent) as (here, _):
-        parameters = await announce(here)
-        async with here.phone() as phone:
-            await phone.tell(twilio.Connected(), start(parameters), media())
+        answer = await announce(here)
+        async with here.phone(path=answer.path) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters), media())
             await agent.ready.wait()
             await agent.say(deepgram.Audio(GREETING))
             await phone.play_until(lambda audio: audio == GREETING)
@@ -133,12 +133,12 @@ async def test_a_caller_who_goes_takes_the_line_along(tmp_path: Path, how: str) 
 async def test_an_agent_that_dies_while_it_rings_is_dialled_again(tmp_path: Path) -> None:
     dead, second = FakeAgent(), FakeAgent()
     async with ringing(tmp_path, dead, second) as (here, agents):
-        parameters = await announce(here)
+        answer = await announce(here)
         await dead.ready.wait()
         await dead.drop()
         await dead.over.wait()
-        async with here.phone() as phone:
-            await phone.tell(twilio.Connected(), start(parameters))
+        async with here.phone(path=answer.path) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters))
             await second.ready.wait()
             await second.say(deepgram.Audio(GREETING))
             await phone.play_until(lambda audio: audio == GREETING)
@@ -149,9 +149,9 @@ async def test_an_agent_that_dies_while_it_rings_is_dialled_again(tmp_path: Path
 async def test_an_agent_that_dies_in_the_call_ends_it_as_ever(tmp_path: Path) -> None:
     agent = FakeAgent()
     async with ringing(tmp_path, agent, STS_RECONNECT="0") as (here, _):
-        parameters = await announce(here)
-        async with here.phone() as phone:
-            await phone.tell(twilio.Connected(), start(parameters))
+        answer = await announce(here)
+        async with here.phone(path=answer.path) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters))
             await agent.ready.wait()
             await agent.say(deepgram.Audio(GREETING))
             await phone.play_until(lambda audio: audio == GREETING)
@@ -164,10 +164,10 @@ async def test_an_agent_that_dies_in_the_call_ends_it_as_ever(tmp_path: Path) ->
 async def test_a_stream_without_the_token_has_an_agent_of_its_own(tmp_path: Path) -> None:
     ahead, second = FakeAgent(), FakeAgent()
     async with ringing(tmp_path, ahead, second) as (here, agents):
-        parameters = await announce(here)
+        answer = await announce(here)
         await ahead.ready.wait()
-        async with here.phone() as phone:
-            await phone.tell(twilio.Connected(), start(parameters | {"line": "guessed"}))
+        async with here.phone(path=answer.path) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters | {"line": "guessed"}))
             await second.ready.wait()
             await hang_up(here, phone)
         assert agents.dials == 2
@@ -190,20 +190,20 @@ async def test_where_it_is_no_use_nobody_is_dialled_ahead(
 ) -> None:
     agent = FakeAgent()
     async with ringing(tmp_path, agent, **environ) as (here, agents):
-        parameters = await announce(here)
-        assert "line" not in parameters
-        async with here.phone() as phone:
+        answer = await announce(here)
+        assert "line" not in answer.parameters
+        async with here.phone(path=answer.path) as phone:
             assert agents.dials == 0
-            await phone.tell(twilio.Connected(), start(parameters))
+            await phone.tell(twilio.Connected(), start(answer.parameters))
             await agent.ready.wait()
             await hang_up(here, phone)
 
 
 async def test_a_call_that_is_over_or_refused_has_nobody_dialled(tmp_path: Path) -> None:
     async with ringing(tmp_path, FakeAgent(), STS_MAX_CALLS="1") as (here, agents):
-        assert "line" not in await announce(here, CallStatus="completed")
+        assert "line" not in (await announce(here, CallStatus="completed")).parameters
         here.app.switchboard.drain()
-        assert await announce(here) == {}
+        assert "<Reject" in await body_of(await post(here.app, "/twiml", CALL))
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert agents.dials == 0
 
@@ -211,7 +211,7 @@ async def test_a_call_that_is_over_or_refused_has_nobody_dialled(tmp_path: Path)
 async def test_a_short_notice_is_said_while_the_agent_is_dialled(tmp_path: Path) -> None:
     agent = FakeAgent()
     async with ringing(tmp_path, agent, STS_SAY_NOTICE="This call is recorded.") as (here, _):
-        assert "line" in await announce(here)
+        assert "line" in (await announce(here)).parameters
         await agent.ready.wait()
 
 
@@ -247,9 +247,9 @@ async def test_the_webhook_decides_who_answers(
     (tmp_path / "sts-trio.toml").write_text(SHOP)
     agent = FakeAgent()
     async with ringing(tmp_path, agent, STS_DIAL_AHEAD=ahead) as (here, _):
-        parameters = await announce(here, **fields)
-        async with here.phone() as phone:
-            await phone.tell(twilio.Connected(), start(parameters))
+        answer = await announce(here, **fields)
+        async with here.phone(path=answer.path) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters))
             await agent.ready.wait()
             assert greeting(agent) == expected
             await hang_up(here, phone)
@@ -292,10 +292,11 @@ async def test_the_users_function_is_asked_once_a_call_wherever_that_came_from(
     )
     by_webhook, by_bin = FakeAgent(), FakeAgent()
     async with ringing(tmp_path, by_webhook, by_bin) as (here, _):
-        parameters = await announce(here)
-        for agent, given in ((by_webhook, parameters), (by_bin, {"from": "+15005550001"})):
-            async with here.phone() as phone:
-                await phone.tell(twilio.Connected(), start(given))
+        answer = await announce(here)
+        by_bins = Answer("/twilio", {"from": "+15005550001"})
+        for agent, how in ((by_webhook, answer), (by_bin, by_bins)):
+            async with here.phone(path=how.path) as phone:
+                await phone.tell(twilio.Connected(), start(how.parameters))
                 await agent.ready.wait()
                 assert greeting(agent) == "Sales."
                 await hang_up(here, phone)

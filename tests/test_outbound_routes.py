@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
-from xml.etree import ElementTree
 
 import pytest
 import structlog
@@ -23,6 +22,7 @@ from click.testing import CliRunner
 from fake_rest import ACCOUNT, CALL, REFUSED, TOKEN, UNCERTAIN, Asked, FakeAccount, serving
 from limits import HANG
 from quart.wrappers import Response
+from world import answer_in
 
 from sts_trio import cli
 from sts_trio.config import load
@@ -111,14 +111,6 @@ async def an_office(directory: Path, **environ: str) -> AsyncIterator[Office]:
         await nursery.start(app.dialler.run)
         yield Office(app, account)
         nursery.cancel_scope.cancel()
-
-
-def stream_of(twiml: str) -> dict[str, str]:
-    """The parameters of the stream."""
-    return {
-        each.attrib["name"]: each.attrib["value"]
-        for each in ElementTree.fromstring(twiml).iter("Parameter")
-    }
 
 
 # --- POST /calls ----------------------------------------------------------------------------------
@@ -303,22 +295,22 @@ async def test_twilio_is_told_who_talks_even_before_it_has_told_the_sid(
         twiml = await office.tell(
             path, CallSid=CALL, To=TO, Direction="outbound-api", CallStatus="in-progress"
         )
-        parameters = stream_of(twiml)
-        assert parameters == {
+        answer = answer_in(twiml)
+        assert answer.parameters == {
             "webhook": "1",
             "to": TO,
             "name": "Ann & Bob",
             "direction": "outbound-api",
             "chosen_agent": "sales",
         }
-        assert 'url="wss://bridge.example.com/twilio"' in twiml
+        assert answer.url.startswith("wss://bridge.example.com/twilio/")
         office.account.open.set()
 
 
 async def test_a_call_to_us_says_that_it_came_by_our_webhook(tmp_path: Path) -> None:
     async with an_office(tmp_path) as office:
         twiml = await office.tell("/twiml", CallSid=CALL, To="+15005550006")
-        assert stream_of(twiml) == {
+        assert answer_in(twiml).parameters == {
             "webhook": "1",
             "to": "+15005550006",
             "chosen_agent": "default",
@@ -508,15 +500,12 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
 
                         nursery.start_soon(follow)
                         await answered.wait()
+                        answer = answer_in(documents[0])
                         report = await call(
-                            server.url,
+                            server.url.removesuffix("/twilio") + answer.path,
                             [WaitForSpeech(0.3), HangUp()],
-                            parameters=stream_of(documents[0]),
-                            headers={
-                                webhook.SIGNATURE_HEADER: webhook.sign(
-                                    TOKEN, "wss://bridge.example.com/twilio"
-                                )
-                            },
+                            parameters=answer.parameters,
+                            headers={webhook.SIGNATURE_HEADER: webhook.sign(TOKEN, answer.url)},
                         )
     assert report.result is Result.PROPER, report.fault
     [result] = results

@@ -13,6 +13,7 @@ import trio.testing
 from quart.typing import TestClientProtocol as Client
 from quart.wrappers import Response
 from werkzeug.datastructures import Headers
+from world import answer_in
 
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
@@ -62,10 +63,12 @@ async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path:
     response = await post(make_app(tmp_path), "/twiml", CALL)
     assert response.status_code == 200
     assert response.content_type == "text/xml"
-    assert await body_of(response) == (
+    twiml = await body_of(response)
+    token = answer_in(twiml).token
+    assert twiml == (
         '<?xml version="1.0" encoding="UTF-8"?><Response>'
         '<Connect action="http://localhost/twiml/after" method="POST">'
-        '<Stream url="ws://localhost/twilio"><Parameter name="to" value="+15005550006" />'
+        f'<Stream url="ws://localhost/twilio/{token}"><Parameter name="to" value="+15005550006" />'
         '<Parameter name="chosen_agent" value="default" /><Parameter name="webhook" value="1" />'
         "</Stream></Connect><Hangup /></Response>"
     )
@@ -90,7 +93,8 @@ async def test_a_signed_webhook_is_let_in_and_told_the_public_address(tmp_path: 
     signature = sign("https://bridge.example.com/twiml", CALL)
     response = await post(app, "/twiml", CALL, {"x-twilio-signature": signature})
     assert response.status_code == 200
-    assert 'url="wss://bridge.example.com/twilio"' in await body_of(response)
+    url = answer_in(await body_of(response)).url
+    assert url.startswith("wss://bridge.example.com/twilio/")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ async def test_twilio_is_led_to_the_address_that_it_has_signed(
     told["content-type"] = "application/x-www-form-urlencoded"
     response = await client_of(app).post("/twiml", data=urlencode(CALL), headers=told)
     body = await response.get_data(as_text=True)
-    assert 'url="wss://bot.example.com/twilio"' in body
+    assert answer_in(body).url.startswith("wss://bot.example.com/twilio/")
     assert 'action="https://bot.example.com/twiml/after"' in body
 
 

@@ -373,7 +373,10 @@ async def test_a_stream_token_can_be_spent_where_it_says(tmp_path: Path) -> None
     minted = await ask_json(app, "/stream-token", "POST")
     assert minted["path"] == f"twilio/{minted['token']}"
     assert minted["expires"] == 60
-    assert app.stream_tokens.spend(minted["token"])
+    token = app.stream_tokens.read(minted["token"])
+    assert token is not None
+    assert token.is_softphone
+    assert app.stream_tokens.spend(token)
 
 
 async def test_a_stream_token_is_not_for_a_get(tmp_path: Path) -> None:

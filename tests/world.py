@@ -10,7 +10,9 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import hypercorn.trio
 import msgspec
@@ -25,6 +27,29 @@ from sts_trio.config import load
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.server import App, create_app
 from sts_trio.wire import deepgram, twilio
+
+
+class Answer(NamedTuple):
+    """TwiML that has a call streamed."""
+
+    url: str
+    parameters: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path
+
+    @property
+    def token(self) -> str:
+        assert self.path.startswith("/twilio/")
+        return self.path.removeprefix("/twilio/")
+
+
+def answer_in(twiml: str) -> Answer:
+    [stream] = ElementTree.fromstring(twiml).iter("Stream")
+    parameters = {each.attrib["name"]: each.attrib["value"] for each in stream.iter("Parameter")}
+    return Answer(stream.attrib["url"], parameters)
+
 
 PROMISE = 2.0
 LANE: dict[str, str] = {}
@@ -101,6 +126,7 @@ class World:
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
         path: str = "/twilio",
+        signature: str | None = None,
     ) -> AsyncIterator[Phone]:
         async with trio.open_nursery() as nursery:
             raw = trio.socket.socket()
@@ -114,12 +140,17 @@ class World:
                 stream,
                 f"127.0.0.1:{self.address[1]}",
                 path,
+                extra_headers=[(b"X-Twilio-Signature", signature.encode())] if signature else None,
                 message_queue_size=1000,
                 max_message_size=2**24,
             )
             yield Phone(connected, tcp)
             nursery.cancel_scope.cancel()
             await trio.aclose_forcefully(tcp)
+
+    async def knock(self, path: str = "/twilio", signature: str | None = None) -> int:
+        """The status of a handshake; one that is let in hangs up at once."""
+        return await knock(self.address, path, signature)
 
     @property
     def endings(self) -> list[str]:
@@ -130,6 +161,25 @@ class World:
         began = trio.current_time()
         await self.app.switchboard.empty()
         return trio.current_time() - began
+
+
+async def knock(address: tuple[str, int], path: str, signature: str | None = None) -> int:
+    """The status of a websocket's handshake."""
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {address[0]}:{address[1]}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *([f"X-Twilio-Signature: {signature}"] if signature else []),
+    ]
+    async with await trio.open_tcp_stream(*address) as stream:
+        await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+        received = b""
+        while b"\r\n" not in received:
+            received += await stream.receive_some()
+        return int(received.split()[1])
 
 
 @contextlib.asynccontextmanager

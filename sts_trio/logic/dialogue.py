@@ -38,11 +38,16 @@ __all__ = ["Dialogue", "Settings", "SettingsWanted", "Statistics"]
 _MOVES_NO_DEADLINE = frozenset({twilio.Media, deepgram.Audio})
 
 
+def any_call(call_sid: str) -> bool:
+    return True
+
+
 class Dialogue:
     """The state of one call.
 
-    `settings` makes the agent's `Settings` once the caller is known. `can_say` tells whether the
-    agent's dialect has words for a message.
+    `settings` makes the agent's `Settings` once the caller is known. `is_expected` tells, by its
+    SID, whether a call may be streamed here. `can_say` tells whether the agent's dialect has words
+    for a message.
     """
 
     __slots__ = ("_caller_audio", "_is_plain", "_parts", "_rare_deadline", "_stream")
@@ -51,12 +56,13 @@ class Dialogue:
         self,
         settings: Settings,
         *,
+        is_expected: Callable[[str], bool] = any_call,
         forward: float = 0.02,
         now: float = 0.0,
         policy: CallPolicy | None = None,
         can_say: Callable[[deepgram.ToAgent], bool] = says_all,
     ) -> None:
-        self._parts = Parts(settings, policy or CallPolicy(), can_say, forward, now)
+        self._parts = Parts(settings, policy or CallPolicy(), is_expected, can_say, forward, now)
         # Asked for every media frame.
         self._stream = self._parts.stream
         self._caller_audio = self._parts.caller_audio

@@ -62,6 +62,7 @@ class Parts:
         self,
         settings: Settings,
         policy: CallPolicy,
+        is_expected: Callable[[str], bool],
         can_say: Callable[[deepgram.ToAgent], bool],
         forward: float,
         now: float,
@@ -70,7 +71,7 @@ class Parts:
         self.policy = policy
         self.is_deaf = False
         self.out = Output(now)
-        self.stream = Stream(now)
+        self.stream = Stream(now, is_expected)
         self.session = Session(reconnects=policy.reconnects)
         self.closing = Closing()
         self.turns = Turns()

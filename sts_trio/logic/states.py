@@ -52,7 +52,7 @@ class StreamState(enum.Enum):
 
 class StreamInput(enum.Enum):
     START = "start"
-    UNKNOWN_FORMAT = "start of an unknown format"
+    REFUSED_START = "a start that is refused"
     MEDIA = "media"
     MARK = "mark"
     DTMF = "dtmf"
@@ -64,7 +64,7 @@ class StreamInput(enum.Enum):
 STREAM: Mapping[StreamState, Mapping[StreamInput, StreamState]] = {
     StreamState.AWAITING_START: {
         StreamInput.START: StreamState.STARTED,
-        StreamInput.UNKNOWN_FORMAT: StreamState.ENDED,
+        StreamInput.REFUSED_START: StreamState.ENDED,
         # There is but one stream on a socket; its `start` may have been unreadable.
         StreamInput.STOP: StreamState.ENDED,
         StreamInput.LEG_ENDED: StreamState.ENDED,

@@ -4,7 +4,7 @@ Owns the state of the stream (`states.STREAM`) and the names that it goes by. Tw
 once, then media every 20 ms, and marks and keys as they come; all of it names the stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import assert_never
 
@@ -54,9 +54,12 @@ StreamNews = Started | Speech | MarkEchoed | KeyPressed | StreamEnded | Violatio
 
 
 class Stream:
-    __slots__ = ("call_sid", "deadline", "start", "state", "stream_sid")
+    """`is_expected` tells, by its SID, whether a call may be streamed here."""
 
-    def __init__(self, now: float) -> None:
+    __slots__ = ("_is_expected", "call_sid", "deadline", "start", "state", "stream_sid")
+
+    def __init__(self, now: float, is_expected: Callable[[str], bool]) -> None:
+        self._is_expected = is_expected
         self.start: twilio.Start | None = None
         self.call_sid = ""
         self.stream_sid = ""
@@ -107,18 +110,23 @@ class Stream:
 
     def _begin(self, message: twilio.Start, now: float) -> StreamNews:
         start = message.start
+        if not self._is_expected(start.call_sid):
+            # Nor does this take the name of that call, whose ending is remembered by it.
+            return self._refuse("its stream token was given to another call", now)
         media = start.media_format
         if (media.encoding, media.sample_rate, media.channels) != _FORMAT:
-            self._enter(STREAM[self.state][StreamInput.UNKNOWN_FORMAT], now)
-            return StreamEnded(
-                Cause.CALLER_REFUSED,
-                f"audio format {media.encoding} {media.sample_rate} Hz x {media.channels}",
+            return self._refuse(
+                f"audio format {media.encoding} {media.sample_rate} Hz x {media.channels}", now
             )
         self.start = message
         self.stream_sid = start.stream_sid
         self.call_sid = start.call_sid
         self._enter(STREAM[self.state][StreamInput.START], now)
         return Started()
+
+    def _refuse(self, detail: str, now: float) -> StreamEnded:
+        self._enter(STREAM[self.state][StreamInput.REFUSED_START], now)
+        return StreamEnded(Cause.CALLER_REFUSED, detail)
 
     def end(self, cause: Cause, detail: str, now: float) -> StreamEnded:
         """Its socket has come to an end, or is given up."""

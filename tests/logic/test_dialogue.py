@@ -46,7 +46,7 @@ from sts_trio.logic.acts import (
     Transcript,
     TurnHeard,
 )
-from sts_trio.logic.dialogue import SettingsWanted
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.output import MAX_REASONS
 from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
@@ -127,6 +127,27 @@ def test_a_caller_in_another_audio_format_is_refused(
     assert Bridge().hear(started_in(encoding, sample_rate, channels)) == [
         HangUp(Ending(Cause.CALLER_REFUSED, detail))
     ]
+
+
+def test_a_stream_of_another_call_than_is_expected_is_refused_and_does_not_get_its_name() -> None:
+    asked: list[str] = []
+
+    def is_expected(call_sid: str) -> bool:
+        asked.append(call_sid)
+        return False
+
+    dialogue = Dialogue(lambda wanted: SETTINGS, is_expected=is_expected)
+    detail = "its stream token was given to another call"
+    assert dialogue.hear([twilio.Connected(), START, media()], 0.0) == [
+        HangUp(Ending(Cause.CALLER_REFUSED, detail))
+    ]
+    assert asked == [CALL_SID]
+    assert (dialogue.call_sid, dialogue.start) == ("", None)
+
+
+def test_a_stream_of_the_call_that_is_expected_is_a_call_like_any_other() -> None:
+    dialogue = Dialogue(lambda wanted: SETTINGS, is_expected=lambda sid: sid == CALL_SID)
+    assert [type(act) for act in dialogue.hear([START], 0.0)] == [Log, Dial]
 
 
 # --- endings ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from sts_trio.errors import Cause
+from sts_trio.logic.dialogue import any_call
 from sts_trio.logic.states import STREAM_LIMITS, StreamState, Violation
 from sts_trio.logic.stream import (
     KeyPressed,
@@ -35,7 +36,7 @@ STOP = twilio.Stop(stream_sid=SID)
 
 
 def reach(state: StreamState) -> Stream:
-    stream = Stream(100.0)
+    stream = Stream(100.0, any_call)
     if state is not StreamState.AWAITING_START:
         assert stream.hear(START, 100.0) == Started()
     if state is StreamState.FLOWING:
@@ -91,7 +92,7 @@ def test_what_each_message_comes_to_in_each_state(
 
 
 def test_who_calls_is_known_from_the_start_on() -> None:
-    stream = Stream(0.0)
+    stream = Stream(0.0, any_call)
     assert (stream.call_sid, stream.stream_sid, stream.start) == ("", "", None)
     stream.hear(START, 0.0)
     assert (stream.call_sid, stream.stream_sid, stream.start) == ("CA1", SID, START)
