@@ -249,7 +249,7 @@ class App(QuartTrio):
         visit = visit_of(scope)
         stream = None if token is None else self.stream_tokens.read(token)
         if token is None:
-            reason = why_not(visit, self.settings, is_stream=True)
+            reason = self._why_no_bin(visit)
         elif stream is None:
             reason = "no stream token, or one that is spent or too old"
         else:
@@ -264,6 +264,14 @@ class App(QuartTrio):
             return Response("All lines are busy.\n", 503)
         await self._run_call(scope, stream)
         return None
+
+    def _why_no_bin(self, visit: Visit) -> str | None:
+        if not self.settings.bins:
+            return (
+                f"{TWILIO_PATH} without a token is for TwiML Bins, and closed by STS_BINS=0: have"
+                f" the number's voice webhook be {TWIML_PATH}, or set STS_BINS=1"
+            )
+        return why_not(visit, self.settings, is_stream=True)
 
     def _why_not_by(self, stream: StreamToken, visit: Visit) -> str | None:
         """Spends the token, if it is for this visit. Twilio's signature comes first, so that who

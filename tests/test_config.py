@@ -56,7 +56,7 @@ def test_nothing_set_is_a_demonstration_on_this_machine() -> None:
     assert config.public_url is None
     assert (config.allow_unsigned, config.fast_lane) == (False, True)
     assert config.manners.reconnects
-    assert (config.dial_ahead, config.choose_agent) == (True, None)
+    assert (config.bins, config.dial_ahead, config.choose_agent) == (True, True, None)
     assert (config.max_calls, config.forward, config.drain) == (500, 0.02, 30)
     assert (config.log_format, config.log_level) == (LogFormat.CONSOLE, LogLevel.INFO)
     assert config.file is None
@@ -82,6 +82,7 @@ EVERYTHING = {
     "STS_TRANSFER_NUMBERS": "+15005550020 , +442071838750,",
     "STS_PUBLIC_URL": "https://bridge.example.com/pre/",
     "STS_ALLOW_UNSIGNED": "false",
+    "STS_BINS": "0",
     "STS_RECONNECT": "0",
     "STS_DIAL_AHEAD": "0",
     "STS_CHOOSE_AGENT": "shop.phone:choose_agent",
@@ -115,6 +116,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "transfer_numbers": ("+15005550020", "+442071838750"),
     "public_url": "https://bridge.example.com/pre",
     "allow_unsigned": False,
+    "bins": False,
     "dial_ahead": False,
     "choose_agent": "shop.phone:choose_agent",
     "max_calls": 12,
@@ -160,6 +162,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         transfer_numbers = ["+15005550020", "+442071838750"]
         public_url = "https://bridge.example.com/pre/"
         allow_unsigned = false
+        bins = false
         reconnect = false
         dial_ahead = false
         choose_agent = "shop.phone:choose_agent"

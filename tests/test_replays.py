@@ -12,17 +12,19 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from fakes import CALL_SID, START, FakeAgent
+from fakes import CALL_SID, START, FakeAgent, media
 from test_dial_ahead import CALL, GREETING, announce, hang_up, ringing, start
+from test_plain_hypercorn import LIMIT, hypercorn
 from test_server import TOKEN as SECRET
 from test_server import body_of, post, sign
-from world import PROMISE, Answer, World, answer_in, world
+from world import PROMISE, Answer, World, answer_in, knock, world
 
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
 from sts_trio.legs.agent import converse
 from sts_trio.lines.endpoints import AgentLeg, Endpoint
 from sts_trio.server import App, create_app
+from sts_trio.testing import running
 from sts_trio.wire import deepgram, twilio, webhook
 
 PUBLIC = "https://bridge.example.com"
@@ -261,3 +263,60 @@ async def test_a_process_lets_in_what_another_one_has_answered(tmp_path: Path) -
             await phone.tell(twilio.Connected(), start(answer.parameters))
             await agent.ready.wait()
             await hang_up(here, phone)
+
+
+# --- without TwiML Bins ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lane", ["0", "1"])
+@pytest.mark.parametrize("signed", [False, True])
+async def test_where_no_bin_is_used_the_bare_path_is_closed(
+    tmp_path: Path, lane: str, signed: bool
+) -> None:
+    agent = FakeAgent()
+    environ = {"STS_BINS": "0", "STS_FAST_LANE": lane} | (SIGNED if signed else {})
+    async with ringing(tmp_path, agent, **environ) as (here, agents):
+        caught = webhook.sign(SECRET, "wss://bridge.example.com/twilio") if signed else None
+        for _ in range(3):
+            assert await here.knock("/twilio", caught) == 403
+        assert [line["event"] for line in here.logs] == ["request.refused"] * 3
+        assert "STS_BINS=0" in here.logs[0]["reason"]
+        assert agents.dials == 0
+        if signed:
+            answer, signature = await signed_answer(here)
+        else:
+            answer, signature = await announce(here), ""
+        async with here.phone(path=answer.path, signature=signature) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters), media())
+            await agent.ready.wait()
+            await agent.say(deepgram.Audio(GREETING))
+            await phone.play_until(lambda audio: audio == GREETING)
+            await hang_up(here, phone)
+
+
+@pytest.mark.parametrize(("bins", "status"), [("1", 101), ("0", 403)])
+async def test_serve_opens_the_bare_path_to_bins_unless_told_otherwise(
+    bins: str, status: int
+) -> None:
+    async with running({"STS_BINS": bins}) as server:
+        address = "127.0.0.1", int(server.base.rpartition(":")[2])
+        assert await knock(address, "/twilio") == status
+        softphones = server.app.stream_tokens.mint()
+        assert await knock(address, f"/twilio/{softphones}") == 101
+        await server.app.switchboard.empty()
+
+
+@pytest.mark.parametrize(
+    ("environ", "status"),
+    [
+        ({}, 101),
+        ({"STS_BINS": "0"}, 403),
+        ({"STS_BINS": "0", "STS_FAST_LANE": "0"}, 403),
+    ],
+    ids=str,
+)
+async def test_so_does_the_plain_command(environ: dict[str, str], status: int) -> None:
+    with trio.fail_after(LIMIT):
+        async with hypercorn("--workers", "0", **environ) as (_, port):
+            assert await knock(("127.0.0.1", port), "/twilio") == status
+            assert await knock(("127.0.0.1", port), "/twilio/guessed") == 403

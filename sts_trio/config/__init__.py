@@ -68,6 +68,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     transfer_numbers: tuple[str, ...]  # where a caller may be transferred to
     public_url: str | None  # no slash at its end
     allow_unsigned: bool
+    bins: bool  # whether streams are let in that TwiML of somebody else's has started
     dial_ahead: bool
     choose_agent: str | None  # module:function
     max_calls: int
@@ -154,6 +155,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         transfer_numbers=_distinct(given, "STS_TRANSFER_NUMBERS", NUMBER),
         public_url=_public_url(given, warnings),
         allow_unsigned=allow_unsigned,
+        bins=given("STS_BINS", True),
         dial_ahead=given("STS_DIAL_AHEAD", True),
         choose_agent=given("STS_CHOOSE_AGENT"),
         max_calls=given("STS_MAX_CALLS", MAX_CALLS),

@@ -115,6 +115,7 @@ SETTINGS = {
         ),
         Setting("STS_PUBLIC_URL", str, "a URL like https://example.com, without a query"),
         Setting("STS_ALLOW_UNSIGNED", bool, SWITCH),
+        Setting("STS_BINS", bool, SWITCH),
         Setting("STS_RECONNECT", bool, SWITCH),
         Setting("STS_DIAL_AHEAD", bool, SWITCH),
         Setting(
