@@ -77,10 +77,13 @@ def _welcome(config: "Config", host: str, base: str) -> str:
         *_who_answers(config),
         "",
         *_without_a_phone(config, base),
-        f"With Twilio:      your number's webhook is {public}/twiml,",
-        "  or a TwiML Bin with",
-        f'  <Response><Connect><Stream url="{media}"/></Connect></Response>',
+        f"With Twilio:      your number's webhook is {public}/twiml{',' if config.bins else ''}",
     ]
+    if config.bins:
+        lines += [
+            "  or a TwiML Bin with",
+            f'  <Response><Connect><Stream url="{media}"/></Connect></Response>',
+        ]
     if config.public_url is None:
         lines.append(f"  YOUR-HOST leads here, for instance by a tunnel to {base}")
     if config.allow_unsigned:
@@ -108,7 +111,7 @@ def _who_answers(config: "Config") -> list[str]:
 
 def _without_a_phone(config: "Config", base: str) -> list[str]:
     """A server for phones does not trust its own machine."""
-    local = "ws" + base.removeprefix("http") + "/twilio"
+    local = "ws" + base.removeprefix("http") + "/twilio" if config.bins else f"{base}/twiml"
     call = f"sts-trio call FILE.wav --url {local}"
     if config.twilio_auth_tokens and not config.allow_unsigned:
         call += " --signed"

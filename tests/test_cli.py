@@ -12,7 +12,7 @@ import struct
 import sys
 import threading
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from click.testing import CliRunner, Result
 
 from sts_trio import __version__, cli, config
 from sts_trio.commands import dial as dialling
-from sts_trio.commands.call import signature
+from sts_trio.commands.call import signer
 from sts_trio.offline import mode as modes
 from sts_trio.offline import server as offline
 from sts_trio.simulate import caller, demo, picture
-from sts_trio.simulate.caller import NotConnected
+from sts_trio.simulate.caller import NotConnected, Sign
 from sts_trio.simulate.manners import HangUp, Speak, WaitForSpeech
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Turn
@@ -274,6 +274,12 @@ def test_a_server_that_is_set_up_is_not_told_what_it_has(
             "  sts-trio call FILE.wav --url ws://127.0.0.1:5000/twilio --signed\n",
         ),
         (
+            {"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": "t", "STS_BINS": "0"},
+            "  sts-trio call FILE.wav --url http://127.0.0.1:5000/twiml --signed\n"
+            "With Twilio:      your number's webhook is https://YOUR-HOST/twiml\n"
+            "  YOUR-HOST leads here",
+        ),
+        (
             {"STS_AGENT": "offline", "STS_ALLOW_UNSIGNED": "1"},
             "  Whoever gets here is answered: STS_ALLOW_UNSIGNED is set.\n",
         ),
@@ -362,7 +368,7 @@ class Bridge:
         self.url = ""
         self.steps: list[Any] = []
         self.limit = 0.0
-        self.headers: dict[str, str] = {}
+        self.sign: Sign | None = None
 
     async def place_call(
         self,
@@ -370,10 +376,10 @@ class Bridge:
         steps: list[Any],
         *,
         limit: float,
-        headers: dict[str, str],
+        sign: Sign | None,
         watch: Callable[[Moment], None],
     ) -> Report:
-        self.url, self.steps, self.limit, self.headers = url, steps, limit, headers
+        self.url, self.steps, self.limit, self.sign = url, steps, limit, sign
         watch(Moment(0.02, False, True, stretches=1))
         watch(Moment(3.6, True, True, saying="one.wav", stretches=1))
         watch(Moment(6.1, False, True, stretches=2, wait=0.5))
@@ -401,7 +407,7 @@ def test_a_call_says_its_wavs_and_reports(bridge: Bridge, tmp_path: Path) -> Non
     assert bridge.said == ["one.wav", "two.wav"]
     assert bridge.steps[-1] == HangUp()
     assert bridge.limit == 120.0
-    assert bridge.headers == {}
+    assert bridge.sign is None
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [
         "0.0 s agent (speaks)",
@@ -522,7 +528,9 @@ def test_machines_are_told_of_a_failure_in_json_and_by_the_status(bridge: Bridge
 @pytest.mark.parametrize(
     "url",
     [
-        "http://127.0.0.1:5000/twilio",
+        "ftp://127.0.0.1:5000/twilio",
+        "http://127.0.0.1:99999/twiml",
+        "https:///twiml",
         "127.0.0.1:5000",
         "ws://127.0.0.1:99999/twilio",
         "ws://127.0.0.1:1/ä",
@@ -537,8 +545,9 @@ def test_what_is_no_address_is_asked_for_wrongly(url: str) -> None:
     ("error", "hint"),
     [
         (NotConnected("HTTP 403: Refused.", 403), "give --signed and the TWILIO_AUTH_TOKEN"),
-        (NotConnected("HTTP 404", 404), "sts-trio's is /twilio"),
-        (NotConnected("HTTP 400", 400), "sts-trio's is /twilio"),
+        (NotConnected("HTTP 403: Refused.", 403), "With STS_BINS=0 only its webhook"),
+        (NotConnected("HTTP 404", 404), "sts-trio's websocket is /twilio"),
+        (NotConnected("HTTP 400", 400), "sts-trio's websocket is /twilio"),
         (NotConnected("HTTP 503", 503), "all lines are busy"),
         (NotConnected("HTTP 500", 500), "HTTP 500"),
         (NotConnected("no answer to the handshake"), "no answer"),
@@ -600,10 +609,11 @@ async def test_a_signed_call_is_let_in_by_the_bridge_and_an_unsigned_one_is_not(
     variables = {"TWILIO_AUTH_TOKEN": "secret-token", "STS_LOG_LEVEL": "error"}
     with trio.fail_after(30):
         async with scripted_agent() as agent, running(variables, agent=agent) as server:
-            report = await call_bridge(server.url, BRIEFLY, headers=signature(server.url))
-            with pytest.raises(NotConnected, match="HTTP 403"):
-                await call_bridge(server.url, BRIEFLY)
-    assert report.fault is None
+            for url in (server.url, server.webhook):
+                report = await call_bridge(url, BRIEFLY, sign=signer())
+                assert report.fault is None
+                with pytest.raises(NotConnected, match="HTTP 403"):
+                    await call_bridge(url, BRIEFLY)
 
 
 async def test_a_local_bridge_with_a_public_url_is_signed_for_by_that(
@@ -618,10 +628,22 @@ async def test_a_local_bridge_with_a_public_url_is_signed_for_by_that(
     }
     with trio.fail_after(30):
         async with scripted_agent() as agent, running(variables, agent=agent) as server:
-            report = await call_bridge(server.url, BRIEFLY, headers=signature(server.url))
+            report = await call_bridge(server.url, BRIEFLY, sign=signer())
+            # So is the webhook, which has the call streamed to there.
+            sign, signed = signer(), []
+
+            def note(url: str, form: Mapping[str, str]) -> Mapping[str, str]:
+                signed.append(url)
+                if url.startswith("wss://"):
+                    raise NotConnected("nobody is there")
+                return sign(url, form)
+
+            with pytest.raises(NotConnected, match="nobody is there"):
+                await call_bridge(server.webhook, BRIEFLY, sign=note)
+            assert signed[1].startswith("wss://phone.example.com/a/twilio/")
     assert report.fault is None
     # Anybody else's bridge has its own address.
-    assert signature("wss://bridge.test/twilio") != signature("wss://127.0.0.1/twilio")
+    assert sign("wss://bridge.test/twilio", {}) != sign("wss://127.0.0.1/twilio", {})
 
 
 def test_the_signature_goes_with_the_call(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -629,7 +651,12 @@ def test_the_signature_goes_with_the_call(bridge: Bridge, monkeypatch: pytest.Mo
     assert run("call", "--signed", "--url", "wss://bridge.test/twilio").exit_code == 0
     # For a handshake there is no form: what is signed is the URL.
     digest = hmac.digest(b"secret-token", b"wss://bridge.test/twilio", "sha1")
-    assert bridge.headers == {"X-Twilio-Signature": base64.b64encode(digest).decode()}
+    assert bridge.sign is not None
+    signed = bridge.sign("wss://bridge.test/twilio", {})
+    assert signed == {"X-Twilio-Signature": base64.b64encode(digest).decode()}
+    digest = hmac.digest(b"secret-token", b"https://bridge.test/twiml?x=1CallSidCA1To+1", "sha1")
+    signed = bridge.sign("https://bridge.test/twiml?x=1", {"To": "+1", "CallSid": "CA1"})
+    assert signed == {"X-Twilio-Signature": base64.b64encode(digest).decode()}
 
 
 def test_to_sign_takes_a_token(bridge: Bridge) -> None:

@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -14,17 +14,20 @@ from sts_trio.commands.common import Misuse, fail, make_directory, run, save
 from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sts_trio.simulate.caller import NotConnected
+    from sts_trio.simulate.caller import NotConnected, Sign
     from sts_trio.simulate.manners import Speak, Step
     from sts_trio.simulate.report import Report
 
-NO_WEBSOCKET = "there is no websocket at this path: sts-trio's is /twilio"
+NO_WEBSOCKET = (
+    "nothing at this path takes calls: sts-trio's websocket is /twilio, and its webhook /twiml"
+)
 # What a bridge may mean by refusing a handshake, and what to do about it.
 HINTS = {
     400: NO_WEBSOCKET,
     401: "the bridge wants a credential",
     403: "it serves Twilio only: give --signed and the TWILIO_AUTH_TOKEN that it has, or call it "
-    "from its own machine with no token set there; its log says more",
+    "from its own machine with no token set there. With STS_BINS=0 only its webhook can be called, "
+    "--url http://HOST/twiml. Its log says more",
     404: NO_WEBSOCKET,
     503: "all lines are busy, or it is shutting down",
 }
@@ -34,7 +37,10 @@ HINTS = {
 @click.argument("wavs", nargs=-1, metavar="[WAV]...", type=click.Path())
 @click.option("--say", "texts", multiple=True, metavar="TEXT", help="Say this, after the WAVs.")
 @click.option(
-    "--url", default="ws://127.0.0.1:5000/twilio", show_default=True, help="The bridge to call."
+    "--url",
+    default="ws://127.0.0.1:5000/twilio",
+    show_default=True,
+    help="The bridge to call: its websocket, or its webhook, http://HOST/twiml.",
 )
 @click.option(
     "--barge-in-after",
@@ -42,7 +48,7 @@ HINTS = {
     type=click.FloatRange(0.1, 60),
     help="Interrupt the agent when it has been speaking for so long.",
 )
-@click.option("--signed", is_flag=True, help="Sign the handshake with TWILIO_AUTH_TOKEN.")
+@click.option("--signed", is_flag=True, help="Sign as Twilio does, with TWILIO_AUTH_TOKEN.")
 @click.option(
     "--out",
     default=".",
@@ -73,8 +79,8 @@ def call(
     have any rate, width and number of channels. The recording has the caller on the left and the
     agent, as heard, on the right.
 
-    --signed takes the token from the environment or sts-trio.toml. A bridge on this machine that
-    has an STS_PUBLIC_URL is signed for by that.
+    By a webhook the call goes where its TwiML says. --signed takes the token from the environment
+    or sts-trio.toml. A bridge on this machine that has an STS_PUBLIC_URL is signed for by that.
 
     \b
     Exit status:
@@ -93,10 +99,10 @@ def call(
     if texts and (reason := without_words()):
         click.echo(reason, err=True)
     steps = polite(clips) if barge_in_after is None else impatient(clips, barge_in_after)
-    headers = signature(url) if signed else {}
+    sign = signer() if signed else None
     target = _recording(out)
     try:
-        report = run(_call, url, steps, seconds, headers, as_json)
+        report = run(_call, url, steps, seconds, sign, as_json)
     except NotAUrl as exc:
         raise Misuse(f"--url {exc}") from exc
     except NotConnected as exc:
@@ -111,7 +117,7 @@ def call(
 
 
 async def _call(
-    url: str, steps: "Sequence[Step]", limit: float, headers: dict[str, str], is_quiet: bool
+    url: str, steps: "Sequence[Step]", limit: float, sign: "Sign | None", is_quiet: bool
 ) -> "Report":
     from rich.console import Console
 
@@ -127,7 +133,7 @@ async def _call(
             narrator.watch(moment)
             screen.watch(moment)
 
-        return await place_call(url, steps, limit=limit, headers=headers, watch=watch)
+        return await place_call(url, steps, limit=limit, sign=sign, watch=watch)
 
 
 # --- what is asked for ----------------------------------------------------------------------------
@@ -152,8 +158,8 @@ def _spoken(text: str) -> "Speak":
     return clip
 
 
-def signature(url: str) -> dict[str, str]:
-    """The header that Twilio would send."""
+def signer() -> "Sign":
+    """What makes the header that Twilio would send."""
     from sts_trio import config
     from sts_trio.wire import webhook
 
@@ -161,15 +167,21 @@ def signature(url: str) -> dict[str, str]:
     settings = config.from_environment(STS_AGENT="offline")
     if not settings.twilio_auth_tokens:
         raise ConfigError("--signed: TWILIO_AUTH_TOKEN is not set: give the token the bridge has")
-    try:
+
+    def sign(url: str, form: Mapping[str, str]) -> dict[str, str]:
         parts = urlsplit(url)
-    except ValueError:
-        return {}  # told when it is to be called
-    base = f"https://{parts.netloc}"
-    if settings.public_url is not None and parts.hostname in ("127.0.0.1", "::1", "localhost"):
-        base = settings.public_url
-    written = webhook.media_url(base, parts.path)
-    return {webhook.SIGNATURE_HEADER: webhook.sign(settings.twilio_auth_tokens[0], written)}
+        # Twilio asks a webhook by http as well, but streams by wss alone.
+        is_stream = parts.scheme in ("ws", "wss")
+        base = f"https://{parts.netloc}" if is_stream else f"{parts.scheme}://{parts.netloc}"
+        if settings.public_url is not None and parts.hostname in ("127.0.0.1", "::1", "localhost"):
+            base = settings.public_url
+        written = base + parts.path + (f"?{parts.query}" if parts.query else "")
+        if is_stream:
+            written = webhook.media_url(base, parts.path)
+        signature = webhook.sign(settings.twilio_auth_tokens[0], written, form)
+        return {webhook.SIGNATURE_HEADER: signature}
+
+    return sign
 
 
 def _recording(out: str) -> Path:

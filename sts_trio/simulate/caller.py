@@ -1,7 +1,8 @@
 """One simulated phone call to any bridge's websocket, made as Twilio makes it.
 
-`place_call` dials a URL, `call_over` calls over any Trio stream. What the caller does is told by
-steps, see `manners`; what came of it is a `Report`.
+`place_call` dials a URL, that of a media websocket or of a voice webhook; `call_over` calls over
+any Trio stream. What the caller does is told by steps, see `manners`, and what came of it by a
+`Report`.
 """
 
 import os
@@ -16,15 +17,24 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
+from sts_trio.config.variables import shown
 from sts_trio.errors import StsTrioError
+from sts_trio.simulate import webhook
 from sts_trio.simulate.manners import Manners, Step
-from sts_trio.simulate.phone import Phone, Watch
+from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
 
 CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 5.0
 # A bridge may send a whole answer at once.
 MOST_BYTES = 2**24
+
+# The headers that a request for this URL, with this form if it is a webhook's, is signed with.
+Sign = Callable[[str, Mapping[str, str]], Mapping[str, str]]
+
+# Schemes, the secure one last.
+_HTTP = ("http", "https")
+_WEBSOCKET = ("ws", "wss")
 
 HEADERS = {"User-Agent": "Twilio.TmeWs/1.0", "Accept-Encoding": "gzip"}
 
@@ -48,34 +58,86 @@ async def place_call(
     limit: float = 120.0,
     parameters: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    sign: Sign | None = None,
     watch: Watch | None = None,
 ) -> Report:
     """Calls the websocket at `url`, takes the steps, hangs up, and reports.
 
+    Where `url` is that of a voice webhook (http or https), it is asked first, as Twilio asks it,
+    and the websocket is the one that its TwiML names.
+
     Whatever happens once the call is connected is told by the report. `limit` is the most seconds
-    it may last; `parameters` are TwiML's `<Parameter>`s; `watch` is told 50 times a second.
+    it may last; `parameters` are TwiML's `<Parameter>`s, beside those that a webhook gives;
+    `headers` go with every request, and those that `sign` makes for it; `watch` is told 50 times a
+    second.
 
     Raises:
         NotConnected: there was no call.
     """
+    sids = Sids()
+    given = dict(parameters or {})
+    if url.startswith(("http://", "https://")):
+        streamed = await _ask_webhook(url, sids, headers or {}, sign)
+        url, given = streamed.url, streamed.parameters | given
+    parts, port = _parts(url, _WEBSOCKET)
+    signed = {} if sign is None else sign(url, {})
+    return await call_over(
+        await _connect(parts.hostname or "", port, parts.scheme == "wss"),
+        steps,
+        host=_host(parts),
+        path=_target(parts),
+        limit=limit,
+        parameters=given,
+        headers={**(headers or {}), **signed},
+        watch=watch,
+        sids=sids,
+    )
+
+
+async def _ask_webhook(
+    url: str, sids: Sids, headers: Mapping[str, str], sign: Sign | None
+) -> webhook.Streamed:
+    parts, port = _parts(url, _HTTP)
+    form = webhook.form(sids.call, sids.account)
+    signed = {} if sign is None else sign(url, form)
+    stream = await _connect(parts.hostname or "", port, parts.scheme == "https")
+    try:
+        streamed = await webhook.ask(
+            stream, _host(parts), _target(parts), form, {**headers, **signed}
+        )
+        _parts(streamed.url, _WEBSOCKET)
+    except webhook.NotStreamed as exc:
+        raise NotConnected(str(exc), exc.status) from exc
+    except NotAUrl as exc:
+        # Not what was asked for, but what the webhook has answered.
+        told = shown(streamed.url)
+        raise NotConnected(f"the webhook has the call streamed to {told}") from exc
+    finally:
+        await trio.aclose_forcefully(stream)
+    return streamed
+
+
+def _parts(url: str, schemes: tuple[str, str]) -> tuple[urllib.parse.SplitResult, int]:
+    """A URL's parts and its port."""
     try:
         parts = urllib.parse.urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        port = parts.port or (443 if parts.scheme == schemes[1] else 80)
     except ValueError as exc:
         raise NotAUrl(f"{url}: not a URL: {exc}") from None
-    is_plain = re.fullmatch("[!-~]+", url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or not is_plain:
-        raise NotAUrl(f"{url}: not a websocket URL; it looks like ws://127.0.0.1:5000/twilio")
-    return await call_over(
-        await _connect(parts.hostname, port, parts.scheme == "wss"),
-        steps,
-        host=parts.netloc.rpartition("@")[2],
-        path=urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")),
-        limit=limit,
-        parameters=parameters,
-        headers=headers,
-        watch=watch,
-    )
+    if parts.scheme not in schemes or not parts.hostname or not re.fullmatch("[!-~]+", url):
+        raise NotAUrl(
+            f"{url}: not a URL to call; it looks like ws://127.0.0.1:5000/twilio, or"
+            " http://127.0.0.1:5000/twiml for the webhook"
+        )
+    return parts, port
+
+
+def _host(parts: urllib.parse.SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _target(parts: urllib.parse.SplitResult) -> str:
+    return urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
 
 
 async def _connect(host: str, port: int, is_secure: bool) -> trio.abc.Stream:
@@ -122,6 +184,7 @@ async def call_over(
     parameters: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     watch: Watch | None = None,
+    sids: Sids | None = None,
 ) -> Report:
     """`place_call` over a stream that is connected already. Closes it."""
     result = None
@@ -145,7 +208,7 @@ async def call_over(
             if not reader.opening.cancelled_caught:
                 manners = Manners(steps, limit)
                 result = await Phone(
-                    websocket, stream, manners, dict(parameters or {}), watch
+                    websocket, stream, manners, dict(parameters or {}), watch, sids
                 ).run()
             nursery.cancel_scope.cancel()
     finally:

@@ -44,6 +44,13 @@ class Moment(msgspec.Struct, frozen=True):
 Watch = Callable[[Moment], None]
 
 
+class Sids(msgspec.Struct, frozen=True):
+    """Whose call it is, and which."""
+
+    account: str = msgspec.field(default_factory=lambda: f"AC{uuid.uuid4().hex}")
+    call: str = msgspec.field(default_factory=lambda: f"CA{uuid.uuid4().hex}")
+
+
 class Phone:
     """A call whose handshake is done. Run it once."""
 
@@ -54,6 +61,7 @@ class Phone:
         manners: Manners,
         parameters: dict[str, str],
         watch: Watch | None,
+        sids: Sids | None = None,
     ) -> None:
         self._socket = socket
         self._stream = stream
@@ -64,8 +72,9 @@ class Phone:
         self._said = bytearray()
         self._own = Spans()
         self._stream_sid = f"MZ{uuid.uuid4().hex}"
-        self._call_sid = f"CA{uuid.uuid4().hex}"
-        self._account_sid = f"AC{uuid.uuid4().hex}"
+        sids = sids or Sids()
+        self._call_sid = sids.call
+        self._account_sid = sids.account
         self._sequence = 0
         self._began = 0.0
         self._refused: collections.Counter[int] = collections.Counter()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sts_trio import wav
-from sts_trio.simulate.caller import place_call
+from sts_trio.simulate.caller import Sign, place_call
 from sts_trio.simulate.manners import (
     HangUp,
     Speak,
@@ -29,9 +29,13 @@ async def call(
     limit: float = 120.0,
     parameters: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    sign: Sign | None = None,
     watch: Watch | None = None,
 ) -> Report:
     """Calls the bridge at `url` as Twilio would, says each thing in turn, and hangs up.
+
+    The URL is that of its websocket (`Server.url`), or of its webhook (`Server.webhook`), whose
+    TwiML then names the websocket.
 
     A `str` is said by the offline voice, a `Path` is a WAV file of any kind, `bytes` are µ-law at
     8 kHz. The caller hears the greeting and each answer out before going on; or, with
@@ -40,8 +44,8 @@ async def call(
     With a `WaitForQuiet`, `WaitForSpeech` or `HangUp` among them, the caller does exactly what
     `says` tells, and nothing between.
 
-    What came of it is told by the report, whatever it was; `parameters`, `headers`, `limit` and
-    `watch` are as in `sts_trio.simulate.caller.place_call`.
+    What came of it is told by the report, whatever it was; `parameters`, `headers`, `sign`, `limit`
+    and `watch` are as in `sts_trio.simulate.caller.place_call`.
 
     Raises:
         NotConnected: there was no call: nobody there, or the handshake was refused.
@@ -54,7 +58,7 @@ async def call(
     elif barge_in_after is not None:
         raise ValueError("who tells every step tells when to barge in: leave barge_in_after out")
     return await place_call(
-        url, steps, limit=limit, parameters=parameters, headers=headers, watch=watch
+        url, steps, limit=limit, parameters=parameters, headers=headers, sign=sign, watch=watch
     )
 
 

@@ -16,6 +16,7 @@ from sts_trio import config
 from sts_trio.chronicle import Happening
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Ending
+from sts_trio.outbound import TWIML_PATH
 from sts_trio.serve import serve
 from sts_trio.server import App, create_app
 from sts_trio.simulate.report import Report
@@ -30,6 +31,11 @@ class Server(msgspec.Struct, frozen=True):
     base: str  # http://127.0.0.1:PORT
     url: str  # of the media socket: what Twilio, or `call`, is given
     app: App
+
+    @property
+    def webhook(self) -> str:
+        """Of the voice webhook: what a number of Twilio's, or `call`, is given."""
+        return self.base + TWIML_PATH
 
     async def ending_of(self, report: Report) -> Ending | None:
         """How the call ended as the bridge has it; waits until the bridge has no call any more."""
