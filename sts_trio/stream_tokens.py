@@ -10,9 +10,11 @@ own client takes queries away. There are two kinds.
   logs, so it is old after a minute.
 
 A token is signed by us, and says itself how long it is good and for which call, so that nothing has
-to be kept until it is spent. A webhook may be answered any number of times, none of the tokens
-pushes another out, and a process knows what another one with the same secrets has given. That a
-token is spent is known to the process in which it was.
+to be kept until it is spent. A webhook may be answered any number of times, and none of the tokens
+pushes another out. A call's is good in every process that has a secret in common with the one that
+gave it, as its stream may come to any of them; a softphone's only where it was given, as nothing
+else is asked of who has it, and a secret may be a weak one. That a token is spent is known to the
+process in which it was.
 
 Twilio opens one websocket for each `<Stream>` that it comes to, and documents no second attempt: a
 stream that was refused or lost has the call's TwiML go on (error 31920, 31903). Whoever presents a
@@ -53,6 +55,7 @@ class StreamToken(msgspec.Struct, frozen=True):
     """What a token says, and that we have said it."""
 
     nonce: bytes
+    expires: int  # milliseconds of the clock
     call: bytes = b""  # a hash of the call's SID; b"": a softphone's
 
     @property
@@ -68,9 +71,8 @@ class StreamToken(msgspec.Struct, frozen=True):
 class StreamTokens:
     """`clock` tells the time of day in seconds.
 
-    `shared` are secrets of the server, the one in force first: processes that have one in common
-    take each other's tokens. Without any, tokens are good in this process only. `notice` is what
-    Twilio says before it connects.
+    `shared` are secrets of the server, the one in force first; without any, the tokens of calls,
+    too, are good in this process only. `notice` is what Twilio says before it connects.
     """
 
     def __init__(
@@ -78,9 +80,14 @@ class StreamTokens:
     ) -> None:
         self.call_lifetime = CALL_LIFETIME + len(notice) / LETTERS_PER_SECOND
         self._clock = clock
-        self._keys = [_key(secret.encode()) for secret in shared] or [secrets.token_bytes(32)]
-        # {nonce: when it may be forgotten}
-        self._spent: collections.OrderedDict[bytes, float] = collections.OrderedDict()
+        own = secrets.token_bytes(32)
+        # {size of what a token says: keys that it may be signed with, the first is ours to use}
+        self._keys = {
+            _SOFTPHONE_SIZE: [own],
+            _CALL_SIZE: [_key(secret.encode()) for secret in shared] or [own],
+        }
+        # {nonce: when its token has expired}
+        self._spent: collections.OrderedDict[bytes, int] = collections.OrderedDict()
 
     def mint(self, call_sid: str | None = None) -> str:
         """A token for the stream of this call; without one, for a softphone."""
@@ -89,7 +96,8 @@ class StreamTokens:
         content = expiry.to_bytes(_EXPIRY, "big") + secrets.token_bytes(_NONCE)
         if call_sid is not None:
             content += _hash(call_sid)
-        return base64.urlsafe_b64encode(content + _mac(self._keys[0], content)).decode()
+        mac = _mac(self._keys[len(content)][0], content)
+        return base64.urlsafe_b64encode(content + mac).decode()
 
     def read(self, token: str) -> StreamToken | None:
         """What it says, if it is a token of ours, fresh and unspent."""
@@ -99,23 +107,25 @@ class StreamTokens:
             return None
         content, mac = data[:-_MAC], data[-_MAC:]
         is_ours = False
-        for key in self._keys:
+        for key in self._keys.get(len(content), ()):
             is_ours |= hmac.compare_digest(_mac(key, content), mac)
-        if not is_ours or len(content) not in (_SOFTPHONE_SIZE, _CALL_SIZE):
-            return None
-        if self._clock() * 1000 >= int.from_bytes(content[:_EXPIRY], "big"):
+        if not is_ours:
             return None
         nonce, call = content[_EXPIRY:_SOFTPHONE_SIZE], content[_SOFTPHONE_SIZE:]
-        return None if nonce in self._spent else StreamToken(nonce, call)
+        expires = int.from_bytes(content[:_EXPIRY], "big")
+        if self._clock() * 1000 >= expires or nonce in self._spent:
+            return None
+        return StreamToken(nonce, expires, call)
 
     def spend(self, token: StreamToken) -> bool:
         """Whether it was unspent until now, and may let its stream in."""
-        now = self._clock()
+        now = self._clock() * 1000
+        # One that expires late keeps others behind it for a while.
         while self._spent and next(iter(self._spent.values())) <= now:
             self._spent.popitem(last=False)
         if token.nonce in self._spent or len(self._spent) >= MAX_SPENT:
             return False
-        self._spent[token.nonce] = now + self.call_lifetime
+        self._spent[token.nonce] = token.expires
         return True
 
 

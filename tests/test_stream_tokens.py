@@ -222,6 +222,26 @@ def test_processes_that_have_a_secret_in_common_take_each_others_tokens(
     assert spends(there, here.mint(CALL)) is is_taken
 
 
+def test_a_process_that_says_a_shorter_notice_forgets_no_token_too_early() -> None:
+    clock = Clock()
+    here, there = StreamTokens(clock, ["a"], notice=LONGEST_NOTICE), StreamTokens(clock, ["a"])
+    token = here.mint(CALL)
+    assert spends(there, token)
+    for _ in range(10):
+        clock.now += CALL_LIFETIME / 2
+        spends(there, there.mint(CALL))
+        assert not spends(there, token)
+
+
+def test_a_softphones_token_is_taken_only_where_it_was_given() -> None:
+    """Nothing else is asked of it, and whoever knows a secret could write one."""
+    clock = Clock()
+    here, there = StreamTokens(clock, ["a"]), StreamTokens(clock, ["a"])
+    token = here.mint()
+    assert there.read(token) is None
+    assert spends(here, token)
+
+
 def test_what_the_secret_signs_elsewhere_is_no_token() -> None:
     """The secret is Twilio's: it signs URLs with it, and nobody else's words may look like ours."""
     tokens = StreamTokens(Clock(), ["secret"])
