@@ -5,6 +5,7 @@ Endpoints are memory streams with a `FakeAgent` at the other end, each behind a 
 
 import contextlib
 import contextvars
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -873,6 +874,47 @@ async def test_calls_that_come_all_at_once_to_a_full_server_lose_no_line_to_each
             for info in infos[1:]:
                 call = await others.enter_async_context(taking(here, info))
                 assert call.leg.is_prepared
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_comes_there_are_never_more_sessions_than_calls_there_may_be(
+    seed: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Webhooks, repeated and replayed, streams with and without a line, and ends, in any order; a
+    call is let in while there are fewer than ten."""
+    chance = random.Random(seed)
+    agents = [FakeAgent() for _ in range(250)]
+    tokens: dict[str, str] = {}
+    calls: list[Heard] = []
+    most = 0
+    async with world(a=Provider(*agents)) as here, trio.open_nursery() as nursery:
+        for step in range(200):
+            what = chance.choice([*["webhook"] * 5, *["stream"] * 2, "stranger", "end", "wait"])
+            # One of the last few; or, of webhooks, a new one.
+            known = [*tokens][-6:]
+            call_sid = chance.choice([*known, *[f"CA{step}"] * len(known or "1")])
+            if what == "webhook":
+                tokens[call_sid] = here.ahead(CallInfo(call_sid=call_sid)).line
+            elif what in ("stream", "stranger") and here.live < 10:
+                token = tokens.get(call_sid, "") if what == "stream" else "guessed"
+                call = Heard(here, CallInfo(call_sid=call_sid, line=token))
+                calls.append(call)
+                here.live += 1
+                nursery.start_soon(call.run)
+                await call.opened.wait()
+            elif what == "end" and calls:
+                calls.pop(chance.randrange(len(calls))).leaving.set()
+                here.live -= 1
+            elif what == "wait":
+                await trio.sleep(chance.uniform(0, 30))
+            await trio.testing.wait_all_tasks_blocked()
+            there = sum(agent.dialled.is_set() and agent.gone_at is None for agent in agents)
+            assert there <= 10
+            most = max(most, there)
+        for call in calls:
+            call.leaving.set()
+    assert most == 10
+    assert here.lines.state.handed_over > 0
 
 
 async def test_a_burst_of_calls_waits_for_no_rate(autojump_clock: trio.testing.MockClock) -> None:

@@ -212,6 +212,13 @@ async def test_whatever_else_comes_is_told_in_a_line(
     assert trio.current_time() <= ANSWER_TIMEOUT
 
 
+async def test_a_webhook_that_goes_away_is_told() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.aclose()
+    with pytest.raises(NotStreamed, match="no answer to the webhook"):
+        await webhook.ask(ours, "bridge.test", "/", webhook.form(*SIDS), {})
+
+
 def test_what_is_said_before_the_stream_is_passed_over() -> None:
     twiml = connect_stream(WSS, "https://bridge.test/after", notice="This call is recorded.")
     assert read_twiml(twiml.encode()) == Streamed(WSS, {})

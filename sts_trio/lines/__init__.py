@@ -243,9 +243,7 @@ class AgentLines:
             self._give_up(call_sid, "the server goes away")
 
     def _give_up(self, call_sid: str, reason: str) -> None:
-        promise = self._waiting.pop(call_sid, None)
-        if promise is not None:
-            promise.line.spoil(reason)
+        self._waiting.pop(call_sid).line.spoil(reason)
 
     async def _hold(self, call_sid: str, promise: _Promise) -> None:
         try:

@@ -78,7 +78,7 @@ async def ask(
     except trio.TooSlowError:
         raise NotStreamed(f"no answer to the webhook in {ANSWER_TIMEOUT:.0f} s") from None
     except trio.BrokenResourceError as exc:
-        raise NotStreamed(f"no answer to the webhook: {exc.__cause__ or exc}") from exc
+        raise NotStreamed("no answer to the webhook: the connection broke") from exc
     except h11.RemoteProtocolError as exc:
         raise NotStreamed(f"no HTTP is spoken there: {exc}") from exc
     if status != 200:
