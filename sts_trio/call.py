@@ -255,6 +255,7 @@ class Call:
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
             self._answers.close()
+            self._function_calls = None  # it has the call, and the two would outlive each other
             ended = {
                 "ending": self.ending.cause.label,
                 "verdict": self.ending.verdict.value,

@@ -114,9 +114,9 @@ class Metronome:
             due -= taken
             with self.cork:
                 for _ in range(taken):
-                    turn = self._ring.popleft()
-                    self._ring.append(turn)
-                    turn(now)
+                    # No name for it: the last one would be kept until the next beat.
+                    self._ring.rotate(-1)
+                    self._ring[-1](now)
 
     def _note(self, late_by: float) -> None:
         self.lateness.beats += 1

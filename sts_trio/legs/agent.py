@@ -113,14 +113,16 @@ class AgentLeg:
             if early:
                 hear(early)
             await self._heard_all.wait()
+            if self._bug is not None:
+                raise self._bug
         except trio.Cancelled:
             self._hear = None
             raise
-        except Exception:
-            self._hear = _hear_no_more
-            raise
-        if self._bug is not None:
-            raise self._bug
+        finally:
+            # Who hears has this leg, and so has the traceback of a bug.
+            if self._hear is hear:
+                self._hear = _hear_no_more
+            self._bug = None
 
     def try_send(self, message: deepgram.ToAgent) -> bool:
         """Audio alone: what the socket does not take of it goes with the next, which comes soon.
@@ -354,7 +356,7 @@ class _Reader:
     def __init__(self, nursery: trio.Nursery, over: Callable[[], None]) -> None:
         self._nursery = nursery
         self._over = over
-        self.rejection: trio_websocket.ConnectionRejected | None = None
+        self.refusal: tuple[int, bytes] | None = None  # status and body
         self.fault = ""
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
@@ -364,7 +366,7 @@ class _Reader:
         try:
             await reader()
         except trio_websocket.ConnectionRejected as exc:
-            self.rejection = exc
+            self.refusal = exc.status_code, exc.body or b""
         except (ProtocolError, h11.ProtocolError) as exc:
             # To a garbled handshake it would answer as only a server may, and h11 forbids it.
             self.fault = str(exc)
@@ -461,8 +463,7 @@ async def _shake_hands(
 
 
 def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
-    rejection = reader.rejection
-    if rejection is None:
+    if reader.refusal is None:
         return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
-    body = (rejection.body or b"").decode("utf-8", "replace").strip()
-    return AgentRejected(rejection.status_code, body[:_MOST_REASON])
+    status, body = reader.refusal
+    return AgentRejected(status, body.decode("utf-8", "replace").strip()[:_MOST_REASON])

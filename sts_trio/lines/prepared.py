@@ -124,6 +124,7 @@ class Line:
             _logger.exception("agent.line_crashed", call_sid=self._call_sid)
         finally:
             self.spoil("cut off")
+            self._hear = _hear_no_more  # not what it was, a method of this line
             self._is_over.set()
             self._goodbye.cancel()
             self.gone.set()
@@ -236,10 +237,11 @@ class Line:
             self._hear = lambda batch: context.run(hear, batch)
             self._idle = idle
             await self._is_over.wait()
+            if self._bug is not None:
+                raise self._bug
         finally:
             self._hear, self._idle = _hear_no_more, ignore
-        if self._bug is not None:
-            raise self._bug
+            self._bug = None  # its traceback has this line
         if not self._has_ended:
             hear([LegEnded(Leg.AGENT, How.LOST)])
 
