@@ -127,16 +127,12 @@ class Endpoints:
             AgentRejected, AgentUnreachable: what the last of them had to say.
         """
         by = trio.current_time() + within
-        failure = AgentUnreachable(
-            "every agent endpoint is resting after failures: "
-            + ", ".join(known.endpoint.address for known in self._known)
-        )
         for position, known in enumerate(self._known):
             now = trio.current_time()
             attempt = known.breaker.attempt(now)
             if attempt is None:
                 continue
-            others = sum(other.breaker.admits(now) for other in self._known[position + 1 :])
+            others = self._admitting_after(position)
             share = max(0.0, by - now) / (others + 1)
             try:
                 async with self._try(
@@ -145,11 +141,19 @@ class Endpoints:
                     yield leg
                     return
             except AgentUnreachable as exc:
-                failure = exc
-                if others:
-                    address = known.endpoint.address
-                    _logger.warning("agent.endpoint_failed", endpoint=address, reason=str(exc))
-        raise failure
+                if not self._admitting_after(position):
+                    raise
+                address = known.endpoint.address
+                _logger.warning("agent.endpoint_failed", endpoint=address, reason=str(exc))
+        raise AgentUnreachable(
+            "every agent endpoint is resting after failures: "
+            + ", ".join(known.endpoint.address for known in self._known)
+        )
+
+    def _admitting_after(self, position: int) -> int:
+        """How many there are behind that one to be tried."""
+        now = trio.current_time()
+        return sum(known.breaker.admits(now) for known in self._known[position + 1 :])
 
     @contextlib.asynccontextmanager
     async def _try(self, known: _Known, attempt: Attempt, limit: float) -> AsyncIterator[AgentLeg]:
