@@ -22,6 +22,7 @@ from sts_trio.errors import FunctionFailed, StsTrioError
 from sts_trio.functions import Function, Functions
 from sts_trio.functions.answers import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
+from sts_trio.threads import run_in_thread
 from sts_trio.wire import deepgram
 
 # A conversation has a function call every few turns: a hundred make half an hour of it.
@@ -241,11 +242,7 @@ class FunctionCalls:
             if function.is_async:
                 answer = result(await function.run(**arguments))
             else:
-                answer = await trio.to_thread.run_sync(
-                    lambda: result(function.run(**arguments)),
-                    abandon_on_cancel=True,
-                    limiter=_limiter(),
-                )
+                answer = await run_in_thread(lambda: result(function.run(**arguments)), _limiter())
             nursery.cancel_scope.cancel()
         self._check_hand_over(answer.hand_over)
         return answer

@@ -239,8 +239,7 @@ class Dialler:
                 )
             if known is not None:
                 return known
-        if (busy := self._why_busy()) is not None:
-            raise busy
+        self._check_lines()
         if len(self._line) * self._pause > LONGEST_WAIT:
             raise DialRefused(
                 "rate",
@@ -257,16 +256,15 @@ class Dialler:
         self._has_line.set()
         return attempt
 
-    def _why_busy(self) -> DialRefused | None:
-        """Why whoever answers could not be talked with, if that is so."""
+    def _check_lines(self) -> None:
+        """Raises `DialRefused` if whoever answers could not be talked with."""
         if self._switchboard.is_draining:
-            return DialRefused("draining", 503, "the server is shutting down and takes no calls")
+            raise _draining()
         calls = self._switchboard.live + self._ringing() + len(self._line)
         if calls >= self._config.max_calls:
-            return DialRefused(
+            raise DialRefused(
                 "full", 503, f"all {self._config.max_calls} lines are busy (STS_MAX_CALLS)"
             )
-        return None
 
     def _ringing(self) -> int:
         """Calls that may be answered at any moment."""
@@ -289,8 +287,7 @@ class Dialler:
             self._settle(attempt, DialRefused("given_up", 503, "nobody waits for this any more"))
             return False
         if self._switchboard.is_draining:
-            busy = self._why_busy()
-            assert busy is not None
+            busy = _draining()
             _logger.warning("dial.refused", why=busy.why, reason=str(busy), to=attempt.order.to)
             self._settle(attempt, busy)
             return False
@@ -513,6 +510,10 @@ class _Budget:
 
 
 # --- what is wrong with a request -----------------------------------------------------------------
+
+
+def _draining() -> DialRefused:
+    return DialRefused("draining", 503, "the server is shutting down and takes no calls")
 
 
 def _parameters_fault(parameters: Mapping[str, str]) -> str | None:

@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from sts_trio.errors import TwilioFailed
+from sts_trio.threads import run_in_thread
 from sts_trio.wire.webhook import REST_TWIML_LIMIT
 
 if TYPE_CHECKING:
@@ -163,9 +164,7 @@ class TwilioRest:
         backoffs = iter(BACKOFF)
         while True:
             try:
-                return await trio.to_thread.run_sync(
-                    self._ask, ask, abandon_on_cancel=True, limiter=self._limiter
-                )
+                return await run_in_thread(lambda: self._ask(ask), self._limiter)
             except TwilioFailed as exc:
                 backoff = next(backoffs, math.inf) * (1 + self._jitter())
                 wait = _wait_after(exc, backoff, is_repeatable)
