@@ -31,6 +31,8 @@ from typing import Any
 
 import structlog
 import trio
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import Event, Scope
@@ -107,6 +109,15 @@ class Connection:
             finally:
                 self._over.set()
                 self._nursery.cancel_scope.cancel()
+
+    def _let_go(self) -> None:
+        """Hypercorn's parts of a connection have each other, and us, who have them. Without this
+        the garbage collector would have to find them."""
+        protocol = getattr(self.server, "protocol", None)
+        if isinstance(protocol, ProtocolWrapper) and isinstance(protocol.protocol, H11Protocol):
+            protocol.protocol.stream = None
+        vars(self.server).clear()
+        del self._transport.receive_some, self._nursery
 
     def _set_socket_options(self) -> None:
         for level, name, value in _SOCKET_OPTIONS:
@@ -242,6 +253,8 @@ def install() -> None:
             # Cancelled, if it came along, goes on by itself: `except*` takes only its own part.
             # The listener closes the socket when this returns.
             _logger.error("connection.crashed", client=this.client, exc_info=_innermost(crash))
+        finally:
+            this._let_go()
 
     run.guards_connections = True  # type: ignore[attr-defined]
     TCPServer.run = run  # type: ignore[assignment, method-assign]

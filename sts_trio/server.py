@@ -16,6 +16,7 @@ import structlog
 import trio
 from quart import Response, request, websocket
 from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
 
 from sts_trio import hypercorn_guard, log
 from sts_trio.access import Visit, base_of, visit_of, why_not
@@ -318,6 +319,9 @@ class App(QuartTrio):
             seconds = trio.current_time() - call.began
             crashed = happening(call.dialogue.call_sid, seconds, "call.crashed", {})
             self.switchboard.chronicle.tell(crashed)
+        except* trio.Cancelled:
+            pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _see_off(self, info: CallInfo, ending: Ending) -> None:
         """A call that our webhook answered comes back to it when its stream ends. Any other goes on
@@ -420,6 +424,7 @@ def create_app(
     app.add_url_rule("/readyz", "readiness", app.readiness)
     app.add_websocket(TWILIO_PATH, "media", app.media)
     app.add_websocket(f"{TWILIO_PATH}/<token>", "media_by_token", app.media)
+    app.register_error_handler(HTTPException, _error)
     Routes(app).add()
     OutboundRoutes(app).add()
     return app
@@ -457,6 +462,13 @@ def _refuse(visit: Visit, reason: str | None) -> Response | None:
         return None
     _logger.warning("request.refused", path=visit.path, reason=reason)
     return Response("Refused. The server's log says why.\n", 403)
+
+
+async def _error(exc: HTTPException) -> Any:
+    """As Quart answers it; but there the exception itself is the result, which is kept by a frame
+    of its own traceback: hundreds of objects for the collector, for each unknown path."""
+    exc.__traceback__ = exc.__context__ = None
+    return exc.get_response()
 
 
 def _twiml(document: str) -> Response:

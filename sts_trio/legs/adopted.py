@@ -115,10 +115,15 @@ class AdoptedLeg:
         self._idle = idle
         # What `hear` starts is to inherit this call's context, not the metronome's.
         self._context = contextvars.copy_context()
-        with self._metronome.beating(self._turn):
-            await self._over.wait()
-        if self._bug is not None:
-            raise self._bug
+        try:
+            with self._metronome.beating(self._turn):
+                await self._over.wait()
+            if self._bug is not None:
+                raise self._bug
+        finally:
+            # Who hears has this leg, and so has the traceback of a bug.
+            del self._hear, self._idle
+            self._bug = None
 
     def try_send(self, message: twilio.ToCaller) -> bool:
         if self._pending or self._is_closing or self._is_over or len(self._held) > MOST_HELD:
@@ -360,6 +365,7 @@ async def open_adopted(
     server: Any = connection.server
     stream: Any = connection.stream
     websocket: Any = send.__self__  # type: ignore[attr-defined]
+    protocol: Any = server.protocol.protocol
     early = bytearray()
     # Before the accept: the caller's first frames may come with its next segment.
     server.protocol = _Diverted(early)
@@ -380,3 +386,4 @@ async def open_adopted(
         # Where it was not taken over after all: Hypercorn's reader may still wait for it, and a
         # caller who is quiet would keep it there.
         stream.socket.close()
+        protocol.stream = None  # it has the protocol, and the guard does not find that any more

@@ -67,7 +67,11 @@ class DirectWebsocket(TrioASGIWebsocketConnection):
         websocket = self._create_websocket_from_scope(send)
         websocket.scope["asgi.receive"] = receive  # type: ignore[typeddict-unknown-key]
         websocket.scope["asgi.send"] = send  # type: ignore[typeddict-unknown-key]
-        await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
+        try:
+            await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
+        finally:
+            # Both are methods of what has the scope.
+            del websocket.scope["asgi.receive"], websocket.scope["asgi.send"]  # type: ignore[typeddict-item]
 
 
 class CallerLeg:
