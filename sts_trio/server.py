@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import gc
 import os
 import signal
 import ssl
@@ -23,6 +22,7 @@ from sts_trio.access import Visit, base_of, visit_of, why_not
 from sts_trio.call import Call, OpenCaller
 from sts_trio.call_info import INBOUND, CallInfo, announced, parameters
 from sts_trio.chronicle import happening
+from sts_trio.collector import Collector
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed, Verdict
 from sts_trio.functions.agents import equipped
@@ -84,6 +84,7 @@ class App(QuartTrio):
         )
         self.twilio = TwilioRest.of(config)
         self.dialler = Dialler(config, self.twilio, self.switchboard)
+        self.collector = Collector()
         self.lookout = Lookout()
         self.metronome = Metronome(self.lookout)
         self.portable_metronome = Metronome(turns_at_once=TURNS_AT_ONCE, weight=WEIGHT)
@@ -115,7 +116,7 @@ class App(QuartTrio):
         for warning in self.settings.warnings:
             _logger.warning("config.odd", warning=warning)
         await self.nursery.start(self._run_background)
-        _spare_the_collector()
+        self.collector.start()
         addresses = [endpoint.address for endpoint in self.agent_lines.endpoints]
         _logger.info(
             "server.started",
@@ -321,6 +322,7 @@ class App(QuartTrio):
             self.switchboard.chronicle.tell(crashed)
         except* trio.Cancelled:
             pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
+        self.collector.note_end(self.switchboard.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _see_off(self, info: CallInfo, ending: Ending) -> None:
@@ -437,17 +439,6 @@ def _nobody_minds_sigterm() -> bool:
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
-
-
-def _spare_the_collector() -> None:
-    """Takes what start-up made out of the garbage collector's sight, and has it run seldom.
-
-    A call leaves few cycles behind, but makes many objects: at the default thresholds a full
-    collection over all calls comes every few seconds, and every call waits for it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
 
 
 def _endpoints(config: Config) -> list[Endpoint]:
