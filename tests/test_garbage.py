@@ -273,11 +273,11 @@ LINES = [
     test_agent_lines.test_lines_that_wait_are_closed_with_1000_when_the_app_stops,
     test_agent_lines.test_an_agent_that_answers_no_goodbye_holds_nothing_up,
     test_agent_lines.test_a_line_whose_time_is_up_as_it_is_taken_is_not_handed_over,
+    test_agent_lines.test_a_line_does_not_live_longer_for_being_announced_again,
 ]
 # These need no clock.
 PROMPT_LINES = [
     test_agent_lines.test_a_line_to_another_agent_than_is_wanted_is_closed,
-    test_agent_lines.test_a_call_that_is_announced_twice_has_one_line,
     test_agent_lines.test_a_line_whose_dial_fails_says_so_and_the_call_dials_afresh,
     test_agent_lines.test_a_leg_that_breaks_before_anybody_hears_it_is_a_bug_of_the_line,
 ]
@@ -364,15 +364,15 @@ async def test_a_call_whose_agent_was_dialled_ahead_leaves_no_garbage(
 ) -> None:
     async with world(tmp_path, STS_FAST_LANE=lane) as here:
         with leaving_no_garbage():
-            parameters = await announce(here)
+            answer = await announce(here)
             await here.agent.ready.wait()
-            async with here.phone() as phone:
-                await phone.tell(twilio.Connected(), start(parameters), media())
+            async with here.phone(path=answer.path) as phone:
+                await phone.tell(twilio.Connected(), start(answer.parameters), media())
                 await here.agent.say(deepgram.Audio(b"\x11" * 1600))
                 await phone.play_until(lambda audio: audio == b"\x11" * 1600)
                 assert here.app.agent_lines.state.handed_over == 1
                 await hang_up(here, phone)
-            del phone, parameters
+            del phone, answer
             await here.agent.over.wait()
             await until_idle()
 
