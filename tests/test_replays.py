@@ -13,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 from fakes import CALL_SID, START, FakeAgent, media
+from limits import HANG
 from test_dial_ahead import CALL, GREETING, announce, hang_up, ringing, start
-from test_plain_hypercorn import LIMIT, hypercorn
+from test_plain_hypercorn import hypercorn
 from test_server import TOKEN as SECRET
 from test_server import body_of, post, sign
 from world import PROMISE, Answer, World, answer_in, knock, world
@@ -316,7 +317,7 @@ async def test_serve_opens_the_bare_path_to_bins_unless_told_otherwise(
     ids=str,
 )
 async def test_so_does_the_plain_command(environ: dict[str, str], status: int) -> None:
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with hypercorn("--workers", "0", **environ) as (_, port):
             assert await knock(("127.0.0.1", port), "/twilio") == status
             assert await knock(("127.0.0.1", port), "/twilio/guessed") == 403

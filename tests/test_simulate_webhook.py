@@ -9,7 +9,8 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from test_plain_hypercorn import LIMIT, hypercorn
+from limits import HANG
+from test_plain_hypercorn import hypercorn
 from world import knock
 
 from sts_trio.simulate import webhook
@@ -89,7 +90,7 @@ async def test_a_bridge_that_is_full_declines() -> None:
 @pytest.mark.parametrize("lane", ["1", "0"])
 async def test_under_the_plain_command_it_is_the_same(lane: str) -> None:
     environ = {"STS_BINS": "0", "STS_FAST_LANE": lane, "STS_OFFLINE_MODE": "scripted"}
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with hypercorn("--workers", "0", **environ) as (_, port):
             assert await knock(("127.0.0.1", port), "/twilio") == 403
             report = await place_call(f"http://127.0.0.1:{port}/twiml", BRIEFLY)
