@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 # Places to begin a way round at: enough to find a short one in what a whole server left.
-MOST_BEGINNINGS = 200
+MAX_BEGINNINGS = 200
 
 Graph = list[list[int]]
 
@@ -128,7 +128,7 @@ def _reach(graph: Graph, roots: Sequence[int], seen: set[int]) -> set[int]:
 def _way_round(graph: Graph, members: Sequence[int]) -> list[int]:
     """The shortest way from one of them back to itself; none if there is no cycle."""
     inside = set(members)
-    ways = (_way_back(graph, inside, each) for each in members[:MOST_BEGINNINGS])
+    ways = (_way_back(graph, inside, each) for each in members[:MAX_BEGINNINGS])
     return min(filter(None, ways), key=len, default=[])
 
 

@@ -27,7 +27,7 @@ LAYERS = (
     ("websocket frames of our own", ("sts_trio/wire/frames",)),
     ("dialogue (sts_trio/logic)", ("sts_trio/logic/",)),
     ("legs (sts_trio/legs)", ("sts_trio/legs/",)),
-    ("metronome, lookout, cork", ("sts_trio/metronome", "sts_trio/lookout", "sts_trio/cork")),
+    ("ticker, poller, cork", ("sts_trio/ticker", "sts_trio/poller", "sts_trio/cork")),
     ("call and outboxes", ("sts_trio/call", "sts_trio/outbox", "sts_trio/")),
     ("websocket frames (wsproto)", ("wsproto/",)),
     ("trio-websocket", ("trio_websocket/",)),

@@ -13,8 +13,8 @@ from results import Unit
 from rich.console import Console
 from rich.table import Table
 
+from sts_trio.audio.frames import FRAME
 from sts_trio.logic.acts import AgentReached, Heard
-from sts_trio.logic.audio import FRAME
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio

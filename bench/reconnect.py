@@ -22,10 +22,10 @@ from results import Reconnect, Reconnects
 from rich.console import Console
 from servers import HERE
 
-from sts_trio.logic.audio import BYTES_PER_SECOND, SILENCE, length
-from sts_trio.offline import voice
-from sts_trio.simulate.manners import HangUp, Step, WaitForQuiet, WaitForSpeech, audible_part
+from sts_trio.audio.frames import BYTES_PER_SECOND, SILENCE, length
+from sts_trio.offline.speech import voice
 from sts_trio.simulate.report import Report
+from sts_trio.simulate.script import HangUp, Step, WaitForQuiet, WaitForSpeech, audible_part
 from sts_trio.simulate.spoken import PITCH
 from sts_trio.testing import Agent, Server, Speak, call, running, scripted_agent
 

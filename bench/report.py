@@ -154,8 +154,8 @@ def _capacities(capacities: Capacities) -> list[str]:
     return [
         "Calls on one core",
         f"The most calls with {sums.LEAST_OK} % of the audio delivered each way, words delayed by"
-        f" less than {sums.MOST_UP_P99:.0f} ms (p99) beyond what is gathered before forwarding, and"
-        f" barge-in within {sums.MOST_CLEAR_P99:.0f} ms (p99), over {capacities.seconds:g}"
+        f" less than {sums.MAX_UP_P99:.0f} ms (p99) beyond what is gathered before forwarding, and"
+        f" barge-in within {sums.MAX_CLEAR_P99:.0f} ms (p99), over {capacities.seconds:g}"
         f" s{', with TLS to the agent' if capacities.tls else ''}. To within 5 %; a failure had to"
         " be one twice.\n",
         _table(("variant", "calls"), rows),

@@ -15,7 +15,7 @@ import msgspec
 from generator import NoRun
 
 HERE = Path(__file__).parent
-MOST_LOG = 1_000_000
+MAX_LOG = 1_000_000
 START_WITHIN = 20.0
 STOP_WITHIN = 5.0
 # From the first accepted connection until imports, caches and garbage have settled.
@@ -87,7 +87,7 @@ class Bridge(NamedTuple):
 
     def said(self) -> list[str]:
         """The lines it has logged so far."""
-        return os.pread(self.log, MOST_LOG, 0).decode(errors="replace").strip().splitlines()
+        return os.pread(self.log, MAX_LOG, 0).decode(errors="replace").strip().splitlines()
 
 
 def free_ports() -> tuple[int, int]:

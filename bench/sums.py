@@ -11,9 +11,9 @@ BASE = "ancestor"
 # A bridge does its work while this much of the audio arrives, in per cent, each way ...
 LEAST_OK = 99.5
 # ... the caller's within this, in ms, beyond what the bridge gathers before it forwards ...
-MOST_UP_P99 = 50.0
+MAX_UP_P99 = 50.0
 # ... and the caller can cut the agent short within this.
-MOST_CLEAR_P99 = 20.0
+MAX_CLEAR_P99 = 20.0
 
 
 class Spread(NamedTuple):
@@ -152,9 +152,9 @@ def is_well(run: Run, gathers: float) -> bool:
         and not run.cut_off
         and min(run.up.ok, run.down.ok) >= LEAST_OK
         and run.up_ms is not None
-        and run.up_ms.p99 < gathers + MOST_UP_P99
+        and run.up_ms.p99 < gathers + MAX_UP_P99
         and run.clear_ms is not None
-        and run.clear_ms.p99 < MOST_CLEAR_P99
+        and run.clear_ms.p99 < MAX_CLEAR_P99
     )
 
 

@@ -4,7 +4,7 @@ python bench/turns.py [CALLS]
 
 Real calls on loopback sockets, whose beat is struck by hand: no task to wake up, and no load but
 this. In service the core sleeps between two beats, and its caches are gone when it wakes up; here
-they are swept by reading more memory than they hold. Linux, as the lookout.
+they are swept by reading more memory than they hold. Linux, as the poller.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from results import Turn
 from rich.console import Console
 from rich.table import Table
 
-from sts_trio import metronome
-from sts_trio.call import Call
-from sts_trio.legs.adopted import AdoptedLeg
+from sts_trio.bridge.run import Call
 from sts_trio.legs.agent import AgentLeg
-from sts_trio.legs.sockets import TcpStream
+from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.logic.states import Phase
-from sts_trio.lookout import Lookout
+from sts_trio.net import ticker as ticker
+from sts_trio.net.poller import Poller
+from sts_trio.net.streams import TcpStream
 from sts_trio.wire import deepgram, frames, twilio
 from sts_trio.wire.dialect import Dialect, language
 
@@ -44,18 +44,18 @@ STREAM_SID = "MZ00000000000000000000000000000003"
 START = twilio.encode_as_twilio(twilio.Start(twilio.StreamStart(STREAM_SID)))
 FRAME = twilio.encode_as_twilio(twilio.Media(twilio.Inbound(bytes(range(160))), STREAM_SID))
 CHUNK = bytes(range(250)) * 8  # 2000 bytes, a usual chunk of the agent's
-MOST = 1 << 20  # what is read at once of what came
+MAX = 1 << 20  # what is read at once of what came
 
 
-class Struck(metronome.Metronome):
-    """A metronome that has no beat of its own."""
+class Struck(ticker.Ticker):
+    """A ticker that has no beat of its own."""
 
-    def __init__(self, lookout: Lookout) -> None:
-        super().__init__(lookout)
-        self._turns: list[metronome.Turn] = []
+    def __init__(self, poller: Poller) -> None:
+        super().__init__(poller)
+        self._turns: list[ticker.Turn] = []
 
     @contextlib.contextmanager
-    def beating(self, turn: metronome.Turn) -> Iterator[None]:
+    def beating(self, turn: ticker.Turn) -> Iterator[None]:
         self._turns.append(turn)
         yield
 
@@ -72,13 +72,13 @@ class Rig:
     def __init__(self) -> None:
         self.callers: list[socket.socket] = []
         self.agents: list[socket.socket] = []
-        self.lookout = Lookout()
-        self.metronome = Struck(self.lookout)
+        self.poller = Poller()
+        self.ticker = Struck(self.poller)
         self._calls: list[Call] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     async def place_calls(self, count: int, nursery: trio.Nursery) -> None:
-        nursery.start_soon(self.lookout.run)
+        nursery.start_soon(self.poller.run)
         await _settle()
         settings = deepgram.phone_settings({"greeting": "Hello."})
         for _ in range(count):
@@ -88,11 +88,11 @@ class Rig:
             nursery.start_soon(call.run)
         await _settle()
         self.say(self.callers, frames.masked_text(START.encode()))
-        self.metronome.strike()
+        self.ticker.strike()
         await _settle()
         for message in (deepgram.Welcome(), deepgram.SettingsApplied()):
             self.say(self.agents, _of_agent(message))
-            self.lookout.look()
+            self.poller.look()
             await _settle()
         self.hear(self.agents)
         if not all(call.dialogue.phase is Phase.TALKING for call in self._calls):
@@ -103,9 +103,9 @@ class Rig:
         near, far = self._connection()
         self.callers.append(far)
         with near:
-            yield AdoptedLeg(near, self.metronome)
+            yield AdoptedLeg(near, self.ticker)
 
-    # As `sts_trio.call.Lines`.
+    # As `sts_trio.bridge.run.Lines`.
 
     async def choose(self, info: Any) -> str:
         return "default"
@@ -115,10 +115,10 @@ class Rig:
         near, far = self._connection()
         self.agents.append(far)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(near))
-        tcp = TcpStream(stream, self.lookout.cork)
+        tcp = TcpStream(stream, self.poller.cork)
         async with tcp, trio.open_nursery() as nursery:
             leg = AgentLeg(tcp, language(Dialect.V1), nursery)
-            leg.read_with(self.lookout)
+            leg.read_with(self.poller)
             yield leg
 
     def _connection(self) -> tuple[socket.socket, socket.socket]:
@@ -137,7 +137,7 @@ class Rig:
 
     def hear(self, who: Sequence[socket.socket]) -> None:
         for far in who:
-            far.recv(MOST)  # raises where nothing has come, and so nothing was done
+            far.recv(MAX)  # raises where nothing has come, and so nothing was done
 
     def close(self) -> None:
         for end in (self._listener, *self.callers, *self.agents):
@@ -172,11 +172,11 @@ def _interruption(rig: Rig) -> None:
 
 
 def _strike(rig: Rig) -> None:
-    rig.metronome.strike()
+    rig.ticker.strike()
 
 
 def _look(rig: Rig) -> None:
-    rig.lookout.look()
+    rig.poller.look()
 
 
 STEPS = (

@@ -8,14 +8,14 @@ __all__ = ["Call", "FunctionFailed", "function", "hand_over"]
 
 # {what users' functions need: its home}, imported when asked for: `sts-trio --help` needs none.
 _HOMES = {
-    "Call": "sts_trio.call",
+    "Call": "sts_trio.bridge.run",
     "FunctionFailed": "sts_trio.errors",
     "function": "sts_trio.functions",
     "hand_over": "sts_trio.functions",
 }
 
 if TYPE_CHECKING:
-    from sts_trio.call import Call
+    from sts_trio.bridge.run import Call
     from sts_trio.errors import FunctionFailed
     from sts_trio.functions import function, hand_over
 else:

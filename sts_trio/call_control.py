@@ -9,11 +9,11 @@ from typing import Annotated
 
 import msgspec
 
-from sts_trio.call import Call
+from sts_trio.bridge.run import Call
 from sts_trio.functions import function
 
 # For one answer: a card's number has 19, and nobody gets more right.
-MOST_DIGITS = 32
+MAX_DIGITS = 32
 # Seconds for all of them. Patience beyond this is the agent's to show, by asking again.
 LONGEST = 60.0
 _A_WHILE = 5.0  # more than the caller's time, so that the caller's is what runs out
@@ -71,7 +71,7 @@ async def collect_digits(
         msgspec.Meta(
             description="How many digits are expected; it ends when there are that many.",
             ge=1,
-            le=MOST_DIGITS,
+            le=MAX_DIGITS,
         ),
     ],
     within: Annotated[

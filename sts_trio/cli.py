@@ -58,7 +58,7 @@ async def _serve(
 ) -> None:
     import trio
 
-    from sts_trio.serve import serve
+    from sts_trio.web.serve import serve
 
     async with trio.open_nursery() as nursery:
         start = functools.partial(
@@ -149,7 +149,7 @@ def agent(host: str, port: int, mode: str | None) -> None:
 async def _agent(host: str, port: int, mode: "Mode") -> None:
     import trio
 
-    from sts_trio.offline import server
+    from sts_trio.offline.protocol import server
 
     async with trio.open_nursery() as nursery:
         try:

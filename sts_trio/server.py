@@ -17,40 +17,41 @@ from quart import Response, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from sts_trio import hypercorn_guard, log
-from sts_trio.access import Visit, base_of, visit_of, why_not
-from sts_trio.call import Call, OpenCaller
-from sts_trio.call_info import INBOUND, CallInfo, announced, parameters
-from sts_trio.chronicle import happening
-from sts_trio.collector import Collector
+from sts_trio.agents.connections import AgentConnections
+from sts_trio.agents.endpoints import AgentLeg, Endpoint
+from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_chooser
+from sts_trio.bridge.collector import Collector
+from sts_trio.bridge.live_calls import LiveCalls
+from sts_trio.bridge.run import Call, OpenCaller
+from sts_trio.call.info import INBOUND, CallInfo, announced, parameters
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed, Verdict
-from sts_trio.functions.agents import equipped
-from sts_trio.hypercorn_guard import Connection
-from sts_trio.legs.adopted import can_adopt, open_adopted
+from sts_trio.functions.attach import attached
 from sts_trio.legs.agent import open_agent
-from sts_trio.legs.caller import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, open_caller
-from sts_trio.lines import AgentLines
-from sts_trio.lines.endpoints import AgentLeg, Endpoint
-from sts_trio.lines.routing import ChooseAgent, Routing, check_chooser, load_chooser
+from sts_trio.legs.caller_adopted import can_adopt, open_adopted
+from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, open_caller
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call
-from sts_trio.lookout import Lookout
-from sts_trio.metronome import Metronome
-from sts_trio.offline import server as offline
+from sts_trio.net import hypercorn_guard
+from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.net.poller import Poller
+from sts_trio.net.ticker import Ticker
+from sts_trio.observe import logs as log
+from sts_trio.observe.feed import call_event
 from sts_trio.offline.mode import Mode, choose, missing
-from sts_trio.outbound import TOKEN, TWIML_PATH, Dialler
+from sts_trio.offline.protocol import server as offline
+from sts_trio.outbound.dialler import TOKEN, TWIML_PATH, Dialler
 from sts_trio.outbound.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.stream_tokens import StreamToken, StreamTokens
-from sts_trio.switchboard import Switchboard
-from sts_trio.web.outbound_routes import OutboundRoutes
-from sts_trio.web.routes import Routes
+from sts_trio.web.access import RequestInfo, base_of, denial, request_info
+from sts_trio.web.outbound import OutboundRoutes
+from sts_trio.web.page import Routes
+from sts_trio.web.tokens import StreamToken, StreamTokens
 from sts_trio.wire import deepgram, webhook
 from sts_trio.wire.dialect import Dialect, can_say, language
 
 TWILIO_PATH = "/twilio"
 # Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
-MOST_PER_WEBHOOK = 64 * 1024
+MAX_PER_WEBHOOK = 64 * 1024
 BODY_TIMEOUT = 10.0  # Twilio itself gives a webhook 15 s
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
@@ -62,7 +63,7 @@ _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class App(QuartTrio):
-    """The ASGI application. `switchboard` knows its live calls."""
+    """The ASGI application. `live_calls` knows its live calls."""
 
     asgi_websocket_class = DirectWebsocket
 
@@ -74,8 +75,8 @@ class App(QuartTrio):
     ) -> None:
         # No static folder: nothing is served that is not a route.
         super().__init__("sts_trio", static_folder=None)
-        self.settings, self.functions = equipped(config, functions)
-        self.switchboard = Switchboard(config.max_calls)
+        self.settings, self.functions = attached(config, functions)
+        self.live_calls = LiveCalls(config.max_calls)
         self.stream_tokens = StreamTokens(
             time.time,
             # What all processes behind one number have in common.
@@ -83,24 +84,24 @@ class App(QuartTrio):
             notice=config.notice or "",
         )
         self.twilio = TwilioRest.of(config)
-        self.dialler = Dialler(config, self.twilio, self.switchboard)
+        self.dialler = Dialler(config, self.twilio, self.live_calls)
         self.collector = Collector()
-        self.lookout = Lookout()
-        self.metronome = Metronome(self.lookout)
-        self.portable_metronome = Metronome(turns_at_once=TURNS_AT_ONCE, weight=WEIGHT)
+        self.poller = Poller()
+        self.ticker = Ticker(self.poller)
+        self.portable_ticker = Ticker(turns_at_once=TURNS_AT_ONCE, weight=WEIGHT)
         self._background = trio.CancelScope()
         # One for the process: building one costs 20 ms of CPU.
         self.ssl_context = ssl.create_default_context()
         routing = Routing(config.agents, config.numbers, choose_agent)
-        self.agent_lines = AgentLines(
+        self.agent_connections = AgentConnections(
             _endpoints(config),
             self._dial,
             routing,
             self._first_settings,
             max_calls=config.max_calls,
-            live=lambda: self.switchboard.live,
+            live=lambda: self.live_calls.live,
         )
-        self.config["MAX_CONTENT_LENGTH"] = MOST_PER_WEBHOOK
+        self.config["MAX_CONTENT_LENGTH"] = MAX_PER_WEBHOOK
         self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -117,7 +118,7 @@ class App(QuartTrio):
             _logger.warning("config.odd", warning=warning)
         await self.nursery.start(self._run_background)
         self.collector.start()
-        addresses = [endpoint.address for endpoint in self.agent_lines.endpoints]
+        addresses = [endpoint.address for endpoint in self.agent_connections.endpoints]
         _logger.info(
             "server.started",
             agent=self.settings.agent.value,
@@ -127,7 +128,7 @@ class App(QuartTrio):
         )
 
     async def stop(self) -> None:
-        await self.agent_lines.aclose()
+        await self.agent_connections.aclose()
         self._background.cancel()
 
     async def _run_background(
@@ -136,9 +137,9 @@ class App(QuartTrio):
         """What runs as long as the server; an offline agent of our own too, if it answers."""
         with self._background:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.metronome.run)
-                nursery.start_soon(self.portable_metronome.run)
-                nursery.start_soon(self.lookout.run)
+                nursery.start_soon(self.ticker.run)
+                nursery.start_soon(self.portable_ticker.run)
+                nursery.start_soon(self.poller.run)
                 await nursery.start(self.dialler.run)
                 if _nobody_minds_sigterm():
                     nursery.start_soon(self._mind_sigterm)
@@ -150,18 +151,18 @@ class App(QuartTrio):
                     port = await nursery.start(serve, "127.0.0.1", 0)
                     legacy = self.settings.dialect is Dialect.LEGACY
                     path = "/agent" if legacy else "/v1/agent/converse"
-                    self.agent_lines.endpoints = [Endpoint(f"ws://127.0.0.1:{port}{path}")]
-                await nursery.start(self.agent_lines.run)
+                    self.agent_connections.endpoints = [Endpoint(f"ws://127.0.0.1:{port}{path}")]
+                await nursery.start(self.agent_connections.run)
                 task_status.started()
 
     async def _mind_sigterm(self) -> None:
         """Hangs up on everyone before the process dies as it would have died."""
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
-                _logger.info("server.draining", live=self.switchboard.live, signal="SIGTERM")
+                _logger.info("server.draining", live=self.live_calls.live, signal="SIGTERM")
                 self._shut_down()
                 with trio.move_on_after(GOODBYE):
-                    await self.switchboard.empty()
+                    await self.live_calls.empty()
                 break
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -169,13 +170,13 @@ class App(QuartTrio):
 
     async def answer(self) -> Response:
         """A call comes in: TwiML that connects it to the media socket."""
-        visit, refusal = await self.let_in()
+        visit, refusal = await self.authenticate()
         if refusal is not None:
             return refusal
         voice = webhook.read_request(visit.fields)
         order = self.dialler.answered(voice.call_sid, visit.query_fields.first(TOKEN))
-        if not self.switchboard.takes_calls:
-            _logger.warning("call.refused", call_sid=voice.call_sid, live=self.switchboard.live)
+        if not self.live_calls.takes_calls:
+            _logger.warning("call.refused", call_sid=voice.call_sid, live=self.live_calls.live)
             return _twiml(webhook.busy(answered=voice.is_answered))
         base = base_of(visit, self.settings)
         if base is None:
@@ -183,7 +184,7 @@ class App(QuartTrio):
         info = announced(voice)
         if order is not None:
             info = msgspec.structs.replace(info, agent=order.agent, parameters=order.parameters)
-        info = msgspec.structs.replace(info, agent=await self.agent_lines.choose(info))
+        info = msgspec.structs.replace(info, agent=await self.agent_connections.choose(info))
         if self.settings.dial_ahead and not voice.is_over:
             info = self._dial_ahead(info)
         twiml = webhook.connect_stream(
@@ -198,12 +199,12 @@ class App(QuartTrio):
         """The agent is dialled while the phone still rings, and the stream brings its line."""
         if len(self.settings.notice or "") > LONGEST_NOTICE:
             return info
-        line = self.agent_lines.dial_ahead(info.agent, info)
+        line = self.agent_connections.dial_ahead(info.agent, info)
         return msgspec.structs.replace(info, line=line)
 
     async def after(self) -> Response:
         """The call's stream is over: an apology if the caller is owed one, then the end."""
-        visit, refusal = await self.let_in()
+        visit, refusal = await self.authenticate()
         if refusal is not None:
             return refusal
         voice = webhook.read_request(visit.fields)
@@ -212,7 +213,7 @@ class App(QuartTrio):
             was_taken = voice.dial_call_status in ("completed", "answered")
             over = was_taken or voice.is_over
             return _twiml(webhook.hang_up() if over else webhook.not_taken())
-        ending = self.switchboard.ending_of(voice.call_sid)
+        ending = self.live_calls.ending_of(voice.call_sid)
         if ending is not None and ending.cause is Cause.TRANSFERRED and not voice.is_over:
             return _twiml(self._transfer(visit, voice, ending.detail))
         owed = (
@@ -222,7 +223,7 @@ class App(QuartTrio):
         )
         return _twiml(webhook.apology() if owed and not voice.is_over else webhook.hang_up())
 
-    def _transfer(self, visit: Visit, voice: webhook.VoiceRequest, number: str) -> str:
+    def _transfer(self, visit: RequestInfo, voice: webhook.VoiceRequest, number: str) -> str:
         inbound = voice.direction in ("", INBOUND)
         try:
             base = base_of(visit, self.settings)
@@ -231,24 +232,24 @@ class App(QuartTrio):
             _logger.error("call.not_transferred", call_sid=voice.call_sid, reason=str(exc))
             return webhook.not_taken()
 
-    async def let_in(self) -> tuple[Visit, Response | None]:
+    async def authenticate(self) -> tuple[RequestInfo, Response | None]:
         """The visit, and the response to give if it is not welcome."""
         scope: Any = request.scope
         body = await request.get_data(cache=True, as_text=False, parse_form_data=False)
         is_form = request.method == "POST" and request.mimetype != "application/json"
-        visit = visit_of(
+        visit = request_info(
             scope,
             form=webhook.read_form(body) if is_form else None,
             body=b"" if is_form else body,
         )
-        return visit, _refuse(visit, why_not(visit, self.settings, is_stream=False))
+        return visit, _refuse(visit, denial(visit, self.settings, is_stream=False))
 
     # --- the media socket -----------------------------------------------------------------------
 
     async def media(self, token: str | None = None) -> Response | None:
         """One call, from its websocket's handshake to its end."""
         scope: Any = websocket.scope
-        visit = visit_of(scope)
+        visit = request_info(scope)
         stream = None if token is None else self.stream_tokens.read(token)
         if token is None:
             reason = self._why_no_bin(visit)
@@ -261,25 +262,25 @@ class App(QuartTrio):
             return refusal
         await scope["asgi.receive"]()  # "websocket.connect"
         # From here to the call's admission nobody else has a turn, and so none takes its place.
-        if not self.switchboard.takes_calls:
-            _logger.warning("call.refused", live=self.switchboard.live)
+        if not self.live_calls.takes_calls:
+            _logger.warning("call.refused", live=self.live_calls.live)
             return Response("All lines are busy.\n", 503)
         await self._run_call(scope, stream)
         return None
 
-    def _why_no_bin(self, visit: Visit) -> str | None:
+    def _why_no_bin(self, visit: RequestInfo) -> str | None:
         if not self.settings.bins:
             return (
                 f"{TWILIO_PATH} without a token is for TwiML Bins, and closed by STS_BINS=0: have"
                 f" the number's voice webhook be {TWIML_PATH}, or set STS_BINS=1"
             )
-        return why_not(visit, self.settings, is_stream=True)
+        return denial(visit, self.settings, is_stream=True)
 
-    def _why_not_by(self, stream: StreamToken, visit: Visit) -> str | None:
+    def _why_not_by(self, stream: StreamToken, visit: RequestInfo) -> str | None:
         """Spends the token, if it is for this visit. Twilio's signature comes first, so that who
         has only seen the path cannot spend the token of a call."""
         if not stream.is_softphone:
-            reason = why_not(visit, self.settings, is_stream=True)
+            reason = denial(visit, self.settings, is_stream=True)
             if reason is not None:
                 return reason
         return None if self.stream_tokens.spend(stream) else "too many stream tokens are spent"
@@ -298,18 +299,18 @@ class App(QuartTrio):
                 can_say=functools.partial(can_say, self.settings.dialect),
             ),
             self._caller_opener(scope, connection),
-            self.agent_lines,
+            self.agent_connections,
             functions=self.functions,
             agents=self.settings.agents,
             may_transfer=self.settings.may_transfer,
-            see_off=self._see_off if is_phone else None,
+            release_phone_call=self._release_phone_call if is_phone else None,
             log_transcripts=self.settings.log_transcripts,
-            tell=self.switchboard.chronicle.tell,
+            tell=self.live_calls.event_feed.tell,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
         try:
-            with self.switchboard.admit(call):
+            with self.live_calls.admit(call):
                 async with trio.open_nursery() as nursery:
                     if connection is not None:
                         nursery.start_soon(self._end_with, connection.terminated)
@@ -318,14 +319,14 @@ class App(QuartTrio):
         except* Exception:
             _logger.exception("call.crashed", ending=Cause.CRASHED.label)
             seconds = trio.current_time() - call.began
-            crashed = happening(call.dialogue.call_sid, seconds, "call.crashed", {})
-            self.switchboard.chronicle.tell(crashed)
+            crashed = call_event(call.dialogue.call_sid, seconds, "call.crashed", {})
+            self.live_calls.event_feed.tell(crashed)
         except* trio.Cancelled:
             pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
-        self.collector.note_end(self.switchboard.live, trio.current_time())
+        self.collector.note_end(self.live_calls.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    async def _see_off(self, info: CallInfo, ending: Ending) -> None:
+    async def _release_phone_call(self, info: CallInfo, ending: Ending) -> None:
         """A call that our webhook answered comes back to it when its stream ends. Any other goes on
         with the TwiML that started the stream, unless the REST API is asked before."""
         if not info.is_from_bin or not info.call_sid:
@@ -341,9 +342,9 @@ class App(QuartTrio):
     def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
         send = scope["asgi.send"]
         if connection is not None and self.settings.fast_lane and can_adopt(send, connection):
-            return functools.partial(open_adopted, send, connection, self.metronome)
+            return functools.partial(open_adopted, send, connection, self.ticker)
         return functools.partial(
-            open_caller, scope["asgi.receive"], send, connection, self.portable_metronome
+            open_caller, scope["asgi.receive"], send, connection, self.portable_ticker
         )
 
     async def _end_with(self, terminated: Any) -> None:
@@ -352,8 +353,8 @@ class App(QuartTrio):
         self._shut_down()
 
     def _shut_down(self) -> None:
-        self.switchboard.shut_down()
-        self.agent_lines.shut_down()
+        self.live_calls.shut_down()
+        self.agent_connections.shut_down()
 
     def _settings_for(self, wanted: SettingsWanted) -> deepgram.Settings:
         agent = self.settings.agents[wanted.agent]
@@ -371,24 +372,24 @@ class App(QuartTrio):
             endpoint.key,
             language(self.settings.dialect),
             self.ssl_context,
-            self.lookout,
+            self.poller,
         )
 
     # --- health ---------------------------------------------------------------------------------
 
     async def health(self) -> dict[str, Any]:
-        beats = [self.metronome.lateness, self.portable_metronome.lateness]
+        beats = [self.ticker.lateness, self.portable_ticker.lateness]
         return {
             "status": "ok",
-            "live": self.switchboard.live,
+            "live": self.live_calls.live,
             # Of a process that has more to do than it can, this is the first to grow.
             "late_beats": sum(lateness.late for lateness in beats),
             "latest_beat": round(max(lateness.worst for lateness in beats), 3),
         }
 
     async def readiness(self) -> tuple[dict[str, Any], int]:
-        status = {"status": self.switchboard.status, "live": self.switchboard.live}
-        return status, 200 if self.switchboard.takes_calls else 503
+        status = {"status": self.live_calls.status, "live": self.live_calls.live}
+        return status, 200 if self.live_calls.takes_calls else 503
 
 
 def create_app(
@@ -448,7 +449,7 @@ def _endpoints(config: Config) -> list[Endpoint]:
     return [Endpoint(url, key) for url, key in zip(config.deepgram_urls, keys, strict=True)]
 
 
-def _refuse(visit: Visit, reason: str | None) -> Response | None:
+def _refuse(visit: RequestInfo, reason: str | None) -> Response | None:
     if reason is None:
         return None
     _logger.warning("request.refused", path=visit.path, reason=reason)

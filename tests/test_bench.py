@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits import HANG
 
-from sts_trio.logic.audio import FRAME, SILENCE, length
-from sts_trio.offline import voice
+from sts_trio.audio.frames import FRAME, SILENCE, length
+from sts_trio.offline.speech import voice
 from sts_trio.wire import twilio
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -370,10 +370,10 @@ def test_the_generators_end_is_not_taken_for_the_bridges(
 
 
 def test_samples_belong_to_the_innermost_layer_and_sleepers_to_none() -> None:
-    call = "run (trio/_core/_run.py:9);_hear (sts_trio/call.py:5)"
+    call = "run (trio/_core/_run.py:9);_hear (sts_trio/bridge/run.py:5)"
     stacks = {
         f"{call};decode (sts_trio/wire/twilio.py:3);json_decode (msgspec/_core.so)": 3,
-        f"{call};_write (sts_trio/legs/sockets.py:8);write (libc.so.6)": 6,
+        f"{call};_write (sts_trio/net/streams.py:8);write (libc.so.6)": 6,
         "worker (threading.py:1);PyThread_acquire_lock_timed (libpython.so)": 100,
         "main (somewhere.py:1)": 1,
     }
@@ -407,7 +407,7 @@ def all_results() -> Results:
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the lookout needs epoll")
+@pytest.mark.skipif(sys.platform != "linux", reason="the poller needs epoll")
 def test_turns_are_those_of_calls_that_talk() -> None:
     """Far ends that hear nothing raise, so all that is timed has been done."""
     found = turns.measure(calls=3, rounds=2)

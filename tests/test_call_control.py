@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from sts_trio import call_control
-from sts_trio.call_info import CallInfo
+from sts_trio.call.info import CallInfo
 from sts_trio.errors import StsTrioError
 from sts_trio.functions import Functions
-from sts_trio.functions.calls import FunctionCalls
+from sts_trio.functions.runner import FunctionCalls
 from sts_trio.wire import deepgram
 
 

@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from sts_trio.errors import Cause
 from sts_trio.testing import (
+    CallEvent,
     CallFunction,
-    Happening,
     call,
     offline_agent,
     running,
@@ -29,13 +29,13 @@ def test_drives(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
     return booked
 
 
-def finished(happened: list[Happening]) -> list[tuple[str, str]]:
+def finished(happened: list[CallEvent]) -> list[tuple[str, str]]:
     """The functions that were called, and what came of each."""
     ends = [each.fields for each in happened if each.event == "function.finished"]
     return [(end["function"], end["outcome"]) for end in ends]
 
 
-def said(happened: list[Happening]) -> list[str]:
+def said(happened: list[CallEvent]) -> list[str]:
     """The agents' sentences."""
     words = [each.fields for each in happened if each.event == "call.transcript"]
     return [each["text"] for each in words if each["role"] == "assistant"]

@@ -15,8 +15,8 @@ from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from sts_trio.simulate.caller import NotConnected, Sign
-    from sts_trio.simulate.manners import Speak, Step
     from sts_trio.simulate.report import Report
+    from sts_trio.simulate.script import Speak, Step
 
 NO_WEBSOCKET = (
     "nothing at this path takes calls: sts-trio's websocket is /twilio, and its webhook /twiml"
@@ -90,9 +90,9 @@ def call(
       4  the agent was not heard
       5  the bridge broke the call off, or closed it with an error
     """
-    from sts_trio import wav
+    from sts_trio.audio import wav
     from sts_trio.simulate.caller import NotAUrl, NotConnected
-    from sts_trio.simulate.manners import impatient, polite
+    from sts_trio.simulate.script import impatient, polite
     from sts_trio.simulate.spoken import without_words
 
     clips = [*map(_readable, wavs), *map(_spoken, texts)]
@@ -140,8 +140,8 @@ async def _call(
 
 
 def _readable(path: str) -> "Speak":
-    from sts_trio import wav
-    from sts_trio.simulate.manners import Speak
+    from sts_trio.audio import wav
+    from sts_trio.simulate.script import Speak
 
     try:
         return Speak(wav.read(path), Path(path).name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from sts_trio.simulate.demo import Outcome
+    from sts_trio.demo.run import Outcome
 
 FILES = ("wav", "jsonl", "png")  # recording, transcript, picture
 
@@ -72,8 +72,8 @@ def demo(out: str) -> None:
 
 
 async def _demo(console: "Console") -> "list[Outcome]":
-    from sts_trio.simulate import demo
-    from sts_trio.simulate.scenarios import scenarios
+    from sts_trio.demo import run as demo
+    from sts_trio.demo.scenarios import scenarios
     from sts_trio.simulate.screen import Screen
     from sts_trio.testing import offline_agent, running
 
@@ -95,7 +95,7 @@ async def _demo(console: "Console") -> "list[Outcome]":
 
 
 def _slow(outcomes: "Sequence[Outcome]") -> list[str]:
-    from sts_trio.simulate.scenarios import slow_on_the_whole
+    from sts_trio.demo.scenarios import slow_on_the_whole
 
     slow = [f"{each.scenario.name}: {note}" for each in outcomes for note in each.slowness]
     on_the_whole = slow_on_the_whole(_waits(outcomes))
@@ -178,7 +178,7 @@ def _spread(waits: Sequence[float]) -> str:
 
 def _save(directory: Path, number: int, outcome: "Outcome") -> None:
     """Writes what there is of a call, and tells the names of the files."""
-    from sts_trio import wav
+    from sts_trio.audio import wav
     from sts_trio.simulate import picture
 
     report = outcome.report

@@ -17,16 +17,16 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
-from sts_trio.config.manners import read_manners
+from sts_trio.config.policy import read_manners
 from sts_trio.config.variables import (
     NUMBER,
     PREFIX,
     URLS,
     AgentKind,
-    Given,
     LogFormat,
     LogLevel,
-    mistake,
+    RawConfig,
+    config_error,
     one_line,
     read_file,
     shown,
@@ -126,7 +126,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         ConfigError: something is wrong.
     """
     file, table = read_file(environ.get("STS_CONFIG", "").strip(), directory)
-    given = Given(environ, file, table)
+    given = RawConfig(environ, file, table)
     warnings = given.misspelt_variables()
     given.refuse_unknown_keys()
 
@@ -175,54 +175,56 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     )
 
 
-def _several(given: Given, variable: str) -> list[str]:
+def _several(given: RawConfig, variable: str) -> list[str]:
     """What a variable lists: with commas between, or as an array in the file."""
     value = given(variable, [])
     written = value.split(",") if isinstance(value, str) else value
     several = [each.strip() for each in written if each.strip()]
     if written and not several:
-        raise given.mistake(variable, value)
+        raise given.config_error(variable, value)
     return several
 
 
-def _distinct(given: Given, variable: str, pattern: str) -> tuple[str, ...]:
+def _distinct(given: RawConfig, variable: str, pattern: str) -> tuple[str, ...]:
     """The same, each of them once and like the pattern."""
     several = _several(given, variable)
     if not all(re.fullmatch(pattern, each) for each in several):
-        raise given.mistake(variable, ", ".join(several))
+        raise given.config_error(variable, ", ".join(several))
     return tuple(dict.fromkeys(several))
 
 
-def _secrets(given: Given, variable: str) -> list[str]:
+def _secrets(given: RawConfig, variable: str) -> list[str]:
     secrets = _several(given, variable)
     if not all(re.fullmatch("[!-~]+", secret) for secret in secrets):
-        raise given.mistake(variable, secrets)
+        raise given.config_error(variable, secrets)
     return secrets
 
 
-def _functions(given: Given) -> tuple[str, ...]:
+def _functions(given: RawConfig) -> tuple[str, ...]:
     specs = tuple(dict.fromkeys(_several(given, "STS_FUNCTIONS")))
     for spec in specs:
         module, colon, name = spec.partition(":")
         names = [*module.split("."), *([name] if colon else [])]
         if module.endswith(".py") or not all(each.isidentifier() for each in names):
-            raise given.mistake("STS_FUNCTIONS", spec)
+            raise given.config_error("STS_FUNCTIONS", spec)
     return specs
 
 
 def _agent_kind(
-    given: Given, has_key: bool, tokens: tuple[str, ...], warnings: list[str]
+    given: RawConfig, has_key: bool, tokens: tuple[str, ...], warnings: list[str]
 ) -> AgentKind:
     kind: AgentKind | None = given("STS_AGENT")
     if kind is AgentKind.DEEPGRAM and not has_key:
-        raise mistake(f"{given.where('STS_AGENT')}: deepgram needs a key: set DEEPGRAM_API_KEY")
+        raise config_error(
+            f"{given.where('STS_AGENT')}: deepgram needs a key: set DEEPGRAM_API_KEY"
+        )
     if kind is not None:
         return kind
     if has_key:
         return AgentKind.DEEPGRAM
     if tokens:
         # No stranger is to be answered by a demonstration by mistake.
-        raise mistake(
+        raise config_error(
             "DEEPGRAM_API_KEY: not set, but TWILIO_AUTH_TOKEN is: set the key,"
             " or STS_AGENT=offline to have callers answered by the offline agent"
         )
@@ -233,35 +235,35 @@ def _agent_kind(
     return AgentKind.OFFLINE
 
 
-def _deepgram_urls(given: Given, dialect: Dialect, keys: tuple[str, ...]) -> tuple[str, ...]:
+def _deepgram_urls(given: RawConfig, dialect: Dialect, keys: tuple[str, ...]) -> tuple[str, ...]:
     urls = tuple(_deepgram_url(given, url) for url in _several(given, "DEEPGRAM_URL"))
     urls = urls or (URLS[dialect],)
     if len(keys) > 1 and len(keys) != len(urls):
-        raise mistake(
+        raise config_error(
             f"{given.where('DEEPGRAM_API_KEY')}: expected one key, or one for each address in"
             f" DEEPGRAM_URL, which has {len(urls)}, got {len(keys)}"
         )
     return urls
 
 
-def _deepgram_url(given: Given, url: str) -> str:
+def _deepgram_url(given: RawConfig, url: str) -> str:
     parts = _url(given, "DEEPGRAM_URL", url, ("ws", "wss"))
     trusted = given("STS_INSECURE_AGENT", False) or _is_loopback(parts.hostname or "")
     if parts.scheme == "ws" and not trusted:
-        raise mistake(
+        raise config_error(
             f"{given.where('DEEPGRAM_URL')}: the key and the call would cross the network"
             f" unencrypted: expected wss://, or STS_INSECURE_AGENT=1, got {shown(url)}"
         )
     return url
 
 
-def _public_url(given: Given, warnings: list[str]) -> str | None:
+def _public_url(given: RawConfig, warnings: list[str]) -> str | None:
     url: str | None = given("STS_PUBLIC_URL")
     if url is None:
         return None
     parts = _url(given, "STS_PUBLIC_URL", url, ("http", "https"))
     if parts.query:
-        raise given.mistake("STS_PUBLIC_URL", url)
+        raise given.config_error("STS_PUBLIC_URL", url)
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         warnings.append(
             f"{given.where('STS_PUBLIC_URL')}: Twilio streams to wss:// only, which takes https://,"
@@ -270,19 +272,19 @@ def _public_url(given: Given, warnings: list[str]) -> str | None:
     return url.rstrip("/?")
 
 
-def _url(given: Given, variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
+def _url(given: RawConfig, variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
     if "@" in url.partition("://")[2].partition("/")[0]:
         # Not shown: what stands before the @ may be a password.
-        raise mistake(f"{given.where(variable)}: expected a URL without a user name")
+        raise config_error(f"{given.where(variable)}: expected a URL without a user name")
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is none
     except ValueError:
-        raise given.mistake(variable, url) from None
+        raise given.config_error(variable, url) from None
     # The parser drops line ends and tabs without a word.
     clean = url.isprintable() and " " not in url and "#" not in url
     if not clean or not parts.hostname or not url.startswith(tuple(f"{s}://" for s in schemes)):
-        raise given.mistake(variable, url)
+        raise given.config_error(variable, url)
     return parts
 
 

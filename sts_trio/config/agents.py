@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.config.variables import NUMBER, Given, mistake, shown
+from sts_trio.config.variables import NUMBER, RawConfig, config_error, shown
 from sts_trio.wire import legacy
 from sts_trio.wire.deepgram import phone_settings, read_agent
 from sts_trio.wire.dialect import Dialect
@@ -31,7 +31,9 @@ CAR_SELLER: dict[str, Any] = {
 }
 
 
-def read_agents(given: Given, dialect: Dialect, warnings: list[str]) -> dict[str, AgentSettings]:
+def read_agents(
+    given: RawConfig, dialect: Dialect, warnings: list[str]
+) -> dict[str, AgentSettings]:
     agents = given.section("agents")
     if not agents:
         return {"default": CAR_SELLER}
@@ -40,7 +42,7 @@ def read_agents(given: Given, dialect: Dialect, warnings: list[str]) -> dict[str
         if isinstance(agent, dict):
             if "functions" in agent:
                 # TOML takes a line below a table's head for the table's own.
-                raise mistake(
+                raise config_error(
                     f"{where}.functions: an agent's own go into think.functions;"
                     " yours, which this server is to run, above the first [table]"
                 )
@@ -51,9 +53,9 @@ def read_agents(given: Given, dialect: Dialect, warnings: list[str]) -> dict[str
             try:
                 legacy.encode(phone_settings(agent))
             except legacy.Untranslatable as exc:
-                raise mistake(f"{where}: {exc}") from exc
+                raise config_error(f"{where}: {exc}") from exc
     if "default" not in agents:
-        raise mistake(
+        raise config_error(
             f"{given.in_file('agents')}: expected one named default, for calls"
             f" to numbers that [numbers] does not know, got {', '.join(agents)}"
         )
@@ -67,10 +69,10 @@ def _check_agent(where: str, agent: dict[str, Any], dialect: Dialect) -> list[st
     except msgspec.ValidationError as exc:
         # "Expected `str`, got `int` - at `$.think.prompt`"
         reason, _, path = str(exc).partition(" - at `$")
-        raise mistake(f"{where}{path.rstrip('`')}: {reason[0].lower()}{reason[1:]}") from None
+        raise config_error(f"{where}{path.rstrip('`')}: {reason[0].lower()}{reason[1:]}") from None
     odd = _not_finite(agent)
     if odd is not None:
-        raise mistake(f"{where}{odd}: expected a number that JSON can write, not nan or inf")
+        raise config_error(f"{where}{odd}: expected a number that JSON can write, not nan or inf")
     fate = "left out" if dialect is Dialect.LEGACY else "sent all the same"
     return [f"{where}.{path}: not in Deepgram's published schema; {fate}" for path in unknown]
 
@@ -93,19 +95,19 @@ def _not_finite(value: Any) -> str | None:
 
 def _check_stored(where: str, agent: Any) -> None:
     if not isinstance(agent, str) or not _UUID.fullmatch(agent):
-        raise mistake(
+        raise config_error(
             f"{where}: expected a table, or the UUID of a stored agent, got {shown(agent)}"
         )
 
 
-def read_numbers(given: Given, agents: dict[str, AgentSettings]) -> dict[str, str]:
+def read_numbers(given: RawConfig, agents: dict[str, AgentSettings]) -> dict[str, str]:
     numbers = given.section("numbers")
     for number, name in numbers.items():
         where = given.in_file(f"numbers.{number}")
         if not re.fullmatch(NUMBER, number):
-            raise mistake(f'{where}: expected a number like "+15005550006"')
+            raise config_error(f'{where}: expected a number like "+15005550006"')
         if not isinstance(name, str) or name not in agents:
-            raise mistake(
+            raise config_error(
                 f"{where}: expected the name of an agent ({', '.join(agents)}), got {shown(name)}"
             )
     return numbers

@@ -163,7 +163,7 @@ SETTINGS = {
 }
 
 
-class Given:
+class RawConfig:
     """What the operator wrote, variable by variable: the environment first, then the file."""
 
     def __init__(
@@ -187,7 +187,7 @@ class Given:
         try:
             return msgspec.convert(folded, setting.type, strict=False)
         except (msgspec.ValidationError, UnicodeError):
-            raise self.mistake(variable, value) from None
+            raise self.config_error(variable, value) from None
 
     def where(self, variable: str) -> str:
         """The place to look at: the variable, or the file and its key."""
@@ -203,10 +203,10 @@ class Given:
     def in_file(self, path: str) -> str:
         return f"{self._file}: {path}"
 
-    def mistake(self, variable: str, value: Any) -> ConfigError:
+    def config_error(self, variable: str, value: Any) -> ConfigError:
         setting = SETTINGS[variable]
         got = "" if setting.secret else f", got {shown(value)}"
-        return mistake(f"{self.where(variable)}: expected {setting.expected}{got}")
+        return config_error(f"{self.where(variable)}: expected {setting.expected}{got}")
 
     def misspelt_variables(self) -> list[str]:
         """Warnings, not errors: somebody else's program may use the prefixes too."""
@@ -225,16 +225,16 @@ class Given:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-                raise mistake(f"{self.in_file(key)}: unknown key; {hint}")
+                raise config_error(f"{self.in_file(key)}: unknown key; {hint}")
 
     def section(self, name: str) -> dict[str, Any]:
         section = self.table.get(name, {})
         if not isinstance(section, dict):
-            raise mistake(f"{self.in_file(name)}: expected a table, got {shown(section)}")
+            raise config_error(f"{self.in_file(name)}: expected a table, got {shown(section)}")
         # In TOML, what is written below a [table] is in it. Agents may have any name.
         for key in section:
             if name != "agents" and key in (setting.key for setting in SETTINGS.values()):
-                raise mistake(
+                raise config_error(
                     f"{self.in_file(f'{name}.{key}')}: write {key} above the first [table]"
                 )
         return section
@@ -248,20 +248,20 @@ def read_file(named: str, directory: Path) -> tuple[Path | None, dict[str, Any]]
     except FileNotFoundError:
         if not named:
             return None, {}
-        raise mistake(f"STS_CONFIG: there is no file {path}") from None
+        raise config_error(f"STS_CONFIG: there is no file {path}") from None
     except (OSError, ValueError) as exc:
         # A ValueError is a path that no file system could have.
         reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise mistake(f"{path}: cannot be read: {reason}") from None
+        raise config_error(f"{path}: cannot be read: {reason}") from None
     try:
         return path, tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
-        raise mistake(f"{path}: expected UTF-8 text: {exc}") from None
+        raise config_error(f"{path}: expected UTF-8 text: {exc}") from None
     except RecursionError:
-        raise mistake(f"{path}: not TOML: nested too deeply") from None
+        raise config_error(f"{path}: not TOML: nested too deeply") from None
     except ValueError as exc:
         # It names line and column.
-        raise mistake(f"{path}: not TOML: {exc}") from None
+        raise config_error(f"{path}: not TOML: {exc}") from None
 
 
 def shown(value: Any) -> str:
@@ -274,7 +274,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def mistake(text: str) -> ConfigError:
+def config_error(text: str) -> ConfigError:
     return ConfigError(one_line(text))
 
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 
-from sts_trio.config.variables import mistake, shown
-from sts_trio.functions.parameters import Parameters
+from sts_trio.config.variables import config_error, shown
+from sts_trio.functions.schema import Parameters
 
 # What callers bear in silence, and what samples of Deepgram's impose on themselves. Its own limit
 # is published nowhere.
@@ -97,7 +97,7 @@ def function(
 
     def mark(run: F) -> F:
         if not inspect.isfunction(run):
-            raise mistake(
+            raise config_error(
                 f"@function: expected a plain or async function, got {shown(repr(run))};"
                 " it goes beneath @staticmethod and the like"
             )
@@ -150,7 +150,7 @@ class Functions:
     def _add(self, new: Function) -> None:
         old = self._by_name.setdefault(new.name, new)
         if old.run != new.run:
-            raise mistake(
+            raise config_error(
                 f"functions: two are named {new.name}: {_where(old.run)} and {_where(new.run)};"
                 " give one of them another: @function(name=…)"
             )
@@ -180,20 +180,20 @@ def _where(run: Callable[..., Any]) -> str:
 
 def _read(run: Callable[..., Any]) -> Function:
     if not (inspect.isfunction(run) or inspect.ismethod(run)):
-        raise mistake(f"functions: expected a plain or async function, got {shown(repr(run))}")
+        raise config_error(f"functions: expected a plain or async function, got {shown(repr(run))}")
     where = _where(run)
     if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
-        raise mistake(f"{where}: expected a function with one result, not a generator")
+        raise config_error(f"{where}: expected a function with one result, not a generator")
     options: Options = getattr(run, _MARK, Options())
     name = run.__name__ if options.name is None else options.name
     if not _NAME.fullmatch(name):
-        raise mistake(
+        raise config_error(
             f"{where}: expected a name of 1 to 64 letters, digits, - and _, got {shown(name)}"
         )
     try:
         msgspec.convert(msgspec.structs.asdict(options), Options)
     except msgspec.ValidationError as exc:
-        raise mistake(f"{where}: @function: {exc}") from None
+        raise config_error(f"{where}: @function: {exc}") from None
     first = (inspect.getdoc(run) or "").partition("\n\n")[0]
     return Function(
         run=run,
@@ -228,17 +228,17 @@ def _load(spec: str) -> list[Callable[..., Any]]:
         # An option that @function does not have is found out in here.
         place = next((each for each in reversed(places) if each.filename != __file__), places[-1])
         at = "" if "importlib" in place.filename else f" ({place.filename}, line {place.lineno})"
-        raise mistake(
+        raise config_error(
             f"functions: {module_name} cannot be imported: {type(exc).__name__}: {exc}{at}"
         ) from exc
     if name:
         if not hasattr(module, name):
-            raise mistake(f"functions: {module_name} holds no {name}")
+            raise config_error(f"functions: {module_name} holds no {name}")
         return [getattr(module, name)]
     routines: list[Any] = [each for each in vars(module).values() if inspect.isroutine(each)]
     marked = [each for each in routines if hasattr(each, _MARK)]
     if not marked:
-        raise mistake(
+        raise config_error(
             f"functions: {module_name} holds none: mark them with @function,"
             f" or name one: {module_name}:NAME"
         )

@@ -5,7 +5,7 @@ module; a queue and two tasks of it would stand between the socket and who hears
 times what a message costs without. So once the websocket is open, the socket is ours, and frames
 (`wire/frames.py`), pings and closing with it.
 
-Whoever reads hears: the process's lookout for all sockets at once, where it is out and the stream
+Whoever reads hears: the process's poller for all sockets at once, where it is out and the stream
 can be read without waiting, and otherwise a task of the leg's own.
 """
 
@@ -25,18 +25,18 @@ from wsproto.utilities import ProtocolError
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
-from sts_trio.legs.sockets import TcpStream, TlsStream
-from sts_trio.lookout import Lookout
+from sts_trio.net.poller import Poller
+from sts_trio.net.streams import TcpStream, TlsStream
 from sts_trio.wire import deepgram, frames
+from sts_trio.wire.anomalies import TooBig
 from sts_trio.wire.dialect import Language
-from sts_trio.wire.oddity import TooBig
 
 # A dead peer is found within 20 s: a ping every 10 s, and its pong before the next.
 PING_EVERY = 10.0
 # Audio of six minutes in one message is served; Deepgram's own are 4 KiB.
-MOST_PER_MESSAGE = 4 * 1024 * 1024
+MAX_PER_MESSAGE = 4 * 1024 * 1024
 # What an agent may say while nobody listens: two minutes of audio, and nobody is that late.
-MOST_EARLY = 1024 * 1024
+MAX_EARLY = 1024 * 1024
 
 # The reading of one look: one agent that floods costs the others little.
 RECEIVE = 16384
@@ -45,7 +45,7 @@ Heard = deepgram.FromAgent | TooBig | LegEnded
 Hear = Callable[[Sequence[Heard]], None]
 
 # HTTP bodies may be long; a reason is for people.
-_MOST_REASON = 300
+_MAX_REASON = 300
 _SWITCHING = b"HTTP/1.1 101"
 _BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a handshake
 _NO_CODE = 1005  # RFC 6455, section 7.1.5: a close frame held none
@@ -87,7 +87,7 @@ class AgentLeg:
         self._decode = language.decode
         self._encode = language.encode
         self._nursery = nursery
-        self._reader = frames.FrameReader(MOST_PER_MESSAGE, of_server=True)
+        self._reader = frames.FrameReader(MAX_PER_MESSAGE, of_server=True)
         self._hear: Hear | None = None
         self._early: list[Heard] = []
         self._early_size = 0
@@ -99,7 +99,7 @@ class AgentLeg:
         self._over = trio.Event()
         self._heard_all = trio.Event()
         self._bug: Exception | None = None
-        # What `hear` starts is to inherit this call's context, not the lookout's.
+        # What `hear` starts is to inherit this call's context, not the poller's.
         self._context = contextvars.copy_context()
         self._forget: Callable[[], None] = _nothing
         # Other streams (memory streams in tests) know only `await`.
@@ -145,19 +145,19 @@ class AgentLeg:
 
     # --- reading --------------------------------------------------------------------------------
 
-    def read_with(self, lookout: Lookout | None) -> None:
-        """Begins to read: by the lookout where that can be, else in a task of its own."""
+    def read_with(self, poller: Poller | None) -> None:
+        """Begins to read: by the poller where that can be, else in a task of its own."""
         stream = self._stream
-        if lookout is None or not lookout.is_out or not isinstance(stream, TcpStream | TlsStream):
+        if poller is None or not poller.is_out or not isinstance(stream, TcpStream | TlsStream):
             self._nursery.start_soon(self._read_on)
             return
         fileno = stream.fileno()
-        self._forget = functools.partial(lookout.forget, fileno)
-        lookout.watch(fileno, self._look)
+        self._forget = functools.partial(poller.forget, fileno)
+        poller.watch(fileno, self._look)
         self._look()  # TLS may have in itself what its socket has no more
 
     def forget(self) -> None:
-        """Has the lookout look elsewhere: before the socket is closed."""
+        """Has the poller look elsewhere: before the socket is closed."""
         self._forget()
 
     def take(self, data: bytes) -> None:
@@ -169,7 +169,7 @@ class AgentLeg:
         heard = self._understand(data) if data else [LegEnded(Leg.AGENT, How.LOST)]
         if self._hear is None:
             self._early_size += len(data)
-            if self._early_size > MOST_EARLY:
+            if self._early_size > MAX_EARLY:
                 heard = [LegEnded(Leg.AGENT, How.LOST, reason="talks, and nobody listens")]
         if heard and isinstance(heard[-1], LegEnded):
             self._end(heard[-1:] if was_closing else heard)
@@ -309,7 +309,7 @@ def _hear_no_more(batch: Sequence[object]) -> None:
 
 
 def _nothing() -> None:
-    """There is no lookout that looks."""
+    """There is no poller that looks."""
 
 
 def _never(data: bytes) -> bool:
@@ -380,7 +380,7 @@ async def open_agent(
     key: str | None,
     language: Language,
     ssl_context: ssl.SSLContext,
-    lookout: Lookout | None = None,
+    poller: Poller | None = None,
 ) -> AsyncIterator[AgentLeg]:
     """Dials the agent at `url` (`ws` or `wss`). Set no time limit here: the call does.
 
@@ -393,14 +393,14 @@ async def open_agent(
     host = parts.hostname or ""
     port = parts.port or (443 if is_tls else 80)
     try:
-        cork = None if lookout is None else lookout.cork
+        cork = None if poller is None else poller.cork
         tcp = TcpStream(await trio.open_tcp_stream(host, port), cork)
     except OSError as exc:
         raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
     stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp
     headers = [(b"authorization", f"Token {key}".encode())] if key else []
     path = parts.path or "/"
-    async with converse(stream, parts.netloc, path, headers, language, lookout) as leg:
+    async with converse(stream, parts.netloc, path, headers, language, poller) as leg:
         yield leg
 
 
@@ -411,7 +411,7 @@ async def converse(
     path: str,
     headers: list[tuple[bytes, bytes]],
     language: Language,
-    lookout: Lookout | None = None,
+    poller: Poller | None = None,
 ) -> AsyncIterator[AgentLeg]:
     """The websocket handshake over any stream, then the leg. Closes the stream.
 
@@ -425,7 +425,7 @@ async def converse(
             try:
                 if early:
                     leg.take(early)
-                leg.read_with(lookout)
+                leg.read_with(poller)
                 nursery.start_soon(leg.ping_until_silent)
                 yield leg
             finally:
@@ -466,4 +466,4 @@ def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
     if reader.refusal is None:
         return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
     status, body = reader.refusal
-    return AgentRejected(status, body.decode("utf-8", "replace").strip()[:_MOST_REASON])
+    return AgentRejected(status, body.decode("utf-8", "replace").strip()[:_MAX_REASON])

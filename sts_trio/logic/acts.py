@@ -6,7 +6,7 @@ import msgspec
 
 from sts_trio.errors import Ending, Leg, LegEnded
 from sts_trio.wire import deepgram, twilio
-from sts_trio.wire.oddity import Malformed, TooBig, Unknown
+from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 # --- heard: what our own side reports -----------------------------------------------------------
 

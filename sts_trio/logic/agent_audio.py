@@ -10,7 +10,7 @@ is dropped until a sign of the next one. While `is_protected`, nothing is cut.
 
 from math import inf
 
-from sts_trio.logic.audio import Frames, length, seconds
+from sts_trio.audio.frames import Frames, length, seconds
 from sts_trio.logic.playout import Playout
 from sts_trio.wire import twilio
 

@@ -14,7 +14,7 @@ said, and frames that were on their way when it was lost.
 
 from math import inf
 
-from sts_trio.logic.audio import SILENCE, Batch, length
+from sts_trio.audio.frames import SILENCE, Batch, length
 
 # Caller audio kept until the agent listens. A backlog of 2 s is known to be taken well.
 WAITING_ROOM = 2.0

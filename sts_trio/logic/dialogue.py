@@ -20,8 +20,8 @@ Each part names its own deadline; the nearest one is the call's.
 from collections.abc import Callable, Sequence
 from math import inf
 
+from sts_trio.audio.frames import seconds
 from sts_trio.logic.acts import Act, Heard, SendToAgent
-from sts_trio.logic.audio import seconds
 from sts_trio.logic.output import Statistics
 from sts_trio.logic.parts import Parts
 from sts_trio.logic.playout import Playout

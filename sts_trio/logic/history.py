@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from sts_trio.audio.frames import seconds
 from sts_trio.logic.acts import TurnHeard
-from sts_trio.logic.audio import seconds
 from sts_trio.wire import deepgram
 
 # What an agent is told of the past: an hour of talk is some 300 items. How long a context may be is

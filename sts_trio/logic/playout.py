@@ -12,7 +12,7 @@ import collections
 import enum
 import re
 
-from sts_trio.logic.audio import length, seconds
+from sts_trio.audio.frames import length, seconds
 
 # How exactly we know what was heard: half a sentence's word or two. A mark costs two messages.
 MARK_EVERY = length(0.5)

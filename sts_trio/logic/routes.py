@@ -7,6 +7,7 @@ passes the part's news on; what concerns more than two parts is left to `parts`.
 from collections.abc import Callable
 from typing import Any, assert_never
 
+from sts_trio.audio.frames import seconds
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     AgentReached,
@@ -30,7 +31,6 @@ from sts_trio.logic.acts import (
     Transcript,
     WaitUntilHeard,
 )
-from sts_trio.logic.audio import seconds
 from sts_trio.logic.limits import Step
 from sts_trio.logic.parts import Parts
 from sts_trio.logic.session import (
@@ -47,7 +47,7 @@ from sts_trio.logic.stream import (
 )
 from sts_trio.logic.turns import Cut
 from sts_trio.wire import deepgram, twilio
-from sts_trio.wire.oddity import Malformed, TooBig, Unknown
+from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 OwnWish = Ask | Close | HandOver | PlayTones | Protect | WaitUntilHeard | Collect | CancelRequest
 Anomaly = Unknown | Malformed | OutboxFull

@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from sts_trio.errors import TwilioFailed
-from sts_trio.threads import run_in_thread
+from sts_trio.net.threads import run_in_thread
 from sts_trio.wire.webhook import REST_TWIML_LIMIT
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ THREADS = 4
 # Seconds to wait before asking again, each up to twice as long: together 7 to 14.
 BACKOFF = (1.0, 2.0, 4.0)
 # Whoever is told to come back later than this is gone by then.
-MOST_WAIT = 30.0
+MAX_WAIT = 30.0
 
 _CALL_SID = re.compile("CA[0-9a-fA-F]{32}")
 # What Twilio says of a call that is over: unknown, or gone; not in progress.
@@ -47,7 +47,7 @@ _OVER = (20404, 21220)
 _TOO_MANY = 20429
 _DENIED = 20003
 # For a log line, whatever a proxy in between may answer.
-_MOST_TEXT = 500
+_MAX_TEXT = 500
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -168,7 +168,7 @@ class TwilioRest:
             except TwilioFailed as exc:
                 backoff = next(backoffs, math.inf) * (1 + self._jitter())
                 wait = _wait_after(exc, backoff, is_repeatable)
-                if wait > MOST_WAIT:
+                if wait > MAX_WAIT:
                     raise
                 _logger.warning("twilio.retried", status=exc.status, code=exc.code, wait=wait)
             await trio.sleep(wait)
@@ -271,7 +271,7 @@ def _refused(status: int, headers: Mapping[str, str], text: str) -> TwilioFailed
         body = msgspec.json.decode(text, type=_Body)
     except msgspec.MsgspecError:
         body = _Body()
-    message = (body.message or body.title or "no reason was given")[:_MOST_TEXT]
+    message = (body.message or body.title or "no reason was given")[:_MAX_TEXT]
     if body.code == _DENIED or status == 401:
         message += "; TWILIO_ACCOUNT_SID and the first TWILIO_AUTH_TOKEN have to be of one account"
     is_uncertain = status >= 500

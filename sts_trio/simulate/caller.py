@@ -20,14 +20,14 @@ from wsproto.utilities import ProtocolError
 from sts_trio.config.variables import shown
 from sts_trio.errors import StsTrioError
 from sts_trio.simulate import webhook
-from sts_trio.simulate.manners import Manners, Step
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
+from sts_trio.simulate.script import Manners, Step
 
 CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 5.0
 # A bridge may send a whole answer at once.
-MOST_BYTES = 2**24
+MAX_BYTES = 2**24
 
 # The headers that a request for this URL, with this form if it is a webhook's, is signed with.
 Sign = Callable[[str, Mapping[str, str]], Mapping[str, str]]
@@ -202,7 +202,7 @@ async def call_over(
                         for name, value in {**HEADERS, **(headers or {})}.items()
                     ],
                     message_queue_size=16,
-                    max_message_size=MOST_BYTES,
+                    max_message_size=MAX_BYTES,
                     receive_buffer_size=65536,
                 )
             if not reader.opening.cancelled_caught:

@@ -9,8 +9,8 @@ Source: Twilio, "Media Streams: WebSocket messages", read 2026-11-22.
 
 import collections
 
-from sts_trio.logic.audio import FRAME, SILENCE, length, seconds
-from sts_trio.logic.g711 import decibels, level
+from sts_trio.audio.frames import FRAME, SILENCE, length, seconds
+from sts_trio.audio.g711 import decibels, level
 
 # Twilio's capacity; what is more is dropped with warning 31931.
 CAPACITY = length(600.0)

@@ -15,10 +15,10 @@ import msgspec
 import trio
 import trio_websocket
 
-from sts_trio.logic.audio import FRAME, seconds
+from sts_trio.audio.frames import FRAME, seconds
 from sts_trio.simulate.earpiece import Earpiece, Spans
-from sts_trio.simulate.manners import QUIET, HangUp, Manners
 from sts_trio.simulate.report import BINARY, NOT_A_MESSAGE, Report, report
+from sts_trio.simulate.script import QUIET, HangUp, Manners
 from sts_trio.wire import twilio
 
 FRAME_SECONDS = seconds(FRAME)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sts_trio.audio import g711
+from sts_trio.audio.frames import BYTES_PER_SECOND
 from sts_trio.errors import StsTrioError
-from sts_trio.logic import g711
-from sts_trio.logic.audio import BYTES_PER_SECOND
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
 
@@ -30,7 +30,7 @@ DPI = 110
 BOTTOM, VOICE, TOP = -1.5, 1.05, 3.4
 VOICE_SHARE = (VOICE - BOTTOM) / (TOP - BOTTOM)
 CHARACTER, TITLE_CHARACTER = 0.082, 0.108  # of the small print, and of the title
-MOST_LINES = 5
+MAX_LINES = 5
 STEP = 160  # bytes of µ-law in one column of a waveform: 20 ms
 
 
@@ -126,8 +126,8 @@ def _words(ax: "Axes", lines: Sequence[Line], end: float, second: float) -> None
         room = until - line.at
         columns = max(14, int(room * second / CHARACTER) - 1)
         rows = textwrap.wrap(line.text, min(columns, 34))
-        if len(rows) > MOST_LINES:
-            rows = [*rows[: MOST_LINES - 1], rows[MOST_LINES - 1][: columns - 2] + " …"]
+        if len(rows) > MAX_LINES:
+            rows = [*rows[: MAX_LINES - 1], rows[MAX_LINES - 1][: columns - 2] + " …"]
         said = "\n".join(rows)
         # Legible where an event's line goes through.
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}

@@ -8,9 +8,9 @@ import math
 
 import msgspec
 
-from sts_trio.logic.audio import BYTES_PER_SECOND
+from sts_trio.audio.frames import BYTES_PER_SECOND
 from sts_trio.simulate.earpiece import Earpiece, Spans
-from sts_trio.simulate.manners import Manners, audible_part
+from sts_trio.simulate.script import Manners, audible_part
 
 # What Twilio logs about messages it does not take, once a stream each; a caller counts them all.
 NOT_A_MESSAGE = 31951

@@ -4,11 +4,12 @@ import functools
 from typing import TYPE_CHECKING
 
 from sts_trio.errors import StsTrioError
-from sts_trio.offline import mode, voice
-from sts_trio.simulate.manners import Speak
+from sts_trio.offline import mode
+from sts_trio.offline.speech import voice
+from sts_trio.simulate.script import Speak
 
 if TYPE_CHECKING:
-    from sts_trio.offline.speech import Speech
+    from sts_trio.offline.speech.espeak import Speech
 
 PITCH = 195.0  # of the base install's voice; the agent's is another
 # The offline agent's ears hear nearly every word of this one, and of espeak-ng's usual voice a
@@ -47,6 +48,6 @@ def _say(text: str) -> bytes:
 
 @functools.cache
 def _speech() -> "Speech":
-    from sts_trio.offline.speech import Speech
+    from sts_trio.offline.speech.espeak import Speech
 
     return Speech(VOICE, WORDS_PER_MINUTE)

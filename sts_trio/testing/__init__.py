@@ -65,13 +65,13 @@ thread works, or the offline agent recognises words, `running` has the clock wai
 functions wait for beyond Trio otherwise, another process or another machine, it cannot see.
 """
 
-from sts_trio.chronicle import Happening
-from sts_trio.offline.faults import Faults
-from sts_trio.offline.script import CallFunction
+from sts_trio.observe.feed import CallEvent
+from sts_trio.offline.protocol.faults import Faults
+from sts_trio.offline.protocol.script import CallFunction
 from sts_trio.simulate.caller import NotConnected
-from sts_trio.simulate.manners import HangUp, Speak, Step, WaitForQuiet, WaitForSpeech
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Result, Turn
+from sts_trio.simulate.script import HangUp, Speak, Step, WaitForQuiet, WaitForSpeech
 from sts_trio.testing.agent import Agent, offline_agent, scripted_agent
 from sts_trio.testing.caller import Said, call
 from sts_trio.testing.leftovers import Inventory, inventory, leftovers
@@ -79,10 +79,10 @@ from sts_trio.testing.server import Server, running
 
 __all__ = [
     "Agent",
+    "CallEvent",
     "CallFunction",
     "Faults",
     "HangUp",
-    "Happening",
     "Inventory",
     "Moment",
     "NotConnected",

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import trio
 
-from sts_trio.offline import crew as crews
 from sts_trio.offline import mode as modes
-from sts_trio.offline import server as offline
-from sts_trio.offline.faults import Faults
 from sts_trio.offline.mode import Mode
-from sts_trio.offline.script import CAR_SELLER, CallFunction, Script
+from sts_trio.offline.protocol import server as offline
+from sts_trio.offline.protocol.faults import Faults
+from sts_trio.offline.protocol.script import CAR_SELLER, CallFunction, Script
+from sts_trio.offline.workers import pool as crews
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
 
@@ -120,7 +120,7 @@ async def offline_agent(*, faults: Faults | None = None) -> AsyncIterator[Agent]
     mode, reason = modes.choose(None)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(jumping_only_when_nothing_works())
-        crew = await stack.enter_async_context(crews.hired()) if mode is Mode.EARS else None
+        crew = await stack.enter_async_context(crews.open_pool()) if mode is Mode.EARS else None
         serve_stream = partial(offline.serve_stream, crew=crew)
         agent = Agent(serve_stream, faults or Faults(), mode, reason)
         await stack.enter_async_context(running_beside(agent.serve))

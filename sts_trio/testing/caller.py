@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sts_trio import wav
+from sts_trio.audio import wav
 from sts_trio.simulate.caller import Sign, place_call
-from sts_trio.simulate.manners import (
+from sts_trio.simulate.phone import Watch
+from sts_trio.simulate.report import Report
+from sts_trio.simulate.script import (
     HangUp,
     Speak,
     Step,
@@ -14,8 +16,6 @@ from sts_trio.simulate.manners import (
     impatient,
     polite,
 )
-from sts_trio.simulate.phone import Watch
-from sts_trio.simulate.report import Report
 from sts_trio.simulate.spoken import spoken
 
 Said = str | Path | bytes | Speak

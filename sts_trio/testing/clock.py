@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import trio
 import trio.testing
 
-from sts_trio.offline import crew
+from sts_trio.offline.workers import pool as crew
 
 # Real seconds without news until the clock jumps: the kernel has a byte there in a hundredth of
 # that. Should it take longer, a deadline comes too early by no more than one step of a call, 20 ms.

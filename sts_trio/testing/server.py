@@ -13,20 +13,20 @@ import msgspec
 import structlog
 
 from sts_trio import config
-from sts_trio.chronicle import Happening
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Ending
-from sts_trio.outbound import TWIML_PATH
-from sts_trio.serve import serve
+from sts_trio.observe.feed import CallEvent
+from sts_trio.outbound.dialler import TWIML_PATH
 from sts_trio.server import App, create_app
 from sts_trio.simulate.report import Report
 from sts_trio.testing.agent import Agent
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
+from sts_trio.web.serve import serve
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A bridge that is running. `app.switchboard` knows its live calls."""
+    """A bridge that is running. `app.live_calls` knows its live calls."""
 
     base: str  # http://127.0.0.1:PORT
     url: str  # of the media socket: what Twilio, or `call`, is given
@@ -39,18 +39,18 @@ class Server(msgspec.Struct, frozen=True):
 
     async def ending_of(self, report: Report) -> Ending | None:
         """How the call ended as the bridge has it; waits until the bridge has no call any more."""
-        await self.app.switchboard.empty()
-        return self.app.switchboard.ending_of(report.call_sid)
+        await self.app.live_calls.empty()
+        return self.app.live_calls.ending_of(report.call_sid)
 
-    async def happened_in(self, report: Report) -> list[Happening]:
+    async def happened_in(self, report: Report) -> list[CallEvent]:
         """All that happened in the call, as far as the bridge has not forgotten it (it keeps the
         last 2000 entries of all calls); waits until the bridge has no call any more.
 
         `call.transcript` tells what was said, `call.heard` what the caller heard of it,
         `function.finished` which function was run and what came of that.
         """
-        await self.app.switchboard.empty()
-        _, entries = self.app.switchboard.chronicle.entries_beyond(0)
+        await self.app.live_calls.empty()
+        _, entries = self.app.live_calls.event_feed.entries_beyond(0)
         return [each for each in entries if each.call_sid == report.call_sid]
 
 

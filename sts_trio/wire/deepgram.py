@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.errors import Leg
-from sts_trio.wire.oddity import Malformed, Unknown
+from sts_trio.wire.anomalies import Malformed, Unknown
 from sts_trio.wire.schema import prune
 
 

@@ -41,7 +41,7 @@ PROTOCOL_ERROR = 1002
 NOT_UTF8 = 1007
 TOO_BIG = 1009
 
-MOST_IN_CONTROL_FRAME = 125
+MAX_IN_CONTROL_FRAME = 125
 
 _CONTROL = {FIN | CLOSE, FIN | PING, FIN | PONG}
 _BETWEEN_MESSAGES = frozenset({TEXT, BINARY, FIN | TEXT, FIN | BINARY} | _CONTROL)
@@ -179,7 +179,7 @@ class FrameReader:
                 raise _Broken(PROTOCOL_ERROR, f"frame of a {whose} a mask")
             is_control = first & CONTROL
             mask_at = at + 2
-            if length > MOST_IN_CONTROL_FRAME:
+            if length > MAX_IN_CONTROL_FRAME:
                 if is_control:
                     raise _Broken(PROTOCOL_ERROR, "control frame over 125 bytes")
                 mask_at += 2 if length == 126 else 8
@@ -304,7 +304,7 @@ def _why_not(first: int) -> str:
 def _extended_length(written: bytes) -> int:
     # Section 5.2: "the minimal number of bytes MUST be used", "the most significant bit MUST be 0".
     length = int.from_bytes(written)
-    if length <= (MOST_IN_CONTROL_FRAME if len(written) == 2 else 0xFFFF):
+    if length <= (MAX_IN_CONTROL_FRAME if len(written) == 2 else 0xFFFF):
         raise _Broken(PROTOCOL_ERROR, f"length {length} written in {len(written)} bytes")
     if length >> 63:
         raise _Broken(PROTOCOL_ERROR, "length over 63 bits")
@@ -363,13 +363,13 @@ def close(code: int | None = None, reason: str = "") -> bytes:
         raise ValueError(
             f"close code {code} may not be sent; use 1000 to 1003, 1007 to 1014, 3000+"
         )
-    words = reason.encode("utf-8", "replace")[: MOST_IN_CONTROL_FRAME - 2]
+    words = reason.encode("utf-8", "replace")[: MAX_IN_CONTROL_FRAME - 2]
     # The cut may have gone through a character.
     return _small_frame(CLOSE, code.to_bytes(2) + words.decode("utf-8", "ignore").encode())
 
 
 def _small_frame(opcode: int, payload: bytes) -> bytes:
-    if len(payload) > MOST_IN_CONTROL_FRAME:
+    if len(payload) > MAX_IN_CONTROL_FRAME:
         raise ValueError(f"a control frame holds up to 125 bytes, not {len(payload)}")
     return _frame(opcode, payload)
 

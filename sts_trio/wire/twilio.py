@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from sts_trio.errors import Leg
-from sts_trio.wire.oddity import Malformed, Unknown
+from sts_trio.wire.anomalies import Malformed, Unknown
 
 # Bounded, as a timestamp of 400 digits would break the arithmetic it ends up in.
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from browser.rig import Server, silence
 
-from sts_trio.logic.g711 import decode
+from sts_trio.audio.g711 import decode
 
 FLAGS = (
     "--no-sandbox",

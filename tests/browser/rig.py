@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sts_trio.logic.g711 import SILENCE
-from sts_trio.simulate import clips
+from sts_trio.audio.g711 import SILENCE
+from sts_trio.demo import clips
 
 PATIENCE = 60.0  # only what hangs takes so long
 

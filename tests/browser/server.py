@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from sts_trio import config
-from sts_trio.serve import serve
+from sts_trio.web.serve import serve
 
 
 async def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sts_trio.logic import g711
+from sts_trio.audio import g711
 
 pytestmark = pytest.mark.browser
 

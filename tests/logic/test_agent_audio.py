@@ -1,6 +1,6 @@
 """The agent's audio on its way to the caller."""
 
-from fakes import STREAM_SID
+from rig_peers import STREAM_SID
 
 from sts_trio.logic.agent_audio import AgentAudio
 from sts_trio.wire import twilio

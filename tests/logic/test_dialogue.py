@@ -7,10 +7,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import fakes
 import msgspec
 import pytest
-from bridge import (
+import rig_peers as fakes
+from rig_dialogue import (
     CONNECTED,
     DIALLED,
     PHASES,
@@ -24,7 +24,7 @@ from bridge import (
     reach,
     say,
 )
-from fakes import ACCOUNT_SID, CALL_SID, SETTINGS, START, STOP, STREAM_SID, media
+from rig_peers import ACCOUNT_SID, CALL_SID, SETTINGS, START, STOP, STREAM_SID, media
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
@@ -50,6 +50,7 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.output import MAX_REASONS
 from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
     Audio,
@@ -60,7 +61,6 @@ from sts_trio.wire.deepgram import (
     UserStartedSpeaking,
     Welcome,
 )
-from sts_trio.wire.oddity import Malformed, TooBig, Unknown
 
 OTHER = "MZ00000000000000000000000000000009"
 

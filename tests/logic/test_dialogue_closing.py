@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from bridge import APOLOGY, LOST, RECONNECTS, echo, mark, play, quiet, reach, say, talking
-from fakes import STOP, STREAM_SID, media
+from rig_dialogue import APOLOGY, LOST, RECONNECTS, echo, mark, play, quiet, reach, say, talking
+from rig_peers import STOP, STREAM_SID, media
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from bridge import LOST, RECONNECTS, Bridge, echo, odd, quiet, reach, talking
-from fakes import STOP, media
+from rig_dialogue import LOST, RECONNECTS, Bridge, echo, odd, quiet, reach, talking
+from rig_peers import STOP, media
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (

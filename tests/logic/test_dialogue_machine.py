@@ -8,11 +8,12 @@ from math import inf
 from typing import Any
 
 import strategies
-from fakes import CALL_SID, SETTINGS, STREAM_SID
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from rig_peers import CALL_SID, SETTINGS, STREAM_SID
 
+from sts_trio.audio.frames import length
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
@@ -32,12 +33,11 @@ from sts_trio.logic.acts import (
     Transcript,
 )
 from sts_trio.logic.agent_audio import MAX_MEDIA_BYTES
-from sts_trio.logic.audio import length
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.output import MAX_REASONS
 from sts_trio.wire import deepgram, twilio
-from sts_trio.wire.oddity import Malformed, TooBig, Unknown
+from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 OTHER = "MZ00000000000000000000000000000009"
 AHEAD = 0.000_001

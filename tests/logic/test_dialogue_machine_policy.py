@@ -9,11 +9,12 @@ from math import inf
 
 import msgspec
 import strategies
-from fakes import START, STOP, STREAM_SID
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from rig_peers import START, STOP, STREAM_SID
 
+from sts_trio.audio.frames import length
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
@@ -43,13 +44,12 @@ from sts_trio.logic.acts import (
     TurnHeard,
     WaitUntilHeard,
 )
-from sts_trio.logic.audio import length
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import ANSWER_TIMEOUT
 from sts_trio.wire import deepgram, twilio
-from sts_trio.wire.oddity import TooBig
+from sts_trio.wire.anomalies import TooBig
 
 AHEAD = 0.000_001
 MAX_WAITING = length(WAITING_ROOM)

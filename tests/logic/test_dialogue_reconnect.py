@@ -4,7 +4,7 @@ import functools
 
 import msgspec
 import pytest
-from bridge import (
+from rig_dialogue import (
     APOLOGY,
     CONNECTED,
     LOST,
@@ -20,7 +20,7 @@ from bridge import (
     say,
     talking,
 )
-from fakes import STOP, STREAM_SID, media
+from rig_peers import STOP, STREAM_SID, media
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
@@ -45,6 +45,7 @@ from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import GO_ON, SAY_AGAIN
 from sts_trio.logic.states import Phase
 from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.anomalies import TooBig
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
     Audio,
@@ -56,7 +57,6 @@ from sts_trio.wire.deepgram import (
     Welcome,
 )
 from sts_trio.wire.dialect import Dialect, can_say
-from sts_trio.wire.oddity import TooBig
 
 WAYS: dict[str, tuple[Heard, Cause, int]] = {
     # {how: what is heard, why it would have ended the call, the code to close with}

@@ -3,8 +3,8 @@
 import functools
 
 import pytest
-from bridge import LOST, RECONNECTS, mark, play, quiet, reach, talking
-from fakes import STREAM_SID
+from rig_dialogue import LOST, RECONNECTS, mark, play, quiet, reach, talking
+from rig_peers import STREAM_SID
 
 from sts_trio.logic.acts import (
     Act,

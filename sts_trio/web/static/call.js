@@ -6,7 +6,7 @@ import { Turns } from "./turns.js";
 import { NOBODY, Trouble, microphoneTrouble, socketTrouble, tokenTrouble } from "./words.js";
 
 // Twilio does not wait for a bridge that reads too slowly; a second of frames may lie here.
-const MOST_UNSENT = 20_000;
+const MAX_UNSENT = 20_000;
 
 const VOICE = {
   channelCount: 1,
@@ -140,7 +140,7 @@ export class Call {
 
   #say({ frame, loudness, time }) {
     if (!this.#isOpen) return;
-    if (this.#socket.bufferedAmount > MOST_UNSENT) {
+    if (this.#socket.bufferedAmount > MAX_UNSENT) {
       this.figures.skipped += 1;
     } else {
       this.#socket.send(this.#writer.media(frame, 1000 * (time - this.#began)));

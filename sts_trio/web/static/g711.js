@@ -2,7 +2,7 @@
 
 // Of magnitudes of 13 bits, as the rule has them.
 const BIAS = 33;
-const MOST = 8191;
+const MAX = 8191;
 
 export const RATE = 8000;
 export const SILENCE = 0xff;
@@ -12,7 +12,7 @@ export function encode(sample) {
   // The two lowest of 16 bits go, rounding downward, before the sign is set aside.
   const value = Math.round(sample * 32768) >> 2;
   const sign = value < 0 ? 0x80 : 0;
-  const magnitude = Math.min(Math.abs(value) + BIAS, MOST);
+  const magnitude = Math.min(Math.abs(value) + BIAS, MAX);
   const segment = 26 - Math.clz32(magnitude);
   const step = (magnitude >> (segment + 1)) & 0x0f;
   return ~(sign | (segment << 4) | step) & 0xff;

@@ -1,0 +1,136 @@
+"""Which of the configured agents answers a call.
+
+The rules, in order: the user's own `choose_agent`, then `<Parameter name="agent">`, then the
+dialled number, then the agent named `default`. A call that came by `/twiml` was decided there, and
+its stream brings the name along; one that came by a TwiML Bin is decided when its stream starts.
+
+What a stream brings along is believed: Twilio's handshake is signed, and what it carries was
+written by this server, or by the operator into a Bin of theirs. A softphone, let in by a stream
+token, writes it itself, and so chooses among the configured agents.
+"""
+
+import importlib
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from pathlib import Path
+
+import structlog
+import trio
+
+from sts_trio.call.info import NAMED, CallInfo
+from sts_trio.errors import ConfigError
+from sts_trio.functions import make_importable
+
+DEFAULT = "default"
+# A caller waits meanwhile, in silence or while it rings.
+CHOICE_WITHIN = 2.0
+
+
+# Letters kept of a name that is none.
+_MAX_NAME = 100
+
+ChooseAgent = Callable[[CallInfo], Awaitable[str]]
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Routing:
+    """`agents` are the names there are; `numbers` is {dialled number: name of an agent}."""
+
+    def __init__(
+        self,
+        agents: Collection[str],
+        numbers: Mapping[str, str],
+        choose_agent: ChooseAgent | None = None,
+    ) -> None:
+        self._agents = agents
+        self._numbers = numbers
+        self._choose_agent = choose_agent
+
+    async def choose(self, info: CallInfo) -> str:
+        """The name of the agent that answers this call: always one that there is.
+
+        Takes `CHOICE_WITHIN` at most, as far as the user's function lets itself be cancelled.
+        """
+        if self._knows(info, info.agent, "our webhook"):
+            return info.agent
+        if self._choose_agent is not None:
+            name = await self._ask(self._choose_agent, info)
+            if self._knows(info, name, "choose_agent"):
+                return name
+        named = info.parameters.get(NAMED, "")
+        if named:
+            return named if self._knows(info, named, "<Parameter>") else DEFAULT
+        return self._numbers.get(info.to, DEFAULT)
+
+    async def _ask(self, choose_agent: ChooseAgent, info: CallInfo) -> str:
+        """The boundary to the user's code: whatever goes wrong in it, the call is answered."""
+        name = ""
+        try:
+            with trio.move_on_after(CHOICE_WITHIN) as patience:
+                name = await choose_agent(info)
+            if patience.cancelled_caught:
+                _logger.error(
+                    "agent.not_chosen",
+                    call_sid=info.call_sid,
+                    reason=f"choose_agent took longer than {CHOICE_WITHIN:g} s",
+                )
+        except Exception:
+            _logger.exception(
+                "agent.not_chosen", call_sid=info.call_sid, reason="choose_agent failed"
+            )
+        return name
+
+    def _knows(self, info: CallInfo, name: object, source: str) -> bool:
+        if isinstance(name, str) and name in self._agents:
+            return True
+        if name != "":
+            _logger.warning(
+                "agent.unknown",
+                call_sid=info.call_sid,
+                agent=str(name)[:_MAX_NAME],
+                named_by=source,
+            )
+        return False
+
+
+# --- the user's function ------------------------------------------------------------------------
+
+
+def load_chooser(path: str, where: str) -> ChooseAgent:
+    """The function at `path`, "module:function"; `where` is what to name in a mistake.
+
+    Modules are looked for in the working directory too: a command's own is where it is installed.
+
+    Raises:
+        ConfigError: there is no such function, or it is not one that can be asked.
+    """
+    module_name, _, name = path.partition(":")
+    make_importable([Path()])
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as exc:
+        raise ConfigError(
+            f"{where}: cannot import {module_name}: {type(exc).__name__}: {exc}"
+        ) from exc
+    function = getattr(module, name, None)
+    if function is None:
+        raise ConfigError(f"{where}: there is no {name} in {module_name} ({module.__file__})")
+    return check_chooser(function, where)
+
+
+def check_chooser(function: ChooseAgent, where: str) -> ChooseAgent:
+    """
+    Raises:
+        ConfigError: it is not an async function that takes a call.
+    """
+    call = getattr(function, "__call__", None)  # noqa: B004 (an object may be async to call)
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
+        raise ConfigError(
+            f"{where}: expected an async function, async def choose_agent(call: CallInfo) -> str"
+        )
+    try:
+        inspect.signature(function).bind(CallInfo())
+    except TypeError as exc:
+        raise ConfigError(f"{where}: expected a function of one argument, the call: {exc}") from exc
+    return function

@@ -1,0 +1,83 @@
+"""When Python's garbage collector runs, so that no call hears it.
+
+Theory of operation
+-------------------
+While the collector runs, everything waits, and how long depends on what is alive, not on what is
+garbage: 0.1 to 0.4 µs an object, of which a call has some 550. A look at all of 1,000 calls is 50
+to 200 ms of silence in each of them, and at Python's own thresholds comes every few seconds.
+
+A call leaves nothing to be found: its objects go with the last reference to them. What is left are
+the cycles of libraries, a few objects a request, and those of the functions that agents call. So:
+
+- What start-up made is frozen, and never looked at again.
+- What is new is looked at soon, in lots of a few thousand objects: when there are so many more than
+  before, and whenever a call has ended. Python's own count alone would not do: it sets off what old
+  calls give back against what new ones take, and so does not rise while calls come and go.
+- Everything is looked at when there is no call, and otherwise only when memory has grown by more
+  than calls explain. Then functions leave cycles that are older than a lot, and one pause, told in
+  the log, is better than a process that is killed for its size.
+
+The collector is the process's, and so is this: one for each process.
+"""
+
+import gc
+import sys
+import time
+from math import inf
+
+import structlog
+
+# New objects until they are looked at, and such lots until what they left is looked at again: 2,000
+# objects take under 1 ms, 10,000 under 5.
+NEW = 2000
+LOTS = 4
+NEVER = 2**31 - 1
+# Seconds from one thought of looking at everything to the next.
+PAUSE = 60.0
+# Blocks of memory. A call takes 900, and more the longer it lasts.
+OF_A_CALL = 2000
+# Some 100 MB.
+MAX_UNEXPLAINED = 1_000_000
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Collector:
+    """`start` it when everything is made that lasts, and tell it of each call's end."""
+
+    def __init__(self) -> None:
+        self._thought_at = -inf
+        self._explained = 0  # blocks that were there beside those of calls, and no garbage
+
+    def start(self) -> None:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(NEW, LOTS, NEVER)
+        self._explained = _blocks(0)
+
+    def note_end(self, live: int, now: float) -> None:
+        """A call has ended, and so many are live."""
+        gc.collect(1 if gc.get_count()[1] > LOTS else 0)
+        if now < self._thought_at + PAUSE:
+            return
+        self._thought_at = now
+        if not live:
+            gc.collect()
+        elif _blocks(live) > self._explained + MAX_UNEXPLAINED:
+            began = time.perf_counter()
+            found = gc.collect()
+            _logger.warning(
+                "garbage.collected",
+                objects=found,
+                seconds=round(time.perf_counter() - began, 3),
+                live=live,
+                reason="memory grew by more than calls explain; functions may leave cycles",
+            )
+        else:
+            return
+        self._explained = _blocks(live)
+
+
+def _blocks(live: int) -> int:
+    """What there is beside so many calls."""
+    return sys.getallocatedblocks() - OF_A_CALL * live

@@ -1,0 +1,97 @@
+"""The live calls of this process: admit, count, remember how they ended, shut down.
+
+What happens in them is told to its event_feed.
+
+It owns no task: each call runs in the task of its websocket.
+"""
+
+import collections
+import contextlib
+from collections.abc import Iterator
+
+import trio
+
+from sts_trio.bridge.run import Call
+from sts_trio.errors import Ending
+from sts_trio.observe.feed import EventFeed
+
+# Endings are asked for by `/twiml/after`, a second or two after the call's stream ended.
+REMEMBERED_ENDINGS = 1000
+
+
+class LiveCalls:
+    def __init__(self, max_calls: int) -> None:
+        self.event_feed = EventFeed()
+        self._max_calls = max_calls
+        self._calls: set[Call] = set()
+        self._endings: collections.OrderedDict[str, Ending] = collections.OrderedDict()
+        self._is_draining = False
+        self._emptied = trio.Event()
+
+    @property
+    def live(self) -> int:
+        """Calls under way."""
+        return len(self._calls)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls under way, in no order."""
+        return tuple(self._calls)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._is_draining
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether there is room for one more."""
+        return not self._is_draining and len(self._calls) < self._max_calls
+
+    @property
+    def status(self) -> str:
+        """For people and their tools: ready, full or draining."""
+        return "draining" if self._is_draining else "ready" if self.takes_calls else "full"
+
+    @contextlib.contextmanager
+    def admit(self, call: Call) -> Iterator[None]:
+        """Counts the call as live while inside, and remembers its ending."""
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.remove(call)
+            if call.ending is not None and call.dialogue.call_sid:
+                self.remember(call.dialogue.call_sid, call.ending)
+            if not self._calls:
+                self._emptied.set()
+                self._emptied = trio.Event()
+
+    def remember(self, call_sid: str, ending: Ending) -> None:
+        self._endings[call_sid] = ending
+        # A call may be streamed more than once.
+        self._endings.move_to_end(call_sid)
+        while len(self._endings) > REMEMBERED_ENDINGS:
+            self._endings.popitem(last=False)
+
+    def ending_of(self, call_sid: str) -> Ending | None:
+        """How that call ended, if it was one of the last here."""
+        # Twilio asks as soon as its own socket is closed, while the agent's may still be closing.
+        for call in self._calls:
+            if call.ending is not None and call_sid and call.dialogue.call_sid == call_sid:
+                return call.ending
+        return self._endings.get(call_sid)
+
+    def drain(self) -> None:
+        """No more calls from now on; those under way go on."""
+        self._is_draining = True
+
+    async def empty(self) -> None:
+        """Waits until there is no call."""
+        while self._calls:
+            await self._emptied.wait()
+
+    def shut_down(self) -> None:
+        """Drains, and hangs up on everyone: both sockets of each call close with 1001."""
+        self.drain()
+        for call in list(self._calls):
+            call.shut_down()

@@ -1,0 +1,121 @@
+"""What the configured agents are told of the functions they may call. At start-up alone."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sts_trio.config import Config
+from sts_trio.config.agents import AgentSettings
+from sts_trio.config.variables import config_error, one_line
+from sts_trio.functions import Functions, make_importable
+
+
+def attached(
+    config: Config, functions: Iterable[Callable[..., Any] | str]
+) -> tuple[Config, Functions]:
+    """All functions, configured and given ones, and the configuration with its agents told.
+
+    Modules are also looked for beside the configuration file and in the working directory.
+
+    Raises:
+        ConfigError: one of them is not fit for an agent.
+    """
+    given = [*config.functions, *functions]
+    if any(isinstance(each, str) for each in given):
+        beside = [config.file.parent] if config.file is not None else []
+        make_importable([Path(), *beside])
+    registry = Functions(given)
+    agents, odd = equip(config.agents, registry)
+    warnings = (*config.warnings, *map(one_line, odd))
+    return msgspec.structs.replace(config, agents=agents, warnings=warnings), registry
+
+
+def equip(
+    agents: dict[str, AgentSettings], functions: Functions
+) -> tuple[dict[str, AgentSettings], list[str]]:
+    """The agents, each with the functions that it may call, and warnings.
+
+    Raises:
+        ConfigError: a function is for an agent that is not there, or cannot be told to one.
+    """
+    for function in functions:
+        for name in function.options.agents or ():
+            if name not in agents:
+                raise config_error(
+                    f"functions: {function.name} is for the agent {name}, which is not configured;"
+                    f" configured are {', '.join(agents)}"
+                )
+    warnings = [
+        f"functions: {each.name} has no docstring: the model has to guess what it is for"
+        for each in functions
+        if not each.description
+    ]
+    attached: dict[str, AgentSettings] = {}
+    for name, agent in agents.items():
+        definitions = functions.definitions(name)
+        if isinstance(agent, dict):
+            attached[name] = with_functions(agent, definitions, f"agents.{name}")
+            warnings += _unanswered(attached[name], functions, name)
+            continue
+        # Not a mistake: its own block may well define them, and then they are answered here.
+        attached[name] = agent
+        if definitions:
+            names = ", ".join(each["name"] for each in definitions)
+            warnings.append(
+                f"agents.{name}: a stored agent cannot be told of functions; it may call"
+                f" those of {names} that are defined where it is stored"
+            )
+    return attached, warnings
+
+
+def with_functions(
+    agent: dict[str, Any], definitions: list[dict[str, Any]], where: str = "agent"
+) -> dict[str, Any]:
+    """The agent with these after its own functions, in each of its fallbacks; `agent` stays as it
+    was.
+
+    Raises:
+        ConfigError: a name is taken, or there is no `think` to put them in.
+    """
+    if not definitions:
+        return agent
+    think = agent.get("think")
+    if not think:
+        raise config_error(f"{where}: expected a think block, to tell the agent of its functions")
+    if isinstance(think, list):
+        return {**agent, "think": [_extended(each, definitions, where) for each in think]}
+    return {**agent, "think": _extended(think, definitions, where)}
+
+
+def _extended(
+    think: dict[str, Any], definitions: list[dict[str, Any]], where: str
+) -> dict[str, Any]:
+    own = think.get("functions") or []
+    for name in {each["name"] for each in own} & {each["name"] for each in definitions}:
+        raise config_error(
+            f"{where}.think.functions: {name} is a function of this server too;"
+            " take it out here, or give one of them another name"
+        )
+    return {**think, "functions": [*own, *definitions]}
+
+
+def _unanswered(agent: AgentSettings, functions: Functions, name: str) -> list[str]:
+    """Functions that the operator wrote down and nobody will run."""
+    blocks = agent.get("think") if isinstance(agent, dict) else None
+    defined = [
+        each
+        for think in (blocks if isinstance(blocks, list) else [blocks or {}])
+        for each in think.get("functions") or []
+    ]
+    unanswered = dict.fromkeys(
+        each["name"]
+        for each in defined
+        if not each.get("endpoint") and functions.find(each["name"], name) is None
+    )
+    return [
+        f"agents.{name}.think.functions: {each} has no endpoint, and this server has no function"
+        " of that name: the agent is told so when it calls it"
+        for each in unanswered
+    ]

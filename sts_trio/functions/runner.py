@@ -1,0 +1,298 @@
+"""The functions that run in one call.
+
+Each is a task of the call's nursery, a plain one with a thread beside it, so nothing of the
+conversation waits for it. Whatever a function does, it ends in an answer for the agent, which is
+mute until it has one: its result, or `{"error": "…"}`. Nothing leaves here but cancellation.
+
+There is no answer for what the agent has cancelled, nor after a hang-up. A function with
+`shield=True` goes on all the same, in a shielded scope of the call's nursery, to its own end or
+that of its time limit.
+"""
+
+import asyncio
+import collections
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from sts_trio.call.info import CallInfo
+from sts_trio.errors import FunctionFailed, StsTrioError
+from sts_trio.functions import Function, Functions
+from sts_trio.functions.results import Answer, NotJson, error, result, words_of
+from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
+from sts_trio.net.threads import run_in_thread
+from sts_trio.wire import deepgram
+
+# A conversation has a function call every few turns: a hundred make half an hour of it.
+MAX_PER_CALL = 100
+# And twenty in half a minute are what no caller has asked for. A model that loops makes more.
+MAX_AT_ONCE = 20
+AT_ONCE = 30.0
+# Refusals after which a model has shown that it does not listen: it may make hundreds more.
+RUNAWAY = 50
+# Threads of this process for plain functions, apart from those that Trio looks up hosts in. 500
+# calls with a function every ten seconds, of a second each, take 50.
+THREADS = 100
+# Letters of a function's name in the log: a model can make up what it likes.
+MAX_LETTERS = 64
+
+FAILED = "the function failed"
+
+# What is no `Exception` and yet no end of ours: a function's `sys.exit()`, and asyncio's own way to
+# cancel, where a plain function runs something of asyncio's.
+FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+
+Done = Callable[[FunctionDone | FunctionsRunAway], None]
+Tell = Callable[[str, dict[str, Any]], None]
+
+_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("function threads")
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Host(Protocol):
+    """What is needed here of the `Call` that functions are given."""
+
+    @property
+    def info(self) -> CallInfo: ...
+    @property
+    def agent(self) -> str: ...
+    async def say(self, text: str, /) -> None: ...
+
+
+class Budget:
+    """How many calls of functions one phone call may have. Pure."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._granted = 0
+        self._lately: collections.deque[float] = collections.deque()  # when each was granted
+
+    def grant(self, now: float) -> bool:
+        while self._lately and self._lately[0] <= now - AT_ONCE:
+            self._lately.popleft()
+        if self._granted >= MAX_PER_CALL or len(self._lately) >= MAX_AT_ONCE:
+            self.refused += 1
+            return False
+        self._granted += 1
+        self._lately.append(now)
+        return True
+
+
+class _Running:
+    """One that was asked for and has not ended. `is_void`: nobody wants its result any more.
+
+    Without a function it is only to be answered: `refused` says how many were, up to this one.
+    """
+
+    def __init__(
+        self,
+        asked: deepgram.FunctionToCall,
+        function: Function | None,
+        refused: int = 0,
+        is_double: bool = False,
+    ) -> None:
+        self.asked = asked
+        self.function = function
+        self.refused = refused
+        self.is_double = is_double
+        self.is_shielded = function is not None and function.options.shield
+        self.is_void = False
+        self.began = trio.current_time()
+        self.scope = trio.CancelScope(shield=self.is_shielded)
+        if function is not None:
+            self.scope.deadline = self.began + function.options.timeout
+
+
+class FunctionCalls:
+    """Runs what the agent asks for in `nursery`, and says of each, once, what came of it.
+
+    `done` is never called from within `start`, and for what was cancelled only if that was not to
+    be torn. It is told once when the agent goes on asking long after its budget is spent. `agents`
+    are the names of all that a function may hand over to.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        agents: Collection[str],
+        call: Host,
+        nursery: trio.Nursery,
+        done: Done,
+        *,
+        tell: Tell = lambda event, fields: None,
+    ) -> None:
+        self._functions = functions
+        self._agents = agents
+        self._call = call
+        self._nursery = nursery
+        self._done = done
+        self._tell = tell
+        self._budget = Budget()
+        self._running: set[_Running] = set()
+
+    @property
+    def running(self) -> int:
+        """How many have not ended, shielded ones that nobody waits for any more among them."""
+        return len(self._running)
+
+    def start(self, asked: deepgram.FunctionToCall) -> None:
+        """Begins to run it; never waits. To be called for what is ours to run (`client_side`)."""
+        if self._is_being_done(asked.name):
+            running = _Running(asked, None, is_double=True)
+        elif self._budget.grant(trio.current_time()):
+            running = _Running(asked, self._functions.find(asked.name, self._call.agent))
+        else:
+            running = _Running(asked, None, self._budget.refused)
+        self._running.add(running)
+        self._nursery.start_soon(self._attend, running)
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """The agent does not want these any more: no answers, and those not shielded end."""
+        unwanted = set(ids)
+        for running in [each for each in self._running if each.asked.id in unwanted]:
+            self._void(running)
+
+    def cancel_all(self) -> None:
+        """The same for all: to be called when the call is hung up, or its agent is lost."""
+        for running in list(self._running):
+            self._void(running)
+
+    def _void(self, running: _Running) -> None:
+        running.is_void = True
+        if not running.is_shielded:
+            running.scope.cancel()
+
+    # --- one function, in its task --------------------------------------------------------------
+
+    async def _attend(self, running: _Running) -> None:
+        """From beginning to answer. What is cancelled before it has begun does not begin."""
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if running.is_void:
+                return
+            if running.is_double:
+                answer = self._refuse_double(running)
+            elif running.refused:
+                answer = self._refuse(running)
+            else:
+                answer = await self._run(running)
+            # A shielded one may come out into a call that has been cut off.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if not running.is_void or running.is_shielded:
+                self._done(
+                    FunctionDone(running.asked, answer.content, answer.hand_over, running.is_void)
+                )
+            if running.refused == RUNAWAY:
+                self._done(FunctionsRunAway())
+        finally:
+            self._running.discard(running)
+
+    def _refuse(self, running: _Running) -> Answer:
+        if running.refused == 1:
+            self._note(running, "warning", "function.refused", reason="too many in this call")
+        return error("too many function calls")
+
+    def _is_being_done(self, name: str) -> bool:
+        """Whether one of that name goes on though nobody waits for it: it is not to be torn, and
+        so not to be done twice by an agent that does not know of it."""
+        return any(
+            each.is_void and each.is_shielded and each.asked.name == name for each in self._running
+        )
+
+    def _refuse_double(self, running: _Running) -> Answer:
+        self._note(running, "warning", "function.refused", reason="it is being done already")
+        return error("it is being done already; you will be told what came of it")
+
+    async def _run(self, running: _Running) -> Answer:
+        self._note(running, "debug", "function.called")
+        outcome, answer = "cancelled", Answer("")
+        try:
+            with running.scope:
+                answer = await self._result_of(running)
+                outcome = "done"
+            # A shielded scope is left by its deadline alone, any other by the agent's wish too.
+            if outcome != "done" and (running.is_shielded or not running.is_void):
+                limit = running.scope.deadline - running.began
+                outcome = "timed_out"
+                answer = error(f"no result within {limit:g} s; whether it was done is not known")
+        except* FAILURES as group:
+            outcome = "failed"
+            answer = error(self._explain(running, group))
+        finally:
+            # What a hang-up cuts comes by with its `Cancelled`.
+            level = "warning" if outcome == "timed_out" else "debug"
+            if running.is_shielded and running.is_void:
+                level = "info"  # the only word there is of it
+            seconds = round(trio.current_time() - running.began, 3)
+            self._note(running, level, "function.finished", outcome=outcome, seconds=seconds)
+        return answer
+
+    async def _result_of(self, running: _Running) -> Answer:
+        function = running.function
+        if function is None:
+            raise FunctionFailed("there is no such function")
+        arguments = function.parameters.read(running.asked.arguments)
+        if function.parameters.call is not None:
+            arguments[function.parameters.call] = self._call
+        async with trio.open_nursery() as nursery:
+            if (filler := function.options.filler) is not None:
+                nursery.start_soon(self._fill, running, filler, function.options.filler_after)
+            if function.is_async:
+                answer = result(await function.run(**arguments))
+            else:
+                answer = await run_in_thread(lambda: result(function.run(**arguments)), _limiter())
+            nursery.cancel_scope.cancel()
+        self._check_hand_over(answer.hand_over)
+        return answer
+
+    async def _fill(self, running: _Running, filler: str, after: float) -> None:
+        """Says something to the caller if it takes long. Not worth a failure."""
+        await trio.sleep(after)
+        try:
+            await self._call.say(filler)
+        except Exception as exc:
+            self._note(running, "warning", "function.filler_unsaid", reason=words_of(exc))
+
+    def _check_hand_over(self, to: str | None) -> None:
+        if to is None:
+            return
+        if to not in self._agents:
+            known = ", ".join(self._agents)
+            raise FunctionFailed(f"there is no agent {to} to hand over to; there are: {known}")
+        if to == self._call.agent:
+            raise FunctionFailed(f"{to} is already the one who talks with the caller")
+
+    def _explain(self, running: _Running, group: BaseExceptionGroup[BaseException]) -> str:
+        """Logs why it failed, and says what the agent is told of it."""
+        cause: BaseException = group
+        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+            cause = cause.exceptions[0]
+        text = words_of(cause)
+        reason = f"{type(cause).__name__}: {text}"
+        if isinstance(cause, StsTrioError):
+            # Meant to be told: arguments that do not fit, a number off the list, the user's own.
+            self._note(running, "warning", "function.failed", reason=reason)
+            return text or FAILED
+        self._note(running, "error", "function.failed", reason=reason, exc_info=cause)
+        if isinstance(cause, NotJson):
+            return "its result cannot be told: it is not JSON"
+        return FAILED
+
+    def _note(self, running: _Running, level: str, event: str, **fields: Any) -> None:
+        fields = {"function": running.asked.name[:MAX_LETTERS], "id": running.asked.id, **fields}
+        log = _logger.bind(call_sid=self._call.info.call_sid)
+        getattr(log, level)(event, **fields)
+        fields.pop("exc_info", None)
+        self._tell(event, fields)
+
+
+def _limiter() -> trio.CapacityLimiter:
+    """One for each run of Trio: what threads hold that outlived an earlier run is not counted."""
+    try:
+        return _threads.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(THREADS)
+        _threads.set(limiter)
+        return limiter

@@ -1,0 +1,71 @@
+"""Looks, for the whole process, which sockets have something to be read: one task for all of them.
+
+With a task for each socket, Trio registers, deregisters and wakes one of them for every few bytes
+that come. Here the sockets are in an epoll of our own, which is a file descriptor itself and the
+only thing Trio has to wait for; one look reads all that has come to any of them.
+
+It looks as soon as there is something to see. Looking by the clock instead, every 3 to 10 ms, was
+tried with 100 to 400 calls: a sixth of the wake-ups, the same CPU, and barge-in up to 10 ms later.
+
+Only where there is epoll; elsewhere legs read by themselves.
+"""
+
+import contextlib
+import select
+import sys
+from collections.abc import Callable
+
+import trio
+
+from sts_trio.net.cork import Cork
+
+Read = Callable[[], None]
+
+
+class Poller:
+    def __init__(self) -> None:
+        self.cork = Cork()
+        self._epoll: select.epoll | None = None
+        self._readers: dict[int, Read] = {}  # {descriptor: what reads it}
+
+    @property
+    def is_out(self) -> bool:
+        """Whether anybody looks."""
+        return self._epoll is not None
+
+    def watch(self, fileno: int, read: Read) -> None:
+        """Has `read` called whenever there is something to be read, until `forget`.
+
+        It must read some of it, be quick, and not raise; only while `is_out`.
+        """
+        assert self._epoll is not None
+        self._epoll.register(fileno, select.EPOLLIN)
+        self._readers[fileno] = read
+
+    def forget(self, fileno: int) -> None:
+        """To be called before the socket is closed. May be called again."""
+        if self._readers.pop(fileno, None) is not None and self._epoll is not None:
+            self._epoll.unregister(fileno)
+
+    def look(self) -> None:
+        """Reads all there is, now."""
+        if self._epoll is not None:
+            ready = self._epoll.poll(0)
+            with self.cork:
+                for fileno, _ in ready:
+                    # One that was read before may have ended another.
+                    read = self._readers.get(fileno)
+                    if read is not None:
+                        read()
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        if sys.platform != "linux":
+            return
+        with contextlib.closing(select.epoll()) as self._epoll:
+            try:
+                while True:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self.look()
+            finally:
+                self._epoll = None

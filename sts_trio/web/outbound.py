@@ -1,0 +1,136 @@
+"""Calls that we place: asked for by the operator, and told of by Twilio.
+
+`/calls`          (POST) places a call
+`/twiml/status`   Twilio: it rings, is answered, is over
+`/twiml/amd`      Twilio: it was a human, or a machine, that answered
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from quart import Response, request
+
+from sts_trio.config.variables import shown
+from sts_trio.errors import DialRefused, TwilioFailed
+from sts_trio.outbound.dialler import AMD_PATH, STATUS_PATH, TOKEN, OnMachine
+from sts_trio.web import responses as answers
+from sts_trio.wire import webhook
+
+if TYPE_CHECKING:
+    from sts_trio.server import App
+
+# {field of the request: its type, and what to expect there}
+_FIELDS: dict[str, tuple[Any, str]] = {
+    "to": (str, "a number like +15005550006"),
+    "agent": (str | None, "the name of an agent"),
+    "parameters": (dict[str, str] | None, "an object of strings"),
+    "on_machine": (OnMachine | None, " or ".join(each.value for each in OnMachine)),
+    "message": (str | None, "a text"),
+}
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class OutboundRoutes:
+    def __init__(self, app: "App") -> None:
+        self._app = app
+
+    def add(self) -> None:
+        rules = (
+            ("/calls", self.place, ["POST"]),
+            (STATUS_PATH, self.status, ["GET", "POST"]),
+            (AMD_PATH, self.answerer, ["GET", "POST"]),
+        )
+        for rule, view, methods in rules:
+            self._app.add_url_rule(rule, f"outbound {rule}", view, methods=methods)
+
+    async def place(self) -> Response:
+        """The operator's password is sent by a browser whatever page asks for it. A page of
+        somebody else's is told by its origin, and could not send JSON without asking first."""
+        if refusal := answers.refusal(self._app):
+            return refusal
+        key = request.headers.get("Idempotency-Key")
+        try:
+            body = await request.get_data(cache=True, as_text=False, parse_form_data=False)
+            fields = _read(request.mimetype, body)
+        except DialRefused as exc:
+            _logger.warning("dial.refused", why=exc.why, reason=str(exc))
+            return _refused(exc)
+        try:
+            placed = await self._app.dialler.place(**fields, idempotency_key=key)
+        except DialRefused as exc:
+            return _refused(exc)
+        except TwilioFailed as exc:
+            twilio = {"status": exc.status, "code": exc.code, "message": exc.message}
+            told = {"error": str(exc), "uncertain": exc.is_uncertain, "twilio": twilio}
+            return answers.json(told, 502)
+        return answers.json(placed, 201)
+
+    async def status(self) -> Response:
+        visit, refusal = await self._app.authenticate()
+        if refusal is not None:
+            return refusal
+        voice = webhook.read_request(visit.fields)
+        self._app.dialler.heard_status(voice, visit.query_fields.first(TOKEN))
+        return _heard()
+
+    async def answerer(self) -> Response:
+        visit, refusal = await self._app.authenticate()
+        if refusal is not None:
+            return refusal
+        voice = webhook.read_request(visit.fields)
+        self._app.dialler.heard_answerer(voice, visit.query_fields.first(TOKEN))
+        return _heard()
+
+
+def _heard() -> Response:
+    # An empty text: for a response without any, Quart makes a generator that wants asyncio.
+    return Response("", 204)
+
+
+def _refused(refusal: DialRefused) -> Response:
+    told: dict[str, Any] = {"error": str(refusal), "why": refusal.why}
+    if refusal.fields:
+        told["fields"] = refusal.fields
+    response = answers.json(told, refusal.status)
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(refusal.retry_after))
+    return response
+
+
+def _read(mimetype: str, body: bytes) -> dict[str, Any]:
+    """The fields of a request, those that are null left out.
+
+    Raises:
+        DialRefused: it is none; each field that is not as it should be is told.
+    """
+    if mimetype != "application/json":
+        raise DialRefused("invalid", 415, "expected JSON, as application/json")
+    try:
+        given = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        raise _invalid({"body": f"expected a JSON object: {exc}"}) from None
+    faults, fields = {}, {}
+    for name in dict.fromkeys(["to", *given]):
+        kind, expected = _FIELDS.get(name, (None, ""))
+        if kind is None:
+            faults[name] = f"unknown field; known are {', '.join(_FIELDS)}"
+            continue
+        try:
+            fields[name] = msgspec.convert(given.get(name), kind)
+        except msgspec.ValidationError:
+            faults[name] = f"expected {expected}, got {_shown(given.get(name))}"
+    if faults:
+        raise _invalid(faults)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else shown(value)
+
+
+def _invalid(fields: dict[str, str]) -> DialRefused:
+    told = "; ".join(f"{shown(name)[1:-1]}: {fault}" for name, fault in fields.items())
+    return DialRefused("invalid", 400, told, fields=fields)

@@ -1,0 +1,180 @@
+"""What the page is made of and asks for. All of it is for this machine, or the admin token.
+
+`/` and `/web/…`          the page
+`/state`                  who answers, how many calls there are, what is odd
+`/calls`                  the live calls
+`/events`                 what happens in all calls, as server-sent events
+`/calls/CALL_SID/events`  ... in one
+`/stream-token`           (POST) lets one websocket in, at `/twilio/TOKEN`
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+from quart import Response, request
+
+from sts_trio import __version__
+from sts_trio.config import AgentKind
+from sts_trio.net import hypercorn_guard
+from sts_trio.observe.feed import FROM_THE_OLDEST, Subscription
+from sts_trio.offline.mode import choose
+from sts_trio.web import responses as answers
+from sts_trio.web.files import HEADERS, Files
+from sts_trio.web.tokens import LIFETIME
+
+if TYPE_CHECKING:
+    from sts_trio.server import App
+
+# Each is a task and a connection of its own.
+MAX_FOLLOWERS = 100
+MAX_DIGITS = 20  # of an event's number
+# Within what proxies take for an idle connection, which is a minute or more.
+KEEP_ALIVE = 15.0
+# Milliseconds until a browser asks again.
+RETRY = 2000
+
+
+class Routes:
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self._files = Files()
+        # Numbers of entries begin anew with the server; so that a browser cannot mix them up.
+        self._era = secrets.token_hex(4)
+        self._agent = app.settings.agent.value
+        self._warnings = list(app.settings.warnings)
+        if app.settings.agent is AgentKind.OFFLINE:
+            mode, reason = choose(app.settings.offline_mode)
+            self._agent += f" {mode.value}"
+            if reason is not None:
+                self._warnings.append(f"The offline agent recognises no words: {reason}")
+
+    def add(self) -> None:
+        rules = (
+            ("/", self.page, "GET"),
+            ("/web/<name>", self.file, "GET"),
+            ("/state", self.state, "GET"),
+            ("/calls", self.calls, "GET"),
+            ("/events", self.events, "GET"),
+            ("/calls/<call_sid>/events", self.events, "GET"),
+            ("/stream-token", self.stream_token, "POST"),
+        )
+        for rule, view, method in rules:
+            self._app.add_url_rule(rule, f"web {rule}", view, methods=[method])
+
+    async def page(self) -> Response:
+        return await self.file("index.html")
+
+    async def file(self, name: str) -> Response:
+        return (
+            answers.refusal(self._app)
+            or self._files.get(name)
+            or answers.text("There is no such file.", 404)
+        )
+
+    async def state(self) -> Response:
+        if refusal := answers.refusal(self._app):
+            return refusal
+        live_calls = self._app.live_calls
+        return answers.json(
+            {
+                "version": __version__,
+                "agent": self._agent,
+                "status": live_calls.status,
+                "live": live_calls.live,
+                "max_calls": self._app.settings.max_calls,
+                "warnings": self._warnings,
+                "lines": self._app.agent_connections.state,
+                "beat": self._app.ticker.lateness,
+            }
+        )
+
+    async def calls(self) -> Response:
+        if refusal := answers.refusal(self._app):
+            return refusal
+        now = trio.current_time()
+        calls = [
+            {
+                "call_sid": call.dialogue.call_sid,
+                "stream_sid": call.dialogue.stream_sid,
+                "phase": call.dialogue.phase.name.lower(),
+                "seconds": round(now - call.began, 3),
+                "statistics": call.dialogue.statistics(),
+            }
+            for call in sorted(self._app.live_calls.calls, key=lambda call: call.began)
+        ]
+        return answers.json({"live": len(calls), "calls": calls})
+
+    async def stream_token(self) -> Response:
+        if refusal := answers.refusal(self._app):
+            return refusal
+        live_calls = self._app.live_calls
+        if not live_calls.takes_calls:
+            return answers.text(
+                f"No call can be placed now: the server is {live_calls.status}.", 503
+            )
+        token = self._app.stream_tokens.mint()
+        return answers.json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
+
+    async def events(self, call_sid: str | None = None) -> Response:
+        if refusal := answers.refusal(self._app):
+            return refusal
+        event_feed = self._app.live_calls.event_feed
+        if event_feed.followers >= MAX_FOLLOWERS:
+            return answers.text(f"{MAX_FOLLOWERS} are following the calls already.", 503)
+        # Browsers send the header only when they come back by themselves.
+        last = request.headers.get("Last-Event-ID") or request.args.get("after", "")
+        era, _, number = last.partition("-")
+        after: int | None = None
+        if era:
+            # Behind what it had, or from the beginning of what is kept.
+            known = era == self._era and number.isdecimal() and len(number) < MAX_DIGITS
+            after = int(number) if known else FROM_THE_OLDEST
+        elif call_sid is not None:
+            after = FROM_THE_OLDEST
+        response = Response(
+            self._stream(after if after is not None else event_feed.count, call_sid),
+            content_type="text/event-stream",
+            headers={**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        response.timeout = None
+        return response
+
+    async def _stream(self, after: int, call_sid: str | None) -> AsyncIterator[bytes]:
+        yield f"retry: {RETRY}\n\n".encode()
+        with self._app.live_calls.event_feed.follow(after) as follower:
+            while (news := await _receive(follower)) is not None:
+                missed, entries = news
+                lines = []
+                if missed:
+                    lines.append(f"event: missed\ndata: {missed}\n\n".encode())
+                lines += [
+                    b"id: %s-%d\ndata: %s\n\n"
+                    % (self._era.encode(), number, msgspec.json.encode(entry))
+                    for number, entry in entries
+                    if call_sid is None or entry.call_sid == call_sid
+                ]
+                # Even if it is nothing: it keeps proxies from taking the connection for dead.
+                yield b"".join(lines) or b":\n\n"
+
+
+async def _receive(follower: Subscription) -> tuple[int, list[tuple[int, Any]]] | None:
+    """What is new, nothing after a while, or None when the server goes away."""
+    connection = hypercorn_guard.connection.get()
+    news: tuple[int, list[tuple[int, Any]]] | None = None
+    async with trio.open_nursery() as nursery:
+        if connection is not None:
+            nursery.start_soon(_end_with, connection.terminated, nursery.cancel_scope)
+        with trio.move_on_after(KEEP_ALIVE) as waiting:
+            news = await follower.receive()
+        if waiting.cancelled_caught:
+            news = 0, []
+        nursery.cancel_scope.cancel()
+    return news
+
+
+async def _end_with(terminated: Any, scope: trio.CancelScope) -> None:
+    await terminated.wait()
+    scope.cancel()

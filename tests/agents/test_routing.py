@@ -1,0 +1,214 @@
+"""Who answers, and what travels from the webhook to the stream."""
+
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sts_trio.agents.routing import (
+    CHOICE_WITHIN,
+    ChooseAgent,
+    Routing,
+    check_chooser,
+    load_chooser,
+)
+from sts_trio.call.info import CallInfo, announced, parameters, streamed
+from sts_trio.errors import ConfigError
+from sts_trio.wire import twilio, webhook
+
+AGENTS = dict.fromkeys(["default", "sales", "repairs"])
+NUMBERS = {"+15005550006": "repairs"}
+
+
+async def chosen(info: CallInfo, function: Any = None) -> tuple[str, list[str]]:
+    """The name, and the events that were logged."""
+    with structlog.testing.capture_logs() as logs:
+        name = await Routing(AGENTS, NUMBERS, function).choose(info)
+    return name, [line["event"] for line in logs]
+
+
+def returning(name: Any) -> ChooseAgent:
+    async def choose_agent(call: CallInfo) -> str:
+        assert call.call_sid == "CA1"
+        await trio.lowlevel.checkpoint()
+        return name  # type: ignore[no-any-return]
+
+    return choose_agent
+
+
+BIN = CallInfo(call_sid="CA1", to="+15005550006", parameters={"agent": "sales", "x": "y"})
+NUMBER = CallInfo(call_sid="CA1", to="+15005550006")
+
+
+# --- the rules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("info", "function", "name"),
+    [
+        (CallInfo(), None, "default"),
+        (CallInfo(to="client:ann"), None, "default"),
+        (NUMBER, None, "repairs"),
+        (BIN, None, "sales"),
+        (BIN, returning("default"), "default"),
+        (CallInfo(agent="repairs", parameters={"agent": "sales"}), returning("x"), "repairs"),
+    ],
+)
+async def test_the_first_rule_that_has_a_name_decides(
+    info: CallInfo, function: ChooseAgent | None, name: str
+) -> None:
+    """What our webhook decided goes before all: it asked everyone it could."""
+    assert await chosen(info, function) == (name, [])
+
+
+@pytest.mark.parametrize("name", ["nobody", None, 5, ["sales"], b"sales", "n" * 500])
+async def test_a_choice_of_nobody_known_is_told_and_the_next_rule_decides(name: Any) -> None:
+    assert await chosen(BIN, returning(name)) == ("sales", ["agent.unknown"])
+    assert await chosen(NUMBER, returning(name)) == ("repairs", ["agent.unknown"])
+
+
+async def test_a_choice_of_nothing_leaves_it_to_the_next_rule() -> None:
+    assert await chosen(NUMBER, returning("")) == ("repairs", [])
+
+
+async def test_a_choice_that_fails_is_told_with_its_traceback_and_the_next_rule_decides() -> None:
+    async def broken(call: CallInfo) -> str:
+        async with trio.open_nursery():
+            raise KeyError(call.to)
+
+    with structlog.testing.capture_logs() as logs:
+        assert await Routing(AGENTS, NUMBERS, broken).choose(NUMBER) == "repairs"
+    assert [(line["event"], line["log_level"]) for line in logs] == [("agent.not_chosen", "error")]
+    assert logs[0]["exc_info"]
+
+
+async def test_a_choice_that_takes_too_long_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def slow(call: CallInfo) -> str:
+        await trio.sleep_forever()
+        return "sales"
+
+    assert await chosen(NUMBER, slow) == ("repairs", ["agent.not_chosen"])
+    assert trio.current_time() == CHOICE_WITHIN
+
+
+async def test_a_call_that_is_over_while_choosing_is_no_failure_of_the_choice(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def slow(call: CallInfo) -> str:
+        await trio.sleep_forever()
+        return "sales"
+
+    with structlog.testing.capture_logs() as logs, trio.move_on_after(1) as scope:
+        await Routing(AGENTS, NUMBERS, slow).choose(NUMBER)
+    assert scope.cancelled_caught
+    assert logs == []
+
+
+async def test_an_unknown_agent_in_a_parameter_is_told_and_the_default_answers() -> None:
+    info = CallInfo(to="+15005550006", parameters={"agent": "nobody"})
+    assert await chosen(info) == ("default", ["agent.unknown"])
+
+
+async def test_a_name_from_a_webhook_with_another_configuration_is_told_and_decided_anew() -> None:
+    assert await chosen(CallInfo(agent="nobody")) == ("default", ["agent.unknown"])
+
+
+# --- from the webhook to the stream -------------------------------------------------------------
+
+
+def start(**given: str) -> twilio.StreamStart:
+    return twilio.StreamStart(stream_sid="MZ1", call_sid="CA1", custom_parameters=given)
+
+
+def test_what_the_webhook_tells_the_stream_is_what_the_stream_brings() -> None:
+    voice = webhook.VoiceRequest(
+        call_sid="CA1", from_="+15005550001", to="+15005550006", direction="outbound-api"
+    )
+    info = announced(voice)
+    assert streamed(start(**parameters(info))) == CallInfo(
+        call_sid="CA1",
+        stream_sid="MZ1",
+        from_="+15005550001",
+        to="+15005550006",
+        direction="outbound-api",
+    )
+
+
+def test_what_is_not_known_is_not_told() -> None:
+    assert parameters(announced(webhook.VoiceRequest(direction="inbound"))) == {"webhook": "1"}
+    assert streamed(start()) == CallInfo(call_sid="CA1", stream_sid="MZ1", is_from_bin=True)
+
+
+def test_the_operators_own_parameters_are_kept_apart_from_ours() -> None:
+    info = streamed(start(to="+1", line="token", chosen_agent="sales", agent="a", shop="7"))
+    assert info.parameters == {"agent": "a", "shop": "7"}
+    assert (info.to, info.line, info.agent) == ("+1", "token", "sales")
+
+
+@given(
+    st.builds(CallInfo, from_=st.text(), to=st.text(max_size=600), agent=st.text(), line=st.text())
+)
+def test_whatever_a_caller_is_called_twilio_takes_the_parameters(info: CallInfo) -> None:
+    assert webhook.connect_stream("wss://a/twilio", "https://a/after", parameters=parameters(info))
+
+
+# --- the user's function ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory to write `chooser.py` into, which nobody has put on Python's path."""
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "chooser.py"
+    sys.modules.pop("chooser", None)
+
+
+def test_the_function_is_found_in_the_working_directory(written: Path) -> None:
+    written.write_text("async def choose(call):\n    return call.to\n")
+    function = load_chooser("chooser:choose", "STS_CHOOSE_AGENT")
+    assert trio.run(function, CallInfo(to="sales")) == "sales"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot import chooser: ModuleNotFoundError: No module named 'chooser'"),
+        ("1 / 0", "cannot import chooser: ZeroDivisionError: division by zero"),
+        ("def chose(call): ...", "there is no choose in chooser (/"),
+        ("choose = 5", "expected an async function, async def choose_agent(call: CallInfo)"),
+        ("def choose(call): ...", "expected an async function"),
+        ("async def choose(): ...", "expected a function of one argument, the call: too many"),
+        ("async def choose(a, b): ...", "expected a function of one argument, the call: missing"),
+    ],
+)
+def test_what_cannot_be_asked_is_named_with_the_reason(
+    text: str | None, reason: str, written: Path
+) -> None:
+    if text is not None:
+        written.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_chooser("chooser:choose", "STS_CHOOSE_AGENT")
+    assert str(caught.value).startswith(f"STS_CHOOSE_AGENT: {reason}")
+
+
+async def test_an_object_may_be_the_function_and_a_partial_too() -> None:
+    class Chooser:
+        async def __call__(self, call: CallInfo) -> str:
+            return "sales"
+
+    async def choose(name: str, call: CallInfo) -> str:
+        return name
+
+    for function in (Chooser(), functools.partial(choose, "sales")):
+        assert await check_chooser(function, "choose_agent")(CallInfo()) == "sales"

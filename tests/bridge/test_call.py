@@ -1,0 +1,777 @@
+"""Whole calls on the virtual clock: stories that are not about how a call ends.
+
+For the endings see `test_endings.py`, for the acts in detail `logic/test_dialogue.py`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from rig_peers import (
+    CALL_SID,
+    SETTINGS,
+    START,
+    STOP,
+    STREAM_SID,
+    FakeAgent,
+    FakeTwilio,
+    Lines,
+    Phone,
+    SocketTwilio,
+    broken,
+    make_call,
+    media,
+    settle,
+    talking,
+    tap,
+)
+
+from sts_trio.bridge.run import AGENT_OUTBOX, HANG_UP_GRACE, Call
+from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
+from sts_trio.legs.agent import AgentLeg, converse
+from sts_trio.logic.acts import Heard
+from sts_trio.logic.dialogue import Dialogue
+from sts_trio.observe.feed import CallEvent
+from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.deepgram import Audio
+from sts_trio.wire.dialect import Dialect
+
+Clock = trio.testing.MockClock
+Logs = list[Any]
+
+
+@pytest.fixture(autouse=True)
+def every_level_is_logged() -> Iterator[None]:
+    """Whatever the tests of the log and of the app have set up."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def only(logs: Logs, event: str) -> Any:
+    """The one line of that event."""
+    [line] = [line for line in logs if line["event"] == event]
+    return line
+
+
+# --- a whole call -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+async def test_a_whole_call(
+    kind: type[Phone], dialect: Dialect, autojump_clock: Clock, logs: Logs
+) -> None:
+    phone, agent = kind(), FakeAgent(dialect=dialect)
+    async with talking(phone, agent) as call:
+        phone.tell(media(b"\x01" * 160), media(b"\x02" * 160))
+        await agent.say(
+            deepgram.ConversationText("assistant", "Hello."),
+            Audio(b"\x11" * 4000),
+            Audio(b"\x12" * 900),
+            deepgram.AgentAudioDone(),
+        )
+        await settle(phone)
+        phone.tell(twilio.Mark(twilio.MarkName("e0-1"), stream_sid=STREAM_SID))
+        await settle(phone)
+        await agent.say(
+            deepgram.UserStartedSpeaking(),
+            Audio(b"\x13" * 1600),
+            deepgram.ConversationText("user", "Wait."),
+            Audio(b"\x14" * 160),
+            deepgram.AgentAudioDone(),
+        )
+        phone.tell(media(b"\x03" * 160))
+        await settle(phone)
+        phone.tell(twilio.Mark(twilio.MarkName("e1-4"), stream_sid=STREAM_SID))
+        await settle(phone)
+
+    assert call.ending == Ending(Cause.STOP)
+    assert agent.got[0] == SETTINGS
+    assert agent.audio == b"\x01" * 160 + b"\x02" * 160 + b"\x03" * 160
+    assert phone.audio == b"\x11" * 4000 + b"\x12" * 900 + b"\xff" * 60 + b"\x14" * 160
+    controls = [message for message in phone.played if not isinstance(message, twilio.PlayMedia)]
+    assert controls == [
+        twilio.PlayMark(STREAM_SID, twilio.MarkName("e0-1")),
+        twilio.PlayMark(STREAM_SID, twilio.MarkName("e0-2")),
+        twilio.Clear(STREAM_SID),
+        twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-3")),
+        twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-4")),
+    ]
+    ended = only(logs, "call.ended")
+    del ended["seconds"]
+    assert ended == {
+        "event": "call.ended",
+        "log_level": "info",
+        "call_sid": CALL_SID,
+        "stream_sid": STREAM_SID,
+        "ending": "stop",
+        "verdict": "success",
+        "detail": "",
+        "caller_audio": 0.06,
+        "agent_audio": 0.833,
+        "heard": 0.52,
+        "cut": 0.12,
+        "barge_ins": 1,
+    }
+
+
+async def test_a_call_of_the_old_dialect_to_its_error(autojump_clock: Clock, logs: Logs) -> None:
+    phone, agent = FakeTwilio(), FakeAgent(dialect=Dialect.LEGACY)
+    async with talking(phone, agent):
+        await agent.say_raw('{"type":"FunctionCalling"}')
+        await agent.say(
+            deepgram.FunctionCallRequest((deepgram.FunctionToCall("fc_1", "get_order", "{}"),))
+        )
+        await settle(phone)
+        await agent.say_raw('{"type":"Error","message":"no credit left"}')
+        await settle(phone)
+    assert agent.got == [
+        SETTINGS,
+        deepgram.FunctionResult("fc_1", "", '{"error":"there is no such function"}'),
+    ]
+    ended = only(logs, "call.ended")
+    assert (ended["ending"], ended["detail"]) == ("agent_error", ": no credit left")
+    assert ended["odd"] == {
+        "agent: unknown message 'FunctionCalling'": 1,
+    }
+
+
+async def test_every_line_after_the_start_carries_the_call(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent):
+        await agent.say(deepgram.AgentWarning("SLOW_THINK_REQUEST", "five seconds"))
+        phone.tell_text("odd")
+        await settle(phone)
+    events = [line["event"] for line in logs]
+    assert events[0] == "call.started"
+    assert events[-1] == "call.ended"
+    assert {"agent.welcomed", "agent.ready", "agent.warned", "caller.odd"} < set(events)
+    for line in logs:
+        assert (line["call_sid"], line["stream_sid"]) == (CALL_SID, STREAM_SID)
+    numbers = only(logs, "call.ended")
+    # Zeros say nothing.
+    assert not {"heard", "cut", "barge_ins", "caller_audio_dropped"} & numbers.keys()
+
+
+async def test_how_long_a_call_took_is_told_in_seconds(autojump_clock: Clock, logs: Logs) -> None:
+    await trio.sleep(1000)
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent):
+        phone.tell(media())
+        await trio.sleep(12.345)
+    assert only(logs, "call.ended")["seconds"] == 12.345
+
+
+# --- odd input through the real legs ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("hello", "not JSON"),
+        ("", "empty message"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ("1e999", "not JSON"),
+        ("{}", "no event"),
+        ('{"event":7}', "no event"),
+        ('{"event":"media"', "not JSON"),
+        ('{"event":"something-new"}', "unknown message 'something-new'"),
+        ('{"event":"media","media":{"payload":"@@"}}', None),
+        ('{"event":"media","media":null}', None),
+        ("[" * 10_000, "not JSON"),
+        ('{"event":"media","media":' + "[" * 10_000, "not JSON"),
+        ('{"event":"\\ud800"}', None),
+        ('{"event":"mark","mark":{"name":"e' + "9" * 5000 + '-1"}}', "a mark we never sent"),
+        (b"\x00\xff" * 100, "binary frame"),
+        (b"", "binary frame"),
+    ],
+)
+async def test_garbage_from_the_caller_is_survived_and_logged_once(
+    kind: type[Phone],
+    text: str | bytes,
+    reason: str | None,
+    autojump_clock: Clock,
+    logs: Logs,
+) -> None:
+    phone, agent = kind(), FakeAgent()
+    async with talking(phone, agent):
+        for _ in range(3):
+            if isinstance(text, bytes):
+                phone.tell_bytes(text)
+            else:
+                phone.tell_text(text)
+        phone.tell(media(b"\x01" * 160))
+        await settle(phone)
+    assert agent.audio == b"\x01" * 160
+    ended = only(logs, "call.ended")
+    assert ended["ending"] == "stop"
+    [(counted, count)] = ended["odd"].items()
+    assert count == 3
+    line = only(logs, "caller.odd")
+    assert counted == f"caller: {line['reason']}"
+    assert reason is None or line["reason"] == reason
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        ("hello", "not JSON"),
+        ("", "empty message"),
+        ("[]", "no type"),
+        ("null", "no type"),
+        ("{}", "no type"),
+        ('{"type":7}', "no type"),
+        ('{"type":"Welcome"', "not JSON"),
+        ('{"type":"SomethingNew"}', "unknown message 'SomethingNew'"),
+        ('{"type":"ConversationText","role":7,"content":[]}', None),
+        ("[" * 10_000, "no type"),
+        ('{"type":"AgentThinking","content":' + "[" * 10_000, "not JSON"),
+        (b"", "empty audio"),
+    ],
+)
+async def test_garbage_from_the_agent_is_survived_and_logged_once(
+    frame: str | bytes,
+    reason: str | None,
+    dialect: Dialect,
+    autojump_clock: Clock,
+    logs: Logs,
+) -> None:
+    phone, agent = FakeTwilio(), FakeAgent(dialect=dialect)
+    async with talking(phone, agent):
+        for _ in range(3):
+            await agent.say_raw(frame)
+        await agent.say(Audio(b"\x01" * 160))
+        await settle(phone)
+    assert phone.audio == b"\x01" * 160
+    ended = only(logs, "call.ended")
+    assert ended["ending"] == "stop"
+    [(counted, count)] = ended["odd"].items()
+    assert count == 3
+    line = only(logs, "agent.odd")
+    assert counted == f"agent: {line['reason']}"
+    assert reason is None or line["reason"] == reason
+
+
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+async def test_a_flood_from_the_caller_costs_neither_audio_nor_lines_of_log(
+    kind: type[Phone], autojump_clock: Clock, logs: Logs
+) -> None:
+    phone, agent = kind(), FakeAgent()
+    async with talking(phone, agent):
+        # A thousand a second, for three seconds.
+        for number in range(150):
+            for kind_of_message in range(20):
+                phone.tell_text(f'{{"event":"kind {number % 10 * 20 + kind_of_message}"}}')
+            phone.tell(media(bytes([number]) * 160))
+            await trio.sleep(0.02)
+        await settle(phone)
+    assert agent.audio == b"".join(bytes([number]) * 160 for number in range(150))
+    ended = only(logs, "call.ended")
+    assert ended["ending"] == "stop"
+    assert sum(ended["odd"].values()) == 3000
+    assert len([line for line in logs if line["event"] == "caller.odd"]) == len(ended["odd"]) == 51
+
+
+async def test_a_flood_from_the_agent_costs_neither_audio_nor_lines_of_log(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent):
+        for number in range(50):
+            for _ in range(20):
+                await agent.say_raw('{"type":"SomethingNew"}')
+            await agent.say(Audio(bytes([number]) * 160))
+            await trio.sleep(0.02)
+    assert phone.audio == b"".join(bytes([number]) * 160 for number in range(50))
+    assert only(logs, "agent.odd")["reason"] == "unknown message 'SomethingNew'"
+    assert only(logs, "call.ended")["odd"] == {"agent: unknown message 'SomethingNew'": 1000}
+
+
+async def test_an_audio_message_of_three_megabytes_is_played_whole(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    audio = bytes(position * 7 % 251 for position in range(3 * 1024 * 1024))
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent):
+        await agent.say(Audio(audio), deepgram.AgentAudioDone())
+        await settle(phone)
+    assert phone.audio == audio + b"\xff" * (-len(audio) % 160)
+    assert (
+        max(len(m.media.payload) for m in phone.played if isinstance(m, twilio.PlayMedia)) == 8000
+    )
+    assert "odd" not in only(logs, "call.ended")
+
+
+# --- what is never logged -----------------------------------------------------------------------
+
+
+async def test_sentences_are_logged_only_behind_the_switch(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    for log_transcripts, expected in ((False, []), (True, ["Hello there.", "My name is Ann."])):
+        logs.clear()
+        phone, agent = FakeTwilio(), FakeAgent()
+        async with talking(phone, agent, log_transcripts=log_transcripts):
+            await agent.say(
+                deepgram.ConversationText("assistant", "Hello there."),
+                deepgram.ConversationText("user", "My name is Ann."),
+                deepgram.History("user", "My name is Ann."),
+            )
+            await settle(phone)
+        lines = [line for line in logs if line["event"] == "call.transcript"]
+        assert [line["text"] for line in lines] == expected
+        assert {line["log_level"] for line in lines} <= {"debug"}
+        assert str(logs).count("Ann") == log_transcripts
+
+
+async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> None:
+    """Every place a secret passes through in a call, one that ends in a crash."""
+    agent = FakeAgent()
+    settings = deepgram.phone_settings(
+        {"greeting": "s3cret", "think": {"provider": {"type": "s3cret"}, "prompt": "s3cret"}}
+    )
+    start = twilio.Start(
+        twilio.StreamStart(STREAM_SID, CALL_SID, custom_parameters={"s3cret": "s3cret"})
+    )
+    phone = FakeTwilio()
+    async with trio.open_nursery() as tasks:
+        call = Call(
+            Dialogue(lambda start: settings, now=trio.current_time()),
+            phone.open,
+            Lines(_dial_with_key(tasks, agent, b"Token s3cret")),
+        )
+        tasks.start_soon(call.run)
+        phone.tell(twilio.Connected(), start, media(b"s3cret" * 40))
+        await agent.ready.wait()
+        phone.tell(
+            twilio.Dtmf(twilio.Digit("s3cret")),
+            twilio.Media(twilio.Inbound(b"s3cret"), stream_sid="another"),
+        )
+        function = deepgram.FunctionToCall("fc_1", "get_order", '{"card": "s3cret"}')
+        called = deepgram.CalledFunction("fc_1", "get_order", True, "s3cret", "s3cret")
+        await agent.say(
+            Audio(b"s3cret" * 40),
+            deepgram.ConversationText("user", "s3cret"),
+            deepgram.AgentThinking("s3cret"),
+            deepgram.History("user", "s3cret"),
+            deepgram.History(function_calls=(called,)),
+            deepgram.FunctionCallRequest((function,)),
+            deepgram.FunctionCallResponse("lookup", "s3cret"),
+            deepgram.CustomFromThinkProvider("s3cret"),
+        )
+        await settle(phone)
+        tap(call, broken)
+        phone.tell(media(b"s3cret" * 40))
+    assert agent.audio.count(b"s3cret") >= 40
+    assert only(logs, "call.ended")["ending"] == "crashed"
+    assert only(logs, "call.crashed")["exc_info"]
+    assert "s3cret" not in str(logs)
+
+
+async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) -> None:
+    phone, agent = FakeTwilio(), FakeAgent(refuse=401)
+    async with trio.open_nursery() as tasks:
+        call = Call(
+            Dialogue(lambda start: SETTINGS, now=trio.current_time()),
+            phone.open,
+            Lines(_dial_with_key(tasks, agent, b"Token s3cret")),
+        )
+        phone.tell(twilio.Connected(), START)
+        await call.run()
+    ended = only(logs, "call.ended")
+    assert (ended["ending"], ended["detail"]) == ("agent_denied", "HTTP 401")
+    assert "s3cret" not in str(logs)
+
+
+def _dial_with_key(
+    nursery: trio.Nursery, agent: FakeAgent, key: bytes
+) -> Callable[[], contextlib.AbstractAsyncContextManager[AgentLeg]]:
+    @contextlib.asynccontextmanager
+    async def open_leg() -> AsyncIterator[AgentLeg]:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(agent.serve, theirs)
+        headers = [(b"authorization", key)]
+        async with converse(ours, "agent.test", "/", headers, agent.language) as leg:
+            yield leg
+
+    return open_leg
+
+
+# --- time and outboxes, with legs that do as they are told ----------------------------------------
+
+M = TypeVar("M")
+
+
+class ObedientLeg(Generic[M]):
+    """A leg on no socket: what it hears a test says, and when it sends as well."""
+
+    def __init__(self, which: Leg, *, writes_through: bool = False) -> None:
+        self.which = which
+        self.writes_through = writes_through
+        self.sent: list[tuple[float, M]] = []
+        self.awaited = 0  # of them, how many the speaker sent
+        self.goodbye: tuple[float, int] | None = None
+        self.may_send = trio.Event()
+        self.may_send.set()
+        self.fault: Exception | None = None
+        self._heard, self._hears = trio.open_memory_channel[Sequence[Heard]](1000)
+
+    def say(self, *heard: Heard) -> None:
+        self._heard.send_nowait(heard)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["ObedientLeg[M]"]:
+        yield self
+
+    is_polled = False
+    is_prepared = False
+
+    async def listen(
+        self, hear: Callable[[Sequence[Any]], None], idle: Callable[[float], None]
+    ) -> None:
+        async for heard in self._hears:
+            hear(heard)
+            if isinstance(heard[-1], LegEnded):
+                return
+
+    def try_send(self, message: M) -> bool:
+        if self.writes_through:
+            self.sent.append((trio.current_time(), message))
+        return self.writes_through
+
+    async def send(self, message: M) -> None:
+        if self.fault is not None:
+            raise self.fault
+        await self.may_send.wait()
+        self.awaited += 1
+        self.sent.append((trio.current_time(), message))
+
+    async def aclose(self, code: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self.goodbye = (trio.current_time(), code)
+        self.say(LegEnded(self.which, How.CLOSED, code))
+
+    @property
+    def messages(self) -> list[M]:
+        return [message for _, message in self.sent]
+
+
+class Pair:
+    """A call between two obedient legs, to be run by the test."""
+
+    def __init__(self, *, writes_through: bool = False, forward: float = 0.02) -> None:
+        self.caller = ObedientLeg[twilio.ToCaller](Leg.CALLER, writes_through=writes_through)
+        self.agent = ObedientLeg[deepgram.ToAgent](Leg.AGENT, writes_through=writes_through)
+        self.call = Call(
+            Dialogue(lambda start: SETTINGS, forward=forward, now=trio.current_time()),
+            self.caller.open,
+            Lines(self.agent.open),
+        )
+
+    async def talk(self) -> None:
+        """As far as talking, with nothing said yet."""
+        self.caller.say(START)
+        self.agent.say(deepgram.Welcome("r"), deepgram.SettingsApplied())
+        await trio.testing.wait_all_tasks_blocked()
+        self.agent.sent.clear()
+        self.agent.awaited = self.caller.awaited = 0
+
+
+@pytest.mark.parametrize("writes_through", [False, True])
+async def test_messages_reach_each_leg_in_order(
+    writes_through: bool, autojump_clock: Clock
+) -> None:
+    pair = Pair(writes_through=writes_through)
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        frames = [bytes([number]) * 160 for number in range(100)]
+        for frame in frames:
+            pair.caller.say(media(frame))
+            pair.agent.say(Audio(frame))
+        await trio.testing.wait_all_tasks_blocked()
+        assert pair.agent.messages == [Audio(frame) for frame in frames]
+        played = [m for m in pair.caller.messages if isinstance(m, twilio.PlayMedia)]
+        assert [message.media.payload for message in played] == frames
+        # What a leg takes at once needs no speaker to wake.
+        assert (pair.agent.awaited == pair.caller.awaited == 0) == writes_through
+        pair.caller.say(STOP)
+    assert pair.caller.goodbye == pair.agent.goodbye == (0, 1000)
+
+
+async def test_the_timer_wakes_for_a_deadline_that_moved_earlier(autojump_clock: Clock) -> None:
+    """A part of a batch is due in 200 ms, while the timer sleeps toward the next gap."""
+    pair = Pair(forward=0.1)
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        await trio.sleep(0.5)
+        pair.caller.say(media(b"\x01" * 160))
+        await trio.sleep(0.3)
+        assert pair.agent.sent == [(0.7, Audio(b"\x01" * 160))]
+        pair.caller.say(STOP)
+
+
+async def test_a_gap_is_filled_in_time_and_the_timer_rests_between(autojump_clock: Clock) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        heard = 0
+        hear = pair.call.dialogue.hear
+
+        def counting(*arguments: Any) -> Any:
+            nonlocal heard
+            heard += 1
+            return hear(*arguments)
+
+        tap(pair.call, counting)
+        await trio.sleep(0.5)
+        pair.caller.say(media(b"\x01" * 160))
+        await trio.sleep(2.9)
+        assert [round(time, 6) for time, _ in pair.agent.sent] == [0.5] + [
+            round(1.5 + 0.2 * step, 6) for step in range(10)
+        ]
+        assert set(pair.agent.messages[1:]) == {Audio(b"\xff" * 1600)}
+        # One for the frame, one for the deadline it moved, one for each silence.
+        assert heard <= 12
+        pair.caller.say(STOP)
+
+
+async def test_an_agent_slow_to_read_gets_the_newest_two_seconds(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        pair.agent.may_send = trio.Event()
+        frames = [bytes([number]) * 160 for number in range(150)]
+        for frame in frames:
+            pair.caller.say(media(frame))
+            await trio.testing.wait_all_tasks_blocked()
+        pair.agent.may_send.set()
+        await trio.testing.wait_all_tasks_blocked()
+        # The first was already being sent.
+        assert pair.agent.messages == [Audio(frame) for frame in [frames[0], *frames[50:]]]
+        pair.caller.say(STOP)
+    assert AGENT_OUTBOX == 2.0
+    ended = only(logs, "call.ended")
+    assert ended["caller_audio_dropped"] == 0.98
+    assert ended["odd"] == {"agent: outbox full: audio dropped": 49}
+    assert only(logs, "agent.odd")["reason"] == "outbox full: audio dropped"
+
+
+async def test_what_waits_for_the_caller_is_flushed_by_a_barge_in(autojump_clock: Clock) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        pair.caller.may_send = trio.Event()
+        pair.agent.say(Audio(b"\x01" * 160))
+        await trio.testing.wait_all_tasks_blocked()
+        pair.agent.say(Audio(b"\x02" * 8000), deepgram.AgentAudioDone())
+        pair.agent.say(deepgram.UserStartedSpeaking())
+        pair.agent.say(deepgram.EndOfTurn(), Audio(b"\x03" * 160))
+        await trio.testing.wait_all_tasks_blocked()
+        pair.caller.may_send.set()
+        await trio.testing.wait_all_tasks_blocked()
+        # The first was already being sent.
+        assert pair.caller.messages == [
+            twilio.PlayMedia(STREAM_SID, twilio.Outbound(b"\x01" * 160)),
+            twilio.Clear(STREAM_SID),
+            twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-2")),
+            twilio.PlayMedia(STREAM_SID, twilio.Outbound(b"\x03" * 160)),
+        ]
+        pair.caller.say(STOP)
+
+
+async def test_what_waits_at_the_end_is_sent_before_the_goodbye(autojump_clock: Clock) -> None:
+    pair = Pair(forward=0.1)
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        pair.agent.say(Audio(b"\x02" * 160))
+        pair.caller.say(media(b"\x01" * 160), STOP)
+    assert pair.agent.messages == [Audio(b"\x01" * 160)]
+    assert pair.agent.goodbye == pair.caller.goodbye == (0, 1000)
+
+
+async def test_what_happens_is_told_in_order_with_the_words(autojump_clock: Clock) -> None:
+    told: list[CallEvent] = []
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent, tell=told.append):
+        await trio.sleep(0.5)
+        await agent.say(deepgram.ConversationText("user", "Hello."))
+        await settle(phone)
+    assert [(entry.at, entry.event) for entry in told] == [
+        (0, "call.started"),
+        (0, "agent.welcomed"),
+        (0, "agent.ready"),
+        (0.5, "call.transcript"),
+        (0.5, "call.ended"),
+    ]
+    assert told[3].fields == {"role": "user", "text": "Hello."}
+    assert told[4].fields["ending"] == "stop"
+    assert {entry.call_sid for entry in told} == {CALL_SID}
+
+
+# --- bugs of ours ---------------------------------------------------------------------------------
+
+
+def crashed(logs: Logs) -> None:
+    assert only(logs, "call.ended")["ending"] == "crashed"
+    assert only(logs, "call.ended")["verdict"] == "ours"
+    line = only(logs, "call.crashed")
+    assert (line["log_level"], line["exc_info"]) == ("error", True)
+
+
+@pytest.mark.parametrize("which", Leg)
+async def test_a_bug_while_sending_ends_the_call_and_says_1011_to_both(
+    which: Leg, autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        leg: ObedientLeg[Any] = pair.caller if which is Leg.CALLER else pair.agent
+        leg.fault = ZeroDivisionError("a bug")
+        pair.caller.say(media())
+        pair.agent.say(Audio(bytes(160)))
+    assert pair.caller.goodbye == pair.agent.goodbye == (0, 1011)
+    crashed(logs)
+
+
+async def test_a_caller_leg_that_cannot_be_opened_is_a_crash(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    call = Call(Dialogue(lambda start: SETTINGS), broken, Lines(pair.agent.open))
+    assert await call.run() == Ending(Cause.CRASHED)
+    assert trio.current_time() == 0
+    crashed(logs)
+
+
+async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(broken))
+    pair.caller.say(START)
+    assert await call.run() == Ending(Cause.CRASHED)
+    assert pair.caller.goodbye == (0, 1011)
+    crashed(logs)
+
+
+async def test_settings_that_cannot_be_made_are_a_crash(autojump_clock: Clock, logs: Logs) -> None:
+    pair = Pair()
+    call = Call(Dialogue(broken), pair.caller.open, Lines(pair.agent.open))
+    pair.caller.say(START)
+    pair.agent.say(deepgram.Welcome("r"))
+    assert await call.run() == Ending(Cause.CRASHED)
+    assert pair.caller.goodbye == pair.agent.goodbye == (0, 1011)
+    crashed(logs)
+
+
+async def test_settings_the_dialect_has_no_words_for_are_a_crash(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    phone, agent = FakeTwilio(), FakeAgent(dialect=Dialect.LEGACY)
+    async with trio.open_nursery() as tasks:
+        stored = deepgram.phone_settings("a stored agent")
+        call = make_call(tasks, phone, agent, settings=lambda wanted: stored)
+        phone.tell(twilio.Connected(), START)
+        assert await call.run() == Ending(Cause.CRASHED)
+    assert phone.goodbye == (0, 1011)
+    assert agent.closed == (0, 1011)
+    crashed(logs)
+
+
+async def test_an_agent_without_a_status_is_unreachable(autojump_clock: Clock, logs: Logs) -> None:
+    pair = Pair()
+
+    def unreachable() -> Any:
+        raise AgentUnreachable("no such host")
+
+    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(unreachable))
+    pair.caller.say(START)
+    assert await call.run() == Ending(Cause.AGENT_UNREACHABLE, "no such host")
+    assert "call.crashed" not in [line["event"] for line in logs]
+
+
+async def test_a_bug_in_the_timer_ends_the_call(autojump_clock: Clock, logs: Logs) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        tap(pair.call, broken)
+    assert pair.caller.goodbye == pair.agent.goodbye == (1, 1011)
+    crashed(logs)
+
+
+async def test_a_bug_in_a_shutdown_still_hangs_up(autojump_clock: Clock, logs: Logs) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        tap(pair.call, broken)
+        pair.call.shut_down()
+    assert pair.caller.goodbye == pair.agent.goodbye == (0, 1011)
+    crashed(logs)
+
+
+async def test_a_bug_after_hanging_up_is_logged_and_changes_nothing(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        pair.caller.may_send = trio.Event()
+        pair.agent.say(Audio(bytes(160)), Audio(bytes(160)))
+        await trio.testing.wait_all_tasks_blocked()
+        # One is being sent, the other waits for it, and for the bug.
+        pair.caller.fault = ZeroDivisionError("a bug")
+        pair.caller.say(LegEnded(Leg.CALLER, How.CLOSED))
+        await trio.testing.wait_all_tasks_blocked()
+        pair.caller.may_send.set()
+    assert only(logs, "call.ended")["ending"] == "caller_closed"
+    assert only(logs, "call.crashed")
+    assert pair.agent.goodbye == (0, 1000)
+
+
+async def test_a_second_shutdown_changes_nothing(autojump_clock: Clock, logs: Logs) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        pair.caller.say(STOP)
+        await trio.testing.wait_all_tasks_blocked()
+        pair.call.shut_down()
+    assert only(logs, "call.ended")["ending"] == "stop"
+
+
+async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    pair.call.shut_down()
+    assert await pair.call.run() == Ending(Cause.SHUTDOWN)
+    assert trio.current_time() <= HANG_UP_GRACE
+    assert only(logs, "call.ended")["ending"] == "shutdown"

@@ -1,0 +1,142 @@
+"""When the garbage collector runs: what is new soon, everything only when nobody hears it."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from rig_peers import FakeAgent
+from rig_server import talk, world
+from test_prewarm_sockets import hang_up
+
+from sts_trio import function
+from sts_trio.bridge import collector
+from sts_trio.bridge.collector import LOTS, MAX_UNEXPLAINED, NEVER, NEW, OF_A_CALL, PAUSE, Collector
+from sts_trio.wire import deepgram
+
+
+class Loop:
+    """Something that only the collector can free."""
+
+    def __init__(self) -> None:
+        self.me: Loop | None = self
+
+
+@pytest.fixture
+def started() -> Iterator[Collector]:
+    """A collector that has just looked at everything, and none but its own runs."""
+    thresholds = gc.get_threshold()
+    this = Collector()
+    this.start()
+    this.note_end(0, 0.0)
+    gc.disable()
+    yield this
+    gc.enable()
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def old_garbage(started: Collector) -> weakref.ref[Loop]:
+    """A cycle that nobody has any more, but somebody had for long."""
+    loop = Loop()
+    for _ in range(3):
+        gc.collect(1)
+    return weakref.ref(loop)
+
+
+def test_what_there_is_at_the_start_is_not_looked_at_again(started: Collector) -> None:
+    assert gc.get_freeze_count() > 1000
+    assert gc.get_threshold() == (NEW, LOTS, NEVER)
+
+
+def test_what_is_new_is_looked_at_when_a_call_ends(started: Collector) -> None:
+    loop = weakref.ref(Loop())
+    assert loop() is not None
+    started.note_end(1000, 1.0)
+    assert loop() is None
+
+
+def test_what_a_lot_has_left_is_looked_at_again_some_calls_later(started: Collector) -> None:
+    kept = Loop()
+    loop = weakref.ref(kept)
+    started.note_end(1000, 1.0)
+    del kept
+    for _ in range(LOTS + 1):
+        assert loop() is not None
+        started.note_end(1000, 1.0)
+    assert loop() is None
+
+
+def test_everything_is_looked_at_when_there_is_no_call_at_most_once_a_minute(
+    started: Collector,
+) -> None:
+    loop = old_garbage(started)
+    started.note_end(1, PAUSE)
+    assert loop() is not None
+    started.note_end(0, PAUSE + 1)
+    assert loop() is not None
+    started.note_end(0, 2 * PAUSE)
+    assert loop() is None
+
+
+def test_everything_is_looked_at_when_memory_grew_by_more_than_calls_explain(
+    started: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = started._explained
+    monkeypatch.setattr("sys.getallocatedblocks", lambda: blocks)
+    loop = old_garbage(started)
+    live = 800
+    with structlog.testing.capture_logs() as logs:
+        blocks += live * OF_A_CALL + MAX_UNEXPLAINED
+        started.note_end(live, PAUSE)
+        assert loop() is not None
+        blocks += 1
+        started.note_end(live, 2 * PAUSE)
+        assert loop() is None
+    [line] = logs
+    assert line["event"] == "garbage.collected"
+    assert (line["log_level"], line["live"]) == ("warning", live)
+    assert line["objects"] >= 1
+    # It is told once: that is what there is now.
+    with structlog.testing.capture_logs() as logs:
+        started.note_end(live, 3 * PAUSE)
+    assert logs == []
+
+
+async def test_the_app_tells_it_of_each_calls_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[weakref.ref[Loop]] = []
+
+    @function
+    async def leave_a_cycle() -> str:
+        """Leaves something that only the collector can free."""
+        loops.append(weakref.ref(Loop()))
+        return "done"
+
+    told: list[int] = []
+
+    def note_end(this: Collector, live: int, now: float) -> None:
+        told.append(live)
+        noted(this, live, now)
+
+    noted = Collector.note_end
+    monkeypatch.setattr(collector.Collector, "note_end", note_end)
+    asked = deepgram.FunctionCallRequest((deepgram.FunctionToCall("fc_1", "leave_a_cycle", "{}"),))
+    agent = FakeAgent()
+    async with world(tmp_path, agent, functions=[leave_a_cycle]) as here:
+        gc.disable()
+        try:
+            async with here.phone() as phone:
+                await talk(here, phone)
+                await agent.say(asked, deepgram.Audio(b"\x12" * 160))
+                await phone.play_until(lambda audio: audio.endswith(b"\x12" * 160))
+                [loop] = loops
+                assert loop() is not None
+                await hang_up(here, phone)
+        finally:
+            gc.enable()
+    assert told == [0]
+    assert loop() is None

@@ -1,0 +1,207 @@
+"""The live calls of a process: admission, endings, drain and shutdown."""
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, make_call, media
+
+from sts_trio.bridge.live_calls import REMEMBERED_ENDINGS, LiveCalls
+from sts_trio.bridge.run import Call
+from sts_trio.errors import Cause, Ending, Verdict
+from sts_trio.logic.dialogue import Dialogue
+from sts_trio.wire import twilio
+
+
+def idle_call(call_sid: str = CALL_SID) -> Call:
+    """A call that nobody runs."""
+    nobody: Dialogue = Dialogue(lambda start: pytest.fail("no agent is asked for"))
+    nobody._stream.call_sid = call_sid
+    return Call(
+        nobody,
+        lambda: pytest.fail("no caller is asked for"),
+        Lines(lambda: pytest.fail("no agent is asked for")),
+    )
+
+
+async def test_calls_are_counted_while_they_are_live() -> None:
+    live_calls = LiveCalls(2)
+    assert (live_calls.live, live_calls.takes_calls) == (0, True)
+    first, second = idle_call(), idle_call()
+    with live_calls.admit(first):
+        assert (live_calls.live, live_calls.takes_calls) == (1, True)
+        with live_calls.admit(second):
+            assert (live_calls.live, live_calls.takes_calls) == (2, False)
+            assert set(live_calls.calls) == {first, second}
+            assert live_calls.status == "full"
+        assert (live_calls.live, live_calls.takes_calls) == (1, True)
+        assert live_calls.calls == (first,)
+        assert live_calls.status == "ready"
+    assert live_calls.live == 0
+
+
+async def test_a_call_that_fails_is_live_no_more() -> None:
+    live_calls = LiveCalls(1)
+    with pytest.raises(ZeroDivisionError), live_calls.admit(idle_call()):
+        raise ZeroDivisionError
+    assert (live_calls.live, live_calls.takes_calls) == (0, True)
+
+
+async def test_an_ending_is_remembered_by_its_call() -> None:
+    live_calls = LiveCalls(1)
+    call = idle_call()
+    with live_calls.admit(call):
+        assert live_calls.ending_of(CALL_SID) is None
+        call.ending = Ending(Cause.AGENT_LOST)
+    assert live_calls.ending_of(CALL_SID) == Ending(Cause.AGENT_LOST)
+    assert live_calls.ending_of("CA of somebody else") is None
+
+
+async def test_an_ending_is_known_while_the_call_is_still_saying_goodbye() -> None:
+    """To Twilio, too, a transfer is asked for when its own socket is closed, and no later."""
+    live_calls = LiveCalls(2)
+    call, other = idle_call(), idle_call("CA of somebody else")
+    with live_calls.admit(other), live_calls.admit(call):
+        call.ending = Ending(Cause.TRANSFERRED, "+15005550020")
+        assert live_calls.ending_of(CALL_SID) == call.ending
+        assert live_calls.ending_of("CA of somebody else") is None
+
+
+async def test_a_call_that_did_not_end_is_not_remembered() -> None:
+    live_calls = LiveCalls(1)
+    with live_calls.admit(idle_call()):
+        pass
+    assert live_calls.ending_of(CALL_SID) is None
+
+
+async def test_a_call_that_never_started_is_not_remembered_for_all_without_a_name() -> None:
+    live_calls = LiveCalls(1)
+    call = idle_call(call_sid="")
+    with live_calls.admit(call):
+        call.ending = Ending(Cause.AGENT_LOST)
+    assert live_calls.ending_of("") is None
+
+
+async def test_the_oldest_endings_are_forgotten() -> None:
+    live_calls = LiveCalls(1)
+    for number in range(REMEMBERED_ENDINGS + 5):
+        live_calls.remember(f"CA{number}", Ending(Cause.STOP))
+    assert live_calls.ending_of("CA4") is None
+    assert live_calls.ending_of("CA5") is not None
+    assert live_calls.ending_of(f"CA{REMEMBERED_ENDINGS + 4}") is not None
+
+
+async def test_a_call_that_was_streamed_twice_is_remembered_by_its_second_ending() -> None:
+    live_calls = LiveCalls(1)
+    live_calls.remember("CA0", Ending(Cause.STOP))
+    for number in range(1, REMEMBERED_ENDINGS):
+        live_calls.remember(f"CA{number}", Ending(Cause.STOP))
+    live_calls.remember("CA0", Ending(Cause.AGENT_LOST))
+    live_calls.remember("CA one more", Ending(Cause.STOP))
+    assert live_calls.ending_of("CA0") == Ending(Cause.AGENT_LOST)
+    assert live_calls.ending_of("CA1") is None
+
+
+async def test_draining_takes_no_more_calls_and_leaves_those_there_are() -> None:
+    live_calls = LiveCalls(2)
+    call = idle_call()
+    with live_calls.admit(call):
+        assert not live_calls.is_draining
+        live_calls.drain()
+        assert live_calls.is_draining
+        assert live_calls.status == "draining"
+        assert not live_calls.takes_calls
+        assert call.ending is None
+
+
+async def test_emptiness_is_waited_for_until_the_last_call_is_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    live_calls = LiveCalls(2)
+    emptied_at: list[float] = []
+
+    async def hold(duration: float) -> None:
+        with live_calls.admit(idle_call()):
+            await trio.sleep(duration)
+
+    async def wait() -> None:
+        await live_calls.empty()
+        emptied_at.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert emptied_at == [0]
+        for duration in (1, 2):
+            nursery.start_soon(hold, duration)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+    assert emptied_at == [0, 2, 2]
+
+
+async def test_a_call_that_comes_as_the_last_one_goes_is_waited_for_as_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    live_calls = LiveCalls(2)
+
+    async def hold_one_after_the_other() -> None:
+        for _ in range(2):
+            with live_calls.admit(idle_call()):
+                await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold_one_after_the_other)
+        await trio.testing.wait_all_tasks_blocked()
+        await live_calls.empty()
+        assert trio.current_time() == 2
+
+
+async def test_shutting_down_says_goodbye_on_every_socket(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    live_calls = LiveCalls(3)
+    phones = [FakeTwilio() for _ in range(3)]
+    agents = [FakeAgent() for _ in range(3)]
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as tasks:
+
+            async def run(phone: FakeTwilio, agent: FakeAgent) -> None:
+                call = make_call(tasks, phone, agent)
+                with live_calls.admit(call):
+                    await call.run()
+
+            for phone, agent in zip(phones, agents, strict=True):
+                phone.tell(twilio.Connected(), START, media())
+                tasks.start_soon(run, phone, agent)
+            for agent in agents:
+                await agent.ready.wait()
+            await trio.sleep(0.5)
+            # One is on its way out by itself.
+            phones[0].tell(STOP)
+            await trio.testing.wait_all_tasks_blocked()
+            live_calls.shut_down()
+            assert live_calls.is_draining
+            await live_calls.empty()
+            assert trio.current_time() == 0.5
+    assert [phone.goodbye for phone in phones] == [(0.5, 1000), (0.5, 1001), (0.5, 1001)]
+    assert [agent.closed for agent in agents] == [(0.5, 1000), (0.5, 1001), (0.5, 1001)]
+    endings = [line["ending"] for line in logs if line["event"] == "call.ended"]
+    assert sorted(endings) == ["shutdown", "shutdown", "stop"]
+    ending = live_calls.ending_of(CALL_SID)
+    assert ending is not None
+    assert ending.verdict in (Verdict.OURS, Verdict.SUCCESS)
+
+
+async def test_a_call_admitted_but_not_yet_running_is_shut_down_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    live_calls = LiveCalls(1)
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, agent)
+        with live_calls.admit(call):
+            live_calls.shut_down()
+            assert await call.run() == Ending(Cause.SHUTDOWN)
+    assert phone.goodbye == (0, 1001)
+    assert not agent.dialled.is_set()

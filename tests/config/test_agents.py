@@ -1,0 +1,238 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import json_values
+
+from sts_trio.config import Config, load
+from sts_trio.config.agents import read_agents
+from sts_trio.config.variables import RawConfig
+from sts_trio.errors import ConfigError
+from sts_trio.wire import deepgram, legacy
+from sts_trio.wire.dialect import Dialect, language
+
+UUID = "00000000-0000-4000-8000-000000000000"
+FILE = "sts-trio.toml"
+
+
+def configured(directory: Path, text: str, **environ: str) -> Config:
+    (directory / FILE).write_text(text)
+    return load({"STS_AGENT": "offline", **environ}, directory)
+
+
+def config_error(directory: Path, text: str, **environ: str) -> str:
+    """The complaint about a file, less the file's own name."""
+    with pytest.raises(ConfigError) as caught:
+        configured(directory, text, **environ)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert message.startswith(f"{directory / FILE}: ")
+    return message.removeprefix(f"{directory / FILE}: ")
+
+
+def test_with_no_agent_configured_a_car_seller_answers(tmp_path: Path) -> None:
+    config = configured(tmp_path, "")
+    assert config.agents == {
+        "default": {
+            "greeting": "Hello! How can I help you today?",
+            "listen": {"provider": {"type": "deepgram", "model": "nova-3"}},
+            "think": {
+                "provider": {"type": "open_ai", "model": "gpt-4o-mini"},
+                "prompt": "You are a helpful car seller.",
+            },
+            "speak": {"provider": {"type": "deepgram", "model": "aura-2-thalia-en"}},
+        }
+    }
+    agent = config.agents["default"]
+    assert isinstance(agent, dict)
+    deepgram.check_agent(agent)
+    for speak in (deepgram.encode, legacy.encode):
+        assert "car seller" in str(speak(deepgram.phone_settings(agent)))
+
+
+def test_an_agent_is_passed_through_as_it_was_written(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        f"""
+        [agents]
+        stored = "{UUID}"
+        [agents.default]
+        greeting = "Hello!"
+        [[agents.default.think]]
+        prompt = "Be brief."
+        provider = {{ type = "open_ai", model = "gpt-4o-mini", temperature = 0.7 }}
+        """,
+    )
+    assert config.agents == {
+        "stored": UUID,
+        "default": {
+            "greeting": "Hello!",
+            "think": [
+                {
+                    "prompt": "Be brief.",
+                    "provider": {"type": "open_ai", "model": "gpt-4o-mini", "temperature": 0.7},
+                }
+            ],
+        },
+    }
+    assert config.warnings == ()
+
+
+def test_what_no_schema_knows_is_kept_and_mentioned(tmp_path: Path) -> None:
+    text = """
+        [agents.default]
+        mood = "good"
+        [agents.default.listen.provider]
+        type = "deepgram"
+        "odd\\nname" = 1
+        """
+    config = configured(tmp_path, text)
+    assert config.agents["default"] == {
+        "mood": "good",
+        "listen": {"provider": {"type": "deepgram", "odd\nname": 1}},
+    }
+    where = f"{tmp_path / FILE}: agents.default"
+    assert config.warnings == (
+        f"{where}.mood: not in Deepgram's published schema; sent all the same",
+        rf"{where}.listen.provider.odd\nname: not in Deepgram's published schema;"
+        " sent all the same",
+    )
+    old = configured(tmp_path, text, STS_DIALECT="legacy")
+    assert [warning.rpartition("; ")[2] for warning in old.warnings] == ["left out", "left out"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[agents.default.think]\nprompt = 5\nprovider = {}",
+            "agents.default.think.prompt: expected `str | null`, got `int`",
+        ),
+        (
+            "[[agents.x.think]]\nprovider = {}\nfunctions = [{ name = 'f', endpoint = 'u' }]",
+            "agents.x.think[0].functions[0].endpoint: expected `object | null`, got `str`",
+        ),
+        (
+            "[agents.default.think]\nprompt = 'No provider.'",
+            "agents.default.think: object missing required field `provider`",
+        ),
+        (
+            "[agents.default]\nthink = 'hard'",
+            "agents.default.think: expected `object | array | null`, got `str`",
+        ),
+        (
+            "[agents.default.speak]\nprovider = { speed = [1.0, nan] }",
+            "agents.default.speak.provider.speed[1]:"
+            " expected a number that JSON can write, not nan or inf",
+        ),
+        (
+            "[agents]\ndefault = 'me'",
+            "agents.default: expected a table, or the UUID of a stored agent, got 'me'",
+        ),
+        (
+            f"[agents]\ndefault = ['{UUID}']",
+            "agents.default: expected a table, or the UUID of a stored agent, got a list",
+        ),
+        (
+            "[agents.default]\ngreeting = 'Hello.'\nfunctions = ['mine.py:book']",
+            "agents.default.functions: an agent's own go into think.functions;"
+            " yours, which this server is to run, above the first [table]",
+        ),
+        (
+            "[agents.sales]\n[agents.support]",
+            "agents: expected one named default, for calls"
+            " to numbers that [numbers] does not know, got sales, support",
+        ),
+    ],
+)
+def test_a_mistaken_agent_is_named_with_the_field(text: str, expected: str, tmp_path: Path) -> None:
+    assert config_error(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            f"[agents]\ndefault = '{UUID}'",
+            "agents.default: the legacy dialect has no stored agents: write the agent out",
+        ),
+        (
+            "[agents.default.speak]\nprovider = { type = 'eleven_labs', model_id = 'm' }",
+            "agents.default: speak.provider: the legacy dialect needs a type,"
+            " and a model (deepgram) or a voice_id (others)",
+        ),
+    ],
+)
+def test_an_agent_that_the_dialect_cannot_say_is_found_at_once(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    assert config_error(tmp_path, text, STS_DIALECT="legacy") == expected
+    configured(tmp_path, text)
+
+
+def test_a_number_may_have_an_agent(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        """
+        [agents.default]
+        [agents.sales]
+        [numbers]
+        "+17343718307" = "sales"
+        """,
+    )
+    assert config.numbers == {"+17343718307": "sales"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "'+17343718307' = 'sales'",
+            "numbers.+17343718307: expected the name of an agent (default), got 'sales'",
+        ),
+        (
+            "'+17343718307' = 5",
+            "numbers.+17343718307: expected the name of an agent (default), got 5",
+        ),
+        (
+            "'734 371 8307' = 'default'",
+            'numbers.734 371 8307: expected a number like "+15005550006"',
+        ),
+        ("'+0123' = 'default'", 'numbers.+0123: expected a number like "+15005550006"'),
+        ("'+\u0661\u0662' = 'default'", "numbers.+\u0661\u0662: expected a number like"),
+    ],
+)
+def test_a_mistaken_number_is_named(text: str, expected: str, tmp_path: Path) -> None:
+    assert config_error(tmp_path, f"[numbers]\n{text}").startswith(expected)
+
+
+agents = st.dictionaries(
+    st.sampled_from(["default", "sales", "a\nb"]),
+    st.dictionaries(
+        st.sampled_from(["greeting", "context", "listen", "think", "speak", "mood"]),
+        json_values | st.dictionaries(st.sampled_from(["provider", "prompt"]), json_values),
+    )
+    | json_values,
+)
+
+
+def outcome(section: dict[str, Any], dialect: Dialect) -> dict[str, Any] | ConfigError:
+    try:
+        return read_agents(RawConfig({}, Path(FILE), {"agents": section}), dialect, [])
+    except ConfigError as exc:
+        return exc
+
+
+@given(agents, st.sampled_from(Dialect))
+def test_any_agents_are_ready_to_be_sent_or_a_mistake_of_one_line(
+    section: dict[str, Any], dialect: Dialect
+) -> None:
+    found = outcome(section, dialect)
+    if isinstance(found, ConfigError):
+        assert str(found).isprintable()
+        return
+    assert "default" in found
+    for agent in found.values():
+        assert language(dialect).encode(deepgram.phone_settings(agent))

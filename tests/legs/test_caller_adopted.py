@@ -1,0 +1,1182 @@
+"""The adopted leg: byte by byte on the virtual clock, then in the hands of Hypercorn."""
+
+import contextlib
+import contextvars
+import os
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+import structlog
+import trio
+import trio.testing
+import trustme
+from hypercorn.events import RawData
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.tcp_server import TCPServer
+from limits import HANG
+from rig_peers import START, STOP, media
+from rig_server import World, talk, world
+from test_frames import closing, fragmented, frame
+
+from sts_trio import server
+from sts_trio.bridge import run as call
+from sts_trio.errors import How, Leg, LegEnded
+from sts_trio.legs import caller_adopted as module
+from sts_trio.legs.caller_adopted import MAX_PENDING, PING_EVERY, AdoptedLeg, can_adopt
+from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, SILENT_AFTER, STALLED_AFTER
+from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker, Turn
+from sts_trio.wire import deepgram, frames, twilio
+from sts_trio.wire.anomalies import Malformed, TooBig
+from sts_trio.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from sts_trio.wire.twilio import Clear, Connected, Mark, MarkName, Outbound, PlayMark, PlayMedia
+
+BEAT = SHORTEST_PERIOD
+LIMIT = 800.0  # of virtual seconds
+HELLO = Connected()
+
+
+def told(*messages: twilio.Message) -> bytes:
+    """Frames as Twilio sends them."""
+    return b"".join(frame(TEXT, twilio.encode_as_twilio(message).encode()) for message in messages)
+
+
+def mark(name: object) -> Mark:
+    return Mark(MarkName(str(name)), stream_sid="MZ1")
+
+
+def play(number: int, length: int = 160) -> PlayMedia:
+    return PlayMedia("MZ1", Outbound(bytes([number % 251]) * length))
+
+
+def said(*messages: twilio.ToCaller) -> list[tuple[int, bytes]]:
+    return [(TEXT, twilio.encode(message)) for message in messages]
+
+
+def split(data: bytes) -> list[tuple[int, bytes]]:
+    """Whole frames of ours, as (opcode, payload), with nothing over."""
+    heard = []
+    while data:
+        assert data[0] & 0xF0 == 0x80, "ours are neither fragmented nor extended"
+        length, begin = data[1], 2
+        if length >= 126:
+            begin = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:begin])
+        assert len(data) >= begin + length, "half a frame"
+        heard.append((data[0] & 0x0F, data[begin : begin + length]))
+        data = data[begin + length :]
+    return heard
+
+
+class Watched(socket.socket):
+    """Knows when it was read."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.read_at: list[float] = []
+
+    def recv(self, *args: Any) -> bytes:
+        self.read_at.append(trio.current_time())
+        return super().recv(*args)
+
+
+class Line:
+    """A socket with a caller at one end, who does what a test tells, and a leg at the other."""
+
+    def __init__(self, ticker: Ticker, *, small: bool = False) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.bridge = Watched(theirs.family, theirs.type, fileno=theirs.detach())
+        for end in (self.socket, self.bridge):
+            end.setblocking(False)
+        if small:
+            self.bridge.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.ticker = ticker
+        self.early = bytearray()
+        self.leg = AdoptedLeg(self.bridge, ticker, self.early)
+        self.batches: list[Sequence[Any]] = []
+        self.ended_at: float | None = None
+        self.got = b""
+        self.on_hear: Callable[[Sequence[Any]], None] = lambda batch: None
+
+    @property
+    def heard(self) -> list[Any]:
+        return [message for batch in self.batches for message in batch]
+
+    def say(self, *data: bytes) -> None:
+        """All at once: it has to fit into the socket."""
+        whole = b"".join(data)
+        assert self.socket.send(whole) == len(whole)
+
+    async def say_much(self, data: bytes) -> None:
+        """As fast as it is read."""
+        while data:
+            with contextlib.suppress(BlockingIOError):
+                data = data[self.socket.send(data) :]
+            await trio.sleep(BEAT / 2)
+
+    def read(self, most: int = 1 << 20) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while data := self.socket.recv(min(65536, most)):
+                self.got += data
+                most -= len(data)
+
+    @property
+    def frames(self) -> list[tuple[int, bytes]]:
+        """What has come, but for pings."""
+        self.read()
+        return [(opcode, payload) for opcode, payload in split(self.got) if opcode != PING]
+
+    async def listen(self) -> None:
+        await self.leg.listen(self.hear)
+        self.ended_at = trio.current_time()
+
+    def hear(self, batch: Sequence[Any]) -> None:
+        assert batch
+        self.batches.append(batch)
+        self.on_hear(batch)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.bridge.close()
+
+
+@contextlib.asynccontextmanager
+async def a_line(*, small: bool = False) -> AsyncIterator[Line]:
+    """A line whose leg listens, a beat and a half ago."""
+    ticker = Ticker()
+    line = Line(ticker, small=small)
+    try:
+        with trio.fail_after(LIMIT):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ticker.run)
+                nursery.start_soon(line.listen)
+                await trio.sleep(1.5 * BEAT)
+                yield line
+                nursery.cancel_scope.cancel()
+    finally:
+        line.close()
+
+
+async def beats(count: float = 1) -> None:
+    await trio.sleep(count * BEAT)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+async def test_what_has_come_by_a_beat_is_heard_in_one_batch(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.say(told(HELLO), told(media(), mark(1)))
+        await trio.sleep(BEAT / 4)
+        assert line.batches == []
+        await beats()
+        line.say(told(STOP))
+        await beats()
+        assert line.batches == [[HELLO, media(), mark(1)], [STOP]]
+
+
+async def test_a_beat_without_anything_new_is_not_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.say(told(HELLO)[:10])
+        await beats(5)
+        assert line.batches == []
+        line.say(told(HELLO)[10:])
+        await beats()
+        assert line.batches == [[HELLO]]
+        assert len(line.bridge.read_at) == pytest.approx(7, abs=1)
+
+
+async def test_a_thousand_messages_in_one_beat_are_one_batch(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        flood = [Connected() for _ in range(1000)]
+        assert len(told(*flood)) < module.RECEIVE
+        line.say(told(*flood))
+        await beats()
+        assert line.batches == [flood]
+
+
+async def test_more_than_a_beat_takes_is_heard_in_the_next_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        flood = [media(bytes([n % 251]) * 160) for n in range(2000)]
+        await line.say_much(told(*flood))
+        await beats(4)
+        assert line.heard == flood
+        assert max(map(len, line.batches)) <= module.RECEIVE // len(told(media())) + 1
+
+
+async def test_fragments_and_what_is_between_them_are_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        words = twilio.encode_as_twilio(HELLO).encode()
+        first, second, third = fragmented(TEXT, words[:5], words[5:9], words[9:])
+        line.say(first, frame(PING, b"still there?"), second)
+        await beats()
+        line.say(frame(PONG), third, told(STOP))
+        await beats()
+        assert line.heard == [HELLO, STOP]
+        assert line.frames == [(PONG, b"still there?")]
+
+
+async def test_a_binary_message_is_malformed_and_the_next_is_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.say(frame(BINARY, b"\x00"), *fragmented(BINARY, b"1", b"2"), told(HELLO))
+        await beats()
+        assert line.heard == [Malformed(Leg.CALLER, "binary frame")] * 2 + [HELLO]
+
+
+async def test_what_hear_starts_inherits_the_context_of_the_call(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    variable = contextvars.ContextVar("variable", default="ticker")
+    async with a_line() as line:
+        seen: list[str] = []
+        line.on_hear = lambda batch: seen.append(variable.get())
+        other = Line(line.leg._ticker)
+        async with trio.open_nursery() as nursery:
+            token = variable.set("call")
+            nursery.start_soon(other.listen)
+            variable.reset(token)
+            other.on_hear = line.on_hear
+            await beats()
+            for each in (line, other):
+                each.say(told(HELLO))
+            await beats(2)
+            nursery.cancel_scope.cancel()
+        other.close()
+        assert sorted(seen) == ["call", "ticker"]
+
+
+# --- bytes that Hypercorn's reader had taken ----------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 40, -1])
+async def test_early_bytes_come_before_the_sockets(
+    at: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    stream = told(HELLO, media())
+    async with a_line() as line:
+        line.early += stream[:at][:3]
+        line.early += stream[:at][3:]
+        line.say(stream[at:])
+        await beats(2)
+        assert line.heard == [HELLO, media()]
+
+
+async def test_early_bytes_are_heard_though_nothing_else_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.early += told(HELLO)
+        await beats(2)
+        assert line.batches == [[HELLO]]
+
+
+async def test_early_bytes_are_heard_though_the_caller_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.early += told(HELLO, STOP)
+        line.socket.close()
+        await beats()
+        assert line.batches == [[HELLO, STOP, LegEnded(Leg.CALLER, How.LOST)]]
+
+
+@pytest.mark.parametrize("last", [closing(1000), frame(TEXT, b"x", mask=None)])
+async def test_an_end_among_the_early_bytes_is_the_only_one(
+    last: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with a_line() as line:
+        line.early += told(STOP) + last
+        line.socket.close()
+        await beats()
+        assert [type(message).__name__ for message in line.heard] == ["Stop", "LegEnded"]
+
+
+# --- ends ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "ended", "answer"),
+    [
+        (closing(1000), LegEnded(Leg.CALLER, How.CLOSED, 1000), closing(1000)),
+        (closing(4000, b"bye"), LegEnded(Leg.CALLER, How.CLOSED, 4000, "bye"), closing(4000)),
+        (frame(CLOSE), LegEnded(Leg.CALLER, How.CLOSED), frame(CLOSE)),
+    ],
+)
+async def test_a_close_frame_is_answered_and_the_last_thing_heard_or_said(
+    last: bytes, ended: LegEnded, answer: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with a_line() as line:
+        line.say(told(STOP), frame(PING, b"?"), last, told(HELLO))
+        await beats()
+        assert line.heard == [STOP, ended]
+        assert line.ended_at is not None
+        assert not line.leg.try_send(Clear("MZ1"))
+        await line.leg.send(Clear("MZ1"))
+        await line.leg.aclose(1000)
+        line.say(told(HELLO))
+        await beats(2)
+        code = line.frames[0][1]
+        assert line.frames == [(CLOSE, code)]
+        assert frame(CLOSE, code) == answer
+        assert len(line.heard) == 2
+
+
+VIOLATIONS = {
+    "no mask": (frame(TEXT, b"x", mask=None), 1002),
+    "reserved bit": (frame(TEXT, b"x", rsv=1), 1002),
+    "reserved opcode": (frame(0x3, b"x"), 1002),
+    "fragmented ping": (frame(PING, b"x", fin=False), 1002),
+    "long ping": (frame(PING, b"x" * 126), 1002),
+    "continuation of nothing": (frame(CONTINUATION, b"x"), 1002),
+    "message in a message": (frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"), 1002),
+    "bad close code": (closing(1005), 1002),
+    "bad text": (frame(TEXT, b"\xff"), 1007),
+    "bad text in fragments": (b"".join(fragmented(TEXT, b"\xc3", b"x")), 1007),
+    "bad text in the close frame": (closing(1000, b"\xff"), 1007),
+}
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+async def test_a_violation_is_told_with_its_code_and_ends_the_leg(
+    name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    bad, code = VIOLATIONS[name]
+    async with a_line() as line:
+        line.say(told(HELLO), bad, told(STOP))
+        await beats()
+        line.say(told(STOP))
+        await line.leg.aclose(1000)
+        await beats(2)
+        hello, ended = line.heard
+        assert hello == HELLO
+        assert (ended.how, ended.code) == (How.LOST, None)
+        assert ended.reason
+        [(opcode, payload)] = line.frames
+        assert opcode == CLOSE
+        assert payload[:2] == code.to_bytes(2)
+
+
+@pytest.mark.parametrize("in_fragments", [False, True])
+async def test_a_message_over_the_limit_is_heard_as_such_and_closed_by_the_call(
+    in_fragments: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The caller goes on sending; nobody hears it, and it finds room to read our close frame."""
+    size = MAX_PER_MESSAGE + 1
+    async with a_line() as line, trio.open_nursery() as nursery:
+        payload = bytes(size)
+        parts = (
+            fragmented(TEXT, payload[:9], payload[9:]) if in_fragments else [frame(TEXT, payload)]
+        )
+        nursery.start_soon(line.say_much, told(HELLO) + b"".join(parts) + told(STOP) * 1000)
+        await beats(3)
+        assert line.heard == [HELLO, TooBig(Leg.CALLER, size)]
+        await line.leg.aclose(1009)
+        await beats(20)
+        assert line.frames == [(CLOSE, (1009).to_bytes(2))]
+        assert len(line.heard) == 2
+        line.socket.close()
+        await beats(2)
+        assert line.heard[2:] == [LegEnded(Leg.CALLER, How.LOST)]
+
+
+async def test_what_nobody_can_understand_is_read_away_for_as_long_as_it_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.say(frame(TEXT, length=b"\x7f" + (1 << 40).to_bytes(8)))
+        await beats()
+        for _ in range(20):
+            line.say(bytes(150_000))  # more than a beat would hear
+            await beats()
+        line.say(bytes(150_000))
+        line.socket.shutdown(socket.SHUT_WR)
+        await beats(2)
+        assert [type(message).__name__ for message in line.heard] == ["TooBig", "LegEnded"]
+
+
+async def test_what_is_read_away_in_a_beat_is_bounded(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller who floods with garbage must not keep the beat from the others."""
+    monkeypatch.setattr(module, "MAX_DISCARDED", module.RECEIVE)
+    async with a_line() as line:
+        line.say(frame(TEXT, length=b"\x7f" + (1 << 40).to_bytes(8)))
+        await beats()
+        line.say(bytes(150_000))
+        await beats()
+        assert line.bridge.recv(1, socket.MSG_PEEK)
+        await beats()
+        with pytest.raises(BlockingIOError):
+            line.bridge.recv(1, socket.MSG_PEEK)
+
+
+async def test_a_message_of_just_the_limit_is_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        await line.say_much(frame(TEXT, b" " * (MAX_PER_MESSAGE - 2) + b"{}"))
+        await beats(40)
+        [heard] = line.heard
+        assert isinstance(heard, Malformed)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST", "closed under us"])
+async def test_a_lost_socket_ends_the_leg_once(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with a_line() as line:
+        line.say(told(HELLO))
+        await beats()
+        if how == "FIN":
+            line.socket.shutdown(socket.SHUT_WR)
+        elif how == "RST":
+            assert line.leg.try_send(Clear("MZ1"))  # unread, it makes an RST of the close
+            line.socket.close()
+        else:
+            line.bridge.close()
+        await beats(3)
+        hello, ended = line.heard
+        assert hello == HELLO
+        assert isinstance(ended, LegEnded)
+        assert ended.how is How.LOST
+        assert bool(ended.reason) == (how != "FIN")
+
+
+@pytest.mark.parametrize("how", ["FIN", "closed under us"])
+async def test_a_leg_that_is_lost_says_nothing_any_more_and_waits_for_nobody(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with a_line(small=True) as line:
+        if how == "FIN":
+            line.socket.shutdown(socket.SHUT_WR)
+        else:
+            line.bridge.close()
+        await beats(2)
+        ended = trio.current_time()
+        assert not line.leg.try_send(Clear("MZ1"))
+        for number in range(100):
+            await line.leg.send(play(number))
+        await line.leg.aclose(1000)
+        assert trio.current_time() == ended
+        if how == "FIN":
+            assert [opcode for opcode, _ in line.frames] in ([], [CLOSE])
+
+
+async def test_a_goodbye_that_cannot_be_written_to_a_lost_caller_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Who sent FIN and reads no more: nothing is pending, and there is no room for anything."""
+    async with a_line(small=True) as line:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                line.bridge.send(frames.text(b"x"))
+        line.socket.shutdown(socket.SHUT_WR)
+        await beats(2)
+        assert line.heard == [LegEnded(Leg.CALLER, How.LOST)]
+        ended = trio.current_time()
+        await line.leg.aclose(1000)
+        assert trio.current_time() == ended
+        assert line.leg.is_stuck
+
+
+class ByHand(Ticker):
+    """Beats when told to."""
+
+    @contextlib.contextmanager
+    def beating(self, turn: Turn) -> Iterator[None]:
+        self.beat = turn
+        yield
+
+
+async def test_a_beat_that_comes_before_the_listener_has_gone_is_not_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """After a stall there may be no time for the listener between two beats."""
+    ticker = ByHand()
+    line = Line(ticker)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(line.listen)
+        await trio.testing.wait_all_tasks_blocked()
+        line.say(closing(1000))
+        ticker.beat(0)
+        ticker.beat(0)
+    assert line.heard == [LegEnded(Leg.CALLER, How.CLOSED, 1000)]
+    line.close()
+
+
+async def test_a_leg_is_idle_in_a_beat_without_anything_to_hear(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ticker = ByHand()
+    line = Line(ticker)
+    idle: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(line.leg.listen, line.hear, idle.append)
+        await trio.testing.wait_all_tasks_blocked()
+        assert line.leg.is_polled
+        ticker.beat(1)
+        line.say(told(HELLO))
+        ticker.beat(2)
+        ticker.beat(3)
+        nursery.cancel_scope.cancel()
+    assert line.heard == [HELLO]
+    assert idle == [1, 3]
+    line.close()
+
+
+async def test_a_bug_in_hear_comes_out_of_listen_and_nothing_more_is_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    def broken(batch: object) -> None:
+        raise ZeroDivisionError("a bug in the dialogue")
+
+    ticker = Ticker()
+    line = Line(ticker, small=True)
+    line.on_hear = broken
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ticker.run)
+        line.say(told(HELLO))
+        with pytest.raises(ZeroDivisionError):
+            await line.leg.listen(line.hear)
+        line.say(told(STOP))
+        await beats(3)
+        assert line.batches == [[HELLO]]
+        await line.leg.aclose(1011)
+        assert line.frames == [(CLOSE, (1011).to_bytes(2))]
+        nursery.cancel_scope.cancel()
+    line.close()
+
+
+async def test_a_bug_lets_who_waits_for_a_full_socket_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    def broken(batch: object) -> None:
+        raise ZeroDivisionError("a bug in the dialogue")
+
+    ticker = Ticker()
+    line = Line(ticker, small=True)
+    line.on_hear = broken
+    while line.leg.try_send(play(1)):
+        pass
+    async with trio.open_nursery() as beat:
+        beat.start_soon(ticker.run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.leg.send, play(2))
+            line.say(told(HELLO))
+            with pytest.raises(ZeroDivisionError):
+                await line.leg.listen(line.hear)
+            await line.leg.aclose(1011)
+        assert trio.current_time() < 1
+        assert line.leg.is_stuck
+        beat.cancel_scope.cancel()
+    line.close()
+
+
+# --- pings --------------------------------------------------------------------------------------
+
+
+async def test_a_ping_is_answered_and_of_many_the_last(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.say(frame(PING, b"one"))
+        await beats()
+        line.say(*[frame(PING, b"%d" % number) for number in range(1000)], frame(PING))
+        await beats()
+        assert line.frames == [(PONG, b"one"), (PONG, b"")]
+
+
+async def test_a_caller_is_pinged_so_that_a_live_one_has_something_to_say(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        for _ in range(10):
+            await trio.sleep(PING_EVERY + BEAT)
+            line.say(frame(PONG))
+        line.read()
+        assert split(line.got) == [(PING, b"")] * 10
+        assert line.heard == []
+
+
+async def test_a_caller_who_sends_nothing_not_even_pongs_is_silent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        await trio.sleep(7)
+        line.say(frame(PONG))
+        await beats()
+        spoke = trio.current_time()
+        await trio.sleep(30)
+        assert line.heard == [LegEnded(Leg.CALLER, How.SILENT)]
+        assert line.ended_at == pytest.approx(spoke + SILENT_AFTER, abs=2 * BEAT)
+
+
+async def test_a_caller_who_is_lost_as_he_is_found_silent_ends_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        await trio.sleep(SILENT_AFTER - 2 * BEAT)
+        assert line.heard == []
+        autojump_clock.jump(1)  # a stalled process: both are true by the next beat
+        line.socket.shutdown(socket.SHUT_WR)
+        await beats(2)
+        assert line.heard == [LegEnded(Leg.CALLER, How.LOST)]
+
+
+async def test_after_our_goodbye_there_is_no_ping_no_pong_and_no_second_goodbye(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        await line.leg.aclose(1000)
+        assert not line.leg.try_send(Clear("MZ1"))
+        await line.leg.send(Clear("MZ1"))
+        for _ in range(5):
+            line.say(frame(PING, b"?"), told(media()))
+            await trio.sleep(PING_EVERY / 2)
+        await line.leg.aclose(1001)
+        line.say(closing(1000))
+        await beats()
+        line.read()
+        assert split(line.got) == [(CLOSE, (1000).to_bytes(2))]
+        assert line.heard == [media()] * 5 + [LegEnded(Leg.CALLER, How.CLOSED, 1000)]
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_written_at_once_and_not_with_the_beat(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        now = trio.current_time()
+        assert line.leg.try_send(play(1))
+        await line.leg.send(PlayMark("MZ1", MarkName("m")))
+        assert line.leg.try_send(Clear("MZ1"))
+        assert line.frames == said(play(1), PlayMark("MZ1", MarkName("m")), Clear("MZ1"))
+        assert trio.current_time() == now
+        assert not line.leg.is_stuck
+
+
+async def test_what_is_tried_and_what_is_sent_keep_their_order_on_a_full_socket(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line, trio.open_nursery() as reading:
+        reading.start_soon(_read_slowly, line)
+        messages = [play(number, 100 + number * 7) for number in range(400)]
+        waited = 0
+        for number, message in enumerate(messages):
+            if number % 20 == 0:
+                line.say(frame(PING, b"?"))
+            if not line.leg.try_send(message):
+                waited += 1
+                await line.leg.send(message)
+        await line.leg.aclose(1000)
+        await beats(2)
+        reading.cancel_scope.cancel()
+        assert [item for item in line.frames if item[0] == TEXT] == said(*messages)
+        assert (PONG, b"?") in line.frames
+        assert line.frames[-1] == (CLOSE, (1000).to_bytes(2))
+        assert waited > 20
+
+
+async def _read_slowly(line: Line) -> None:
+    while True:
+        line.read(3000)
+        await trio.sleep(BEAT / 3)
+
+
+async def test_a_message_is_taken_whole_or_not_at_all(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line:
+        taken = 0
+        while line.leg.try_send(play(taken, 700)):
+            taken += 1
+        assert line.leg.is_stuck
+        for number in range(10):
+            assert not line.leg.try_send(play(number))
+        line.read()
+        await beats(2)
+        assert not line.leg.is_stuck
+        assert line.frames == said(*[play(number, 700) for number in range(taken)])
+        assert line.leg.try_send(Clear("MZ1"))
+        assert line.frames[-1:] == said(Clear("MZ1"))
+
+
+async def test_a_caller_who_does_not_read_is_stalled_and_who_waits_is_let_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line:
+        while line.leg.try_send(play(1)):
+            pass
+        full = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.leg.send, play(2))
+            nursery.start_soon(line.leg.send, play(3))
+            nursery.start_soon(line.say_much, told(media()) * 1000)
+            await line.leg.aclose(1008)
+            assert trio.current_time() == pytest.approx(full + STALLED_AFTER, abs=2 * BEAT)
+        assert line.heard[-1] == LegEnded(Leg.CALLER, How.STALLED)
+        assert [type(message) for message in line.heard].count(LegEnded) == 1
+        assert line.leg.is_stuck
+        assert not line.leg._pending
+
+
+async def test_a_caller_who_reads_now_and_then_is_not_stalled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line:
+        for number in range(5):
+            while line.leg.try_send(play(number)):
+                pass
+            await trio.sleep(STALLED_AFTER - 1)
+            line.say(frame(PONG))
+            line.read()
+        await beats()
+        assert line.heard == []
+
+
+async def test_a_caller_who_sends_pings_and_does_not_read_never_grows_our_memory(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line:
+        while line.leg.try_send(play(1)):
+            pass
+        most = 0
+        while not line.heard:
+            line.say(*[frame(PING, b"x" * 125)] * 100)
+            await beats(1)
+            most = max(most, len(line.leg._pending))
+        assert 1000 < most <= MAX_PENDING
+        assert line.heard == [LegEnded(Leg.CALLER, How.STALLED)]
+
+
+async def test_pongs_that_pile_up_end_the_leg_though_a_little_is_read(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line:
+        while line.leg.try_send(play(1)):
+            pass
+        began = trio.current_time()
+        most = 0
+        while not line.heard:
+            line.say(frame(PING, b"x" * 125))
+            line.read(60)
+            await beats(1)
+            most = max(most, len(line.leg._pending))
+            assert trio.current_time() < began + 600
+        assert trio.current_time() > began + STALLED_AFTER
+        assert most <= MAX_PENDING
+        assert line.heard == [LegEnded(Leg.CALLER, How.STALLED)]
+
+
+async def test_a_caller_who_is_lost_as_he_is_found_stalled_ends_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line(small=True) as line:
+        while line.leg.try_send(play(1)):
+            pass
+        await trio.sleep(STALLED_AFTER - 2 * BEAT)
+        autojump_clock.jump(1)
+        line.socket.shutdown(socket.SHUT_WR)
+        await beats(2)
+        assert line.heard == [LegEnded(Leg.CALLER, How.LOST)]
+
+
+async def test_a_socket_that_breaks_in_a_write_is_heard_of_in_the_next_beat(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with a_line() as line:
+        line.socket.close()
+        assert line.leg.try_send(play(1))  # it cannot know better
+        assert line.leg.is_stuck
+        await line.leg.send(play(2))
+        await line.leg.aclose(1000)
+        await beats(2)
+        [ended] = line.heard
+        assert ended.how is How.LOST
+
+
+# --- in the hands of Hypercorn ------------------------------------------------------------------
+
+
+class Asked(list[bool]):
+    """What `can_adopt` said, of each websocket that came; and what it was asked, of the last."""
+
+    send: Any = None
+    connection: Any = None
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    asked = Asked()
+
+    def ask(send: Any, connection: Any) -> bool:
+        asked.append(can_adopt(send, connection))
+        asked.send, asked.connection = send, connection
+        return asked[-1]
+
+    monkeypatch.setattr(server, "can_adopt", ask)
+    return asked
+
+
+async def a_short_call(here: World, **how: Any) -> None:
+    async with here.phone(**how) as phone:
+        await talk(here, phone)
+        await phone.tell(STOP)
+        assert await phone.play_until_closed() == 1000
+        await here.until_over()
+        assert here.endings[-1] == "stop"
+
+
+async def test_a_socket_is_adopted_where_all_is_as_expected(tmp_path: Path, asked: Asked) -> None:
+    async with world(tmp_path) as here:
+        await a_short_call(here)
+    assert asked == [True]
+
+
+async def test_the_fast_lane_may_be_turned_off(tmp_path: Path, asked: Asked) -> None:
+    async with world(tmp_path, STS_FAST_LANE="0") as here:
+        await a_short_call(here)
+    assert asked == []
+
+
+async def test_a_socket_under_tls_is_not_adopted(tmp_path: Path, asked: Asked) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    files = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(files[0])
+    certificate.private_key_pem.write_to_path(files[1])
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with world(tmp_path, certificate=files) as here:
+        await a_short_call(here, tls=trusting)
+    assert asked == [False]
+
+
+async def test_a_websocket_on_http_2_is_not_adopted(tmp_path: Path, asked: Asked) -> None:
+    """One of many streams on a connection (RFC 8441); without TLS, by prior knowledge."""
+    async with world(tmp_path) as here:
+        tcp = await trio.open_tcp_stream(*here.address)
+        http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        http.initiate_connection()
+        await tcp.send_all(http.data_to_send())
+        got = b""
+        sent = False
+        while (CLOSE, (1000).to_bytes(2)) not in _as_far_as_it_came(got):
+            for event in http.receive_data(bytes(await tcp.receive_some())):
+                match event:
+                    case h2.events.RemoteSettingsChanged() if not sent:
+                        sent = True
+                        stream = http.get_next_available_stream_id()
+                        http.send_headers(stream, _connect(here.address[1]))
+                    case h2.events.ResponseReceived(stream_id=int(stream)):
+                        http.send_data(stream, told(HELLO, START, media(b"\x21" * 160), STOP))
+                    case h2.events.DataReceived(data=data):
+                        got += data or b""
+                    case _:
+                        pass
+            await tcp.send_all(http.data_to_send())
+        http.send_data(stream, closing(1000))
+        await tcp.send_all(http.data_to_send())
+        await here.until_over()
+        assert here.endings == ["stop"]
+        await tcp.aclose()
+    assert asked == [False]
+
+
+def _connect(port: int) -> list[tuple[str, str]]:
+    return [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/twilio"),
+        (":authority", f"127.0.0.1:{port}"),
+        ("sec-websocket-version", "13"),
+    ]
+
+
+def _as_far_as_it_came(data: bytes) -> list[tuple[int, bytes]]:
+    try:
+        return split(data)
+    except (AssertionError, IndexError):
+        return []
+
+
+async def test_what_is_not_exactly_hypercorns_own_is_not_adopted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: dict[str, bool] = {}
+
+    class OtherStream(WSStream):
+        pass
+
+    class OtherServer(TCPServer):
+        pass
+
+    def ask(send: Any, connection: Any) -> bool:
+        own = connection.server
+        protocol = own.protocol
+
+        def on(**parts: Any) -> Any:
+            return SimpleNamespace(**{"server": own, "stream": connection.stream} | parts)
+
+        def on_server(kind: type[TCPServer], protocol: Any) -> Any:
+            other = kind(own.app, own.config, own.context, own.state, own.stream)
+            other.protocol = protocol
+            return on(server=other)
+
+        class OtherProtocol(type(protocol)):  # type: ignore[misc]
+            pass
+
+        other_protocol = object.__new__(OtherProtocol)
+        other_protocol.__dict__ |= protocol.__dict__
+        http = protocol.protocol
+
+        class OtherHttp(type(http)):  # type: ignore[misc]
+            pass
+
+        def wrapping(http: Any) -> Any:
+            wrapper = object.__new__(type(protocol))
+            wrapper.__dict__ |= {"protocol": http}
+            return wrapper
+
+        other_http = object.__new__(OtherHttp)
+        other_http.__dict__ |= http.__dict__
+        busy = object.__new__(type(http))
+        busy.__dict__ |= http.__dict__ | {"stream": None}
+        other_send = object.__new__(OtherStream).app_send
+
+        said["itself"] = can_adopt(send, on())
+        said["a copy"] = can_adopt(send, on_server(TCPServer, protocol))
+        said["no connection known"] = can_adopt(send, None)
+        said["another server's send"] = can_adopt(_send, connection)
+        said["another stream"] = can_adopt(other_send, connection)
+        said["another server"] = can_adopt(send, on_server(OtherServer, protocol))
+        said["another protocol"] = can_adopt(send, on_server(TCPServer, other_protocol))
+        said["another http"] = can_adopt(send, on_server(TCPServer, wrapping(other_http)))
+        said["not its turn"] = can_adopt(send, on_server(TCPServer, wrapping(busy)))
+        said["no server"] = can_adopt(send, on(server=None))
+        said["no plain socket"] = can_adopt(send, on(stream=None))
+        monkeypatch.setattr(module, "os", SimpleNamespace(name="nt"))
+        said["Windows"] = can_adopt(send, connection)
+        monkeypatch.setattr(module, "os", os)
+        return False
+
+    monkeypatch.setattr(server, "can_adopt", ask)
+    async with world(tmp_path) as here:
+        await a_short_call(here)
+    assert {name for name, yes in said.items() if yes} == {"itself", "a copy"}
+    assert len(said) == 12
+
+
+async def _send(message: Any) -> None:
+    """Some other server's."""
+
+
+async def handshake(here: World, *headers: str, behind: bytes = b"") -> trio.SocketStream:
+    tcp = await trio.open_tcp_stream(*here.address)
+    lines = [
+        "GET /twilio HTTP/1.1",
+        f"Host: 127.0.0.1:{here.address[1]}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: 26ypYvsqzHJLGvnF2OKhXQ==",
+        *headers,
+    ]
+    await tcp.send_all("\r\n".join([*lines, "", ""]).encode() + behind)
+    return tcp
+
+
+async def answer(tcp: trio.SocketStream) -> tuple[bytes, bytes]:
+    """The answer to a handshake, and what came behind it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await tcp.receive_some()
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head, rest
+
+
+async def until_closed(tcp: trio.SocketStream, rest: bytes) -> list[tuple[int, bytes]]:
+    """The frames that come until our end has to answer the goodbye."""
+    while not any(opcode == CLOSE for opcode, _ in _as_far_as_it_came(rest)):
+        part = await tcp.receive_some()
+        assert part
+        rest += part
+    return split(rest)
+
+
+async def test_no_compression_is_agreed_on_though_it_is_offered(
+    tmp_path: Path, asked: Asked
+) -> None:
+    """As browsers do; our frames are plain."""
+    async with world(tmp_path) as here:
+        tcp = await handshake(here, "Sec-WebSocket-Extensions: permessage-deflate")
+        head, rest = await answer(tcp)
+        assert head.startswith(b"HTTP/1.1 101")
+        assert b"extensions" not in head.lower()
+        await tcp.send_all(told(HELLO, START, STOP))
+        assert (CLOSE, (1000).to_bytes(2)) in await until_closed(tcp, rest)
+        await tcp.send_all(closing(1000))
+        await here.until_over()
+        await tcp.aclose()
+    assert asked == [True]
+
+
+async def test_what_hypercorns_reader_has_read_already_is_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller's first frames are there before the accept is done."""
+    early: list[bytes] = []
+    taken = trio.Event()
+    protocol_send = TCPServer.protocol_send
+
+    class Diverted(module._Diverted):
+        async def handle(self, event: Any) -> None:
+            await super().handle(event)
+            if isinstance(event, RawData):
+                early.append(event.data)
+                taken.set()
+
+    async def send_and_wait(tcp_server: TCPServer, event: Any) -> None:
+        await protocol_send(tcp_server, event)
+        if isinstance(event, RawData) and event.data.startswith(b"HTTP/1.1 101"):
+            await taken.wait()
+
+    monkeypatch.setattr(module, "_Diverted", Diverted)
+    monkeypatch.setattr(TCPServer, "protocol_send", send_and_wait)
+    async with world(tmp_path) as here:
+        tcp = await handshake(here)
+        _, rest = await answer(tcp)
+        stream = told(HELLO, START, *[media(bytes([n]) * 160) for n in range(50)])
+        await tcp.send_all(stream[:1000])
+        await taken.wait()
+        await tcp.send_all(stream[1000:])
+        await here.agent.ready.wait()
+        await tcp.send_all(told(STOP))
+        await until_closed(tcp, rest)
+        await tcp.send_all(closing(1000))
+        await here.until_over()
+        await tcp.aclose()
+        assert stream.startswith(early[0])
+        assert here.agent.speech == b"".join(bytes([n]) * 160 for n in range(50))
+        assert here.endings == ["stop"]
+
+
+async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller is quiet, and Hypercorn's reader waits for more."""
+
+    async def fail(tcp_server: TCPServer, event: Any) -> None:
+        raise RuntimeError("no accept")
+
+    monkeypatch.setattr(TCPServer, "protocol_send", fail)
+    async with world(tmp_path) as here:
+        tcp = await handshake(here)
+        with trio.fail_after(HANG):
+            assert await tcp.receive_some() == b""
+        await here.until_over()
+        await tcp.aclose()
+
+
+async def test_a_caller_who_is_gone_before_the_handshake_leaves_nothing(
+    tmp_path: Path, asked: Asked
+) -> None:
+    async with world(tmp_path) as here:
+        for _ in range(3):
+            tcp = await handshake(here)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await trio.aclose_forcefully(tcp)
+        await a_short_call(here)
+        with structlog.testing.capture_logs() as logs:
+            await here.until_over()
+        assert not [line for line in [*here.logs, *logs] if "crashed" in line["event"]]
+
+
+async def test_hypercorn_says_nothing_more_on_an_adopted_socket(tmp_path: Path) -> None:
+    """No ping of its own, and no second close frame: every byte is one of ours."""
+    async with world(tmp_path) as here:
+        tcp = await handshake(here)
+        _, rest = await answer(tcp)
+        await tcp.send_all(told(HELLO, START, STOP))
+        heard = await until_closed(tcp, rest)
+        assert [opcode for opcode, _ in heard if opcode != TEXT] == [CLOSE]
+        await tcp.send_all(closing(1000))
+        assert await tcp.receive_some() == b""
+        await here.until_over()
+        await tcp.aclose()
+
+
+@pytest.mark.parametrize("how", ["never says anything", "is quiet", "talks on"])
+@pytest.mark.parametrize("lane", ["0", "1"])
+async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str, how: str
+) -> None:
+    monkeypatch.setattr(call, "HANG_UP_GRACE", 0.1)
+    async with world(tmp_path, STS_FAST_LANE=lane) as here:
+        tcp = await handshake(here)
+        _, rest = await answer(tcp)
+        if how == "never says anything":
+            here.app.live_calls.shut_down()
+        else:
+            await tcp.send_all(told(HELLO, START, STOP))
+        await until_closed(tcp, rest)
+        await here.until_over()
+        with trio.fail_after(HANG):
+            if how == "talks on":
+                with pytest.raises(trio.BrokenResourceError):  # an RST, as nobody reads on
+                    await _talk_on(tcp)
+            else:
+                assert await tcp.receive_some() == b""
+        await tcp.aclose()
+
+
+async def _talk_on(tcp: trio.SocketStream) -> None:
+    while True:
+        await tcp.send_all(told(media()) * 1000)
+
+
+async def test_a_caller_in_the_midst_of_a_frame_gets_no_proper_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He did not read, so there was no goodbye: what is left is dropped, with an RST."""
+    monkeypatch.setattr(call, "HANG_UP_GRACE", 0.1)
+    async with world(tmp_path) as here:
+        tcp = await handshake(here)
+        await answer(tcp)
+        await tcp.send_all(told(HELLO, START))
+        await here.agent.ready.wait()
+        for _ in range(200):
+            await here.agent.say(deepgram.Audio(bytes(40_000)))
+        here.app.live_calls.shut_down()
+        await here.until_over()
+        with pytest.raises(trio.BrokenResourceError):
+            await _read_to_the_end(tcp)
+        await tcp.aclose()
+
+
+async def _read_to_the_end(tcp: trio.SocketStream) -> None:
+    while await tcp.receive_some():
+        pass

@@ -1,0 +1,156 @@
+"""A dialogue on its own, act by act and to the second: for tests of the pure machine."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rig_peers import SETTINGS, START, STREAM_SID, media
+
+from sts_trio.errors import How, Leg, LegEnded
+from sts_trio.logic.acts import Act, AgentReached, Heard, Log, SendToAgent, SendToCaller, Tick
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.states import Phase
+from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.deepgram import Audio, SettingsApplied, Welcome
+
+# {phase: what leads into it from the one before}
+STEPS: dict[Phase, Heard] = {
+    Phase.DIALLING: START,
+    Phase.AWAITING_WELCOME: AgentReached(),
+    Phase.AWAITING_APPLIED: Welcome("request"),
+    Phase.TALKING: SettingsApplied(),
+}
+PHASES = [Phase.AWAITING_START, *STEPS]
+DIALLED = list(STEPS)
+CONNECTED = DIALLED[1:]
+
+
+ONE_MOMENT = b"\x21" * 4000
+APOLOGY = b"\x22" * 8000
+# Half a second and a second long.
+RECONNECTS = CallPolicy(reconnects=True, one_moment=ONE_MOMENT, apology=APOLOGY)
+
+LOST = LegEnded(Leg.AGENT, How.LOST)
+
+
+def _says_all(message: deepgram.ToAgent) -> bool:
+    return True
+
+
+class Bridge:
+    """A dialogue and its clock. `heard` happens now, and time passes in `wait_until`."""
+
+    def __init__(
+        self,
+        *,
+        forward: float = 0.02,
+        now: float = 0.0,
+        manners: CallPolicy | None = None,
+        settings: deepgram.Settings = SETTINGS,
+        can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
+    ) -> None:
+        self.asked_for: list[SettingsWanted] = []
+        self.now = now
+        self.settings = settings
+        self.dialogue = Dialogue(
+            self._settings, forward=forward, now=now, policy=manners, can_say=can_say
+        )
+
+    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
+        self.asked_for.append(wanted)
+        return self.settings
+
+    def hear(self, *heard: Heard) -> list[Act]:
+        return self.dialogue.hear(heard, self.now)
+
+    def wait_until(self, time: float) -> list[tuple[float, Act]]:
+        """Hears a tick at each deadline on the way; returns what was done, and when."""
+        acts: list[tuple[float, Act]] = []
+        while self.dialogue.deadline <= time:
+            self.now = max(self.now, self.dialogue.deadline)
+            acts += [(round(self.now, 6), act) for act in self.hear(Tick())]
+            assert self.dialogue.deadline > self.now, "it would tick for ever"
+        self.now = time
+        return acts
+
+    def watch(self, time: float) -> list[tuple[float, Act]]:
+        """As `wait_until`, without logs and without the silence that fills the caller's gaps."""
+        return [(at, act) for at, act in self.wait_until(time) if not _is_filler(act)]
+
+    def connect(self, agent: str = "default") -> list[Act]:
+        """The agent is reached and takes its settings; returns what it is told then, and more."""
+        self.hear(AgentReached(agent), Welcome("request"))
+        return quiet(self.hear(SettingsApplied()))
+
+    @property
+    def history(self) -> list[tuple[str, str]]:
+        """What the newest session was told of the past: who said what, or what came of what."""
+        told = []
+        for item in self.asked_for[-1].history:
+            if "role" in item:
+                told.append((item["role"], item["content"]))
+            else:
+                told += [(each["name"], each["response"]) for each in item["function_calls"]]
+        return told
+
+    @property
+    def odd(self) -> dict[str, int]:
+        return self.dialogue.statistics().odd
+
+
+def reach(phase: Phase, *, forward: float = 0.02, manners: CallPolicy | None = None) -> Bridge:
+    """A bridge whose call has just come into that phase, at 0 s."""
+    bridge = Bridge(forward=forward, manners=manners)
+    for step in STEPS.values():
+        if bridge.dialogue.phase is phase:
+            break
+        bridge.hear(step)
+    assert bridge.dialogue.phase is phase
+    return bridge
+
+
+def talking(manners: CallPolicy | None = None, **options: Any) -> Bridge:
+    """A bridge whose two sides can talk, at 0 s; the caller's first frame was silent."""
+    bridge = Bridge(manners=manners, **options)
+    bridge.hear(*STEPS.values())
+    bridge.hear(media(b"\xff" * 160))
+    return bridge
+
+
+def quiet(acts: Iterable[Act]) -> list[Act]:
+    return [act for act in acts if not _is_filler(act)]
+
+
+def _is_filler(act: Act) -> bool:
+    if isinstance(act, SendToAgent) and isinstance(act.message, Audio):
+        return not act.message.data.strip(b"\xff")
+    return isinstance(act, Log)
+
+
+def play(audio: bytes) -> SendToCaller:
+    return SendToCaller(twilio.PlayMedia(STREAM_SID, twilio.Outbound(audio)))
+
+
+def mark(name: str) -> SendToCaller:
+    return SendToCaller(twilio.PlayMark(STREAM_SID, twilio.MarkName(name)))
+
+
+def echo(name: str, stream_sid: str = STREAM_SID) -> twilio.Mark:
+    return twilio.Mark(twilio.MarkName(name), stream_sid=stream_sid)
+
+
+def say(audio: bytes) -> SendToAgent:
+    return SendToAgent(Audio(audio))
+
+
+def odd(reason: str) -> Log:
+    leg, _, rest = reason.partition(": ")
+    return Log("warning", f"{leg}.odd", {"reason": rest})
+
+
+def played(acts: Iterable[Act]) -> bytes:
+    return b"".join(
+        act.message.media.payload
+        for act in acts
+        if isinstance(act, SendToCaller) and isinstance(act.message, twilio.PlayMedia)
+    )

@@ -1,0 +1,391 @@
+"""The kit for other people's tests: its own examples, and what it promises of clean-up."""
+
+import logging
+import re
+import socket
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trio
+import trio.testing
+
+import sts_trio.testing
+from sts_trio import config
+from sts_trio.audio import wav
+from sts_trio.audio.frames import length
+from sts_trio.errors import Cause, ConfigError, Ending
+from sts_trio.offline.workers import pool as crews
+from sts_trio.server import create_app
+from sts_trio.testing import (
+    CallFunction,
+    Faults,
+    HangUp,
+    NotConnected,
+    Result,
+    Said,
+    Speak,
+    Step,
+    WaitForQuiet,
+    WaitForSpeech,
+    call,
+    inventory,
+    leftovers,
+    running,
+    scripted_agent,
+)
+from sts_trio.testing.background import running_beside
+from sts_trio.testing.clock import jumping_only_when_nothing_works
+
+LOUD = b"\x00"
+SPEECH = Path(__file__).parent.parent / "data" / "speech"
+
+
+def look_up(order: int) -> str:
+    """What an agent may call."""
+    return f"order {order} is on its way"
+
+
+BRIEFLY: list[Step] = [WaitForSpeech(0.3), HangUp()]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever is configured here is not to be read: it would be refused."""
+    monkeypatch.setenv("STS_MAX_CALLS", "many")
+    (tmp_path / "sts-trio.toml").write_text("colour = 'red'\n")
+    monkeypatch.chdir(tmp_path)
+
+
+# --- the examples ---------------------------------------------------------------------------------
+
+
+def examples() -> dict[str, Any]:
+    """{name of its function: the example in the documentation}"""
+    doc = sts_trio.testing.__doc__ or ""
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", doc, re.MULTILINE)
+    namespace: dict[str, Any] = {}
+    exec(textwrap.dedent("".join(blocks)), namespace)
+    return {name: each for name, each in namespace.items() if name.startswith("test_")}
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) == 3
+
+
+@pytest.mark.parametrize("name", examples())
+async def test_an_example_in_the_documentation_works(
+    name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    with trio.fail_after(60):
+        await examples()[name]()
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+async def test_without_an_agent_the_offline_one_answers(autojump_clock: Any) -> None:
+    with trio.fail_after(60):
+        async with running() as server:
+            report = await call(server.url, BRIEFLY)
+            assert server.base.startswith("http://127.0.0.1:")
+            assert await server.ending_of(report) == Ending(Cause.STOP)
+    assert report.result is Result.PROPER
+
+
+async def test_an_app_of_ones_own_is_served(autojump_clock: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    environ = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning"}
+    app = create_app(config.load(environ, tmp_path / "empty"))
+    with trio.fail_after(60):
+        async with running(app) as server:
+            assert server.app is app
+            report = await call(server.url, BRIEFLY)
+    assert report.result is Result.PROPER
+
+
+async def test_an_app_has_its_agent_already(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    app = create_app(config.load({"STS_AGENT": "offline"}, tmp_path / "empty"))
+    with pytest.raises(ValueError, match="comes with its agent"):
+        async with running(app, agent="ws://127.0.0.1:1"):
+            pass
+
+
+async def test_an_app_has_its_functions_already(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    app = create_app(config.load({"STS_AGENT": "offline"}, tmp_path / "empty"))
+    with pytest.raises(ValueError, match="comes with its agent and its functions"):
+        async with running(app, functions=[look_up]):
+            pass
+
+
+async def test_a_project_is_run_by_its_file_wherever_one_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my.toml").write_text("max_calls = 7\n")
+    async with running(tmp_path / "mine" / "my.toml") as server:
+        assert server.app.settings.max_calls == 7
+    async with running({"STS_CONFIG": "mine/my.toml", "STS_FORWARD_MS": "40"}) as server:
+        assert (server.app.settings.max_calls, server.app.settings.forward) == (7, 0.04)
+
+
+async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_clock: Any) -> None:
+    asks = CallFunction("look_up", {"order": 7})
+    with trio.fail_after(60):
+        async with (
+            scripted_agent(asks, "It is on its way.") as agent,
+            running(agent=agent, functions=[look_up]) as server,
+        ):
+            report = await call(server.url, ["Where is my order?"])
+            other = await call(server.url, BRIEFLY)
+            happened = await server.happened_in(report)
+            assert await server.happened_in(other)
+    assert {each.call_sid for each in happened} == {report.call_sid}
+    events = [each.event for each in happened]
+    assert (events[0], events[-1]) == ("call.started", "call.ended")
+    said = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    assert said[-1] == "It is on its way."
+
+
+async def test_a_configuration_goes_with_an_agent(autojump_clock: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    settings = config.load({"STS_AGENT": "offline"}, tmp_path / "empty")
+    with trio.fail_after(60):
+        async with scripted_agent() as agent, running(settings, agent=agent.url) as server:
+            await call(server.url, BRIEFLY)
+    assert agent.sessions == 1
+
+
+async def test_variables_that_make_no_configuration_are_an_error_and_no_group() -> None:
+    with pytest.raises(ConfigError, match="STS_MAX_CALLS: expected a whole number"):
+        async with running({"STS_MAX_CALLS": "many"}):
+            pass
+
+
+async def test_the_process_is_left_as_it_was() -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, structlog.get_config())
+    async with running():
+        assert (list(root.handlers), root.level, structlog.get_config()) != before
+    assert (list(root.handlers), root.level, structlog.get_config()) == before
+
+
+# --- the agent ------------------------------------------------------------------------------------
+
+
+async def test_the_agent_tells_who_is_connected(autojump_clock: Any) -> None:
+    with trio.fail_after(60):
+        async with scripted_agent() as agent, running(agent=agent) as server:
+            assert (agent.live, agent.sessions, agent.last_gone) == (0, 0, None)
+            live: list[int] = []
+            report = await call(server.url, BRIEFLY, watch=lambda _: live.append(agent.live))
+            await agent.empty()
+            assert agent.last_gone is not None
+            assert report.hung_up_at is not None
+            assert 0 <= agent.last_gone - report.began - report.hung_up_at < 2
+    assert live[-1] == 1
+    assert (agent.live, agent.sessions) == (0, 1)
+
+
+async def test_faults_count_for_the_sessions_that_begin_then(autojump_clock: Any) -> None:
+    async with scripted_agent(faults=Faults(refuse_status=503)) as agent:
+        with trio.fail_after(60):
+            async with running({"STS_RECONNECT": "0"}, agent=agent) as server:
+                # An apology is heard first.
+                refused = await call(server.url, [WaitForQuiet(silence=3.0)])
+                agent.faults = Faults()
+                proper = await call(server.url, BRIEFLY)
+    assert refused.closed_by == "bridge"
+    assert proper.result is Result.PROPER
+
+
+# --- the caller -----------------------------------------------------------------------------------
+
+
+async def test_a_caller_says_texts_files_and_bytes(autojump_clock: Any, tmp_path: Path) -> None:
+    wav.write(tmp_path / "clip.wav", LOUD * length(0.5))
+    said: list[Said] = [
+        "Hello.",
+        tmp_path / "clip.wav",
+        LOUD * length(0.4),
+        Speak(LOUD * length(0.3), "hm"),
+    ]
+    with trio.fail_after(60):
+        async with scripted_agent("Yes.") as agent, running(agent=agent) as server:
+            report = await call(server.url, said)
+    assert [turn.text for turn in report.turns] == ["Hello.", "clip.wav", "", "hm"]
+    assert len(report.waits) == 4
+
+
+async def test_a_file_that_is_no_wav_is_an_error_before_anybody_is_called(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("hello")
+    with pytest.raises(wav.NotAWav, match=r"text\.wav: not a WAV file"):
+        await call("ws://127.0.0.1:1/twilio", [tmp_path / "text.wav"])
+
+
+async def test_who_tells_every_step_tells_when_to_barge_in() -> None:
+    with pytest.raises(ValueError, match="leave barge_in_after out"):
+        await call("ws://127.0.0.1:1/twilio", ["Hi", WaitForQuiet()], barge_in_after=1.0)
+
+
+async def test_where_nobody_listens_there_is_no_call() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    with pytest.raises(NotConnected, match="refused"):
+        await call(f"ws://127.0.0.1:{port}/twilio")
+
+
+# --- what is left ---------------------------------------------------------------------------------
+
+
+async def test_a_task_and_a_socket_that_are_left_are_found(autojump_clock: Any) -> None:
+    before = inventory()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        with socket.socket():
+            await trio.testing.wait_all_tasks_blocked()
+            left = await leftovers(before, within=1.0)
+            assert left.tasks == {"trio.sleep_forever": 1}
+            assert left.sockets == 1
+            assert str(left) == "tasks: 1 trio.sleep_forever; sockets: 1"
+            assert trio.current_time() == pytest.approx(1.0)
+        nursery.cancel_scope.cancel()
+    assert (await leftovers(before)).is_empty
+    assert trio.current_time() == pytest.approx(1.0)
+
+
+async def test_what_goes_in_time_is_not_left(autojump_clock: Any) -> None:
+    before = inventory()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 1.5)
+        left = await leftovers(before, within=2.0)
+        assert left.is_empty
+        assert trio.current_time() == pytest.approx(1.5, abs=0.1)
+
+
+async def test_where_descriptors_cannot_be_listed_sockets_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def not_here(path: str) -> list[str]:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("os.listdir", not_here)
+    before = inventory()
+    assert before.sockets is None
+    left = await leftovers(before)
+    assert left.is_empty
+    assert str(left) == "no task; sockets: not counted"
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eager_clock() -> trio.testing.MockClock:
+    """Real bytes take longer than it waits."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+async def test_a_clock_that_jumps_does_not_while_a_thread_works(
+    eager_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 60)
+        with jumping_only_when_nothing_works():
+            await trio.to_thread.run_sync(time.sleep, 0.05)
+            assert 0.05 <= trio.current_time() < 60
+        assert (eager_clock.autojump_threshold, eager_clock.rate) == (0, 0)
+    assert trio.current_time() == pytest.approx(60)
+
+
+async def test_a_thread_may_wait_for_time_to_pass(eager_clock: trio.testing.MockClock) -> None:
+    with jumping_only_when_nothing_works():
+        await trio.to_thread.run_sync(trio.from_thread.run, trio.sleep, 0.05)
+    assert trio.current_time() >= 0.05
+
+
+async def test_a_clock_that_jumps_does_not_while_words_are_recognised(
+    eager_clock: trio.testing.MockClock,
+) -> None:
+    clip = (SPEECH / "rms-02.ulaw").read_bytes()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 60)
+        with jumping_only_when_nothing_works():
+            async with crews.open_pool() as crew:
+                await trio.lowlevel.checkpoint()  # a thread has started the process
+                started = trio.current_time()
+                assert await crew.hear(clip) == "what cars do you have"
+                assert trio.current_time() == started
+            assert trio.current_time() < 60
+
+
+async def test_within_another_block_the_clock_is_held_and_beyond_it(
+    eager_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 60)
+        with jumping_only_when_nothing_works():
+            with jumping_only_when_nothing_works():
+                await trio.sleep(1)
+            await trio.to_thread.run_sync(time.sleep, 0.05)
+            assert 1.05 <= trio.current_time() < 60
+
+
+async def test_the_real_clock_is_left_alone() -> None:
+    with jumping_only_when_nothing_works():
+        await trio.to_thread.run_sync(time.sleep, 0)
+
+
+# --- beside a block -------------------------------------------------------------------------------
+
+
+async def wait(*, task_status: trio.TaskStatus[str]) -> None:
+    task_status.started("ready")
+    await trio.sleep_forever()
+
+
+async def test_what_the_block_raises_comes_out_as_it_is() -> None:
+    with pytest.raises(AssertionError, match="not so"):  # noqa: PT012 # that it is raised inside
+        async with running_beside(wait) as value:
+            assert value == "ready"
+            raise AssertionError("not so")
+
+
+async def test_what_runs_beside_and_fails_ends_the_block() -> None:
+    async def fail(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with running_beside(fail):
+            await trio.sleep_forever()
+
+
+async def test_two_failures_stay_a_group() -> None:
+    async def fail(*, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            nursery.start_soon(two)
+            task_status.started()
+
+    async def one() -> None:
+        raise ZeroDivisionError
+
+    async def two() -> None:
+        raise KeyError
+
+    with pytest.raises(ExceptionGroup):
+        async with running_beside(fail):
+            await trio.sleep_forever()
+
+
+async def test_a_deadline_around_the_block_is_kept(autojump_clock: Any) -> None:
+    with trio.move_on_after(3) as scope:
+        async with running_beside(wait):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(3)

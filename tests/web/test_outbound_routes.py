@@ -1,0 +1,521 @@
+"""Calls asked for over HTTP, and what Twilio tells of them; transfers; and one whole story."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from click.testing import CliRunner
+from limits import HANG
+from quart.wrappers import Response
+from rig_rest import ACCOUNT, CALL, REFUSED, TOKEN, UNCERTAIN, Asked, FakeAccount, serving
+from rig_server import answer_in
+
+from sts_trio import cli
+from sts_trio.config import load
+from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
+from sts_trio.outbound.dialler import Dialler
+from sts_trio.outbound.transfer import hang_up_by_rest, transfer_by_rest
+from sts_trio.outbound.twilio_rest import TwilioRest
+from sts_trio.server import App, create_app
+from sts_trio.simulate import phone
+from sts_trio.simulate.report import Result
+from sts_trio.testing import HangUp, WaitForSpeech, call, running, scripted_agent
+from sts_trio.wire import webhook
+
+BASE = "https://bridge.example.com"
+ADMIN = "operators-own"
+TO = "+15005550010"
+ENVIRON = {
+    "STS_AGENT": "offline",
+    "TWILIO_ACCOUNT_SID": ACCOUNT,
+    "TWILIO_AUTH_TOKEN": TOKEN,
+    "STS_ADMIN_TOKEN": ADMIN,
+    "STS_CALLER_ID": "+15005550006",
+    "STS_PUBLIC_URL": BASE,
+    "STS_DIAL_PREFIXES": "+1500",
+    "STS_TRANSFER_NUMBERS": "+15005550020",
+}
+AGENTS = """
+[agents.default.think]
+provider = { type = "open_ai", model = "default" }
+[agents.sales]
+greeting = "Hello Ann, this is the sales department."
+[agents.sales.think]
+provider = { type = "open_ai", model = "sales" }
+"""
+BEARER = {"authorization": f"Bearer {ADMIN}"}
+JSON = {"content-type": "application/json"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+Clock = trio.testing.MockClock
+DEEP = b'{"to": ' + b"[" * 10_000
+
+
+def signed(url: str, fields: dict[str, str]) -> dict[str, str]:
+    text = url + "".join(name + fields[name] for name in sorted(fields))
+    digest = hmac.new(TOKEN.encode(), text.encode(), hashlib.sha1).digest()
+    return {"x-twilio-signature": base64.b64encode(digest).decode()}
+
+
+class Office:
+    """An app whose account is a fake, and who asks it things."""
+
+    def __init__(self, app: App, account: FakeAccount) -> None:
+        self.app = app
+        self.account = account
+
+    async def request(
+        self, path: str, data: bytes | str, headers: dict[str, str], client: str = "192.0.2.7"
+    ) -> Response:
+        response = await self.app.test_client().post(
+            path, data=data, headers=headers, scope_base={"client": (client, 5)}
+        )
+        assert isinstance(response, Response)
+        return response
+
+    async def place(self, order: Any = None, **headers: str) -> tuple[int, Any]:
+        """Status and answer of POST /calls, as the operator."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        body = json.dumps({"to": TO} if order is None else order)
+        response = await self.request("/calls", body, BEARER | JSON | named)
+        return response.status_code, await response.get_json()
+
+    async def tell(self, path: str, **fields: str) -> str:
+        """What Twilio gets for a webhook that it has signed."""
+        headers = FORM | signed(BASE + path, fields)
+        response = await self.request(path, urlencode(fields), headers)
+        assert response.status_code in (200, 204)
+        return str(await response.get_data(as_text=True))
+
+
+@asynccontextmanager
+async def an_office(directory: Path, **environ: str) -> AsyncIterator[Office]:
+    (directory / "sts-trio.toml").write_text(AGENTS)
+    app = create_app(load(ENVIRON | environ, directory))
+    account = FakeAccount()
+    app.dialler = Dialler(app.settings, account, app.live_calls)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(app.dialler.run)
+        yield Office(app, account)
+        nursery.cancel_scope.cancel()
+
+
+# --- POST /calls ----------------------------------------------------------------------------------
+
+
+async def test_a_call_is_placed_and_its_sid_told(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with an_office(tmp_path) as office:
+        order = {
+            "to": TO,
+            "agent": "sales",
+            "parameters": {"name": "Ann"},
+            "on_machine": "leave_message",
+            "message": "Bye.",
+        }
+        status, answer = await office.place(order)
+        assert (status, answer) == (201, {"call_sid": FakeAccount.sid(1), "status": "queued"})
+        assert office.account.created[0][1]["to"] == TO
+
+
+async def test_what_is_null_is_not_given(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with an_office(tmp_path) as office:
+        nothing = dict.fromkeys(["agent", "parameters", "on_machine", "message"])
+        assert (await office.place({"to": TO, **nothing}))[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "environ", "status"),
+    [
+        ("192.0.2.7", {}, {}, 401),
+        ("127.0.0.1", {}, {}, 401),
+        ("127.0.0.1", {}, {"STS_ALLOW_UNSIGNED": "1"}, 401),
+        ("127.0.0.1", {}, {"STS_ADMIN_TOKEN": ""}, 403),
+        ("127.0.0.1", {"authorization": "Bearer wrong"}, {}, 401),
+        ("192.0.2.7", BEARER | {"origin": "https://evil.example"}, {}, 403),
+        ("192.0.2.7", BEARER | {"origin": "null"}, {}, 403),
+    ],
+)
+async def test_only_the_operator_places_calls(
+    tmp_path: Path,
+    client: str,
+    headers: dict[str, str],
+    environ: dict[str, str],
+    status: int,
+    autojump_clock: Clock,
+) -> None:
+    async with an_office(tmp_path, **environ) as office:
+        body = json.dumps({"to": TO})
+        response = await office.request("/calls", body, JSON | headers, client)
+        assert response.status_code == status
+        assert office.account.created == []
+
+
+@pytest.mark.parametrize("origin", [{}, {"origin": BASE}])
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+async def test_what_a_foreign_page_could_have_a_browser_send_places_no_call(
+    tmp_path: Path, kind: str, origin: dict[str, str], autojump_clock: Clock
+) -> None:
+    """A form can be sent by any page, with the operator's password; JSON has to be asked for."""
+    password = base64.b64encode(f"x:{ADMIN}".encode()).decode()
+    async with an_office(tmp_path) as office:
+        headers = {"authorization": f"Basic {password}"} | origin
+        body = json.dumps({"to": TO})
+        typed = headers | ({"content-type": kind} if kind else {})
+        with structlog.testing.capture_logs() as logs:
+            response = await office.request("/calls", body, typed)
+        assert response.status_code == 415
+        assert [line["event"] for line in logs] == ["dial.refused"]
+        assert office.account.created == []
+        charset = {"content-type": "application/json; charset=utf-8"}
+        assert (await office.request("/calls", body, headers | charset)).status_code == 201
+
+
+async def test_no_page_is_told_that_it_may_ask(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with an_office(tmp_path) as office:
+        response = await office.app.test_client().options(
+            "/calls", headers={"origin": "https://evil.example"}
+        )
+        assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("order", "fields"),
+    [
+        ({}, {"to": "expected a number like +15005550006, got nothing"}),
+        ({"to": 15}, {"to": "expected a number like +15005550006, got 15"}),
+        ({"to": "15"}, {"to": "expected a number like +15005550006, got '15'"}),
+        (
+            {"to": TO, "agent": 1, "parameters": [], "on_machine": "wait", "message": {}},
+            {
+                "agent": "expected the name of an agent, got 1",
+                "parameters": "expected an object of strings, got a list",
+                "on_machine": "expected hang_up or leave_message, got 'wait'",
+                "message": "expected a text, got a table",
+            },
+        ),
+        ({"to": TO, "parameters": {"a": 1}}, {"parameters": "expected an object of strings"}),
+        ({"to": TO, "agent": "nobody"}, {"agent": "expected one of default, sales, got 'nobody'"}),
+        ({"to": TO, "form": "x"}, {"form": "unknown field; known are to, agent"}),
+    ],
+)
+async def test_what_is_wrong_with_a_request_is_told_field_by_field(
+    tmp_path: Path, order: Any, fields: dict[str, str], autojump_clock: Clock
+) -> None:
+    async with an_office(tmp_path) as office:
+        with structlog.testing.capture_logs() as logs:
+            status, answer = await office.place(order)
+        assert (status, answer["why"]) == (400, "invalid")
+        assert list(answer["fields"]) == list(fields)
+        for name, reason in fields.items():
+            assert answer["fields"][name].startswith(reason)
+            assert f"{name}: {reason}" in answer["error"]
+        assert [line["event"] for line in logs] == ["dial.refused"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff", b'"x"', b'{"to": "\\ud800"}', b'{"to": "\xff"}', DEEP]
+)
+async def test_what_is_no_object_is_told(
+    tmp_path: Path, body: bytes, autojump_clock: Clock
+) -> None:
+    async with an_office(tmp_path) as office:
+        response = await office.request("/calls", body, BEARER | JSON)
+        assert response.status_code == 400
+        assert "expected a JSON object" in (await response.get_json())["fields"]["body"]
+
+
+async def test_each_refusal_has_its_status(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with an_office(tmp_path, STS_DIAL_PER_DAY="1") as office:
+        assert (await office.place({"to": "+4420"}))[0] == 403
+        first = await office.place(idempotency_key="k")
+        assert await office.place(idempotency_key="k") == first
+        assert (await office.place({"to": "+15005550011"}, idempotency_key="k"))[0] == 409
+        response = await office.request("/calls", json.dumps({"to": TO}), BEARER | JSON)
+        assert response.status_code == 429
+        assert 0 < int(response.headers["retry-after"]) <= 24 * 3600
+        assert (await response.get_json())["why"] == "budget"
+        office.app.live_calls.drain()
+        assert (await office.place())[0] == 503
+
+
+async def test_what_is_not_configured_is_told(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with an_office(tmp_path, STS_CALLER_ID="") as office:
+        status, answer = await office.place()
+        assert (status, answer["error"]) == (503, "no call can be placed: set STS_CALLER_ID")
+
+
+@pytest.mark.parametrize(
+    ("failure", "twilio", "uncertain"),
+    [
+        (REFUSED, {"status": 400, "code": 21211, "message": "not a valid number"}, False),
+        (UNCERTAIN, {"status": 0, "code": None, "message": "no answer"}, True),
+    ],
+)
+async def test_twilios_refusal_is_told_in_its_own_words(
+    tmp_path: Path,
+    failure: TwilioFailed,
+    twilio: dict[str, Any],
+    uncertain: bool,
+    autojump_clock: Clock,
+) -> None:
+    async with an_office(tmp_path) as office:
+        office.account.failures.append(failure)
+        status, answer = await office.place()
+        assert (status, answer["twilio"], answer["uncertain"]) == (502, twilio, uncertain)
+        assert answer["error"] == str(failure)
+
+
+# --- Twilio asks and tells ------------------------------------------------------------------------
+
+
+async def test_twilio_is_told_who_talks_even_before_it_has_told_the_sid(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with an_office(tmp_path) as office, trio.open_nursery() as nursery:
+        office.account.open = trio.Event()
+        order = {"to": TO, "agent": "sales", "parameters": {"name": "Ann & Bob"}}
+        nursery.start_soon(office.place, order)
+        await trio.testing.wait_all_tasks_blocked()
+        path = office.account.created[0][1]["url"].removeprefix(BASE)
+        twiml = await office.tell(
+            path, CallSid=CALL, To=TO, Direction="outbound-api", CallStatus="in-progress"
+        )
+        answer = answer_in(twiml)
+        assert answer.parameters == {
+            "webhook": "1",
+            "to": TO,
+            "name": "Ann & Bob",
+            "direction": "outbound-api",
+            "chosen_agent": "sales",
+        }
+        assert answer.url.startswith("wss://bridge.example.com/twilio/")
+        office.account.open.set()
+
+
+async def test_a_call_to_us_says_that_it_came_by_our_webhook(tmp_path: Path) -> None:
+    async with an_office(tmp_path) as office:
+        twiml = await office.tell("/twiml", CallSid=CALL, To="+15005550006")
+        assert answer_in(twiml).parameters == {
+            "webhook": "1",
+            "to": "+15005550006",
+            "chosen_agent": "default",
+        }
+
+
+async def test_a_status_is_logged_and_the_last_one_frees_the_memory(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with an_office(tmp_path) as office:
+        await office.place()
+        path = office.account.created[0][1]["status_callback"].removeprefix(BASE)
+        sid = FakeAccount.sid(1)
+        with structlog.testing.capture_logs() as logs:
+            assert await office.tell(path, CallSid=sid, CallStatus="ringing") == ""
+            assert office.app.dialler.request_of(sid) is not None
+            await office.tell(path, CallSid=sid, CallStatus="no-answer", SipResponseCode="487")
+        assert office.app.dialler.request_of(sid) is None
+        assert [line["event"] for line in logs] == ["call.status"] * 2
+        assert logs[1]["sip_response_code"] == "487"
+
+
+async def test_a_machine_is_left_the_message(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with an_office(tmp_path) as office:
+        await office.place({"to": TO, "on_machine": "leave_message", "message": "Call back."})
+        path = office.account.created[0][1]["amd_callback"].removeprefix(BASE)
+        await office.tell(path, CallSid=FakeAccount.sid(1), AnsweredBy="machine_end_beep")
+        await trio.testing.wait_all_tasks_blocked()
+        [(sid, twiml)] = office.account.redirected
+        assert (sid, "<Say>Call back.</Say>" in twiml) == (FakeAccount.sid(1), True)
+
+
+@pytest.mark.parametrize("path", ["/twiml/status", "/twiml/amd"])
+async def test_nobody_but_twilio_tells_of_calls(
+    tmp_path: Path, path: str, autojump_clock: Clock
+) -> None:
+    async with an_office(tmp_path) as office:
+        fields = {"CallSid": CALL, "CallStatus": "completed", "AnsweredBy": "fax"}
+        for headers in ({}, BEARER, signed(f"{BASE}/twiml", fields)):
+            response = await office.request(path, urlencode(fields), FORM | headers)
+            assert response.status_code == 403
+        await trio.testing.wait_all_tasks_blocked()
+        assert office.account.hung_up == []
+        assert office.app.live_calls.event_feed.count == 0
+
+
+# --- transfers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("direction", "caller_id"),
+    [("inbound", None), ("outbound-api", "+15005550006")],
+)
+async def test_a_transferred_caller_is_connected_by_the_next_twiml(
+    tmp_path: Path, direction: str, caller_id: str | None
+) -> None:
+    async with an_office(tmp_path) as office:
+        office.app.live_calls.remember(CALL, Ending(Cause.TRANSFERRED, "+15005550020"))
+        asked = {"CallSid": CALL, "Direction": direction}
+        twiml = await office.tell("/twiml/after", **asked, CallStatus="in-progress")
+        assert twiml == webhook.dial("+15005550020", caller_id, f"{BASE}/twiml/after")
+        gone = await office.tell("/twiml/after", **asked, CallStatus="completed")
+        assert gone == webhook.hang_up()
+
+
+@pytest.mark.parametrize(
+    ("dial_status", "call_status", "twiml"),
+    [
+        ("completed", "in-progress", webhook.hang_up()),
+        ("answered", "in-progress", webhook.hang_up()),
+        ("no-answer", "in-progress", webhook.not_taken()),
+        ("busy", "in-progress", webhook.not_taken()),
+        ("no-answer", "completed", webhook.hang_up()),
+    ],
+)
+async def test_after_a_transfer_the_caller_is_not_transferred_again(
+    tmp_path: Path, dial_status: str, call_status: str, twiml: str
+) -> None:
+    async with an_office(tmp_path) as office:
+        office.app.live_calls.remember(CALL, Ending(Cause.TRANSFERRED, "+15005550020"))
+        fields = {"CallSid": CALL, "CallStatus": call_status, "DialCallStatus": dial_status}
+        assert await office.tell("/twiml/after", **fields) == twiml
+
+
+async def test_a_number_that_is_not_on_the_list_is_not_dialled(tmp_path: Path) -> None:
+    async with an_office(tmp_path) as office:
+        office.app.live_calls.remember(CALL, Ending(Cause.TRANSFERRED, "+19005550020"))
+        with structlog.testing.capture_logs() as logs:
+            twiml = await office.tell("/twiml/after", CallSid=CALL, CallStatus="in-progress")
+        assert twiml == webhook.not_taken()
+        assert [line["event"] for line in logs] == ["call.not_transferred"]
+        assert "STS_TRANSFER_NUMBERS" in logs[0]["reason"]
+
+
+async def test_a_call_that_came_by_a_bin_is_transferred_by_rest(tmp_path: Path) -> None:
+    config = load(ENVIRON, tmp_path)
+    account = FakeAccount()
+    assert await transfer_by_rest(config, account, CALL, "+15005550020")
+    twiml = webhook.dial("+15005550020", None, f"{BASE}/twiml/after")
+    assert account.redirected == [(CALL, twiml)]
+    with pytest.raises(DialRefused, match="STS_TRANSFER_NUMBERS"):
+        await transfer_by_rest(config, account, CALL, "+19005550020")
+    nowhere = load(ENVIRON | {"STS_PUBLIC_URL": ""}, tmp_path)
+    await transfer_by_rest(nowhere, account, CALL, "+15005550020")
+    assert account.redirected[1:] == [(CALL, webhook.dial("+15005550020"))]
+
+
+async def test_without_an_account_a_transfer_by_rest_says_what_to_set(tmp_path: Path) -> None:
+    config = load(ENVIRON | {"TWILIO_ACCOUNT_SID": ""}, tmp_path)
+    with pytest.raises(TwilioFailed, match="set TWILIO_ACCOUNT_SID"):
+        await transfer_by_rest(config, TwilioRest.of(config), CALL, "+15005550020")
+
+
+async def test_a_call_that_came_by_a_bin_is_hung_up_by_rest_if_it_can_be() -> None:
+    account = FakeAccount()
+    assert await hang_up_by_rest(account, CALL)
+    assert account.hung_up == [CALL]
+    account.failures.append(REFUSED)
+    with structlog.testing.capture_logs() as logs:
+        assert not await hang_up_by_rest(account, CALL)
+        assert not await hang_up_by_rest(TwilioRest(None, TOKEN), CALL)
+    assert [line["event"] for line in logs] == ["call.left_to_its_twiml"] * 2
+    assert "set TWILIO_ACCOUNT_SID" in logs[1]["reason"]
+
+
+# --- one whole story ------------------------------------------------------------------------------
+
+
+async def test_somebody_is_dialled_and_talks_with_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sts-trio dial`, the server, Twilio's API and its webhooks, and the called one: on sockets.
+
+    Twilio is quick here: it rings, is answered and asks for TwiML before it has told the SID.
+    """
+    for variable in os.environ:
+        if variable.startswith(("DEEPGRAM_", "STS_", "TWILIO_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("STS_ADMIN_TOKEN", ADMIN)
+    # The simulated phone's SIDs are to be those that the API has told.
+    same = SimpleNamespace(uuid4=lambda: uuid.UUID(CALL.removeprefix("CA")))
+    monkeypatch.setattr(phone, "uuid", same)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sts-trio.toml").write_text(AGENTS)
+    answered = trio.Event()
+    trio_token = trio.lowlevel.current_trio_token()
+    documents: list[str] = []
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def webhook_of(url: str, **fields: str) -> str:
+        """As Twilio: signed for the public address, though it is the loopback that is asked."""
+        request = urllib.request.Request(
+            url.replace(BASE, server.base),
+            urlencode(fields).encode(),
+            signed(url, fields) | FORM,
+        )
+        with direct.open(request, timeout=HANG) as response:
+            return str(response.read().decode())
+
+    def pick_up(asked: Asked) -> None:
+        form = {name: values[0] for name, values in asked.form.items()}
+        said = {"CallSid": CALL, "To": form["To"], "Direction": "outbound-api"}
+        webhook_of(form["StatusCallback"], **said, CallStatus="ringing")
+        webhook_of(form["StatusCallback"], **said, CallStatus="in-progress")
+        documents.append(webhook_of(form["Url"], **said, CallStatus="in-progress"))
+        trio.from_thread.run_sync(answered.set, trio_token=trio_token)
+
+    def dial(base: str) -> Any:
+        return CliRunner().invoke(
+            cli.main, ["dial", TO, "--agent", "sales", "--parameter", "name=Ann", "--url", base]
+        )
+
+    async with scripted_agent() as agent:
+        with serving() as api:
+            api.placed = pick_up
+            environ = {"STS_CONFIG": str(tmp_path / "sts-trio.toml"), "STS_LOG_LEVEL": "error"}
+            async with running(ENVIRON | environ, agent=agent) as server:
+                server.app.twilio._api = api.url
+                results: list[Any] = []
+                with trio.fail_after(HANG):
+                    async with trio.open_nursery() as nursery:
+
+                        async def follow() -> None:
+                            dialled = await trio.to_thread.run_sync(dial, server.base)
+                            results.append(dialled)
+
+                        nursery.start_soon(follow)
+                        await answered.wait()
+                        answer = answer_in(documents[0])
+                        report = await call(
+                            server.url.removesuffix("/twilio") + answer.path,
+                            [WaitForSpeech(0.3), HangUp()],
+                            parameters=answer.parameters,
+                            headers={webhook.SIGNATURE_HEADER: webhook.sign(TOKEN, answer.url)},
+                        )
+    assert report.result is Result.PROPER, report.fault
+    [result] = results
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"Call {CALL}"
+    assert lines[1:-1] == [
+        "Ringing ...",
+        "Answered.",
+        "agent: Hello Ann, this is the sales department.",
+    ]
+    assert lines[-1].startswith("Ended after ")
+    assert lines[-1].endswith(" s: stop")

@@ -1,0 +1,625 @@
+"""The page's routes: what they tell, to whom, and that nobody's calls wait for who reads it."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from limits import HANG
+from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, dial
+
+from sts_trio.bridge.run import Call
+from sts_trio.config import load
+from sts_trio.errors import Cause
+from sts_trio.logic.dialogue import Dialogue
+from sts_trio.net import hypercorn_guard
+from sts_trio.observe.feed import EventFeed, call_event
+from sts_trio.offline.mode import Mode
+from sts_trio.server import App, create_app
+from sts_trio.web import page as routes
+from sts_trio.web.files import Files
+from sts_trio.wire import deepgram
+
+TOKEN = "operators-own"
+HERE = ("127.0.0.1", 5)
+ELSEWHERE = ("192.0.2.7", 5)
+ROUTES = [
+    ("GET", "/"),
+    ("GET", "/web/page.js"),
+    ("GET", "/state"),
+    ("GET", "/calls"),
+    ("GET", "/events"),
+    ("GET", "/calls/CA1/events"),
+    ("POST", "/stream-token"),
+]
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+def basic(password: str, name: str = "anybody") -> dict[str, str]:
+    credentials = base64.b64encode(f"{name}:{password}".encode()).decode()
+    return {"authorization": f"Basic {credentials}"}
+
+
+def make_app(tmp_path: Path, **environ: str) -> App:
+    return create_app(load({"STS_AGENT": "offline"} | environ, tmp_path))
+
+
+class Browser:
+    """One request, spoken as ASGI. Quart's client waits for the end of streams, which have none."""
+
+    def __init__(
+        self, path: str, method: str, client: tuple[str, int], headers: dict[str, str]
+    ) -> None:
+        plain, _, query = path.partition("?")
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"spec_version": "2.1"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(plain),
+            "raw_path": plain.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [
+                (name.encode(), value.encode("latin-1"))
+                for name, value in ({"host": "localhost"} | headers).items()
+            ],
+            "client": client,
+            "server": ("localhost", 80),
+            "extensions": {},
+        }
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.leave = trio.Event()
+        self._sent_request = False
+        self._inlet, self._outlet = trio.open_memory_channel[bytes](0)
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._sent_request:
+            self._sent_request = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        elif message["body"]:
+            await self._inlet.send(message["body"])
+
+    async def read(self) -> bytes:
+        """The next chunk of the body."""
+        return await self._outlet.receive()
+
+
+@asynccontextmanager
+async def browsing(
+    app: App,
+    path: str,
+    method: str = "GET",
+    client: tuple[str, int] = HERE,
+    headers: dict[str, str] | None = None,
+) -> AsyncIterator[Browser]:
+    """When the browser leaves, so does the request."""
+    browser = Browser(path, method, client, headers or {})
+    over = trio.Event()
+
+    async def run() -> None:
+        await app(browser.scope, browser.receive, browser.send)
+        over.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield browser
+        browser.leave.set()
+        with trio.fail_after(HANG):
+            await over.wait()
+
+
+async def ask(
+    app: App,
+    path: str,
+    method: str = "GET",
+    client: tuple[str, int] = HERE,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and the first of the body, whether that ends or not."""
+    async with browsing(app, path, method, client, headers) as browser:
+        body = await browser.read()
+    return browser.status, browser.headers, body
+
+
+async def ask_json(app: App, path: str, method: str = "GET") -> Any:
+    status, _, body = await ask(app, path, method)
+    assert status == 200
+    return json.loads(body)
+
+
+# --- who is let in --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_this_machine_is_shown_everything_as_long_as_there_is_no_phone(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    status, headers, _ = await ask(make_app(tmp_path), path, method)
+    assert status == 200
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(
+    ("client", "headers", "environ"),
+    [
+        (ELSEWHERE, {}, {}),
+        (ELSEWHERE, {}, {"STS_ALLOW_UNSIGNED": "1"}),
+        (HERE, {"x-forwarded-for": "192.0.2.7"}, {}),
+        (HERE, {"host": "rebound.example"}, {}),
+        (HERE, {"origin": "https://evil.example"}, {}),
+        (HERE, {}, {"TWILIO_AUTH_TOKEN": "12345"}),
+        (HERE, {}, {"TWILIO_AUTH_TOKEN": "12345", "STS_ALLOW_UNSIGNED": "1"}),
+        (HERE, {"authorization": "Bearer "}, {"TWILIO_AUTH_TOKEN": "12345"}),
+        (HERE, basic(""), {"TWILIO_AUTH_TOKEN": "12345"}),
+    ],
+)
+async def test_others_are_refused_and_nothing_they_send_helps(
+    tmp_path: Path,
+    method: str,
+    path: str,
+    client: tuple[str, int],
+    headers: dict[str, str],
+    environ: dict[str, str],
+) -> None:
+    app = make_app(tmp_path, **environ)
+    with structlog.testing.capture_logs() as logs:
+        status, answered, body = await ask(app, path, method, client, headers)
+    assert status == 403
+    assert "www-authenticate" not in answered
+    assert b"STS_ADMIN_TOKEN" in body
+    assert [line["event"] for line in logs] == ["request.refused"]
+    assert "STS_ADMIN_TOKEN" in logs[0]["reason"]
+
+
+@pytest.mark.parametrize("environ", [{}, {"TWILIO_AUTH_TOKEN": "12345"}])
+@pytest.mark.parametrize(
+    "headers", [BEARER, {"authorization": f"bearer  {TOKEN}"}, basic(TOKEN), basic(TOKEN, "")]
+)
+async def test_the_admin_token_opens_it_from_everywhere(
+    tmp_path: Path, headers: dict[str, str], environ: dict[str, str]
+) -> None:
+    app = make_app(tmp_path, STS_ADMIN_TOKEN=TOKEN, **environ)
+    for method, path in ROUTES:
+        assert (await ask(app, path, method, ELSEWHERE, headers))[0] == 200
+        behind = headers | {"x-forwarded-for": "192.0.2.7", "host": "bridge.example.com"}
+        assert (await ask(app, path, method, HERE, behind))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": TOKEN},
+        {"authorization": f"Bearer {TOKEN}x"},
+        {"authorization": f"Bearer {TOKEN[:-1]}"},
+        {"authorization": f"Digest {TOKEN}"},
+        {"authorization": f"Bearer {TOKEN}\u00e4"},
+        {"authorization": f"Basic {TOKEN}"},
+        {"authorization": "Basic \u00e4"},
+        basic("wrong"),
+        basic("", TOKEN),
+    ],
+)
+async def test_a_wrong_admin_token_is_asked_for_again(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    app = make_app(tmp_path, STS_ADMIN_TOKEN=TOKEN, TWILIO_AUTH_TOKEN="12345")
+    with structlog.testing.capture_logs() as logs:
+        status, answered, _ = await ask(app, "/", headers=headers)
+    assert status == 401
+    assert answered["www-authenticate"].startswith("Basic realm=")
+    assert TOKEN not in str(logs)
+    assert ("wrong admin token" if headers else "no admin token") in logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://bridge.example.com", 200),
+        ("http://10.0.0.7:5000", 200),
+        ("https://10.0.0.7:5000", 200),
+        ("https://bridge.example.com:5000", 403),
+        ("https://evil.example", 403),
+        ("https://bridge.example.com.evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+async def test_a_browser_that_knows_the_token_gives_it_to_no_other_page(
+    tmp_path: Path, origin: str, status: int
+) -> None:
+    app = make_app(
+        tmp_path, STS_ADMIN_TOKEN=TOKEN, STS_PUBLIC_URL="https://Bridge.example.com:443/prefix"
+    )
+    headers = basic(TOKEN) | {"origin": origin, "host": "10.0.0.7:5000"}
+    assert (await ask(app, "/stream-token", "POST", ELSEWHERE, headers))[0] == status
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+async def test_the_page_and_all_it_asks_for_are_there(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    _, headers, page = await ask(app, "/")
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    for name in ("page.css", "page.js", "icon.svg"):
+        assert f'"web/{name}"'.encode() in page
+    for name, kind in [("page.css", "text/css"), ("call.js", "text/javascript")]:
+        status, headers, _ = await ask(app, f"/web/{name}")
+        assert (status, headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+    assert (await ask(app, "/web/icon.svg"))[1]["content-type"] == "image/svg+xml"
+
+
+async def test_what_else_lies_beside_the_files_is_no_harm_and_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "static").mkdir()
+    for name in ("index.html", ".DS_Store", "notes", "page.js~"):
+        (tmp_path / "static" / name).write_text("x")
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    served = Files()
+    assert served.get("index.html") is not None
+    assert served.get(".DS_Store") is None
+
+
+@pytest.mark.parametrize("name", ["nothing", "..%2ffiles.py", "%2e%2e%2ffiles.py", "index.html/"])
+async def test_there_is_no_way_to_another_file(tmp_path: Path, name: str) -> None:
+    assert (await ask(make_app(tmp_path), f"/web/{name}"))[0] == 404
+
+
+def test_nothing_in_the_page_comes_from_elsewhere() -> None:
+    directory = Path(routes.__file__).parent / "static"
+    for file in directory.iterdir():
+        text = file.read_text(encoding="utf-8")
+        for line in text.splitlines():
+            known = "http://localhost:" in line or "http://www.w3.org/2000/svg" in line
+            assert known or ("//" not in line.replace(" //", "").removeprefix("//")), line
+        assert Files().get(file.name) is not None
+
+
+def test_the_page_has_words_for_every_ending() -> None:
+    words = (Path(routes.__file__).parent / "static" / "words.js").read_text(encoding="utf-8")
+    assert [cause.label for cause in Cause if f"\n  {cause.label}: " not in words] == []
+
+
+# --- state, calls, tokens -------------------------------------------------------------------------
+
+
+async def test_the_state_tells_who_answers_and_what_is_odd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "it takes ears to recognise words"
+    monkeypatch.setattr(routes, "choose", lambda wanted: (Mode.SCRIPTED, reason))
+    app = create_app(load({"STS_MAX_CALLS": "2"}, tmp_path))
+    state = await ask_json(app, "/state")
+    configured, missing = state.pop("warnings")
+    assert "the offline agent answers" in configured
+    assert missing.endswith(reason)
+    assert state.pop("version")
+    assert state.pop("lines")["waiting"] == 0
+    assert state.pop("beat") == {"beats": 0, "late": 0, "worst": 0.0}
+    assert state == {"agent": "offline scripted", "status": "ready", "live": 0, "max_calls": 2}
+    app.live_calls.drain()
+    assert (await ask_json(app, "/state"))["status"] == "draining"
+
+
+async def test_the_state_of_a_server_with_a_key_names_deepgram(tmp_path: Path) -> None:
+    app = create_app(load({"DEEPGRAM_API_KEY": "key"}, tmp_path))
+    state = await ask_json(app, "/state")
+    assert (state["agent"], state["warnings"]) == ("deepgram", [])
+    [endpoint] = state["lines"]["endpoints"]
+    assert endpoint["address"] == "agent.deepgram.com/v1/agent/converse"
+    assert endpoint["state"] == "closed"
+
+
+async def test_live_calls_are_listed_the_oldest_first(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    assert await ask_json(app, "/calls") == {"live": 0, "calls": []}
+    first, second = make_call(app.live_calls.event_feed), make_call(app.live_calls.event_feed)
+    first.dialogue._stream.call_sid = "CA1"
+    await trio.sleep(2)
+    third = make_call(app.live_calls.event_feed)
+    third.dialogue._stream.call_sid = "CA3"
+    live_calls = app.live_calls
+    with live_calls.admit(third), live_calls.admit(first), live_calls.admit(second):
+        await trio.sleep(3)
+        listed = await ask_json(app, "/calls")
+    assert listed["live"] == 3
+    assert {call["call_sid"]: call["seconds"] for call in listed["calls"]} == {
+        "CA1": 5,
+        "": 5,
+        "CA3": 3,
+    }
+    assert listed["calls"][2]["call_sid"] == "CA3"
+    assert {call["phase"] for call in listed["calls"]} == {"awaiting_start"}
+    assert listed["calls"][0]["statistics"]["barge_ins"] == 0
+
+
+def make_call(event_feed: EventFeed) -> Call:
+    return Call(
+        Dialogue(lambda start: deepgram.phone_settings({}), now=trio.current_time()),
+        lambda: pytest.fail("no caller is asked for"),
+        Lines(lambda: pytest.fail("no agent is asked for")),
+        tell=event_feed.tell,
+    )
+
+
+async def test_a_stream_token_can_be_spent_where_it_says(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    minted = await ask_json(app, "/stream-token", "POST")
+    assert minted["path"] == f"twilio/{minted['token']}"
+    assert minted["expires"] == 60
+    token = app.stream_tokens.read(minted["token"])
+    assert token is not None
+    assert token.is_softphone
+    assert app.stream_tokens.spend(token)
+
+
+async def test_a_stream_token_is_not_for_a_get(tmp_path: Path) -> None:
+    assert (await ask(make_app(tmp_path), "/stream-token"))[0] == 405
+
+
+async def test_no_token_is_minted_when_no_call_can_be_taken(tmp_path: Path) -> None:
+    app = make_app(tmp_path, STS_MAX_CALLS="1")
+    with app.live_calls.admit(make_call(app.live_calls.event_feed)):
+        status, _, body = await ask(app, "/stream-token", "POST")
+        assert (status, b"full" in body) == (503, True)
+    app.live_calls.drain()
+    status, _, body = await ask(app, "/stream-token", "POST")
+    assert (status, b"draining" in body) == (503, True)
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+class Stream:
+    """An event stream that is being read."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    async def read(self) -> list[dict[str, str]]:
+        """The events of the next chunk, each as its fields."""
+        chunk = (await self._browser.read()).decode()
+        assert chunk.endswith("\n\n")
+        return [
+            dict(line.split(": ", 1) for line in event.split("\n"))
+            for event in chunk.split("\n\n")
+            if event not in ("", ":")
+        ]
+
+
+@asynccontextmanager
+async def following(
+    app: App, path: str = "/events", last: str | None = None
+) -> AsyncIterator[Stream]:
+    headers = {} if last is None else {"last-event-id": last}
+    async with browsing(app, path, headers=headers) as browser:
+        stream = Stream(browser)
+        assert await stream.read() == [{"retry": "2000"}]
+        assert browser.headers["content-type"] == "text/event-stream"
+        yield stream
+
+
+def tell(app: App, text: str, call_sid: str = "CA1") -> None:
+    fields = {"role": "user", "text": text}
+    app.live_calls.event_feed.tell(call_event(call_sid, 1.5, "call.transcript", fields))
+
+
+async def test_what_happens_is_streamed_as_it_happens(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    tell(app, "before")
+    async with following(app) as stream:
+        tell(app, "line\nbreak")
+        [event] = await stream.read()
+        assert event["id"].endswith("-2")
+        assert json.loads(event["data"]) == {
+            "call_sid": "CA1",
+            "at": 1.5,
+            "event": "call.transcript",
+            "fields": {"role": "user", "text": "line\nbreak"},
+        }
+        tell(app, "two")
+        tell(app, "three")
+        assert [json.loads(event["data"])["fields"]["text"] for event in await stream.read()] == [
+            "two",
+            "three",
+        ]
+
+
+async def test_a_silent_stream_is_kept_alive_for_hours(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    async with following(app) as stream:
+        for _ in range(1000):
+            assert await stream.read() == []
+        assert trio.current_time() == 1000 * routes.KEEP_ALIVE
+        tell(app, "still there")
+        assert len(await stream.read()) == 1
+
+
+async def test_one_calls_stream_begins_with_what_is_known_and_has_no_others(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    tell(app, "a")
+    tell(app, "not this", call_sid="CA2")
+    async with following(app, "/calls/CA1/events") as stream:
+        assert [event["id"][-2:] for event in await stream.read()] == ["-1"]
+        tell(app, "nor this", call_sid="CA2")
+        assert await stream.read() == []
+        tell(app, "b")
+        assert [event["id"][-2:] for event in await stream.read()] == ["-4"]
+
+
+async def test_a_browser_that_comes_back_misses_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    async with following(app) as stream:
+        tell(app, "a")
+        [event] = await stream.read()
+    tell(app, "b")
+    tell(app, "c")
+    async with following(app, last=event["id"]) as stream:
+        assert [each["id"][-2:] for each in await stream.read()] == ["-2", "-3"]
+    # Browsers send the header only when they come back by themselves.
+    async with following(app, f"/events?after={event['id']}") as stream:
+        assert [each["id"][-2:] for each in await stream.read()] == ["-2", "-3"]
+    async with following(app, last=event["id"] + "0" * 5000) as stream:
+        assert [each["id"][-2:] for each in await stream.read()] == ["-1", "-2", "-3"]
+
+
+async def test_who_comes_first_has_missed_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Though what is older than all that is kept is gone."""
+    app = make_app(tmp_path)
+    app.live_calls.event_feed = EventFeed(kept=2)
+    for text in "abc":
+        tell(app, text)
+    async with following(app, "/calls/CA1/events") as stream:
+        assert [each.get("id", "missed")[-2:] for each in await stream.read()] == ["-2", "-3"]
+
+
+@pytest.mark.parametrize("last", ["0ther-1", "0ther-99", "junk", "-", "0ther-x"])
+async def test_a_browser_that_knew_another_server_begins_anew(
+    tmp_path: Path, last: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    tell(app, "a")
+    async with following(app, last=last) as stream:
+        events = await stream.read()
+        assert [each.get("id", "")[-2:] for each in events] == (["-1"] if last != "-" else [])
+
+
+async def test_a_slow_browser_is_told_how_much_it_has_missed(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    app.live_calls.event_feed = EventFeed(kept=3)
+    async with following(app) as stream:
+        for number in range(10):
+            tell(app, str(number))
+        missed, *rest = await stream.read()
+        assert missed == {"event": "missed", "data": "7"}
+        assert [event["id"].rpartition("-")[2] for event in rest] == ["8", "9", "10"]
+
+
+async def test_a_follower_that_is_gone_leaves_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    async with following(app):
+        await trio.testing.wait_all_tasks_blocked()
+        assert app.live_calls.event_feed.followers == 1
+    assert app.live_calls.event_feed.followers == 0
+
+
+async def test_there_are_only_so_many_followers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(routes, "MAX_FOLLOWERS", 1)
+    app = make_app(tmp_path)
+    async with following(app):
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await ask(app, "/events"))[0] == 503
+
+
+async def test_a_stream_ends_when_the_server_goes_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Connection:
+        terminated = trio.Event()
+
+    hypercorn_guard.connection.set(Connection())  # type: ignore[arg-type]
+    with EventFeed().follow() as follower:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def go_away() -> None:
+                await trio.sleep(3)
+                Connection.terminated.set()
+
+            assert await routes._receive(follower) is None
+            assert trio.current_time() == 3
+
+
+# --- what a call tells ----------------------------------------------------------------------------
+
+
+async def test_a_call_tells_its_story_from_start_to_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    event_feed = EventFeed()
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with trio.open_nursery() as nursery:
+        call = Call(
+            Dialogue(lambda start: deepgram.phone_settings({"greeting": "Hi."})),
+            phone.open,
+            Lines(dial(nursery, agent)),
+            tell=event_feed.tell,
+        )
+
+        @nursery.start_soon
+        async def talk() -> None:
+            phone.tell(START)
+            await agent.ready.wait()
+            await trio.sleep(1)
+            await agent.say(
+                deepgram.ConversationText("assistant", "Hi."), deepgram.Audio(b"\x11" * 8000)
+            )
+            await trio.sleep(0.5)
+            await agent.say(deepgram.UserStartedSpeaking())
+            await trio.sleep(0.5)
+            await agent.say(deepgram.ConversationText("user", "Hello?"))
+            await trio.sleep(1)
+            phone.tell(STOP)
+
+        await call.run()
+        nursery.cancel_scope.cancel()
+    _, entries = event_feed.entries_beyond(0)
+    assert {entry.call_sid for entry in entries} == {CALL_SID}
+    story = [(round(entry.at, 1), entry.event) for entry in entries]
+    assert [each for each in story if each[1] != "agent.welcomed"] == [
+        (0, "call.started"),
+        (0, "agent.ready"),
+        (1, "call.transcript"),
+        (1.5, "call.barge_in"),
+        (1.5, "call.heard"),
+        (2, "call.transcript"),
+        (3, "call.ended"),
+    ]
+    by_event = {entry.event: entry.fields for entry in entries}
+    assert by_event["call.transcript"] == {"role": "user", "text": "Hello?"}
+    assert by_event["call.barge_in"] == {"cut": 1.0}
+    assert by_event["call.ended"]["ending"] == "stop"
+    assert by_event["call.ended"]["verdict"] == "success"
+    assert by_event["call.ended"]["barge_ins"] == 1

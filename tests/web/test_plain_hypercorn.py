@@ -1,0 +1,146 @@
+"""The plain command, `hypercorn sts_trio.app:app --worker-class trio`, as its own process."""
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio_websocket
+import trustme
+from limits import HANG
+from rig_peers import START, STOP, media
+
+from sts_trio.wire import twilio
+
+PLAIN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("STS_", "DEEPG"))
+}
+
+
+@contextlib.asynccontextmanager
+async def hypercorn(*options: str, **environ: str) -> AsyncIterator[tuple[trio.Process, int]]:
+    """The command with these options, once it listens: its process and its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio"]
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(
+            partial(
+                trio.run_process,
+                [*command, "--bind", f"127.0.0.1:{port}", *options],
+                env=PLAIN | {"STS_AGENT": "offline"} | environ,
+                check=False,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        await until_it_listens(port)
+        yield process, port
+        nursery.cancel_scope.cancel()
+
+
+async def until_it_listens(port: int) -> None:
+    while True:
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+        except OSError:
+            await trio.sleep(0.05)
+        else:
+            await stream.aclose()
+            return
+
+
+@contextlib.asynccontextmanager
+async def phone_at(
+    port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+    tcp = await trio.open_tcp_stream("127.0.0.1", port)
+    stream = trio.SSLStream(tcp, tls, server_hostname="localhost") if tls else tcp
+    async with tcp, trio.open_nursery() as nursery:
+        yield await trio_websocket.wrap_client_stream(
+            nursery, stream, f"localhost:{port}", "/twilio"
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def hear_the_greeting(phone: trio_websocket.WebSocketConnection) -> None:
+    for message in (twilio.Connected(), START, media()):
+        await phone.send_message(twilio.encode_as_twilio(message))
+    while not isinstance(twilio.decode_as_twilio(await phone.get_message()), twilio.PlayMedia):
+        pass
+
+
+async def close_code(phone: trio_websocket.WebSocketConnection) -> int:
+    try:
+        while True:
+            await phone.get_message()
+    except trio_websocket.ConnectionClosed as exc:
+        return int(exc.reason.code) if exc.reason else 1006
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+async def test_the_plain_command_serves_and_says_going_away(workers: str) -> None:
+    with trio.fail_after(HANG):
+        async with (
+            hypercorn("--workers", workers) as (process, port),
+            phone_at(port) as phone,
+        ):
+            await hear_the_greeting(phone)
+            process.send_signal(signal.SIGTERM)
+            assert await close_code(phone) == 1001
+            await process.wait()
+
+
+async def test_the_plain_command_serves_wss_with_a_certificate(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with trio.fail_after(HANG):
+        async with (
+            hypercorn("--certfile", certificate, "--keyfile", key) as (_, port),
+            phone_at(port, trusting) as phone,
+        ):
+            await hear_the_greeting(phone)
+            await phone.send_message(twilio.encode_as_twilio(STOP))
+            assert await close_code(phone) == 1000
+
+
+def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sts_trio.app"],
+        env=PLAIN | {"STS_FORWARD_MS": "5"},
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "sts_trio: STS_FORWARD_MS: expected milliseconds from 20 to 400, got '5'\n"
+    )
+
+
+async def test_a_worker_that_does_not_run_in_trio_ends_with_what_to_do() -> None:
+    command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--bind", "127.0.0.1:0"]
+    with trio.fail_after(HANG):
+        process: subprocess.CompletedProcess[bytes] = await trio.run_process(
+            [*command, "--workers", "0"],
+            env=PLAIN | {"STS_AGENT": "offline"},
+            check=False,
+            capture_stderr=True,
+        )
+    assert process.returncode != 0
+    assert b"sts_trio runs in Trio: add --worker-class trio" in process.stderr.splitlines()[-1]

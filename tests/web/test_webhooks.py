@@ -1,0 +1,247 @@
+"""The routes, on Quart's test client: who is let in, and what TwiML they get."""
+
+import base64
+import hashlib
+import hmac
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from quart.typing import TestClientProtocol as Client
+from quart.wrappers import Response
+from rig_server import answer_in
+from werkzeug.datastructures import Headers
+
+from sts_trio.config import load
+from sts_trio.errors import Cause, Ending
+from sts_trio.server import BODY_TIMEOUT, App, create_app
+
+TOKEN = "12345"
+SIGNED = {
+    "TWILIO_AUTH_TOKEN": f"other,{TOKEN}",
+    "STS_AGENT": "offline",
+    "STS_PUBLIC_URL": "https://bridge.example.com",
+}
+CALL = {"CallSid": "CA1", "To": "+15005550006", "CallStatus": "ringing", "ToCity": ""}
+
+
+def make_app(tmp_path: Path, **environ: str) -> App:
+    return create_app(load(environ, tmp_path))
+
+
+def client_of(app: App) -> Client:
+    return app.test_client()
+
+
+def sign(url: str, fields: dict[str, str]) -> str:
+    text = url + "".join(name + fields[name] for name in sorted(fields))
+    digest = hmac.new(TOKEN.encode(), text.encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode()
+
+
+async def post(
+    app: App, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
+) -> Response:
+    response = await client_of(app).post(
+        path,
+        data=urlencode(fields),
+        headers={"content-type": "application/x-www-form-urlencoded"} | (headers or {}),
+        scope_base={"client": ("127.0.0.1", 5)},
+    )
+    assert isinstance(response, Response)
+    return response
+
+
+async def body_of(response: Response) -> str:
+    return str(await response.get_data(as_text=True))
+
+
+async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path: Path) -> None:
+    response = await post(make_app(tmp_path), "/twiml", CALL)
+    assert response.status_code == 200
+    assert response.content_type == "text/xml"
+    twiml = await body_of(response)
+    token = answer_in(twiml).token
+    assert twiml == (
+        '<?xml version="1.0" encoding="UTF-8"?><Response>'
+        '<Connect action="http://localhost/twiml/after" method="POST">'
+        f'<Stream url="ws://localhost/twilio/{token}"><Parameter name="to" value="+15005550006" />'
+        '<Parameter name="chosen_agent" value="default" /><Parameter name="webhook" value="1" />'
+        "</Stream></Connect><Hangup /></Response>"
+    )
+
+
+async def test_a_notice_is_said_first(tmp_path: Path) -> None:
+    app = make_app(tmp_path, STS_SAY_NOTICE="Calls are recorded & kept.")
+    assert "<Say>Calls are recorded &amp; kept.</Say><Connect" in await body_of(
+        await post(app, "/twiml", CALL)
+    )
+
+
+async def test_the_webhook_may_be_a_get(tmp_path: Path) -> None:
+    response = await client_of(make_app(tmp_path)).get(
+        f"/twiml?{urlencode(CALL)}", scope_base={"client": ("127.0.0.1", 5)}
+    )
+    assert 'value="+15005550006"' in await response.get_data(as_text=True)
+
+
+async def test_a_signed_webhook_is_let_in_and_told_the_public_address(tmp_path: Path) -> None:
+    app = make_app(tmp_path, **SIGNED)
+    signature = sign("https://bridge.example.com/twiml", CALL)
+    response = await post(app, "/twiml", CALL, {"x-twilio-signature": signature})
+    assert response.status_code == 200
+    url = answer_in(await body_of(response)).url
+    assert url.startswith("wss://bridge.example.com/twilio/")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("x-forwarded-proto", "http")],
+        [("x-forwarded-host", "internal.lan"), ("x-forwarded-proto", "https")],
+        [("x-forwarded-proto", "https"), ("x-forwarded-proto", "http")],
+    ],
+    ids=["a tunnel that says nothing", "one that lies", "an inner proxy", "two proxies"],
+)
+async def test_twilio_is_led_to_the_address_that_it_has_signed(
+    tmp_path: Path, headers: list[tuple[str, str]]
+) -> None:
+    app = make_app(tmp_path, **{**SIGNED, "STS_PUBLIC_URL": ""})
+    told = Headers(headers)
+    told["host"] = "bot.example.com"
+    told["x-twilio-signature"] = sign("https://bot.example.com/twiml", CALL)
+    told["content-type"] = "application/x-www-form-urlencoded"
+    response = await client_of(app).post("/twiml", data=urlencode(CALL), headers=told)
+    body = await response.get_data(as_text=True)
+    assert answer_in(body).url.startswith("wss://bot.example.com/twilio/")
+    assert 'action="https://bot.example.com/twiml/after"' in body
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-twilio-signature": "bm90IGl0"}])
+async def test_an_unsigned_or_wrongly_signed_webhook_is_refused(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    app = make_app(tmp_path, **SIGNED)
+    with structlog.testing.capture_logs() as logs:
+        response = await post(app, "/twiml", CALL, headers)
+    assert response.status_code == 403
+    assert [line["event"] for line in logs] == ["request.refused"]
+    assert TOKEN not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "reason"),
+    [
+        ("192.0.2.7", {}, "192.0.2.7 is not on this machine"),
+        ("", {}, "the client is not on this machine"),
+        ("127.0.0.1", {"x-forwarded-for": "192.0.2.7"}, "forwarded by a proxy"),
+        ("127.0.0.1", {"forwarded": "for=192.0.2.7"}, "forwarded by a proxy"),
+        ("127.0.0.1", {"host": "rebound.example"}, "asked for as rebound.example"),
+        ("127.0.0.1", {"origin": "https://evil.example"}, "asked for by a page of"),
+    ],
+)
+async def test_without_a_token_only_this_machine_is_let_in(
+    tmp_path: Path, client: str, headers: dict[str, str], reason: str
+) -> None:
+    app = make_app(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        response = await client_of(app).post(
+            "/twiml", headers=headers, scope_base={"client": (client, 5) if client else None}
+        )
+    assert response.status_code == 403
+    assert logs[0]["reason"].startswith(reason)
+    assert "TWILIO_AUTH_TOKEN" in logs[0]["reason"]
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
+async def test_every_loopback_address_is_this_machine(tmp_path: Path, client: str) -> None:
+    response = await client_of(make_app(tmp_path)).post(
+        "/twiml", scope_base={"client": (client, 5)}
+    )
+    assert response.status_code == 200
+
+
+async def test_anyone_is_let_in_where_the_operator_says_so(tmp_path: Path) -> None:
+    app = make_app(tmp_path, STS_ALLOW_UNSIGNED="1")
+    response = await client_of(app).post("/twiml", scope_base={"client": ("192.0.2.7", 5)})
+    assert response.status_code == 200
+
+
+async def test_a_full_or_draining_server_says_busy(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    app.live_calls.drain()
+    assert '<Reject reason="busy" />' in await body_of(await post(app, "/twiml", CALL))
+    answered = CALL | {"CallStatus": "in-progress"}
+    assert "<Say>" in await body_of(await post(app, "/twiml", answered))
+    ready = await client_of(app).get("/readyz")
+    assert (ready.status_code, (await ready.get_json())["status"]) == (503, "draining")
+
+
+@pytest.mark.parametrize(
+    ("cause", "apologises"),
+    [
+        (Cause.STOP, False),
+        (Cause.CALLER_LOST, False),
+        (Cause.AGENT_LOST, True),
+        (Cause.AGENT_DENIED, True),
+        (Cause.CRASHED, True),
+        (None, False),
+    ],
+)
+async def test_what_comes_after_the_stream_depends_on_how_it_ended(
+    tmp_path: Path, cause: Cause | None, apologises: bool
+) -> None:
+    app = make_app(tmp_path)
+    if cause is not None:
+        app.live_calls.remember("CA1", Ending(cause))
+    twiml = await body_of(await post(app, "/twiml/after", CALL | {"CallStatus": "in-progress"}))
+    assert ("<Say>Sorry" in twiml) is apologises
+    assert twiml.endswith("<Hangup /></Response>")
+    over = await body_of(await post(app, "/twiml/after", CALL | {"CallStatus": "completed"}))
+    assert "<Say>" not in over
+
+
+async def test_health_tells_the_live_calls(tmp_path: Path) -> None:
+    client = client_of(make_app(tmp_path))
+    for path in ("/healthz", "/readyz"):
+        response = await client.get(path)
+        assert response.status_code == 200
+        assert (await response.get_json())["live"] == 0
+
+
+async def test_health_tells_the_beats_that_came_late_of_either_kind_of_leg(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    client = client_of(app)
+    app.ticker.lateness.late, app.ticker.lateness.worst = 2, 0.0314159
+    app.portable_ticker.lateness.late = 1
+    health = await (await client.get("/healthz")).get_json()
+    assert (health["late_beats"], health["latest_beat"]) == (3, 0.031)
+
+
+async def test_any_other_path_is_not_found(tmp_path: Path) -> None:
+    client = client_of(make_app(tmp_path))
+    for path in ("/nothing", "/static/x", "/twiml/"):
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_a_body_too_big_for_a_webhook_is_refused(tmp_path: Path) -> None:
+    response = await post(make_app(tmp_path), "/twiml", {"CallSid": "x" * 70_000})
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/twiml", "/twiml/status"])
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    path: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Nobody has been asked for a signature yet."""
+    headers = {"Content-Length": "10", "Host": "localhost"}
+    client = client_of(make_app(tmp_path))
+    with trio.fail_after(20):
+        async with client.request(path, method="POST", headers=headers) as connection:
+            await connection.send(b"C")
+            await trio.sleep(BODY_TIMEOUT + 1)
+    assert (await connection.as_response()).status_code == 408

@@ -1,0 +1,426 @@
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import any_text
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+
+from sts_trio.wire import webhook
+from sts_trio.wire.webhook import Form
+
+DATA = Path(__file__).parent.parent / "data" / "twilio"
+VECTORS = json.loads((DATA / "signature-vectors.json").read_text())
+INBOUND = json.loads((DATA / "voice-inbound.json").read_text())
+HANDSHAKE = json.loads((DATA / "handshake-request.json").read_text())
+
+TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+
+def sign(url: str, token: str = TOKEN, form: Form | None = None) -> str:
+    return str(RequestValidator(token).compute_signature(url, form or {}))
+
+
+def inbound_form() -> Form:
+    fields = [(name, value) for name, value in INBOUND["form"]]
+    return webhook.read_form(urlencode(fields).encode())
+
+
+# --- The request --------------------------------------------------------------------------------
+
+
+def test_a_form_is_decoded_once_and_keeps_its_blanks() -> None:
+    form = webhook.read_form(b"CallToken=%257B%2522a%2522&ToZip=&Name=Jos%C3%A9+B&Digits=1&Digits=")
+    assert form == {
+        "CallToken": ["%7B%22a%22"],
+        "ToZip": [""],
+        "Name": ["José B"],
+        "Digits": ["1", ""],
+    }
+
+
+def test_a_voice_request_tells_who_calls_whom() -> None:
+    request = webhook.read_request(inbound_form())
+    assert request == webhook.VoiceRequest(
+        call_sid="CA00000000000000000000000000000002",
+        account_sid="AC00000000000000000000000000000001",
+        from_="+15005550010",
+        to="+15005550006",
+        call_status="ringing",
+        direction="inbound",
+        stir_verstat="TN-Validation-Passed-A",
+    )
+    assert not request.is_answered
+    assert not request.is_over
+
+
+def test_a_voice_request_needs_no_field_and_refuses_none() -> None:
+    assert webhook.read_request(Form()) == webhook.VoiceRequest()
+    form = webhook.read_form(b"To=client%3Aann&FutureField=x&To=second&CallStatus=in-progress")
+    request = webhook.read_request(form)
+    assert request.to == "client:ann"
+    assert request.is_answered
+
+
+@pytest.mark.parametrize("status", ["completed", "busy", "failed", "no-answer", "canceled"])
+def test_a_call_that_ended_is_over(status: str) -> None:
+    request = webhook.VoiceRequest(call_status=status)
+    assert request.is_over
+    assert not request.is_answered
+
+
+@given(st.binary())
+def test_any_body_is_some_request(body: bytes) -> None:
+    request = webhook.read_request(webhook.read_form(body))
+    assert isinstance(request.from_, str)
+
+
+# --- The signature ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_a_signature_is_judged_rightly(vector: dict[str, Any]) -> None:
+    fields = vector["params"].items()
+    verdict = webhook.is_signed(
+        tokens=[vector["auth_token"]],
+        signature=vector["signature"],
+        urls=[vector["url"]],
+        form=Form({name: [each] if isinstance(each, str) else each for name, each in fields}),
+        body=vector.get("body", "").encode(),
+        **({"algorithm": vector["algorithm"]} if vector.get("algorithm") else {}),
+    )
+    assert verdict is vector["valid"]
+
+
+def test_there_are_seventy_vectors() -> None:
+    assert (len(VECTORS), sum(vector["valid"] for vector in VECTORS)) == (70, 34)
+
+
+def test_a_captured_webhook_is_signed() -> None:
+    assert webhook.is_signed(
+        tokens=[TOKEN],
+        signature=dict(INBOUND["headers"])["x-twilio-signature"],
+        urls=[INBOUND["url"]],
+        form=inbound_form(),
+    )
+
+
+def test_any_of_several_tokens_and_urls_will_do() -> None:
+    url = "https://bridge.example.com/twiml"
+    for token in ("old", "new"):
+        assert webhook.is_signed(
+            tokens=["old", "new"], signature=sign(url, token), urls=["https://x/", url]
+        )
+    assert not webhook.is_signed(tokens=["old", "new"], signature=sign(url, "gone"), urls=[url])
+    assert not webhook.is_signed(tokens=["old"], signature=sign(url, "old"), urls=[])
+    assert not webhook.is_signed(tokens=[], signature=sign(url, "old"), urls=[url])
+
+
+def test_an_empty_token_lets_nobody_in() -> None:
+    url = "https://bridge.example.com/twiml"
+    assert not webhook.is_signed(tokens=[""], signature=sign(url, ""), urls=[url])
+
+
+def test_a_body_that_the_signature_does_not_cover_is_refused() -> None:
+    url = "https://bridge.example.com/json"
+    form = Form({"CallSid": ["CA1"]})
+    assert webhook.is_signed(tokens=[TOKEN], signature=sign(url), urls=[url])
+    assert not webhook.is_signed(tokens=[TOKEN], signature=sign(url), urls=[url], body=b"{}")
+    assert not webhook.is_signed(
+        tokens=[TOKEN], signature=sign(url, form=form), urls=[url], form=form, body=b"{}"
+    )
+
+
+def test_a_form_needs_no_hash_of_its_body() -> None:
+    url = "https://bridge.example.com/twiml?bodySHA256=00"
+    form = Form({"CallSid": ["CA1"]})
+    signature = sign(url, form=form)
+    assert webhook.is_signed(tokens=[TOKEN], signature=signature, urls=[url], form=form)
+
+
+@pytest.mark.parametrize(
+    ("signed", "seen"),
+    [
+        ("https://[2001:db8::1]:443/twiml", "https://[2001:db8::1]/twiml"),
+        ("https://[2001:db8::1]/twiml", "https://[2001:db8::1]:8443/twiml"),
+        ("https://h.example", "https://h.example:443"),
+        ("http://h.example:80?a=1", "http://h.example?a=1"),
+        ("ws://h.example:80/a", "ws://h.example/a"),
+        ("ftp://h.example/a", "ftp://h.example/a"),
+    ],
+)
+def test_a_port_may_come_or_go(signed: str, seen: str) -> None:
+    assert webhook.is_signed(tokens=[TOKEN], signature=sign(signed), urls=[seen])
+
+
+@given(signature=any_text, url=any_text | any_text.map("https://{}".format), body=st.binary())
+def test_a_stranger_gets_an_answer_whatever_he_sends(signature: str, url: str, body: bytes) -> None:
+    form = webhook.read_form(body)
+    assert not webhook.is_signed(tokens=[TOKEN], signature=signature, urls=[url], form=form)
+    assert not webhook.is_signed(tokens=[TOKEN], signature=signature, urls=[url], body=body)
+
+
+# --- Where we were seen -------------------------------------------------------------------------
+
+
+def test_a_public_url_is_the_only_base() -> None:
+    assert webhook.base_urls(
+        public_url="https://bridge.example.com/pre",
+        scheme="http",
+        host="127.0.0.1:5000",
+        forwarded_host="evil.example",
+    ) == ["https://bridge.example.com/pre"]
+
+
+def test_a_proxy_is_believed_first_and_the_request_next() -> None:
+    assert webhook.base_urls(
+        public_url=None,
+        scheme="http",
+        host="127.0.0.1:5000",
+        forwarded_proto="https, http",
+        forwarded_host="tunnel.example, inner.example",
+    ) == [
+        "https://tunnel.example",
+        "http://tunnel.example",
+        "https://127.0.0.1:5000",
+        "http://127.0.0.1:5000",
+    ]
+
+
+def test_a_tunnel_that_ends_tls_silently_is_thought_of() -> None:
+    for scheme in ("http", "ws"):
+        assert webhook.base_urls(public_url=None, scheme=scheme, host="tunnel.example") == [
+            "http://tunnel.example",
+            "https://tunnel.example",
+        ]
+
+
+def test_without_a_host_there_is_no_base() -> None:
+    assert webhook.base_urls(public_url=None, scheme="http", host="") == []
+
+
+def test_a_webhook_is_at_its_path_with_its_query_untouched() -> None:
+    assert webhook.webhook_urls(
+        ["https://a.example", "http://b.example"], path="/twiml", query="b=%2b&a="
+    ) == ["https://a.example/twiml?b=%2b&a=", "http://b.example/twiml?b=%2b&a="]
+
+
+def test_a_prefix_may_have_been_stripped_by_the_proxy_or_not() -> None:
+    base = ["https://a.example/pre"]
+    assert webhook.webhook_urls(base, path="/twiml") == ["https://a.example/pre/twiml"]
+    assert webhook.webhook_urls(base, path="/pre/twiml") == [
+        "https://a.example/pre/twiml",
+        "https://a.example/pre/pre/twiml",
+    ]
+    assert webhook.webhook_urls(base, path="/prefix") == ["https://a.example/pre/prefix"]
+
+
+def test_a_stream_is_wss_or_https_with_a_slash_or_without() -> None:
+    bases = webhook.base_urls(public_url=None, scheme="ws", host="a.example")
+    assert webhook.stream_urls(bases, path="/twilio") == [
+        "wss://a.example/twilio",
+        "wss://a.example/twilio/",
+        "https://a.example/twilio",
+        "https://a.example/twilio/",
+    ]
+    assert webhook.stream_urls(["https://a.example"], path="/")[:2] == [
+        "wss://a.example/",
+        "wss://a.example",
+    ]
+    assert webhook.stream_urls(["https://a.example"], path="/t", query="x=1")[:2] == [
+        "wss://a.example/t?x=1",
+        "wss://a.example/t/?x=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("public_url", "signed"),
+    [
+        ("https://bridge.example.com", "wss://bridge.example.com/twilio"),
+        ("https://bridge.example.com", "wss://bridge.example.com/twilio/"),
+        ("https://bridge.example.com", "wss://bridge.example.com:443/twilio"),
+        ("https://bridge.example.com:443", "wss://bridge.example.com/twilio"),
+        ("https://bridge.example.com:8443", "wss://bridge.example.com:8443/twilio"),
+        ("https://bridge.example.com", "https://bridge.example.com/twilio"),
+        ("https://bridge.example.com/pre", "wss://bridge.example.com/pre/twilio"),
+    ],
+)
+def test_a_handshake_is_let_in_by_what_its_stream_url_may_be(public_url: str, signed: str) -> None:
+    bases = webhook.base_urls(public_url=public_url, scheme="ws", host="127.0.0.1:5000")
+    urls = webhook.stream_urls(bases, path="/twilio")
+    assert webhook.is_signed(tokens=[TOKEN], signature=sign(signed), urls=urls)
+    for other in (f"{signed}x", signed.replace("bridge", "b")):
+        assert not webhook.is_signed(tokens=[TOKEN], signature=sign(other), urls=urls)
+
+
+def test_a_captured_handshake_is_let_in_with_nothing_configured() -> None:
+    headers = dict(HANDSHAKE["headers"])
+    bases = webhook.base_urls(public_url=None, scheme="ws", host=headers["Host"])
+    assert webhook.is_signed(
+        tokens=[TOKEN],
+        signature=headers[webhook.SIGNATURE_HEADER],
+        urls=webhook.stream_urls(bases, path=HANDSHAKE["target"]),
+    )
+
+
+def test_the_stream_url_is_a_websocket_url() -> None:
+    assert webhook.media_url("https://a.example/pre", "/twilio") == "wss://a.example/pre/twilio"
+    assert webhook.media_url("http://127.0.0.1:5000", "/twilio") == "ws://127.0.0.1:5000/twilio"
+
+
+@given(host=any_text, proto=any_text, forwarded=any_text, path=any_text)
+def test_strange_headers_make_strange_urls_and_no_trouble(
+    host: str, proto: str, forwarded: str, path: str
+) -> None:
+    bases = webhook.base_urls(
+        public_url=None, scheme="ws", host=host, forwarded_proto=proto, forwarded_host=forwarded
+    )
+    assert len(bases) <= 4
+    for urls in (
+        webhook.webhook_urls(bases, path=path, query=host),
+        webhook.stream_urls(bases, path=path, query=host),
+    ):
+        assert not webhook.is_signed(tokens=[TOKEN], signature="x", urls=urls)
+
+
+# --- The answer ---------------------------------------------------------------------------------
+
+
+def test_a_call_is_connected_to_a_stream() -> None:
+    assert webhook.connect_stream(
+        "wss://a.example/twilio",
+        "https://a.example/twiml/after",
+        notice="This call is recorded.",
+        parameters={"token": "t", "to": "+15005550006"},
+    ) == (
+        '<?xml version="1.0" encoding="UTF-8"?><Response>'
+        "<Say>This call is recorded.</Say>"
+        '<Connect action="https://a.example/twiml/after" method="POST">'
+        '<Stream url="wss://a.example/twilio">'
+        '<Parameter name="token" value="t" />'
+        '<Parameter name="to" value="+15005550006" />'
+        "</Stream></Connect><Hangup /></Response>"
+    )
+
+
+def test_nothing_is_said_and_passed_on_unless_asked_for() -> None:
+    twiml = webhook.connect_stream("wss://a.example/twilio", "https://a.example/after")
+    response = ElementTree.fromstring(twiml)
+    assert [verb.tag for verb in response] == ["Connect", "Hangup"]
+    assert len(response[0][0]) == 0
+
+
+@given(st.dictionaries(any_text.filter(bool), any_text, max_size=3), any_text, any_text)
+def test_any_text_ends_up_in_valid_xml(parameters: dict[str, str], notice: str, query: str) -> None:
+    url = f"wss://a.example/?{query}"
+    twiml = webhook.connect_stream(url, url, notice=notice, parameters=parameters)
+    response = ElementTree.fromstring(twiml.encode())
+    stream = response.find("./Connect/Stream")
+    assert stream is not None
+    assert [verb.tag for verb in response] == [*(["Say"] if notice else []), "Connect", "Hangup"]
+    assert len(stream) == len(parameters)
+
+
+# What XML can carry: https://www.w3.org/TR/xml/#charsets
+carriable = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")
+    | st.sampled_from("\t\n\r<>&\"'")
+)
+
+
+@given(st.dictionaries(carriable.filter(bool), carriable, max_size=3))
+def test_parameters_arrive_as_they_were_given(parameters: dict[str, str]) -> None:
+    twiml = webhook.connect_stream("wss://a.example", "https://a.example", parameters=parameters)
+    arrived = {
+        each.get("name"): each.get("value")
+        for each in ElementTree.fromstring(twiml.encode()).iter("Parameter")
+    }
+    assert arrived == parameters
+
+
+@pytest.mark.parametrize("text", ["\x00", "\x1b[31m", "\ufffe", "\ud800"])
+def test_what_xml_cannot_carry_leaves_a_mark(text: str) -> None:
+    twiml = webhook.connect_stream("wss://a", "https://a", notice=text, parameters={text: text})
+    response = ElementTree.fromstring(twiml.encode())
+    assert response.findtext("Say") == f"\N{REPLACEMENT CHARACTER}{text[1:]}"
+
+
+def test_a_parameter_has_a_length_that_twilio_takes() -> None:
+    webhook.connect_stream("wss://a", "https://a", parameters={"n": "x" * 498})
+    for parameters in ({"n": "x" * 499}, {"n" * 500: ""}, {"": "x"}):
+        with pytest.raises(ValueError, match="fewer than 500 characters"):
+            webhook.connect_stream("wss://a", "https://a", parameters=parameters)
+
+
+def test_a_ringing_call_hears_the_busy_tone_and_costs_nothing() -> None:
+    response = ElementTree.fromstring(webhook.busy())
+    assert [(verb.tag, verb.attrib) for verb in response] == [("Reject", {"reason": "busy"})]
+
+
+def test_an_answered_call_is_told_and_ended() -> None:
+    response = ElementTree.fromstring(webhook.busy(answered=True))
+    assert [verb.tag for verb in response] == ["Say", "Hangup"]
+
+
+def test_an_apology_is_spoken_before_the_end() -> None:
+    response = ElementTree.fromstring(webhook.apology())
+    assert [verb.tag for verb in response] == ["Say", "Hangup"]
+    assert (response.findtext("Say") or "").startswith("Sorry")
+
+
+def test_hanging_up_is_one_verb() -> None:
+    assert [verb.tag for verb in ElementTree.fromstring(webhook.hang_up())] == ["Hangup"]
+
+
+@pytest.mark.parametrize(
+    ("caller_id", "action", "attributes"),
+    [
+        (None, None, {}),
+        ("+15005550006", None, {"callerId": "+15005550006"}),
+        (None, "https://a/b?c&d", {"action": "https://a/b?c&d"}),
+    ],
+)
+def test_a_transfer_dials_one_number(
+    caller_id: str | None, action: str | None, attributes: dict[str, str]
+) -> None:
+    response = ElementTree.fromstring(webhook.dial("+15005550020", caller_id, action))
+    [dial] = response
+    assert (dial.tag, dial.attrib) == ("Dial", attributes)
+    assert [(noun.tag, noun.text) for noun in dial] == [("Number", "+15005550020")]
+
+
+@pytest.mark.parametrize("twiml", [webhook.not_taken(), webhook.leave_message("Call back.")])
+def test_a_last_word_is_said_before_the_end(twiml: str) -> None:
+    assert [verb.tag for verb in ElementTree.fromstring(twiml)] == ["Say", "Hangup"]
+
+
+@given(any_text)
+def test_any_message_ends_up_in_valid_xml(text: str) -> None:
+    ElementTree.fromstring(webhook.leave_message(text).encode())
+
+
+@pytest.mark.parametrize(
+    ("by", "is_on_machine", "takes_message"),
+    [
+        ("human", False, False),
+        ("unknown", False, False),
+        ("", False, False),
+        ("fax", True, False),
+        ("machine_start", True, False),
+        ("machine_end_beep", True, True),
+        ("machine_end_silence", True, True),
+        ("machine_end_other", True, True),
+    ],
+)
+def test_who_or_what_answered(by: str, is_on_machine: bool, takes_message: bool) -> None:
+    request = webhook.read_request(webhook.read_form(urlencode({"AnsweredBy": by}).encode()))
+    assert (request.is_on_machine, request.takes_message) == (is_on_machine, takes_message)
+
+
+def test_the_first_value_of_a_field_may_be_none() -> None:
+    form = webhook.read_form(b"a=1&a=2&b=")
+    assert [form.first(name) for name in "abc"] == ["1", "", ""]
