@@ -17,7 +17,7 @@ from sts_trio.audio.frames import FRAME
 from sts_trio.logic.acts import AgentReached, Heard
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.logic.states import Phase
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 BEST_OF = 7
 # Each try lasts at least this long, so that the clock's grain does not show.
@@ -70,7 +70,7 @@ def measure() -> list[Unit]:
 
 def _talking() -> Dialogue:
     """A dialogue in the midst of a call."""
-    settings = deepgram.Settings(deepgram.AudioSettings(), {})
+    settings = deepgram_settings.Settings(deepgram_settings.AudioSettings(), {})
     dialogue = Dialogue(lambda start: settings)
     start = twilio.Start(twilio.StreamStart(STREAM_SID))
     for heard in (start, AgentReached(), deepgram.Welcome(), deepgram.SettingsApplied()):

@@ -32,7 +32,7 @@ from sts_trio.logic.states import Phase
 from sts_trio.net import ticker as ticker
 from sts_trio.net.poller import Poller
 from sts_trio.net.streams import TcpStream
-from sts_trio.wire import deepgram, frames, twilio
+from sts_trio.wire import deepgram, deepgram_settings, frames, twilio
 from sts_trio.wire.dialect import Dialect, language
 
 CALLS = 100
@@ -80,7 +80,7 @@ class Rig:
     async def place_calls(self, count: int, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.poller.run)
         await _settle()
-        settings = deepgram.phone_settings({"greeting": "Hello."})
+        settings = deepgram_settings.phone_settings({"greeting": "Hello."})
         for _ in range(count):
             dialogue = Dialogue(lambda start: settings, now=trio.current_time())
             call = Call(dialogue, self._open_caller, self)

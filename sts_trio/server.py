@@ -22,14 +22,15 @@ from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_chooser
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
-from sts_trio.bridge.run import Call, OpenCaller
+from sts_trio.bridge.run import Call
 from sts_trio.call.info import INBOUND, CallInfo, announced, parameters
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed, Verdict
 from sts_trio.functions.attach import attached
-from sts_trio.legs.agent import open_agent
-from sts_trio.legs.caller_adopted import can_adopt, open_adopted
+from sts_trio.legs.adoption import can_adopt, open_adopted
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, open_caller
+from sts_trio.legs.contract import OpenCaller
+from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.hypercorn_guard import Connection
@@ -46,7 +47,7 @@ from sts_trio.web.access import RequestInfo, base_of, denial, request_info
 from sts_trio.web.outbound import OutboundRoutes
 from sts_trio.web.page import Routes
 from sts_trio.web.tokens import StreamToken, StreamTokens
-from sts_trio.wire import deepgram, webhook
+from sts_trio.wire import deepgram_settings, webhook
 from sts_trio.wire.dialect import Dialect, can_say, language
 
 TWILIO_PATH = "/twilio"
@@ -356,15 +357,15 @@ class App(QuartTrio):
         self.live_calls.shut_down()
         self.agent_connections.shut_down()
 
-    def _settings_for(self, wanted: SettingsWanted) -> deepgram.Settings:
+    def _settings_for(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
         agent = self.settings.agents[wanted.agent]
-        return deepgram.phone_settings(
-            deepgram.resumed(agent, wanted.history, greets=wanted.greets)
+        return deepgram_settings.phone_settings(
+            deepgram_settings.resumed(agent, wanted.history, greets=wanted.greets)
         )
 
-    def _first_settings(self, agent: str, info: CallInfo) -> deepgram.Settings:
+    def _first_settings(self, agent: str, info: CallInfo) -> deepgram_settings.Settings:
         """The same, before the call has begun."""
-        return deepgram.phone_settings(self.settings.agents[agent])
+        return deepgram_settings.phone_settings(self.settings.agents[agent])
 
     def _dial(self, endpoint: Endpoint) -> contextlib.AbstractAsyncContextManager[AgentLeg]:
         return open_agent(

@@ -10,7 +10,7 @@ from sts_trio.logic.acts import Act, AgentReached, Heard, Log, SendToAgent, Send
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import Phase
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio, SettingsApplied, Welcome
 
 # {phase: what leads into it from the one before}
@@ -46,7 +46,7 @@ class Bridge:
         forward: float = 0.02,
         now: float = 0.0,
         manners: CallPolicy | None = None,
-        settings: deepgram.Settings = SETTINGS,
+        settings: deepgram_settings.Settings = SETTINGS,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
     ) -> None:
         self.asked_for: list[SettingsWanted] = []
@@ -56,7 +56,7 @@ class Bridge:
             self._settings, forward=forward, now=now, policy=manners, can_say=can_say
         )
 
-    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
+    def _settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
         self.asked_for.append(wanted)
         return self.settings
 

@@ -24,14 +24,15 @@ from wsproto.utilities import LocalProtocolError
 from sts_trio.audio.frames import SILENCE
 from sts_trio.bridge.run import Call
 from sts_trio.call.info import CallInfo
-from sts_trio.legs.agent import AgentLeg, converse
+from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.legs.caller_asgi import CallerLeg, open_caller
+from sts_trio.legs.handshake import converse
 from sts_trio.logic.dialogue import Dialogue, Settings
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.net.ticker import Ticker
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.dialect import Dialect, language
 
 STREAM_SID = "MZ00000000000000000000000000000003"
@@ -44,7 +45,7 @@ START = twilio.Start(
     sequence_number=1,
 )
 STOP = twilio.Stop(twilio.StreamStop(CALL_SID, ACCOUNT_SID), stream_sid=STREAM_SID)
-SETTINGS = deepgram.phone_settings({"greeting": "Hello."})
+SETTINGS = deepgram_settings.phone_settings({"greeting": "Hello."})
 
 
 def media(payload: bytes = b"\x55" * 160) -> twilio.Media:

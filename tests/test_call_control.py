@@ -12,7 +12,7 @@ from sts_trio.call.info import CallInfo
 from sts_trio.errors import StsTrioError
 from sts_trio.functions import Functions
 from sts_trio.functions.runner import FunctionCalls
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 
 
 class FakeCall:
@@ -119,7 +119,7 @@ def test_what_cannot_be_undone_waits_for_the_end_of_the_turn() -> None:
 def test_a_model_reads_what_each_is_for() -> None:
     definitions = Functions(["sts_trio.call_control"]).definitions("default")
     agent = {"think": {"provider": {"type": "open_ai"}, "functions": definitions}}
-    deepgram.check_agent(agent)
+    deepgram_settings.check_agent(agent)
     for each in definitions:
         assert len(each["description"]) > 50
         for parameter in each["parameters"]["properties"].values():

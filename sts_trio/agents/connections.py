@@ -31,9 +31,9 @@ from sts_trio.agents.prewarm import GOODBYE, Line
 from sts_trio.agents.routing import Routing
 from sts_trio.call.info import CallInfo
 from sts_trio.logic.states import AGENT_TIMEOUT
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram_settings
 
-SettingsFor = Callable[[str, CallInfo], deepgram.Settings]
+SettingsFor = Callable[[str, CallInfo], deepgram_settings.Settings]
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 

@@ -20,8 +20,8 @@ import structlog
 import trio
 
 from sts_trio.agents.breaker import Attempt, Breaker, Outcome, State
-from sts_trio.bridge.run import OpenAgentLeg
 from sts_trio.errors import AgentRejected, AgentUnreachable
+from sts_trio.legs.contract import OpenAgentLeg
 from sts_trio.logic.states import AGENT_TIMEOUT
 
 # A handshake takes 0.1 to 0.3 s, and somebody is waiting on the phone.

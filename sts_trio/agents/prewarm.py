@@ -36,7 +36,7 @@ from sts_trio.audio.frames import SILENCE, length
 from sts_trio.errors import AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
 from sts_trio.logic.states import AGENT_TIMEOUT
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 
 # Twilio opens the stream within a second of the answer to its webhook. Later than this, the caller
 # has hung up, or the stream went to another process.
@@ -74,7 +74,7 @@ class Line:
         self,
         call_sid: str,
         open_leg: Callable[[], AbstractAsyncContextManager[AgentLeg]],
-        settings: deepgram.Settings,
+        settings: deepgram_settings.Settings,
     ) -> None:
         self.state = State.PREPARING
         self.gone = trio.Event()
@@ -269,7 +269,7 @@ class PrewarmedLeg:
 
     async def send(self, message: deepgram.ToAgent) -> None:
         """Sends it, but no second `Settings`: to the agent, these are the end of the session."""
-        if not isinstance(message, deepgram.Settings):
+        if not isinstance(message, deepgram_settings.Settings):
             await self._send(message)
 
 

@@ -27,7 +27,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from math import inf
-from typing import Any, Protocol, TypeVar, assert_never
+from typing import Any, Protocol, assert_never
 
 import msgspec
 import structlog
@@ -48,6 +48,7 @@ from sts_trio.errors import (
 )
 from sts_trio.functions import Functions
 from sts_trio.functions.runner import FunctionCalls
+from sts_trio.legs.contract import OpenAgentLeg, OpenCaller, OpenLeg
 from sts_trio.logic.acts import (
     AgentReached,
     Ask,
@@ -80,7 +81,7 @@ from sts_trio.logic.acts import (
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.logic.playout import Playout
 from sts_trio.observe.feed import Tell, call_event
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 # Seconds of audio. Twilio holds ten minutes and then drops; there is no use in holding more.
 CALLER_OUTBOX = 600.0
@@ -96,30 +97,7 @@ GOODBYE_WITHIN = 5.0
 # Ends that the stream's end alone does not bring about where a TwiML Bin started it.
 _DELIBERATE = (Cause.HUNG_UP, Cause.TRANSFERRED, Cause.SILENCE, Cause.TIME_UP)
 
-M_contra = TypeVar("M_contra", contravariant=True)
 
-
-class OpenLeg(Protocol[M_contra]):
-    """A leg, see `sts_trio.legs`."""
-
-    @property
-    def is_polled(self) -> bool: ...
-    async def listen(
-        self, hear: Callable[[Sequence[Any]], None], idle: Callable[[float], None], /
-    ) -> None: ...
-    def try_send(self, message: M_contra, /) -> bool: ...
-    async def send(self, message: M_contra, /) -> None: ...
-    async def aclose(self, code: int, /) -> None: ...
-
-
-class OpenAgentLeg(OpenLeg[deepgram.ToAgent], Protocol):
-    @property
-    def is_prepared(self) -> bool:
-        """Whether the agent has had its `Settings` already."""
-        ...
-
-
-OpenCaller = Callable[[], AbstractAsyncContextManager[OpenLeg[twilio.ToCaller]]]
 # What is left to do for a call before its caller's socket is closed.
 ReleasePhoneCall = Callable[[CallInfo, Ending], Awaitable[None]]
 
@@ -313,12 +291,12 @@ class Call:
     async def update_think(self, think: dict[str, Any]) -> None:
         """Replaces the agent's whole `think` block: what is left out of it is gone, functions
         included. Raises as `inject` does, and `msgspec.ValidationError` for what is none."""
-        block = msgspec.convert(think, deepgram.Think)
+        block = msgspec.convert(think, deepgram_settings.Think)
         await self._ask(deepgram.UpdateThink(block))
 
     async def update_speak(self, speak: dict[str, Any]) -> None:
         """Replaces the agent's `speak` block, from its next words on. Raises as `update_think`."""
-        block = msgspec.convert(speak, deepgram.Speak)
+        block = msgspec.convert(speak, deepgram_settings.Speak)
         await self._ask(deepgram.UpdateSpeak(block))
 
     @contextlib.asynccontextmanager

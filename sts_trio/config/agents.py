@@ -12,7 +12,7 @@ import msgspec
 
 from sts_trio.config.variables import NUMBER, RawConfig, config_error, shown
 from sts_trio.wire import legacy
-from sts_trio.wire.deepgram import phone_settings, read_agent
+from sts_trio.wire.deepgram_settings import phone_settings, read_agent
 from sts_trio.wire.dialect import Dialect
 
 AgentSettings = dict[str, Any] | str  # Deepgram's `agent` object, or a stored agent's UUID

@@ -25,7 +25,7 @@ from sts_trio.logic.states import (
     SessionState,
     Violation,
 )
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram_settings, twilio
 
 # Deepgram ends a session after 2 h, and warns five minutes before. From the warning on, the next
 # silence is used to go on in a fresh one; at the latest a minute before the end.
@@ -45,7 +45,7 @@ class SettingsWanted(msgspec.Struct, frozen=True):
     greets: bool = True
 
 
-Settings = Callable[[SettingsWanted], deepgram.Settings]
+Settings = Callable[[SettingsWanted], deepgram_settings.Settings]
 
 
 class NeedsSettings(msgspec.Struct, frozen=True):
@@ -253,6 +253,6 @@ class Session:
         return min(limit.seconds, STEP_TIMEOUT) if self.reconnect.is_on else limit.seconds
 
 
-def speaks_first(settings: deepgram.Settings) -> bool:
+def speaks_first(settings: deepgram_settings.Settings) -> bool:
     """Whether an agent with these settings speaks first. Of a stored one it cannot be told."""
     return isinstance(settings.agent, str) or bool(settings.agent.get("greeting"))

@@ -16,6 +16,7 @@ import msgspec
 
 from sts_trio.errors import StsTrioError
 from sts_trio.wire import deepgram as v1
+from sts_trio.wire import deepgram_settings
 
 
 class Untranslatable(StsTrioError):
@@ -225,7 +226,7 @@ def encode(message: v1.ToAgent) -> str | bytes:
 
 def _to_legacy(message: v1.TextToAgent) -> LegacyToAgent:
     match message:
-        case v1.Settings():
+        case deepgram_settings.Settings():
             return _configuration(message)
         case v1.UpdatePrompt():
             return UpdateInstructions(message.prompt)
@@ -256,14 +257,14 @@ def _first(blocks: Any) -> Any:
     return blocks
 
 
-def _configuration(settings: v1.Settings) -> SettingsConfiguration:
+def _configuration(settings: deepgram_settings.Settings) -> SettingsConfiguration:
     if isinstance(settings.agent, str):
         raise Untranslatable("the legacy dialect has no stored agents: write the agent out")
     if settings.mip_opt_out:
         # Not a comfort: silence here would give away what the operator keeps to himself.
         raise Untranslatable("the legacy dialect cannot opt out of model improvement")
     try:
-        agent, _ = v1.read_agent(settings.agent)
+        agent, _ = deepgram_settings.read_agent(settings.agent)
     except msgspec.ValidationError as exc:
         raise Untranslatable(f"not an agent: {exc}") from exc
     listener = agent.listen.provider if agent.listen else None
@@ -278,7 +279,7 @@ def _configuration(settings: v1.Settings) -> SettingsConfiguration:
     )
 
 
-def _context(agent: v1.Agent) -> Context | None:
+def _context(agent: deepgram_settings.Agent) -> Context | None:
     messages = [
         Text(item["role"], item["content"])
         for item in (agent.context.messages if agent.context else [])
@@ -289,7 +290,7 @@ def _context(agent: v1.Agent) -> Context | None:
     return Context(messages) if messages else None
 
 
-def _think(think: v1.Think | None) -> Think | None:
+def _think(think: deepgram_settings.Think | None) -> Think | None:
     if think is None:
         return None
     kind, model = think.provider.get("type"), think.provider.get("model")
@@ -302,7 +303,7 @@ def _think(think: v1.Think | None) -> Think | None:
     return Think(provider, model, think.prompt, [_function(each) for each in think.functions or []])
 
 
-def _function(function: v1.Function) -> Function:
+def _function(function: deepgram_settings.Function) -> Function:
     translated = Function(function.name, function.description, function.parameters)
     endpoint = function.endpoint
     if endpoint is None:
@@ -312,11 +313,11 @@ def _function(function: v1.Function) -> Function:
     )
 
 
-def _headers(endpoint: v1.Endpoint) -> list[Header]:
+def _headers(endpoint: deepgram_settings.Endpoint) -> list[Header]:
     return [Header(key, value) for key, value in endpoint.headers.items()]
 
 
-def _speak(speak: v1.Speak | None) -> Speak | None:
+def _speak(speak: deepgram_settings.Speak | None) -> Speak | None:
     if speak is None:
         return None
     match speak.provider:
@@ -351,7 +352,9 @@ def decode_as_agent(data: str | bytes) -> v1.ToAgent:
         case UpdateInstructions():
             return v1.UpdatePrompt(message.instructions)
         case UpdateSpeak():
-            return v1.UpdateSpeak(v1.Speak({"type": "deepgram", "model": message.model}))
+            return v1.UpdateSpeak(
+                deepgram_settings.Speak({"type": "deepgram", "model": message.model})
+            )
         case InjectAgentMessage():
             return v1.InjectAgentMessage(message.message)
         case FunctionCallResponse():
@@ -361,28 +364,30 @@ def decode_as_agent(data: str | bytes) -> v1.ToAgent:
             return message
 
 
-def _settings(configuration: SettingsConfiguration) -> v1.Settings:
+def _settings(configuration: SettingsConfiguration) -> deepgram_settings.Settings:
     legacy = configuration.agent
     context = configuration.context or Context()
     texts, greeting = context.messages, None
     if context.replay and texts and texts[-1].role == "assistant":
         texts, greeting = texts[:-1], texts[-1].content
     items = [msgspec.to_builtins(v1.TextItem(text.role, text.content)) for text in texts]
-    agent = v1.Agent(
+    agent = deepgram_settings.Agent(
         greeting=greeting,
-        context=v1.Context(items) if items else None,
-        listen=v1.Listen(_v1_listener(legacy.listen)) if legacy.listen else None,
+        context=deepgram_settings.Context(items) if items else None,
+        listen=deepgram_settings.Listen(_v1_listener(legacy.listen)) if legacy.listen else None,
         think=_v1_think(legacy.think) if legacy.think else None,
-        speak=v1.Speak(_v1_speaker(legacy.speak)) if legacy.speak else None,
+        speak=deepgram_settings.Speak(_v1_speaker(legacy.speak)) if legacy.speak else None,
     )
-    return v1.Settings(
-        audio=msgspec.convert(configuration.audio, v1.AudioSettings, from_attributes=True),
+    return deepgram_settings.Settings(
+        audio=msgspec.convert(
+            configuration.audio, deepgram_settings.AudioSettings, from_attributes=True
+        ),
         agent=msgspec.to_builtins(agent),
     )
 
 
-def _v1_listener(listen: Listen) -> v1.DeepgramListener:
-    return v1.DeepgramListener("deepgram", listen.model, keyterms=listen.keyterms)
+def _v1_listener(listen: Listen) -> deepgram_settings.DeepgramListener:
+    return deepgram_settings.DeepgramListener("deepgram", listen.model, keyterms=listen.keyterms)
 
 
 def _v1_speaker(speak: Speak) -> dict[str, Any]:
@@ -392,7 +397,7 @@ def _v1_speaker(speak: Speak) -> dict[str, Any]:
     return {"type": "deepgram", "model": model}
 
 
-def _v1_think(think: Think) -> v1.Think:
+def _v1_think(think: Think) -> deepgram_settings.Think:
     provider = Provider(think.provider) if isinstance(think.provider, str) else think.provider
     named: dict[str, Any] = {"type": provider.type}
     if think.model is not None:
@@ -403,16 +408,20 @@ def _v1_think(think: Think) -> v1.Think:
         headers = _by_key(provider.headers)
         if provider.key is not None:
             headers["authorization"] = f"Bearer {provider.key}"
-        endpoint = v1.Endpoint(provider.url, headers=headers)
+        endpoint = deepgram_settings.Endpoint(provider.url, headers=headers)
     functions = [_v1_function(function) for function in think.functions]
-    return v1.Think(named, endpoint, think.instructions, functions=functions or None)
+    return deepgram_settings.Think(named, endpoint, think.instructions, functions=functions or None)
 
 
-def _v1_function(function: Function) -> v1.Function:
+def _v1_function(function: Function) -> deepgram_settings.Function:
     endpoint = None
     if function.url is not None:
-        endpoint = v1.Endpoint(function.url, function.method, _by_key(function.headers))
-    return v1.Function(function.name, function.description, function.parameters, endpoint)
+        endpoint = deepgram_settings.Endpoint(
+            function.url, function.method, _by_key(function.headers)
+        )
+    return deepgram_settings.Function(
+        function.name, function.description, function.parameters, endpoint
+    )
 
 
 def _by_key(headers: list[Header]) -> dict[str, str]:

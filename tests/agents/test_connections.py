@@ -27,9 +27,9 @@ from sts_trio.agents.routing import Routing
 from sts_trio.audio.frames import SILENCE, length
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
-from sts_trio.legs.agent import converse
+from sts_trio.legs.handshake import converse
 from sts_trio.logic.states import AGENT_TIMEOUT
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import AgentError, Audio, ConversationText, SettingsApplied, Welcome
 
 CALL = CallInfo(call_sid="CA1", to="+15005550006")
@@ -67,7 +67,7 @@ class World:
         self.providers = providers
         self.logs: list[Any] = []
         self.live = 0
-        self.settings = deepgram.phone_settings({"greeting": "Hello, early."})
+        self.settings = deepgram_settings.phone_settings({"greeting": "Hello, early."})
         self.lines = AgentConnections(
             [Endpoint(f"wss://{name}/agent?key=secret") for name in providers],
             self.dial,

@@ -22,7 +22,7 @@ from sts_trio.config import load
 from sts_trio.errors import ConfigError
 from sts_trio.server import LONGEST_NOTICE, create_app
 from sts_trio.testing import running, scripted_agent
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 CALL = {
     "CallSid": CALL_SID,
@@ -230,7 +230,7 @@ greeting = "Repairs."
 
 
 def greeting(agent: FakeAgent) -> str:
-    [settings] = [each for each in agent.got if isinstance(each, deepgram.Settings)]
+    [settings] = [each for each in agent.got if isinstance(each, deepgram_settings.Settings)]
     assert isinstance(settings.agent, dict)
     return str(settings.agent["greeting"])
 

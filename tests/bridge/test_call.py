@@ -32,11 +32,12 @@ from rig_peers import (
 
 from sts_trio.bridge.run import AGENT_OUTBOX, HANG_UP_GRACE, Call
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
-from sts_trio.legs.agent import AgentLeg, converse
+from sts_trio.legs.agent import AgentLeg
+from sts_trio.legs.handshake import converse
 from sts_trio.logic.acts import Heard
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe.feed import CallEvent
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio
 from sts_trio.wire.dialect import Dialect
 
@@ -343,7 +344,7 @@ async def test_sentences_are_logged_only_behind_the_switch(
 async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> None:
     """Every place a secret passes through in a call, one that ends in a crash."""
     agent = FakeAgent()
-    settings = deepgram.phone_settings(
+    settings = deepgram_settings.phone_settings(
         {"greeting": "s3cret", "think": {"provider": {"type": "s3cret"}, "prompt": "s3cret"}}
     )
     start = twilio.Start(
@@ -694,7 +695,7 @@ async def test_settings_the_dialect_has_no_words_for_are_a_crash(
 ) -> None:
     phone, agent = FakeTwilio(), FakeAgent(dialect=Dialect.LEGACY)
     async with trio.open_nursery() as tasks:
-        stored = deepgram.phone_settings("a stored agent")
+        stored = deepgram_settings.phone_settings("a stored agent")
         call = make_call(tasks, phone, agent, settings=lambda wanted: stored)
         phone.tell(twilio.Connected(), START)
         assert await call.run() == Ending(Cause.CRASHED)

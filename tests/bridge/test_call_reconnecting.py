@@ -25,7 +25,7 @@ from sts_trio.errors import Cause, Ending
 from sts_trio.functions import Functions, function
 from sts_trio.logic.dialogue import SettingsWanted
 from sts_trio.logic.requests import GO_ON
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio, ConversationText, InjectUserMessage
 from sts_trio.wire.dialect import Dialect
 
@@ -42,11 +42,11 @@ def logs() -> Iterator[Logs]:
     structlog.reset_defaults()
 
 
-def settings(wanted: SettingsWanted) -> deepgram.Settings:
+def settings(wanted: SettingsWanted) -> deepgram_settings.Settings:
     agent: dict[str, Any] = {"context": {"messages": wanted.history}}
     if wanted.greets:
         agent["greeting"] = "Hello."
-    return deepgram.phone_settings(agent)
+    return deepgram_settings.phone_settings(agent)
 
 
 def told(agent: FakeAgent) -> list[deepgram.ToAgent]:
@@ -57,7 +57,7 @@ def told(agent: FakeAgent) -> list[deepgram.ToAgent]:
 def block(agent: FakeAgent) -> dict[str, Any]:
     """The `agent` object in its settings."""
     first = agent.got[0]
-    assert isinstance(first, deepgram.Settings)
+    assert isinstance(first, deepgram_settings.Settings)
     assert isinstance(first.agent, dict)
     return first.agent
 
@@ -111,7 +111,8 @@ async def test_a_call_outlives_its_agent_three_times(
         text for number in range(3) for text in (f"Question {number}.", f"Answer {number}.")
     ]
     greeted = [
-        isinstance(a.got[0], deepgram.Settings) and "greeting" in a.got[0].agent for a in agents
+        isinstance(a.got[0], deepgram_settings.Settings) and "greeting" in a.got[0].agent
+        for a in agents
     ]
     assert greeted == [True, False, False, False]
 

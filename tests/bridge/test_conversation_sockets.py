@@ -12,7 +12,7 @@ from rig_server import LANE, PROMISE, Phone, World, talk, world
 from sts_trio import Call, call_control, function
 from sts_trio.logic import reconnect
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio, ConversationText, FunctionCallRequest, FunctionToCall
 
 
@@ -115,7 +115,7 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
     assert "caller_audio_dropped" not in ended
     for agent in agents[1:]:
         settings = agent.got[0]
-        assert isinstance(settings, deepgram.Settings)
+        assert isinstance(settings, deepgram_settings.Settings)
 
 
 async def test_a_fresh_agent_knows_what_was_said(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_fresh_agent_knows_what_was_said(tmp_path: Path) -> None:
         asked = await until(second, deepgram.InjectUserMessage)
         await hang_up(here, phone)
     settings = second.got[0]
-    assert isinstance(settings, deepgram.Settings)
+    assert isinstance(settings, deepgram_settings.Settings)
     assert isinstance(settings.agent, dict)
     assert "greeting" not in settings.agent
     assert settings.agent["context"]["messages"] == [

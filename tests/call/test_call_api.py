@@ -26,7 +26,7 @@ from sts_trio.bridge.run import Call
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver, Cause, Ending, NumberRefused
 from sts_trio.functions import Functions, function, hand_over
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
 Clock = trio.testing.MockClock
@@ -130,12 +130,12 @@ SPEAK = {"provider": {"type": "deepgram", "model": "aura-2-apollo-en"}}
         ),
         (
             lambda call: call.update_think(THINK),
-            deepgram.UpdateThink(msgspec.convert(THINK, deepgram.Think)),
+            deepgram.UpdateThink(msgspec.convert(THINK, deepgram_settings.Think)),
             deepgram.ThinkUpdated(),
         ),
         (
             lambda call: call.update_speak(SPEAK),
-            deepgram.UpdateSpeak(msgspec.convert(SPEAK, deepgram.Speak)),
+            deepgram.UpdateSpeak(msgspec.convert(SPEAK, deepgram_settings.Speak)),
             deepgram.SpeakUpdated(),
         ),
     ],

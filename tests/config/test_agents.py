@@ -10,7 +10,7 @@ from sts_trio.config import Config, load
 from sts_trio.config.agents import read_agents
 from sts_trio.config.variables import RawConfig
 from sts_trio.errors import ConfigError
-from sts_trio.wire import deepgram, legacy
+from sts_trio.wire import deepgram, deepgram_settings, legacy
 from sts_trio.wire.dialect import Dialect, language
 
 UUID = "00000000-0000-4000-8000-000000000000"
@@ -47,9 +47,9 @@ def test_with_no_agent_configured_a_car_seller_answers(tmp_path: Path) -> None:
     }
     agent = config.agents["default"]
     assert isinstance(agent, dict)
-    deepgram.check_agent(agent)
+    deepgram_settings.check_agent(agent)
     for speak in (deepgram.encode, legacy.encode):
-        assert "car seller" in str(speak(deepgram.phone_settings(agent)))
+        assert "car seller" in str(speak(deepgram_settings.phone_settings(agent)))
 
 
 def test_an_agent_is_passed_through_as_it_was_written(tmp_path: Path) -> None:
@@ -235,4 +235,4 @@ def test_any_agents_are_ready_to_be_sent_or_a_mistake_of_one_line(
         return
     assert "default" in found
     for agent in found.values():
-        assert language(dialect).encode(deepgram.phone_settings(agent))
+        assert language(dialect).encode(deepgram_settings.phone_settings(agent))

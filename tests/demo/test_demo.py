@@ -21,9 +21,9 @@ from sts_trio.simulate.report import Report, Result, Turn
 from sts_trio.simulate.script import GREETING_PATIENCE, HangUp, WaitForQuiet, WaitForSpeech
 from sts_trio.simulate.transcript import AGENT, CALLER, Line, Sentence
 from sts_trio.testing import Agent, Server, running, scripted_agent
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 
-SETTINGS = deepgram.phone_settings({"greeting": "Hello! How can I help you today?"})
+SETTINGS = deepgram_settings.phone_settings({"greeting": "Hello! How can I help you today?"})
 STOPPED = Ending(Cause.STOP)
 LOST = Ending(Cause.AGENT_LOST, apologised=True)
 SCENARIOS = {scenario.name: scenario for scenario in scenarios.scenarios()}

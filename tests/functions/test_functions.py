@@ -27,7 +27,7 @@ from sts_trio.functions import Function, Functions, HandOver
 from sts_trio.functions.attach import with_functions
 from sts_trio.functions.schema import Parameters
 from sts_trio.server import create_app
-from sts_trio.wire import deepgram, legacy
+from sts_trio.wire import deepgram_settings, legacy
 
 UUID = "00000000-0000-4000-8000-000000000000"
 
@@ -127,7 +127,9 @@ def test_name_docstring_and_annotations_make_the_definition() -> None:
         },
     }
     agent = {"think": {"provider": {"type": "open_ai"}, "functions": [definition]}}
-    deepgram.check_agent(agent)  # Deepgram ends the session at a field that it does not know
+    deepgram_settings.check_agent(
+        agent
+    )  # Deepgram ends the session at a field that it does not know
 
 
 def test_a_marked_function_stays_the_function_it_is() -> None:
@@ -603,8 +605,8 @@ def test_an_agent_gets_the_functions_it_may_call_after_those_it_has() -> None:
     assert told == {"greeting": "Hi.", "think": {**THINK, "functions": [HTTP, PING]}}
     assert json.dumps(agent) == before
     assert with_functions(agent, []) is agent
-    deepgram.check_agent(told)
-    assert legacy.encode(deepgram.phone_settings(told))
+    deepgram_settings.check_agent(told)
+    assert legacy.encode(deepgram_settings.phone_settings(told))
 
 
 def test_each_fallback_of_an_agent_gets_them() -> None:

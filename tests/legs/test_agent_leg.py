@@ -21,14 +21,8 @@ from wsproto.utilities import generate_accept_token
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import agent as module
-from sts_trio.legs.agent import (
-    MAX_EARLY,
-    MAX_PER_MESSAGE,
-    RECEIVE,
-    AgentLeg,
-    converse,
-    open_agent,
-)
+from sts_trio.legs.agent import MAX_EARLY, MAX_PER_MESSAGE, RECEIVE, AgentLeg
+from sts_trio.legs.handshake import converse, open_agent
 from sts_trio.net.poller import Poller
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.anomalies import TooBig

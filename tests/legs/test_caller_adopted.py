@@ -30,8 +30,10 @@ from test_frames import closing, fragmented, frame
 from sts_trio import server
 from sts_trio.bridge import run as call
 from sts_trio.errors import How, Leg, LegEnded
+from sts_trio.legs import adoption
 from sts_trio.legs import caller_adopted as module
-from sts_trio.legs.caller_adopted import MAX_PENDING, PING_EVERY, AdoptedLeg, can_adopt
+from sts_trio.legs.adoption import can_adopt
+from sts_trio.legs.caller_adopted import MAX_PENDING, PING_EVERY, AdoptedLeg
 from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, SILENT_AFTER, STALLED_AFTER
 from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker, Turn
 from sts_trio.wire import deepgram, frames, twilio
@@ -1052,7 +1054,7 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
     taken = trio.Event()
     protocol_send = TCPServer.protocol_send
 
-    class Diverted(module._Diverted):
+    class Diverted(adoption._Diverted):
         async def handle(self, event: Any) -> None:
             await super().handle(event)
             if isinstance(event, RawData):

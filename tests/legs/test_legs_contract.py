@@ -27,16 +27,17 @@ from wsproto.connection import ConnectionState
 
 from sts_trio.agents.prewarm import Line
 from sts_trio.errors import How, Leg, LegEnded
-from sts_trio.legs.agent import converse
-from sts_trio.legs.caller_adopted import can_adopt, open_adopted
+from sts_trio.legs.adoption import can_adopt, open_adopted
 from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, WATCH_EVERY, open_caller
+from sts_trio.legs.handshake import converse
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.poller import Poller
 from sts_trio.net.streams import TlsStream
 from sts_trio.net.ticker import Ticker
 from sts_trio.wire import frames, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig
-from sts_trio.wire.deepgram import Audio, Settings, SettingsApplied, Welcome
+from sts_trio.wire.deepgram import Audio, SettingsApplied, Welcome
+from sts_trio.wire.deepgram_settings import Settings
 
 Opener = Callable[[], contextlib.AbstractAsyncContextManager[Any]]
 

@@ -18,7 +18,7 @@ from sts_trio.logic.session import (
     speaks_first,
 )
 from sts_trio.logic.states import RETRY, Retry, SessionInput, SessionState, Violation
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram_settings
 
 N, D, W, A, L, B = SessionState
 
@@ -194,4 +194,4 @@ def test_the_warning_of_its_end_has_it_renewed() -> None:
     ("agent", "speaks"), [("a stored agent", True), ({"greeting": "Hi"}, True), ({}, False)]
 )
 def test_who_speaks_first(agent: str | dict[str, str], speaks: bool) -> None:
-    assert speaks_first(deepgram.phone_settings(agent)) is speaks
+    assert speaks_first(deepgram_settings.phone_settings(agent)) is speaks

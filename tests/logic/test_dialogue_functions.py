@@ -29,7 +29,7 @@ from sts_trio.logic.function_calls import MAX_THEIRS
 from sts_trio.logic.history import INTERRUPTED
 from sts_trio.logic.requests import GO_ON, LATE
 from sts_trio.logic.states import Phase
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
     Audio,
@@ -260,13 +260,13 @@ def test_another_agent_goes_on_with_the_conversation_and_greets() -> None:
 
 
 def test_another_agent_without_a_greeting_is_asked_to_go_on() -> None:
-    bridge = talking(settings=deepgram.phone_settings({"think": {"provider": {}}}))
+    bridge = talking(settings=deepgram_settings.phone_settings({"think": {"provider": {}}}))
     handed_over(bridge)
     assert bridge.connect("sales") == [ASKED_TO_GO_ON]
 
 
 def test_a_stored_agent_is_taken_to_greet() -> None:
-    bridge = talking(settings=deepgram.phone_settings("a stored agent's UUID"))
+    bridge = talking(settings=deepgram_settings.phone_settings("a stored agent's UUID"))
     handed_over(bridge)
     assert bridge.connect("sales") == []
 
@@ -275,7 +275,7 @@ def test_a_stored_agent_is_taken_to_greet() -> None:
 def test_what_the_caller_said_last_is_known_to_the_other_agent(
     agent: dict[str, Any], told: list[Act]
 ) -> None:
-    bridge = talking(settings=deepgram.phone_settings(agent))
+    bridge = talking(settings=deepgram_settings.phone_settings(agent))
     bridge.hear(QUESTION)
     assert quiet(bridge.hear(HandOver("sales"))) == [DropAgent(), Dial("sales")]
     assert bridge.connect("sales") == told

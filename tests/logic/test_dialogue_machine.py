@@ -36,7 +36,7 @@ from sts_trio.logic.agent_audio import MAX_MEDIA_BYTES
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.output import MAX_REASONS
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 OTHER = "MZ00000000000000000000000000000009"
@@ -97,7 +97,7 @@ class AnyConversation(RuleBasedStateMachine):
         if steps >= 4:
             self.hear(deepgram.SettingsApplied())
 
-    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
+    def _settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
         assert self.is_started
         return SETTINGS
 
@@ -311,7 +311,7 @@ class AnyConversation(RuleBasedStateMachine):
                 assert self.is_started
                 assert message.stream_sid == STREAM_SID
                 self._tell_caller(message)
-            case SendToAgent(deepgram.Settings() as sent):
+            case SendToAgent(deepgram_settings.Settings() as sent):
                 assert self.is_welcomed
                 assert sent is SETTINGS
                 assert not self.is_set, "settings were sent twice"

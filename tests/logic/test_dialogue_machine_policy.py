@@ -48,7 +48,7 @@ from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import ANSWER_TIMEOUT
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import TooBig
 
 AHEAD = 0.000_001
@@ -84,7 +84,7 @@ anything = strategies.structs(deepgram.TextFromAgent)
 questions = st.sampled_from(
     [
         deepgram.UpdatePrompt("more"),
-        deepgram.UpdateSpeak(deepgram.Speak({"type": "deepgram"})),
+        deepgram.UpdateSpeak(deepgram_settings.Speak({"type": "deepgram"})),
         deepgram.InjectAgentMessage("One two three.", "queue"),
         deepgram.InjectUserMessage("Yes."),
         deepgram.ForceEndTurn(),
@@ -145,7 +145,7 @@ class AnyManners(RuleBasedStateMachine):
         greeting: str | None,
     ) -> None:
         self.patience = patience
-        self.settings = deepgram.phone_settings({"greeting": greeting} if greeting else {})
+        self.settings = deepgram_settings.phone_settings({"greeting": greeting} if greeting else {})
         self.dialogue = Dialogue(
             self._settings,
             forward=forward,
@@ -156,9 +156,9 @@ class AnyManners(RuleBasedStateMachine):
         self.hear(START)
         self.hear(self._media(160))
 
-    def _settings(self, wanted: SettingsWanted) -> deepgram.Settings:
+    def _settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
         history = {"context": {"messages": msgspec.to_builtins(wanted.history)}}
-        deepgram.check_agent(msgspec.json.decode(msgspec.json.encode(history)))
+        deepgram_settings.check_agent(msgspec.json.decode(msgspec.json.encode(history)))
         return self.settings
 
     # --- the caller -----------------------------------------------------------------------------
@@ -467,7 +467,7 @@ class AnyManners(RuleBasedStateMachine):
                 assert 0 <= heard_seconds <= said_seconds
 
     def _tell_agent(self, session: Session, message: deepgram.ToAgent) -> None:
-        if isinstance(message, deepgram.Settings):
+        if isinstance(message, deepgram_settings.Settings):
             assert session.stage is Stage.WELCOMED
             assert not session.has_settings, "settings were sent twice"
             session.has_settings = True

@@ -14,7 +14,7 @@ from sts_trio.logic.requests import (
     SAY_AGAIN,
     Requests,
 )
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import (
     ConversationText,
     InjectAgentMessage,
@@ -28,11 +28,13 @@ from sts_trio.wire.deepgram import (
     UpdateThink,
 )
 
-SPEAK = UpdateSpeak(deepgram.Speak({"type": "deepgram", "model": "aura-2-apollo-en"}))
-OTHER_SPEAK = UpdateSpeak(deepgram.Speak({"type": "deepgram", "model": "aura-2-zeus-en"}))
-THINK = UpdateThink(deepgram.Think({"type": "open_ai", "model": "gpt-4o-mini"}))
-LISTEN = deepgram.UpdateListen(deepgram.Listen(deepgram.DeepgramListener("deepgram")))
-LIVE = deepgram.UpdateThinkLive(deepgram.ThinkLive({"type": "deepgram"}))
+SPEAK = UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "aura-2-apollo-en"}))
+OTHER_SPEAK = UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "aura-2-zeus-en"}))
+THINK = UpdateThink(deepgram_settings.Think({"type": "open_ai", "model": "gpt-4o-mini"}))
+LISTEN = deepgram.UpdateListen(
+    deepgram_settings.Listen(deepgram_settings.DeepgramListener("deepgram"))
+)
+LIVE = deepgram.UpdateThinkLive(deepgram_settings.ThinkLive({"type": "deepgram"}))
 TIMED_OUT = "no answer"
 
 

@@ -11,7 +11,7 @@ from limits import HANG
 from sts_trio.audio.frames import FRAME, seconds
 from sts_trio.offline.mode import Mode
 from sts_trio.offline.protocol import server
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import Audio, UserStartedSpeaking
 
 SPEECH = Path(__file__).parent.parent / "data" / "speech"
@@ -69,7 +69,9 @@ async def test_every_turn_is_noticed_and_answered_and_how_soon_is_told(
             url = f"ws://127.0.0.1:{port}/v1/agent/converse"
             async with trio_websocket.open_websocket_url(url) as socket:
                 caller = Caller(socket)
-                settings = deepgram.phone_settings({"greeting": "Hello! How can I help you?"})
+                settings = deepgram_settings.phone_settings(
+                    {"greeting": "Hello! How can I help you?"}
+                )
                 await socket.send_message(deepgram.encode(settings))
                 nursery.start_soon(caller.listen)
                 await caller.heard.wait()

@@ -23,7 +23,7 @@ from sts_trio.offline.protocol import server
 from sts_trio.offline.workers import pool as crews
 from sts_trio.offline.workers.pool import WorkerFailed, WorkerPool
 from sts_trio.server import create_app
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import Audio
 
 V1 = "/v1/agent/converse"
@@ -213,7 +213,7 @@ async def conversation(crew: WorkerPool, *audio: bytes) -> list[Any]:
                 V1,
             )
             nursery.start_soon(listen, socket)
-            settings = deepgram.phone_settings({"greeting": GREETING})
+            settings = deepgram_settings.phone_settings({"greeting": GREETING})
             await socket.send_message(deepgram.encode(settings))
             await trio.sleep(2.0)
             for each in audio:

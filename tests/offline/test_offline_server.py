@@ -16,13 +16,13 @@ from sts_trio.audio.frames import seconds
 from sts_trio.offline.protocol import server
 from sts_trio.offline.protocol.faults import Faults
 from sts_trio.offline.speech import voice
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import Audio
 from sts_trio.wire.dialect import Dialect, Language, language
 
 V1 = "/v1/agent/converse"
 GREETING = "Hello! How can I help you today?"
-SETTINGS = deepgram.phone_settings({"greeting": GREETING})
+SETTINGS = deepgram_settings.phone_settings({"greeting": GREETING})
 
 
 class Client:

@@ -18,7 +18,7 @@ from sts_trio.offline.protocol.session import (
     Unparsable,
 )
 from sts_trio.offline.speech import voice
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import Audio
 
 LOUD, SILENCE = b"\x00" * 160, b"\xff" * 160
@@ -59,7 +59,7 @@ class Client:
         self.now = until
 
     def begin(self, **agent: Any) -> None:
-        self.say(deepgram.phone_settings(agent))
+        self.say(deepgram_settings.phone_settings(agent))
 
     def take(self) -> list[Act | Garbage]:
         """What was heard since the last time."""
@@ -130,10 +130,10 @@ def test_without_a_greeting_the_caller_speaks_first() -> None:
 
 def test_without_history_there_is_none() -> None:
     client = Client()
-    settings = deepgram.Settings(
-        audio=deepgram.phone_settings({}).audio,
+    settings = deepgram_settings.Settings(
+        audio=deepgram_settings.phone_settings({}).audio,
         agent={"greeting": GREETING, "think": THINK},
-        flags=deepgram.Flags(history=False),
+        flags=deepgram_settings.Flags(history=False),
     )
     client.say(settings, deepgram.InjectUserMessage("Hi."))
     assert not [each for each in client.take() if isinstance(each, deepgram.History)]
@@ -166,36 +166,44 @@ def test_a_second_settings_ends_the_session() -> None:
     assert error(client.take()) == "SETTINGS_ALREADY_APPLIED"
 
 
-ULAW = deepgram.AudioFormat("mulaw", 8000)
+ULAW = deepgram_settings.AudioFormat("mulaw", 8000)
 
 
 @pytest.mark.parametrize(
     "audio",
     [
-        deepgram.AudioSettings(),
-        deepgram.AudioSettings(input=ULAW),
-        deepgram.AudioSettings(input=ULAW, output=deepgram.AudioFormat("linear16", 8000)),
-        deepgram.AudioSettings(input=deepgram.AudioFormat("mulaw", 16000), output=ULAW),
-        deepgram.AudioSettings(
-            input=ULAW, output=deepgram.AudioFormat("mulaw", 8000, container="wav")
+        deepgram_settings.AudioSettings(),
+        deepgram_settings.AudioSettings(input=ULAW),
+        deepgram_settings.AudioSettings(
+            input=ULAW, output=deepgram_settings.AudioFormat("linear16", 8000)
+        ),
+        deepgram_settings.AudioSettings(
+            input=deepgram_settings.AudioFormat("mulaw", 16000), output=ULAW
+        ),
+        deepgram_settings.AudioSettings(
+            input=ULAW, output=deepgram_settings.AudioFormat("mulaw", 8000, container="wav")
         ),
     ],
 )
-def test_audio_that_is_not_a_phones_is_refused(audio: deepgram.AudioSettings) -> None:
+def test_audio_that_is_not_a_phones_is_refused(audio: deepgram_settings.AudioSettings) -> None:
     client = Client()
-    client.say(deepgram.Settings(audio=audio, agent={}))
+    client.say(deepgram_settings.Settings(audio=audio, agent={}))
     assert error(client.take()) == "INVALID_SETTINGS"
 
 
 def test_a_container_that_is_not_named_is_none() -> None:
     client = Client()
-    client.say(deepgram.Settings(deepgram.AudioSettings(input=ULAW, output=ULAW), agent={}))
+    client.say(
+        deepgram_settings.Settings(
+            deepgram_settings.AudioSettings(input=ULAW, output=ULAW), agent={}
+        )
+    )
     assert client.take()[-1] == deepgram.SettingsApplied()
 
 
 def test_a_stored_agent_is_not_known_here() -> None:
     client = Client()
-    client.say(deepgram.phone_settings("00000000-0000-4000-8000-000000000000"))
+    client.say(deepgram_settings.phone_settings("00000000-0000-4000-8000-000000000000"))
     assert error(client.take()) == "AGENT_ID_NOT_SUPPORTED"
 
 
@@ -204,7 +212,7 @@ def test_after_the_end_nothing_is_said_whatever_is_heard() -> None:
     client.begin(greeting=GREETING)
     client.begin()
     client.take()
-    client.say(Audio(LOUD), deepgram.KeepAlive(), deepgram.phone_settings({}))
+    client.say(Audio(LOUD), deepgram.KeepAlive(), deepgram_settings.phone_settings({}))
     client.wait(60)
     assert client.take() == []
 
@@ -342,8 +350,10 @@ def test_other_messages_hold_no_session() -> None:
 
 # --- updates and injections -----------------------------------------------------------------------
 
-SPEAK = deepgram.Speak({"type": "deepgram", "model": "aura-2-apollo-en"})
-FLUX = deepgram.Listen(deepgram.DeepgramListener("deepgram", version="v2", model="flux-general-en"))
+SPEAK = deepgram_settings.Speak({"type": "deepgram", "model": "aura-2-apollo-en"})
+FLUX = deepgram_settings.Listen(
+    deepgram_settings.DeepgramListener("deepgram", version="v2", model="flux-general-en")
+)
 
 
 @pytest.mark.parametrize(
@@ -352,9 +362,12 @@ FLUX = deepgram.Listen(deepgram.DeepgramListener("deepgram", version="v2", model
         (deepgram.UpdatePrompt("Be brief."), deepgram.PromptUpdated()),
         (deepgram.UpdateSpeak(SPEAK), deepgram.SpeakUpdated()),
         (deepgram.UpdateListen(FLUX), deepgram.ListenUpdated()),
-        (deepgram.UpdateThink(deepgram.Think({"type": "open_ai"})), deepgram.ThinkUpdated()),
         (
-            deepgram.UpdateThinkLive(deepgram.ThinkLive({"type": "deepgram"})),
+            deepgram.UpdateThink(deepgram_settings.Think({"type": "open_ai"})),
+            deepgram.ThinkUpdated(),
+        ),
+        (
+            deepgram.UpdateThinkLive(deepgram_settings.ThinkLive({"type": "deepgram"})),
             deepgram.ThinkLiveUpdated(),
         ),
     ],
@@ -529,7 +542,11 @@ def test_a_function_defined_later_can_be_called() -> None:
     client.begin()
     client.say(
         deepgram.UpdateThink(
-            [deepgram.Think({"type": "open_ai"}, functions=[deepgram.Function("find_car")])]
+            [
+                deepgram_settings.Think(
+                    {"type": "open_ai"}, functions=[deepgram_settings.Function("find_car")]
+                )
+            ]
         ),
         deepgram.InjectUserMessage("A red car?"),
     )
@@ -632,7 +649,7 @@ MESSAGES: list[deepgram.ToAgent | Unparsable] = [
     Audio(SILENCE * 30),
     Audio(b""),
     Unparsable("x"),
-    deepgram.phone_settings({"greeting": GREETING, "think": THINK}),
+    deepgram_settings.phone_settings({"greeting": GREETING, "think": THINK}),
     deepgram.KeepAlive(),
     deepgram.ForceEndTurn(),
     deepgram.InjectUserMessage("Hi."),
@@ -640,7 +657,7 @@ MESSAGES: list[deepgram.ToAgent | Unparsable] = [
     deepgram.InjectAgentMessage("Hi.", behavior="queue"),
     deepgram.InjectAgentMessage("Hi.", behavior="interrupt"),
     deepgram.FunctionResult("call_r1_1", "find_car", "{}"),
-    deepgram.UpdateThink(deepgram.Think({"type": "open_ai"})),
+    deepgram.UpdateThink(deepgram_settings.Think({"type": "open_ai"})),
 ]
 
 

@@ -15,7 +15,7 @@ from sts_trio.offline.protocol.session import Act, HangUp, Message, Session
 from sts_trio.offline.speech import voice
 from sts_trio.offline.speech.pacing import pieces
 from sts_trio.offline.speech.sentence_queue import PAUSE, Recital, sentences
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import Audio
 
 CARS = domain.load()
@@ -37,7 +37,7 @@ class Client:
         self.now = 100.0
         self.session = Session(Policy(CARS), sense=SENSE, has_crew=True)
         self.acts: list[Act] = self.session.open(self.now)
-        self.hear(deepgram.phone_settings(agent))
+        self.hear(deepgram_settings.phone_settings(agent))
 
     def hear(self, message: Message) -> None:
         self.acts += self.session.hear(message, self.now)
@@ -389,7 +389,7 @@ def test_a_function_is_given_what_it_has_parameters_for() -> None:
 
 def test_an_errand_that_comes_back_when_all_is_over_is_nobodys() -> None:
     client = Client(greeting="One.")
-    client.hear(deepgram.phone_settings({}))
+    client.hear(deepgram_settings.phone_settings({}))
     assert isinstance(client.take()[-1], HangUp)
     client.hear(Spoken(1, b"a"))
     client.hear(Heard(1, "hello"))

@@ -26,7 +26,7 @@ from sts_trio.offline.mode import Mode
 from sts_trio.server import App, create_app
 from sts_trio.web import page as routes
 from sts_trio.web.files import Files
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 
 TOKEN = "operators-own"
 HERE = ("127.0.0.1", 5)
@@ -361,7 +361,7 @@ async def test_live_calls_are_listed_the_oldest_first(
 
 def make_call(event_feed: EventFeed) -> Call:
     return Call(
-        Dialogue(lambda start: deepgram.phone_settings({}), now=trio.current_time()),
+        Dialogue(lambda start: deepgram_settings.phone_settings({}), now=trio.current_time()),
         lambda: pytest.fail("no caller is asked for"),
         Lines(lambda: pytest.fail("no agent is asked for")),
         tell=event_feed.tell,
@@ -582,7 +582,7 @@ async def test_a_call_tells_its_story_from_start_to_end(
     phone, agent = FakeTwilio(), FakeAgent()
     async with trio.open_nursery() as nursery:
         call = Call(
-            Dialogue(lambda start: deepgram.phone_settings({"greeting": "Hi."})),
+            Dialogue(lambda start: deepgram_settings.phone_settings({"greeting": "Hi."})),
             phone.open,
             Lines(dial(nursery, agent)),
             tell=event_feed.tell,

@@ -23,7 +23,7 @@ from test_webhooks import body_of, post, sign
 from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
-from sts_trio.legs.agent import converse
+from sts_trio.legs.handshake import converse
 from sts_trio.server import App, create_app
 from sts_trio.testing import running
 from sts_trio.wire import deepgram, twilio, webhook

@@ -10,6 +10,7 @@ from strategies import any_text, damaged, structs
 
 from sts_trio.errors import Leg
 from sts_trio.wire import deepgram as v1
+from sts_trio.wire import deepgram_settings
 from sts_trio.wire.anomalies import Malformed, Unknown
 
 DATA = Path(__file__).parent.parent / "data" / "deepgram"
@@ -155,18 +156,18 @@ def test_what_deepgram_cannot_parse_is_refused(raw: dict[str, Any]) -> None:
 
 
 settings = st.builds(
-    v1.Settings,
-    audio=structs(v1.AudioSettings),
-    agent=st.text(max_size=36) | structs(v1.Agent).map(msgspec.to_builtins),
+    deepgram_settings.Settings,
+    audio=structs(deepgram_settings.AudioSettings),
+    agent=st.text(max_size=36) | structs(deepgram_settings.Agent).map(msgspec.to_builtins),
     tags=st.lists(st.text(max_size=10), max_size=2),
     experimental=st.booleans(),
     mip_opt_out=st.booleans(),
-    flags=st.none() | structs(v1.Flags),
+    flags=st.none() | structs(deepgram_settings.Flags),
 )
 # `Settings.agent` is plain data that must be an `Agent` all the same.
 to_agent = st.one_of(
     settings,
-    *(structs(each) for each in v1.TextToAgent.__args__ if each is not v1.Settings),
+    *(structs(each) for each in v1.TextToAgent.__args__ if each is not deepgram_settings.Settings),
     st.builds(v1.Audio, st.binary()),
 )
 
@@ -180,7 +181,9 @@ def test_what_we_write_an_agent_reads(message: v1.ToAgent) -> None:
 
 
 def test_the_settings_of_a_phone_call_are_mulaw_without_a_container() -> None:
-    assert json.loads(v1.encode(v1.phone_settings({"greeting": "Hi"}, tags=["phone"]))) == {
+    assert json.loads(
+        v1.encode(deepgram_settings.phone_settings({"greeting": "Hi"}, tags=["phone"]))
+    ) == {
         "type": "Settings",
         "audio": {
             "input": {"encoding": "mulaw", "sample_rate": 8000},
@@ -192,7 +195,7 @@ def test_the_settings_of_a_phone_call_are_mulaw_without_a_container() -> None:
 
 
 def test_an_agent_is_read_as_far_as_it_is_known() -> None:
-    agent, unknown = v1.read_agent(
+    agent, unknown = deepgram_settings.read_agent(
         {
             "greeting": "Hi",
             "mood": "good",
@@ -200,18 +203,18 @@ def test_an_agent_is_read_as_far_as_it_is_known() -> None:
         }
     )
     assert unknown == ["mood", "think[1].functions[0].colour"]
-    assert agent == v1.Agent(
+    assert agent == deepgram_settings.Agent(
         greeting="Hi",
         think=[
-            v1.Think(THINK["provider"]),
-            v1.Think(THINK["provider"], functions=[v1.Function("f")]),
+            deepgram_settings.Think(THINK["provider"]),
+            deepgram_settings.Think(THINK["provider"], functions=[deepgram_settings.Function("f")]),
         ],
     )
 
 
 def test_an_agent_with_a_wrong_value_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"Expected .* at `\$\.think\.prompt`"):
-        v1.read_agent({"mood": 5, "think": THINK | {"prompt": 5}})
+        deepgram_settings.read_agent({"mood": 5, "think": THINK | {"prompt": 5}})
 
 
 # --- going on with a conversation -----------------------------------------------------------------
@@ -221,12 +224,12 @@ SAID = [{"type": "History", "role": "user", "content": "A red one."}]
 
 
 def test_an_agent_that_begins_is_left_as_it_is() -> None:
-    assert v1.resumed(AGENT, [], greets=True) is AGENT
-    assert v1.resumed("uuid", SAID, greets=False) == "uuid"
+    assert deepgram_settings.resumed(AGENT, [], greets=True) is AGENT
+    assert deepgram_settings.resumed("uuid", SAID, greets=False) == "uuid"
 
 
 def test_an_agent_that_goes_on_knows_what_was_said_and_does_not_greet() -> None:
-    assert v1.resumed(AGENT, SAID, greets=False) == {
+    assert deepgram_settings.resumed(AGENT, SAID, greets=False) == {
         "think": {"prompt": "Sell cars."},
         "context": {"messages": SAID},
     }
@@ -234,17 +237,17 @@ def test_an_agent_that_goes_on_knows_what_was_said_and_does_not_greet() -> None:
 
 
 def test_an_agent_that_takes_over_knows_and_greets() -> None:
-    taken = v1.resumed(AGENT, SAID, greets=True)
+    taken = deepgram_settings.resumed(AGENT, SAID, greets=True)
     assert taken == {**AGENT, "context": {"messages": SAID}}
 
 
 def test_an_agents_own_context_comes_first() -> None:
     own = {"type": "History", "role": "assistant", "content": "Welcome back."}
     agent = {"context": {"messages": [own], "more": 1}}
-    assert v1.resumed(agent, SAID, greets=False) == {
+    assert deepgram_settings.resumed(agent, SAID, greets=False) == {
         "context": {"messages": [own, *SAID], "more": 1}
     }
 
 
 def test_nothing_said_makes_no_context() -> None:
-    assert v1.resumed({"greeting": "Hello."}, [], greets=False) == {}
+    assert deepgram_settings.resumed({"greeting": "Hello."}, [], greets=False) == {}

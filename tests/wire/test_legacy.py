@@ -10,7 +10,7 @@ from strategies import any_text, damaged, structs
 
 from sts_trio.errors import Leg
 from sts_trio.wire import deepgram as v1
-from sts_trio.wire import legacy
+from sts_trio.wire import deepgram_settings, legacy
 from sts_trio.wire.anomalies import Malformed, Unknown
 from sts_trio.wire.dialect import Dialect, language
 
@@ -32,7 +32,7 @@ def written(message: v1.ToAgent) -> Any:
 
 
 def configuration(**agent: Any) -> Any:
-    return written(v1.phone_settings(agent))
+    return written(deepgram_settings.phone_settings(agent))
 
 
 def settings(**agent: Any) -> v1.ToAgent:
@@ -193,7 +193,9 @@ def test_settings_become_a_settings_configuration() -> None:
 
 
 def test_an_agent_may_leave_everything_to_deepgram() -> None:
-    assert written(v1.Settings(audio=v1.AudioSettings(), agent={})) == {
+    assert written(
+        deepgram_settings.Settings(audio=deepgram_settings.AudioSettings(), agent={})
+    ) == {
         "type": "SettingsConfiguration",
         "audio": {},
         "agent": {},
@@ -251,7 +253,9 @@ def test_fields_that_no_schema_knows_are_left_out() -> None:
     [
         (v1.UpdatePrompt("Short."), {"type": "UpdateInstructions", "instructions": "Short."}),
         (
-            v1.UpdateSpeak([v1.Speak({"type": "deepgram", "model": "aura-orion-en"})]),
+            v1.UpdateSpeak(
+                [deepgram_settings.Speak({"type": "deepgram", "model": "aura-orion-en"})]
+            ),
             {"type": "UpdateSpeak", "model": "aura-orion-en"},
         ),
         (
@@ -276,38 +280,46 @@ def test_what_has_words_is_said(message: v1.ToAgent, expected: dict[str, Any]) -
         (v1.InjectUserMessage("Hi"), "the legacy dialect has no InjectUserMessage"),
         (v1.InjectAgentMessage(is_dynamic=True), "the legacy dialect has no InjectAgentMessage"),
         (v1.ForceEndTurn(), "the legacy dialect has no ForceEndTurn"),
-        (v1.UpdateThink(v1.Think({})), "the legacy dialect has no UpdateThink"),
+        (v1.UpdateThink(deepgram_settings.Think({})), "the legacy dialect has no UpdateThink"),
         (
-            v1.UpdateListen(v1.Listen(v1.DeepgramListener("deepgram"))),
+            v1.UpdateListen(
+                deepgram_settings.Listen(deepgram_settings.DeepgramListener("deepgram"))
+            ),
             "the legacy dialect has no UpdateListen",
         ),
         (
-            v1.UpdateSpeak(v1.Speak({"type": "cartesia", "voice_id": "v7"})),
+            v1.UpdateSpeak(deepgram_settings.Speak({"type": "cartesia", "voice_id": "v7"})),
             "UpdateSpeak: the legacy dialect changes Deepgram voices only",
         ),
         (v1.UpdateSpeak([]), "UpdateSpeak: the legacy dialect changes Deepgram voices only"),
         (
-            v1.phone_settings("00000000-0000-4000-8000-000000000000"),
+            deepgram_settings.phone_settings("00000000-0000-4000-8000-000000000000"),
             "the legacy dialect has no stored agents: write the agent out",
         ),
         (
-            v1.Settings(audio=v1.AudioSettings(), agent={}, mip_opt_out=True),
+            deepgram_settings.Settings(
+                audio=deepgram_settings.AudioSettings(), agent={}, mip_opt_out=True
+            ),
             "the legacy dialect cannot opt out of model improvement",
         ),
         (
-            v1.phone_settings({"greeting": 5}),
+            deepgram_settings.phone_settings({"greeting": 5}),
             "not an agent: Expected `str | null`, got `int` - at `$.greeting`",
         ),
         (
-            v1.phone_settings({"think": {"provider": {"model": "gpt-4o-mini"}}}),
+            deepgram_settings.phone_settings({"think": {"provider": {"model": "gpt-4o-mini"}}}),
             "think.provider: the legacy dialect needs a type and a model",
         ),
         (
-            v1.phone_settings({"think": {"provider": {"type": "open_ai", "model": 4}}}),
+            deepgram_settings.phone_settings(
+                {"think": {"provider": {"type": "open_ai", "model": 4}}}
+            ),
             "think.provider: the legacy dialect needs a type and a model",
         ),
         (
-            v1.phone_settings({"speak": {"provider": {"type": "eleven_labs", "model_id": "m"}}}),
+            deepgram_settings.phone_settings(
+                {"speak": {"provider": {"type": "eleven_labs", "model_id": "m"}}}
+            ),
             "speak.provider: the legacy dialect needs a type,"
             " and a model (deepgram) or a voice_id (others)",
         ),
@@ -339,9 +351,9 @@ def test_a_message_to_the_agent_is_read_and_written_back(raw: dict[str, Any]) ->
 
 def test_a_legacy_configuration_is_read_as_settings() -> None:
     message = legacy.decode_as_agent(json.dumps(TO_AGENT[0]))
-    assert isinstance(message, v1.Settings)
+    assert isinstance(message, deepgram_settings.Settings)
     parameters = {"type": "object", "properties": {}}
-    assert message == v1.phone_settings(
+    assert message == deepgram_settings.phone_settings(
         {
             "greeting": "Hello, how can I help?",
             "listen": {"provider": {"type": "deepgram", "model": "nova-2"}},
@@ -366,7 +378,7 @@ def test_a_legacy_configuration_is_read_as_settings() -> None:
         }
     )
     assert isinstance(message.agent, dict)
-    v1.check_agent(message.agent)
+    deepgram_settings.check_agent(message.agent)
 
 
 def test_only_a_last_word_of_the_assistant_is_a_greeting() -> None:
@@ -387,7 +399,7 @@ def test_only_a_last_word_of_the_assistant_is_a_greeting() -> None:
                 }
             )
         )
-        assert isinstance(message, v1.Settings)
+        assert isinstance(message, deepgram_settings.Settings)
         assert isinstance(message.agent, dict)
         assert message.agent.get("greeting") == greeting
         items = message.agent.get("context", {"messages": []})["messages"]
@@ -431,7 +443,9 @@ def test_only_a_last_word_of_the_assistant_is_a_greeting() -> None:
 def test_old_ways_to_write_an_agent_are_read(
     agent: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    assert settings(**agent) == v1.Settings(audio=v1.AudioSettings(), agent=expected)
+    assert settings(**agent) == deepgram_settings.Settings(
+        audio=deepgram_settings.AudioSettings(), agent=expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -520,16 +534,23 @@ providers = st.builds(
     st.text(max_size=9),
 )
 agents = st.builds(
-    v1.Agent,
+    deepgram_settings.Agent,
     greeting=st.none() | st.text(max_size=9),
-    context=st.none() | structs(v1.Context),
-    listen=st.none() | structs(v1.Listen),
-    think=st.none() | st.builds(v1.Think, providers, structs(v1.Endpoint) | st.none()),
-    speak=st.none() | st.builds(v1.Speak, providers),
+    context=st.none() | structs(deepgram_settings.Context),
+    listen=st.none() | structs(deepgram_settings.Listen),
+    think=st.none()
+    | st.builds(
+        deepgram_settings.Think, providers, structs(deepgram_settings.Endpoint) | st.none()
+    ),
+    speak=st.none() | st.builds(deepgram_settings.Speak, providers),
 )
 to_agent = st.one_of(
-    st.builds(v1.Settings, structs(v1.AudioSettings), agents.map(msgspec.to_builtins)),
-    *(structs(each) for each in v1.TextToAgent.__args__ if each is not v1.Settings),
+    st.builds(
+        deepgram_settings.Settings,
+        structs(deepgram_settings.AudioSettings),
+        agents.map(msgspec.to_builtins),
+    ),
+    *(structs(each) for each in v1.TextToAgent.__args__ if each is not deepgram_settings.Settings),
 )
 
 
@@ -542,5 +563,5 @@ def test_whatever_we_can_say_is_understood(message: v1.TextToAgent) -> None:
     understood = legacy.decode_as_agent(frame)
     assert type(understood) is type(message)
     assert legacy.encode(understood) == frame
-    if isinstance(understood, v1.Settings) and isinstance(understood.agent, dict):
-        v1.check_agent(understood.agent)
+    if isinstance(understood, deepgram_settings.Settings) and isinstance(understood.agent, dict):
+        deepgram_settings.check_agent(understood.agent)

@@ -3,7 +3,7 @@
 import msgspec
 
 from sts_trio.offline.protocol.script import CallFunction
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 
 
 class Functions:
@@ -11,16 +11,18 @@ class Functions:
 
     def __init__(self, session: str = "") -> None:
         self._session = f"{session[:8]}_" if session else ""
-        self._known: dict[str, deepgram.Function] = {}  # {name: as configured}
+        self._known: dict[str, deepgram_settings.Function] = {}  # {name: as configured}
         self._running: dict[str, deepgram.CalledFunction] = {}  # {id: without its response}
         self._count = 0
 
-    def configure(self, think: deepgram.Think | list[deepgram.Think] | None) -> None:
+    def configure(
+        self, think: deepgram_settings.Think | list[deepgram_settings.Think] | None
+    ) -> None:
         """Replaces what is known by what this block, or the first of these, defines."""
         first = (think[0] if think else None) if isinstance(think, list) else think
         self._known = {each.name: each for each in (first and first.functions) or []}
 
-    def get(self, name: str) -> deepgram.Function | None:
+    def get(self, name: str) -> deepgram_settings.Function | None:
         return self._known.get(name)
 
     @property

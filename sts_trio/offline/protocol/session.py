@@ -41,7 +41,7 @@ from sts_trio.offline.protocol.script import Line, Mind
 from sts_trio.offline.speech import voice
 from sts_trio.offline.speech.pacing import Mouth, pieces
 from sts_trio.offline.speech.sentence_queue import Recital, sentences
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, deepgram_settings
 
 # Deepgram's limit is not published; about 15 s without audio are reported.
 CLIENT_TIMEOUT = 15.0
@@ -160,7 +160,7 @@ class Session:
     def _begin(self, message: Message, now: float) -> None:
         if isinstance(message, Unparsable):
             self._fail("UNPARSABLE_CLIENT_MESSAGE", message.reason)
-        elif not isinstance(message, deepgram.Settings):
+        elif not isinstance(message, deepgram_settings.Settings):
             self._fail(
                 "NON_SETTINGS_MESSAGE_BEFORE_SETTINGS",
                 f"{_name(message)} came before Settings",
@@ -172,9 +172,11 @@ class Session:
                 "AGENT_ID_NOT_SUPPORTED", "the offline agent knows no stored agents: write it out"
             )
         else:
-            self._apply(message, deepgram.check_agent(message.agent), now)
+            self._apply(message, deepgram_settings.check_agent(message.agent), now)
 
-    def _apply(self, settings: deepgram.Settings, agent: deepgram.Agent, now: float) -> None:
+    def _apply(
+        self, settings: deepgram_settings.Settings, agent: deepgram_settings.Agent, now: float
+    ) -> None:
         self._phase = Phase.APPLIED
         self._last_sign = now
         self._history = settings.flags is None or settings.flags.history
@@ -185,7 +187,7 @@ class Session:
         if agent.greeting:
             self._say(agent.greeting, now)
 
-    def _remember(self, context: deepgram.Context | None) -> None:
+    def _remember(self, context: deepgram_settings.Context | None) -> None:
         """What was said and done in an earlier session, which this one goes on with."""
         for item in context.messages if context is not None else ():
             match item:
@@ -202,7 +204,7 @@ class Session:
             case {"name": str(name), "response": str(result)}:
                 self._mind.recall_function(name, result)
 
-    def _listen_with(self, listen: deepgram.Listen | None) -> None:
+    def _listen_with(self, listen: deepgram_settings.Listen | None) -> None:
         self._flux = listen is not None and listen.provider.version == "v2"
 
     # --- the conversation -----------------------------------------------------------------------
@@ -222,7 +224,7 @@ class Session:
                 self._take_speech(message, now)
             case Unparsable(reason):
                 self._fail("UNPARSABLE_CLIENT_MESSAGE", reason)
-            case deepgram.Settings():
+            case deepgram_settings.Settings():
                 self._fail("SETTINGS_ALREADY_APPLIED", "Settings may be sent once only")
             case deepgram.InjectUserMessage(content):
                 self._user_said(content, now)
@@ -430,7 +432,7 @@ class _Turn:
         self.void()
 
 
-def _is_phone_audio(audio: deepgram.AudioSettings) -> bool:
+def _is_phone_audio(audio: deepgram_settings.AudioSettings) -> bool:
     return (
         audio.input is not None
         and audio.output is not None

@@ -1,0 +1,181 @@
+"""TODO."""
+
+import contextlib
+import re
+import ssl
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import h11
+import trio
+import trio_websocket
+from wsproto.utilities import ProtocolError
+
+from sts_trio.errors import AgentRejected, AgentUnreachable
+from sts_trio.legs.agent import AgentLeg
+from sts_trio.net.poller import Poller
+from sts_trio.net.streams import TcpStream, TlsStream
+from sts_trio.wire.dialect import Language
+
+# HTTP bodies may be long; a reason is for people.
+_MAX_REASON = 300
+
+
+_SWITCHING = b"HTTP/1.1 101"
+
+
+_BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a handshake
+
+
+class _Door:
+    """The agent's stream as far as the handshake goes; what comes behind it is the leg's.
+
+    `rest` is what had come with it, None while the door is shut. There is nothing behind a refusal
+    but its body.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._seen = b""
+        self.rest: bytes | None = None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self.rest is not None:
+            await trio.sleep_forever()
+        data = bytes(await self._stream.receive_some(max_bytes))
+        before = len(self._seen)
+        self._seen += data
+        blank = _BLANK_LINE.search(self._seen)
+        if blank and self._seen.startswith(_SWITCHING):
+            self.rest = self._seen[blank.end() :]
+            return data[: blank.end() - before]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Reader:
+    """Stands in for the nursery that trio-websocket starts its reader task in.
+
+    Its exceptions stop here, and its end is known.
+    """
+
+    def __init__(self, nursery: trio.Nursery, over: Callable[[], None]) -> None:
+        self._nursery = nursery
+        self._over = over
+        self.refusal: tuple[int, bytes] | None = None  # status and body
+        self.fault = ""
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+        except trio_websocket.ConnectionRejected as exc:
+            self.refusal = exc.status_code, exc.body or b""
+        except (ProtocolError, h11.ProtocolError) as exc:
+            # To a garbled handshake it would answer as only a server may, and h11 forbids it.
+            self.fault = str(exc)
+        finally:
+            self._over()
+
+
+@contextlib.asynccontextmanager
+async def open_agent(
+    url: str,
+    key: str | None,
+    language: Language,
+    ssl_context: ssl.SSLContext,
+    poller: Poller | None = None,
+) -> AsyncIterator[AgentLeg]:
+    """Dials the agent at `url` (`ws` or `wss`). Set no time limit here: the call does.
+
+    Raises:
+        AgentRejected: it answered the handshake with something other than 101.
+        AgentUnreachable: there is no websocket to be had at that address.
+    """
+    parts = urllib.parse.urlsplit(url)
+    is_tls = parts.scheme == "wss"
+    host = parts.hostname or ""
+    port = parts.port or (443 if is_tls else 80)
+    try:
+        cork = None if poller is None else poller.cork
+        tcp = TcpStream(await trio.open_tcp_stream(host, port), cork)
+    except OSError as exc:
+        raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
+    stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp
+    headers = [(b"authorization", f"Token {key}".encode())] if key else []
+    path = parts.path or "/"
+    async with converse(stream, parts.netloc, path, headers, language, poller) as leg:
+        yield leg
+
+
+@contextlib.asynccontextmanager
+async def converse(
+    stream: trio.abc.Stream,
+    host: str,
+    path: str,
+    headers: list[tuple[bytes, bytes]],
+    language: Language,
+    poller: Poller | None = None,
+) -> AsyncIterator[AgentLeg]:
+    """The websocket handshake over any stream, then the leg. Closes the stream.
+
+    Raises:
+        AgentRejected, AgentUnreachable: as `open_agent`.
+    """
+    try:
+        early = await _shake_hands(stream, host, path, headers)
+        async with trio.open_nursery() as nursery:
+            leg = AgentLeg(stream, language, nursery)
+            try:
+                if early:
+                    leg.take(early)
+                leg.read_with(poller)
+                nursery.start_soon(leg.ping_until_silent)
+                yield leg
+            finally:
+                leg.forget()
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _shake_hands(
+    stream: trio.abc.Stream, host: str, path: str, headers: list[tuple[bytes, bytes]]
+) -> bytes:
+    """Returns what had come behind the handshake already."""
+    door: Any = _Door(stream)
+    early: bytes | None = None
+    failure = ""
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as waiting:
+            reader: Any = _Reader(nursery, waiting.cancel)
+            try:
+                if isinstance(stream, TlsStream):
+                    await stream.do_handshake()
+                await trio_websocket.wrap_client_stream(
+                    reader, door, host, path, extra_headers=headers
+                )
+                early = door.rest
+            except trio.BrokenResourceError as exc:
+                failure = str(exc)
+        nursery.cancel_scope.cancel()
+    if failure:
+        raise AgentUnreachable(f"{host}: {failure}")
+    if early is None:
+        raise _why_not(host, reader)
+    return early
+
+
+def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
+    if reader.refusal is None:
+        return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
+    status, body = reader.refusal
+    return AgentRejected(status, body.decode("utf-8", "replace").strip()[:_MAX_REASON])
