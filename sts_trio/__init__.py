@@ -10,14 +10,14 @@ __all__ = ["Call", "FunctionFailed", "function", "hand_over"]
 _HOMES = {
     "Call": "sts_trio.bridge.run",
     "FunctionFailed": "sts_trio.errors",
-    "function": "sts_trio.functions",
-    "hand_over": "sts_trio.functions",
+    "function": "sts_trio.functions.decorator",
+    "hand_over": "sts_trio.functions.decorator",
 }
 
 if TYPE_CHECKING:
     from sts_trio.bridge.run import Call
     from sts_trio.errors import FunctionFailed
-    from sts_trio.functions import function, hand_over
+    from sts_trio.functions.decorator import function, hand_over
 else:
 
     def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ import trio
 
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.errors import ConfigError
-from sts_trio.functions import make_importable
+from sts_trio.functions.registry import make_importable
 
 DEFAULT = "default"
 # A caller waits meanwhile, in silence or while it rings.

@@ -9,7 +9,7 @@ import msgspec
 from sts_trio.config import Config
 from sts_trio.config.agents import AgentSettings
 from sts_trio.config.variables import config_error, one_line
-from sts_trio.functions import Functions, make_importable
+from sts_trio.functions.registry import Functions, make_importable
 
 
 def attached(

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.errors import FunctionFailed
-from sts_trio.functions import HandOver
+from sts_trio.functions.decorator import HandOver
 
 # A model reads all of it before it speaks: 16 KiB are some 4000 tokens, and a second of silence.
 # Cut short it would be no JSON any more, or worse, a list that seems complete.

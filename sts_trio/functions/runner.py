@@ -19,7 +19,7 @@ import trio
 
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import FunctionFailed, StsTrioError
-from sts_trio.functions import Function, Functions
+from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
 from sts_trio.net.threads import run_in_thread

@@ -1,0 +1,94 @@
+"""What marks a Python function as one that agents may call, and what such a function may return."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeVar, overload
+
+import msgspec
+
+from sts_trio.config.variables import config_error, shown
+
+# What callers bear in silence, and what samples of Deepgram's impose on themselves. Its own limit
+# is published nowhere.
+TIMEOUT = 10.0
+# Two seconds after the caller's last word, silence begins to sound like a lost line.
+FILLER_AFTER = 2.0
+
+MARK = "__sts_trio_function__"  # the attribute that holds the `Options` of a marked function
+
+# An hour outlasts any call that is not forgotten.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HandOver(msgspec.Struct, frozen=True):
+    """A function's result that has another agent go on with the call."""
+
+    agent: str
+
+
+def hand_over(agent: str) -> HandOver:
+    """To be returned by a function: the configured agent of that name takes the call over, with
+    the conversation so far."""
+    return HandOver(agent)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What `@function` was given."""
+
+    name: str | None = None
+    description: str | None = None
+    timeout: Seconds = TIMEOUT
+    shield: bool = False
+    defer_until_eot: bool = False
+    filler: str | None = None
+    filler_after: Seconds = FILLER_AFTER
+    agents: tuple[str, ...] | None = None
+
+
+@overload
+def function(run: F, /) -> F: ...
+@overload
+def function(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float = TIMEOUT,
+    shield: bool = False,
+    defer_until_eot: bool = False,
+    filler: str | None = None,
+    filler_after: float = FILLER_AFTER,
+    agents: str | Iterable[str] | None = None,
+) -> Callable[[F], F]: ...
+def function(
+    run: Any = None, /, *, agents: str | Iterable[str] | None = None, **options: Any
+) -> Any:
+    """Marks a function as one that agents may call. It stays the function it is.
+
+    A parameter annotated `Call` is given the call; all others are the model's to give, and need
+    an annotation. Describe one by `Annotated[str, msgspec.Meta(description="…")]`.
+
+    Args:
+        name: what the model calls it; unset: the function's own name.
+        description: what the model reads; unset: the docstring's first paragraph.
+        timeout: seconds until it is cancelled, and the agent told so.
+        shield: once begun it is not torn by a hang-up, nor by the agent; only by its time limit.
+            For what must not be half done, such as a payment.
+        defer_until_eot: not before the caller has surely finished speaking. For what cannot be
+            undone: agents begin to answer on a guess, and take it back.
+        filler: said to the caller when it takes longer than `filler_after` seconds.
+        agents: the names of those that may call it; unset: all.
+    """
+    names = (agents,) if isinstance(agents, str) else agents
+    chosen = Options(agents=None if names is None else tuple(names), **options)
+
+    def mark(run: F) -> F:
+        if not inspect.isfunction(run):
+            raise config_error(
+                f"@function: expected a plain or async function, got {shown(repr(run))};"
+                " it goes beneath @staticmethod and the like"
+            )
+        setattr(run, MARK, chosen)
+        return run
+
+    return mark if run is None else mark(run)

@@ -1,0 +1,164 @@
+"""The registry of the functions that agents may call: found, read and checked at start-up.
+
+A function is a plain or async Python function. What a model is told of it is read from it: name,
+docstring, annotations. `runner.py` runs them.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sts_trio.config.variables import config_error, shown
+from sts_trio.functions import decorator
+from sts_trio.functions.decorator import MARK, Options
+from sts_trio.functions.schema import Parameters
+
+# OpenAI's rule, the narrowest of the providers'.
+_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that agents may call, as registered."""
+
+    run: Callable[..., Any]
+    is_async: bool
+    name: str
+    description: str
+    parameters: Parameters
+    options: Options
+
+    def may_be_called_by(self, agent: str) -> bool:
+        return self.options.agents is None or agent in self.options.agents
+
+    def definition(self) -> dict[str, Any]:
+        """As Deepgram takes it. There is no `client_side`: it would end the session."""
+        definition: dict[str, Any] = {"name": self.name}
+        if self.description:
+            definition["description"] = self.description
+        definition["parameters"] = self.parameters.schema
+        if self.options.defer_until_eot:
+            definition["defer_until_eot"] = True
+        return definition
+
+
+class Functions:
+    """The functions of a process, by name; they do not change.
+
+    `given` are functions, marked or not, and specifications of them: "package.module" for all
+    that are marked in it (imported ones too), "package.module:name" for one.
+
+    Raises:
+        ConfigError: one of them cannot be had, or not be told to a model.
+    """
+
+    def __init__(self, given: Iterable[Callable[..., Any] | str] = ()) -> None:
+        self._by_name: dict[str, Function] = {}
+        for each in given:
+            for run in _load(each) if isinstance(each, str) else [each]:
+                self._add(_read(run))
+
+    def _add(self, new: Function) -> None:
+        old = self._by_name.setdefault(new.name, new)
+        if old.run != new.run:
+            raise config_error(
+                f"functions: two are named {new.name}: {_where(old.run)} and {_where(new.run)};"
+                " give one of them another: @function(name=…)"
+            )
+
+    def __iter__(self) -> Iterator[Function]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def find(self, name: str, agent: str) -> Function | None:
+        """The function, if there is one that this agent may call."""
+        found = self._by_name.get(name)
+        return found if found is not None and found.may_be_called_by(agent) else None
+
+    def definitions(self, agent: str) -> list[dict[str, Any]]:
+        """What that agent is told of the functions it may call."""
+        return [each.definition() for each in self if each.may_be_called_by(agent)]
+
+
+# --- reading one ----------------------------------------------------------------------------------
+
+
+def _where(run: Callable[..., Any]) -> str:
+    return f"{run.__module__}.{run.__qualname__}"
+
+
+def _read(run: Callable[..., Any]) -> Function:
+    if not (inspect.isfunction(run) or inspect.ismethod(run)):
+        raise config_error(f"functions: expected a plain or async function, got {shown(repr(run))}")
+    where = _where(run)
+    if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+        raise config_error(f"{where}: expected a function with one result, not a generator")
+    options: Options = getattr(run, MARK, Options())
+    name = run.__name__ if options.name is None else options.name
+    if not _NAME.fullmatch(name):
+        raise config_error(
+            f"{where}: expected a name of 1 to 64 letters, digits, - and _, got {shown(name)}"
+        )
+    try:
+        msgspec.convert(msgspec.structs.asdict(options), Options)
+    except msgspec.ValidationError as exc:
+        raise config_error(f"{where}: @function: {exc}") from None
+    first = (inspect.getdoc(run) or "").partition("\n\n")[0]
+    return Function(
+        run=run,
+        is_async=inspect.iscoroutinefunction(run),
+        name=name,
+        description=" ".join((options.description or first).split()),
+        parameters=Parameters(run, where),
+        options=options,
+    )
+
+
+# --- finding them ---------------------------------------------------------------------------------
+
+
+def make_importable(directories: Iterable[Path]) -> None:
+    """Modules in these can be imported from now on, as a script imports what lies beside it.
+
+    For good: a function may import its neighbours when it is called.
+    """
+    for directory in directories:
+        path = str(directory.resolve())
+        if path not in sys.path:
+            sys.path.insert(0, path)
+
+
+def _load(spec: str) -> list[Callable[..., Any]]:
+    module_name, _, name = spec.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as exc:
+        places = traceback.extract_tb(exc.__traceback__)
+        # An option that @function does not have is found out in here.
+        place = next(
+            (each for each in reversed(places) if each.filename != decorator.__file__), places[-1]
+        )
+        at = "" if "importlib" in place.filename else f" ({place.filename}, line {place.lineno})"
+        raise config_error(
+            f"functions: {module_name} cannot be imported: {type(exc).__name__}: {exc}{at}"
+        ) from exc
+    if name:
+        if not hasattr(module, name):
+            raise config_error(f"functions: {module_name} holds no {name}")
+        return [getattr(module, name)]
+    routines: list[Any] = [each for each in vars(module).values() if inspect.isroutine(each)]
+    marked = [each for each in routines if hasattr(each, MARK)]
+    if not marked:
+        raise config_error(
+            f"functions: {module_name} holds none: mark them with @function,"
+            f" or name one: {module_name}:NAME"
+        )
+    return marked
