@@ -40,7 +40,8 @@ from sts_trio.observe import logs as log
 from sts_trio.observe.feed import call_event
 from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.offline.protocol import server as offline
-from sts_trio.outbound.dialler import TOKEN, TWIML_PATH, Dialler
+from sts_trio.outbound.dialler import Dialler
+from sts_trio.outbound.progress import TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.web.access import RequestInfo, base_of, denial, request_info
@@ -175,7 +176,7 @@ class App(QuartTrio):
         if refusal is not None:
             return refusal
         voice = webhook.read_request(visit.fields)
-        order = self.dialler.answered(voice.call_sid, visit.query_fields.first(TOKEN))
+        order = self.dialler.placed.answered(voice.call_sid, visit.query_fields.first(TOKEN))
         if not self.live_calls.takes_calls:
             _logger.warning("call.refused", call_sid=voice.call_sid, live=self.live_calls.live)
             return _twiml(webhook.busy(answered=voice.is_answered))

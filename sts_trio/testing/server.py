@@ -16,7 +16,7 @@ from sts_trio import config
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Ending
 from sts_trio.observe.feed import CallEvent
-from sts_trio.outbound.dialler import TWIML_PATH
+from sts_trio.outbound.progress import TWIML_PATH
 from sts_trio.server import App, create_app
 from sts_trio.simulate.report import Report
 from sts_trio.testing.agent import Agent

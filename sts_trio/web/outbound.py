@@ -14,7 +14,8 @@ from quart import Response, request
 
 from sts_trio.config.variables import shown
 from sts_trio.errors import DialRefused, TwilioFailed
-from sts_trio.outbound.dialler import AMD_PATH, STATUS_PATH, TOKEN, OnMachine
+from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN
+from sts_trio.outbound.requests import OnMachine
 from sts_trio.web import responses as answers
 from sts_trio.wire import webhook
 
@@ -73,7 +74,7 @@ class OutboundRoutes:
         if refusal is not None:
             return refusal
         voice = webhook.read_request(visit.fields)
-        self._app.dialler.heard_status(voice, visit.query_fields.first(TOKEN))
+        self._app.dialler.placed.heard_status(voice, visit.query_fields.first(TOKEN))
         return _heard()
 
     async def answerer(self) -> Response:
@@ -81,7 +82,7 @@ class OutboundRoutes:
         if refusal is not None:
             return refusal
         voice = webhook.read_request(visit.fields)
-        self._app.dialler.heard_answerer(voice, visit.query_fields.first(TOKEN))
+        self._app.dialler.placed.heard_answerer(voice, visit.query_fields.first(TOKEN))
         return _heard()
 
 

@@ -15,8 +15,9 @@ from rig_rest import ACCOUNT, REFUSED, TOKEN, UNCERTAIN, FakeAccount
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.config import load
 from sts_trio.errors import DialRefused, TwilioFailed
-from sts_trio.outbound import dialler as outbound
-from sts_trio.outbound.dialler import Dialler, OnMachine
+from sts_trio.outbound import progress
+from sts_trio.outbound.dialler import Dialler
+from sts_trio.outbound.requests import OnMachine
 from sts_trio.outbound.twilio_rest import Placed
 from sts_trio.wire.webhook import VoiceRequest
 
@@ -127,13 +128,13 @@ async def test_the_request_is_known_by_the_calls_sid_until_the_call_is_over(
 ) -> None:
     async with open_desk() as desk:
         placed = await desk.dialler.place(TO, agent="sales", parameters={"name": "Ann"})
-        order = desk.dialler.request_of(placed.call_sid)
+        order = desk.dialler.placed.request_of(placed.call_sid)
         assert (order.to, order.agent, order.parameters) == (TO, "sales", {"name": "Ann"})
-        assert desk.dialler.request_of("CA-another") is None
-        desk.dialler.heard_status(VoiceRequest(placed.call_sid, call_status="ringing"), "")
-        assert desk.dialler.request_of(placed.call_sid) is order
-        desk.dialler.heard_status(VoiceRequest(placed.call_sid, call_status="busy"), "")
-        assert desk.dialler.request_of(placed.call_sid) is None
+        assert desk.dialler.placed.request_of("CA-another") is None
+        desk.dialler.placed.heard_status(VoiceRequest(placed.call_sid, call_status="ringing"), "")
+        assert desk.dialler.placed.request_of(placed.call_sid) is order
+        desk.dialler.placed.heard_status(VoiceRequest(placed.call_sid, call_status="busy"), "")
+        assert desk.dialler.placed.request_of(placed.call_sid) is None
 
 
 async def test_without_an_agent_it_is_the_one_that_our_number_has(
@@ -141,7 +142,7 @@ async def test_without_an_agent_it_is_the_one_that_our_number_has(
 ) -> None:
     async with open_desk() as desk:
         placed = await desk.dialler.place(TO)
-        assert desk.dialler.request_of(placed.call_sid).agent == "support"
+        assert desk.dialler.placed.request_of(placed.call_sid).agent == "support"
 
 
 async def test_twilio_may_ask_for_twiml_before_it_has_answered(
@@ -151,10 +152,10 @@ async def test_twilio_may_ask_for_twiml_before_it_has_answered(
         desk.account.open = trio.Event()
         nursery.start_soon(desk.ask)
         await trio.testing.wait_all_tasks_blocked()
-        order = desk.dialler.answered(FakeAccount.sid(1), desk.account.token())
+        order = desk.dialler.placed.answered(FakeAccount.sid(1), desk.account.token())
         assert order.to == TO
         assert desk.outcomes == []
-        assert desk.dialler.request_of(FakeAccount.sid(1)) is order
+        assert desk.dialler.placed.request_of(FakeAccount.sid(1)) is order
         desk.account.open.set()
 
 
@@ -166,11 +167,11 @@ async def test_a_call_may_be_over_before_twilio_has_answered(
         nursery.start_soon(desk.ask)
         await trio.testing.wait_all_tasks_blocked()
         failed = VoiceRequest(FakeAccount.sid(1), call_status="failed")
-        desk.dialler.heard_status(failed, desk.account.token())
+        desk.dialler.placed.heard_status(failed, desk.account.token())
         desk.account.open.set()
         await trio.testing.wait_all_tasks_blocked()
         assert desk.outcomes == [Placed(FakeAccount.sid(1), "queued")]
-        assert desk.dialler.request_of(FakeAccount.sid(1)) is None
+        assert desk.dialler.placed.request_of(FakeAccount.sid(1)) is None
 
 
 async def test_a_call_that_nobody_here_placed_is_told_of(
@@ -178,18 +179,18 @@ async def test_a_call_that_nobody_here_placed_is_told_of(
 ) -> None:
     async with open_desk() as desk:
         with structlog.testing.capture_logs() as logs:
-            assert desk.dialler.answered("CA1", "t0ken") is None
-            assert desk.dialler.answered("CA2", "") is None  # somebody called us
+            assert desk.dialler.placed.answered("CA1", "t0ken") is None
+            assert desk.dialler.placed.answered("CA2", "") is None  # somebody called us
         assert [(line["event"], line["call_sid"]) for line in logs] == [("dial.unknown", "CA1")]
 
 
 async def test_what_is_remembered_has_a_bound(
     open_desk: OpenDesk, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound, "REMEMBERED", 2)
+    monkeypatch.setattr(progress, "REMEMBERED", 2)
     async with open_desk() as desk:
         placed = [await desk.dialler.place(TO) for _ in range(3)]
-        known = [desk.dialler.request_of(each.call_sid) is not None for each in placed]
+        known = [desk.dialler.placed.request_of(each.call_sid) is not None for each in placed]
         assert known == [False, True, True]
 
 
@@ -292,14 +293,14 @@ async def test_there_must_be_a_line_free_for_whoever_answers(
         await desk.dialler.place(TO)
         refused = await desk.refusal()
         assert (refused.why, refused.status) == ("full", 503)
-        desk.dialler.heard_status(VoiceRequest(first.call_sid, call_status="no-answer"), "")
+        desk.dialler.placed.heard_status(VoiceRequest(first.call_sid, call_status="no-answer"), "")
         third = await desk.dialler.place(TO)
         # A call that is answered has its line, which the live_calls counts.
-        desk.dialler.answered(third.call_sid, "")
+        desk.dialler.placed.answered(third.call_sid, "")
         await desk.dialler.place(TO)
         # Whatever became of those whose callbacks were lost.
         await desk.refusal()
-        await trio.sleep(outbound.RINGING)
+        await trio.sleep(progress.RINGING)
         await desk.dialler.place(TO)
 
 
@@ -491,7 +492,7 @@ async def test_a_call_that_may_have_been_placed_is_not_placed_by_asking_again(
         assert len(set(depths)) == 1  # what is kept for a day does not grow by being told
         assert len(desk.account.created) == 1
         # Twilio may yet come to ask what to do with it.
-        assert desk.dialler.answered("CA9", desk.account.token()).to == TO
+        assert desk.dialler.placed.answered("CA9", desk.account.token()).to == TO
 
 
 async def test_a_call_that_surely_failed_may_be_asked_for_again(
@@ -501,7 +502,7 @@ async def test_a_call_that_surely_failed_may_be_asked_for_again(
         desk.account.failures.append(REFUSED)
         with pytest.raises(TwilioFailed):
             await desk.dialler.place(TO, idempotency_key="k")
-        assert desk.dialler.answered("CA9", desk.account.token()) is None
+        assert desk.dialler.placed.answered("CA9", desk.account.token()) is None
         await desk.dialler.place(TO, idempotency_key="k")
         assert len(desk.account.created) == 2
 
@@ -594,8 +595,8 @@ async def test_the_states_of_a_call_are_logged_and_told(
         over = VoiceRequest(placed.call_sid, call_status="completed", call_duration="37")
         await trio.sleep(40)
         with structlog.testing.capture_logs() as logs:
-            desk.dialler.heard_status(over, desk.account.token())
-            desk.dialler.heard_status(VoiceRequest("CA1", call_status="ringing"), "")
+            desk.dialler.placed.heard_status(over, desk.account.token())
+            desk.dialler.placed.heard_status(VoiceRequest("CA1", call_status="ringing"), "")
         fields = {"status": "completed", "seconds": "37"}
         assert desk.told() == [
             (placed.call_sid, "call.status", fields),
@@ -615,7 +616,9 @@ async def leave(desk: Desk, message: str = "Call <us> back.") -> str:
 async def test_a_human_goes_on_talking(open_desk: OpenDesk, autojump_clock: Clock, by: str) -> None:
     async with open_desk() as desk:
         call_sid = await leave(desk)
-        desk.dialler.heard_answerer(VoiceRequest(call_sid, answered_by=by), desk.account.token())
+        desk.dialler.placed.heard_answerer(
+            VoiceRequest(call_sid, answered_by=by), desk.account.token()
+        )
         await trio.testing.wait_all_tasks_blocked()
         assert (desk.account.hung_up, desk.account.redirected) == ([], [])
         assert desk.told()[0][:2] == (call_sid, "call.answered_by")
@@ -629,7 +632,7 @@ async def test_a_machine_is_left_a_message_once(
         call_sid = await leave(desk)
         answered = VoiceRequest(call_sid, answered_by=by)
         for _ in range(2):
-            desk.dialler.heard_answerer(answered, desk.account.token())
+            desk.dialler.placed.heard_answerer(answered, desk.account.token())
             await trio.testing.wait_all_tasks_blocked()
         [(redirected, twiml)] = desk.account.redirected
         assert redirected == call_sid
@@ -645,10 +648,10 @@ async def test_a_machine_is_hung_up_on_unless_told_otherwise(
         placed = await desk.dialler.place(TO)
         answered = VoiceRequest(placed.call_sid, answered_by=by)
         with structlog.testing.capture_logs() as logs:
-            desk.dialler.heard_answerer(answered, "")
+            desk.dialler.placed.heard_answerer(answered, "")
             await trio.testing.wait_all_tasks_blocked()
         assert desk.account.hung_up == [placed.call_sid]
-        assert [line["event"] for line in logs] == ["call.answered_by", "dial.machine_minded"]
+        assert [line["event"] for line in logs] == ["call.answered_by", "dial.machine_handled"]
 
 
 @pytest.mark.parametrize("by", ["machine_start", "fax"])
@@ -657,7 +660,7 @@ async def test_what_takes_no_message_is_hung_up_on(
 ) -> None:
     async with open_desk() as desk:
         call_sid = await leave(desk)
-        desk.dialler.heard_answerer(VoiceRequest(call_sid, answered_by=by), "")
+        desk.dialler.placed.heard_answerer(VoiceRequest(call_sid, answered_by=by), "")
         await trio.testing.wait_all_tasks_blocked()
         assert (desk.account.hung_up, desk.account.redirected) == ([call_sid], [])
 
@@ -666,23 +669,27 @@ async def test_a_machine_that_nobody_here_dialled_is_hung_up_on(
     open_desk: OpenDesk, autojump_clock: Clock
 ) -> None:
     async with open_desk() as desk:
-        desk.dialler.heard_answerer(VoiceRequest("CA1", answered_by="machine_end_beep"), "t0ken")
+        desk.dialler.placed.heard_answerer(
+            VoiceRequest("CA1", answered_by="machine_end_beep"), "t0ken"
+        )
         await trio.testing.wait_all_tasks_blocked()
         assert desk.account.hung_up == ["CA1"]
 
 
 @pytest.mark.parametrize(
     ("failure", "event"),
-    [(UNCERTAIN, "dial.machine_not_minded"), (ZeroDivisionError(), "dial.crashed")],
+    [(UNCERTAIN, "dial.machine_not_handled"), (ZeroDivisionError(), "dial.crashed")],
 )
-async def test_a_machine_that_cannot_be_minded_is_told_of(
+async def test_a_machine_that_cannot_be_handled_is_told_of(
     open_desk: OpenDesk, autojump_clock: Clock, failure: Exception, event: str
 ) -> None:
     async with open_desk() as desk:
         call_sid = await leave(desk)
         desk.account.failures.append(failure)
         with structlog.testing.capture_logs() as logs:
-            desk.dialler.heard_answerer(VoiceRequest(call_sid, answered_by="machine_end_beep"), "")
+            desk.dialler.placed.heard_answerer(
+                VoiceRequest(call_sid, answered_by="machine_end_beep"), ""
+            )
             await trio.testing.wait_all_tasks_blocked()
         assert logs[-1]["event"] == event
         await desk.dialler.place(TO)
@@ -715,7 +722,7 @@ async def test_a_hang_up_that_failed_is_not_repeated_by_whoever_tells_of_the_mac
     async with open_desk() as desk:
         desk.account.failures.append(UNCERTAIN)
         for _ in range(20):
-            desk.dialler.heard_answerer(VoiceRequest("CA1", answered_by="fax"), "")
+            desk.dialler.placed.heard_answerer(VoiceRequest("CA1", answered_by="fax"), "")
             await trio.testing.wait_all_tasks_blocked()
         assert desk.account.hung_up == ["CA1"]
 
@@ -729,10 +736,10 @@ async def test_every_status_of_a_call_is_told_once(
         call_sid = (await desk.dialler.place(TO)).call_sid
         for status in states + states[::-1] + ["ringing"] * 20:
             told = VoiceRequest(call_sid, call_status=status)
-            desk.dialler.heard_status(told, desk.account.token())
+            desk.dialler.placed.heard_status(told, desk.account.token())
         assert [fields["status"] for _, _, fields in desk.told()] == states
         # Of another call, it is news.
-        desk.dialler.heard_status(VoiceRequest("CA2", call_status="ringing"), "")
+        desk.dialler.placed.heard_status(VoiceRequest("CA2", call_status="ringing"), "")
         assert len(desk.told()) == 4
 
 
@@ -743,20 +750,25 @@ async def test_a_request_is_known_by_one_call_and_not_by_all_that_name_it(
         placed = await desk.dialler.place(TO)
         token = desk.account.token()
         for n in range(100):
-            desk.dialler.answered(f"CA of a stranger {n}", token)
-        assert desk.dialler.answered(placed.call_sid, token) is not None
+            desk.dialler.placed.answered(f"CA of a stranger {n}", token)
+        assert desk.dialler.placed.answered(placed.call_sid, token) is not None
         assert desk.dialler._tokens == {placed.call_sid: token}
-        desk.dialler.heard_status(VoiceRequest(placed.call_sid, call_status="completed"), token)
+        desk.dialler.placed.heard_status(
+            VoiceRequest(placed.call_sid, call_status="completed"), token
+        )
         assert desk.dialler._tokens == {}
 
 
 async def test_what_was_told_is_remembered_within_bounds(
     open_desk: OpenDesk, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound, "TOLD", 10)
+    monkeypatch.setattr(progress, "TOLD", 10)
     async with open_desk() as desk:
         for n in range(100):
             told = VoiceRequest(f"CA{n}" + "x" * 1000, call_status="ringing" * 100)
-            desk.dialler.heard_status(told, "")
-        assert len(desk.dialler._told) == 10
-        assert max(len(word) for told in desk.dialler._told for word in told) == outbound.MAX_WORD
+            desk.dialler.placed.heard_status(told, "")
+        assert len(desk.dialler.placed._told) == 10
+        assert (
+            max(len(word) for told in desk.dialler.placed._told for word in told)
+            == progress.MAX_WORD
+        )

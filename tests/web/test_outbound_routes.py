@@ -326,9 +326,9 @@ async def test_a_status_is_logged_and_the_last_one_frees_the_memory(
         sid = FakeAccount.sid(1)
         with structlog.testing.capture_logs() as logs:
             assert await office.tell(path, CallSid=sid, CallStatus="ringing") == ""
-            assert office.app.dialler.request_of(sid) is not None
+            assert office.app.dialler.placed.request_of(sid) is not None
             await office.tell(path, CallSid=sid, CallStatus="no-answer", SipResponseCode="487")
-        assert office.app.dialler.request_of(sid) is None
+        assert office.app.dialler.placed.request_of(sid) is None
         assert [line["event"] for line in logs] == ["call.status"] * 2
         assert logs[1]["sip_response_code"] == "487"
 

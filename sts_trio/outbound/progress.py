@@ -1,0 +1,173 @@
+"""What becomes of the calls that we have placed: what Twilio tells of each, and what is done then.
+
+A request is remembered by a token in the URLs that Twilio is given, since Twilio may ask `/twiml`
+before its own answer, with the call's SID, has arrived here; from then on by the SID as well.
+
+Twilio repeats what it thinks unheard, and whoever has caught a signed request may send it again for
+ever. What was told before is told to nobody and has nothing done: no second hang-up of one call.
+"""
+
+import collections
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+import trio
+
+from sts_trio.errors import TwilioFailed
+from sts_trio.observe.feed import Tell, call_event
+from sts_trio.outbound.requests import DialRequest, OnMachine
+from sts_trio.outbound.twilio_rest import TwilioRest
+from sts_trio.wire import webhook
+
+TWIML_PATH = "/twiml"
+STATUS_PATH = "/twiml/status"
+AMD_PATH = "/twiml/amd"
+# Names the request in the queries of these.
+TOKEN = "outbound"
+
+# Twilio rings for a minute, "a few seconds are added", and a status callback may get lost.
+RINGING = 70.0
+# Requests that are remembered: one a second, and calls of a quarter of an hour. The oldest go.
+REMEMBERED = 1000
+# Things that Twilio has told, some six of a call: at one call a second, those of half an hour.
+TOLD = 10_000
+# In a request that nobody has signed, a word may be longer than any SID or status.
+MAX_WORD = 64
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class PlacedCalls:
+    """The calls that may be under way.
+
+    `start_soon` starts what takes longer than a webhook may wait: it has to run as long as the
+    server does.
+    """
+
+    def __init__(
+        self,
+        rest: TwilioRest,
+        tell: Tell,
+        start_soon: Callable[[Callable[[str, str], Awaitable[None]], str, str], None],
+    ) -> None:
+        self._rest = rest
+        self._tell = tell
+        self._start_soon = start_soon
+        self._calls: collections.OrderedDict[str, _PlacedCall] = collections.OrderedDict()
+        self._tokens: dict[str, str] = {}  # {call SID: token}
+        self._told: collections.OrderedDict[tuple[str, ...], None] = collections.OrderedDict()
+
+    def remember(self, token: str, request: DialRequest) -> "_PlacedCall":
+        """From now on Twilio may ask for the call; of too many, the oldest are forgotten."""
+        self._calls[token] = placed = _PlacedCall(token, request, trio.current_time())
+        while len(self._calls) > REMEMBERED:
+            self.forget(next(iter(self._calls.values())))
+        return placed
+
+    def ringing(self) -> int:
+        """How many may be answered at any moment."""
+        since = trio.current_time() - RINGING
+        return sum(not each.is_answered and each.placed_at > since for each in self._calls.values())
+
+    def request_of(self, call_sid: str) -> DialRequest | None:
+        """What was asked for with that call, if it is one of ours and not over."""
+        placed = self.find(call_sid, "")
+        return None if placed is None else placed.request
+
+    def answered(self, call_sid: str, token: str) -> DialRequest | None:
+        """Twilio asks what to do with the call: somebody answered, or something did."""
+        placed = self.find(call_sid, token)
+        if placed is None:
+            if token:
+                _logger.warning(
+                    "dial.unknown",
+                    call_sid=call_sid,
+                    reason="placed by another process, or before a restart: the agent is the"
+                    " default one, and a machine is hung up on",
+                )
+            return None
+        placed.is_answered = True
+        return placed.request
+
+    def heard_status(self, voice: webhook.VoiceRequest, token: str) -> None:
+        """A call, of ours or not, rings, is answered, is over."""
+        placed = self.find(voice.call_sid, token)
+        fields = {
+            "status": voice.call_status,
+            "seconds": voice.call_duration,
+            "sip_response_code": voice.sip_response_code,
+        }
+        if self._is_news("status", voice.call_sid, voice.call_status):
+            self._report("call.status", voice.call_sid, placed, fields)
+        if voice.is_over and placed is not None:
+            self.forget(placed)
+
+    def heard_answerer(self, voice: webhook.VoiceRequest, token: str) -> None:
+        """It is known who or what answered. On a machine, does what was asked for."""
+        placed = self.find(voice.call_sid, token)
+        if self._is_news("answered_by", voice.call_sid, voice.answered_by):
+            self._report("call.answered_by", voice.call_sid, placed, {"by": voice.answered_by})
+        if voice.is_on_machine and self._is_news("machine", voice.call_sid):
+            message = ""
+            if placed is not None and voice.takes_message:
+                message = placed.request.message
+            self._start_soon(self._handle_machine, voice.call_sid, message)
+
+    def _is_news(self, *told: str) -> bool:
+        """Whether this is told for the first time."""
+        news = tuple(word[:MAX_WORD] for word in told)
+        if news in self._told:
+            return False
+        self._told[news] = None
+        if len(self._told) > TOLD:
+            self._told.popitem(last=False)
+        return True
+
+    async def _handle_machine(self, call_sid: str, message: str) -> None:
+        did = OnMachine.LEAVE_MESSAGE if message else OnMachine.HANG_UP
+        log = _logger.bind(call_sid=call_sid, act=did.value)
+        try:
+            if message:
+                await self._rest.redirect(call_sid, webhook.leave_message(message))
+            else:
+                await self._rest.hang_up(call_sid)
+        except TwilioFailed as exc:
+            log.warning("dial.machine_not_handled", reason=str(exc))
+        except Exception:
+            log.exception("dial.crashed")  # a boundary, as above
+        else:
+            log.info("dial.machine_handled")
+
+    def _report(
+        self, event: str, call_sid: str, placed: "_PlacedCall | None", fields: dict[str, str]
+    ) -> None:
+        told: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        _logger.info(event, call_sid=call_sid, **told)
+        at = 0.0 if placed is None else trio.current_time() - placed.placed_at
+        self._tell(call_event(call_sid, at, event, told))
+
+    def find(self, call_sid: str, token: str) -> "_PlacedCall | None":
+        """The request by its token or its call's SID; with both, the one leads to the other."""
+        known = token or self._tokens.get(call_sid, "")
+        placed = self._calls.get(known)
+        if placed is not None and call_sid:
+            self._tokens.pop(placed.call_sid, None)
+            self._tokens[call_sid] = known
+            placed.call_sid = call_sid
+        return placed
+
+    def forget(self, placed: "_PlacedCall") -> None:
+        self._calls.pop(placed.token, None)
+        self._tokens.pop(placed.call_sid, None)
+
+
+class _PlacedCall:
+    """A request whose call may be under way."""
+
+    def __init__(self, token: str, request: DialRequest, placed_at: float) -> None:
+        self.token = token
+        self.request = request
+        self.placed_at = placed_at
+        self.call_sid = ""
+        self.is_answered = False
