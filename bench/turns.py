@@ -24,7 +24,7 @@ from results import Turn
 from rich.console import Console
 from rich.table import Table
 
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.logic.dialogue import Dialogue
@@ -74,7 +74,7 @@ class Rig:
         self.agents: list[socket.socket] = []
         self.poller = Poller()
         self.ticker = Struck(self.poller)
-        self._calls: list[Call] = []
+        self._calls: list[Bridge] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     async def place_calls(self, count: int, nursery: trio.Nursery) -> None:
@@ -83,7 +83,7 @@ class Rig:
         settings = deepgram_settings.phone_settings({"greeting": "Hello."})
         for _ in range(count):
             dialogue = Dialogue(lambda start: settings, now=trio.current_time())
-            call = Call(dialogue, self._open_caller, self)
+            call = Bridge(dialogue, self._open_caller, self)
             self._calls.append(call)
             nursery.start_soon(call.run)
         await _settle()

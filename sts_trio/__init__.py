@@ -8,14 +8,14 @@ __all__ = ["Call", "FunctionFailed", "function", "hand_over"]
 
 # {what users' functions need: its home}, imported when asked for: `sts-trio --help` needs none.
 _HOMES = {
-    "Call": "sts_trio.bridge.run",
+    "Call": "sts_trio.call.api",
     "FunctionFailed": "sts_trio.errors",
     "function": "sts_trio.functions.decorator",
     "hand_over": "sts_trio.functions.decorator",
 }
 
 if TYPE_CHECKING:
-    from sts_trio.bridge.run import Call
+    from sts_trio.call.api import Call
     from sts_trio.errors import FunctionFailed
     from sts_trio.functions.decorator import function, hand_over
 else:

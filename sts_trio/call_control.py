@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from sts_trio.bridge.run import Call
+from sts_trio.call.api import Call
 from sts_trio.functions import function
 
 # For one answer: a card's number has 19, and nobody gets more right.

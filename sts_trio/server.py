@@ -22,7 +22,7 @@ from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_chooser
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import INBOUND, CallInfo, announced, parameters
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed, Verdict
@@ -291,7 +291,7 @@ class App(QuartTrio):
         """A softphone writes what its stream says itself: it is to end no phone call by that."""
         connection = hypercorn_guard.connection.get()
         is_phone = stream is None or not stream.is_softphone
-        call = Call(
+        call = Bridge(
             Dialogue(
                 self._settings_for,
                 is_expected=any_call if stream is None else stream.is_for,
@@ -303,7 +303,7 @@ class App(QuartTrio):
             self._caller_opener(scope, connection),
             self.agent_connections,
             functions=self.functions,
-            agents=self.settings.agents,
+            hands_over_to=self.settings.agents,
             may_transfer=self.settings.may_transfer,
             release_phone_call=self._release_phone_call if is_phone else None,
             log_transcripts=self.settings.log_transcripts,

@@ -22,7 +22,7 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import SILENCE
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.caller_adopted import AdoptedLeg
@@ -306,7 +306,7 @@ class _Tapped:
         return getattr(self._dialogue, name)
 
 
-def tap(call: Call, hear: Callable[..., Any]) -> None:
+def tap(call: Bridge, hear: Callable[..., Any]) -> None:
     """Has the call's dialogue hear by `hear` from now on."""
     call.dialogue = _Tapped(call.dialogue, hear)  # type: ignore[assignment]
 
@@ -474,10 +474,12 @@ def make_call(
     manners: CallPolicy | None = None,
     settings: Settings = lambda wanted: SETTINGS,
     **options: Any,
-) -> Call:
+) -> Bridge:
     """A call whose agent is the first of these; if it is lost, the next."""
     dialogue = Dialogue(settings, forward=forward, now=trio.current_time(), policy=manners)
-    return Call(dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options)
+    return Bridge(
+        dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options
+    )
 
 
 async def settle(phone: Phone) -> None:
@@ -489,7 +491,7 @@ async def settle(phone: Phone) -> None:
 
 
 @contextlib.asynccontextmanager
-async def talking(phone: Phone, *agents: FakeAgent, **options: Any) -> AsyncIterator[Call]:
+async def talking(phone: Phone, *agents: FakeAgent, **options: Any) -> AsyncIterator[Bridge]:
     """A call, already talking while inside; afterwards stopped by the caller, and over."""
     async with trio.open_nursery() as tasks:
         call = make_call(tasks, phone, *agents, **options)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import trio
 
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Ending
 from sts_trio.observe.feed import EventFeed
 
@@ -23,7 +23,7 @@ class LiveCalls:
     def __init__(self, max_calls: int) -> None:
         self.event_feed = EventFeed()
         self._max_calls = max_calls
-        self._calls: set[Call] = set()
+        self._calls: set[Bridge] = set()
         self._endings: collections.OrderedDict[str, Ending] = collections.OrderedDict()
         self._is_draining = False
         self._emptied = trio.Event()
@@ -34,7 +34,7 @@ class LiveCalls:
         return len(self._calls)
 
     @property
-    def calls(self) -> tuple[Call, ...]:
+    def calls(self) -> tuple[Bridge, ...]:
         """The calls under way, in no order."""
         return tuple(self._calls)
 
@@ -53,7 +53,7 @@ class LiveCalls:
         return "draining" if self._is_draining else "ready" if self.takes_calls else "full"
 
     @contextlib.contextmanager
-    def admit(self, call: Call) -> Iterator[None]:
+    def admit(self, call: Bridge) -> Iterator[None]:
         """Counts the call as live while inside, and remembers its ending."""
         self._calls.add(call)
         try:

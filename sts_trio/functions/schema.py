@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from sts_trio.call.api import Call
 from sts_trio.config.variables import config_error, one_line
 from sts_trio.errors import FunctionFailed
 
@@ -56,7 +57,7 @@ class Parameters:
             if parameter.annotation is parameter.empty:
                 raise config_error(f"{place}: has no annotation; {_TYPES}")
             hint = _resolve(run, parameter.annotation, place)
-            if hint is not _call_class():
+            if hint is not Call:
                 self._known[name] = _parameter(hint, parameter.default, place)
             elif self.call is None:
                 self.call = name
@@ -111,20 +112,13 @@ def _told(name: str, error: Exception) -> str:
     return f"{name}{path.rstrip('`')}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _call_class() -> type:
-    # Not above: the call runs functions, so its module is on the way to importing this one.
-    from sts_trio.bridge.run import Call
-
-    return Call
-
-
 def _resolve(run: Callable[..., Any], annotation: Any, place: str) -> Any:
     """An annotation as a type, where it may still be the text of one.
 
     One at a time, so that a return annotation may name what exists under TYPE_CHECKING alone; and
     with our own `Call` known to everybody, since that is where it is mostly imported.
     """
-    names = {"Call": _call_class(), **getattr(inspect.unwrap(run), "__globals__", {})}
+    names = {"Call": Call, **getattr(inspect.unwrap(run), "__globals__", {})}
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]

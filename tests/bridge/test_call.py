@@ -30,7 +30,8 @@ from rig_peers import (
     tap,
 )
 
-from sts_trio.bridge.run import AGENT_OUTBOX, HANG_UP_GRACE, Call
+from sts_trio.bridge.leg_tasks import AGENT_OUTBOX, HANG_UP_GRACE
+from sts_trio.bridge.run import Bridge
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.handshake import converse
@@ -352,7 +353,7 @@ async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> No
     )
     phone = FakeTwilio()
     async with trio.open_nursery() as tasks:
-        call = Call(
+        call = Bridge(
             Dialogue(lambda start: settings, now=trio.current_time()),
             phone.open,
             Lines(_dial_with_key(tasks, agent, b"Token s3cret")),
@@ -388,7 +389,7 @@ async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> No
 async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) -> None:
     phone, agent = FakeTwilio(), FakeAgent(refuse=401)
     async with trio.open_nursery() as tasks:
-        call = Call(
+        call = Bridge(
             Dialogue(lambda start: SETTINGS, now=trio.current_time()),
             phone.open,
             Lines(_dial_with_key(tasks, agent, b"Token s3cret")),
@@ -479,7 +480,7 @@ class Pair:
     def __init__(self, *, writes_through: bool = False, forward: float = 0.02) -> None:
         self.caller = ObedientLeg[twilio.ToCaller](Leg.CALLER, writes_through=writes_through)
         self.agent = ObedientLeg[deepgram.ToAgent](Leg.AGENT, writes_through=writes_through)
-        self.call = Call(
+        self.call = Bridge(
             Dialogue(lambda start: SETTINGS, forward=forward, now=trio.current_time()),
             self.caller.open,
             Lines(self.agent.open),
@@ -663,7 +664,7 @@ async def test_a_caller_leg_that_cannot_be_opened_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    call = Call(Dialogue(lambda start: SETTINGS), broken, Lines(pair.agent.open))
+    call = Bridge(Dialogue(lambda start: SETTINGS), broken, Lines(pair.agent.open))
     assert await call.run() == Ending(Cause.CRASHED)
     assert trio.current_time() == 0
     crashed(logs)
@@ -673,7 +674,7 @@ async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(broken))
+    call = Bridge(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(broken))
     pair.caller.say(START)
     assert await call.run() == Ending(Cause.CRASHED)
     assert pair.caller.goodbye == (0, 1011)
@@ -682,7 +683,7 @@ async def test_an_agent_leg_that_cannot_be_opened_through_a_bug_is_a_crash(
 
 async def test_settings_that_cannot_be_made_are_a_crash(autojump_clock: Clock, logs: Logs) -> None:
     pair = Pair()
-    call = Call(Dialogue(broken), pair.caller.open, Lines(pair.agent.open))
+    call = Bridge(Dialogue(broken), pair.caller.open, Lines(pair.agent.open))
     pair.caller.say(START)
     pair.agent.say(deepgram.Welcome("r"))
     assert await call.run() == Ending(Cause.CRASHED)
@@ -710,7 +711,7 @@ async def test_an_agent_without_a_status_is_unreachable(autojump_clock: Clock, l
     def unreachable() -> Any:
         raise AgentUnreachable("no such host")
 
-    call = Call(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(unreachable))
+    call = Bridge(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(unreachable))
     pair.caller.say(START)
     assert await call.run() == Ending(Cause.AGENT_UNREACHABLE, "no such host")
     assert "call.crashed" not in [line["event"] for line in logs]

@@ -254,7 +254,7 @@ async def test_who_asked_the_lost_agent_is_answered_by_the_next(autojump_clock: 
         talking(phone, first, second, manners=RECONNECTS) as call,
         trio.open_nursery() as tasks,
     ):
-        tasks.start_soon(call.update_prompt, "The caller is verified.")
+        tasks.start_soon(call.call.update_prompt, "The caller is verified.")
         await settle(phone)
         await first.drop()
         await until_ready(second, phone)

@@ -27,7 +27,8 @@ from rig_peers import (
     tap,
 )
 
-from sts_trio.bridge.run import HANG_UP_GRACE, Call
+from sts_trio.bridge.leg_tasks import HANG_UP_GRACE
+from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Cause
 from sts_trio.logic.acts import Tick
 from sts_trio.logic.caller_audio import GAP
@@ -43,7 +44,7 @@ class Stage(NamedTuple):
 
     phone: Phone
     agent: FakeAgent
-    call: Call
+    call: Bridge
     tasks: trio.Nursery
 
     async def settle(self) -> None:
@@ -461,7 +462,7 @@ async def reach_gap(gap: str, stage: Stage, first: FakeAgent) -> None:
     if gap == "the goodbye is heard":
         await first.say(deepgram.Audio(b"\x11" * 8000))
         await stage.settle()
-        await stage.call.hang_up()
+        await stage.call.call.hang_up()
     await first.drop()
     await stage.settle()
     if gap == "the second agent talks":

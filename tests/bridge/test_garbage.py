@@ -39,7 +39,8 @@ from test_prewarm_sockets import announce, hang_up, start
 from sts_trio import FunctionFailed, function
 from sts_trio.agents.prewarm import Line, PrewarmedLeg
 from sts_trio.bridge.outbox import Outbox
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
+from sts_trio.call.api import Call
 from sts_trio.errors import Ending
 from sts_trio.functions import Functions
 from sts_trio.functions.runner import FunctionCalls
@@ -61,11 +62,11 @@ KINDS = [FakeTwilio, SocketTwilio]
 
 # What is to be gone as soon as the call is, without any collector.
 OURS = (
-    *(Call, Dialogue, FunctionCalls, Outbox, Line, Connection),
+    *(Bridge, Dialogue, FunctionCalls, Outbox, Line, Connection),
     *(AdoptedLeg, CallerLeg, AgentLeg, PrewarmedLeg),
 )
 # Whose cycles are none of the call's: those of the peers that stand at its two ends here.
-PEERS = ("fakes", "world", "test_", "trio.testing")
+PEERS = ("rig_peers", "rig_server", "test_", "trio.testing")
 # Werkzeug finds a request's route by a function that calls itself: 8 objects a request. msgspec
 # looks a type up by another, once.
 KNOWN = {"werkzeug.routing.matcher", "msgspec._utils"}
@@ -429,15 +430,15 @@ async def ask(here: World, request: bytes) -> None:
 async def test_a_new_cycle_fails_a_story_and_is_told_by_its_way_round(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    ran = Call.run
+    ran = Bridge.run
 
-    async def run(call: Call) -> Ending:
-        call._answers.call = call  # type: ignore[attr-defined]
+    async def run(call: Bridge) -> Ending:
+        call._pending.call = call  # type: ignore[attr-defined]
         return await ran(call)
 
-    monkeypatch.setattr(Call, "run", run)
+    monkeypatch.setattr(Bridge, "run", run)
     with (
-        pytest.raises(AssertionError, match=r"Call\._answers -> Answers\.call ->"),
+        pytest.raises(AssertionError, match=r"Bridge\._pending -> Pending\.call ->"),
         leaving_no_garbage(),
     ):
         await call_ends_by_itself(FakeTwilio(), FakeAgent(refuse=401))

@@ -7,17 +7,17 @@ import trio.testing
 from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, make_call, media
 
 from sts_trio.bridge.live_calls import REMEMBERED_ENDINGS, LiveCalls
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Cause, Ending, Verdict
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.wire import twilio
 
 
-def idle_call(call_sid: str = CALL_SID) -> Call:
+def idle_call(call_sid: str = CALL_SID) -> Bridge:
     """A call that nobody runs."""
     nobody: Dialogue = Dialogue(lambda start: pytest.fail("no agent is asked for"))
     nobody._stream.call_sid = call_sid
-    return Call(
+    return Bridge(
         nobody,
         lambda: pytest.fail("no caller is asked for"),
         Lines(lambda: pytest.fail("no agent is asked for")),

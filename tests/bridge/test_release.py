@@ -15,7 +15,8 @@ from rig_rest import REFUSED, FakeAccount
 from rig_server import Phone, World, world
 
 from sts_trio import call_control
-from sts_trio.bridge.run import GOODBYE_WITHIN, HANG_UP_GRACE
+from sts_trio.bridge.leg_tasks import HANG_UP_GRACE
+from sts_trio.bridge.run import GOODBYE_WITHIN
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import Cause, Ending
 from sts_trio.wire import deepgram, twilio
@@ -52,10 +53,10 @@ async def end(
         phone.tell(BIN, media())
         await agent.ready.wait()
         if ending == "hang up":
-            await call.hang_up()
+            await call.call.hang_up()
             await agent.say(deepgram.AgentAudioDone())
         elif ending == "transfer":
-            await call.transfer("+15005550020")
+            await call.call.transfer("+15005550020")
             await agent.say(deepgram.AgentAudioDone())
         else:
             phone.tell(STOP)

@@ -22,7 +22,7 @@ from rig_peers import (
 )
 
 from sts_trio.audio.tones import tones
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver, Cause, Ending, NumberRefused
 from sts_trio.functions import Functions, function, hand_over
@@ -82,7 +82,7 @@ class Outcome:
 async def test_say_returns_when_the_agent_begins_to(autojump_clock: Clock) -> None:
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with talking(phone, agent) as call, trio.open_nursery() as tasks:
-        tasks.start_soon(outcome.of, lambda: call.say("One moment."))
+        tasks.start_soon(outcome.of, lambda: call.call.say("One moment."))
         await trio.sleep(1)
         assert not outcome.is_known
         await agent.say(SAID)
@@ -93,7 +93,7 @@ async def test_say_returns_when_the_agent_begins_to(autojump_clock: Clock) -> No
 async def test_say_is_refused_while_the_caller_speaks(autojump_clock: Clock) -> None:
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with talking(phone, agent) as call, trio.open_nursery() as tasks:
-        tasks.start_soon(outcome.of, lambda: call.say("One moment."))
+        tasks.start_soon(outcome.of, lambda: call.call.say("One moment."))
         await settle(phone)
         await agent.say(deepgram.InjectionRefused("A turn is in progress."))
     assert isinstance(outcome.error, AgentRefused)
@@ -106,7 +106,7 @@ async def test_say_that_comes_to_nothing_is_given_up_after_ten_seconds(
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with talking(phone, agent) as call:
         phone.tell(media())
-        await outcome.of(lambda: call.say("One moment."))
+        await outcome.of(lambda: call.call.say("One moment."))
     assert isinstance(outcome.error, AgentTimedOut)
     assert outcome.at == 10
 
@@ -119,29 +119,29 @@ SPEAK = {"provider": {"type": "deepgram", "model": "aura-2-apollo-en"}}
     ("ask", "message", "answer"),
     [
         (
-            lambda call: call.inject("Hello."),
+            lambda call: call.call.inject("Hello."),
             deepgram.InjectUserMessage("Hello."),
             ConversationText("user", "Hello."),
         ),
         (
-            lambda call: call.update_prompt("more"),
+            lambda call: call.call.update_prompt("more"),
             deepgram.UpdatePrompt("more"),
             deepgram.PromptUpdated(),
         ),
         (
-            lambda call: call.update_think(THINK),
+            lambda call: call.call.update_think(THINK),
             deepgram.UpdateThink(msgspec.convert(THINK, deepgram_settings.Think)),
             deepgram.ThinkUpdated(),
         ),
         (
-            lambda call: call.update_speak(SPEAK),
+            lambda call: call.call.update_speak(SPEAK),
             deepgram.UpdateSpeak(msgspec.convert(SPEAK, deepgram_settings.Speak)),
             deepgram.SpeakUpdated(),
         ),
     ],
 )
 async def test_each_update_waits_for_its_acknowledgement(
-    ask: Callable[[Call], Awaitable[None]],
+    ask: Callable[[Bridge], Awaitable[None]],
     message: deepgram.ToAgent,
     answer: deepgram.TextFromAgent,
     autojump_clock: Clock,
@@ -160,9 +160,9 @@ async def test_a_block_that_is_none_never_reaches_the_agent(autojump_clock: Cloc
     phone, agent = FakeTwilio(), FakeAgent()
     async with talking(phone, agent) as call:
         with pytest.raises(msgspec.ValidationError, match="prompt"):
-            await call.update_think({"provider": {}, "prompt": 7})
+            await call.call.update_think({"provider": {}, "prompt": 7})
         with pytest.raises(msgspec.ValidationError, match="modle"):
-            await call.update_speak({"provider": {}, "modle": "x"})
+            await call.call.update_speak({"provider": {}, "modle": "x"})
     assert told(agent) == []
 
 
@@ -172,10 +172,10 @@ async def test_who_is_cancelled_while_it_waits_leaves_nothing_behind(
     phone, agent = FakeTwilio(), FakeAgent()
     async with talking(phone, agent) as call:
         with trio.move_on_after(1):
-            await call.update_prompt("one")
+            await call.call.update_prompt("one")
         outcome = Outcome()
         async with trio.open_nursery() as tasks:
-            tasks.start_soon(outcome.of, lambda: call.update_prompt("two"))
+            tasks.start_soon(outcome.of, lambda: call.call.update_prompt("two"))
             await agent.say(deepgram.PromptUpdated())  # for the first
             await settle(phone)
             assert not outcome.is_known
@@ -192,8 +192,8 @@ async def test_protected_words_are_heard_to_the_end(autojump_clock: Clock) -> No
     async with talking(phone, agent) as call, trio.open_nursery() as tasks:
 
         async def legal() -> None:
-            async with call.protected():
-                await call.say("Legal words.")
+            async with call.call.protected():
+                await call.call.say("Legal words.")
 
         tasks.start_soon(outcome.of, legal)
         await settle(phone)
@@ -223,7 +223,7 @@ async def test_a_failure_amid_protected_words_ends_the_protection_at_once(
         await agent.say(Audio(b"\x11" * 160))
         await settle(phone)
         with pytest.raises(ZeroDivisionError):
-            async with call.protected():
+            async with call.call.protected():
                 raise ZeroDivisionError
         await agent.say(deepgram.UserStartedSpeaking())
         await settle(phone)
@@ -240,7 +240,7 @@ async def test_words_that_are_never_heard_are_not_waited_for_for_ever(
         await settle(phone)
 
         async def legal() -> None:
-            async with call.protected():
+            async with call.call.protected():
                 pass
 
         await outcome.of(legal)
@@ -255,7 +255,7 @@ async def test_protected_words_may_be_cut_by_the_end_of_the_call(autojump_clock:
         await settle(phone)
 
         async def legal() -> None:
-            async with call.protected():
+            async with call.call.protected():
                 pass
 
         tasks.start_soon(outcome.of, legal)
@@ -269,7 +269,7 @@ async def test_protected_words_may_be_cut_by_the_end_of_the_call(autojump_clock:
 async def test_digits_are_collected_as_they_are_keyed_in(autojump_clock: Clock) -> None:
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with talking(phone, agent) as call, trio.open_nursery() as tasks:
-        tasks.start_soon(outcome.of, lambda: call.collect_digits(most=4))
+        tasks.start_soon(outcome.of, lambda: call.call.collect_digits(most=4))
         for digit in "4711":
             await trio.sleep(2)
             phone.tell(key(digit))
@@ -281,12 +281,12 @@ async def test_digits_are_collected_as_they_are_keyed_in(autojump_clock: Clock) 
 async def test_digits_end_with_a_key_or_a_pause(autojump_clock: Clock) -> None:
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with talking(phone, agent) as call, trio.open_nursery() as tasks:
-        tasks.start_soon(outcome.of, call.collect_digits)
+        tasks.start_soon(outcome.of, call.call.collect_digits)
         await settle(phone)
         phone.tell(key("4"), key("7"), key("#"))
         await settle(phone)
         assert outcome.result == "47"
-        tasks.start_soon(outcome.of, lambda: call.collect_digits(between=3))
+        tasks.start_soon(outcome.of, lambda: call.call.collect_digits(between=3))
         await settle(phone)
         phone.tell(key("4"))
         await trio.sleep(4)
@@ -296,7 +296,7 @@ async def test_digits_end_with_a_key_or_a_pause(autojump_clock: Clock) -> None:
 async def test_who_collects_is_told_of_the_end_of_the_call(autojump_clock: Clock) -> None:
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with trio.open_nursery() as tasks, talking(phone, agent) as call:
-        tasks.start_soon(outcome.of, call.collect_digits)
+        tasks.start_soon(outcome.of, call.call.collect_digits)
         await settle(phone)
     assert isinstance(outcome.error, CallOver)
 
@@ -304,9 +304,9 @@ async def test_who_collects_is_told_of_the_end_of_the_call(autojump_clock: Clock
 async def test_tones_are_played_to_the_caller(autojump_clock: Clock) -> None:
     phone, agent = FakeTwilio(), FakeAgent()
     async with talking(phone, agent) as call:
-        await call.send_dtmf("4#")
+        await call.call.send_dtmf("4#")
         with pytest.raises(ValueError, match="expected keys"):
-            await call.send_dtmf("x")
+            await call.call.send_dtmf("x")
         await settle(phone)
     assert phone.audio == tones("4#")
 
@@ -322,7 +322,7 @@ async def test_the_call_is_hung_up_after_the_goodbye(autojump_clock: Clock) -> N
         phone.tell(twilio.Connected(), START, media())
         await agent.ready.wait()
         await settle(phone)
-        await call.hang_up()
+        await call.call.hang_up()
         await trio.sleep(1)
         await agent.say(
             ConversationText("assistant", "Goodbye."), Audio(b"\x11" * 8000), AgentAudioDone()
@@ -343,7 +343,7 @@ async def test_a_transfer_ends_the_call_with_the_number(autojump_clock: Clock) -
         phone.tell(twilio.Connected(), START, media())
         await agent.ready.wait()
         await settle(phone)
-        await call.transfer("+15005550006")
+        await call.call.transfer("+15005550006")
     assert call.ending == Ending(Cause.TRANSFERRED, "+15005550006")
     assert phone.goodbye == (4, 1000)
 
@@ -354,7 +354,7 @@ async def test_a_number_off_the_list_is_refused_and_logged(
     phone, agent = FakeTwilio(), FakeAgent()
     async with talking(phone, agent) as call:
         with pytest.raises(NumberRefused, match=r"\+15005550009 is not among"):
-            await call.transfer("+15005550009")
+            await call.call.transfer("+15005550009")
         await trio.sleep(5)
         assert call.ending is None
     [line] = [line for line in logs if line["event"] == "transfer.refused"]
@@ -364,33 +364,35 @@ async def test_a_number_off_the_list_is_refused_and_logged(
 async def test_another_agent_goes_on(autojump_clock: Clock) -> None:
     phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
     agents = ["default", "sales"]
-    async with talking(phone, first, second, agents=agents) as call:
-        assert call.agent == "default"
+    async with talking(phone, first, second, hands_over_to=agents) as call:
+        assert call.call.agent == "default"
         with pytest.raises(ValueError, match="expected one of default, sales, got 'service'"):
-            await call.hand_over("service")
-        await call.hand_over("sales")
+            await call.call.hand_over("service")
+        await call.call.hand_over("sales")
         await second.ready.wait()
         await second.say(Audio(b"\x41" * 160))
         await settle(phone)
-        assert call.agent == "sales"
+        assert call.call.agent == "sales"
         assert first.closed == (0, 1000)
     assert phone.audio == b"\x41" * 160
 
 
 async def test_nothing_can_be_asked_of_a_call_that_has_ended(autojump_clock: Clock) -> None:
     phone, agent = FakeTwilio(), FakeAgent()
-    async with talking(phone, agent, agents=["sales"], may_transfer=lambda number: True) as call:
+    async with talking(
+        phone, agent, hands_over_to=["sales"], may_transfer=lambda number: True
+    ) as call:
         pass
     asks: list[Callable[[], Awaitable[Any]]] = [
-        lambda: call.say("Hello."),
-        lambda: call.inject("Hello."),
-        lambda: call.update_prompt("more"),
-        call.hang_up,
-        lambda: call.transfer("+15005550006"),
-        lambda: call.hand_over("sales"),
-        lambda: call.send_dtmf("1"),
-        call.collect_digits,
-        lambda: call.protected().__aenter__(),
+        lambda: call.call.say("Hello."),
+        lambda: call.call.inject("Hello."),
+        lambda: call.call.update_prompt("more"),
+        call.call.hang_up,
+        lambda: call.call.transfer("+15005550006"),
+        lambda: call.call.hand_over("sales"),
+        lambda: call.call.send_dtmf("1"),
+        call.call.collect_digits,
+        lambda: call.call.protected().__aenter__(),
     ]
     for ask in asks:
         with pytest.raises(CallOver, match="the call has ended"):
@@ -400,7 +402,7 @@ async def test_nothing_can_be_asked_of_a_call_that_has_ended(autojump_clock: Clo
 async def test_who_waits_when_the_call_ends_is_told_so(autojump_clock: Clock) -> None:
     phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
     async with trio.open_nursery() as tasks, talking(phone, agent) as call:
-        tasks.start_soon(outcome.of, lambda: call.say("Hello."))
+        tasks.start_soon(outcome.of, lambda: call.call.say("Hello."))
         await settle(phone)
     assert isinstance(outcome.error, CallOver)
 
@@ -414,9 +416,9 @@ async def test_a_call_that_is_ending_is_transferred_nowhere(autojump_clock: Cloc
         phone.tell(START, media())
         await agent.ready.wait()
         await trio.testing.wait_all_tasks_blocked()
-        await call.hang_up()
+        await call.call.hang_up()
         with pytest.raises(CallOver, match="ending already"):
-            await call.transfer("+15005550020")
+            await call.call.transfer("+15005550020")
         await agent.say(deepgram.AgentAudioDone())
     assert call.ending == Ending(Cause.HUNG_UP)
 
@@ -431,14 +433,14 @@ async def test_a_call_that_parts_is_transferred_nowhere_either(autojump_clock: C
         await settle(phone)
         assert call.ending is None
         with pytest.raises(CallOver, match="ending already"):
-            await call.transfer("+15005550020")
+            await call.call.transfer("+15005550020")
 
 
 async def test_what_is_known_of_a_call(autojump_clock: Clock) -> None:
     phone, agent = FakeTwilio(), FakeAgent()
     async with trio.open_nursery() as tasks:
         call = make_call(tasks, phone, agent)
-        assert (call.info, call.agent) == (CallInfo(), "")
+        assert (call.call.info, call.call.agent) == (CallInfo(), "")
         tasks.start_soon(call.run)
         parameters = {"from": "+1", "to": "+2", "direction": "outbound-api", "shop": "7"}
         phone.tell(
@@ -451,10 +453,10 @@ async def test_what_is_known_of_a_call(autojump_clock: Clock) -> None:
         await agent.ready.wait()
         await agent.say(Audio(b"\x11" * 8000))
         await settle(phone)
-        assert call.playout.unheard_seconds == 1
-        assert (call.playout.heard_seconds, call.playout.cut_seconds) == (0, 0)
+        assert call.call.playout.unheard_seconds == 1
+        assert (call.call.playout.heard_seconds, call.call.playout.cut_seconds) == (0, 0)
         call.shut_down()
-    assert call.info == CallInfo(
+    assert call.call.info == CallInfo(
         call_sid=CALL_SID,
         stream_sid=STREAM_SID,
         from_="+1",
@@ -520,12 +522,15 @@ async def test_a_function_hands_the_call_over(autojump_clock: Clock) -> None:
         return hand_over("sales")
 
     phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
-    options: dict[str, Any] = {"functions": Functions([to_sales]), "agents": ["default", "sales"]}
+    options: dict[str, Any] = {
+        "functions": Functions([to_sales]),
+        "hands_over_to": ["default", "sales"],
+    }
     async with talking(phone, first, second, manners=RECONNECTS, **options) as call:
         await first.say(ask_for("to_sales"))
         await second.ready.wait()
         await settle(phone)
-        assert call.agent == "sales"
+        assert call.call.agent == "sales"
     assert told(first) == []
 
 

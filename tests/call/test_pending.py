@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from sts_trio.call.pending import Answers
+from sts_trio.call.pending import Pending
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver
 from sts_trio.logic.acts import Collected, RequestDone
 
@@ -15,10 +15,10 @@ class Desk:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.forgotten: list[int] = []
-        self.answers = Answers()
+        self.pending = Pending()
 
     async def get(self) -> RequestDone | Collected:
-        return await self.answers.get(self.asked.append, self.forgotten.append)
+        return await self.pending.request(self.asked.append, self.forgotten.append)
 
 
 async def test_each_gets_the_answer_to_its_own_number() -> None:
@@ -33,15 +33,15 @@ async def test_each_gets_the_answer_to_its_own_number() -> None:
         tasks.start_soon(ask, "b")
         await trio.testing.wait_all_tasks_blocked()
         first, second = desk.asked
-        desk.answers.give(Collected(second, "47"))
-        desk.answers.give(RequestDone(first))
+        desk.pending.resolve(Collected(second, "47"))
+        desk.pending.resolve(RequestDone(first))
     assert got == {"a": RequestDone(first), "b": Collected(second, "47")}
     assert desk.forgotten == []
 
 
 async def test_an_answer_may_come_while_the_question_is_put() -> None:
-    answers = Answers()
-    answer = await answers.get(lambda number: answers.give(RequestDone(number)), _nobody)
+    pending = Pending()
+    answer = await pending.request(lambda number: pending.resolve(RequestDone(number)), _nobody)
     assert isinstance(answer, RequestDone)
 
 
@@ -49,13 +49,13 @@ async def test_an_answer_may_come_while_the_question_is_put() -> None:
 async def test_a_refusal_is_an_exception_with_the_reason(
     timed_out: bool, kind: type[Exception]
 ) -> None:
-    answers = Answers()
+    pending = Pending()
 
     def refuse(number: int) -> None:
-        answers.give(RequestDone(number, "A turn is in progress.", timed_out))
+        pending.resolve(RequestDone(number, "A turn is in progress.", timed_out))
 
     with pytest.raises(kind, match=r"A turn is in progress\."):
-        await answers.get(refuse, _nobody)
+        await pending.request(refuse, _nobody)
 
 
 async def test_who_is_cancelled_is_forgotten_and_a_late_answer_is_nobodys() -> None:
@@ -65,7 +65,7 @@ async def test_who_is_cancelled_is_forgotten_and_a_late_answer_is_nobodys() -> N
         await trio.testing.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert desk.forgotten == desk.asked != []
-    desk.answers.give(RequestDone(desk.asked[0]))
+    desk.pending.resolve(RequestDone(desk.asked[0]))
 
 
 async def test_a_question_that_cannot_be_put_is_forgotten() -> None:
@@ -75,7 +75,7 @@ async def test_a_question_that_cannot_be_put_is_forgotten() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await desk.answers.get(broken, desk.forgotten.append)
+        await desk.pending.request(broken, desk.forgotten.append)
     assert len(desk.forgotten) == 1
 
 
@@ -92,7 +92,7 @@ async def test_the_end_of_the_call_is_told_to_who_waits_and_who_comes_later() ->
     async with trio.open_nursery() as tasks:
         tasks.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
-        desk.answers.close()
+        desk.pending.close()
     await ask()
     assert raised == ["the call has ended"] * 2
     assert len(desk.asked) == 1
@@ -100,13 +100,13 @@ async def test_the_end_of_the_call_is_told_to_who_waits_and_who_comes_later() ->
 
 
 async def test_an_answer_that_came_before_the_end_is_not_taken_back() -> None:
-    answers = Answers()
+    pending = Pending()
 
     def last(number: int) -> None:
-        answers.give(RequestDone(number))
-        answers.close()
+        pending.resolve(RequestDone(number))
+        pending.close()
 
-    assert isinstance(await answers.get(last, _nobody), RequestDone)
+    assert isinstance(await pending.request(last, _nobody), RequestDone)
 
 
 def _nobody(number: int) -> None:

@@ -705,7 +705,7 @@ def test_the_package_offers_what_functions_need_and_imports_it_when_asked() -> N
         "import sys, sts_trio\n"
         "early = [each for each in sys.modules if each.startswith('sts_trio.')]\n"
         "from sts_trio import Call, FunctionFailed, function, hand_over\n"
-        "assert Call is sys.modules['sts_trio.bridge.run'].Call\n"
+        "assert Call is sys.modules['sts_trio.call.api'].Call\n"
         "print(early, 'quart' in sys.modules)"
     )
     done = subprocess.run(

@@ -708,7 +708,11 @@ async def test_one_call_is_hung_up_on_once_however_often_a_machine_is_told_of(
         machine = VoiceRequest(call_sid, answered_by="machine_end_beep")
         over = VoiceRequest(call_sid, call_status="completed")
         for told in [machine] * 20 + [over] * 20 + [machine] * 20:
-            hear = desk.dialler.heard_status if told is over else desk.dialler.heard_answerer
+            hear = (
+                desk.dialler.placed.heard_status
+                if told is over
+                else desk.dialler.placed.heard_answerer
+            )
             hear(told, desk.account.token() if placed_here else "")
             await trio.testing.wait_all_tasks_blocked()
         assert desk.account.hung_up == [call_sid]
@@ -752,11 +756,11 @@ async def test_a_request_is_known_by_one_call_and_not_by_all_that_name_it(
         for n in range(100):
             desk.dialler.placed.answered(f"CA of a stranger {n}", token)
         assert desk.dialler.placed.answered(placed.call_sid, token) is not None
-        assert desk.dialler._tokens == {placed.call_sid: token}
+        assert desk.dialler.placed._tokens == {placed.call_sid: token}
         desk.dialler.placed.heard_status(
             VoiceRequest(placed.call_sid, call_status="completed"), token
         )
-        assert desk.dialler._tokens == {}
+        assert desk.dialler.placed._tokens == {}
 
 
 async def test_what_was_told_is_remembered_within_bounds(

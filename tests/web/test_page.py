@@ -16,7 +16,7 @@ import trio.testing
 from limits import HANG
 from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, dial
 
-from sts_trio.bridge.run import Call
+from sts_trio.bridge.run import Bridge
 from sts_trio.config import load
 from sts_trio.errors import Cause
 from sts_trio.logic.dialogue import Dialogue
@@ -359,8 +359,8 @@ async def test_live_calls_are_listed_the_oldest_first(
     assert listed["calls"][0]["statistics"]["barge_ins"] == 0
 
 
-def make_call(event_feed: EventFeed) -> Call:
-    return Call(
+def make_call(event_feed: EventFeed) -> Bridge:
+    return Bridge(
         Dialogue(lambda start: deepgram_settings.phone_settings({}), now=trio.current_time()),
         lambda: pytest.fail("no caller is asked for"),
         Lines(lambda: pytest.fail("no agent is asked for")),
@@ -581,7 +581,7 @@ async def test_a_call_tells_its_story_from_start_to_end(
     event_feed = EventFeed()
     phone, agent = FakeTwilio(), FakeAgent()
     async with trio.open_nursery() as nursery:
-        call = Call(
+        call = Bridge(
             Dialogue(lambda start: deepgram_settings.phone_settings({"greeting": "Hi."})),
             phone.open,
             Lines(dial(nursery, agent)),

@@ -1,0 +1,214 @@
+"""What a call's own code is given of it: the functions that its agent calls, and the app.
+
+A face: it has neither task nor socket. What is asked of it goes to the dialogue, which is told in
+the same moment, and answers through `Pending`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from sts_trio.audio.tones import tones
+from sts_trio.call.info import CallInfo, streamed
+from sts_trio.call.pending import Pending
+from sts_trio.errors import CallOver, Cause, Ending, NumberRefused
+from sts_trio.logic.acts import (
+    Ask,
+    CancelRequest,
+    Close,
+    Collect,
+    Collected,
+    HandOver,
+    Heard,
+    PlayTones,
+    Protect,
+    RequestDone,
+    WaitUntilHeard,
+)
+from sts_trio.logic.playout import Playout
+from sts_trio.wire import deepgram, deepgram_settings, twilio
+
+# How long protected words may take to be heard: the longest legal text, read slowly.
+PROTECTED_WITHIN = 120.0
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class PlayoutStats(msgspec.Struct, frozen=True):
+    """What became of the agent's audio, in seconds."""
+
+    heard_seconds: float  # the caller has heard it
+    unheard_seconds: float  # the caller is still to hear it
+    cut_seconds: float  # the caller will never hear it
+
+
+class CallView(Protocol):
+    """What the face reads of `sts_trio.logic.dialogue.Dialogue`."""
+
+    @property
+    def start(self) -> twilio.StreamStart | None: ...
+    @property
+    def agent(self) -> str: ...
+    @property
+    def playout(self) -> Playout: ...
+    @property
+    def is_closing(self) -> bool: ...
+
+
+class Call:
+    """A live call. What its methods ask for raises `CallOver` once the call has ended."""
+
+    __slots__ = ("_agents", "_may_transfer", "_pending", "_tell", "_view")
+
+    def __init__(
+        self,
+        view: CallView,
+        tell: Callable[[Heard], None],
+        pending: Pending,
+        *,
+        agents: Collection[str] = (),
+        may_transfer: Callable[[str], bool] = lambda number: False,
+    ) -> None:
+        self._view = view
+        self._tell = tell
+        self._pending = pending
+        self._agents = agents
+        self._may_transfer = may_transfer
+
+    @property
+    def info(self) -> CallInfo:
+        """Who is calling whom; nothing of it is known before the stream has begun."""
+        return streamed(self._view.start)
+
+    @property
+    def agent(self) -> str:
+        """The configured agent that the caller talks with, "" before there is one."""
+        return self._view.agent
+
+    @property
+    def playout(self) -> PlayoutStats:
+        """What the caller has heard of the agent so far, and what not, as it is now."""
+        ledger = self._view.playout
+        return PlayoutStats(ledger.heard_seconds, ledger.unheard_seconds, ledger.cut_seconds)
+
+    async def say(self, text: str) -> None:
+        """Has the agent say this, after what it is saying; returns when it begins to.
+
+        Raises:
+            AgentRefused: the caller is speaking, so the agent keeps quiet.
+            AgentTimedOut: it did not begin within 10 s.
+        """
+        await self._ask(deepgram.InjectAgentMessage(text, "queue"))
+
+    async def inject(self, text: str) -> None:
+        """Has the agent take this as said by the caller; returns when it has.
+
+        Raises:
+            AgentRefused: the legacy dialect has no words for it.
+            AgentTimedOut: it did not within 10 s.
+        """
+        await self._ask(deepgram.InjectUserMessage(text))
+
+    async def update_prompt(self, text: str) -> None:
+        """Adds to the agent's prompt; to replace it, `update_think`. Raises as `inject` does."""
+        await self._ask(deepgram.UpdatePrompt(text))
+
+    async def update_think(self, think: dict[str, Any]) -> None:
+        """Replaces the agent's whole `think` block: what is left out of it is gone, functions
+        included. Raises as `inject` does, and `msgspec.ValidationError` for what is none."""
+        block = msgspec.convert(think, deepgram_settings.Think)
+        await self._ask(deepgram.UpdateThink(block))
+
+    async def update_speak(self, speak: dict[str, Any]) -> None:
+        """Replaces the agent's `speak` block, from its next words on. Raises as `update_think`."""
+        block = msgspec.convert(speak, deepgram_settings.Speak)
+        await self._ask(deepgram.UpdateSpeak(block))
+
+    @contextlib.asynccontextmanager
+    async def protected(self) -> AsyncIterator[None]:
+        """What is said inside will be heard to the end: the caller cannot cut it off.
+
+        The agent hears silence instead of the caller meanwhile, as it would fall silent itself.
+        Leaving waits until everything has been heard.
+
+        Raises:
+            AgentTimedOut: it was not, within `PROTECTED_WITHIN` seconds.
+            AgentRefused: the agent was lost in the middle.
+        """
+        self._order(Protect())
+        try:
+            yield
+            await self._get(lambda number: WaitUntilHeard(number, PROTECTED_WITHIN))
+        finally:
+            if not self._pending.is_over:
+                self._tell(Protect(is_over=True))
+
+    async def hang_up(self) -> None:
+        """Ends the call once the agent's goodbye has been heard, or after 15 s. Does not wait."""
+        self._order(Close(Ending(Cause.HUNG_UP)))
+        await trio.lowlevel.checkpoint()
+
+    async def transfer(self, number: str) -> None:
+        """As `hang_up`; then the caller is connected to that phone number (E.164).
+
+        Raises:
+            NumberRefused: it is not among `STS_TRANSFER_NUMBERS`.
+            CallOver: the call is ending already.
+        """
+        if not self._may_transfer(number):
+            _logger.warning("transfer.refused", call_sid=self.info.call_sid, number=number[:32])
+            raise NumberRefused(f"{number} is not among the numbers that may be transferred to")
+        if self._view.is_closing:
+            raise CallOver("the call is ending already")
+        self._order(Close(Ending(Cause.TRANSFERRED, number)))
+        await trio.lowlevel.checkpoint()
+
+    async def hand_over(self, agent: str) -> None:
+        """Another configured agent goes on, knowing what was said so far. Does not wait.
+
+        Raises:
+            ValueError: there is no such agent.
+        """
+        if agent not in self._agents:
+            raise ValueError(f"expected one of {', '.join(self._agents)}, got {agent!r}")
+        self._order(HandOver(agent))
+        await trio.lowlevel.checkpoint()
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Plays the keys' tones to the caller's side. Does not wait.
+
+        Raises:
+            ValueError: something in `digits` is no key.
+        """
+        self._order(PlayTones(tones(digits)))
+        await trio.lowlevel.checkpoint()
+
+    async def collect_digits(
+        self, most: int = 32, *, finish: str = "#", within: float = 20.0, between: float = 5.0
+    ) -> str:
+        """Waits for what the caller keys in: `most` keys, or those before one of `finish`.
+
+        All of them may take `within` seconds, each after the first `between`; then what there is,
+        which may be nothing, is returned.
+        """
+        answer = await self._get(lambda number: Collect(number, most, finish, within, between))
+        assert isinstance(answer, Collected)
+        return answer.digits
+
+    async def _ask(self, message: deepgram.TextToAgent) -> None:
+        await self._get(lambda number: Ask(number, message))
+
+    async def _get(self, question: Callable[[int], Heard]) -> RequestDone | Collected:
+        return await self._pending.request(
+            lambda number: self._tell(question(number)),
+            lambda number: self._tell(CancelRequest(number)),
+        )
+
+    def _order(self, message: Heard) -> None:
+        if self._pending.is_over:
+            raise CallOver("the call has ended")
+        self._tell(message)
