@@ -118,6 +118,7 @@ class App(QuartTrio):
     async def start(self) -> None:
         for warning in self.settings.warnings:
             _logger.warning("config.odd", warning=warning)
+        hypercorn_guard.raise_limit(self.settings.max_calls)
         await self.nursery.start(self._run_background)
         self.collector.start()
         addresses = [endpoint.address for endpoint in self.agent_connections.endpoints]

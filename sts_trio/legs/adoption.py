@@ -7,20 +7,18 @@ from typing import Any
 
 import trio
 from hypercorn.events import RawData
-from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.trio.tcp_server import TCPServer
 
 from sts_trio.legs import caller_asgi as portable
 from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.net.hypercorn_guard import Connection, reset_on_close
+from sts_trio.net.hypercorn_guard.http import Http
 from sts_trio.net.streams import taken_out_of
 from sts_trio.net.ticker import Ticker
 
 
 class _Diverted:
-    """Stands in for the protocol of a `TCPServer`: what still comes is ours."""
+    """Stands in for the protocol of a `Connection`: what still comes is ours."""
 
     def __init__(self, early: bytearray) -> None:
         self._early = early
@@ -33,16 +31,13 @@ class _Diverted:
 def can_adopt(send: portable.Send, connection: Connection | None) -> bool:
     """Whether this websocket's socket can be taken over: plain TCP, HTTP/1.1, types as known."""
     stream = getattr(send, "__self__", None)
-    if os.name != "posix" or connection is None or type(stream) is not WSStream:
-        return False
-    server = connection.server
-    protocol = getattr(server, "protocol", None)
     return (
-        type(server) is TCPServer
+        os.name == "posix"
+        and type(stream) is WSStream
+        and type(connection) is Connection
         and type(connection.stream) is trio.SocketStream  # not so under TLS
-        and type(protocol) is ProtocolWrapper
-        and type(protocol.protocol) is H11Protocol
-        and protocol.protocol.stream is stream
+        and type(connection.protocol) is Http
+        and connection.protocol.stream is stream
     )
 
 
@@ -51,13 +46,12 @@ async def open_adopted(
     send: portable.Send, connection: Connection, ticker: Ticker
 ) -> AsyncIterator[AdoptedLeg]:
     """Accepts the websocket and takes its socket over. Only where `can_adopt` says so."""
-    server: Any = connection.server
     stream: Any = connection.stream
     websocket: Any = send.__self__  # type: ignore[attr-defined]
     protocol: Any = server.protocol.protocol
     early = bytearray()
     # Before the accept: the caller's first frames may come with its next segment.
-    server.protocol = _Diverted(early)
+    connection.protocol = _Diverted(early)
     try:
         # Browsers offer to compress, and Hypercorn would agree; our frames are plain.
         websocket.handshake.extensions = None

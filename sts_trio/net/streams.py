@@ -19,11 +19,17 @@ RECORD = 16384  # of TLS, at the most
 
 
 def taken_out_of(stream: trio.SocketStream) -> socket.socket:
-    """The socket itself, without Trio's wrapper: the stream is closed, for who waits for it too."""
+    """The socket itself, without Trio's wrapper: the stream is closed, for who waits for it too.
+
+    Of a stream that was closed before, a socket that is not connected: reading it tells.
+    """
     theirs = stream.socket
     kind = theirs.family, theirs.type, theirs.proto
-    trio.lowlevel.notify_closing(theirs)
-    ours = socket.socket(*kind, fileno=theirs.detach())
+    if theirs.fileno() == -1:
+        ours = socket.socket(*kind)
+    else:
+        trio.lowlevel.notify_closing(theirs)
+        ours = socket.socket(*kind, fileno=theirs.detach())
     ours.setblocking(False)
     return ours
 

@@ -160,13 +160,10 @@ class _Settings(hypercorn.config.Config):
     errorlog = logging.getLogger("hypercorn.error")  # `log.configure` leads it into our log
     graceful_timeout = GRACE
     keyfile_password = ""  # never ask at the terminal
-    ssl_handshake_timeout = 10.0
-    websocket_ping_interval = hypercorn_guard.PING_INTERVAL
 
     listener: socket.socket
 
     def __init__(self, certfile: str | Path | None, keyfile: str | Path | None) -> None:
-        self.alpn_protocols = ["http/1.1"]  # over HTTP/2 a websocket has no socket of its own
         self.certfile = None if certfile is None else os.fspath(certfile)
         self.keyfile = None if keyfile is None else os.fspath(keyfile)
         if (certfile is None) != (keyfile is None):

@@ -11,9 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
 import pytest
 import structlog
 import trio
@@ -21,7 +18,6 @@ import trio.testing
 import trustme
 from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.trio.tcp_server import TCPServer
 from limits import HANG
 from rig_peers import START, STOP, media
 from rig_server import World, talk, world
@@ -35,6 +31,8 @@ from sts_trio.legs import caller_adopted as module
 from sts_trio.legs.adoption import can_adopt
 from sts_trio.legs.caller_adopted import MAX_PENDING, PING_EVERY, AdoptedLeg
 from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, SILENT_AFTER, STALLED_AFTER
+from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.net.hypercorn_guard.http import Http
 from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker, Turn
 from sts_trio.wire import deepgram, frames, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig
@@ -876,48 +874,6 @@ async def test_a_socket_under_tls_is_not_adopted(tmp_path: Path, asked: Asked) -
     assert asked == [False]
 
 
-async def test_a_websocket_on_http_2_is_not_adopted(tmp_path: Path, asked: Asked) -> None:
-    """One of many streams on a connection (RFC 8441); without TLS, by prior knowledge."""
-    async with world(tmp_path) as here:
-        tcp = await trio.open_tcp_stream(*here.address)
-        http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-        http.initiate_connection()
-        await tcp.send_all(http.data_to_send())
-        got = b""
-        sent = False
-        while (CLOSE, (1000).to_bytes(2)) not in _as_far_as_it_came(got):
-            for event in http.receive_data(bytes(await tcp.receive_some())):
-                match event:
-                    case h2.events.RemoteSettingsChanged() if not sent:
-                        sent = True
-                        stream = http.get_next_available_stream_id()
-                        http.send_headers(stream, _connect(here.address[1]))
-                    case h2.events.ResponseReceived(stream_id=int(stream)):
-                        http.send_data(stream, told(HELLO, START, media(b"\x21" * 160), STOP))
-                    case h2.events.DataReceived(data=data):
-                        got += data or b""
-                    case _:
-                        pass
-            await tcp.send_all(http.data_to_send())
-        http.send_data(stream, closing(1000))
-        await tcp.send_all(http.data_to_send())
-        await here.until_over()
-        assert here.endings == ["stop"]
-        await tcp.aclose()
-    assert asked == [False]
-
-
-def _connect(port: int) -> list[tuple[str, str]]:
-    return [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "http"),
-        (":path", "/twilio"),
-        (":authority", f"127.0.0.1:{port}"),
-        ("sec-websocket-version", "13"),
-    ]
-
-
 def _as_far_as_it_came(data: bytes) -> list[tuple[int, bytes]]:
     try:
         return split(data)
@@ -933,52 +889,34 @@ async def test_what_is_not_exactly_hypercorns_own_is_not_adopted(
     class OtherStream(WSStream):
         pass
 
-    class OtherServer(TCPServer):
+    class OtherConnection(Connection):
         pass
 
+    class OtherHttp(Http):
+        pass
+
+    def like(one: Any, kind: type[Any], **parts: Any) -> Any:
+        other = object.__new__(kind)
+        other.__dict__ |= one.__dict__ | parts
+        return other
+
     def ask(send: Any, connection: Any) -> bool:
-        own = connection.server
-        protocol = own.protocol
+        def on(kind: type[Connection] = Connection, **parts: Any) -> Any:
+            return like(connection, kind, **parts)
 
-        def on(**parts: Any) -> Any:
-            return SimpleNamespace(**{"server": own, "stream": connection.stream} | parts)
-
-        def on_server(kind: type[TCPServer], protocol: Any) -> Any:
-            other = kind(own.app, own.config, own.context, own.state, own.stream)
-            other.protocol = protocol
-            return on(server=other)
-
-        class OtherProtocol(type(protocol)):  # type: ignore[misc]
-            pass
-
-        other_protocol = object.__new__(OtherProtocol)
-        other_protocol.__dict__ |= protocol.__dict__
-        http = protocol.protocol
-
-        class OtherHttp(type(http)):  # type: ignore[misc]
-            pass
-
-        def wrapping(http: Any) -> Any:
-            wrapper = object.__new__(type(protocol))
-            wrapper.__dict__ |= {"protocol": http}
-            return wrapper
-
-        other_http = object.__new__(OtherHttp)
-        other_http.__dict__ |= http.__dict__
-        busy = object.__new__(type(http))
-        busy.__dict__ |= http.__dict__ | {"stream": None}
         other_send = object.__new__(OtherStream).app_send
+        other_http = like(connection.protocol, OtherHttp)
+        busy = like(connection.protocol, Http, stream=None)
 
-        said["itself"] = can_adopt(send, on())
-        said["a copy"] = can_adopt(send, on_server(TCPServer, protocol))
+        said["itself"] = can_adopt(send, connection)
+        said["a copy"] = can_adopt(send, on())
         said["no connection known"] = can_adopt(send, None)
         said["another server's send"] = can_adopt(_send, connection)
         said["another stream"] = can_adopt(other_send, connection)
-        said["another server"] = can_adopt(send, on_server(OtherServer, protocol))
-        said["another protocol"] = can_adopt(send, on_server(TCPServer, other_protocol))
-        said["another http"] = can_adopt(send, on_server(TCPServer, wrapping(other_http)))
-        said["not its turn"] = can_adopt(send, on_server(TCPServer, wrapping(busy)))
-        said["no server"] = can_adopt(send, on(server=None))
+        said["another connection"] = can_adopt(send, on(OtherConnection))
+        said["another http"] = can_adopt(send, on(protocol=other_http))
+        said["not its turn"] = can_adopt(send, on(protocol=busy))
+        said["no http"] = can_adopt(send, on(protocol=None))
         said["no plain socket"] = can_adopt(send, on(stream=None))
         monkeypatch.setattr(module, "os", SimpleNamespace(name="nt"))
         said["Windows"] = can_adopt(send, connection)
@@ -989,7 +927,7 @@ async def test_what_is_not_exactly_hypercorns_own_is_not_adopted(
     async with world(tmp_path) as here:
         await a_short_call(here)
     assert {name for name, yes in said.items() if yes} == {"itself", "a copy"}
-    assert len(said) == 12
+    assert len(said) == 11
 
 
 async def _send(message: Any) -> None:
@@ -1052,7 +990,7 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
     """The caller's first frames are there before the accept is done."""
     early: list[bytes] = []
     taken = trio.Event()
-    protocol_send = TCPServer.protocol_send
+    protocol_send = Connection.protocol_send
 
     class Diverted(adoption._Diverted):
         async def handle(self, event: Any) -> None:
@@ -1061,13 +999,13 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
                 early.append(event.data)
                 taken.set()
 
-    async def send_and_wait(tcp_server: TCPServer, event: Any) -> None:
-        await protocol_send(tcp_server, event)
+    async def send_and_wait(this: Connection, event: Any) -> None:
+        await protocol_send(this, event)
         if isinstance(event, RawData) and event.data.startswith(b"HTTP/1.1 101"):
             await taken.wait()
 
     monkeypatch.setattr(module, "_Diverted", Diverted)
-    monkeypatch.setattr(TCPServer, "protocol_send", send_and_wait)
+    monkeypatch.setattr(Connection, "protocol_send", send_and_wait)
     async with world(tmp_path) as here:
         tcp = await handshake(here)
         _, rest = await answer(tcp)
@@ -1091,10 +1029,10 @@ async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
 ) -> None:
     """Its caller is quiet, and Hypercorn's reader waits for more."""
 
-    async def fail(tcp_server: TCPServer, event: Any) -> None:
+    async def fail(this: Connection, event: Any) -> None:
         raise RuntimeError("no accept")
 
-    monkeypatch.setattr(TCPServer, "protocol_send", fail)
+    monkeypatch.setattr(Connection, "protocol_send", fail)
     async with world(tmp_path) as here:
         tcp = await handshake(here)
         with trio.fail_after(HANG):

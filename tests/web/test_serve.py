@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import hypercorn.trio.run
 import pytest
 import structlog
 import trio
@@ -21,6 +22,7 @@ from limits import HANG
 
 from sts_trio.config import Config, load
 from sts_trio.errors import ConfigError
+from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.web import serve as serve_module
 from sts_trio.web.serve import serve
 
@@ -313,10 +315,10 @@ async def test_it_serves_in_another_thread_too_where_no_signal_ever_comes(tmp_pa
 
 
 async def test_connections_are_guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unguarded = getattr(TCPServer.run, "__wrapped__", TCPServer.run)
-    monkeypatch.setattr(TCPServer, "run", unguarded)
+    hypercorn_run = cast(Any, hypercorn.trio.run)
+    monkeypatch.setattr(hypercorn_run, "TCPServer", TCPServer)
     async with serving(tmp_path) as server:
-        assert cast(Any, TCPServer.run).__wrapped__ is unguarded
+        assert hypercorn_run.TCPServer is Connection
         server.nursery.cancel_scope.cancel()
 
 

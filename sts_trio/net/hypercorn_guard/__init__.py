@@ -1,0 +1,89 @@
+"""Keeps one connection's trouble from becoming the server's: what Hypercorn 0.18 lacks on Trio.
+
+`install()` puts `tcp.Connection` in the place of Hypercorn's `TCPServer`, the handler of one
+accepted connection, so that, whichever way Hypercorn is started:
+
+- A connection that makes no progress, or whose peer is gone, is over within a named time, whatever
+  its tasks wait for. `law.py` has the times.
+- An exception ends the connection it arose in, and nothing else. Upstream it ends the server and
+  every call on it (Hypercorn issues #225, #177, #203 and #329).
+- HTTP/1.1 is spoken, one request after the other, and nothing else (`http.py`): no pipelining, no
+  HTTP/2. TLS offers no other.
+- There is a cap on connections that are no calls, and a reserve of descriptors for those that are
+  (`strangers.py`, `descriptors.py`).
+- Dead peers are found: pings are turned on, unless the operator has chosen an interval, so that a
+  live peer always has something to say, and the kernel gives up on a peer that acknowledges
+  nothing.
+- A handler may know its connection, see `connection`, and set the pace at which it is read.
+
+This reaches into Hypercorn's insides, hence the check of its version.
+"""
+
+import importlib.metadata
+import logging
+import ssl
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import hypercorn.trio.run
+import structlog
+from hypercorn.config import Config
+
+from sts_trio.net.hypercorn_guard.descriptors import raise_limit
+from sts_trio.net.hypercorn_guard.strangers import NoTracebacks
+from sts_trio.net.hypercorn_guard.tcp import Connection, connection, reset_on_close
+
+__all__ = ["PING_INTERVAL", "Connection", "connection", "install", "raise_limit", "reset_on_close"]
+
+# Well inside the times after which proxies forget an idle connection (60 s and up), and often
+# enough that two lost pongs tell a dead peer within half a minute.
+PING_INTERVAL = 10.0
+# Of Hypercorn's settings, where the operator has not chosen otherwise.
+_SETTINGS = {
+    "websocket_ping_interval": PING_INTERVAL,
+    # Browsers and proxies open another, at the price of a round trip in a hundred.
+    "keep_alive_max_requests": 100,
+    "ssl_handshake_timeout": 10.0,  # two round trips; Twilio gives a webhook 15 s in all
+}
+
+_Create = Callable[[Config], ssl.SSLContext | None]
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+_no_tracebacks = NoTracebacks()
+
+
+def install() -> None:
+    """Guard every connection this process accepts from now on. May be called again.
+
+    Does nothing, and says so, under a Hypercorn whose insides this module does not know.
+    """
+    version = importlib.metadata.version("hypercorn")
+    if version.split(".")[:2] != ["0", "18"]:
+        _logger.warning(
+            "guard.not_installed",
+            hypercorn=version,
+            expected="0.18",
+            unprotected="one malformed connection may end the server and every call on it,"
+            " connections of peers who are gone may stay for ever and block shutdown,"
+            " and dead peers go unnoticed",
+        )
+        return
+    run: Any = hypercorn.trio.run
+    if run.TCPServer is Connection:
+        return
+    run.TCPServer = Connection
+    for name, value in _SETTINGS.items():
+        setattr(Config, name, value)
+    setattr(Config, "create_ssl_context", _without_h2(Config.create_ssl_context))  # noqa: B010
+    # To the same logger twice would be once.
+    logging.getLogger("trio.serve_listeners").addFilter(_no_tracebacks)
+
+
+def _without_h2(create: _Create) -> _Create:
+    @wraps(create)
+    def create_ssl_context(config: Config) -> ssl.SSLContext | None:
+        config.alpn_protocols = ["http/1.1"]
+        return create(config)
+
+    return create_ssl_context

@@ -1,0 +1,202 @@
+"""HTTP/1.1 and websockets as Hypercorn speaks them, one request after the other, and nothing else.
+
+Nothing in here waits for what only another task of the connection brings about, so the reader is
+never kept from hearing that the peer is gone. Upstream, it stops reading behind a request.
+
+- Requests are not pipelined. Who sends more before the answer has begun gets that answer, with
+  `Connection: close`, and the rest is dropped. What comes once it has begun may be the next request
+  of a peer who is quicker than our bookkeeping: up to a head's size is kept for its turn.
+- HTTP/2 is not spoken, neither by its preface nor by `Upgrade: h2c` (RFC 9113, section 3.1: a
+  server may ignore that), nor any version that only looks like it.
+- Who sends behind a websocket's handshake before it was answered gets 400 (RFC 6455, section 4.1:
+  the client has to wait). Upstream that ends the server (Hypercorn issue #225).
+- What Hypercorn refuses by itself is closed by itself, too. Upstream nobody does.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import h11
+from hypercorn.events import Event, RawData
+from hypercorn.protocol.events import (
+    Body,
+    Data,
+    EndBody,
+    Response,
+    StreamClosed,
+)
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.typing import ConnectionState, TaskGroup
+
+from sts_trio.net.hypercorn_guard.law import Step
+
+if TYPE_CHECKING:
+    from sts_trio.net.hypercorn_guard.tcp import Connection
+
+# Then a connection that is no call ends with its next answer: whoever keeps a pool opens another.
+MAX_AGE = 300.0
+
+_SPOKEN = (b"1.1", b"1.0")
+
+
+class Http(H11Protocol):
+    def __init__(
+        self,
+        connection: "Connection",
+        tasks: TaskGroup,
+        *,
+        ssl: bool,
+        client: Any,
+        server: Any,
+    ) -> None:
+        super().__init__(
+            connection.app,
+            connection.config,
+            connection.context,
+            tasks,
+            ConnectionState(connection.state),
+            ssl,
+            client,
+            server,
+            connection.protocol_send,
+        )
+        self._connection = connection
+        # The answer to the request under way, or what may be taken for one.
+        self._has_begun_to_answer = False
+        self._has_refused = False  # what came too early; the answer under way is the last
+
+    async def handle(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().handle(event)
+        elif self._has_refused:
+            pass
+        elif isinstance(self.stream, WSStream) and not self.stream.handshake.accepted:
+            await self._refuse_frames()
+        elif self.stream is not None or not isinstance(self.connection, H11WSConnection):
+            if self._connection.at is Step.IDLE:
+                self._connection.step(Step.HEAD)
+            self.connection.receive_data(event.data)
+            await self._handle_events()
+
+    async def go_on(self) -> None:
+        """With what came while it was not its turn."""
+        await self._handle_events()
+
+    async def _handle_events(self) -> None:
+        while True:
+            if self.connection.they_are_waiting_for_100_continue:
+                await self._send_continue()
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError as error:
+                await self._refuse(error.error_status_hint)
+                return
+            if isinstance(event, h11.Request):
+                await self._begin(event)
+            elif event is h11.PAUSED:
+                self._pause()
+                return
+            elif (
+                event is h11.NEED_DATA
+                or isinstance(event, h11.ConnectionClosed)
+                or self.stream is None
+            ):
+                return
+            elif isinstance(event, h11.Data):
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                self._is_whole()
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+            elif isinstance(event, Data):
+                await self.stream.handle(event)
+
+    async def _begin(self, request: h11.Request) -> None:
+        self._connection.step(Step.BODY)
+        if request.method == b"PRI":
+            self._connection.finish()  # it would understand no answer of ours
+        elif request.http_version not in _SPOKEN:
+            await self._refuse(505)
+        elif request.target.startswith(b"?") or self._has_frames(request):
+            await self._refuse(400)
+        else:
+            await self._create_stream(request)
+            if isinstance(self.connection, H11WSConnection):
+                self._is_whole()
+            if self.stream is not None and self.stream.closed:
+                self._connection.finish()
+
+    def _is_whole(self) -> None:
+        """The request. Its answer may be under way, or over."""
+        if self._connection.at is Step.BODY:
+            self._connection.step(Step.ANSWER)
+
+    def _has_frames(self, request: h11.Request) -> bool:
+        """Whether something came behind a websocket's handshake."""
+        is_websocket = any(
+            name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers
+        )
+        return is_websocket and bool(self.connection.trailing_data[0])
+
+    def _pause(self) -> None:
+        room = self.config.h11_max_incomplete_size if self._has_begun_to_answer else 0
+        if len(self.connection.trailing_data[0]) > room:
+            self._has_refused = True
+
+    async def _refuse_frames(self) -> None:
+        """They came before the handshake was answered. The handler can accept it no more."""
+        await self._close_stream()
+        await self._refuse(400)
+
+    async def _refuse(self, status: int) -> None:
+        self._has_refused = True
+        if not self._has_begun_to_answer:
+            await self._send_error_response(status)
+        self._connection.finish()
+
+    async def _send_continue(self) -> None:
+        headers = self.config.response_headers("h11")
+        await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
+
+    # --- answers --------------------------------------------------------------------------------
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed):
+            await self._end_cycle()
+            return
+        if isinstance(event, Response):
+            self._has_begun_to_answer = True
+            if event.status_code == 101:
+                self._connection.step(Step.CALL)
+            elif self._is_last():
+                headers = [*event.headers, (b"connection", b"close")]
+                event = dataclasses.replace(event, headers=headers)
+        await super().stream_send(event)
+        if isinstance(event, EndBody) and self._connection.at in (Step.BODY, Step.ANSWER):
+            self._connection.step(Step.ANSWERED)
+
+    def _is_last(self) -> bool:
+        age = self.context.time() - self._connection.began
+        return self._has_refused or self.context.terminated.is_set() or age > MAX_AGE
+
+    async def _end_cycle(self) -> None:
+        """On to the next request, or to the end."""
+        if (
+            self._has_refused
+            or self.context.terminated.is_set()
+            or self.connection.our_state is not h11.DONE
+            or self.connection.their_state is not h11.DONE
+        ):
+            self._connection.finish()
+            return
+        stream, self.stream = self.stream, None
+        self.connection.start_next_cycle()
+        self._has_begun_to_answer = False
+        self._connection.step(Step.IDLE)
+        if self.connection.trailing_data[0]:
+            self._connection.wake()
+        # Last of all: on hearing that its request is over, quart-trio cancels its handler, and it is
+        # the handler that has come here.
+        if stream is not None:
+            await stream.handle(StreamClosed(stream_id=STREAM_ID))
