@@ -96,7 +96,7 @@ class Http(H11Protocol):
             if isinstance(event, h11.Request):
                 await self._begin(event)
             elif event is h11.PAUSED:
-                self._pause()
+                self._look_ahead()
                 return
             elif (
                 event is h11.NEED_DATA
@@ -108,6 +108,7 @@ class Http(H11Protocol):
                 await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
             elif isinstance(event, h11.EndOfMessage):
                 self._is_whole()
+                self._look_ahead()  # before the handler can answer
                 await self.stream.handle(EndBody(stream_id=STREAM_ID))
             elif isinstance(event, Data):
                 await self.stream.handle(event)
@@ -139,7 +140,8 @@ class Http(H11Protocol):
         )
         return is_websocket and bool(self.connection.trailing_data[0])
 
-    def _pause(self) -> None:
+    def _look_ahead(self) -> None:
+        """At what came behind the request."""
         room = self.config.h11_max_incomplete_size if self._has_begun_to_answer else 0
         if len(self.connection.trailing_data[0]) > room:
             self._has_refused = True
@@ -178,7 +180,12 @@ class Http(H11Protocol):
 
     def _is_last(self) -> bool:
         age = self.context.time() - self._connection.began
-        return self._has_refused or self.context.terminated.is_set() or age > MAX_AGE
+        return (
+            self._has_refused
+            or self._connection.at is Step.BODY  # who is answered before may not want to finish
+            or self.context.terminated.is_set()
+            or age > MAX_AGE
+        )
 
     async def _end_cycle(self) -> None:
         """On to the next request, or to the end."""

@@ -52,9 +52,10 @@ BODY_TIME = 15.0
 # As reverse proxies have it: who is silent for longer than that has forgotten. Events that are
 # streamed have a line at least each 15 s.
 ANSWER_TIME = 60.0
-# As long as the kernel waits for an acknowledgement, see `tcp.SOCKET_OPTIONS`.
+# As long as the kernel waits for an acknowledgement, see `tcp.SOCKET_OPTIONS`. Before it has anyone
+# wait it has taken what fits into its buffer, which is more than any answer of ours.
 WRITE_TIME = 20.0
-PIECE = 65536  # so that a write of megabytes has time, and who takes 3 KiB a second is no stranger
+PIECE = 65536  # so that what is larger has time as long as some of it is taken
 
 
 class Step(enum.Enum):

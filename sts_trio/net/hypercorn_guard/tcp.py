@@ -224,19 +224,21 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         """Shielded: behind half of it, no peer would understand what comes next."""
         async with self.send_lock:
-            if self.at is Step.ANSWER:
-                self._strangers.turn(self, is_peers=True)
             try:
                 for start in range(0, len(data), PIECE):
-                    with trio.move_on_after(WRITE_TIME, shield=True) as patience:
-                        await self.stream.send_all(data[start : start + PIECE])
-                    if patience.cancelled_caught:
-                        self.abort()
-                        return
+                    await self._write_piece(data[start : start + PIECE])
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.finish()
-            if self.at is Step.ANSWER:
-                self.step(Step.ANSWER)
+
+    async def _write_piece(self, piece: bytes) -> None:
+        if self.at is Step.ANSWER:
+            self._strangers.turn(self, is_peers=True)
+        with trio.move_on_after(WRITE_TIME, shield=True) as patience:
+            await self.stream.send_all(piece)
+        if patience.cancelled_caught:
+            self.abort()
+        elif self.at is Step.ANSWER:
+            self.step(Step.ANSWER)
 
     async def _close(self) -> None:
         with trio.move_on_after(CUT_OFF_GRACE, shield=True) as grace:
