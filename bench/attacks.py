@@ -13,7 +13,10 @@ import trio
 
 ADMIN_TOKEN = "bench-admin-token-of-32-letters--"
 GET = b"GET /healthz HTTP/1.1\r\nHost: phone.example.com\r\n\r\n"
-POST = b"POST /twiml HTTP/1.1\r\nHost: phone.example.com\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+POST = (
+    b"POST /twiml HTTP/1.1\r\nHost: phone.example.com\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n"
+)
 UPGRADE = (
     b"GET /twilio HTTP/1.1\r\nHost: phone.example.com\r\nUpgrade: websocket\r\n"
     b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -90,7 +93,7 @@ def kind(name: str, what: str, *, is_raw: bool = False) -> Callable[[Attack], At
     return add
 
 
-# --- before a request -------------------------------------------------------------------------------
+# --- before a request -----------------------------------------------------------------------------
 
 
 @kind("nothing", "nothing")
@@ -124,7 +127,7 @@ async def line_ends(peer: Peer) -> None:
     await peer.drip(b"\r\n")
 
 
-# --- a request, but not all of it -------------------------------------------------------------------
+# --- a request, but not all of it -----------------------------------------------------------------
 
 
 @kind("slow-body", "a body that drips")
@@ -155,7 +158,7 @@ async def unread_body(peer: Peer) -> None:
     await peer.drip(b"a" * 1000)
 
 
-# --- answered, and kept -----------------------------------------------------------------------------
+# --- answered, and kept ---------------------------------------------------------------------------
 
 
 @kind("kept", "one request, then nothing")
@@ -214,7 +217,7 @@ async def connect(peer: Peer) -> None:
     await peer.goes()
 
 
-# --- pipelined --------------------------------------------------------------------------------------
+# --- pipelined ------------------------------------------------------------------------------------
 
 
 @kind("pipelined-2-reset", "2 requests in one packet, and a reset")
@@ -247,7 +250,7 @@ async def pipelined_body(peer: Peer) -> None:
     await peer.goes()
 
 
-# --- HTTP/2 -----------------------------------------------------------------------------------------
+# --- HTTP/2 ---------------------------------------------------------------------------------------
 
 
 @kind("h2", "HTTP/2: preface, no stream")
@@ -276,7 +279,7 @@ async def h2c(peer: Peer) -> None:
     )
 
 
-# --- with the admin token ---------------------------------------------------------------------------
+# --- with the admin token -------------------------------------------------------------------------
 
 
 @kind("events-gone", "(with the admin token) events followed, then gone")

@@ -1,4 +1,4 @@
-"""Measures what a stranger costs: for each thing that can be done to a connection, see `attacks.py`.
+"""Measures what a stranger costs, for each thing that can be done to a connection (`attacks.py`).
 
     python bench/strangers.py                         # the table: some ten minutes
     python bench/strangers.py --only h2,slow-body     # some of it
@@ -30,7 +30,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -57,11 +57,13 @@ STOP_WITHIN = 20.0
 DESCRIPTORS = 1024  # in a flood
 CALLS = 5
 CALL_WITHIN = 20.0
+GATHER = 4.0  # seconds that a flood has to come up to its height
 SAMPLE = 0.02
+AT_ONCE = 0.3  # seconds: whatever is over sooner may not have begun
 PAUSE = 0.05  # of who floods, before coming back
 
 
-# --- the server -------------------------------------------------------------------------------------
+# --- the server -----------------------------------------------------------------------------------
 
 
 class Options(NamedTuple):
@@ -105,18 +107,22 @@ class Server(NamedTuple):
 def _certificate() -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as directory:
         cert, key = f"{directory}/cert.pem", f"{directory}/key.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-            + ["-out", cert, "-keyout", key],
-            check=True,
-            capture_output=True,
-        )
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost", "-out", cert, "-keyout", key]
+        subprocess.run(command, check=True, capture_output=True)
         yield cert, key
 
 
 @contextlib.asynccontextmanager
 async def serving(options: Options, descriptors: int | None = None) -> AsyncIterator[Server]:
+    with _started(options, descriptors) as server:
+        await _until_it_answers(server)
+        yield server
+
+
+@contextlib.contextmanager
+def _started(options: Options, descriptors: int | None) -> Iterator[Server]:
     port, _ = free_ports()
     command = [sys.executable, "-m"]
     if options.hypercorn:
@@ -148,9 +154,7 @@ async def serving(options: Options, descriptors: int | None = None) -> AsyncIter
             preexec_fn=limit,
         )
         try:
-            server = Server(process, port, tls)
-            await _until_it_answers(server)
-            yield server
+            yield Server(process, port, tls)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -173,7 +177,7 @@ async def _until_it_answers(server: Server) -> None:
     await trio.sleep(0.3)
 
 
-# --- the table --------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 class Cost(NamedTuple):
@@ -196,7 +200,7 @@ async def cost(kind: Kind, options: Options, number: int, patience: float) -> Co
                 now = server.descriptors()
                 most_descriptors = max(most_descriptors, now)
                 most_memory = max(most_memory, server.memory())
-                if now <= descriptors and passed > 0.3:
+                if now <= descriptors and passed > AT_ONCE:
                     seconds = passed
                     break
                 await trio.sleep(SAMPLE)
@@ -230,7 +234,7 @@ async def _hold(peer: Peer, kind: Kind) -> None:
         await trio.aclose_forcefully(peer.stream)
 
 
-# --- floods -----------------------------------------------------------------------------------------
+# --- floods ---------------------------------------------------------------------------------------
 
 
 class Waited(NamedTuple):
@@ -241,26 +245,30 @@ class Waited(NamedTuple):
 async def flood(name: str | None, options: Options) -> list[Waited | None]:
     """What calls waited in the midst of it; None where a call did not come about."""
     async with serving(options, DESCRIPTORS) as server:
-        with contextlib.ExitStack() as stack:
+        with _flooded(name, server):
             if name is not None:
-                # Another process, and not a greedy one: the caller is not to wait for the strangers.
-                flooder = subprocess.Popen(
-                    [
-                        sys.executable,
-                        __file__,
-                        "--flood",
-                        f"{name}:{server.port}:{int(server.tls is not None)}",
-                    ],
-                    preexec_fn=partial(os.nice, 5),
-                )
-                stack.callback(flooder.wait)
-                stack.callback(flooder.kill)
-                await trio.sleep(4.0)
+                await trio.sleep(GATHER)
             waited = []
             for number in range(CALLS):
                 waited.append(await _call(server, number))
                 await trio.sleep(0.5)
             return waited
+
+
+@contextlib.contextmanager
+def _flooded(name: str | None, server: Server) -> Iterator[None]:
+    """By another process, and not a greedy one: the caller is not to wait for the strangers."""
+    if name is None:
+        yield
+        return
+    who = f"{name}:{server.port}:{int(server.tls is not None)}"
+    command = [sys.executable, __file__, "--flooding", who]
+    flooder = subprocess.Popen(command, preexec_fn=partial(os.nice, 5))
+    try:
+        yield
+    finally:
+        flooder.kill()
+        flooder.wait()
 
 
 async def _come_again(name: str, port: int, tls: bool) -> None:
@@ -293,15 +301,18 @@ def _signature(url: str, fields: dict[str, str]) -> str:
     return base64.b64encode(hmac.digest(AUTH_TOKEN.encode(), text.encode(), "sha1")).decode()
 
 
+_FAILURES = (
+    OSError,
+    ValueError,  # no TwiML, or none with a stream
+    ElementTree.ParseError,
+    trio.BrokenResourceError,
+    trio_websocket.ConnectionClosed,
+    trio_websocket.HandshakeError,
+)
+
+
 async def _call(server: Server, number: int) -> Waited | None:
-    with contextlib.suppress(
-        OSError,
-        trio.BrokenResourceError,
-        trio_websocket.HandshakeError,
-        ValueError,
-        trio_websocket.ConnectionClosed,
-        ElementTree.ParseError,
-    ):
+    with contextlib.suppress(*_FAILURES):
         with trio.move_on_after(CALL_WITHIN):
             return await _call_that_waits(server, f"CA{number:032x}")
     return None
@@ -334,13 +345,14 @@ async def _call_that_waits(server: Server, call_sid: str) -> Waited:
     url = stream.attrib["url"]
     parameters = {each.attrib["name"]: each.attrib["value"] for each in stream}
     peer = await open_peer(server.port, KINDS["nothing"], server.tls)
-    async with trio.open_nursery() as nursery, peer.stream:
+    stream_of_call: Any = peer.stream
+    async with trio.open_nursery() as nursery, stream_of_call:
         socket = await trio_websocket.wrap_client_stream(
             nursery,
-            peer.stream,
+            stream_of_call,
             HOST,
             url.partition(HOST)[2],
-            extra_headers=[("X-Twilio-Signature", _signature(url, {}))],
+            extra_headers=[(b"X-Twilio-Signature", _signature(url, {}).encode())],
         )
         for message in _beginning(call_sid, parameters):
             await socket.send_message(json.dumps(message))
@@ -376,14 +388,16 @@ def _beginning(call_sid: str, parameters: dict[str, str]) -> Iterator[dict[str, 
     }
 
 
-# --- the command ------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def _table(costs: dict[str, Cost], patience: float) -> Iterator[str]:
-    yield "| what the stranger does | KiB kept | descriptors | until it is ended | SIGTERM to exit |"
+    yield "| what the stranger does | KiB | descriptors | until it is ended | SIGTERM to exit |"
     yield "|---|---|---|---|---|"
     for name, each in costs.items():
         seconds = f"**not in {patience:g} s**" if each.seconds is None else f"{each.seconds:.1f} s"
+        if each.seconds is not None and each.seconds < 2 * AT_ONCE:
+            seconds = "at once"
         to_stop = "**SIGKILL**" if each.to_stop is None else f"{each.to_stop:.1f} s"
         yield (
             f"| {KINDS[name].what} | {each.kibibytes:.0f} | {each.descriptors:.1f}"
@@ -400,7 +414,8 @@ def _row(what: str, waited: list[Waited | None]) -> str:
     worst = max(each.audio for each in done)
     came = f"{len(done)} of {CALLS}"
     came = came if len(done) == CALLS else f"**{came}**"
-    return f"| {what} | {came} | {twiml * 1e3:.0f} ms | {audio * 1e3:.0f} ms, worst {worst * 1e3:.0f} |"
+    times = f"{twiml * 1e3:.0f} ms | {audio * 1e3:.0f} ms, worst {worst * 1e3:.0f} |"
+    return f"| {what} | {came} | {times}"
 
 
 @click.command()
@@ -412,7 +427,7 @@ def _row(what: str, waited: list[Waited | None]) -> str:
 @click.option("--patience", default=90.0, help="Seconds to wait for an end.", show_default=True)
 @click.option("--package", default=str(HERE.parent), help="Where the server's package is.")
 @click.option("--hypercorn", is_flag=True, help="The plain command instead of `serve`.")
-@click.option("--flood", default="", hidden=True)
+@click.option("--flooding", default="", hidden=True)
 def main(
     only: str,
     is_list: bool,
@@ -422,10 +437,10 @@ def main(
     patience: float,
     package: str,
     hypercorn: bool,
-    flood: str,
+    flooding: str,
 ) -> None:
-    if flood:
-        name, port, is_tls = flood.split(":")
+    if flooding:
+        name, port, is_tls = flooding.split(":")
         trio.run(_come_again, name, int(port), is_tls == "1")
         return
     names = [name for name in only.split(",") if name] or [
@@ -442,7 +457,7 @@ def main(
         click.echo("| flood | calls | TwiML | first audio |\n|---|---|---|---|")
         for each in (None, *names):
             what = "none" if each is None else KINDS[each].what
-            click.echo(_row(what, trio.run(_flood, each, options)))
+            click.echo(_row(what, trio.run(flood, each, options)))
         return
     costs: dict[str, Cost] = {}
     for name in names:
@@ -450,8 +465,6 @@ def main(
         click.echo(f"{name}: {costs[name]}", err=True)
     click.echo("\n".join(_table(costs, patience)))
 
-
-_flood = flood
 
 if __name__ == "__main__":
     main()

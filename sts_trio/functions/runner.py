@@ -12,6 +12,7 @@ that of its time limit.
 import asyncio
 import collections
 from collections.abc import Callable, Collection, Iterable
+from math import inf
 from typing import Any, Protocol
 
 import structlog
@@ -100,9 +101,8 @@ class _Running:
         self.is_shielded = function is not None and function.options.shield
         self.is_void = False
         self.began = trio.current_time()
-        self.scope = trio.CancelScope(shield=self.is_shielded)
-        if function is not None:
-            self.scope.deadline = self.began + function.options.timeout
+        limit = inf if function is None else function.options.timeout
+        self.scope = trio.CancelScope(deadline=self.began + limit, shield=self.is_shielded)
 
 
 class FunctionCalls:

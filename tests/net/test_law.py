@@ -141,7 +141,7 @@ async def served(
     async def serve() -> None:
         """As `trio.serve_listeners` does."""
         try:
-            await Connection(ASGIWrapper(handler), config, context, ConnectionState({}), stream)  # type: ignore[arg-type]
+            await Connection(ASGIWrapper(handler), config, context, ConnectionState({}), stream)
         finally:
             await trio.aclose_forcefully(stream)
             peer.over.set()
@@ -208,7 +208,7 @@ async def accept(peer: Peer) -> None:
     assert received.startswith(b"HTTP/1.1 101 ")
 
 
-# --- each step has its time -------------------------------------------------------------------------
+# --- each step has its time -----------------------------------------------------------------------
 
 
 async def test_who_says_nothing(autojump_clock: trio.testing.MockClock, tls: Tls | None) -> None:
@@ -395,7 +395,7 @@ async def test_a_call_whose_caller_does_not_read(
         await peer.until_over(WRITE_TIME + CALL_GRACE)
 
 
-# --- the peer is gone -------------------------------------------------------------------------------
+# --- the peer is gone -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["FIN", "RST"])
@@ -539,7 +539,7 @@ async def test_half_closed_behind_pipelined_requests(
         await peer.until_over(0)
 
 
-# --- one request after the other --------------------------------------------------------------------
+# --- one request after the other ------------------------------------------------------------------
 
 PIPELINED = {
     "two": GET * 2,
@@ -666,7 +666,7 @@ async def test_an_old_connection_ends_with_its_next_answer(
         await peer.until_over(0)
 
 
-# --- what is not spoken -----------------------------------------------------------------------------
+# --- what is not spoken ---------------------------------------------------------------------------
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -799,7 +799,7 @@ async def test_odd_targets_are_the_handlers_business(
         assert (await peer.answer()).startswith(b"HTTP/1.1 200 ")
 
 
-# --- shutting down ----------------------------------------------------------------------------------
+# --- shutting down --------------------------------------------------------------------------------
 
 
 async def test_who_has_no_request_under_way_goes_at_once(

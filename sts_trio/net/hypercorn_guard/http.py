@@ -203,7 +203,7 @@ class Http(H11Protocol):
         self._connection.step(Step.IDLE)
         if self.connection.trailing_data[0]:
             self._connection.wake()
-        # Last of all: on hearing that its request is over, quart-trio cancels its handler, and it is
-        # the handler that has come here.
+        # Last of all: on hearing that its request is over, quart-trio cancels its handler, and the
+        # handler is who runs this.
         if stream is not None:
             await stream.handle(StreamClosed(stream_id=STREAM_ID))

@@ -117,5 +117,7 @@ class NoTracebacks(logging.Filter):
     a connection. Each is a reason to make room, and not one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info is None or not isinstance(record.exc_info[1], OSError):
+            return True
         Strangers.of_this_run().make_room()
         return False

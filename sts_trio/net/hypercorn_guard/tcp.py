@@ -187,7 +187,7 @@ class Connection(TCPServer):
             self.step(Step.HANDSHAKE)
             try:
                 await self.stream.do_handshake()
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.finish()
                 return False
         self.step(Step.HEAD)

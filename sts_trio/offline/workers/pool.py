@@ -29,6 +29,8 @@ from sts_trio.offline.workers.worker import (
 )
 
 LIMIT = 3.0  # a caller who waits longer hangs up
+# A killed process is gone at once, unless the system is in trouble: then nobody waits for it.
+GONE = 2.0
 # Each takes 40 MB. A turn of 3 s is decoded in 0.2, so that one core serves a dozen callers.
 MAX = min(4, os.cpu_count() or 1)
 COMMAND = (sys.executable, "-P", "-m", "sts_trio.offline.workers.worker")
@@ -69,7 +71,7 @@ async def open_pool(
         await crew.warm_up()
         yield crew
     finally:
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(GONE, shield=True):
             await crew.dismiss()
 
 
@@ -109,6 +111,8 @@ class WorkerPool:
 
     async def dismiss(self) -> None:
         """Ends the processes. Nobody may be waiting for them any more."""
+        for worker in self._idle:
+            worker.kill()
         while self._idle:
             await self._idle.pop().end()
 
@@ -140,7 +144,8 @@ class WorkerPool:
             if worker.is_usable:
                 self._idle.insert(0 if worker.is_behind else len(self._idle), worker)
             else:
-                with trio.CancelScope(shield=True):
+                worker.kill()
+                with trio.move_on_after(GONE, shield=True):
                     await worker.end()
 
     async def _start(self) -> "_Worker":
@@ -199,10 +204,14 @@ class _Worker:
             self._received += data
         return bytes(self._received[:count])
 
+    def kill(self) -> None:
+        self._process.kill()
+
     async def end(self) -> None:
+        """Returns when it is gone, which takes the kernel a moment once it is killed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.kill()
+        self.kill()
         with _waiting():
             await self._process.stdin.aclose()
             await self._process.stdout.aclose()
