@@ -48,7 +48,7 @@ async def open_adopted(
     """Accepts the websocket and takes its socket over. Only where `can_adopt` says so."""
     stream: Any = connection.stream
     websocket: Any = send.__self__  # type: ignore[attr-defined]
-    protocol: Any = server.protocol.protocol
+    protocol: Any = connection.protocol
     early = bytearray()
     # Before the accept: the caller's first frames may come with its next segment.
     connection.protocol = _Diverted(early)

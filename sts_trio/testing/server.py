@@ -15,6 +15,7 @@ import structlog
 from sts_trio import config
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import Ending
+from sts_trio.net.hypercorn_guard import descriptors
 from sts_trio.observe.feed import CallEvent
 from sts_trio.outbound.progress import TWIML_PATH
 from sts_trio.server import App, create_app
@@ -114,6 +115,7 @@ def _leaving_no_trace() -> Iterator[None]:
     handlers, level = root.handlers, root.level
     was_configured, configuration = structlog.is_configured(), structlog.get_config()
     thresholds = gc.get_threshold()
+    files = descriptors.limits()
     try:
         yield
     finally:
@@ -124,3 +126,4 @@ def _leaving_no_trace() -> Iterator[None]:
             structlog.reset_defaults()
         gc.set_threshold(*thresholds)
         gc.unfreeze()
+        descriptors.set_limits(files)

@@ -1,9 +1,11 @@
 """The guard, on Hypercorn as it is: real sockets on loopback, the real clock, nothing replaced."""
 
 import functools
+import gc
 import importlib.metadata
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -153,9 +155,9 @@ def _config(**settings: Any) -> Config:
 
 
 @asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[Server]:
+async def serving(app: App | None = None, **settings: Any) -> AsyncIterator[Server]:
     """A server that is told to stop at the end of the block, and has to."""
-    app, stop = App(), trio.Event()
+    app, stop = app or App(), trio.Event()
     with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             serve = functools.partial(
@@ -296,7 +298,7 @@ def authority() -> trustme.CA:
 @pytest.fixture(params=["plain", "TLS"])
 def transport(
     request: pytest.FixtureRequest, authority: trustme.CA, tmp_path: Path
-) -> tuple[dict[str, str], Callable[[trio.SocketStream], trio.abc.Stream]]:
+) -> tuple[dict[str, Any], Callable[[trio.SocketStream], trio.abc.Stream]]:
     """The server's settings, and what the client makes of its socket."""
     if request.param == "plain":
         return {}, lambda stream: stream
@@ -310,7 +312,7 @@ def transport(
     return settings, lambda stream: trio.SSLStream(stream, context, server_hostname="127.0.0.1")
 
 
-Transport = tuple[dict[str, str], Callable[[trio.SocketStream], trio.abc.Stream]]
+Transport = tuple[dict[str, Any], Callable[[trio.SocketStream], trio.abc.Stream]]
 
 
 async def _block_the_writer(server: Server, stream: trio.abc.Stream) -> Connection:
@@ -493,6 +495,32 @@ async def test_a_unix_socket_is_served_and_guarded_too(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
     (here,) = app.connections
     assert type(here.stream) is trio.SocketStream
+
+
+@pytest.mark.parametrize("is_websocket", [False, True])
+async def test_a_connection_leaves_nothing_for_the_collector(is_websocket: bool) -> None:
+    class Forgetful(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await super().__call__(scope, receive, send)
+            if scope["type"] != "lifespan":
+                here.append(weakref.ref(self.connections.pop()))
+
+    here: list[weakref.ref[Connection]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(app=Forgetful()) as server:
+            for _ in range(3):
+                async with await server.connect() as stream:
+                    if is_websocket:
+                        await server.upgrade(b"/echo", stream)
+                    else:
+                        await stream.send_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+                        await stream.receive_some()
+            while len(here) < 3 or any(each() is not None for each in here):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 async def test_each_connection_is_known_to_its_own_handlers_only() -> None:

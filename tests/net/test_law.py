@@ -724,6 +724,8 @@ BAD = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
     "no path": b"GET ?x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an address that is none": b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "the same in disguise": b"GET http:%2f%2f[ HTTP/1.1\r\nHost: x\r\n\r\n",
     "a head without end": GET[:-2] + b"X: " + b"a" * 70_000,
     "a version of websockets that is none": UPGRADE.replace(b"13", b"12"),
     "a websocket without a key": UPGRADE.replace(b"Sec-WebSocket-Key", b"X"),
@@ -790,7 +792,7 @@ async def test_a_host_that_is_not_served_is_refused_and_closed(
         await peer.until_over(0)
 
 
-@pytest.mark.parametrize("target", [b"http://x/", b"*", b"/" + b"a" * 10_000])
+@pytest.mark.parametrize("target", [b"http://x/", b"http://x", b"*", b"//[/", b"/" + b"a" * 10_000])
 async def test_odd_targets_are_the_handlers_business(
     autojump_clock: trio.testing.MockClock, target: bytes
 ) -> None:

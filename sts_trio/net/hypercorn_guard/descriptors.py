@@ -20,13 +20,31 @@ _MAX_ON_MACOS = 10_240
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
+Limits = tuple[int, int]  # what is allowed, and what it may be raised to
+
+if sys.platform == "win32":
+
+    def limits() -> Limits | None:
+        """There are none to be known."""
+        return None
+
+    def set_limits(wanted: Limits | None) -> None:
+        pass
+
+else:
+
+    def limits() -> Limits | None:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def set_limits(wanted: Limits | None) -> None:
+        """Raises ValueError or OSError where the system does not allow that."""
+        if wanted is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
+
 
 def limit() -> float:
-    """Inf where there is none to be known, as on Windows."""
-    if sys.platform == "win32":
-        return inf
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return inf if soft == resource.RLIM_INFINITY else soft
+    known = limits()
+    return inf if known is None or known[0] < 0 else known[0]
 
 
 def are_scarce(newest: int) -> bool:
@@ -37,11 +55,11 @@ def are_scarce(newest: int) -> bool:
 def raise_limit(calls: int) -> None:
     """To all that the system allows this process. Warns if so many calls, with two sockets each,
     do not fit."""
-    if sys.platform != "win32":
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if (known := limits()) is not None:
+        hard = known[1]
         for soft in (hard, _MAX_ON_MACOS):
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                set_limits((soft, hard))
                 break
     needed = 2 * calls + BESIDE_CALLS
     if limit() < needed:

@@ -15,6 +15,7 @@ never kept from hearing that the peer is gone. Upstream, it stops reading behind
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import h11
 from hypercorn.events import Event, RawData
@@ -119,7 +120,7 @@ class Http(H11Protocol):
             self._connection.finish()  # it would understand no answer of ours
         elif request.http_version not in _SPOKEN:
             await self._refuse(505)
-        elif request.target.startswith(b"?") or self._has_frames(request):
+        elif not _has_path(request.target) or self._has_frames(request):
             await self._refuse(400)
         else:
             await self._create_stream(request)
@@ -207,3 +208,15 @@ class Http(H11Protocol):
         # handler is who runs this.
         if stream is not None:
             await stream.handle(StreamClosed(stream_id=STREAM_ID))
+
+
+def _has_path(target: bytes) -> bool:
+    """Whether Quart finds one in it. What it does not would be a traceback, and 500."""
+    path = unquote(target.partition(b"?")[0].decode("latin-1"))
+    if path.startswith("/"):
+        return True
+    try:
+        urlsplit(path)
+    except ValueError:  # "http://["
+        return False
+    return bool(path)

@@ -59,6 +59,7 @@ class Connection(TCPServer):
 
     protocol: Any
     stream: Any
+    _task_group: Any
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class Connection(TCPServer):
             self._strangers.leave(self)
             # No reference cycles are left for the collector.
             del self._tcp.receive_some
-            self.protocol = None
+            self.protocol = self._task_group = None
         if self._law.cancelled_caught and self.at is Step.ANSWER:
             _logger.warning("request.not_answered", client=self.client, seconds=ANSWER_TIME)
 
