@@ -20,7 +20,8 @@ from typing import IO
 import pytest
 import trio
 import trustme
-from test_plain_hypercorn import LIMIT, PLAIN, hear_the_greeting, phone_at, until_it_listens
+from limits import HANG
+from test_plain_hypercorn import PLAIN, hear_the_greeting, phone_at, until_it_listens
 
 BENCH = Path(__file__).parent.parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
@@ -164,7 +165,7 @@ async def serving(
 async def test_nothing_is_left_of_strangers_and_calls_get_in_among_them(
     how: str, is_tls: bool, files: tuple[trustme.CA, str, str]
 ) -> None:
-    with trio.fail_after(2 * LIMIT):
+    with trio.fail_after(2 * HANG):
         async with serving(how, files if is_tls else None) as server:
             await server.health()
             quiet = await server.sockets_of_its_own()
@@ -198,7 +199,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("how", COMMANDS)
 async def test_the_limit_of_descriptors_is_raised(how: str) -> None:
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with serving(how, soft=64, hard=2000) as server:
             # It listens before the app has started, and it answers only then.
             await server.health()
@@ -208,7 +209,7 @@ async def test_the_limit_of_descriptors_is_raised(how: str) -> None:
 
 @pytest.mark.parametrize("how", COMMANDS)
 async def test_tls_offers_no_http_2(how: str, files: tuple[trustme.CA, str, str]) -> None:
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with serving(how, files) as server:
             assert server.tls is not None
             server.tls.set_alpn_protocols(["h2", "http/1.1"])
