@@ -9,6 +9,7 @@ The only module that looks at the environment.
 import ipaddress
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,14 @@ __all__ = [
     "LogLevel",
     "from_environment",
     "load",
+    "runtime_directories",
 ]
 
 # A call costs 1 to 2 ms of CPU a second and 0.1 MB: 500 keep one core busy to a half or more, and
 # the rest is for the bursts. More callers want another process, not a bigger number.
 MAX_CALLS = 500
+# Of a secret that can be guessed: 20 random hexadecimal digits are 80 bits.
+SHORT = 20
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,10 +139,10 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     dialect = given("STS_DIALECT", Dialect.V1)
     agents = read_agents(given, dialect, warnings)
     allow_unsigned = given("STS_ALLOW_UNSIGNED", False)
-    if tokens and allow_unsigned:
-        warnings.append(
-            f"{given.where('STS_ALLOW_UNSIGNED')} lets anyone in, signed by Twilio or not"
-        )
+    public_url = _public_url(given, warnings)
+    _warn_of_open_doors(given, warnings, tokens, public_url, allow_unsigned)
+    admin_token: str | None = given("STS_ADMIN_TOKEN")
+    _warn_of_short_secrets(given, warnings, tokens, admin_token)
     return Config(
         file=file,
         deepgram_api_keys=keys,
@@ -153,7 +157,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         dial_per_day=given("STS_DIAL_PER_DAY", 100),
         dials_per_second=given("STS_DIALS_PER_SECOND", 1.0),
         transfer_numbers=_distinct(given, "STS_TRANSFER_NUMBERS", NUMBER),
-        public_url=_public_url(given, warnings),
+        public_url=public_url,
         allow_unsigned=allow_unsigned,
         bins=given("STS_BINS", True),
         dial_ahead=given("STS_DIAL_AHEAD", True),
@@ -161,7 +165,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         max_calls=given("STS_MAX_CALLS", MAX_CALLS),
         forward=given("STS_FORWARD_MS", 20.0) / 1000,
         fast_lane=given("STS_FAST_LANE", True),
-        admin_token=given("STS_ADMIN_TOKEN"),
+        admin_token=admin_token,
         agents=agents,
         numbers=read_numbers(given, agents),
         functions=_functions(given),
@@ -173,6 +177,19 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         drain=given("STS_DRAIN_SECONDS", 30.0),
         warnings=tuple(one_line(warning) for warning in warnings),
     )
+
+
+def runtime_directories() -> list[Path]:
+    """Where files of a running process may go, the best first. The last is everybody's.
+
+    The user's own that is gone with their last session, if there is one (XDG Base Directory
+    Specification); else in their home, where it need not be there yet.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    state = os.environ.get("XDG_STATE_HOME", "") or os.path.expanduser("~/.local/state")
+    own = [runtime] if os.path.isabs(runtime) and os.path.isdir(runtime) else []
+    own += [state] if os.path.isabs(state) else []
+    return [*map(Path, own), Path(tempfile.gettempdir())]
 
 
 def _several(given: RawConfig, variable: str) -> list[str]:
@@ -198,6 +215,47 @@ def _secrets(given: RawConfig, variable: str) -> list[str]:
     if not all(re.fullmatch("[!-~]+", secret) for secret in secrets):
         raise given.config_error(variable, secrets)
     return secrets
+
+
+def _warn_of_open_doors(
+    given: RawConfig,
+    warnings: list[str],
+    tokens: tuple[str, ...],
+    public_url: str | None,
+    allow_unsigned: bool,
+) -> None:
+    if tokens and allow_unsigned:
+        warnings.append(
+            f"{given.where('STS_ALLOW_UNSIGNED')} lets anyone in, signed by Twilio or not"
+        )
+    elif tokens and public_url is None:
+        warnings.append(
+            "STS_PUBLIC_URL: not set, so what Twilio has signed for another server of the same"
+            " account is taken here, too, if it is handed on: set it to what Twilio calls this one"
+        )
+    elif not tokens and public_url is not None:
+        whoever = (
+            f"whoever comes by it is served, as {given.where('STS_ALLOW_UNSIGNED')} says"
+            if allow_unsigned
+            else "whoever comes by it is refused, Twilio as well"
+        )
+        warnings.append(
+            f"{given.where('STS_PUBLIC_URL')}: set, but TWILIO_AUTH_TOKEN is not: {whoever}"
+        )
+
+
+def _warn_of_short_secrets(
+    given: RawConfig, warnings: list[str], tokens: tuple[str, ...], admin_token: str | None
+) -> None:
+    for variable, secrets in (
+        ("TWILIO_AUTH_TOKEN", tokens),
+        ("STS_ADMIN_TOKEN", [admin_token] if admin_token else []),
+    ):
+        if any(len(secret) < SHORT for secret in secrets):
+            warnings.append(
+                f"{given.where(variable)}: shorter than {SHORT} characters, so it may be guessed"
+                + (": Twilio's have 32" if variable == "TWILIO_AUTH_TOKEN" else "")
+            )
 
 
 def _functions(given: RawConfig) -> tuple[str, ...]:

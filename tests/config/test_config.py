@@ -18,6 +18,8 @@ from sts_trio.wire.dialect import Dialect
 
 SID = "AC00000000000000000000000000000001"
 NOWHERE = Path("/nonexistent")  # a directory without a file
+TOKEN = "0123456789abcdef0123456789abcdef"
+SIGNED = {"TWILIO_AUTH_TOKEN": TOKEN, "STS_PUBLIC_URL": "https://bridge.example.com"}
 
 
 def config_error(call: Callable[[], object]) -> str:
@@ -73,7 +75,7 @@ EVERYTHING = {
     "STS_AGENT": "Deepgram",
     "STS_OFFLINE_MODE": "Scripted",
     "STS_INSECURE_AGENT": "0",
-    "TWILIO_AUTH_TOKEN": "new-token, old-token,new-token,",
+    "TWILIO_AUTH_TOKEN": "new-token-of-twilio-s, old-token-of-twilio-s,new-token-of-twilio-s,",
     "TWILIO_ACCOUNT_SID": SID,
     "STS_CALLER_ID": "+15005550006",
     "STS_DIAL_PREFIXES": "+1, +4420,+1",
@@ -90,7 +92,7 @@ EVERYTHING = {
     "STS_FORWARD_MS": "100",
     "STS_FUNCTIONS": "my_functions, sts_trio.call_control:hang_up,my_functions,",
     "STS_FAST_LANE": "0",
-    "STS_ADMIN_TOKEN": "admin-token",
+    "STS_ADMIN_TOKEN": "admin-token-of-our-own",
     "STS_SAY_NOTICE": " This call is recorded. ",
     "STS_LOG": "JSON",
     "STS_LOG_LEVEL": "Debug",
@@ -107,7 +109,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "dialect": Dialect.LEGACY,
     "agent": AgentKind.DEEPGRAM,
     "offline_mode": Mode.SCRIPTED,
-    "twilio_auth_tokens": ("new-token", "old-token"),
+    "twilio_auth_tokens": ("new-token-of-twilio-s", "old-token-of-twilio-s"),
     "twilio_account_sid": SID,
     "caller_id": "+15005550006",
     "dial_prefixes": ("+1", "+4420"),
@@ -123,7 +125,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "forward": 0.1,
     "functions": ("my_functions", "sts_trio.call_control:hang_up"),
     "fast_lane": False,
-    "admin_token": "admin-token",
+    "admin_token": "admin-token-of-our-own",
     "notice": "This call is recorded.",
     "log_format": LogFormat.JSON,
     "log_level": LogLevel.DEBUG,
@@ -153,7 +155,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         agent = "deepgram"
         offline_mode = "scripted"
         insecure_agent = false
-        twilio_auth_token = ["new-token", "old-token"]
+        twilio_auth_token = ["new-token-of-twilio-s", "old-token-of-twilio-s"]
         twilio_account_sid = "{SID}"
         caller_id = "+15005550006"
         dial_prefixes = ["+1", "+4420"]
@@ -170,7 +172,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         forward_ms = 100
         functions = ["my_functions", "sts_trio.call_control:hang_up"]
         fast_lane = false
-        admin_token = "admin-token"
+        admin_token = "admin-token-of-our-own"
         say_notice = "This call is recorded."
         log = "json"
         log_level = "debug"
@@ -228,10 +230,10 @@ def test_the_process_has_one_environment_and_directory(
     [
         ({}, AgentKind.OFFLINE, True),
         ({"STS_AGENT": "offline"}, AgentKind.OFFLINE, False),
-        ({"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": "t"}, AgentKind.OFFLINE, False),
+        ({"STS_AGENT": "offline", **SIGNED}, AgentKind.OFFLINE, False),
         ({"STS_AGENT": "offline", "DEEPGRAM_API_KEY": "k"}, AgentKind.OFFLINE, False),
         ({"DEEPGRAM_API_KEY": "k"}, AgentKind.DEEPGRAM, False),
-        ({"DEEPGRAM_API_KEY": "k", "TWILIO_AUTH_TOKEN": "t"}, AgentKind.DEEPGRAM, False),
+        ({"DEEPGRAM_API_KEY": "k", **SIGNED}, AgentKind.DEEPGRAM, False),
         ({"DEEPGRAM_API_KEY": "k", "STS_AGENT": "deepgram"}, AgentKind.DEEPGRAM, False),
     ],
 )
@@ -296,10 +298,58 @@ def test_of_several_addresses_the_one_at_fault_is_named() -> None:
 
 
 def test_serving_the_unsigned_with_a_token_at_hand_is_odd() -> None:
-    environ = {"DEEPGRAM_API_KEY": "k", "TWILIO_AUTH_TOKEN": "t", "STS_ALLOW_UNSIGNED": "1"}
+    environ = {"DEEPGRAM_API_KEY": "k", "TWILIO_AUTH_TOKEN": TOKEN, "STS_ALLOW_UNSIGNED": "1"}
     assert load(environ, NOWHERE).warnings == (
         "STS_ALLOW_UNSIGNED lets anyone in, signed by Twilio or not",
     )
+
+
+def test_a_token_without_a_public_url_gets_a_warning() -> None:
+    """Twilio signs for all servers of an account, and a vendor's may hand on what it got."""
+    environ = {"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": TOKEN}
+    [warning] = load(environ, NOWHERE).warnings
+    assert warning.startswith("STS_PUBLIC_URL: not set, so what Twilio has signed for another")
+    assert load(environ | SIGNED, NOWHERE).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({}, "is not: whoever comes by it is refused, Twilio as well"),
+        (
+            {"STS_ALLOW_UNSIGNED": "1"},
+            "is not: whoever comes by it is served, as STS_ALLOW_UNSIGNED says",
+        ),
+    ],
+)
+def test_a_public_url_without_a_token_gets_a_warning(environ: dict[str, str], says: str) -> None:
+    environ = {"STS_AGENT": "offline", "STS_PUBLIC_URL": "https://a.example"} | environ
+    [warning] = load(environ, NOWHERE).warnings
+    assert warning == f"STS_PUBLIC_URL: set, but TWILIO_AUTH_TOKEN {says}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "warned"),
+    [
+        ({"TWILIO_AUTH_TOKEN": "t"}, "TWILIO_AUTH_TOKEN"),
+        ({"TWILIO_AUTH_TOKEN": f"{TOKEN},{'t' * 19}"}, "TWILIO_AUTH_TOKEN"),
+        ({"STS_ADMIN_TOKEN": "x"}, "STS_ADMIN_TOKEN"),
+        ({"STS_ADMIN_TOKEN": "x" * 19}, "STS_ADMIN_TOKEN"),
+        ({"STS_ADMIN_TOKEN": "x" * 20}, None),
+    ],
+)
+def test_a_short_secret_gets_a_warning_that_does_not_tell_it(
+    environ: dict[str, str], warned: str | None
+) -> None:
+    warnings = load({"STS_AGENT": "offline"} | SIGNED | environ, NOWHERE).warnings
+    expected = f"{warned}: shorter than 20 characters, so it may be guessed"
+    assert [each.partition(": Twilio's")[0] for each in warnings] == [expected] * bool(warned)
+
+
+def test_a_short_secret_in_the_file_is_told_where_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "admin_token = 'x'")
+    [warning] = load({"STS_AGENT": "offline"}, tmp_path).warnings
+    assert warning.startswith(f"{path}: admin_token: shorter than 20 characters")
 
 
 @pytest.mark.parametrize(
@@ -318,6 +368,7 @@ def test_the_public_url_ends_without_a_slash(url: str, expected: str) -> None:
 
 def test_a_public_url_that_twilio_cannot_stream_to_gets_a_warning() -> None:
     environ = {"STS_AGENT": "offline", "STS_PUBLIC_URL": "http://a.example"}
+    environ |= {"TWILIO_AUTH_TOKEN": TOKEN}
     assert load(environ, NOWHERE).warnings == (
         "STS_PUBLIC_URL: Twilio streams to wss:// only, which takes https://, got"
         " 'http://a.example'",
