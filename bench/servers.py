@@ -143,6 +143,8 @@ def _environment(
         "STS_AGENT": "deepgram",
         "STS_MAX_CALLS": "5000",
         "STS_LOG_LEVEL": "warning",
+        # The generator signs nothing.
+        "STS_ALLOW_UNSIGNED": "1",
     }
     if pem:
         inherited["SSL_CERT_FILE"] = str(pem)

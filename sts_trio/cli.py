@@ -58,16 +58,19 @@ async def _serve(
 ) -> None:
     import trio
 
+    from sts_trio.server import create_app
     from sts_trio.web.serve import serve
 
+    app = create_app(config)
+    app.key_is_told = True
     async with trio.open_nursery() as nursery:
         start = functools.partial(
-            serve, config, host=host, port=port, certfile=certfile, keyfile=keyfile
+            serve, config, host=host, port=port, certfile=certfile, keyfile=keyfile, app=app
         )
-        click.echo(_welcome(config, host, await nursery.start(start)))
+        click.echo(_welcome(config, host, await nursery.start(start), app.key))
 
 
-def _welcome(config: "Config", host: str, base: str) -> str:
+def _welcome(config: "Config", host: str, base: str, key: str | None) -> str:
     """Where it listens, who answers, and what to do next."""
     public = config.public_url or "https://YOUR-HOST"
     media = "wss" + public.removeprefix("https").removeprefix("http") + "/twilio"
@@ -76,7 +79,7 @@ def _welcome(config: "Config", host: str, base: str) -> str:
         f"Listening on {base}{others}",
         *_who_answers(config),
         "",
-        *_without_a_phone(config, base),
+        *_without_a_phone(config, base, key),
         f"With Twilio:      your number's webhook is {public}/twiml{',' if config.bins else ''}",
     ]
     if config.bins:
@@ -89,7 +92,11 @@ def _welcome(config: "Config", host: str, base: str) -> str:
     if config.allow_unsigned:
         lines.append("  Whoever gets here is answered: STS_ALLOW_UNSIGNED is set.")
     elif not config.twilio_auth_tokens:
-        lines.append("  Set TWILIO_AUTH_TOKEN, or only callers on this machine are let in.")
+        lines += [
+            "  Set TWILIO_AUTH_TOKEN before anything leads here. Without it only who has the key",
+            "  above is let in: a proxy that adds no header, and whatever forwards TCP (ssh -R,",
+            "  socat, ngrok tcp), look like this machine, so the key is all that keeps others out.",
+        ]
     return "\n".join(lines)
 
 
@@ -109,14 +116,16 @@ def _who_answers(config: "Config") -> list[str]:
     return lines
 
 
-def _without_a_phone(config: "Config", base: str) -> list[str]:
+def _without_a_phone(config: "Config", base: str, key: str | None) -> list[str]:
     """A server for phones does not trust its own machine."""
+    from sts_trio.net.local_key import page_url
+
     local = "ws" + base.removeprefix("http") + "/twilio" if config.bins else f"{base}/twiml"
     call = f"sts-trio call FILE.wav --url {local}"
     if config.twilio_auth_tokens and not config.allow_unsigned:
         call += " --signed"
-    if not config.twilio_auth_tokens:
-        page = f"{base}/ in a browser, or"
+    if key is not None:
+        page = f"{page_url(base, key)} in a browser, or"
     elif config.admin_token:
         page = f"{base}/ in a browser, with STS_ADMIN_TOKEN as the password, or"
     else:

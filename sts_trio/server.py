@@ -32,7 +32,8 @@ from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, op
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call
-from sts_trio.net import hypercorn_guard
+from sts_trio.net import hypercorn_guard, local_key
+from sts_trio.net.bound import Bound, bound_of
 from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.net.poller import Poller
 from sts_trio.net.ticker import Ticker
@@ -44,7 +45,9 @@ from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.progress import TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, hang_up_by_rest, transfer_by_rest, transfer_twiml
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.web.access import RequestInfo, base_of, denial, request_info
+from sts_trio.web import responses as answers
+from sts_trio.web.access import RequestInfo, base_of, denial, is_guess, request_info
+from sts_trio.web.guesses import Guesses
 from sts_trio.web.outbound import OutboundRoutes
 from sts_trio.web.page import Routes
 from sts_trio.web.tokens import StreamToken, StreamTokens
@@ -65,7 +68,7 @@ _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class App(QuartTrio):
-    """The ASGI application. `live_calls` knows its live calls."""
+    """The ASGI application. `live_calls` knows its live calls, `key` lets this machine in."""
 
     asgi_websocket_class = DirectWebsocket
 
@@ -78,6 +81,12 @@ class App(QuartTrio):
         # No static folder: nothing is served that is not a route.
         super().__init__("sts_trio", static_folder=None)
         self.settings, self.functions = attached(config, functions)
+        # With Twilio's token this machine is trusted no more than any other.
+        self.key = None if config.twilio_auth_tokens else local_key.mint()
+        self.key_is_told = False  # whoever tells the operator the page's address says so here
+        self.guesses = Guesses(trio.current_time)
+        self._key_files = contextlib.ExitStack()
+        self._bounds: list[Bound] = []
         self.live_calls = LiveCalls(config.max_calls)
         self.stream_tokens = StreamTokens(
             time.time,
@@ -113,6 +122,8 @@ class App(QuartTrio):
             message = "sts_trio runs in Trio: add --worker-class trio"
             await send({"type": "lifespan.startup.failed", "message": message})
             return
+        if scope["type"] == "lifespan":
+            self._bounds = bound_of(receive)
         await super().__call__(scope, receive, send)
 
     async def start(self) -> None:
@@ -121,6 +132,8 @@ class App(QuartTrio):
         hypercorn_guard.raise_limit(self.settings.max_calls)
         await self.nursery.start(self._run_background)
         self.collector.start()
+        if self.key is not None:
+            self._tell_key(self.key)
         addresses = [endpoint.address for endpoint in self.agent_connections.endpoints]
         _logger.info(
             "server.started",
@@ -130,6 +143,14 @@ class App(QuartTrio):
             functions=[function.name for function in self.functions],
         )
 
+    def _tell_key(self, key: str) -> None:
+        """To those who may know it: who started the server, and this user's commands."""
+        addresses = [(bound.host, bound.port) for bound in self._bounds]
+        self._key_files.enter_context(local_key.published(key, addresses))
+        if not self.key_is_told:
+            base = self._bounds[0].url if self._bounds else "http://WHERE-IT-LISTENS"
+            _logger.info("page.address", url=local_key.page_url(base, key))
+
     async def stop(self) -> None:
         await self.agent_connections.aclose()
         self._background.cancel()
@@ -138,7 +159,7 @@ class App(QuartTrio):
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """What runs as long as the server; an offline agent of our own too, if it answers."""
-        with self._background:
+        with self._background, self._key_files:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.ticker.run)
                 nursery.start_soon(self.portable_ticker.run)
@@ -167,6 +188,7 @@ class App(QuartTrio):
                 with trio.move_on_after(GOODBYE):
                     await self.live_calls.empty()
                 break
+        self._key_files.close()
         os.kill(os.getpid(), signal.SIGTERM)
 
     # --- the voice webhook ----------------------------------------------------------------------
@@ -245,7 +267,15 @@ class App(QuartTrio):
             form=webhook.read_form(body) if is_form else None,
             body=b"" if is_form else body,
         )
-        return visit, _refuse(visit, denial(visit, self.settings, is_stream=False))
+        reason = denial(visit, self.settings, self.key, is_stream=False)
+        return visit, await self._refuse(visit, reason)
+
+    async def _refuse(self, visit: RequestInfo, reason: str | None) -> Response | None:
+        if reason is None:
+            return None
+        guesses = self.key is not None and is_guess(visit, self.settings, self.key)
+        response = await answers.held_back(self, visit, reason, guesses=guesses)
+        return response or Response("Refused. The server's log says why.\n", 403)
 
     # --- the media socket -----------------------------------------------------------------------
 
@@ -260,7 +290,7 @@ class App(QuartTrio):
             reason = "no stream token, or one that is spent or too old"
         else:
             reason = self._why_not_by(stream, visit)
-        refusal = _refuse(visit, reason)
+        refusal = await self._refuse(visit, reason)
         if refusal is not None:
             return refusal
         await scope["asgi.receive"]()  # "websocket.connect"
@@ -277,13 +307,13 @@ class App(QuartTrio):
                 f"{TWILIO_PATH} without a token is for TwiML Bins, and closed by STS_BINS=0: have"
                 f" the number's voice webhook be {TWIML_PATH}, or set STS_BINS=1"
             )
-        return denial(visit, self.settings, is_stream=True)
+        return denial(visit, self.settings, self.key, is_stream=True)
 
     def _why_not_by(self, stream: StreamToken, visit: RequestInfo) -> str | None:
         """Spends the token, if it is for this visit. Twilio's signature comes first, so that who
         has only seen the path cannot spend the token of a call."""
         if not stream.is_softphone:
-            reason = denial(visit, self.settings, is_stream=True)
+            reason = denial(visit, self.settings, self.key, is_stream=True)
             if reason is not None:
                 return reason
         return None if self.stream_tokens.spend(stream) else "too many stream tokens are spent"
@@ -450,13 +480,6 @@ def _endpoints(config: Config) -> list[Endpoint]:
     if len(keys) == 1:
         keys *= len(config.deepgram_urls)
     return [Endpoint(url, key) for url, key in zip(config.deepgram_urls, keys, strict=True)]
-
-
-def _refuse(visit: RequestInfo, reason: str | None) -> Response | None:
-    if reason is None:
-        return None
-    _logger.warning("request.refused", path=visit.path, reason=reason)
-    return Response("Refused. The server's log says why.\n", 403)
 
 
 async def _error(exc: HTTPException) -> Any:

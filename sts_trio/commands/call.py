@@ -25,9 +25,9 @@ NO_WEBSOCKET = (
 HINTS = {
     400: NO_WEBSOCKET,
     401: "the bridge wants a credential",
-    403: "it serves Twilio only: give --signed and the TWILIO_AUTH_TOKEN that it has, or call it "
-    "from its own machine with no token set there. With STS_BINS=0 only its webhook can be called, "
-    "--url http://HOST/twiml. Its log says more",
+    403: "it serves Twilio only: give --signed and the TWILIO_AUTH_TOKEN that it has. If it has "
+    "none, call it as the user who runs it, on its own machine, or with the ?key= that it told. "
+    "With STS_BINS=0 only its webhook can be called, --url http://HOST/twiml. Its log says more",
     404: NO_WEBSOCKET,
     503: "all lines are busy, or it is shutting down",
 }

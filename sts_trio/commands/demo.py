@@ -22,7 +22,8 @@ FILES = ("wav", "jsonl", "png")  # recording, transcript, picture
 
 NEXT = """\
 Next:
-  a page     sts-trio serve, then open http://127.0.0.1:5000/ and speak
+  a page     sts-trio serve, then open the address that it tells, and speak:
+             http://127.0.0.1:5000/?key=..., another key at each start
   a caller   from another terminal: sts-trio call YOUR-VOICE.wav,
              or sts-trio call --say "When are you open?"
   a key      DEEPGRAM_API_KEY=... sts-trio serve: Deepgram's agent answers

@@ -267,6 +267,8 @@ class _Server:
     def _ask(
         self, method: str, path: str, body: str | None, headers: dict[str, str], timeout: float
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        from sts_trio.net import local_key
+
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=CONNECT_TIMEOUT)
@@ -277,6 +279,9 @@ class _Server:
                 connection.connect()
             except (OSError, UnicodeError) as exc:  # of a name that none can be
                 raise _Unreachable(_reason(exc)) from None
+            key = None if self._token is not None else local_key.of_peer(connection.sock)
+            if key is not None:
+                headers = headers | {"Authorization": f"Bearer {key}"}
             connection.sock.settimeout(timeout)
             connection.request(method, self._parts.path + path, body, headers)
             return connection, connection.getresponse()

@@ -19,6 +19,7 @@ from wsproto.utilities import ProtocolError
 
 from sts_trio.config.variables import shown
 from sts_trio.errors import StsTrioError
+from sts_trio.net import local_key
 from sts_trio.simulate import webhook
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
@@ -81,14 +82,15 @@ async def place_call(
         url, given = streamed.url, streamed.parameters | given
     parts, port = _parts(url, _WEBSOCKET)
     signed = {} if sign is None else sign(url, {})
+    stream = await _connect(parts.hostname or "", port, parts.scheme == "wss")
     return await call_over(
-        await _connect(parts.hostname or "", port, parts.scheme == "wss"),
+        stream,
         steps,
         host=_host(parts),
         path=_target(parts),
         limit=limit,
         parameters=given,
-        headers={**(headers or {}), **signed},
+        headers={**_key_for(stream), **(headers or {}), **signed},
         watch=watch,
         sids=sids,
     )
@@ -103,7 +105,7 @@ async def _ask_webhook(
     stream = await _connect(parts.hostname or "", port, parts.scheme == "https")
     try:
         streamed = await webhook.ask(
-            stream, _host(parts), _target(parts), form, {**headers, **signed}
+            stream, _host(parts), _target(parts), form, {**_key_for(stream), **headers, **signed}
         )
         _parts(streamed.url, _WEBSOCKET)
     except webhook.NotStreamed as exc:
@@ -140,7 +142,16 @@ def _target(parts: urllib.parse.SplitResult) -> str:
     return urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
 
 
-async def _connect(host: str, port: int, is_secure: bool) -> trio.abc.Stream:
+def _key_for(stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> dict[str, str]:
+    """What lets this user in at a server of their own that is on this machine."""
+    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    key = local_key.of_peer(tcp.socket)
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+async def _connect(
+    host: str, port: int, is_secure: bool
+) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
             if not is_secure:

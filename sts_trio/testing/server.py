@@ -38,6 +38,11 @@ class Server(msgspec.Struct, frozen=True):
         """Of the voice webhook: what a number of Twilio's, or `call`, is given."""
         return self.base + TWIML_PATH
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What lets a client of your own in, on every route. `call` needs none of it."""
+        return {} if self.app.key is None else {"Authorization": f"Bearer {self.app.key}"}
+
     async def ending_of(self, report: Report) -> Ending | None:
         """How the call ended as the bridge has it; waits until the bridge has no call any more."""
         await self.app.live_calls.empty()

@@ -1,16 +1,22 @@
 """Who is let in. Nothing fails open, and every refusal says what to set.
 
-With an auth token set, only what Twilio signed. Without one, only this machine: a client on a
-loopback address, that no proxy or tunnel forwarded, and that is no web page of somebody else's.
+With an auth token set, only what Twilio signed. Without one, only who has the key of this run (see
+`local_key`) and seems to be on this machine: a client on a loopback address, that no proxy has
+forwarded. That alone would prove nothing: a proxy that adds no header, and whatever forwards TCP,
+look the same.
 
-What there is to see of the calls is the operator's: shown to this machine, as long as no auth token
-says that the server is on the network, and else to who has the admin token.
+What there is to see of the calls is the operator's: shown to who has that key, as long as no auth
+token says that the server is on the network, and to who has the admin token.
+
+A browser sends what it has to whoever's page asks for it. So it is refused what it says was asked
+for by a page of another origin, whatever it has: a GET may have an effect, and `<img>` sends one.
 """
 
 import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -20,8 +26,18 @@ import msgspec
 from sts_trio.config import Config
 from sts_trio.wire import webhook
 
-# Whoever sets one of these speaks for a client that is not here.
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+# Whoever sets one of these speaks for a client that is not here: what proxies, balancers, tunnels
+# and content networks add by themselves.
+_FORWARDED = re.compile(
+    r"""
+    via | forwarded | x-forward.* | x-real-.* | x-original-.* | x-client-ip | x-cluster-client-ip
+    | x-proxy.* | x-scheme | x-url-scheme | front-end-https | x-varnish | x-envoy-.* | x-arr-.*
+    | x-azure-.* | x-amzn?-.* | x-appengine-.*
+    | x-vercel-.* | cf-.* | cdn-loop | client-ip | true-client-ip | wl-proxy-client-ip
+    | fastly-.* | fly-.* | ngrok-.* | tailscale-.* | surrogate-capability
+    """,
+    re.VERBOSE,
+)
 
 _LOCAL_ADVICE = "set TWILIO_AUTH_TOKEN to serve Twilio, or STS_ALLOW_UNSIGNED=1 to serve anyone"
 _ADMIN_ADVICE = "set STS_ADMIN_TOKEN, and give it as a bearer token or as the password"
@@ -37,6 +53,7 @@ class RequestInfo(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     form: webhook.Form | None = None
     body: bytes = b""
+    http_version: str = "1.1"
 
     @property
     def fields(self) -> webhook.Form:
@@ -81,16 +98,20 @@ def request_info(scope: Any, *, form: webhook.Form | None = None, body: bytes = 
         headers={name: ", ".join(values) for name, values in headers.items()},
         form=form,
         body=body,
+        http_version=scope["http_version"],
     )
 
 
-def denial(visit: RequestInfo, config: Config, *, is_stream: bool) -> str | None:
-    """Why this visit is refused, for the log; `None` if it is welcome."""
-    if config.allow_unsigned:
-        return None
+def denial(visit: RequestInfo, config: Config, key: str | None, *, is_stream: bool) -> str | None:
+    """Why this visit is refused, for the log; `None` if it is welcome.
+
+    `key` is that of this run; who has it is let in where there is no auth token.
+    """
     if config.twilio_auth_tokens:
-        return _why_not_signed(visit, config, is_stream)
-    return _why_not_local(visit)
+        return None if config.allow_unsigned else _why_not_signed(visit, config, is_stream)
+    if not is_stream and any(name.startswith("sec-fetch-") for name in visit.headers):
+        return f"a webhook sent by a browser, and no browser is Twilio: {_LOCAL_ADVICE}"
+    return None if config.allow_unsigned else _why_not_local(visit, config, key, _LOCAL_ADVICE)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -100,40 +121,107 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-def admin_denial(visit: RequestInfo, config: Config) -> Refusal | None:
+def admin_denial(
+    visit: RequestInfo, config: Config, key: str | None, *, is_page: bool = False
+) -> Refusal | None:
     """Why this visit may not see or place calls here as the operator; `None` if it may.
 
     The admin token comes as a bearer token, or as the password of HTTP's basic authentication,
-    which is the way of browsers. They send it with whatever asks them to, so the origin counts.
+    which is the way of browsers. The page itself (`is_page`) may be opened from another one: by a
+    link, as a document of its own, which that page cannot read and which has no effect.
     """
+    is_opened = (
+        is_page
+        and visit.headers.get("sec-fetch-mode") == "navigate"
+        and visit.headers.get("sec-fetch-dest") == "document"
+    )
+    elsewhere = None if is_opened else _page_elsewhere(visit, config)
     if _has_admin_token(visit, config):
-        origin = visit.headers.get("origin")
-        if origin is None or _authority(origin) in _own_names(visit, config):
+        if elsewhere is None:
             return None
-        return Refusal(403, f"asked for by a page of {origin}, which is not of this server")
-    if not config.twilio_auth_tokens:
-        reason = _why_not_local(visit, _ADMIN_ADVICE)
-        if reason is None:
-            return None
-    else:
+        return Refusal(403, f"asked for by {elsewhere}, which is not of this server")
+    if config.twilio_auth_tokens:
         reason = f"no admin token, which is needed as TWILIO_AUTH_TOKEN is set: {_ADMIN_ADVICE}"
+    elif elsewhere is not None:
+        reason = f"asked for by {elsewhere}: {_ADMIN_ADVICE}"
+    else:
+        local = _why_not_here(visit, _ADMIN_ADVICE) or _why_not_key(visit, key, _ADMIN_ADVICE)
+        if local is None:
+            return None
+        reason = local
     if config.admin_token and "authorization" in visit.headers:
         reason = "wrong admin token: STS_ADMIN_TOKEN is another here"
     return Refusal(401 if config.admin_token else 403, reason)
 
 
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def cookie_of(visit: RequestInfo) -> str:
+    """The name of the cookie that keeps the key. Cookies are a host's, not a port's, so the port is
+    in its name: that of the address bar, which a tunnel may lead to another one here."""
+    authority = _authority(f"{visit.scheme}://{visit.headers.get('host', '')}")
+    return f"sts_trio_key_{authority[1] if authority else 0}"
+
+
+def is_guess(visit: RequestInfo, config: Config, key: str | None) -> bool:
+    """Whether this visit, which was refused, gave a secret that is none of ours."""
+    has_tried = visit.headers.get("authorization") or (key is not None and _given_keys(visit))
+    return bool(has_tried) and not _has_admin_token(visit, config) and not has_key(visit, key)
+
+
 def _has_admin_token(visit: RequestInfo, config: Config) -> bool:
-    scheme, _, credentials = visit.headers.get("authorization", "").partition(" ")
-    given = credentials.strip().encode("latin-1", errors="replace")
-    if scheme.lower() == "basic":
+    scheme, given = _authorization(visit)
+    if scheme == "basic":
         try:
             given = base64.b64decode(given, validate=True).partition(b":")[2]
         except binascii.Error:
             return False
-    elif scheme.lower() != "bearer":
+    elif scheme != "bearer":
         return False
     token = (config.admin_token or "").encode()
     return bool(token) and hmac.compare_digest(given, token)
+
+
+def has_key(visit: RequestInfo, key: str | None) -> bool:
+    """Whether one of the keys that were given is this one; takes equally long whichever it is."""
+    return bool(key) and any(
+        [hmac.compare_digest(given, (key or "").encode()) for given in _given_keys(visit)]
+    )
+
+
+def _given_keys(visit: RequestInfo) -> list[bytes]:
+    """What was given for the key: as a bearer token, in the query, as a cookie."""
+    scheme, bearer = _authorization(visit)
+    given = [bearer] if scheme == "bearer" else []
+    given += [each.encode(errors="replace") for each in visit.query_fields.get("key", ())]
+    for pair in visit.headers.get("cookie", "").split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip() == cookie_of(visit):
+            given.append(value.strip().encode("latin-1", errors="replace"))
+    return given
+
+
+def _authorization(visit: RequestInfo) -> tuple[str, bytes]:
+    """The scheme, in lower case, and the credentials."""
+    scheme, _, credentials = visit.headers.get("authorization", "").partition(" ")
+    return scheme.lower(), credentials.strip().encode("latin-1", errors="replace")
+
+
+# --- pages of others ------------------------------------------------------------------------------
+
+
+def _page_elsewhere(visit: RequestInfo, config: Config) -> str | None:
+    """The page that had a browser ask for this, if that page is not of this server."""
+    for name in ("origin", "referer"):
+        url = visit.headers.get(name)
+        if url is not None and _authority(url) not in _own_names(visit, config):
+            return f"a page of {url}"
+    # To another port of the same host, "same-site". "none" is a person: typed, or a bookmark.
+    site = visit.headers.get("sec-fetch-site", "none")
+    if site not in ("same-origin", "none"):
+        return f"a page of another origin ({site})"
+    return None
 
 
 def _own_names(visit: RequestInfo, config: Config) -> set[tuple[str, int] | None]:
@@ -141,6 +229,9 @@ def _own_names(visit: RequestInfo, config: Config) -> set[tuple[str, int] | None
     host = visit.headers.get("host", "")
     urls = (*visit.bases(config), f"http://{host}", f"https://{host}")
     return {_authority(url) for url in urls} - {None}
+
+
+# --- Twilio ---------------------------------------------------------------------------------------
 
 
 def _why_not_signed(visit: RequestInfo, config: Config, is_stream: bool) -> str | None:
@@ -176,25 +267,41 @@ def _is_signed_for(visit: RequestInfo, config: Config, urls: list[str]) -> bool:
     )
 
 
-def _why_not_local(visit: RequestInfo, advice: str = _LOCAL_ADVICE) -> str | None:
+# --- this machine ---------------------------------------------------------------------------------
+
+
+def _why_not_local(visit: RequestInfo, config: Config, key: str | None, advice: str) -> str | None:
+    if (reason := _why_not_here(visit, advice)) is not None:
+        return reason
+    if (page := _page_elsewhere(visit, config)) is not None:
+        return f"asked for by {page}: {advice}"
+    return _why_not_key(visit, key, advice)
+
+
+def _why_not_here(visit: RequestInfo, advice: str) -> str | None:
     if not _is_loopback(visit.client):
         return f"{visit.client or 'the client'} is not on this machine: {advice}"
-    if any(name in visit.headers for name in _FORWARDED):
+    # Proxies still speak HTTP/1.0 to what is behind them, and hardly anybody else does.
+    if visit.http_version == "1.0" or any(map(_FORWARDED.fullmatch, visit.headers)):
         return f"forwarded by a proxy or tunnel: {advice}"
     host = _split(f"//{visit.headers.get('host', '')}").hostname or ""
     if host != "localhost" and not _is_loopback(host):
         return f"asked for as {host or 'nobody'}, which is not this machine: {advice}"
-    origin = visit.headers.get("origin")
-    if origin is not None and _split(origin).netloc != visit.headers.get("host"):
-        return f"asked for by a page of {origin}: {advice}"
     return None
+
+
+def _why_not_key(visit: RequestInfo, key: str | None, advice: str) -> str | None:
+    if has_key(visit, key):
+        return None
+    wrong = "wrong key, it is another at each start" if _given_keys(visit) else "no key"
+    return f"{wrong}: open the address that was told at the start, or {advice}"
 
 
 def _authority(url: str) -> tuple[str, int] | None:
     """Host and port as browsers compare them: whatever the case, and the port written or not."""
     parts = _split(url)
     try:
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        port = parts.port or {"http": 80, "https": 443, "ws": 80, "wss": 443}[parts.scheme]
     except (KeyError, ValueError):
         return None
     return (parts.hostname, port) if parts.hostname else None

@@ -50,7 +50,7 @@ class OutboundRoutes:
     async def place(self) -> Response:
         """The operator's password is sent by a browser whatever page asks for it. A page of
         somebody else's is told by its origin, and could not send JSON without asking first."""
-        if refusal := answers.refusal(self._app):
+        if refusal := await answers.refusal(self._app):
             return refusal
         key = request.headers.get("Idempotency-Key")
         try:

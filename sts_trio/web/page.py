@@ -1,6 +1,7 @@
-"""What the page is made of and asks for. All of it is for this machine, or the admin token.
+"""What the page is made of and asks for. All of it is for who has the key of this run, or the admin
+token.
 
-`/` and `/web/…`          the page
+`/` and `/web/…`          the page; `/?key=KEY` opens it
 `/state`                  who answers, how many calls there are, what is odd
 `/calls`                  the live calls
 `/events`                 what happens in all calls, as server-sent events
@@ -22,6 +23,7 @@ from sts_trio.net import hypercorn_guard
 from sts_trio.observe.feed import FROM_THE_OLDEST, Subscription
 from sts_trio.offline.mode import choose
 from sts_trio.web import responses as answers
+from sts_trio.web.access import cookie_of, has_key, request_info
 from sts_trio.web.files import HEADERS, Files
 from sts_trio.web.tokens import LIFETIME
 
@@ -65,17 +67,19 @@ class Routes:
             self._app.add_url_rule(rule, f"web {rule}", view, methods=[method])
 
     async def page(self) -> Response:
-        return await self.file("index.html")
+        refusal = await answers.refusal(self._app, is_page=True)
+        if refusal is None and "key" in request.args:
+            return _without_key_in_the_address(self._app.key)
+        return refusal or self._file("index.html")
 
     async def file(self, name: str) -> Response:
-        return (
-            answers.refusal(self._app)
-            or self._files.get(name)
-            or answers.text("There is no such file.", 404)
-        )
+        return await answers.refusal(self._app) or self._file(name)
+
+    def _file(self, name: str) -> Response:
+        return self._files.get(name) or answers.text("There is no such file.", 404)
 
     async def state(self) -> Response:
-        if refusal := answers.refusal(self._app):
+        if refusal := await answers.refusal(self._app):
             return refusal
         live_calls = self._app.live_calls
         return answers.json(
@@ -92,7 +96,7 @@ class Routes:
         )
 
     async def calls(self) -> Response:
-        if refusal := answers.refusal(self._app):
+        if refusal := await answers.refusal(self._app):
             return refusal
         now = trio.current_time()
         calls = [
@@ -108,7 +112,7 @@ class Routes:
         return answers.json({"live": len(calls), "calls": calls})
 
     async def stream_token(self) -> Response:
-        if refusal := answers.refusal(self._app):
+        if refusal := await answers.refusal(self._app):
             return refusal
         live_calls = self._app.live_calls
         if not live_calls.takes_calls:
@@ -119,7 +123,7 @@ class Routes:
         return answers.json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
 
     async def events(self, call_sid: str | None = None) -> Response:
-        if refusal := answers.refusal(self._app):
+        if refusal := await answers.refusal(self._app):
             return refusal
         event_feed = self._app.live_calls.event_feed
         if event_feed.followers >= MAX_FOLLOWERS:
@@ -158,6 +162,25 @@ class Routes:
                 ]
                 # Even if it is nothing: it keeps proxies from taking the connection for dead.
                 yield b"".join(lines) or b":\n\n"
+
+
+def _without_key_in_the_address(key: str | None) -> Response:
+    """The page keeps the key as a cookie, and its address is one that may be shown."""
+    visit = request_info(request.scope)
+    response = answers.text("The page is at the same address, without the key.", 303)
+    if visit.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        response.headers["Location"] = "./"
+    else:
+        # A strict cookie does not go along with what another site has begun, redirections and all:
+        # this is the page's own request.
+        response.status_code = 200
+        response.headers["Refresh"] = "0; url=./"
+    response.headers["Cache-Control"] = "no-store"
+    if has_key(visit, key):
+        secure = "; Secure" if visit.scheme == "https" else ""
+        cookie = f"{cookie_of(visit)}={key}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        response.headers["Set-Cookie"] = cookie
+    return response
 
 
 async def _receive(follower: Subscription) -> tuple[int, list[tuple[int, Any]]] | None:

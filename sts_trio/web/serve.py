@@ -31,6 +31,7 @@ import trio
 from sts_trio.config import Config
 from sts_trio.errors import ConfigError
 from sts_trio.net import hypercorn_guard
+from sts_trio.net.bound import url_of
 from sts_trio.server import GOODBYE, create_app
 
 # Nothing but short requests is left by then.
@@ -79,7 +80,7 @@ async def serve(
     """
     with contextlib.ExitStack() as stack:
         settings = _Settings(certfile, keyfile)
-        settings.listener = stack.enter_context(_listen(host, port))
+        settings.listen(stack.enter_context(_listen(host, port)))
         hypercorn_guard.install()
         if app is None:
             app = create_app(config)
@@ -184,6 +185,12 @@ class _Settings(hypercorn.config.Config):
         except OSError as exc:
             raise ConfigError(f"{exc.filename}: cannot be read ({exc.strerror})") from None
 
+    def listen(self, listener: socket.socket) -> None:
+        """Serves what is accepted there; `bind` tells the app where that is."""
+        self.listener = listener
+        address, port = listener.getsockname()[:2]
+        self.bind = [f"[{address}]:{port}" if ":" in address else f"{address}:{port}"]
+
     def create_sockets(self) -> hypercorn.config.Sockets:
         ours = [self.listener]
         return hypercorn.config.Sockets(
@@ -193,12 +200,7 @@ class _Settings(hypercorn.config.Config):
         )
 
     def url(self, host: str) -> str:
-        """Where a client on this machine reaches the server that was told to listen on `host`."""
-        # Who listens everywhere is reached on the loopback.
-        name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        port = self.listener.getsockname()[1]
-        scheme = "https" if self.ssl_enabled else "http"
-        return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
+        return url_of(host, self.listener.getsockname()[1], is_secure=self.ssl_enabled)
 
 
 def _listen(host: str, port: int) -> socket.socket:

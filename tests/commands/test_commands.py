@@ -29,6 +29,7 @@ from sts_trio.demo import run as demo
 from sts_trio.demo.scenarios import Scenario, scenarios
 from sts_trio.offline import mode as modes
 from sts_trio.offline.protocol import server as offline
+from sts_trio.server import App
 from sts_trio.simulate import caller, picture
 from sts_trio.simulate.caller import NotConnected, Sign
 from sts_trio.simulate.phone import Moment
@@ -206,10 +207,13 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
     async def serve(
         settings: config.Config,
         *,
+        app: App,
         task_status: trio.TaskStatus[str],
         **options: Any,
     ) -> None:
         assert options == {"host": "::1", "port": 8443, "certfile": None, "keyfile": None}
+        assert app.key_is_told
+        app.key = "of-this-run"
         task_status.started("http://[::1]:8443")
 
     monkeypatch.setattr(sts_trio.web.serve, "serve", serve)
@@ -224,13 +228,15 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
         "Listening on http://[::1]:8443\n"
         "Agent: the offline one (ears). Set DEEPGRAM_API_KEY for a real one.\n"
         "\n"
-        "Without a phone:  http://[::1]:8443/ in a browser, or\n"
+        "Without a phone:  http://[::1]:8443/?key=of-this-run in a browser, or\n"
         "  sts-trio call FILE.wav --url ws://[::1]:8443/twilio\n"
         "With Twilio:      your number's webhook is https://YOUR-HOST/twiml,\n"
         "  or a TwiML Bin with\n"
         '  <Response><Connect><Stream url="wss://YOUR-HOST/twilio"/></Connect></Response>\n'
         "  YOUR-HOST leads here, for instance by a tunnel to http://[::1]:8443\n"
-        "  Set TWILIO_AUTH_TOKEN, or only callers on this machine are let in.\n"
+        "  Set TWILIO_AUTH_TOKEN before anything leads here. Without it only who has the key\n"
+        "  above is let in: a proxy that adds no header, and whatever forwards TCP (ssh -R,\n"
+        "  socat, ngrok tcp), look like this machine, so the key is all that keeps others out.\n"
     )
 
 
@@ -259,6 +265,8 @@ def test_a_server_that_is_set_up_is_not_told_what_it_has(
     assert "--url wss://127.0.0.1:5000/twilio --signed\n" in told
     assert "YOUR-HOST" not in told
     assert "secret" not in told
+    assert "key=" not in told
+    assert "look like this machine" not in told
     assert "TWILIO_AUTH_TOKEN" not in told
 
 

@@ -52,6 +52,10 @@ def make_app(tmp_path: Path, **environ: str) -> App:
     return create_app(load({"STS_AGENT": "offline"} | environ, tmp_path))
 
 
+def key(app: App) -> dict[str, str]:
+    return {} if app.key is None else {"authorization": f"Bearer {app.key}"}
+
+
 class Browser:
     """One request, spoken as ASGI. Quart's client waits for the end of streams, which have none."""
 
@@ -110,8 +114,8 @@ async def browsing(
     client: tuple[str, int] = HERE,
     headers: dict[str, str] | None = None,
 ) -> AsyncIterator[Browser]:
-    """When the browser leaves, so does the request."""
-    browser = Browser(path, method, client, headers or {})
+    """When the browser leaves, so does the request. Without headers of its own, it has the key."""
+    browser = Browser(path, method, client, key(app) if headers is None else headers)
     over = trio.Event()
 
     async def run() -> None:
@@ -149,7 +153,7 @@ async def ask_json(app: App, path: str, method: str = "GET") -> Any:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_this_machine_is_shown_everything_as_long_as_there_is_no_phone(
+async def test_who_has_the_key_is_shown_everything_as_long_as_there_is_no_phone(
     tmp_path: Path, method: str, path: str
 ) -> None:
     status, headers, _ = await ask(make_app(tmp_path), path, method)
@@ -168,6 +172,13 @@ async def test_this_machine_is_shown_everything_as_long_as_there_is_no_phone(
         (HERE, {"x-forwarded-for": "192.0.2.7"}, {}),
         (HERE, {"host": "rebound.example"}, {}),
         (HERE, {"origin": "https://evil.example"}, {}),
+        (HERE, {"referer": "https://evil.example/page"}, {}),
+        (HERE, {"sec-fetch-site": "cross-site"}, {}),
+        (HERE, {"sec-fetch-site": "same-site"}, {}),
+        (HERE, {"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}, {}),
+        (HERE, {"authorization": ""}, {}),
+        (HERE, {"authorization": ""}, {"STS_ALLOW_UNSIGNED": "1"}),
+        (HERE, {"authorization": "Bearer guessed"}, {}),
         (HERE, {}, {"TWILIO_AUTH_TOKEN": "12345"}),
         (HERE, {}, {"TWILIO_AUTH_TOKEN": "12345", "STS_ALLOW_UNSIGNED": "1"}),
         (HERE, {"authorization": "Bearer "}, {"TWILIO_AUTH_TOKEN": "12345"}),
@@ -184,7 +195,7 @@ async def test_others_are_refused_and_nothing_they_send_helps(
 ) -> None:
     app = make_app(tmp_path, **environ)
     with structlog.testing.capture_logs() as logs:
-        status, answered, body = await ask(app, path, method, client, headers)
+        status, answered, body = await ask(app, path, method, client, key(app) | headers)
     assert status == 403
     assert "www-authenticate" not in answered
     assert b"STS_ADMIN_TOKEN" in body
@@ -418,7 +429,7 @@ async def following(
     app: App, path: str = "/events", last: str | None = None
 ) -> AsyncIterator[Stream]:
     headers = {} if last is None else {"last-event-id": last}
-    async with browsing(app, path, headers=headers) as browser:
+    async with browsing(app, path, headers=key(app) | headers) as browser:
         stream = Stream(browser)
         assert await stream.read() == [{"retry": "2000"}]
         assert browser.headers["content-type"] == "text/event-stream"

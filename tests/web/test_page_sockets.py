@@ -40,11 +40,23 @@ class Served:
             with contextlib.closing(
                 http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG)
             ) as connection:
-                connection.request(method, path, headers=headers)
+                connection.request(method, path, headers=self.key | headers)
                 response = connection.getresponse()
                 return response.status, response.read()
 
         return await trio.to_thread.run_sync(ask)
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {} if self.app.key is None else {"Authorization": f"Bearer {self.app.key}"}
+
+    async def follow(self) -> trio.SocketStream:
+        """A browser's connection that asks for all events, with its cookie."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        cookie = f"sts_trio_key_{self.port}={self.app.key}"
+        request = f"GET /events HTTP/1.1\r\nHost: localhost:{self.port}\r\nCookie: {cookie}\r\n\r\n"
+        await stream.send_all(request.encode())
+        return stream
 
     async def mint(self, **headers: str) -> str:
         status, body = await self.ask("POST", "/stream-token", **headers)
@@ -137,7 +149,9 @@ async def test_a_wrong_token_is_refused_before_the_upgrade_even_on_this_machine(
 ) -> None:
     async with served(tmp_path) as here:
         assert await here.status("/twilio/guessed") == 403
-        assert await here.status("/twilio") == 101
+        assert await here.status(f"/twilio/guessed?key={here.app.key}") == 403
+        assert await here.status("/twilio") == 403
+        assert await here.status(f"/twilio?key={here.app.key}") == 101
         assert await here.status(f"/twilio/{await here.mint()}") == 101
 
 
@@ -166,14 +180,13 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_events_come_over_a_socket_and_end_with_it(tmp_path: Path) -> None:
     async with served(tmp_path) as here:
         event_feed = here.app.live_calls.event_feed
-        stream = await trio.open_tcp_stream("127.0.0.1", here.port)
-        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stream = await here.follow()
         received = b""
         async with stream:
             while b"retry: 2000" not in received:
                 received += await stream.receive_some()
             await until(lambda: event_feed.followers == 1)
-            call = await here.connect("/twilio")
+            call = await here.connect(f"/twilio?key={here.app.key}")
             async with call.stream:
                 await call.tell(START)
                 while b'"event":"agent.ready"' not in received:
@@ -186,11 +199,10 @@ async def test_events_come_over_a_socket_and_end_with_it(tmp_path: Path) -> None
 async def test_a_browser_that_never_reads_holds_nobody_up(tmp_path: Path) -> None:
     async with served(tmp_path) as here:
         event_feed = here.app.live_calls.event_feed
-        stream = await trio.open_tcp_stream("127.0.0.1", here.port)
-        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stream = await here.follow()
         await until(lambda: event_feed.followers == 1)
         # Far more than sockets hold.
-        call = await here.connect("/twilio")
+        call = await here.connect(f"/twilio?key={here.app.key}")
         async with call.stream:
             await call.tell(START)
             await until(lambda: len(here.app.live_calls.calls) == 1)

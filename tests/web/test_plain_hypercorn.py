@@ -18,6 +18,7 @@ import trustme
 from limits import HANG
 from rig_peers import START, STOP, media
 
+from sts_trio.net import local_key
 from sts_trio.wire import twilio
 
 PLAIN = {
@@ -43,19 +44,23 @@ async def hypercorn(*options: str, **environ: str) -> AsyncIterator[tuple[trio.P
                 stderr=subprocess.DEVNULL,
             )
         )
-        await until_it_listens(port)
+        await until_it_answers(port)
         yield process, port
         nursery.cancel_scope.cancel()
 
 
-async def until_it_listens(port: int) -> None:
+async def until_it_answers(port: int) -> None:
+    """Hypercorn listens before the app is there."""
     while True:
         try:
             stream = await trio.open_tcp_stream("127.0.0.1", port)
         except OSError:
             await trio.sleep(0.05)
         else:
-            await stream.aclose()
+            async with stream:
+                await stream.send_all(b"x\r\n\r\n")  # plain or TLS, it is refused
+                async for _ in stream:
+                    pass
             return
 
 
@@ -66,8 +71,13 @@ async def phone_at(
     tcp = await trio.open_tcp_stream("127.0.0.1", port)
     stream = trio.SSLStream(tcp, tls, server_hostname="localhost") if tls else tcp
     async with tcp, trio.open_nursery() as nursery:
+        key = local_key.of_peer(tcp.socket) or "none"
         yield await trio_websocket.wrap_client_stream(
-            nursery, stream, f"localhost:{port}", "/twilio"
+            nursery,
+            stream,
+            f"localhost:{port}",
+            "/twilio",
+            extra_headers=[(b"authorization", f"Bearer {key}".encode())],
         )
         nursery.cancel_scope.cancel()
 

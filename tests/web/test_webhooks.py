@@ -42,13 +42,18 @@ def sign(url: str, fields: dict[str, str]) -> str:
     return base64.b64encode(digest).decode()
 
 
+def key(app: App) -> dict[str, str]:
+    """What lets this machine in, where Twilio's token does not decide."""
+    return {} if app.key is None else {"authorization": f"Bearer {app.key}"}
+
+
 async def post(
     app: App, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
 ) -> Response:
     response = await client_of(app).post(
         path,
         data=urlencode(fields),
-        headers={"content-type": "application/x-www-form-urlencoded"} | (headers or {}),
+        headers={"content-type": "application/x-www-form-urlencoded"} | key(app) | (headers or {}),
         scope_base={"client": ("127.0.0.1", 5)},
     )
     assert isinstance(response, Response)
@@ -82,8 +87,10 @@ async def test_a_notice_is_said_first(tmp_path: Path) -> None:
 
 
 async def test_the_webhook_may_be_a_get(tmp_path: Path) -> None:
-    response = await client_of(make_app(tmp_path)).get(
-        f"/twiml?{urlencode(CALL)}", scope_base={"client": ("127.0.0.1", 5)}
+    app = make_app(tmp_path)
+    response = await client_of(app).get(
+        f"/twiml?{urlencode(CALL | {'key': app.key or ''})}",
+        scope_base={"client": ("127.0.0.1", 5)},
     )
     assert 'value="+15005550006"' in await response.get_data(as_text=True)
 
@@ -142,6 +149,8 @@ async def test_an_unsigned_or_wrongly_signed_webhook_is_refused(
         ("127.0.0.1", {"forwarded": "for=192.0.2.7"}, "forwarded by a proxy"),
         ("127.0.0.1", {"host": "rebound.example"}, "asked for as rebound.example"),
         ("127.0.0.1", {"origin": "https://evil.example"}, "asked for by a page of"),
+        ("127.0.0.1", {"authorization": ""}, "no key"),
+        ("127.0.0.1", {"authorization": "Bearer guessed"}, "wrong key"),
     ],
 )
 async def test_without_a_token_only_this_machine_is_let_in(
@@ -150,7 +159,9 @@ async def test_without_a_token_only_this_machine_is_let_in(
     app = make_app(tmp_path)
     with structlog.testing.capture_logs() as logs:
         response = await client_of(app).post(
-            "/twiml", headers=headers, scope_base={"client": (client, 5) if client else None}
+            "/twiml",
+            headers=key(app) | headers,
+            scope_base={"client": (client, 5) if client else None},
         )
     assert response.status_code == 403
     assert logs[0]["reason"].startswith(reason)
@@ -159,8 +170,9 @@ async def test_without_a_token_only_this_machine_is_let_in(
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
 async def test_every_loopback_address_is_this_machine(tmp_path: Path, client: str) -> None:
-    response = await client_of(make_app(tmp_path)).post(
-        "/twiml", scope_base={"client": (client, 5)}
+    app = make_app(tmp_path)
+    response = await client_of(app).post(
+        "/twiml", headers=key(app), scope_base={"client": (client, 5)}
     )
     assert response.status_code == 200
 

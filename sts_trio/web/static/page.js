@@ -17,7 +17,7 @@ import {
   writeLine,
   writeNote,
 } from "./view.js";
-import { NOBODY, Trouble, endingInWords, whatIsMissing } from "./words.js";
+import { NOBODY, STRANGER, Trouble, endingInWords, whatIsMissing } from "./words.js";
 
 // The server tells how a call ended once nothing is left of it, which takes up to two seconds.
 const LAST_WORD = 3000;
@@ -181,14 +181,26 @@ function ask() {
       askedAt = performance.now();
       showServer(state);
       showLiveCalls();
-    } catch {
-      byId("server").textContent = NOBODY;
+    } catch (error) {
+      byId("server").textContent = error instanceof Trouble ? error.message : NOBODY;
     }
   }, SETTLE);
 }
 
 async function fetchJson(path) {
-  return (await fetch(here(path))).json();
+  const response = await fetch(here(path));
+  if (response.status === 401 || response.status === 403) throw new Trouble(STRANGER);
+  return response.json();
+}
+
+/** Why what happens cannot be followed. */
+async function tellLoss() {
+  byId("server").textContent = NOBODY;
+  try {
+    await fetchJson("state");
+  } catch (error) {
+    if (error instanceof Trouble) byId("server").textContent = error.message;
+  }
 }
 
 function showLiveCalls() {
@@ -233,7 +245,7 @@ follow({
   },
   following(isSo) {
     if (isSo) ask();
-    else byId("server").textContent = NOBODY;
+    else tellLoss();
   },
 });
 

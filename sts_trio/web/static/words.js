@@ -33,6 +33,10 @@ export function microphoneTrouble(error) {
 
 export const NOBODY = "The server does not answer. Is it still running?";
 
+export const STRANGER =
+  "The server does not let this page in any more: it was started anew, or its password is another. " +
+  "Open the address that it told at its start.";
+
 /** `text` is the server's own answer to the request for a stream token. */
 export function tokenTrouble(status, text) {
   const said = text.trim().slice(0, 500);
