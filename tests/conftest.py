@@ -1,7 +1,6 @@
 """How the suite runs, and how a test tells what it has measured."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,13 +32,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for figure in figures:
             terminalreporter.write_line(figure)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _files_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The servers that tests start tell their keys to nobody else."""
-    with pytest.MonkeyPatch.context() as patch:
-        runtime = tmp_path_factory.mktemp("runtime")
-        os.chmod(runtime, 0o700)
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        yield

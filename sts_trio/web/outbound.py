@@ -5,6 +5,7 @@
 `/twiml/amd`      Twilio: it was a human, or a machine, that answered
 """
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "on_machine": (OnMachine | None, " or ".join(each.value for each in OnMachine)),
     "message": (str | None, "a text"),
 }
+
+# An answer, and a line of the log, do not grow with what is wrong.
+MAX_UNKNOWN = 10
+LONGEST_NAME = 80
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -111,21 +116,42 @@ def _read(mimetype: str, body: bytes) -> dict[str, Any]:
         raise DialRefused("invalid", 415, "expected JSON, as application/json")
     try:
         given = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        # It takes the last of two that have one name; who looks at it before us may take the first.
+        # Whole numbers stay text: Python takes long for long ones.
+        json.loads(body, object_pairs_hook=_each_once, parse_int=str)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise _invalid({"body": f"expected a JSON object: {exc}"}) from None
     faults, fields = {}, {}
+    unknown = 0
     for name in dict.fromkeys(["to", *given]):
         kind, expected = _FIELDS.get(name, (None, ""))
         if kind is None:
-            faults[name] = f"unknown field; known are {', '.join(_FIELDS)}"
+            unknown += 1
+            if unknown <= MAX_UNKNOWN:
+                faults[_short(name)] = f"unknown field; known are {', '.join(_FIELDS)}"
             continue
         try:
             fields[name] = msgspec.convert(given.get(name), kind)
         except msgspec.ValidationError:
             faults[name] = f"expected {expected}, got {_shown(given.get(name))}"
+    if unknown > MAX_UNKNOWN:
+        faults["body"] = f"{unknown - MAX_UNKNOWN} more unknown fields"
     if faults:
         raise _invalid(faults)
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(f"{shown(name)} is given twice")
+        fields[name] = value
+    return fields
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _shown(value: Any) -> str:

@@ -30,7 +30,7 @@ from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import hang_up_by_rest, transfer_by_rest
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.server import App, create_app
+from sts_trio.server import MAX_PER_WEBHOOK, App, create_app
 from sts_trio.simulate import phone
 from sts_trio.simulate.report import Result
 from sts_trio.testing import HangUp, WaitForSpeech, call, running, scripted_agent
@@ -237,6 +237,75 @@ async def test_what_is_no_object_is_told(
         response = await office.request("/calls", body, BEARER | JSON)
         assert response.status_code == 400
         assert "expected a JSON object" in (await response.get_json())["fields"]["body"]
+
+
+NINES = b"9" * 60_000
+PARAMETERS = b'{"to": "+15005550010", "parameters": %s}'
+# All under 64 KiB, which is the most that is read.
+BOMBS = {
+    "deep list": b'{"to": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "deep as the decoder lets": b'{"x": ' + b"[" * 900 + b"]" * 900 + b"}",
+    "deep objects": PARAMETERS % (b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
+    "endless list": b'{"to": ' + b"[" * 60_000,
+    "long whole number": b'{"to": %s}' % NINES,
+    "long whole number that nobody asked for": b'{"x": %s}' % NINES,
+    "number over 64 bits": b'{"to": 99999999999999999999}',
+    "long fraction": b'{"to": 0.%s}' % NINES,
+    "huge exponent": b'{"to": 1e999}',
+    "huge exponent within": PARAMETERS % b'{"a": -1e99999}',
+    "not a number": b'{"to": NaN}',
+    "infinity": b'{"to": -Infinity}',
+    "many names": b"{" + b",".join(b'"%x":0' % n for n in range(7_000)) + b"}",
+    "many parameters": PARAMETERS % (b"{" + b",".join(b'"%x":1' % n for n in range(6_000)) + b"}"),
+    "long name": b'{"' + b"k" * 60_000 + b'": 1}',
+    "long names": b'{"' + b'": 1, "'.join(b"%d" % n * 6_000 for n in range(9)) + b'": 1}',
+    "long parameter": PARAMETERS % b'{"a": "%s"}' % (b"x" * 60_000),
+    "long agent": b'{"to": "+15005550010", "agent": "%s"}' % (b"x" * 60_000),
+    "name twice": b'{"to": "+15005550010", "to": "+15005550011"}',
+    "name twice, written otherwise": b'{"to": "+15005550010", "\\u0074o": "+15005550011"}',
+    "parameter twice": PARAMETERS % b'{"a": "1", "b": "", "a": "2"}',
+    "one name often": b"{" + b'"to":1,' * 9_000 + b'"to":1}',
+    "lone surrogate": b'{"to": "\\ud800"}',
+    "lone surrogate in a name": b'{"\\udfff": 1}',
+    "lone surrogate in a parameter": PARAMETERS % b'{"a": "\\ud800"}',
+    "surrogate in UTF-8": b'{"to": "\xed\xa0\x80"}',
+    "control characters": b'{"\\u001b]0;x\\u0007": "\\u001b[2J"}',
+    "zero": b'{"to": "\\u0000"}',
+    "UTF-16": '{"to": "+15005550010"}'.encode("utf-16"),
+    "byte order mark": b'\xef\xbb\xbf{"to": "+15005550010"}',
+    "two objects": b'{"to": "+15005550010"} {"to": "+15005550010"}',
+    "wrong types": b'{"to": {}, "agent": [], "parameters": 1, "on_machine": 1.5, "message": true}',
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_whatever_json_is_given_is_refused_in_few_words(
+    tmp_path: Path, name: str, autojump_clock: Clock
+) -> None:
+    assert len(BOMBS[name]) < MAX_PER_WEBHOOK
+    async with an_office(tmp_path) as office:
+        with structlog.testing.capture_logs() as logs:
+            response = await office.request("/calls", BOMBS[name], BEARER | JSON)
+        body = await response.get_data()
+        answer = json.loads(body)
+        assert (response.status_code, answer["why"]) == (400, "invalid")
+        assert answer["fields"]
+        assert len(body) < 4000
+        assert office.account.created == []
+        [line] = logs
+        assert (line["event"], line["log_level"]) == ("dial.refused", "warning")
+        assert len(line["reason"]) < 2000
+        assert line["reason"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"to": "%s"}' % (b"x" * MAX_PER_WEBHOOK), b"[" * (MAX_PER_WEBHOOK + 1)]
+)
+async def test_more_json_than_can_be_meant_is_not_read(
+    tmp_path: Path, body: bytes, autojump_clock: Clock
+) -> None:
+    async with an_office(tmp_path) as office:
+        assert (await office.request("/calls", body, BEARER | JSON)).status_code == 413
 
 
 async def test_each_refusal_has_its_status(tmp_path: Path, autojump_clock: Clock) -> None:
