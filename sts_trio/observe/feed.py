@@ -8,6 +8,7 @@ left.
 
 import collections
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ FROM_THE_OLDEST = -1  # that is kept
 MAX_TEXT = 2000
 
 
-class CallEvent(msgspec.Struct, frozen=True):
+class CallEvent(msgspec.Struct, frozen=True, dict=True):
     """Something that happened in a call. `event` and `fields` are named as in the log.
 
     There is one more than in the log: `call.transcript`, with `role` and `text`, for each sentence.
@@ -32,6 +33,11 @@ class CallEvent(msgspec.Struct, frozen=True):
     at: float  # seconds since the call began
     event: str
     fields: dict[str, Any]
+
+    @functools.cached_property
+    def json(self) -> bytes:
+        """As JSON: made once for all who follow."""
+        return msgspec.json.encode(self)
 
 
 Tell = Callable[[CallEvent], None]

@@ -13,14 +13,13 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import trio
 from quart import Response, request
 
 from sts_trio import __version__
 from sts_trio.config import AgentKind
 from sts_trio.net import hypercorn_guard
-from sts_trio.observe.feed import FROM_THE_OLDEST, Subscription
+from sts_trio.observe.feed import FROM_THE_OLDEST, CallEvent, Subscription
 from sts_trio.offline.mode import choose
 from sts_trio.web import responses as answers
 from sts_trio.web.access import cookie_of, has_key, request_info
@@ -35,6 +34,9 @@ MAX_FOLLOWERS = 100
 MAX_DIGITS = 20  # of an event's number
 # Within what proxies take for an idle connection, which is a minute or more.
 KEEP_ALIVE = 15.0
+# Seconds from what was told to what is told next; all that happens meanwhile goes in one piece.
+# With a hundred who follow 500 calls, each call would else wait for them, for 13 ms at the median.
+PACE = 0.1
 # Milliseconds until a browser asks again.
 RETRY = 2000
 
@@ -46,6 +48,7 @@ class Routes:
         # Numbers of entries begin anew with the server; so that a browser cannot mix them up.
         self._era = secrets.token_hex(4)
         self._agent = app.settings.agent.value
+        self._turn = trio.Lock()
         self._warnings = list(app.settings.warnings)
         if app.settings.agent is AgentKind.OFFLINE:
             mode, reason = choose(app.settings.offline_mode)
@@ -147,21 +150,31 @@ class Routes:
         return response
 
     async def _stream(self, after: int, call_sid: str | None) -> AsyncIterator[bytes]:
-        yield f"retry: {RETRY}\n\n".encode()
-        with self._app.live_calls.event_feed.follow(after) as follower:
+        event_feed = self._app.live_calls.event_feed
+        if event_feed.followers >= MAX_FOLLOWERS:  # they have come meanwhile
+            return
+        with event_feed.follow(after) as follower:
+            yield f"retry: {RETRY}\n\n".encode()
             while (news := await _receive(follower)) is not None:
-                missed, entries = news
-                lines = []
-                if missed:
-                    lines.append(f"event: missed\ndata: {missed}\n\n".encode())
-                lines += [
-                    b"id: %s-%d\ndata: %s\n\n"
-                    % (self._era.encode(), number, msgspec.json.encode(entry))
-                    for number, entry in entries
-                    if call_sid is None or entry.call_sid == call_sid
-                ]
+                # One after the other, so that calls have their turns between them.
+                async with self._turn:
+                    lines = self._lines(*news, call_sid)
                 # Even if it is nothing: it keeps proxies from taking the connection for dead.
-                yield b"".join(lines) or b":\n\n"
+                yield lines or b":\n\n"
+                if lines:
+                    await trio.sleep(PACE)
+
+    def _lines(
+        self, missed: int, entries: list[tuple[int, CallEvent]], call_sid: str | None
+    ) -> bytes:
+        era = self._era.encode()
+        lines = [f"event: missed\ndata: {missed}\n\n".encode()] if missed else []
+        lines += [
+            b"id: %s-%d\ndata: %s\n\n" % (era, number, entry.json)
+            for number, entry in entries
+            if call_sid is None or entry.call_sid == call_sid
+        ]
+        return b"".join(lines)
 
 
 def _without_key_in_the_address(key: str | None) -> Response:

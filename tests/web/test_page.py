@@ -98,6 +98,7 @@ class Browser:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            await trio.lowlevel.checkpoint()  # as a socket has
         elif message["body"]:
             await self._inlet.send(message["body"])
 
@@ -562,6 +563,73 @@ async def test_there_are_only_so_many_followers(
     async with following(app):
         await trio.testing.wait_all_tasks_blocked()
         assert (await ask(app, "/events"))[0] == 503
+
+
+async def test_who_comes_in_a_crowd_is_counted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """All of them are let in before the first of them follows."""
+    monkeypatch.setattr(routes, "MAX_FOLLOWERS", 3)
+    app = make_app(tmp_path)
+    served, sent_away = [], []
+
+    async def come(leave: trio.Event) -> None:
+        async with browsing(app, "/events") as browser:
+            with trio.move_on_after(1):
+                served.append(await browser.read())
+                await leave.wait()
+            sent_away.append(browser.status)
+
+    async with trio.open_nursery() as nursery:
+        leave = trio.Event()
+        for _ in range(20):
+            nursery.start_soon(come, leave)
+        await trio.sleep(0.5)
+        assert app.live_calls.event_feed.followers == 3
+        assert len(served) == 3
+        assert (await ask(app, "/events"))[::2] == (503, b"3 are following the calls already.\n")
+        assert (await ask(app, "/calls"))[0] == 200
+        leave.set()
+    assert app.live_calls.event_feed.followers == 0
+    async with following(app):
+        pass
+
+
+async def test_what_comes_in_quick_succession_is_told_in_one_piece(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    async with following(app) as stream:
+        pieces = []
+
+        async def read() -> None:
+            while True:
+                pieces.append((round(trio.current_time(), 3), len(await stream.read())))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            began = trio.current_time()
+            for number in range(1000):
+                tell(app, str(number))
+                await trio.sleep(0.001)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    assert [count for _, count in pieces][0] == 1  # at once
+    assert sum(count for _, count in pieces) == 1000
+    assert len(pieces) == 11
+    assert trio.current_time() - began == pytest.approx(2)
+
+
+def test_what_many_are_told_is_written_once() -> None:
+    entry = call_event("CA1", 1.5, "call.transcript", {"text": "x"})
+    assert entry.json is entry.json
+    assert json.loads(entry.json) == {
+        "call_sid": "CA1",
+        "at": 1.5,
+        "event": "call.transcript",
+        "fields": {"text": "x"},
+    }
 
 
 async def test_a_stream_ends_when_the_server_goes_away(
