@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sts_trio.audio.g711 import SILENCE
 from sts_trio.demo import clips
@@ -22,24 +23,41 @@ class Server:
     """A server in a process of its own, configured by these variables alone."""
 
     def __init__(self, log: Path, **environ: str) -> None:
+        self._log = log
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).parent / "server.py")],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env={"STS_AGENT": "offline", "PATH": os.environ["PATH"]} | environ,
+                env={
+                    "STS_AGENT": "offline",
+                    "PATH": os.environ["PATH"],
+                    # The package beside these tests, whatever is installed.
+                    "PYTHONPATH": str(Path(__file__).parents[2]),
+                }
+                | environ,
             )
         assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
+        self.url = self._process.stdout.readline().strip()  # what its page is opened by
         assert self.url, log.read_text()
-        self.port = int(self.url.rpartition(":")[2])
+        parts = urlsplit(self.url)
+        self.port = parts.port or 0
+        self._headers = {"Authorization": f"Bearer {parts.query.removeprefix('key=')}"}
 
     def ask(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+    def get(self, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         with closing(connection):
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
+            connection.request("GET", path, headers=self._headers)
+            return connection.getresponse().read()
+
+    def refusals(self, path: str) -> int:
+        """As its log has them."""
+        lines = self._log.read_text().splitlines()
+        return sum("request.refused" in line and f"path={path} " in line for line in lines)
 
     @property
     def live(self) -> int:
@@ -49,7 +67,7 @@ class Server:
         """What has happened in that call, as far as `/calls/…/events` tells it at once."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         with closing(connection):
-            connection.request("GET", f"/calls/{call_sid}/events")
+            connection.request("GET", f"/calls/{call_sid}/events", headers=self._headers)
             response = connection.getresponse()
             events: list[str] = []
             while "call.ended" not in events:

@@ -1,6 +1,6 @@
 """The server of a browser's test, in a process of its own: configured by the environment alone.
 
-Prints where it listens.
+Prints the address of its page, with the key if there is one.
 """
 
 import functools
@@ -11,14 +11,19 @@ from pathlib import Path
 import trio
 
 from sts_trio import config
+from sts_trio.net.local_key import page_url
+from sts_trio.server import create_app
 from sts_trio.web.serve import serve
 
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as nowhere:
         settings = config.load(os.environ, Path(nowhere))
+    app = create_app(settings)
+    port = int(os.environ.get("PORT", "0"))
     async with trio.open_nursery() as nursery:
-        print(await nursery.start(functools.partial(serve, settings, port=0)), flush=True)
+        base = await nursery.start(functools.partial(serve, settings, port=port, app=app))
+        print(base if app.key is None else page_url(base, app.key), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import re
 import socket
 import textwrap
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from sts_trio import config
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length
 from sts_trio.errors import Cause, ConfigError, Ending
+from sts_trio.net import local_key
 from sts_trio.offline.workers import pool as crews
 from sts_trio.server import create_app
 from sts_trio.testing import (
@@ -93,6 +96,38 @@ async def test_without_an_agent_the_offline_one_answers(autojump_clock: Any) -> 
             report = await call(server.url, BRIEFLY)
             assert server.base.startswith("http://127.0.0.1:")
             assert await server.ending_of(report) == Ending(Cause.STOP)
+    assert report.result is Result.PROPER
+
+
+async def test_a_client_of_ones_own_is_let_in_by_the_servers_headers(autojump_clock: Any) -> None:
+    def ask(base: str, headers: dict[str, str]) -> int:
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{base}/calls", None, headers)
+            ) as r:
+                return int(r.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    with trio.fail_after(HANG):
+        async with running() as server:
+            assert await trio.to_thread.run_sync(ask, server.base, server.headers) == 200
+            assert await trio.to_thread.run_sync(ask, server.base, {}) == 403
+        async with running({"TWILIO_AUTH_TOKEN": "12345"}) as server:
+            assert server.headers == {}
+
+
+async def test_a_call_of_another_user_is_refused(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who cannot read the key's file."""
+    monkeypatch.setattr(local_key, "find", lambda address: None)
+    with trio.fail_after(HANG):
+        async with running() as server:
+            with pytest.raises(NotConnected, match="HTTP 403"):
+                await call(server.url, BRIEFLY)
+            report = await call(f"{server.url}?key={server.app.key}", BRIEFLY)
     assert report.result is Result.PROPER
 
 

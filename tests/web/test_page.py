@@ -60,7 +60,12 @@ class Browser:
     """One request, spoken as ASGI. Quart's client waits for the end of streams, which have none."""
 
     def __init__(
-        self, path: str, method: str, client: tuple[str, int], headers: dict[str, str]
+        self,
+        path: str,
+        method: str,
+        client: tuple[str, int],
+        headers: dict[str, str],
+        scheme: str,
     ) -> None:
         plain, _, query = path.partition("?")
         self.scope: dict[str, Any] = {
@@ -68,7 +73,7 @@ class Browser:
             "asgi": {"spec_version": "2.1"},
             "http_version": "1.1",
             "method": method,
-            "scheme": "http",
+            "scheme": scheme,
             "path": unquote(plain),
             "raw_path": plain.encode(),
             "query_string": query.encode(),
@@ -114,9 +119,10 @@ async def browsing(
     method: str = "GET",
     client: tuple[str, int] = HERE,
     headers: dict[str, str] | None = None,
+    scheme: str = "http",
 ) -> AsyncIterator[Browser]:
     """When the browser leaves, so does the request. Without headers of its own, it has the key."""
-    browser = Browser(path, method, client, key(app) if headers is None else headers)
+    browser = Browser(path, method, client, key(app) if headers is None else headers, scheme)
     over = trio.Event()
 
     async def run() -> None:
@@ -267,6 +273,148 @@ async def test_a_browser_that_knows_the_token_gives_it_to_no_other_page(
     )
     headers = basic(TOKEN) | {"origin": origin, "host": "10.0.0.7:5000"}
     assert (await ask(app, "/stream-token", "POST", ELSEWHERE, headers))[0] == status
+
+
+# --- the key of the run ---------------------------------------------------------------------------
+
+
+NAVIGATION = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        NAVIGATION | {"sec-fetch-site": "none"},
+        NAVIGATION | {"sec-fetch-site": "same-origin"},
+    ],
+)
+async def test_the_key_in_the_address_becomes_a_cookie_and_leaves_the_address(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    app = make_app(tmp_path)
+    host = {"host": "127.0.0.1:5000"}
+    status, answered, body = await ask(app, f"/?key={app.key}", headers=headers | host)
+    assert (status, answered["location"]) == (303, "./")
+    assert answered["cache-control"] == "no-store"
+    assert answered["referrer-policy"] == "no-referrer"
+    assert answered["set-cookie"] == (
+        f"sts_trio_key_5000={app.key}; Path=/; HttpOnly; SameSite=Strict"
+    )
+    assert (app.key or "").encode() not in body
+    cookie = host | {"cookie": answered["set-cookie"].partition(";")[0]}
+    for method, path in ROUTES:
+        assert (await ask(app, path, method, headers=cookie))[0] == 200
+    # The same cookie at another port is of another server.
+    other = cookie | {"host": "127.0.0.1:5001"}
+    assert (await ask(app, "/state", headers=other))[0] == 403
+
+
+async def test_a_link_of_another_page_with_the_key_leads_to_the_page(tmp_path: Path) -> None:
+    """As of a terminal in a browser. A redirection would be followed without the cookie."""
+    app = make_app(tmp_path)
+    headers = NAVIGATION | {"sec-fetch-site": "cross-site", "referer": "https://ide.example/"}
+    status, answered, _ = await ask(app, f"/?key={app.key}", headers=headers)
+    assert (status, answered["refresh"]) == (200, "0; url=./")
+    assert "SameSite=Strict" in answered["set-cookie"]
+    assert "location" not in answered
+
+
+async def test_a_wrong_key_in_the_address_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    for path in ("/", "/?key=", "/?key=guessed", f"/?Key={app.key}", f"/?key={app.key}x"):
+        status, answered, body = await ask(app, path, headers={})
+        assert status == 403
+        assert "set-cookie" not in answered
+        assert b"Open the address that it told at its start" in body
+
+
+async def test_the_cookie_of_a_secure_page_stays_with_secure_pages(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    async with browsing(app, f"/?key={app.key}", headers={}, scheme="https") as browser:
+        await browser.read()
+    cookie = f"sts_trio_key_443={app.key}; Path=/; HttpOnly; SameSite=Strict; Secure"
+    assert browser.headers["set-cookie"] == cookie
+
+
+@pytest.mark.parametrize("environ", [{}, {"TWILIO_AUTH_TOKEN": "12345"}])
+async def test_who_has_the_admin_token_is_not_given_the_key(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    app = make_app(tmp_path, STS_ADMIN_TOKEN=TOKEN, **environ)
+    status, answered, _ = await ask(app, "/?key=old", client=ELSEWHERE, headers=BEARER)
+    assert (status, answered["location"]) == (303, "./")
+    assert "set-cookie" not in answered
+
+
+# --- guesses --------------------------------------------------------------------------------------
+
+
+WRONG = {
+    "admin token": ("/calls", {"authorization": "Bearer guessed"}),
+    "password": ("/calls", basic("guessed")),
+    "key": ("/calls?key=guessed", {}),
+    "cookie": ("/calls", {"cookie": "sts_trio_key_80=guessed"}),
+    "key of a webhook": ("/twiml?key=guessed", {}),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+async def test_after_ten_wrong_secrets_each_further_one_waits_a_second(
+    tmp_path: Path, what: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path, STS_ADMIN_TOKEN=TOKEN)
+    path, headers = WRONG[what]
+    for number in range(20):
+        before = trio.current_time()
+        client = HERE if number % 2 or "authorization" not in headers else ELSEWHERE
+        assert (await ask(app, path, client=client, headers=headers))[0] in (401, 403)
+        assert trio.current_time() - before == (number >= 10)
+    before = trio.current_time()
+    assert (await ask(app, "/calls"))[0] == 200
+    assert (await ask(app, "/calls", client=ELSEWHERE, headers=BEARER))[0] == 200
+    assert (await ask(app, "/calls", headers={}))[0] == 401  # no guess
+    assert trio.current_time() == before
+
+
+async def test_a_flood_of_guesses_delays_nobody_else_and_holds_ten_connections(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path, STS_ADMIN_TOKEN=TOKEN, TWILIO_AUTH_TOKEN="12345")
+    answers: list[tuple[float, int]] = []
+    retry_after = set()
+
+    async def guess() -> None:
+        status, headers, _ = await ask(app, "/", client=ELSEWHERE, headers=basic("guessed"))
+        answers.append((trio.current_time(), status))
+        if status == 429:
+            retry_after.add(headers["retry-after"])
+
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(guess)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await ask(app, "/", client=ELSEWHERE, headers=BEARER))[0] == 200
+            assert trio.current_time() == 0
+    at_once = [status for time, status in answers if time == 0]
+    assert (at_once.count(401), at_once.count(429)) == (10, 180)
+    assert [answer for answer in answers if answer[0]] == [(n, 401) for n in range(1, 11)]
+    assert retry_after == {"10"}
+    assert len(logs) == 20
+    assert [line.get("guesses") for line in logs] == list(range(1, 21))
+
+
+async def test_a_guess_whose_client_is_gone_holds_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = make_app(tmp_path)
+    for _ in range(10):
+        await ask(app, "/", headers={"authorization": "Bearer guessed"})
+    for _ in range(50):
+        async with browsing(app, "/", headers={"authorization": "Bearer guessed"}):
+            pass
+    assert trio.current_time() == 0
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -615,7 +763,7 @@ async def test_what_comes_in_quick_succession_is_told_in_one_piece(
                 await trio.sleep(0.001)
             await trio.sleep(1)
             nursery.cancel_scope.cancel()
-    assert [count for _, count in pieces][0] == 1  # at once
+    assert next(count for _, count in pieces) == 1  # at once
     assert sum(count for _, count in pieces) == 1000
     assert len(pieces) == 11
     assert trio.current_time() - began == pytest.approx(2)

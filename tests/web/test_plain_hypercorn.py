@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -27,26 +28,29 @@ PLAIN = {
 
 
 @contextlib.asynccontextmanager
-async def hypercorn(*options: str, **environ: str) -> AsyncIterator[tuple[trio.Process, int]]:
-    """The command with these options, once it listens: its process and its port."""
+async def hypercorn(
+    *options: str, log: Path | None = None, **environ: str
+) -> AsyncIterator[tuple[trio.Process, int]]:
+    """The command with these options, once it answers: its process and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio"]
-    async with trio.open_nursery() as nursery:
-        process = await nursery.start(
-            partial(
-                trio.run_process,
-                [*command, "--bind", f"127.0.0.1:{port}", *options],
-                env=PLAIN | {"STS_AGENT": "offline"} | environ,
-                check=False,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+    with (log or Path(os.devnull)).open("wb") as stderr:
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(
+                partial(
+                    trio.run_process,
+                    [*command, "--bind", f"127.0.0.1:{port}", *options],
+                    env=PLAIN | {"STS_AGENT": "offline"} | environ,
+                    check=False,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                )
             )
-        )
-        await until_it_answers(port)
-        yield process, port
-        nursery.cancel_scope.cancel()
+            await until_it_answers(port)
+            yield process, port
+            nursery.cancel_scope.cancel()
 
 
 async def until_it_answers(port: int) -> None:
@@ -108,6 +112,40 @@ async def test_the_plain_command_serves_and_says_going_away(workers: str) -> Non
             process.send_signal(signal.SIGTERM)
             assert await close_code(phone) == 1001
             await process.wait()
+
+
+@pytest.mark.parametrize("workers", ["0", "1", "2"])
+async def test_the_plain_command_logs_the_pages_address_with_the_key(
+    workers: str, tmp_path: Path
+) -> None:
+    """All of its workers have one, as they share a socket; when it ends the file is gone."""
+    log = tmp_path / "log"
+    with trio.fail_after(LIMIT):
+        async with hypercorn("--workers", workers, log=log) as (process, port):
+            told = await keys_told(log, port, max(1, int(workers)))
+            assert local_key.find(("127.0.0.1", port)) == told[0]
+            assert set(told) == {told[0]}
+            for _ in range(8):
+                assert await status_of(port, f"/state?key={told[0]}") == b"200"
+            assert await status_of(port, "/state") == b"403"
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+            assert local_key.find(("127.0.0.1", port)) is None
+
+
+async def keys_told(log: Path, port: int, count: int) -> list[str]:
+    address = re.compile(rf"page\.address .*http://127\.0\.0\.1:{port}/\?key=([^' ]+)")
+    # Another process writes it.
+    while len(told := address.findall(log.read_text())) < count:  # noqa: ASYNC110, ASYNC240
+        await trio.sleep(0.05)
+    return told
+
+
+async def status_of(port: int, path: str) -> bytes:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        await stream.send_all(request.encode())
+        return (await stream.receive_some()).split(b" ")[1]
 
 
 async def test_the_plain_command_serves_wss_with_a_certificate(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from limits import HANG
 
 from sts_trio.config import Config, load
 from sts_trio.errors import ConfigError
+from sts_trio.net import local_key
 from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.server import create_app
 from sts_trio.web import serve as serve_module
 from sts_trio.web.serve import serve
 
@@ -362,6 +364,27 @@ async def test_our_own_app_is_served_when_no_other_is_given(tmp_path: Path) -> N
             server = Server(App(), url, nursery)
             assert (await server.get("/healthz")).startswith(b"HTTP/1.1 200 ")
             tell(signal.SIGTERM)
+
+
+async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(tmp_path: Path) -> None:
+    with trio.fail_after(10):
+        for host in ("127.0.0.1", "0.0.0.0"):
+            app = create_app(configured(tmp_path))
+            async with trio.open_nursery() as nursery:
+                run = partial(serve, app.settings, host=host, port=0, app=app)
+                port = int((await nursery.start(run)).rpartition(":")[2])
+                assert local_key.find(("127.0.0.1", port)) == app.key
+                tell(signal.SIGTERM)
+            assert local_key.find(("127.0.0.1", port)) is None
+
+
+async def test_with_twilios_token_there_is_no_key(tmp_path: Path) -> None:
+    config = load({"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": "12345"}, tmp_path)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(partial(serve, config, port=0))
+            assert local_key.find(("127.0.0.1", int(url.rpartition(":")[2]))) is None
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_port_in_use_is_the_operators_fault(tmp_path: Path) -> None:
