@@ -79,8 +79,10 @@ def call(
     have any rate, width and number of channels. The recording has the caller on the left and the
     agent, as heard, on the right.
 
-    By a webhook the call goes where its TwiML says. --signed takes the token from the environment
-    or sts-trio.toml. A bridge on this machine that has an STS_PUBLIC_URL is signed for by that.
+    By a webhook the call goes where its TwiML says.
+    --signed takes the token from the environment or sts-trio.toml. A bridge on this machine that
+    has an STS_PUBLIC_URL is signed for by that. A `sts-trio serve` of yours on this machine that
+    has no token is given the key of its run; elsewhere, add ?key=KEY to the --url.
 
     \b
     Exit status:

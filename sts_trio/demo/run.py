@@ -115,7 +115,11 @@ class _Stage:
                 nursery.start_soon(self._follow, follower)
                 try:
                     self._report = await place_call(
-                        self._server.url, self._scenario.steps, limit=LIMIT, watch=self._watch
+                        self._server.url,
+                        self._scenario.steps,
+                        limit=LIMIT,
+                        headers=self._server.headers,
+                        watch=self._watch,
                     )
                 except NotConnected as exc:
                     refused = exc

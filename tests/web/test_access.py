@@ -257,6 +257,28 @@ def test_there_is_no_key_that_everybody_has(tmp_path: Path) -> None:
             assert admin_denial(given, config, key) is not None
 
 
+def test_no_secret_is_compared_but_in_constant_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each that is given is, whether one before it was right or not."""
+    compared = []
+
+    def compare(given: bytes, right: bytes) -> bool:
+        compared.append(given)
+        return given == right
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    config = make_config(tmp_path, STS_ADMIN_TOKEN=TOKEN)
+    given = visit(
+        host="a", authorization=f"Bearer {KEY}", query="key=x", cookie="sts_trio_key_80=y"
+    )
+    assert access.has_key(given, KEY)
+    assert compared == [KEY.encode(), b"x", b"y"]
+    compared.clear()
+    assert admin_denial(visit(host="a", authorization="Bearer z"), config, KEY) is not None
+    assert b"z" in compared
+
+
 def test_with_a_token_the_key_is_nothing(tmp_path: Path) -> None:
     """Nor is it a guess: it may be left of a time without a token."""
     config = make_config(tmp_path, TWILIO_AUTH_TOKEN=TOKEN)

@@ -210,6 +210,21 @@ async def test_others_are_refused_and_nothing_they_send_helps(
     assert "STS_ADMIN_TOKEN" in logs[0]["reason"]
 
 
+@pytest.mark.parametrize(
+    "path", [path for _, path in ROUTES] + ["/twiml", "/twiml/amd", "/healthz"]
+)
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
+async def test_no_page_is_told_that_it_may_ask_from_elsewhere(
+    tmp_path: Path, path: str, origin: str
+) -> None:
+    app = make_app(tmp_path)
+    asked = {"origin": origin, "access-control-request-method": "POST", "host": "localhost"}
+    client = app.test_client()
+    for send in (client.options, client.get, client.post):
+        response = await send(path, headers=asked, scope_base={"client": HERE})
+        assert [name for name, _ in response.headers if "access-control" in name.lower()] == []
+
+
 @pytest.mark.parametrize("environ", [{}, {"TWILIO_AUTH_TOKEN": "12345"}])
 @pytest.mark.parametrize(
     "headers", [BEARER, {"authorization": f"bearer  {TOKEN}"}, basic(TOKEN), basic(TOKEN, "")]

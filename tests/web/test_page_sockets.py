@@ -151,6 +151,9 @@ async def test_a_wrong_token_is_refused_before_the_upgrade_even_on_this_machine(
         assert await here.status("/twilio/guessed") == 403
         assert await here.status(f"/twilio/guessed?key={here.app.key}") == 403
         assert await here.status("/twilio") == 403
+        assert here.app.guesses.wrong == 0
+        assert await here.status("/twilio?key=guessed") == 403
+        assert here.app.guesses.wrong == 1
         assert await here.status(f"/twilio?key={here.app.key}") == 101
         assert await here.status(f"/twilio/{await here.mint()}") == 101
 

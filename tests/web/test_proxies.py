@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -78,29 +78,31 @@ backend ours
 
 
 def nginx(recipe: str, here: Path, port: int, server: int) -> list[str]:
+    """Its arguments, as for each of these."""
     config = here / "nginx.conf"
     config.write_text(NGINX.format(here=here, port=port, server=server, recipe=recipe))
-    return ["nginx", "-p", str(here), "-c", str(config), "-e", str(here / "errors")]
+    return ["-p", str(here), "-c", str(config), "-e", str(here / "errors")]
 
 
 def haproxy(mode: str, here: Path, port: int, server: int) -> list[str]:
     config = here / "haproxy.cfg"
     config.write_text(HAPROXY.format(mode=mode, port=port, server=server))
-    return ["haproxy", "-db", "-f", str(config)]
+    return ["-db", "-f", str(config)]
 
 
 def socat(here: Path, port: int, server: int) -> list[str]:
     listen = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr"
-    return ["socat", listen, f"TCP:127.0.0.1:{server}"]
+    return [listen, f"TCP:127.0.0.1:{server}"]
 
 
-SILENT = {  # they add nothing
+Command = Callable[[Path, int, int], list[str]]
+SILENT: dict[str, Command] = {  # they add nothing
     "nginx": functools.partial(nginx, WEBSOCKETS),
     "haproxy tcp": functools.partial(haproxy, "tcp"),
     "haproxy http": functools.partial(haproxy, "http"),
     "socat": socat,
 }
-TALKATIVE = {
+TALKATIVE: dict[str, Command] = {
     "nginx of HTTP/1.0": functools.partial(nginx, ""),
     "nginx with X-Forwarded-For": functools.partial(nginx, FORWARDED),
 }
@@ -138,9 +140,11 @@ class Behind:
 
 @contextlib.asynccontextmanager
 async def behind(name: str, tmp_path: Path) -> AsyncIterator[Behind]:
-    command = name.split()[0]
-    if shutil.which(command) is None and os.environ.get("CI") != "true":
-        pytest.skip(f"there is no {command} here")
+    # Debian has them where only root looks.
+    program = shutil.which(name.split()[0], path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None and os.environ.get("CI") != "true":
+        pytest.skip(f"there is no {name.split()[0]} here")
+    assert program is not None, f"install Debian's package {name.split()[0]}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -152,7 +156,7 @@ async def behind(name: str, tmp_path: Path) -> AsyncIterator[Behind]:
             direct = int((await nursery.start(run)).rpartition(":")[2])
             proxy = functools.partial(
                 trio.run_process,
-                PROXIES[name](tmp_path, port, direct),
+                [program, *PROXIES[name](tmp_path, port, direct)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 check=False,

@@ -2,7 +2,9 @@
 
 import { here } from "./address.js";
 
-const RETRY = 3000; // milliseconds
+// Milliseconds. Whoever is refused again and again asks less and less often.
+const RETRY = 3000;
+const LONGEST_RETRY = 60_000;
 
 /**
  * Follows the server's events for as long as the page lives. Tells its `listener`:
@@ -11,13 +13,18 @@ const RETRY = 3000; // milliseconds
  * missed(count)     so many before the next were lost, as this page was too slow
  * following(isSo)   whether the server can be heard; false until it can, and whenever it cannot
  */
-export function follow(listener, last = "") {
+export function follow(listener, last = "", retry = RETRY) {
   const source = new EventSource(here(last === "" ? "events" : `events?after=${last}`));
-  source.onopen = () => listener.following(true);
+  source.onopen = () => {
+    retry = RETRY;
+    listener.following(true);
+  };
   source.onerror = () => {
     listener.following(false);
     // A refusal ends it for good, be it only a proxy's while the server starts anew.
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, RETRY, listener, last);
+    if (source.readyState === EventSource.CLOSED) {
+      setTimeout(follow, retry, listener, last, Math.min(2 * retry, LONGEST_RETRY));
+    }
   };
   source.onmessage = ({ data, lastEventId }) => {
     last = lastEventId;
