@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from rig import Server, eventually
-from test_softphone import Page, opened
+from browser.rig import Server, eventually
+from browser.test_softphone import Page, opened
 
 pytestmark = pytest.mark.browser
 

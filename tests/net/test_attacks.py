@@ -21,7 +21,7 @@ import pytest
 import trio
 import trustme
 from limits import HANG
-from test_plain_hypercorn import PLAIN, hear_the_greeting, phone_at, until_it_listens
+from test_plain_hypercorn import PLAIN, hear_the_greeting, phone_at, until_it_answers
 
 BENCH = Path(__file__).parent.parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
@@ -155,7 +155,7 @@ async def serving(
                     preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard)),
                 )
             )
-            await until_it_listens(port)
+            await until_it_answers(port)
             yield Server(process, port, errors, tls)
             nursery.cancel_scope.cancel()
 

@@ -91,7 +91,7 @@ async def test_a_bridge_that_is_full_declines() -> None:
 async def test_under_the_plain_command_it_is_the_same(lane: str) -> None:
     environ = {"STS_BINS": "0", "STS_FAST_LANE": lane, "STS_OFFLINE_MODE": "scripted"}
     with trio.fail_after(HANG):
-        async with hypercorn("--workers", "0", **environ) as (_, port):
+        async with hypercorn("--workers", "0", environ=environ) as (_, port):
             assert await knock(("127.0.0.1", port), "/twilio") == 403
             report = await place_call(f"http://127.0.0.1:{port}/twiml", BRIEFLY)
     assert report.result is Result.PROPER, report.fault

@@ -14,6 +14,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from limits import HANG
 
 import sts_trio.testing
 from sts_trio import config

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ PLAIN = {
 
 @contextlib.asynccontextmanager
 async def hypercorn(
-    *options: str, log: Path | None = None, **environ: str
+    *options: str, log: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[trio.Process, int]]:
     """The command with these options, once it answers: its process and its port."""
     with socket.socket() as probe:
@@ -42,7 +42,7 @@ async def hypercorn(
                 partial(
                     trio.run_process,
                     [*command, "--bind", f"127.0.0.1:{port}", *options],
-                    env=PLAIN | {"STS_AGENT": "offline"} | environ,
+                    env={**PLAIN, "STS_AGENT": "offline", **(environ or {})},
                     check=False,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
@@ -120,7 +120,7 @@ async def test_the_plain_command_logs_the_pages_address_with_the_key(
 ) -> None:
     """All of its workers have one, as they share a socket; when it ends the file is gone."""
     log = tmp_path / "log"
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(HANG):
         async with hypercorn("--workers", workers, log=log) as (process, port):
             told = await keys_told(log, port, max(1, int(workers)))
             assert local_key.find(("127.0.0.1", port)) == told[0]

@@ -318,6 +318,6 @@ async def test_serve_opens_the_bare_path_to_bins_unless_told_otherwise(
 )
 async def test_so_does_the_plain_command(environ: dict[str, str], status: int) -> None:
     with trio.fail_after(HANG):
-        async with hypercorn("--workers", "0", **environ) as (_, port):
+        async with hypercorn("--workers", "0", environ=environ) as (_, port):
             assert await knock(("127.0.0.1", port), "/twilio") == status
             assert await knock(("127.0.0.1", port), "/twilio/guessed") == 403
