@@ -1,12 +1,14 @@
-"""A memory channel toward a leg, with its size in seconds of audio.
+"""The way toward a leg, with its size in seconds of audio.
 
 Putting never waits, so that whoever hears something can act on it at once. When the leg is slower
-than what is put, the oldest audio goes: late speech is worth less than speech in time.
+than what is put, the oldest audio goes: late speech is worth less than speech in time. Whatever
+waits, a message costs the same few steps: who floods an outbox slows nobody down by it.
 
 A message put while nothing waits, and while the speaker waits for one, is written through: tried on
 the leg at once, without waking the speaker. Order is kept, as nothing overtakes what waits.
 """
 
+import collections
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -20,27 +22,46 @@ M = TypeVar("M")
 MAX_MESSAGES = 65536
 
 
+class _Place(Generic[M]):
+    """A message that waits; None: it was dropped. The places of those go when they are the first,
+    or too many."""
+
+    __slots__ = ("message", "weight")
+
+    def __init__(self, message: M, weight: int) -> None:
+        self.message: M | None = message
+        self.weight = weight
+
+
 class Outbox(Generic[M]):
-    """`weigh` tells how many bytes of µ-law are in a message; 0 marks one that must not be lost."""
+    """`weigh` tells how many bytes of µ-law are in a message; 0 marks one that must not be lost.
+
+    One speaker at a time takes messages from it.
+    """
 
     __slots__ = (
+        "_audio",
         "_capacity",
-        "_inlet",
+        "_dropped",
+        "_handed_over",
         "_is_closed",
-        "_outlet",
-        "_queued",
+        "_lot",
         "_speaker_waits",
         "_try_send",
         "_waiting",
         "_weigh",
+        "_weight",
     )
 
     def __init__(self, capacity: float, weigh: Callable[[M], int]) -> None:
-        self._inlet, self._outlet = trio.open_memory_channel[M](MAX_MESSAGES)
         self._capacity = length(capacity)
         self._weigh = weigh
-        self._waiting = 0  # bytes of µ-law
-        self._queued = 0  # messages, the one on its way to the speaker included
+        self._waiting: collections.deque[_Place[M]] = collections.deque()
+        self._audio: collections.deque[_Place[M]] = collections.deque()  # of these, not dropped
+        self._weight = 0  # bytes of µ-law
+        self._dropped = 0  # places of dropped messages
+        self._handed_over: list[M] = []  # what the speaker will find when it has its turn
+        self._lot = trio.lowlevel.ParkingLot()
         self._is_closed = False
         self._speaker_waits = False
         self._try_send: Callable[[M], bool] | None = None
@@ -55,80 +76,80 @@ class Outbox(Generic[M]):
         Returns how many bytes of older audio had to go to make room. After `close`, the message
         is dropped.
         """
-        if (
-            self._speaker_waits
-            and not self._queued
-            and self._try_send is not None
-            and self._try_send(message)
-        ):
+        is_awaited = self._speaker_waits and not self._handed_over
+        if is_awaited and self._try_send is not None and self._try_send(message):
             return 0
         if self._is_closed:
             return 0
-        dropped = 0
-        weight = self._weigh(message)
-        if self._waiting + weight > self._capacity or self._is_crowded():
-            dropped = self._make_room(weight)
-        self._inlet.send_nowait(message)
-        self._waiting += weight
-        self._queued += 1
+        if is_awaited:
+            self._handed_over.append(message)
+            self._lot.unpark()
+            return 0
+        place = _Place(message, self._weigh(message))
+        dropped = self._make_room(place.weight)
+        self._waiting.append(place)
+        if place.weight:
+            self._weight += place.weight
+            self._audio.append(place)
         return dropped
 
     def flush(self) -> None:
         """Drops all that waits."""
-        self._drain()
+        self._waiting.clear()
+        self._audio.clear()
+        self._weight = self._dropped = 0
 
     def close(self) -> None:
         """No more is to come. What waits is still to be taken, then iteration ends."""
         self._is_closed = True
         self._try_send = None
-        self._inlet.close()
+        self._lot.unpark()
 
     def __aiter__(self) -> "Outbox[M]":
         """Each message in turn, until the outbox is closed and empty."""
         return self
 
     async def __anext__(self) -> M:
-        self._speaker_waits = True
-        try:
-            message = await self._outlet.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        finally:
-            self._speaker_waits = False
-        self._waiting -= self._weigh(message)
-        self._queued -= 1
-        return message
-
-    def _is_crowded(self) -> bool:
-        return self._queued >= MAX_MESSAGES
+        """Cancelled, it takes nothing along."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self._waiting:
+            message = self._take_first()
+            if message is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return message
+        if not self._is_closed:
+            self._speaker_waits = True
+            try:
+                await self._lot.park()
+            finally:
+                self._speaker_waits = False
+        if self._handed_over:
+            return self._handed_over.pop()
+        raise StopAsyncIteration
 
     def _make_room(self, weight: int) -> int:
         """Drops the oldest audio until `weight` bytes fit; all else keeps its place."""
-        waiting = self._drain()
-        total = sum(map(self._weigh, waiting))
-        # When they are too many, a quarter goes at once: each time costs a pass over all of them.
-        most = len(waiting) if len(waiting) < MAX_MESSAGES else MAX_MESSAGES * 3 // 4
-        dropped = 0
-        kept: list[M] = []
-        for position, message in enumerate(waiting):
-            size = self._weigh(message)
-            crowded = len(kept) + len(waiting) - position > most
-            if crowded or (size and total - dropped + weight > self._capacity):
-                dropped += size
-            else:
-                kept.append(message)
-        for message in kept:
-            self._inlet.send_nowait(message)
-        self._waiting += total - dropped
-        self._queued += len(kept)
-        return dropped
+        before = self._weight
+        while self._audio and self._weight + weight > self._capacity:
+            oldest = self._audio.popleft()
+            oldest.message = None
+            self._weight -= oldest.weight
+            self._dropped += 1
+        if len(self._waiting) - self._dropped >= MAX_MESSAGES:
+            # A quarter of whatever is oldest: who reads so little misses the more of it.
+            while len(self._waiting) - self._dropped > MAX_MESSAGES * 3 // 4:
+                self._take_first()
+        elif self._dropped > len(self._waiting) // 2:
+            # Half of them are passed over, once for as many that were dropped.
+            kept = (place for place in self._waiting if place.message is not None)
+            self._waiting, self._dropped = collections.deque(kept), 0
+        return before - self._weight
 
-    def _drain(self) -> list[M]:
-        drained = []
-        while True:
-            try:
-                drained.append(self._outlet.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel):
-                self._queued -= len(drained)
-                self._waiting -= sum(map(self._weigh, drained))
-                return drained
+    def _take_first(self) -> M | None:
+        place = self._waiting.popleft()
+        if place.message is None:
+            self._dropped -= 1
+        elif place.weight:
+            self._audio.popleft()  # the first audio there is
+            self._weight -= place.weight
+        return place.message

@@ -1,5 +1,6 @@
 """The way toward a leg: order, what goes when it is too full, and how it ends."""
 
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,9 +9,10 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import at_most
 
 from sts_trio.bridge import outbox as module
-from sts_trio.bridge.outbox import Outbox
+from sts_trio.bridge.outbox import MAX_MESSAGES, Outbox
 
 # A message here is (its number, bytes of audio in it).
 Message = tuple[int, int]
@@ -365,3 +367,57 @@ async def test_a_slow_speaker_gets_each_message_once_and_in_order(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fill)
         assert [number async for number in numbers()] == list(range(100))
+
+
+# --- what it costs when much waits --------------------------------------------------------------
+
+
+MANY = 20_000
+
+
+def crowd(outbox: Outbox[Message], of: int, weight: int) -> None:
+    for number in range(of):
+        outbox.put((number, weight))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "weight", "put"),
+    [
+        # As many as may wait, each of them audio, and full of it.
+        (MAX_MESSAGES, 1, 1),
+        (MAX_MESSAGES, 1, 100),
+        # Marks, which are not to be dropped for audio's sake, and audio that never fits.
+        (MAX_MESSAGES - 100, 0, 90),
+        # One more than may wait, and one less.
+        (MAX_MESSAGES - 1, 0, 0),
+        (MAX_MESSAGES, 0, 0),
+        (MAX_MESSAGES + 1, 0, 0),
+    ],
+)
+async def test_what_comes_costs_no_multiple_of_what_waits(
+    waiting: int, weight: int, put: int
+) -> None:
+    """Each message costs its few steps twice at most: when it is put, and when it goes."""
+    capacity = max(MAX_MESSAGES * weight, 100) / 8000
+    outbox = Outbox[Message](capacity, lambda message: message[1])
+    crowd(outbox, waiting, weight)
+    with at_most(200 * (waiting + MANY)) as steps:
+        crowd(outbox, MANY, put)
+    assert steps.count > 50 * MANY
+
+
+async def test_dropped_audio_is_not_kept() -> None:
+    """However much waits that is not to be dropped."""
+
+    class Sound:
+        pass
+
+    outbox = Outbox[Sound | None](CAPACITY, lambda message: 0 if message is None else 90)
+    sounds = []
+    for _ in range(100):
+        outbox.put(None)
+        sound = Sound()
+        sounds.append(weakref.ref(sound))
+        outbox.put(sound)
+    del sound
+    assert [ref() is None for ref in sounds] == [True] * 99 + [False]
