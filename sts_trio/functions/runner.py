@@ -33,6 +33,9 @@ MAX_AT_ONCE = 20
 AT_ONCE = 30.0
 # Refusals after which a model has shown that it does not listen: it may make hundreds more.
 RUNAWAY = 50
+# The call ends by that. So many may have been asked for before it has; others get no answer, and no
+# task of their own.
+MAX_REFUSED = 2 * RUNAWAY
 # Threads of this process for plain functions, apart from those that Trio looks up hosts in. 500
 # calls with a function every ten seconds, of a second each, take 50.
 THREADS = 100
@@ -63,7 +66,10 @@ class Host(Protocol):
 
 
 class Budget:
-    """How many calls of functions one phone call may have. Pure."""
+    """How many calls of functions one phone call may have. Pure.
+
+    `refused` is how many it was not granted.
+    """
 
     def __init__(self) -> None:
         self.refused = 0
@@ -130,7 +136,11 @@ class FunctionCalls:
         self._done = done
         self._tell = tell
         self._budget = Budget()
+        self._has_refused = False
+        # At most `MAX_PER_CALL` and `MAX_REFUSED`, in all of a call.
         self._running: set[_Running] = set()
+        # {name: how many of it go on though nobody waits for them}
+        self._void: collections.Counter[str] = collections.Counter()
 
     @property
     def running(self) -> int:
@@ -139,8 +149,11 @@ class FunctionCalls:
 
     def start(self, asked: deepgram.FunctionToCall) -> None:
         """Begins to run it; never waits. To be called for what is ours to run (`client_side`)."""
+        if self._budget.refused >= MAX_REFUSED:
+            return
         if self._is_being_done(asked.name):
-            running = _Running(asked, None, is_double=True)
+            self._budget.refused += 1
+            running = _Running(asked, None, self._budget.refused, is_double=True)
         elif self._budget.grant(trio.current_time()):
             running = _Running(asked, self._functions.find(asked.name, self._call.agent))
         else:
@@ -152,14 +165,16 @@ class FunctionCalls:
         """The agent does not want these any more: no answers, and those not shielded end."""
         unwanted = set(ids)
         for running in [each for each in self._running if each.asked.id in unwanted]:
-            self._void(running)
+            self._give_up(running)
 
     def cancel_all(self) -> None:
         """The same for all: to be called when the call is hung up, or its agent is lost."""
         for running in list(self._running):
-            self._void(running)
+            self._give_up(running)
 
-    def _void(self, running: _Running) -> None:
+    def _give_up(self, running: _Running) -> None:
+        if running.is_shielded and not running.is_void:
+            self._void[running.asked.name] += 1
         running.is_void = True
         if not running.is_shielded:
             running.scope.cancel()
@@ -170,36 +185,39 @@ class FunctionCalls:
         """From beginning to answer. What is cancelled before it has begun does not begin."""
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            if running.is_void:
-                return
-            if running.is_double:
-                answer = self._refuse_double(running)
-            elif running.refused:
-                answer = self._refuse(running)
-            else:
-                answer = await self._run(running)
-            # A shielded one may come out into a call that has been cut off.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if not running.is_void or running.is_shielded:
-                self._done(
-                    FunctionDone(running.asked, answer.content, answer.hand_over, running.is_void)
-                )
+            if not running.is_void:
+                await self._answer(running)
             if running.refused == RUNAWAY:
                 self._done(FunctionsRunAway())
         finally:
             self._running.discard(running)
+            if running.is_void and running.is_shielded:
+                self._void[running.asked.name] -= 1
+
+    async def _answer(self, running: _Running) -> None:
+        if running.is_double:
+            answer = self._refuse_double(running)
+        elif running.refused:
+            answer = self._refuse(running)
+        else:
+            answer = await self._run(running)
+        # A shielded one may come out into a call that has been cut off.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not running.is_void or running.is_shielded:
+            self._done(
+                FunctionDone(running.asked, answer.content, answer.hand_over, running.is_void)
+            )
 
     def _refuse(self, running: _Running) -> Answer:
-        if running.refused == 1:
+        if not self._has_refused:
+            self._has_refused = True
             self._note(running, "warning", "function.refused", reason="too many in this call")
         return error("too many function calls")
 
     def _is_being_done(self, name: str) -> bool:
         """Whether one of that name goes on though nobody waits for it: it is not to be torn, and
         so not to be done twice by an agent that does not know of it."""
-        return any(
-            each.is_void and each.is_shielded and each.asked.name == name for each in self._running
-        )
+        return self._void[name] > 0
 
     def _refuse_double(self, running: _Running) -> Answer:
         self._note(running, "warning", "function.refused", reason="it is being done already")

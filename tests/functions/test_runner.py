@@ -13,6 +13,7 @@ import structlog
 import trio
 import trio.testing
 from limits import HANG
+from steps import at_most
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -21,7 +22,14 @@ from sts_trio.call.info import CallInfo
 from sts_trio.errors import StsTrioError
 from sts_trio.functions import Functions
 from sts_trio.functions import runner as module
-from sts_trio.functions.runner import AT_ONCE, MAX_AT_ONCE, MAX_PER_CALL, RUNAWAY, FunctionCalls
+from sts_trio.functions.runner import (
+    AT_ONCE,
+    MAX_AT_ONCE,
+    MAX_PER_CALL,
+    MAX_REFUSED,
+    RUNAWAY,
+    FunctionCalls,
+)
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
 from sts_trio.wire.deepgram import FunctionToCall
 
@@ -703,3 +711,51 @@ async def test_refusals_too_are_not_answered_after_a_hang_up() -> None:
             it.ask("nothing")
         it.calls.cancel_all()
         assert await it.ends() == []
+
+
+async def test_who_asks_again_and_again_for_what_is_being_done_runs_away_too(
+    autojump_clock: MockClock,
+) -> None:
+    async with desk(charge) as it:
+        it.ask(charge, id="a")
+        await trio.sleep(1)
+        it.calls.cancel(["a"])
+        for number in range(RUNAWAY):
+            it.ask(charge, id=str(number))
+        await it.ends()
+    assert it.runaways == [1]
+    assert len(it.answers) == RUNAWAY
+
+
+async def test_a_model_whose_refusals_are_cancelled_is_reported_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    ids = [str(number) for number in range(MAX_AT_ONCE + RUNAWAY)]
+    async with desk() as it:
+        for id in ids:
+            it.ask("look_up", id=id)
+        it.calls.cancel(ids)
+        await it.ends()
+    assert it.answers == []
+    assert len(it.runaways) == 1
+
+
+async def test_what_a_flood_of_functions_costs_does_not_depend_on_what_runs(
+    autojump_clock: MockClock,
+) -> None:
+    """They are neither looked for among all others, nor a task each."""
+    many = 10_000
+    async with desk(charge, hang) as it:
+        for number in range(MAX_AT_ONCE // 2):
+            it.ask(charge, id=f"c{number}")
+            it.ask(hang, id=f"h{number}")
+        await trio.sleep(0.1)
+        it.calls.cancel_all()
+        with at_most(50_000 + 20 * many) as steps:
+            for number in range(many):
+                it.ask(charge if number % 2 else "look_up", id=str(number))
+        assert steps.count > many
+        assert it.calls.running == MAX_AT_ONCE + MAX_REFUSED
+        await it.ends()
+    assert len(it.answers) == MAX_REFUSED
+    assert len(it.runaways) == 1
