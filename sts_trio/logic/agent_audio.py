@@ -10,7 +10,7 @@ is dropped until a sign of the next one. While `is_protected`, nothing is cut.
 
 from math import inf
 
-from sts_trio.audio.frames import Frames, length, seconds
+from sts_trio.audio.frames import FRAME, Frames, length, seconds
 from sts_trio.logic.playout import Playout
 from sts_trio.wire import twilio
 
@@ -19,6 +19,8 @@ from sts_trio.wire import twilio
 STALE_AUDIO = 2.0
 # The largest media message in public samples is a second; also what one `clear` can overtake.
 MAX_MEDIA_BYTES = length(1.0)
+# How far the agent may be ahead of what is heard: Twilio holds ten minutes, and drops what is more.
+MAX_AHEAD_SECONDS = 600.0
 
 
 class AgentAudio:
@@ -29,6 +31,7 @@ class AgentAudio:
         "_cut_mark",
         "_frames",
         "_stale_until",
+        "dropped",
         "is_amid_utterance",
         "is_protected",
         "playout",
@@ -42,6 +45,7 @@ class AgentAudio:
         self.plays_until = -inf
         self.is_protected = False
         self.is_amid_utterance = False
+        self.dropped = 0  # bytes of the agent's that were too far ahead
         self._frames = Frames()
         self._stale_until = -inf
         self._cut_mark = ""  # the one behind the newest `clear`, until it is echoed
@@ -61,7 +65,16 @@ class AgentAudio:
         if self.is_stale(now):
             return []
         self.is_amid_utterance = True
-        return self.play(self._frames.cut(audio), now)
+        return self._play_ahead(self._frames.cut(audio), now)
+
+    def _play_ahead(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+        """Of whole frames, those that Twilio has room for, once what it holds by now is played."""
+        room = max(0, length(MAX_AHEAD_SECONDS - max(0.0, self.plays_until - now)))
+        if len(audio) > room:
+            room -= room % FRAME
+            self.dropped += len(audio) - room
+            audio = audio[:room]
+        return self.play(audio, now)
 
     def play(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """Whole frames."""
@@ -84,7 +97,7 @@ class AgentAudio:
         """The utterance is complete: its last frame, padded, and a mark at its end."""
         self.next_turn()
         self.is_amid_utterance = False
-        return [*self.play(self._frames.finish(), now), *self._mark_the_end()]
+        return [*self._play_ahead(self._frames.finish(), now), *self._mark_the_end()]
 
     def next_turn(self) -> None:
         """A sign that agent audio from here on belongs to a new utterance."""

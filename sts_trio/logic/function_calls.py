@@ -4,7 +4,7 @@ Some are ours to run; others Deepgram runs itself (`endpoint`), and only tells a
 were called, and with what result, an agent that takes over has to know.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -12,6 +12,9 @@ from sts_trio.wire import deepgram
 
 # A model may ask for as many as it likes, and Deepgram may never tell what became of them.
 MAX_THEIRS = 50
+# In one message, or of ours unanswered. A call has a budget of 20 in half a minute, and ends with
+# the fiftieth that was refused: who asks for more at once is not answered any more.
+MAX_AT_ONCE = 100
 
 
 class Interrupted(msgspec.Struct, frozen=True):
@@ -33,6 +36,10 @@ class PendingFunctionCalls:
     def are_awaited(self) -> bool:
         """Whether the agent waits for one of ours."""
         return bool(self._ours)
+
+    def has_room(self, functions: Sequence[deepgram.FunctionToCall]) -> bool:
+        """Whether so many may be asked for."""
+        return len(functions) + len(self._ours) <= MAX_AT_ONCE
 
     def request(
         self, functions: Iterable[deepgram.FunctionToCall]

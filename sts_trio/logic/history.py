@@ -10,7 +10,8 @@ that was cut, as many words count as heard as the share of its audio.
 """
 
 import collections
-from typing import Any
+import itertools
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -25,9 +26,14 @@ MAX_ITEMS = 200
 MAX_TEXT_CHARS = 4000
 # Of one utterance: three quarters of an hour of it. An agent may never say that it is done.
 MAX_SAID_CHARS = 10 * MAX_TEXT_CHARS
+# All together, told to a fresh agent: a talk of an hour is some 60,000 letters.
+MAX_LETTERS = 200_000
 # What came of a function whose agent was lost before there was a result: it must not be thought not
 # to have been called.
 INTERRUPTED = '{"error":"the connection was lost; whether it was done is not known"}'
+# In the place of a result that is longer than all that the agent may say in one go, or that was
+# asked for by as long arguments.
+TOO_LONG = '{"error":"it was called, but that is too long to be told again"}'
 # Utterances that wait for their marks: Twilio holds ten minutes of audio.
 MAX_PLAYING = 200
 
@@ -50,21 +56,19 @@ class _Utterance:
         if self._letters >= MAX_SAID_CHARS:
             return
         self._letters += len(text) + 1
-        if not self.sentences:
-            self.sentences.append((text, self.begin))
-        elif self.sentences[-1][1] == at:
-            # There was no audio between the two: they share what comes.
-            self.sentences[-1] = (f"{self.sentences[-1][0]} {text}", at)
-        else:
-            self.sentences.append((text, at))
+        self.sentences.append((text, at if self.sentences else self.begin))
 
     def settle(self, position: int, sent: int) -> TurnHeard:
         """The caller heard the audio before `position` and will hear no more of it."""
         end = sent if self.end is None else self.end
-        ends = [begin for _, begin in self.sentences[1:]] + [end]
+        # Those between which there was no audio share what comes.
+        begins, texts = [], []
+        for begin, sentences in itertools.groupby(self.sentences, lambda sentence: sentence[1]):
+            begins.append(begin)
+            texts.append(" ".join(text for text, _ in sentences))
         heard = [
             _words_before(text, begin, until, position)
-            for (text, begin), until in zip(self.sentences, ends, strict=True)
+            for text, begin, until in zip(texts, begins, [*begins[1:], end], strict=True)
         ]
         self.end = end
         self.heard = " ".join(text for text in heard if text)
@@ -92,10 +96,12 @@ _Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
 class History:
     """Returns each utterance of the agent's once it is known what of it was heard."""
 
-    __slots__ = ("_items", "_playing", "_speaking")
+    __slots__ = ("_interrupted", "_items", "_playing", "_speaking")
 
     def __init__(self) -> None:
         self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
+        # The ids of functions whose result is not known, and of more: those who look are few.
+        self._interrupted: set[str] = set()
         self._playing: collections.deque[_Utterance] = collections.deque()
         self._speaking: _Utterance | None = None
 
@@ -163,33 +169,46 @@ class History:
 
     def call_function(self, called: deepgram.CalledFunction) -> None:
         """A function was called. A result takes the place of the news that there was none."""
-        for place, item in enumerate(self._items):
-            if isinstance(item, deepgram.CalledFunction) and (item.id, item.response) == (
-                called.id,
-                INTERRUPTED,
-            ):
-                self._items[place] = called
-                return
+        if len(called.id) + len(called.name) > MAX_TEXT_CHARS:
+            return  # no function has such a name
+        if _letters(called) > MAX_SAID_CHARS:
+            called = msgspec.structs.replace(
+                called, arguments="{}", response=TOO_LONG, thought_signature=None
+            )
+        if called.id in self._interrupted:
+            for place, item in enumerate(self._items):
+                if _is_interrupted(item) and item.id == called.id:
+                    self._items[place] = called
+                    return
+            self._interrupted.discard(called.id)
+        if called.response == INTERRUPTED:
+            self._interrupted.add(called.id)
         self._items.append(called)
+        if len(self._interrupted) > MAX_ITEMS:
+            self._interrupted = {item.id for item in self._items if _is_interrupted(item)}
 
     def forget_last(self) -> None:
         """The last thing said is to be said anew."""
         self._items.pop()
 
     def messages(self) -> list[dict[str, Any]]:
-        """For `agent.context.messages`. Of what was cut, only what was heard."""
+        """For `agent.context.messages`: the newest. Of what was cut, only what was heard."""
         messages: list[dict[str, Any]] = []
-        for item in self._items:
+        letters = 0
+        for item in reversed(self._items):
             if isinstance(item, _Utterance):
                 text = item.said if item.heard is None else item.heard
                 if not text:
                     continue
                 item = deepgram.TextItem("assistant", text)
+            letters += _letters(item)
+            if letters > MAX_LETTERS:
+                break
             if isinstance(item, deepgram.CalledFunction):
                 messages.append(msgspec.to_builtins(deepgram.FunctionItem((item,))))
             else:
                 messages.append(msgspec.to_builtins(item))
-        return messages
+        return messages[::-1]
 
 
 def completed_call(
@@ -205,3 +224,13 @@ def completed_call(
         INTERRUPTED if response is None else response,
         signature if isinstance(signature, str) else None,
     )
+
+
+def _letters(item: deepgram.TextItem | deepgram.CalledFunction) -> int:
+    if isinstance(item, deepgram.TextItem):
+        return len(item.content)
+    return sum(map(len, (item.name, item.arguments, item.response, item.thought_signature or "")))
+
+
+def _is_interrupted(item: _Item) -> TypeGuard[deepgram.CalledFunction]:
+    return isinstance(item, deepgram.CalledFunction) and item.response == INTERRUPTED

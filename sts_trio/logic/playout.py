@@ -18,6 +18,9 @@ from sts_trio.audio.frames import length, seconds
 MARK_EVERY = length(0.5)
 # Twilio buffers ten minutes; there is nothing beyond to be marked.
 MAX_PENDING_MARKS = 1200
+# The ends of utterances are marked beside: as many again. Of more, the oldest are not waited for:
+# who echoes one that is newer has played them, too.
+MAX_KEPT_MARKS = 2 * MAX_PENDING_MARKS
 # Bounded, as a peer may write any name, and `int` takes no more than 4300 digits.
 _NAME = re.compile(r"e(0|[1-9][0-9]{0,8})-([1-9][0-9]{0,8})")
 
@@ -42,7 +45,9 @@ class Playout:
         self._epoch = 0
         self._count = 0
         self._marked = 0  # `sent` at the newest mark
-        self._pending: collections.deque[tuple[str, int]] = collections.deque()  # name, `sent`
+        # `sent` at each mark that has not come back: the newest is number `_count`, the others
+        # have the numbers before it.
+        self._pending: collections.deque[int] = collections.deque(maxlen=MAX_KEPT_MARKS)
 
     @property
     def unheard(self) -> int:
@@ -85,19 +90,24 @@ class Playout:
     def mark(self) -> str:
         """The name of a mark to send now, behind all audio sent so far."""
         self._count += 1
-        name = f"e{self._epoch}-{self._count}"
         self._marked = self.sent
-        self._pending.append((name, self.sent - self.cut))
-        return name
+        self._pending.append(self.sent - self.cut)
+        return f"e{self._epoch}-{self._count}"
 
     def echo(self, name: str) -> Echo:
         """A mark came back."""
-        if all(pending != name for pending, _ in self._pending):
-            return Echo.CLEARED if self._was_ours(name) else Echo.NEVER_SENT
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return Echo.NEVER_SENT
+        epoch, number = int(match[1]), int(match[2])
+        if epoch > self._epoch or number > self._count:
+            return Echo.NEVER_SENT
+        before = self._count - len(self._pending)  # the number of the last that came back
+        if epoch < self._epoch or number <= before:
+            return Echo.CLEARED
         # Echoes come in order; one that was skipped is behind us as well.
-        echoed = ""
-        while echoed != name:
-            echoed, self.heard = self._pending.popleft()
+        for _ in range(number - before):
+            self.heard = self._pending.popleft()
         return Echo.HEARD
 
     def clear(self) -> int:
@@ -111,7 +121,3 @@ class Playout:
         self._marked = self.sent
         self._pending.clear()
         return unheard
-
-    def _was_ours(self, name: str) -> bool:
-        match = _NAME.fullmatch(name)
-        return match is not None and int(match[1]) <= self._epoch and int(match[2]) <= self._count

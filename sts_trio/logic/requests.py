@@ -21,6 +21,8 @@ from sts_trio.wire import deepgram
 ANSWER_TIMEOUT = 10.0
 # Asked for by one call at once; more is a loop gone wild.
 MAX_WAITING = 100
+# In a sentence, beside one to each letter.
+MAX_SPACES = 100
 # Told again to a fresh session; prompts are appended, so there may be any number.
 MAX_UPDATES = 50
 
@@ -72,8 +74,12 @@ class _Request(msgspec.Struct):
 
 def _is_part(text: str, whole: str | None) -> bool:
     """Whether `text` may be a sentence of `whole`; spaces do not count."""
+    if whole is None:
+        return bool(text) and not text.isspace()
+    if len(text) > 2 * len(whole) + MAX_SPACES:
+        return False
     words = "".join(text.split())
-    return bool(words) and (whole is None or words in "".join(whole.split()))
+    return bool(words) and words in "".join(whole.split())
 
 
 def says_all(message: deepgram.ToAgent) -> bool:
@@ -87,7 +93,7 @@ class Requests:
     Methods return what is to be done: answers to those who asked, and messages for the agent.
     """
 
-    __slots__ = ("_heard_by", "_is_open", "_sent", "_updates", "_waiting", "can_say")
+    __slots__ = ("_heard_by", "_is_open", "_may_send", "_sent", "_updates", "_waiting", "can_say")
 
     def __init__(self, can_say: Callable[[deepgram.ToAgent], bool] = says_all) -> None:
         self.can_say = can_say
@@ -95,6 +101,8 @@ class Requests:
         self._is_open = False
         self._waiting: collections.deque[_Request] = collections.deque()
         self._sent: dict[_Kind, _Request] = {}
+        # Whether something waits that may go, or did when it was last looked at.
+        self._may_send = False
         self._updates: list[deepgram.TextToAgent] = []
 
     @property
@@ -140,6 +148,7 @@ class Requests:
             self._waiting.appendleft(request)
         else:
             self._waiting.append(request)
+        self._may_send = True
         return []
 
     def ask_anew(self, question: str, now: float) -> str | None:
@@ -174,12 +183,13 @@ class Requests:
     def open_session(self, now: float) -> None:
         """There is a session. It is told the updates that the last one of the same agent took, then
         what waits."""
-        self._is_open = True
+        self._is_open = self._may_send = True
         for place in reversed(range(len(self._updates))):
             # Many prompts go one after the other.
             deadline = now + (place + 1) * ANSWER_TIMEOUT
             request = _Request(None, self._updates[place], deadline, is_restored=True)
             self._waiting.appendleft(request)
+            self._may_send = True
 
     def close_session(self, now: float, *, is_amid_utterance: bool = False) -> list[RequestDone]:
         """The session is gone, in the middle of what it said or not. What it has not answered is
@@ -201,16 +211,20 @@ class Requests:
         self._updates.clear()
         open_ones = (*self._sent.values(), *self._waiting)
         unwanted = [request for request in open_ones if isinstance(request.message, _UPDATES)]
-        self._sent = {kind: r for kind, r in self._sent.items() if r not in unwanted}
-        self._waiting = collections.deque(r for r in self._waiting if r not in unwanted)
+        self._sent = {kind: r for kind, r in self._sent.items() if kind not in _UPDATES}
+        self._waiting = collections.deque(
+            r for r in self._waiting if not isinstance(r.message, _UPDATES)
+        )
+        self._may_send = True
         return _answers(unwanted, "another agent goes on")
 
     def send(self) -> tuple[list[deepgram.TextToAgent], list[RequestDone]]:
         """What goes to the agent now, and answers for requests that nobody acknowledges."""
         messages: list[deepgram.TextToAgent] = []
         answers: list[RequestDone] = []
-        if not self._is_open:
+        if not self._is_open or not self._may_send:
             return messages, answers
+        self._may_send = False
         kept: collections.deque[_Request] = collections.deque()
         for request in self._waiting:
             kind = type(request.message)
@@ -234,10 +248,14 @@ class Requests:
         """The agent says this; it may be an answer."""
         if isinstance(message, deepgram.InjectionRefused):
             refused = self._sent.pop(deepgram.InjectAgentMessage, None)
-            return _answers([refused], message.message or "refused") if refused else []
+            if refused is None:
+                return []
+            self._may_send = True
+            return _answers([refused], message.message or "refused")
         for kind, request in self._sent.items():
             if request.is_answered_by(message):
                 del self._sent[kind]
+                self._may_send = True
                 if not request.is_restored:
                     self._remember(request.message)
                 return _answers([request])
@@ -251,6 +269,7 @@ class Requests:
             if request.deadline <= now:
                 late.append(request)
                 del self._sent[kind]
+                self._may_send = True
         unheard = [number for number, deadline in self._heard_by.items() if deadline <= now]
         for number in unheard:
             del self._heard_by[number]

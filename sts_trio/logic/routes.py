@@ -31,7 +31,10 @@ from sts_trio.logic.acts import (
     Transcript,
     WaitUntilHeard,
 )
+from sts_trio.logic.agent_audio import MAX_AHEAD_SECONDS
+from sts_trio.logic.function_calls import MAX_AT_ONCE
 from sts_trio.logic.limits import Step
+from sts_trio.logic.output import MAX_REASON_CHARS
 from sts_trio.logic.parts import Parts
 from sts_trio.logic.session import (
     SettingsWanted,
@@ -105,7 +108,10 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
     if not parts.session.may_speak:
         # Against its own rules, but it is audio: the caller may hear it.
         out.violation(Leg.AGENT, "audio before SettingsApplied")
+    dropped = parts.turns.dropped_bytes
     out.to_caller(parts.turns.hear_audio(message.data, out.now))
+    if parts.turns.dropped_bytes > dropped:
+        out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
     if not parts.closing.is_open:
         parts.closing.hear_words(parts.turns.plays_until)
 
@@ -121,7 +127,7 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
             _cut(parts, parts.turns.hear_user_speaks(parts.out.now))
         case deepgram.AgentAudioDone():
             parts.out.to_caller(parts.turns.finish_utterance(parts.out.now))
-            if not parts.requests.has_words_to_say:
+            if not parts.closing.is_open and not parts.requests.has_words_to_say:
                 parts.closing.hear_end_of_words()
         case deepgram.ConversationText(role, text):
             _hear_text(parts, role, text)
@@ -200,6 +206,10 @@ def _hear_function_call(
             parts.turns.next_turn()
             if not parts.session.allows(SessionInput.FUNCTION_CALLS):
                 parts.out.violation(Leg.AGENT, "called a function before SettingsApplied")
+                return
+            if not parts.function_calls.has_room(functions):
+                detail = f"over {MAX_AT_ONCE} function calls at once"
+                parts.lose_agent(Cause.AGENT_RAN_AWAY, detail)
                 return
             # The agent is mute until it has an answer to each of ours.
             ours, duplicates = parts.function_calls.request(functions)
@@ -308,7 +318,7 @@ def hear_own(parts: Parts, wish: OwnWish) -> None:
 def hear_anomaly(parts: Parts, anomaly: Anomaly) -> None:
     match anomaly:
         case Unknown(leg, tag):
-            parts.out.violation(leg, f"unknown message {tag!r}")
+            parts.out.violation(leg, f"unknown message {tag[:MAX_REASON_CHARS]!r}")
         case Malformed(leg, reason):
             parts.out.violation(leg, reason)
         case OutboxFull(leg, dropped):

@@ -30,6 +30,9 @@ from sts_trio.wire import deepgram_settings, twilio
 # Deepgram ends a session after 2 h, and warns five minutes before. From the warning on, the next
 # silence is used to go on in a fresh one; at the latest a minute before the end.
 RENEW_WITHIN = 240.0
+# From one session to its renewal: an agent that warns at once each time would be dialled without
+# end.
+RENEW_AGAIN_AFTER = 60.0
 RENEWAL_DUE = "MAXIMUM_SESSION_LENGTH_APPROACHING"
 
 
@@ -84,6 +87,7 @@ class Session:
         "_is_last",
         "_is_prewarmed",
         "_reconnects",
+        "_replaced_at",
         "_was_live",
         "agent",
         "may_speak",
@@ -102,6 +106,7 @@ class Session:
         self.renewal_deadline = inf  # until then, at the next quiet moment, if not `inf`
         self._has_leg = False
         self._is_last = False
+        self._replaced_at = -inf
         self._is_prewarmed = False
         self._was_live = False  # ever, in this call
 
@@ -188,6 +193,7 @@ class Session:
         if to is None or self._is_last:
             return False
         self.agent = agent
+        self._replaced_at = now
         self.reconnect.begin_gap(now, plays_until)
         self._enter(to, now)
         return True
@@ -229,7 +235,9 @@ class Session:
         self.reconnect.hear_filler(until)
 
     def hear_warning(self, code: str, now: float) -> None:
-        if code == RENEWAL_DUE and self._reconnects and not self._is_last:
+        if code != RENEWAL_DUE or not self._reconnects or self._is_last:
+            return
+        if now >= self._replaced_at + RENEW_AGAIN_AFTER:
             self.renewal_deadline = now + RENEW_WITHIN
 
     def _is_retried(self, cause: Cause) -> bool:

@@ -29,6 +29,9 @@ class Started(msgspec.Struct, frozen=True):
     """Who is calling is known (`start`), and Twilio can be told something."""
 
 
+MAX_TRACK_CHARS = 64  # of a name that a peer makes up
+
+
 class Speech(msgspec.Struct, frozen=True):
     """The caller's audio, in µ-law."""
 
@@ -97,7 +100,7 @@ class Stream:
         match message:
             case twilio.Media(media):
                 if media.track != "inbound":
-                    return Violation(f"media of track {media.track!r}")
+                    return Violation(f"media of track {media.track[:MAX_TRACK_CHARS]!r}")
                 return Speech(media.payload)
             case twilio.Mark(mark):
                 return MarkEchoed(mark.name)

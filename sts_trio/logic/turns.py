@@ -72,6 +72,11 @@ class Turns:
         return self._agent_audio.plays_until
 
     @property
+    def dropped_bytes(self) -> int:
+        """Of the agent's audio, what was too far ahead of the caller."""
+        return self._agent_audio.dropped
+
+    @property
     def is_amid_utterance(self) -> bool:
         return self._agent_audio.is_amid_utterance
 

@@ -4,8 +4,21 @@ from typing import Any
 
 import msgspec
 import pytest
-from rig_dialogue import LOST, RECONNECTS, Bridge, echo, odd, quiet, reach, talking
+from rig_dialogue import (
+    APOLOGY,
+    LOST,
+    RECONNECTS,
+    Bridge,
+    echo,
+    mark,
+    odd,
+    play,
+    quiet,
+    reach,
+    talking,
+)
 from rig_peers import STOP, media
+from steps import at_most
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
@@ -25,7 +38,7 @@ from sts_trio.logic.acts import (
     SendToAgent,
     WaitUntilHeard,
 )
-from sts_trio.logic.function_calls import MAX_THEIRS
+from sts_trio.logic.function_calls import MAX_AT_ONCE, MAX_THEIRS
 from sts_trio.logic.history import INTERRUPTED
 from sts_trio.logic.requests import GO_ON, LATE
 from sts_trio.logic.states import Phase
@@ -111,6 +124,52 @@ def test_what_was_cancelled_and_done_all_the_same_is_known_to_the_next_agent() -
     bridge.hear(LOST)
     bridge.connect()
     assert bridge.history == [("get_order", '"charged"'), ("assistant", "Done.")]
+
+
+def functions(count: int, *, ours: bool = True, since: int = 0) -> FunctionCallRequest:
+    asked = (
+        FunctionToCall(f"id {number}", "look_up", client_side=ours)
+        for number in range(since, since + count)
+    )
+    return FunctionCallRequest(tuple(asked))
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        [functions(MAX_AT_ONCE + 1)],
+        [functions(50_000)],
+        [functions(50_000, ours=False)],
+        [functions(MAX_AT_ONCE), functions(1, since=MAX_AT_ONCE)],
+        [functions(10, since=10 * number) for number in range(1000)],
+    ],
+)
+def test_an_agent_that_asks_for_too_many_functions_at_once_has_run_away(
+    heard: list[FunctionCallRequest],
+) -> None:
+    """None of them is looked at: they may be as many as fit into a message."""
+    with at_most(1000 * MAX_AT_ONCE):
+        talking(RECONNECTS).hear(*heard)
+    bridge = talking(RECONNECTS)
+    acts = bridge.hear(*heard)
+    called = [len(act.functions) for act in acts if isinstance(act, CallFunctions)]
+    assert sum(called) == (MAX_AT_ONCE if len(heard) > 1 else 0)
+    assert quiet(acts)[-3:] == [DropAgent(), play(APOLOGY), mark("e0-1")]
+    [(_, hang_up)] = [(at, act) for at, act in bridge.watch(10) if isinstance(act, HangUp)]
+    detail = "over 100 function calls at once"
+    assert hang_up == HangUp(Ending(Cause.AGENT_RAN_AWAY, detail, apologised=True))
+
+
+def test_as_many_functions_as_may_be_are_called_and_room_comes_with_the_answers() -> None:
+    bridge = talking()
+    [call] = bridge.hear(functions(MAX_AT_ONCE))
+    assert isinstance(call, CallFunctions)
+    assert len(call.functions) == MAX_AT_ONCE
+    bridge.hear(FunctionDone(call.functions[0], "1"))
+    assert quiet(bridge.hear(functions(1, since=MAX_AT_ONCE))) == [
+        CallFunctions(functions(1, since=MAX_AT_ONCE).functions)
+    ]
+    assert bridge.dialogue.phase is Phase.TALKING
 
 
 def test_functions_before_the_settings_are_applied_are_odd() -> None:

@@ -519,6 +519,17 @@ def test_an_answer_is_not_taken_by_the_renewal() -> None:
     assert DropAgent() in acts
 
 
+def test_an_agent_that_warns_in_each_session_is_not_dialled_again_and_again() -> None:
+    bridge = talking(RECONNECTS)
+    assert DropAgent() in bridge.hear(WARNING)
+    bridge.connect()
+    assert quiet(bridge.hear(WARNING)) == []
+    bridge.wait_until(59)
+    assert quiet(bridge.hear(WARNING)) == []
+    bridge.wait_until(60)
+    assert DropAgent() in bridge.hear(WARNING)
+
+
 def test_who_does_not_reconnect_does_not_renew() -> None:
     bridge = talking(CallPolicy(apology=APOLOGY))
     bridge.hear(WARNING)

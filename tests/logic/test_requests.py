@@ -87,6 +87,7 @@ def test_each_kind_has_its_acknowledgement(
         ConversationText("assistant", "Three."),
         ConversationText("assistant", ""),
         ConversationText("assistant", " "),
+        ConversationText("assistant", "One. Two." * 20),
         SpeakUpdated(),
     ],
 )
