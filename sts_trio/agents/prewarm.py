@@ -28,6 +28,7 @@ from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 
@@ -47,6 +48,10 @@ SILENCE_EVERY = 0.5
 MAX_AUDIO = 30.0
 # The same in messages, of 20 ms of audio at the least, and some texts beside.
 MAX_MESSAGES = 2000
+# Bytes of these texts: what a greeting says, and settings told back, are a few KiB.
+MAX_TEXT = 65536
+# Who takes the line hears so many at once, so that others have their turn in between.
+AT_ONCE = 256
 # For the agent's answer to our close frame.
 GOODBYE = 1.5
 # For the task to close its socket, which waits for nobody.
@@ -86,6 +91,7 @@ class Line:
         self._is_open = False
         self._kept: list[Any] = []
         self._audio = 0  # bytes of it among what is kept
+        self._text = 0  # ... and of all else
         self._hear: Hear = self._keep
         self._idle: Idle = ignore
         self._bug: Exception | None = None  # of who took the line, in what they hear with
@@ -182,6 +188,8 @@ class Line:
     def _keep(self, batch: Sequence[Any]) -> None:
         self._kept.extend(batch)
         for message in batch:
+            if not isinstance(message, deepgram.Audio):
+                self._text += len(msgspec.json.encode(message))
             match message:
                 case deepgram.Audio(data):
                     self._audio += len(data)
@@ -196,8 +204,15 @@ class Line:
                     self.spoil(f"{code}: {description}")
                 case LegEnded(_, how):
                     self.spoil(f"the agent's connection: {how.value}")
-        if self._audio > length(MAX_AUDIO) or len(self._kept) > MAX_MESSAGES:
-            self.spoil(f"over {MAX_AUDIO:g} s of audio or {MAX_MESSAGES} messages before a call")
+        if (
+            self._audio > length(MAX_AUDIO)
+            or self._text > MAX_TEXT
+            or len(self._kept) > MAX_MESSAGES
+        ):
+            self.spoil(
+                f"over {MAX_AUDIO:g} s of audio, {MAX_TEXT} bytes of text or {MAX_MESSAGES}"
+                " messages before a call"
+            )
 
     # --- the call's side ------------------------------------------------------------------------
 
@@ -229,9 +244,11 @@ class Line:
         return PrewarmedLeg(self, self._leg)
 
     async def listen(self, hear: Hear, idle: Idle) -> None:
-        kept, self._kept = self._kept, []
         try:
-            hear(kept)
+            hear(self._next_kept())
+            while self._kept:  # of these, and of what comes meanwhile
+                await trio.lowlevel.checkpoint()
+                hear(self._next_kept())
             # What `hear` starts is to inherit the call's context, not that of who dialled.
             context = contextvars.copy_context()
             self._hear = lambda batch: context.run(hear, batch)
@@ -244,6 +261,10 @@ class Line:
             self._bug = None  # its traceback has this line
         if not self._has_ended:
             hear([LegEnded(Leg.AGENT, How.LOST)])
+
+    def _next_kept(self) -> list[Any]:
+        kept, self._kept = self._kept[:AT_ONCE], self._kept[AT_ONCE:]
+        return kept
 
     async def aclose(self, code: int) -> None:
         """The goodbye of who took the line; nobody would answer it once the task is gone."""

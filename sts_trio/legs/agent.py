@@ -6,9 +6,12 @@ times what a message costs without. So once the websocket is open, the socket is
 (`wire/frames.py`), pings and closing with it.
 
 Whoever reads hears: the process's poller for all sockets at once, where it is out and the stream
-can be read without waiting, and otherwise a task of the leg's own.
+can be read without waiting, and otherwise a task of the leg's own. An agent that floods is heard a
+piece at a time, with everyone's turn in between, and no more is read until that is through: what it
+sends then waits at its own end.
 """
 
+import collections
 import contextlib
 import contextvars
 import functools
@@ -22,15 +25,24 @@ from sts_trio.legs import Idle, ignore
 from sts_trio.net.poller import Poller
 from sts_trio.net.streams import TcpStream, TlsStream
 from sts_trio.wire import deepgram, frames
-from sts_trio.wire.anomalies import TooBig
+from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.dialect import Language
 
 # A dead peer is found within 20 s: a ping every 10 s, and its pong before the next.
 PING_EVERY = 10.0
 # Audio of six minutes in one message is served; Deepgram's own are 4 KiB.
 MAX_PER_MESSAGE = 4 * 1024 * 1024
-# What an agent may say while nobody listens: two minutes of audio, and nobody is that late.
-MAX_EARLY = 1024 * 1024
+# Of a text, which is read in one go: 2 ms for the worst there is. Deepgram's own are of some KiB,
+# and an answer to a function is cut at 16. What is longer is passed over.
+MAX_TEXT = 256 * 1024
+# What is heard of an agent in one go, until others had their turn: bytes as they came, which may be
+# a message for each two of them; and of whole messages so many, and so much audio (8 s). Of the
+# dearest there are, the caller's barge-ins, it takes 3 ms.
+AT_ONCE = 8192
+MAX_MESSAGES = 256
+MAX_AUDIO = 65536
+# What an agent may say while nobody listens: 8 s of audio, and nobody is that late.
+MAX_EARLY = 65536
 
 # The reading of one look: one agent that floods costs the others little.
 RECEIVE = 16384
@@ -53,11 +65,13 @@ class AgentLeg:
         "_context",
         "_decode",
         "_early",
-        "_early_size",
         "_encode",
         "_forget",
+        "_goes_on",
+        "_has_said_goodbye",
         "_hear",
         "_heard_all",
+        "_is_at_end",
         "_is_closing",
         "_is_ponged",
         "_nursery",
@@ -67,6 +81,8 @@ class AgentLeg:
         "_sending",
         "_stream",
         "_try_write",
+        "_unheard",
+        "_unread",
     )
 
     is_polled = False
@@ -79,10 +95,14 @@ class AgentLeg:
         self._nursery = nursery
         self._reader = frames.FrameReader(MAX_PER_MESSAGE, of_server=True)
         self._hear: Hear | None = None
-        self._early: list[Heard] = []
-        self._early_size = 0
+        self._early = 0  # bytes that came while nobody listened
+        self._unread = b""  # what came, as far as it is not understood yet
+        self._unheard: collections.deque[Heard] = collections.deque()
+        self._is_at_end = False  # nothing comes behind that
+        self._goes_on = False  # a task hears what is left of it
         self._is_ponged = True
         self._is_closing = False  # nothing more is to be sent
+        self._has_said_goodbye = False  # so nothing but the end is to be heard
         # {opcode: control frame that could not be written at once}
         self._owed: dict[int, bytes] = {}
         self._sending = trio.Lock()
@@ -96,12 +116,10 @@ class AgentLeg:
         self._try_write: Callable[[bytes], bool] = getattr(stream, "try_send", _never)
 
     async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
-        early, self._early = self._early, []
-        self._early_size = 0
+        self._early = 0
         self._hear = hear
         try:
-            if early:
-                hear(early)
+            self._go_on()
             await self._heard_all.wait()
             if self._bug is not None:
                 raise self._bug
@@ -151,22 +169,15 @@ class AgentLeg:
         self._forget()
 
     def take(self, data: bytes) -> None:
-        """Hears what was read; `b""` is the end of it. Never raises."""
-        if self._over.is_set():
-            return
-        # An agent may go on talking until it has read our goodbye.
-        was_closing = self._is_closing
-        heard = self._understand(data) if data else [LegEnded(Leg.AGENT, How.LOST)]
-        if self._hear is None:
-            self._early_size += len(data)
-            if self._early_size > MAX_EARLY:
-                heard = [LegEnded(Leg.AGENT, How.LOST, reason="talks, and nobody listens")]
-        if heard and isinstance(heard[-1], LegEnded):
-            self._end(heard[-1:] if was_closing else heard)
-        elif heard and not was_closing:
-            self._give(heard)
+        """Hears what was read, now or in a moment; `b""` is the end of it. Never raises."""
+        if not self._over.is_set():
+            self._unread += data
+            self._is_at_end = not data
+            self._go_on()
 
     def _look(self) -> None:
+        if self._has_more:
+            return
         stream: Any = self._stream  # one that can be read without waiting, see `read_with`
         try:
             data = stream.read(RECEIVE)
@@ -184,27 +195,93 @@ class AgentLeg:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             self.take(bytes(data))
+            while self._has_more:
+                await trio.lowlevel.checkpoint()
+
+    # --- hearing --------------------------------------------------------------------------------
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether more is to be heard of what came."""
+        return bool(self._unread or (self._unheard and self._hear is not None))
+
+    def _go_on(self) -> None:
+        self._hear_some()
+        if self._has_more and not self._goes_on:
+            self._goes_on = True
+            self._nursery.start_soon(self._hear_on)
+
+    async def _hear_on(self) -> None:
+        while self._has_more:
+            await trio.lowlevel.checkpoint()
+            self._hear_some()
+        self._goes_on = False
+
+    def _hear_some(self) -> None:
+        """Understands a piece of what came, and tells whoever listens."""
+        if (self._unread or self._is_at_end) and (self._hear is None or not self._unheard):
+            self._understand_some()
+        if self._hear is None:
+            return
+        heard: list[Heard] = []
+        audio = 0
+        while self._unheard and audio < MAX_AUDIO and len(heard) < MAX_MESSAGES:
+            message = self._unheard.popleft()
+            if type(message) is deepgram.Audio:
+                audio += len(message.data)
+            heard.append(message)
+        if heard:
+            self._give(heard)
+
+    def _understand_some(self) -> None:
+        if self._over.is_set():
+            return
+        piece, self._unread = self._unread[:AT_ONCE], self._unread[AT_ONCE:]
+        heard = self._understand(piece)
+        if self._hear is None:
+            self._early += len(piece)
+            if self._early > MAX_EARLY:
+                heard = [LegEnded(Leg.AGENT, How.LOST, reason="talks, and nobody listens")]
+        if self._is_at_end and not self._unread and not _has_ended(heard):
+            heard.append(LegEnded(Leg.AGENT, How.LOST))
+        if _has_ended(heard):
+            self._stop_reading()
+        if self._has_said_goodbye:
+            # An agent may go on talking until it has read it.
+            heard = heard[-1:] if _has_ended(heard) else []
+        self._unheard += heard
 
     def _understand(self, data: bytes) -> list[Heard]:
         heard: list[Heard] = []
+        ping: frames.Ping | None = None
         for frame in self._reader.feed(data):
             if isinstance(frame, frames.Binary):
-                heard.append(self._decode(frame.data))
+                heard += self._understand_audio(frame.data)
             elif isinstance(frame, bytes):
-                heard.append(self._decode(frame.decode()))
+                heard.append(self._understand_text(frame))
+            elif isinstance(frame, frames.Ping):
+                ping = frame
             else:
                 self._hear_seldom(frame, heard)
+        if ping is not None and not self._is_closing:
+            # One answer to many (RFC 6455, section 5.5.3): thousands fit into one read.
+            self._tell(frames.pong(ping.payload))
         return heard
 
+    def _understand_audio(self, data: bytes) -> list[Heard]:
+        if len(data) <= MAX_AUDIO:
+            return [self._decode(data)]
+        return [self._decode(data[at : at + MAX_AUDIO]) for at in range(0, len(data), MAX_AUDIO)]
+
+    def _understand_text(self, text: bytes) -> Heard:
+        if len(text) > MAX_TEXT:
+            return Malformed(Leg.AGENT, f"a text of over {MAX_TEXT} bytes")
+        return self._decode(text.decode())
+
     def _hear_seldom(
-        self,
-        frame: frames.Ping | frames.Pong | frames.Close | frames.Violation,
-        heard: list[Heard],
+        self, frame: frames.Pong | frames.Close | frames.Violation, heard: list[Heard]
     ) -> None:
         match frame:
-            case frames.Ping(payload):
-                if not self._is_closing:
-                    self._tell(frames.pong(payload))
             case frames.Pong():
                 self._is_ponged = True
             case frames.Close(code, reason):
@@ -220,23 +297,21 @@ class AgentLeg:
                 assert_never(frame)
 
     def _give(self, heard: Sequence[Heard]) -> None:
-        if self._hear is None:
-            self._early += heard
-            return
         try:
-            self._context.run(self._hear, heard)
+            self._context.run(self._hear, heard)  # type: ignore[arg-type] # somebody listens
         except Exception as exc:
             self._bug = exc
             self._hear = _hear_no_more
             self._heard_all.set()
+        if _has_ended(heard):
+            self._heard_all.set()
 
-    def _end(self, heard: Sequence[Heard]) -> None:
-        """The last of it is heard."""
+    def _stop_reading(self) -> None:
+        """The end is known, though it may be still to be heard."""
         self._forget()
+        self._unread = b""
         self._is_closing = True
         self._over.set()
-        self._give(heard)
-        self._heard_all.set()
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -251,6 +326,10 @@ class AgentLeg:
         async with self._sending:
             if not self._is_closing:
                 self._is_closing = is_last
+                if is_last:
+                    self._has_said_goodbye = True
+                    ended = [each for each in self._unheard if isinstance(each, LegEnded)]
+                    self._unheard = collections.deque(ended)
                 await self._write(frame)
 
     async def _write(self, frame: bytes) -> None:
@@ -290,8 +369,14 @@ class AgentLeg:
             self._is_ponged = False
             if not self._is_closing:
                 self._tell(frames.ping())
-        self._end([LegEnded(Leg.AGENT, How.SILENT)])
+        self._stop_reading()
+        self._unheard.append(LegEnded(Leg.AGENT, How.SILENT))
+        self._go_on()
         await trio.aclose_forcefully(self._stream)
+
+
+def _has_ended(heard: Sequence[Heard]) -> bool:
+    return bool(heard) and isinstance(heard[-1], LegEnded)
 
 
 def _hear_no_more(batch: Sequence[object]) -> None:

@@ -212,6 +212,13 @@ class FrameReader:
 
     def _add_fragment(self, first: int, payload: bytes, heard: list[Frame]) -> None:
         """An unfragmented message is one whose first fragment is its last."""
+        if first == FIN | BINARY:
+            heard.append(Binary(payload))
+            return
+        if first == FIN | TEXT:
+            payload.decode()
+            heard.append(payload)
+            return
         if first & OPCODE == TEXT:
             self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._message += payload

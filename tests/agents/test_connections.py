@@ -370,6 +370,41 @@ async def test_the_agent_has_greeted_before_the_call_comes_and_the_call_hears_al
         assert (here.lines.state.dialled_ahead, here.lines.state.handed_over) == (1, 1)
 
 
+async def test_much_that_was_said_before_is_heard_a_part_at_a_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """And others have their turn in between, be it a second call that is waiting."""
+    agent = FakeAgent()
+    said = [Audio(bytes([number % 250])) for number in range(5 * prepared.AT_ONCE)]
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with world(a=Provider(agent)) as here:
+        info = here.ahead()
+        await agent.ready.wait()
+        await agent.say(*said)
+        await trio.sleep(3)
+        here.nursery.start_soon(take_turns)
+        heard: list[tuple[int, Any]] = []  # after how many turns of the other's
+        async with here.lines.open("default", info) as leg:
+            with trio.CancelScope() as scope:
+
+                def hear(batch: Sequence[Any]) -> None:
+                    assert len(batch) <= prepared.AT_ONCE
+                    heard.extend((turns, message) for message in batch)
+                    if len(heard) == len(said) + 2:
+                        scope.cancel()
+
+                await leg.listen(hear, lambda now: None)
+        assert [message for _, message in heard] == [Welcome("request"), SettingsApplied(), *said]
+        assert len({turn for turn, _ in heard}) >= 5
+
+
 who_hears: contextvars.ContextVar[str] = contextvars.ContextVar("who_hears", default="nobody")
 
 
@@ -520,11 +555,16 @@ async def _babble(agent: FakeAgent) -> None:
     await agent.say(*[Audio(b"x")] * (prepared.MAX_MESSAGES + 1))
 
 
+async def _recite(agent: FakeAgent) -> None:
+    for _ in range(3):
+        await agent.say(ConversationText("assistant", "x" * (prepared.MAX_TEXT // 3)))
+
+
 async def _drop(agent: FakeAgent) -> None:
     await agent.drop()
 
 
-@pytest.mark.parametrize("spoil", [_close, _drop, _fail, _orate, _babble])
+@pytest.mark.parametrize("spoil", [_close, _drop, _fail, _orate, _babble, _recite])
 async def test_a_line_that_went_wrong_is_closed_and_the_call_dials_afresh(
     spoil: Callable[[FakeAgent], Any], autojump_clock: trio.testing.MockClock
 ) -> None:

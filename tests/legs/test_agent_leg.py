@@ -1,7 +1,9 @@
 """The agent's leg against a websocket server that does what a test tells it, frame by frame."""
 
+import collections
 import contextlib
 import contextvars
+import itertools
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,18 +16,27 @@ import wsproto.events
 from limits import HANG
 from test_frames import bare
 from test_frames import fragmented as masked_fragments
-from test_streams import TRUSTED, authority, connected, reset
+from test_streams import TRUSTED, authority, connected, reset, secured
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.utilities import generate_accept_token
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import agent as module
-from sts_trio.legs.agent import MAX_EARLY, MAX_PER_MESSAGE, RECEIVE, AgentLeg
+from sts_trio.legs.agent import (
+    AT_ONCE,
+    MAX_AUDIO,
+    MAX_EARLY,
+    MAX_MESSAGES,
+    MAX_PER_MESSAGE,
+    MAX_TEXT,
+    RECEIVE,
+    AgentLeg,
+)
 from sts_trio.legs.handshake import converse, open_agent
 from sts_trio.net.poller import Poller
 from sts_trio.wire import deepgram, frames
-from sts_trio.wire.anomalies import TooBig
+from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, KeepAlive, UpdatePrompt, Welcome
 from sts_trio.wire.dialect import Dialect, language
 from sts_trio.wire.frames import BINARY, TEXT
@@ -446,6 +457,241 @@ async def test_after_the_goodbye_nothing_is_heard(
             await trio.testing.wait_all_tasks_blocked()
             await peer.say(frames.close(1000))
         assert [type(message) for message in heard] == [LegEnded]
+
+
+# --- an agent that floods -----------------------------------------------------------------------
+
+
+class Neighbour:
+    """Somebody else on the same core; how often it had its turn."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def run(self) -> None:
+        while True:
+            self.turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def after(self, turns: int) -> None:
+        """Waits for so many more."""
+        wanted = self.turns + turns
+        while self.turns < wanted:
+            await trio.lowlevel.checkpoint()
+
+
+class Listener:
+    """Keeps what it heard, and after how many turns of its neighbour's it did."""
+
+    def __init__(self, neighbour: Neighbour) -> None:
+        self.neighbour = neighbour
+        self.messages: Heard = []
+        self.batches: list[tuple[int, Heard]] = []
+
+    def hear(self, batch: Sequence[Any]) -> None:
+        assert len(batch) <= MAX_MESSAGES
+        audio = [len(message.data) for message in batch if isinstance(message, Audio)]
+        assert sum(audio[:-1]) < MAX_AUDIO
+        assert max(audio, default=0) <= MAX_AUDIO
+        self.messages += batch
+        self.batches.append((self.neighbour.turns, list(batch)))
+
+    @property
+    def most_in_a_turn(self) -> int:
+        """Messages heard while the neighbour waited for its turn."""
+        between = collections.Counter[int]()
+        for turn, batch in self.batches:
+            between[turn] += len(batch)
+        return max(between.values())
+
+
+FLOODABLE = ["memory", "socket", "poller", "poller, TLS"]
+
+
+@contextlib.asynccontextmanager
+async def _on_memory() -> AsyncIterator[Any]:
+    yield trio.testing.memory_stream_pair()
+
+
+@contextlib.asynccontextmanager
+async def floodable(kind: str) -> AsyncIterator[tuple[AgentLeg, Peer, Listener]]:
+    """A leg that is read by the poller, or by a task of its own."""
+    pairs: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Any]]] = {
+        "memory": _on_memory,
+        "poller, TLS": secured,
+    }
+    async with pairs.get(kind, connected)() as pair, trio.open_nursery() as nursery:
+        ours, theirs, *_ = pair
+        poller = None
+        if kind.startswith("poller"):
+            poller = Poller()
+            nursery.start_soon(poller.run)
+            await trio.testing.wait_all_tasks_blocked()
+        peer = Peer(theirs)
+        nursery.start_soon(peer.run)
+        neighbour = Neighbour()
+        async with converse(ours, "localhost", "/", [], LANGUAGE, poller) as leg:
+            nursery.start_soon(neighbour.run)
+            yield leg, peer, Listener(neighbour)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("kind", FLOODABLE)
+async def test_a_flood_is_heard_whole_and_in_order_with_everyones_turn_in_between(
+    kind: str,
+) -> None:
+    said_ = [Audio(bytes([number % 250]) * (number % 3)) for number in range(50_000)]
+    async with floodable(kind) as (leg, peer, listener), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.say, said(*said_), frames.close(1000))
+        await leg.listen(listener.hear)
+        assert listener.messages == [*said_, LegEnded(Leg.AGENT, How.CLOSED, 1000)]
+        # Trio shuffles: the leg may have some turns before the neighbour has one.
+        assert listener.most_in_a_turn <= 4 * MAX_MESSAGES
+
+
+@pytest.mark.parametrize("kind", FLOODABLE)
+async def test_a_message_of_much_audio_is_heard_a_part_at_a_time(kind: str) -> None:
+    audio = random.Random(1).randbytes(MAX_PER_MESSAGE)
+    async with floodable(kind) as (leg, peer, listener), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.say, said(Audio(audio), AgentAudioDone()), frames.close(1000))
+        await leg.listen(listener.hear)
+        *parts, done, ended = listener.messages
+        assert b"".join(part.data for part in parts) == audio
+        assert done == AgentAudioDone()
+        assert ended == LegEnded(Leg.AGENT, How.CLOSED, 1000)
+        assert listener.most_in_a_turn <= 6
+
+
+@pytest.mark.parametrize("kind", FLOODABLE)
+async def test_what_came_before_a_loss_is_heard_before_it(kind: str) -> None:
+    said_ = [AgentAudioDone()] * 3 * MAX_MESSAGES
+    async with floodable(kind) as (leg, peer, listener), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, listener.hear)
+        await peer.say(said(*said_))
+        await peer.stream.aclose()
+    assert listener.messages == [*said_, LegEnded(Leg.AGENT, How.LOST)]
+
+
+async def test_in_the_midst_of_a_flood_one_listener_may_follow_another() -> None:
+    said_ = [Audio(bytes([number])) for number in range(200)] * 10
+    async with floodable("memory") as (leg, peer, first), trio.open_nursery() as nursery:
+        second = Listener(first.neighbour)
+        with trio.CancelScope() as scope:
+
+            def hear_one(batch: Sequence[Any]) -> None:
+                first.hear(batch)
+                scope.cancel()
+
+            nursery.start_soon(peer.say, said(*said_), frames.close(1000))
+            await leg.listen(hear_one)
+        assert len(first.batches) < 3
+        await first.neighbour.after(100)
+        await leg.listen(second.hear)
+        assert [*first.messages, *second.messages[:-1]] == said_
+
+
+async def test_while_a_flood_is_heard_no_more_of_it_is_read(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What the agent goes on sending waits at its own end, and in no memory of ours."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    peer = Peer(theirs)
+    heard = 0
+    reads: list[int] = []  # what had been heard by then
+    receive_some = ours.receive_some
+
+    async def receive(max_bytes: int | None = None) -> bytes:
+        reads.append(heard)
+        return bytes(await receive_some(RECEIVE))
+
+    def hear(batch: Sequence[Any]) -> None:
+        nonlocal heard
+        heard += len(batch)
+
+    ours.receive_some = receive  # type: ignore[method-assign]
+    async with conversing(ours, peer) as (leg, nursery):
+        reads.clear()
+        nursery.start_soon(peer.say, said(Audio(b"")) * 40_000, frames.close(1000))
+        await leg.listen(hear)
+    in_one_read = RECEIVE // 2
+    assert [after - before for before, after in itertools.pairwise(reads[:-1])] == [in_one_read] * 3
+
+
+async def test_of_a_flood_nothing_is_heard_once_we_have_said_goodbye() -> None:
+    """Not even what has been understood already."""
+    async with floodable("memory") as (leg, peer, listener), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, listener.hear)
+        nursery.start_soon(peer.say, said(Audio(b"")) * 40_000)
+        while not listener.messages:
+            await trio.lowlevel.checkpoint()
+        await leg.aclose(1000)
+        late = len(listener.messages)
+        assert late < 40_000
+        assert isinstance(listener.messages[-1], LegEnded)
+        await listener.neighbour.after(1000)
+        assert len(listener.messages) == late
+
+
+async def test_a_flood_that_comes_before_anyone_listens_is_heard_a_part_at_a_time() -> None:
+    many = MAX_EARLY // 4
+    async with floodable("memory") as (leg, peer, listener):
+        await peer.say(said(Audio(b"x")) * many, frames.close(1000))
+        await listener.neighbour.after(1000)
+        await leg.listen(listener.hear)
+        assert len(listener.messages) == many + 1
+        assert listener.most_in_a_turn <= 4 * MAX_MESSAGES
+
+
+async def test_a_ping_unanswered_in_the_midst_of_a_flood_is_told_behind_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened(answers_pings=False) as (leg, peer), trio.open_nursery() as nursery:
+        heard: Heard = []
+
+        async def listen() -> None:
+            with trio.move_on_after(2 * module.PING_EVERY):
+                await leg.listen(into(heard))  # both end at that moment
+
+        await trio.sleep(2 * module.PING_EVERY - 1)
+        nursery.start_soon(peer.say, said(Audio(b"x")) * 1000)
+        await trio.sleep(2)
+        await leg.listen(into(heard))
+    assert heard == [*[Audio(b"x")] * 1000, LegEnded(Leg.AGENT, How.SILENT)]
+
+
+@pytest.mark.parametrize("length", [MAX_TEXT, MAX_TEXT + 1, MAX_PER_MESSAGE])
+async def test_a_text_that_is_too_long_is_passed_over_unread(
+    length: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    text = b'{"type":"AgentThinking","content":"%s"}'
+    text %= b"x" * (length - len(text) + 2)
+    assert len(text) == length
+    async with opened() as (leg, peer):
+        heard: Heard = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leg.listen, into(heard))
+            await peer.say(frames.text(text), said(Audio(b"1")), frames.close(1000))
+    if length <= MAX_TEXT:
+        assert isinstance(heard[0], deepgram.AgentThinking)
+    else:
+        assert heard[0] == Malformed(Leg.AGENT, f"a text of over {MAX_TEXT} bytes")
+    assert heard[1:] == [Audio(b"1"), LegEnded(Leg.AGENT, How.CLOSED, 1000)]
+
+
+async def test_many_pings_in_one_piece_have_one_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (leg, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, into([]))
+        pings = b"".join(frames.ping(b"%d" % number) for number in range(1000))
+        assert len(pings) < AT_ONCE
+        await peer.say(pings)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [event.payload for event in peer.got] == [b"999"]
+        await peer.say(frames.ping(b"again"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(peer.got) == 2
+        nursery.cancel_scope.cancel()
 
 
 # --- pings --------------------------------------------------------------------------------------
