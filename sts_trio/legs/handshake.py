@@ -28,27 +28,44 @@ _SWITCHING = b"HTTP/1.1 101"
 _BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a handshake
 
 
+_REFUSAL = re.compile(rb"HTTP/1\.[01] ([2-9][0-9][0-9])[ \r\n]")
+
+
+# Of an answer to the handshake, a refusal's body among it: what is more is not read.
+_MAX_HANDSHAKE = 65536
+
+
 class _Door:
     """The agent's stream as far as the handshake goes; what comes behind it is the leg's.
 
     `rest` is what had come with it, None while the door is shut. There is nothing behind a refusal
-    but its body.
+    but its body, which may be without end.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._seen = b""
+        self._seen = bytearray()
         self.rest: bytes | None = None
+
+    @property
+    def refusal(self) -> AgentRejected | None:
+        """With as much of its body as came, in whatever way it was cut off."""
+        status, blank = _REFUSAL.match(self._seen), _BLANK_LINE.search(self._seen)
+        if status is None or blank is None:
+            return None
+        return AgentRejected(int(status[1]), _words(self._seen[blank.end() :]))
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if self.rest is not None:
             await trio.sleep_forever()
-        data = bytes(await self._stream.receive_some(max_bytes))
         before = len(self._seen)
+        if before >= _MAX_HANDSHAKE:
+            return b""
+        data = bytes(await self._stream.receive_some(max_bytes))
         self._seen += data
-        blank = _BLANK_LINE.search(self._seen)
+        blank = _BLANK_LINE.search(self._seen, max(0, before - 2))
         if blank and self._seen.startswith(_SWITCHING):
-            self.rest = self._seen[blank.end() :]
+            self.rest = bytes(self._seen[blank.end() :])
             return data[: blank.end() - before]
         return data
 
@@ -170,12 +187,18 @@ async def _shake_hands(
     if failure:
         raise AgentUnreachable(f"{host}: {failure}")
     if early is None:
-        raise _why_not(host, reader)
+        raise _why_not(host, reader, door)
     return early
 
 
-def _why_not(host: str, reader: _Reader) -> AgentUnreachable:
-    if reader.refusal is None:
-        return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
-    status, body = reader.refusal
-    return AgentRejected(status, body.decode("utf-8", "replace").strip()[:_MAX_REASON])
+def _why_not(host: str, reader: _Reader, door: _Door) -> AgentUnreachable:
+    if reader.refusal is not None:
+        status, body = reader.refusal
+        return AgentRejected(status, _words(body))
+    reason = f"{host}: no websocket handshake {reader.fault}".rstrip()
+    return door.refusal or AgentUnreachable(reason)
+
+
+def _words(body: bytes | bytearray) -> str:
+    """The first of what a refusal says. Its last letter may have been cut."""
+    return body[: 4 * _MAX_REASON].decode("utf-8", "replace").strip()[:_MAX_REASON]

@@ -23,6 +23,7 @@ from wsproto.utilities import generate_accept_token
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import agent as module
+from sts_trio.legs import handshake
 from sts_trio.legs.agent import (
     AT_ONCE,
     MAX_AUDIO,
@@ -1015,6 +1016,43 @@ async def test_a_refusal_without_a_body_has_its_status(
 ) -> None:
     error = await dialled(answering(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n"))
     assert str(error) == "HTTP 401"
+
+
+@pytest.mark.parametrize("length", [b"content-length: 1000000000\r\n", b""])
+@pytest.mark.parametrize("size", [100, 8192, 1_000_000])
+async def test_of_a_refusal_without_end_no_more_is_read_than_may_be(
+    length: bytes, size: int
+) -> None:
+    """However it is cut, and whether it tells its length or not."""
+    sent = 0
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        nonlocal sent
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 403 Forbidden\r\n" + length + b"\r\n")
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"x" * size)
+                sent += size
+
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, theirs)
+        with pytest.raises(AgentRejected) as caught:
+            async with converse(ours, "agent.test", "/", [], LANGUAGE):
+                pytest.fail("there is a leg")
+    assert str(caught.value) == "HTTP 403: " + "x" * 300
+    assert sent < handshake._MAX_HANDSHAKE + 2 * size
+
+
+@pytest.mark.parametrize("body", [b"", b"no funds", b"no funds \xe2\x82"])
+async def test_a_refusal_whose_end_is_that_of_the_connection_has_its_status(
+    body: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    error = await dialled(answering(b"HTTP/1.0 402 Payment Required\r\n\r\n" + body))
+    assert isinstance(error, AgentRejected)
+    assert error.status == 402
+    assert str(error).startswith("HTTP 402: no funds" if body else "HTTP 402")
 
 
 async def test_a_handshake_that_never_comes_is_waited_for_until_cancelled(
