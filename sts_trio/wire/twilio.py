@@ -16,6 +16,9 @@ import msgspec
 from sts_trio.errors import Leg
 from sts_trio.wire.anomalies import Malformed, Unknown
 
+# Bytes of a message that is read though something is wrong with it: 7 ms, if all of them are
+# objects. Twilio's are of 400.
+MAX_LENIENT = 128 * 1024
 # Bounded, as a timestamp of 400 digits would break the arithmetic it ends up in.
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -184,6 +187,8 @@ def encode(message: ToCaller) -> bytes:
 
 def _decode_leniently(data: str | bytes, error: Exception) -> FromCaller:
     """What can be read of a message that is not quite right: fields nobody needs may be wrong."""
+    if len(data) > MAX_LENIENT:
+        return Malformed(Leg.CALLER, f"over {MAX_LENIENT} bytes, and not as it should be: {error}")
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

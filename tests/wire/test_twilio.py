@@ -171,6 +171,21 @@ def test_bytes_that_are_no_message_have_a_reason(data: str | bytes, reason: str)
     assert twilio.decode(data) == Malformed(Leg.CALLER, reason)
 
 
+@pytest.mark.parametrize("event", ["media", "start", "mark", "unheard of"])
+def test_a_long_message_that_is_not_as_it_should_be_is_not_read_a_second_time(event: str) -> None:
+    """Of a megabyte of objects that would take a tenth of a second of every call's time."""
+    message = {"event": event, event: 1, "more": [{"a": {}}] * (twilio.MAX_LENIENT // 11)}
+    text = msgspec.json.encode(message)
+    assert len(text) < twilio.MAX_LENIENT
+    short = twilio.decode(text)
+    message["more"] = [{"a": {}}] * (twilio.MAX_LENIENT // 8)
+    told = twilio.decode(msgspec.json.encode(message))
+    if event == "unheard of":
+        assert short == Unknown(Leg.CALLER, event)
+    assert isinstance(told, Malformed)
+    assert told.reason.startswith("over 131072 bytes, and not as it should be: ")
+
+
 @given(any_text | st.binary())
 def test_decode_is_total_for_anything(data: str | bytes) -> None:
     assert isinstance(twilio.decode(data), twilio.FromCaller)
