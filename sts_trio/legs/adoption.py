@@ -53,9 +53,7 @@ async def open_adopted(
     # Before the accept: the caller's first frames may come with its next segment.
     connection.protocol = _Diverted(early)
     try:
-        # Browsers offer to compress, and Hypercorn would agree; our frames are plain.
-        websocket.handshake.extensions = None
-        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        await portable.accept(send)
         # Hypercorn sends nothing any more on its own account: no pings, no second close frame.
         websocket.closed = True
         with taken_out_of(stream) as sock:

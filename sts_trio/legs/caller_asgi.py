@@ -176,6 +176,17 @@ class CallerLeg:
         return connection.state if connection is not None else None
 
 
+async def accept(send: Send) -> None:
+    """Accepts the websocket, and no compression, which browsers offer and Hypercorn would agree to.
+
+    64 KiB inflate to 64 MiB: before the size of a message is looked at, and while all calls wait.
+    """
+    stream = getattr(send, "__self__", None)
+    if type(stream) is WSStream:
+        stream.handshake.extensions = None
+    await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+
+
 @contextlib.asynccontextmanager
 async def open_caller(
     receive: Receive,
@@ -188,7 +199,7 @@ async def open_caller(
     With a `ticker` as well, Hypercorn reads the socket once a beat, and finds something there.
     Left to itself it would wait for each packet, which is a third of what this way costs.
     """
-    await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+    await accept(send)
     async with trio.open_nursery() as nursery:
         with _paced(connection, ticker) as reading:
             leg = CallerLeg(receive, send, connection, reading)

@@ -7,7 +7,9 @@ import contextlib
 import socket
 import ssl
 import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -40,6 +42,48 @@ async def test_audio_goes_both_ways_and_stop_closes_both_sockets(tmp_path: Path)
             b"\x21" * 160 + b"".join(bytes([n]) * 160 for n in range(50))
         )
         assert here.endings == ["stop"]
+
+
+async def test_no_compression_is_agreed_on_and_a_compression_bomb_ends_its_call_uninflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 KiB would be 62 MB before anybody looks at the size of the message."""
+    inflated: list[int] = []
+    decompressobj = zlib.decompressobj
+
+    def inflating(*arguments: Any) -> object:
+        inflated.append(1)
+        return decompressobj(*arguments)
+
+    monkeypatch.setattr(zlib, "decompressobj", inflating)
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = b"".join(squeeze.compress(b" " * 1_000_000) for _ in range(62))
+    bomb += squeeze.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    assert len(bomb) < 65536
+    async with world(tmp_path) as here:
+        tcp = await trio.open_tcp_stream(*here.address)
+        lines = [
+            "GET /twilio HTTP/1.1",
+            f"Host: 127.0.0.1:{here.address[1]}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: 26ypYvqszHJLGvnF2OKhXQ==",
+            "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        ]
+        await tcp.send_all("\r\n".join([*lines, "", ""]).encode())
+        head = bytes(await tcp.receive_some())
+        assert head.startswith(b"HTTP/1.1 101")
+        assert b"extensions" not in head.lower()
+        # Final, compressed, text; masked by zeros.
+        await tcp.send_all(b"\xc1\xff" + len(bomb).to_bytes(8, "big") + bytes(4) + bomb)
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await tcp.receive_some():
+                pass
+        await tcp.aclose()
+        await here.until_over()
+        assert here.endings == ["caller_lost"]
+    assert inflated == []
 
 
 @pytest.mark.parametrize("how", ["close frame", "FIN", "RST"])
