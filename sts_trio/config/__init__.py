@@ -28,13 +28,13 @@ from sts_trio.config.variables import (
     LogLevel,
     RawConfig,
     config_error,
-    one_line,
     read_file,
     shown,
 )
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
+from sts_trio.wire.printable import one_line
 
 __all__ = [
     "AgentKind",

@@ -16,6 +16,7 @@ import msgspec
 from sts_trio.errors import ConfigError
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
+from sts_trio.wire.printable import one_line
 
 FILE = "sts-trio.toml"
 TABLES = ("agents", "numbers", "words")
@@ -276,8 +277,3 @@ def shown(value: Any) -> str:
 
 def config_error(text: str) -> ConfigError:
     return ConfigError(one_line(text))
-
-
-def one_line(text: str) -> str:
-    """`text`, with the line ends and the like that a name in it may hold written out."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -8,8 +8,9 @@ import msgspec
 
 from sts_trio.config import Config
 from sts_trio.config.agents import AgentSettings
-from sts_trio.config.variables import config_error, one_line
+from sts_trio.config.variables import config_error
 from sts_trio.functions.registry import Functions, make_importable
+from sts_trio.wire.printable import one_line
 
 
 def attached(

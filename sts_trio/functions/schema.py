@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from sts_trio.call.api import Call
-from sts_trio.config.variables import config_error, one_line
+from sts_trio.config.variables import config_error
 from sts_trio.errors import FunctionFailed
+from sts_trio.wire.printable import one_line
 
 _TYPES = (
     "expected a type that JSON can carry: str, int, float, bool, list, dict, Literal, an Enum,"

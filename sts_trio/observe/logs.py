@@ -2,19 +2,26 @@
 
 Ours come from `structlog.get_logger()`, and carry whatever `structlog.contextvars` bound in the
 task they are written in, such as `call_sid`. The libraries' come through `logging`.
+
+Whatever is in them comes out as one line that paints no terminal, see `printable`; of a traceback,
+each message is one.
 """
 
 import logging
 import sys
+import traceback
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from sts_trio.config import Config, LogFormat
+from sts_trio.wire.printable import one_line, printable
 
 # Hypercorn gives these two a handler of their own when its configuration is first used, which may
 # be before or after us. Filters it leaves alone.
 _HYPERCORN = ("hypercorn.error", "hypercorn.access")
+# What structlog writes below the line, and takes to be a traceback. No field of ours is named so.
+_LINES_OF_THEIR_OWN = ("exception", "stack")
 
 
 def configure(config: Config) -> None:
@@ -70,11 +77,41 @@ class _Detour(logging.Filter):
 
 
 def _renderers(log_format: LogFormat) -> list[Processor]:
-    if log_format is LogFormat.JSON:
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    # Plain tracebacks: the pretty ones print local variables, keys and prompts among them.
-    return [
-        structlog.dev.ConsoleRenderer(
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if log_format is not LogFormat.JSON:
+        # Plain tracebacks: the pretty ones print local variables, keys and prompts among them.
+        renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
-    ]
+    return [_make_printable, structlog.processors.ExceptionRenderer(_traceback), renderer]
+
+
+def _make_printable(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """For all but the exception, which the next in line makes a text of."""
+    exc_info = event.pop("exc_info", None)
+    shown: EventDict = printable(event)
+    for name in _LINES_OF_THEIR_OWN:
+        if name in shown:
+            shown[f"{name}_"] = shown.pop(name)
+    return shown if exc_info is None else {**shown, "exc_info": exc_info}
+
+
+def _traceback(exc_info: ExcInfo) -> str:
+    error = traceback.TracebackException(*exc_info)
+    errors = [error]
+    while errors:
+        each = errors.pop()
+        _flatten(each)
+        related = (each.__cause__, each.__context__, *(each.exceptions or ()))
+        errors += [other for other in related if other is not None]
+    return "\n".join(map(one_line, "".join(error.format()).rstrip("\n").split("\n")))
+
+
+def _flatten(error: traceback.TracebackException) -> None:
+    """A message that begins a line of its own could look like one of the log's."""
+    # The message, and of a syntax error what is wrong, in which file, and the line that is.
+    for name in ("_str", "msg", "filename", "text"):
+        if isinstance(text := getattr(error, name, None), str):
+            setattr(error, name, one_line(text.rstrip("\n")))
+    if isinstance(notes := getattr(error, "__notes__", None), list):
+        error.__notes__ = [one_line(note) if isinstance(note, str) else note for note in notes]

@@ -1,8 +1,11 @@
 import json
 import logging
+import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -192,3 +195,157 @@ def test_a_crash_has_its_traceback_and_no_local_variables(
     assert err.count("in crash") == 2
     # The line that raised is shown, the values around it are not.
     assert err.count("s3cret") == 0
+
+
+# --- what others say ----------------------------------------------------------------------------
+
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+FORGED = "2026-11-26T00:00:00Z [info] call.ended"
+EVIL = f"\x1b]0;pwned\x07\x9b2J\u202e\x7f\ud800\r\u2028\x85\n{FORGED}"
+
+
+class Evil(Exception):
+    pass
+
+
+class Nameless(Exception):
+    def __str__(self) -> str:
+        raise ValueError(EVIL)
+
+
+def _chained() -> None:
+    try:
+        raise Evil(EVIL)
+    except Evil as exc:
+        raise ValueError(EVIL) from exc
+
+
+def _while_handling() -> None:
+    try:
+        raise Evil(EVIL)
+    except Evil:
+        raise KeyError(EVIL)  # noqa: B904
+
+
+def _with_notes() -> None:
+    error = Evil("x")
+    error.add_note(EVIL)
+    raise error
+
+
+def _in_a_group() -> None:
+    raise ExceptionGroup(EVIL, [Evil(EVIL), ExceptionGroup(EVIL, [ValueError(EVIL)])])
+
+
+def _of_syntax() -> None:
+    raise SyntaxError(EVIL, ("file" + EVIL, 1, 2, "code" + EVIL))
+
+
+def _nameless() -> None:
+    raise Nameless
+
+
+def _odd_notes() -> None:
+    error = Evil(EVIL)
+    error.__notes__ = 7  # type: ignore[assignment]
+    raise error
+
+
+def logged(exc: Callable[[], None] | None = None, **fields: Any) -> None:
+    """Said by ours and by a library, in whatever way there is."""
+    ours, theirs = structlog.get_logger(), logging.getLogger("sts_trio.test_log")
+    if exc is None:
+        ours.warning("plain", **fields)
+        ours.warning(EVIL, **fields)
+        theirs.warning("Odd: %s", EVIL)
+        theirs.warning(EVIL)
+        return
+    try:
+        exc()
+    except Exception as caught:
+        ours.exception(EVIL, **fields)
+        ours.error("plain", exc_info=caught)
+        theirs.exception("plain")
+        theirs.error(EVIL, exc_info=caught)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "a value": {"reason": EVIL},
+    "a value with spaces": {"reason": f"it said {EVIL!s} = 'x'"},
+    "a key": {EVIL: 1},
+    "a key named as the log's own": {"stack": EVIL, "exception": EVIL, "logger": EVIL},
+    "in a table": {"odd": {EVIL: {EVIL: [EVIL, (EVIL,)]}}},
+    "bytes": {"data": EVIL.encode("utf-8", "surrogatepass")},
+    "an exception as a value": {"cause": Evil(EVIL)},
+    "an exception": {"exc": lambda: (_ for _ in ()).throw(Evil(EVIL))},
+    "chained": {"exc": _chained},
+    "while handling": {"exc": _while_handling},
+    "notes": {"exc": _with_notes},
+    "odd notes": {"exc": _odd_notes},
+    "a group": {"exc": _in_a_group},
+    "syntax": {"exc": _of_syntax},
+    "without a message": {"exc": _nameless},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", ["console", "terminal", "json"])
+def test_nothing_that_others_say_paints_the_terminal_or_forges_a_line(
+    kind: str,
+    case: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kind == "terminal":
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    configure(config(STS_LOG="json" if kind == "json" else "console"))
+    with structlog.contextvars.bound_contextvars(call_sid=EVIL):
+        logged(**CASES[case])
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = COLOUR.sub("", err).rstrip("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.startswith("2026-11-26")]
+    assert "pwned" in err
+    err.encode()
+    if kind == "json":
+        assert len(lines) == 4
+        for line in lines:
+            told = json.loads(line)
+            told.pop("exception", None)
+            # Parsed as well, as another program shows it.
+            assert json.dumps(told, ensure_ascii=False).isprintable()
+    elif "exc" not in CASES[case]:
+        assert len(lines) == 4
+
+
+def test_a_traceback_is_as_ever_where_there_is_nothing_odd_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(config())
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError as exc:
+        structlog.get_logger().exception("call.crashed")
+        usual = "".join(traceback.format_exception(exc))
+    assert usual.rstrip("\n") in capsys.readouterr().err
+
+
+def test_a_chain_of_a_thousand_causes_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(config(STS_LOG="json"))
+    error = Evil("0")
+    for number in range(1, 2000):
+        following = Evil(str(number))
+        following.__cause__ = error
+        error = following
+    structlog.get_logger().error("deep", exc_info=error)
+    (line,) = json_lines(capsys)
+    assert line["exception"].endswith("Evil: 1999")
+
+
+def test_what_fills_a_message_fills_no_log(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(config(STS_LOG="json"))
+    structlog.get_logger().warning("odd", reason="x" * 10**6)
+    logging.getLogger("sts_trio.test_log").warning("%s", "y" * 10**6)
+    for line in capsys.readouterr().err.splitlines():
+        assert len(line) < 5000

@@ -1,0 +1,57 @@
+"""Texts of others, made fit to be shown: in a log, on a terminal, in a picture. Pure.
+
+A text may hold more than letters: escape sequences that paint a terminal or set its title, C1
+controls that begin one with a single character, marks that turn the direction of what follows, line
+ends that forge a line of their own, half of a surrogate pair that no encoding takes. `one_line`
+writes all of them out, as Python would. Whatever a peer, a caller, a model or a file says passes
+it before it is shown.
+"""
+
+from typing import Any
+
+# Letters of one text in a log. Nobody reads more of a line, and a peer may write a mebibyte.
+MAX_SHOWN = 4000
+# What is logged is a value, or a table of some; deeper there is nothing of ours.
+MAX_DEEP = 8
+
+
+def one_line(text: str) -> str:
+    """`text`, with the line ends and the like that may be in it written out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+class _WrittenOut(str):
+    """In quotes, it is not written out once more."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{self}'"
+
+
+def printable(value: Any, *, deep: int = 0) -> Any:
+    """A value for a log: what of it is text is one line of bounded length, be it keys or items."""
+    if isinstance(value, str):
+        return _shown(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict | list | tuple | set | frozenset) and deep == MAX_DEEP:
+        return "..."
+    if isinstance(value, dict):
+        return {
+            _shown(key) if isinstance(key, str) else key: printable(each, deep=deep + 1)
+            for key, each in value.items()
+        }
+    if isinstance(value, list | set | frozenset):
+        return [printable(each, deep=deep + 1) for each in value]
+    if type(value) is tuple:
+        return tuple(printable(each, deep=deep + 1) for each in value)
+    shown = repr(value)
+    return value if shown.isprintable() and len(shown) <= MAX_SHOWN else _shown(shown)
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+    return cut if cut.isprintable() else _WrittenOut(one_line(cut))
