@@ -308,6 +308,6 @@ def _reason(exc: Exception) -> str:
 
 
 def _one_line(text: str) -> str:
-    from sts_trio.config.variables import one_line
+    from sts_trio.wire.printable import one_line
 
     return one_line(text)
