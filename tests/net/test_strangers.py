@@ -122,12 +122,17 @@ async def test_near_the_last_descriptor_each_that_comes_ends_two(
 async def test_who_is_being_answered_goes_last_of_all(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The reserve is for them, too. Only where not even that is left, the oldest one goes."""
     here = Strangers()
-    people = crowd(here, 3)
-    here.turn(people[0], is_peers=False)
-    here.turn(people[1], is_peers=False)
-    crowd(here, 1, 1023)
-    assert gone(people) == ["0", "2"]
+    people = crowd(here, 4)
+    for each in people[:3]:
+        here.turn(each, is_peers=False)
+    newcomers = crowd(here, 1, 1023)
+    assert gone(people) == ["3"]
+    assert gone(newcomers) == []
+    here.make_room()
+    assert gone(newcomers) == ["0"]
+    assert gone(people) == ["0", "3"]
 
 
 async def test_where_there_are_only_calls_who_comes_is_let_in(
@@ -148,7 +153,7 @@ async def test_all_of_it_is_told_in_one_line_a_minute(
         {
             "event": "connections.ended",
             "log_level": "warning",
-            "reason": "the process has no more descriptors to spare",
+            "reason": "the process has few descriptors left",
             "ended": 2,
             "left": 98,
             "descriptors": 1024,

@@ -3,7 +3,8 @@
 There is a cap, and the oldest that waits for its peer goes. There is also an end to what a process
 may hold: as the kernel gives out the lowest descriptor that is free, the number of a new one tells
 how full the table is. Near its end each new connection ends two others, one for itself and one for
-the agent of the call that it may become; so a full table costs strangers, and never a call.
+the agent of the call that it may become; so a full table costs strangers, and never a call. Who is
+being answered, and may be Twilio, goes only when there is no descriptor at all.
 """
 
 import logging
@@ -58,7 +59,9 @@ class Strangers:
     def enter(self, newcomer: Stranger, descriptor: int) -> None:
         """Somebody has come, and for that others may have to go."""
         if descriptors.are_scarce(descriptor):
-            self.make_room()
+            for _ in range(2):
+                self._end_first_of(self._waiting_for_peer)
+            self._tell("the process has few descriptors left")
         elif len(self) >= MAX:
             self._end_one_that_dawdles()
         self._waiting_for_peer[newcomer] = trio.current_time()
@@ -76,24 +79,22 @@ class Strangers:
         self._waiting_for_us.pop(one, None)
 
     def make_room(self) -> None:
-        """There are hardly any descriptors left: two strangers go, if there are any."""
+        """There is no descriptor left for who wants to come."""
         for _ in range(2):
-            waiting = self._waiting_for_peer or self._waiting_for_us
-            if waiting:
-                self._end(next(iter(waiting)))
-        self._tell("the process has no more descriptors to spare")
+            self._end_first_of(self._waiting_for_peer or self._waiting_for_us)
+        self._tell("the process has no descriptor left")
 
     def _end_one_that_dawdles(self) -> None:
-        for one, since in self._waiting_for_peer.items():
-            if since <= trio.current_time() - FRESH:
-                self._end(one)
-                self._tell(f"there are {MAX} connections that are no calls")
-            return
+        longest = next(iter(self._waiting_for_peer.values()), inf)
+        if longest <= trio.current_time() - FRESH:
+            self._end_first_of(self._waiting_for_peer)
+            self._tell(f"there are {MAX} connections that are no calls")
 
-    def _end(self, one: Stranger) -> None:
-        self.leave(one)
-        self._ended += 1
-        one.cut_off()
+    def _end_first_of(self, waiting: OrderedDict[Stranger, float]) -> None:
+        if waiting:
+            one, _ = waiting.popitem(last=False)
+            self._ended += 1
+            one.cut_off()
 
     def _tell(self, reason: str) -> None:
         now = trio.current_time()
