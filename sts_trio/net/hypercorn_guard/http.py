@@ -64,8 +64,7 @@ class Http(H11Protocol):
             connection.protocol_send,
         )
         self._connection = connection
-        # The answer to the request under way, or what may be taken for one.
-        self._has_begun_to_answer = False
+        self._has_begun_to_answer = False  # the request under way, or what came instead of one
         self._has_refused = False  # what came too early; the answer under way is the last
 
     async def handle(self, event: Event) -> None:
@@ -136,10 +135,12 @@ class Http(H11Protocol):
 
     def _has_frames(self, request: h11.Request) -> bool:
         """Whether something came behind a websocket's handshake."""
-        is_websocket = any(
-            name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers
+        return (
+            request.method == b"GET"
+            and (b"upgrade", b"websocket")
+            in [(name, value.lower()) for name, value in request.headers]
+            and bool(self.connection.trailing_data[0])
         )
-        return is_websocket and bool(self.connection.trailing_data[0])
 
     def _look_ahead(self) -> None:
         """At what came behind the request."""
@@ -155,6 +156,7 @@ class Http(H11Protocol):
     async def _refuse(self, status: int) -> None:
         self._has_refused = True
         if not self._has_begun_to_answer:
+            self._has_begun_to_answer = True
             await self._send_error_response(status)
         self._connection.finish()
 
