@@ -130,12 +130,7 @@ def admin_denial(
     which is the way of browsers. The page itself (`is_page`) may be opened from another one: by a
     link, as a document of its own, which that page cannot read and which has no effect.
     """
-    is_opened = (
-        is_page
-        and visit.headers.get("sec-fetch-mode") == "navigate"
-        and visit.headers.get("sec-fetch-dest") == "document"
-    )
-    elsewhere = None if is_opened else _page_elsewhere(visit, config)
+    elsewhere = None if is_page and _is_link(visit) else _page_elsewhere(visit, config)
     if _has_admin_token(visit, config):
         if elsewhere is None:
             return None
@@ -209,6 +204,14 @@ def _authorization(visit: RequestInfo) -> tuple[str, bytes]:
 
 
 # --- pages of others ------------------------------------------------------------------------------
+
+
+def _is_link(visit: RequestInfo) -> bool:
+    """Whether a browser that is led here opens a window; to plain http it may not say so."""
+    if "sec-fetch-site" not in visit.headers:
+        return "origin" not in visit.headers
+    sent = visit.headers.get("sec-fetch-mode"), visit.headers.get("sec-fetch-dest")
+    return sent == ("navigate", "document")
 
 
 def _page_elsewhere(visit: RequestInfo, config: Config) -> str | None:

@@ -332,7 +332,9 @@ NAVIGATION = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
         (NAVIGATION, False),
         ({"sec_fetch_site": "cross-site", "sec_fetch_dest": "document"}, False),
         ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"}, False),
-        ({"referer": "https://elsewhere/"}, False),
+        ({"referer": "https://elsewhere/"}, True),
+        ({"origin": "https://elsewhere"}, False),
+        (NAVIGATION | {"sec_fetch_dest": "document", "origin": "null"}, True),
     ],
 )
 @pytest.mark.parametrize("environ", [{}, {"TWILIO_AUTH_TOKEN": TOKEN, "STS_ADMIN_TOKEN": KEY}])

@@ -203,6 +203,9 @@ async def test_others_are_refused_and_nothing_they_send_helps(
     app = make_app(tmp_path, **environ)
     with structlog.testing.capture_logs() as logs:
         status, answered, body = await ask(app, path, method, client, key(app) | headers)
+    if path == "/" and "referer" in headers:
+        assert status == 200  # a link to the page, which has no effect
+        return
     assert status == 403
     assert "www-authenticate" not in answered
     assert b"STS_ADMIN_TOKEN" in body
