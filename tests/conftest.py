@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
 # (`print_blob`), so no database is kept: it would be one more thing that differs between runs.
@@ -15,6 +15,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What chance finds is not counted as covered: another time it may not. It is also quicker."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+                item.add_marker("no_cover")
 
 
 @pytest.fixture

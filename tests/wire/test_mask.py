@@ -1,5 +1,6 @@
 import runpy
 import sys
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -23,6 +24,17 @@ def test_each_byte_is_masked_by_its_own_of_the_four(
     masked = xor(payload, key)
     assert masked == bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
     assert xor(masked, key) == payload
+
+
+@pytest.mark.parametrize("xor", IMPLEMENTATIONS)
+@pytest.mark.parametrize("words", [1, 2, 256, 257, 300])
+def test_a_masked_frame_is_that_of_the_rfc(
+    xor: Callable[[bytes, bytes], bytes], words: int
+) -> None:
+    """RFC 6455, section 5.7; and longer ones, with a last word that is not whole."""
+    key = bytes.fromhex("37fa213d")
+    assert xor(b"Hello", key) == bytes.fromhex("7f9f4d5158")
+    assert xor(bytes(4 * words - 1), key) == (key * words)[:-1]
 
 
 def test_without_the_c_part_python_masks(monkeypatch: pytest.MonkeyPatch) -> None:
