@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Each is a task and a connection of its own.
 MAX_FOLLOWERS = 100
 MAX_DIGITS = 20  # of an event's number
+_TOO_MANY = f"{MAX_FOLLOWERS} are following the calls already."
 # Within what proxies take for an idle connection, which is a minute or more.
 KEEP_ALIVE = 15.0
 # Seconds from what was told to what is told next; all that happens meanwhile goes in one piece.
@@ -39,6 +40,10 @@ KEEP_ALIVE = 15.0
 PACE = 0.1
 # Milliseconds until a browser asks again.
 RETRY = 2000
+
+
+News = tuple[int, list[tuple[int, CallEvent]]]  # how many are missed, and what came
+NOTHING: News = (0, [])
 
 
 class Routes:
@@ -130,7 +135,7 @@ class Routes:
             return refusal
         event_feed = self._app.live_calls.event_feed
         if event_feed.followers >= MAX_FOLLOWERS:
-            return answers.text(f"{MAX_FOLLOWERS} are following the calls already.", 503)
+            return answers.text(_TOO_MANY, 503)
         # Browsers send the header only when they come back by themselves.
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "")
         era, _, number = last.partition("-")
@@ -151,22 +156,23 @@ class Routes:
 
     async def _stream(self, after: int, call_sid: str | None) -> AsyncIterator[bytes]:
         event_feed = self._app.live_calls.event_feed
-        if event_feed.followers >= MAX_FOLLOWERS:  # they have come meanwhile
+        if event_feed.followers >= MAX_FOLLOWERS:
+            # They have come since it was looked at. A browser asks again, and is told by a status.
+            yield f": {_TOO_MANY}\n\n".encode()
             return
         with event_feed.follow(after) as follower:
             yield f"retry: {RETRY}\n\n".encode()
             while (news := await _receive(follower)) is not None:
                 # One after the other, so that calls have their turns between them.
                 async with self._turn:
-                    lines = self._lines(*news, call_sid)
+                    lines = self._lines(news, call_sid)
                 # Even if it is nothing: it keeps proxies from taking the connection for dead.
                 yield lines or b":\n\n"
-                if lines:
+                if news != NOTHING:
                     await trio.sleep(PACE)
 
-    def _lines(
-        self, missed: int, entries: list[tuple[int, CallEvent]], call_sid: str | None
-    ) -> bytes:
+    def _lines(self, news: News, call_sid: str | None) -> bytes:
+        missed, entries = news
         era = self._era.encode()
         lines = [f"event: missed\ndata: {missed}\n\n".encode()] if missed else []
         lines += [
@@ -196,17 +202,17 @@ def _without_key_in_the_address(key: str | None) -> Response:
     return response
 
 
-async def _receive(follower: Subscription) -> tuple[int, list[tuple[int, Any]]] | None:
+async def _receive(follower: Subscription) -> News | None:
     """What is new, nothing after a while, or None when the server goes away."""
     connection = hypercorn_guard.connection.get()
-    news: tuple[int, list[tuple[int, Any]]] | None = None
+    news: News | None = None
     async with trio.open_nursery() as nursery:
         if connection is not None:
             nursery.start_soon(_end_with, connection.terminated, nursery.cancel_scope)
         with trio.move_on_after(KEEP_ALIVE) as waiting:
             news = await follower.receive()
         if waiting.cancelled_caught:
-            news = 0, []
+            news = NOTHING
         nursery.cancel_scope.cancel()
     return news
 
