@@ -12,7 +12,7 @@ import click
 
 from sts_trio import __version__
 from sts_trio.commands.call import call
-from sts_trio.commands.common import Group, run
+from sts_trio.commands.common import Group, run, say
 from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
 from sts_trio.errors import ConfigError
@@ -145,13 +145,16 @@ def _without_a_phone(config: "Config", base: str, key: str | None) -> list[str]:
 )
 def agent(host: str, port: int, mode: str | None) -> None:
     """Run the offline agent: a server of Deepgram's Voice Agent protocol, without a key."""
+    from sts_trio.config import LogFormat, LogLevel
+    from sts_trio.observe import logs as log
     from sts_trio.offline.mode import Mode, choose
 
+    log.set_up(LogFormat.CONSOLE, LogLevel.INFO)
     chosen, reason = choose(None if mode is None else Mode(mode))
     if reason is not None:
         if mode is not None:
             raise ConfigError(f"--mode ears: {reason}")
-        click.echo(f"Scripted: {reason}", err=True)
+        say(f"Scripted: {reason}", err=True)
     run(_agent, host, port, chosen)
 
 

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from sts_trio.commands.common import Misuse, fail, make_directory, run, save
+from sts_trio.commands.common import Misuse, fail, make_directory, run, save, say
 from sts_trio.errors import ConfigError
+from sts_trio.wire.printable import printable
 
 if TYPE_CHECKING:
     from sts_trio.simulate.caller import NotConnected, Sign
@@ -99,7 +100,7 @@ def call(
 
     clips = [*map(_readable, wavs), *map(_spoken, texts)]
     if texts and (reason := without_words()):
-        click.echo(reason, err=True)
+        say(reason, err=True)
     steps = polite(clips) if barge_in_after is None else impatient(clips, barge_in_after)
     sign = signer() if signed else None
     target = _recording(out)
@@ -216,8 +217,8 @@ def _tell(report: "Report", target: Path) -> None:
     from sts_trio.simulate import screen
 
     console = Console()
-    console.print(screen.summary(report))
-    click.echo(f"Recording: {target}")
+    console.print(screen.summary(report, console.encoding))
+    say(f"Recording: {target}")
 
 
 def _facts(report: "Report", target: Path) -> dict[str, Any]:
@@ -247,4 +248,5 @@ def _rounded(value: Any) -> Any:
 def _print_json(facts: dict[str, Any]) -> None:
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(facts)).decode())
+    # Lines of its own; what is in it has none.
+    click.echo(msgspec.json.format(msgspec.json.encode(printable(facts))).decode())

@@ -1,19 +1,28 @@
 """How a command runs, and how it ends: one line on stderr for whatever an operator can cause."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
 from sts_trio.errors import ConfigError, StsTrioError
+from sts_trio.wire.printable import encodable, printable
 
 T = TypeVar("T")
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
-class Misuse(click.ClickException):
+class Failure(click.ClickException):
+    """Told in one line, whoever's words are in it."""
+
+    def format_message(self) -> str:
+        return _fit(self.message, sys.stderr)
+
+
+class Misuse(Failure):
     """Told like any other failure, with the status for what was asked for wrongly."""
 
     exit_code = 2
@@ -28,7 +37,7 @@ class Group(click.Group):
         except ConfigError as exc:
             raise Misuse(str(exc)) from exc
         except StsTrioError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise Failure(str(exc)) from exc
 
 
 def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -51,8 +60,18 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """A line on the terminal, whoever's words are in it."""
+    click.echo(_fit(text, sys.stderr if err else sys.stdout), err=err)
+
+
+def _fit(text: str, file: TextIO) -> str:
+    shown: str = printable(text)
+    return encodable(shown, getattr(file, "encoding", None) or "utf-8")
+
+
 def fail(reason: str, status: int = 1) -> NoReturn:
-    click.ClickException(reason).show()
+    Failure(reason).show()
     raise SystemExit(status)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sts_trio.commands.common import fail, make_directory, run, save
+from sts_trio.commands.common import fail, make_directory, run, save, say
 from sts_trio.simulate.earpiece import PAUSE
+from sts_trio.wire.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,13 +76,13 @@ def demo(out: str) -> None:
 async def _demo(console: "Console") -> "list[Outcome]":
     from sts_trio.demo import run as demo
     from sts_trio.demo.scenarios import scenarios
-    from sts_trio.simulate.screen import Screen
+    from sts_trio.simulate.screen import Screen, words
     from sts_trio.testing import offline_agent, running
 
     outcomes = []
     async with offline_agent() as agent:
         if agent.reason is not None:
-            click.echo(f"The agent recognises no words and says its lines in turn: {agent.reason}")
+            say(f"The agent recognises no words and says its lines in turn: {agent.reason}")
         # Nothing that is configured here is to change the demonstration: not the environment, and
         # no sts-trio.toml.
         async with running(demo.VARIABLES, agent=agent) as server:
@@ -90,7 +91,7 @@ async def _demo(console: "Console") -> "list[Outcome]":
                 with Screen(console) as screen:
                     outcome = await demo.play(scenario, server, agent, screen)
                 for fault in outcome.faults:
-                    console.print(f"  [red]{fault}[/red]", markup=True, highlight=False)
+                    console.print(words(f"  {fault}", "red", console.encoding))
                 outcomes.append(outcome)
     return outcomes
 
@@ -196,13 +197,14 @@ def _save(directory: Path, number: int, outcome: "Outcome") -> None:
         written.append(drawing)
     except picture.NoMatplotlib as exc:
         if number == 1:
-            click.echo(exc)
+            say(str(exc))
     kinds = ", ".join(path.suffix for path in written[1:])
-    click.echo(f"Call {number}: {recording}, {kinds}")
+    say(f"Call {number}: {recording}, {kinds}")
 
 
 def _write_transcript(target: Path, outcome: "Outcome") -> None:
     """A line of JSON for each stretch of speech."""
     import msgspec
 
-    target.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in outcome.lines))
+    lines = (printable(msgspec.to_builtins(line)) for line in outcome.lines)
+    target.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))

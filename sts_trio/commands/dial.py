@@ -14,13 +14,16 @@ from urllib.parse import SplitResult, urlsplit
 
 import click
 
-from sts_trio.commands.common import INTERRUPTED, Misuse, fail
+from sts_trio.commands.client import Asked
+from sts_trio.commands.common import INTERRUPTED, Misuse, fail, say
 
 CONNECT_TIMEOUT = 10.0
 # The call's turn in the line, and Twilio asked several times over.
 ANSWER_TIMEOUT = 150.0
 # The server says something every 15 s, if only that it is there.
 SILENCE_TIMEOUT = 60.0
+# Twilio ends a call after 24 hours at the latest.
+LONGEST_CALL = 25 * 3600.0
 # A phone rings for a minute at the most. Where nothing is heard of the call for longer, and there
 # is no conversation, Twilio's callbacks do not reach the server.
 LOST_AFTER = 120.0
@@ -85,10 +88,10 @@ def dial(
     server = _Server(url)
     try:
         call_sid = _place(server, order, key or secrets.token_urlsafe(16))
-        click.echo(f"Call {call_sid}")
+        say(f"Call {call_sid}")
         fault = _follow(server, call_sid, number) if follow else None
     except KeyboardInterrupt:
-        click.echo("What was asked for is not taken back: the call goes on.", err=True)
+        say("What was asked for is not taken back: the call goes on.", err=True)
         raise SystemExit(INTERRUPTED) from None
     except _Unreachable as exc:
         fail(f"{server.url} cannot be reached: {exc}: is `sts-trio serve` running?")
@@ -111,12 +114,13 @@ def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
         status, answer = server.post("/calls", order, {"Idempotency-Key": key})
     except (OSError, http.client.HTTPException) as exc:
         _uncertain(f"{server.url}: no answer ({_reason(exc)})", key)
-    if status == 201 and isinstance(answer, dict):
-        return str(answer.get("call_sid"))
-    if not isinstance(answer, dict):
+    call_sid = answer.get("call_sid") if isinstance(answer, dict) else None
+    if status == 201 and isinstance(call_sid, str) and re.fullmatch("[0-9A-Za-z]{1,64}", call_sid):
+        return call_sid
+    if not isinstance(answer, dict) or not isinstance(answer.get("error"), str):
         # A proxy that gave up does not know what became of it.
         answer = {"error": _why_no_answer(server, status), "uncertain": status >= 500}
-    told = _one_line(str(answer.get("error")))
+    told = answer["error"]
     if answer.get("uncertain"):
         _uncertain(told, key)
     if status in _ASKED_WRONGLY:
@@ -159,13 +163,13 @@ def _follow(server: "_Server", call_sid: str, number: str) -> str | None:
                 continue
             heard_at = monotonic()
             if (words := _words(event, fields, number)) is not None:
-                click.echo(_one_line(words))
+                say(words)
             has_started |= event == "call.started"
             if event == "call.ended":
                 blamed = fields.get("verdict") in ("agent", "ours")
                 return f"the call ended: {fields.get('ending')}" if blamed else None
             # Twilio may say that it is over before the last of the conversation is told.
-            if event == "call.status" and fields.get("status") in OVER and not has_started:
+            if event == "call.status" and str(fields.get("status")) in OVER and not has_started:
                 return "there was no conversation"
     except (OSError, http.client.HTTPException) as exc:
         return f"{server.url}: cannot be followed any more ({_reason(exc)}); the call may go on"
@@ -228,27 +232,26 @@ class _Server:
             OSError, http.client.HTTPException: no answer, which does not mean no.
         """
         headers = headers | {"Content-Type": "application/json"}
-        connection, response = self._ask("POST", path, json.dumps(body), headers, ANSWER_TIMEOUT)
-        try:
-            text = response.read().decode(errors="replace")
-        finally:
-            connection.close()
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            return response.status, text
-        return response.status, answer if isinstance(answer, dict) else text
+        with self._ask("POST", path, json.dumps(body), headers, ANSWER_TIMEOUT) as asked:
+            text = asked.text()
+        answer = _read(text)
+        return asked.status, answer if isinstance(answer, dict) else text
 
     def events(self, call_sid: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """What happened in the call, and happens: name and fields of each event, and `ALIVE`
-        whenever the server says that there is nothing to tell."""
+        whenever the server says that there is nothing to tell.
+
+        Raises:
+            OSError, http.client.HTTPException: it cannot be told any more.
+        """
         path = f"/calls/{call_sid}/events"
-        connection, response = self._ask("GET", path, None, {}, SILENCE_TIMEOUT)
-        try:
-            if response.status != 200:
-                raise http.client.HTTPException(f"HTTP {response.status}")
+        with self._ask("GET", path, None, {}, SILENCE_TIMEOUT) as asked:
+            if asked.status != 200:
+                raise http.client.HTTPException(f"HTTP {asked.status}")
+            if asked.content_type not in ("text/event-stream", ""):
+                raise http.client.HTTPException(f"{asked.content_type} is no stream of events")
             name = ""
-            for line in iter(response.readline, b""):
+            for line in asked.lines(SILENCE_TIMEOUT, LONGEST_CALL):
                 field, _, value = line.decode(errors="replace").strip().partition(": ")
                 if line.startswith(b":"):
                     yield ALIVE, {}
@@ -257,16 +260,13 @@ class _Server:
                 elif field == "data" and name == "missed":
                     yield "missed", {"count": value}
                 elif field == "data":
-                    entry = json.loads(value)
-                    yield entry["event"], entry["fields"]
+                    yield _event(value)
                 elif not field:
                     name = ""
-        finally:
-            connection.close()
 
     def _ask(
         self, method: str, path: str, body: str | None, headers: dict[str, str], timeout: float
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    ) -> Asked:
         from sts_trio.net import local_key
 
         secure = self._parts.scheme == "https"
@@ -282,9 +282,7 @@ class _Server:
             key = None if self._token is not None else local_key.of_peer(connection.sock)
             if key is not None:
                 headers = headers | {"Authorization": f"Bearer {key}"}
-            connection.sock.settimeout(timeout)
-            connection.request(method, self._parts.path + path, body, headers)
-            return connection, connection.getresponse()
+            return Asked(connection, timeout, method, self._parts.path + path, body, headers)
         except BaseException:
             connection.close()
             raise
@@ -304,10 +302,21 @@ def _parts(url: str) -> SplitResult:
 
 
 def _reason(exc: Exception) -> str:
-    return _one_line(str(getattr(exc, "strerror", None) or exc or type(exc).__name__))
+    return str(getattr(exc, "strerror", None) or exc or type(exc).__name__)
 
 
-def _one_line(text: str) -> str:
-    from sts_trio.wire.printable import one_line
+def _read(text: str) -> Any:
+    """What the JSON says; None where it is none, or nested deeper than anything of ours."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
-    return one_line(text)
+
+def _event(text: str) -> tuple[str, dict[str, Any]]:
+    entry = _read(text)
+    if isinstance(entry, dict):
+        event, fields = entry.get("event"), entry.get("fields")
+        if isinstance(event, str) and isinstance(fields, dict):
+            return event, fields
+    raise http.client.HTTPException("what it tells is no event of a call")

@@ -1,7 +1,6 @@
 """TODO."""
 
 import contextlib
-import re
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,23 +15,10 @@ from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.net.poller import Poller
 from sts_trio.net.streams import TcpStream, TlsStream
+from sts_trio.wire import handshake
 from sts_trio.wire.dialect import Language
 
-# HTTP bodies may be long; a reason is for people.
-_MAX_REASON = 300
-
-
 _SWITCHING = b"HTTP/1.1 101"
-
-
-_BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a handshake
-
-
-_REFUSAL = re.compile(rb"HTTP/1\.[01] ([2-9][0-9][0-9])[ \r\n]")
-
-
-# Of an answer to the handshake, a refusal's body among it: what is more is not read.
-_MAX_HANDSHAKE = 65536
 
 
 class _Door:
@@ -48,22 +34,19 @@ class _Door:
         self.rest: bytes | None = None
 
     @property
-    def refusal(self) -> AgentRejected | None:
-        """With as much of its body as came, in whatever way it was cut off."""
-        status, blank = _REFUSAL.match(self._seen), _BLANK_LINE.search(self._seen)
-        if status is None or blank is None:
-            return None
-        return AgentRejected(int(status[1]), _words(self._seen[blank.end() :]))
+    def refusal(self) -> tuple[int, bytes] | None:
+        """Status and body, in whatever way that was cut off."""
+        return handshake.refusal(self._seen)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if self.rest is not None:
             await trio.sleep_forever()
         before = len(self._seen)
-        if before >= _MAX_HANDSHAKE:
+        if before >= handshake.MAX_ANSWER:
             return b""
         data = bytes(await self._stream.receive_some(max_bytes))
         self._seen += data
-        blank = _BLANK_LINE.search(self._seen, max(0, before - 2))
+        blank = handshake.BLANK_LINE.search(self._seen, max(0, before - 2))
         if blank and self._seen.startswith(_SWITCHING):
             self.rest = bytes(self._seen[blank.end() :])
             return data[: blank.end() - before]
@@ -192,13 +175,10 @@ async def _shake_hands(
 
 
 def _why_not(host: str, reader: _Reader, door: _Door) -> AgentUnreachable:
+    refusal = door.refusal
     if reader.refusal is not None:
-        status, body = reader.refusal
-        return AgentRejected(status, _words(body))
-    reason = f"{host}: no websocket handshake {reader.fault}".rstrip()
-    return door.refusal or AgentUnreachable(reason)
-
-
-def _words(body: bytes | bytearray) -> str:
-    """The first of what a refusal says. Its last letter may have been cut."""
-    return body[: 4 * _MAX_REASON].decode("utf-8", "replace").strip()[:_MAX_REASON]
+        refusal = reader.refusal
+    if refusal is not None:
+        status, body = refusal
+        return AgentRejected(status, handshake.reason(body))
+    return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())

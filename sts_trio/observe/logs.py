@@ -14,7 +14,7 @@ import traceback
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from sts_trio.config import Config, LogFormat
+from sts_trio.config import Config, LogFormat, LogLevel
 from sts_trio.wire.printable import one_line, printable
 
 # Hypercorn gives these two a handler of their own when its configuration is first used, which may
@@ -26,13 +26,18 @@ _LINES_OF_THEIR_OWN = ("exception", "stack")
 
 def configure(config: Config) -> None:
     """Sets up structlog and `logging`. Calling it again replaces what the last call set up."""
-    level = getattr(logging, config.log_level.name)
+    set_up(config.log_format, config.log_level)
+
+
+def set_up(log_format: LogFormat, log_level: LogLevel) -> None:
+    """`configure`, for who has no configuration."""
+    level = getattr(logging, log_level.name)
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    after = _renderers(config.log_format)
+    after = _renderers(log_format)
     structlog.configure(
         processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -86,10 +91,19 @@ def _renderers(log_format: LogFormat) -> list[Processor]:
     return [_make_printable, structlog.processors.ExceptionRenderer(_traceback), renderer]
 
 
+class _WrittenOut(str):
+    """In the quotes of the console's, it is not written out once more."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{self}'"
+
+
 def _make_printable(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
     """For all but the exception, which the next in line makes a text of."""
     exc_info = event.pop("exc_info", None)
-    shown: EventDict = printable(event)
+    shown: EventDict = printable(event, written=_WrittenOut)
     for name in _LINES_OF_THEIR_OWN:
         if name in shown:
             shown[f"{name}_"] = shown.pop(name)

@@ -11,6 +11,7 @@ import socket
 import ssl
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import h11
 import trio
@@ -24,6 +25,7 @@ from sts_trio.simulate import webhook
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.script import Manners, Step
+from sts_trio.wire import handshake
 
 CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 5.0
@@ -199,13 +201,14 @@ async def call_over(
 ) -> Report:
     """`place_call` over a stream that is connected already. Closes it."""
     result = None
+    door: Any = _Door(stream)  # any stream will do
     try:
         async with trio.open_nursery() as nursery:
             reader = _Reader(nursery)
             with trio.move_on_after(HANDSHAKE_TIMEOUT) as reader.opening:
                 websocket = await trio_websocket.wrap_client_stream(
                     reader,  # type: ignore[arg-type] # of a nursery it uses `start_soon` alone
-                    stream,  # type: ignore[arg-type] # any stream will do
+                    door,
                     host,
                     path,
                     extra_headers=[
@@ -217,6 +220,7 @@ async def call_over(
                     receive_buffer_size=65536,
                 )
             if not reader.opening.cancelled_caught:
+                door.is_open = True
                 manners = Manners(steps, limit)
                 result = await Phone(
                     websocket, stream, manners, dict(parameters or {}), watch, sids
@@ -225,8 +229,43 @@ async def call_over(
     finally:
         await trio.aclose_forcefully(stream)
     if result is None:
-        raise NotConnected(reader.failure or "no answer to the handshake", reader.status)
+        raise _why_not(reader, door)
     return result
+
+
+def _why_not(reader: "_Reader", door: "_Door") -> NotConnected:
+    if reader.fault:
+        return NotConnected(f"no websocket is spoken there: {reader.fault}")
+    refusal = reader.refusal or handshake.refusal(door.answer)
+    if refusal is not None:
+        status, body = refusal
+        return NotConnected(f"HTTP {status}{_told(body)}", status)
+    if reader.is_over:
+        return NotConnected("the connection was closed during the handshake")
+    return NotConnected("no answer to the handshake")
+
+
+class _Door:
+    """The stream to a bridge, as long as the handshake is not done: no more is read than may be."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.answer = bytearray()
+        self.is_open = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if not self.is_open and len(self.answer) >= handshake.MAX_ANSWER:
+            return b""
+        data = bytes(await self._stream.receive_some(max_bytes))
+        if not self.is_open:
+            self.answer += data
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Reader:
@@ -238,8 +277,9 @@ class _Reader:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self.opening = trio.CancelScope()
-        self.failure = ""
-        self.status: int | None = None
+        self.fault = ""
+        self.is_over = False
+        self.refusal: tuple[int, bytes] | None = None  # status and body
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, reader)
@@ -247,12 +287,11 @@ class _Reader:
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
         try:
             await reader()
-            self.failure = "the connection was closed during the handshake"
+            self.is_over = True
         except trio_websocket.ConnectionRejected as exc:
-            self.status = exc.status_code
-            self.failure = f"HTTP {exc.status_code}{_told(exc.body or b'')}"
+            self.refusal = exc.status_code, exc.body or b""
         except (ProtocolError, h11.ProtocolError) as exc:
-            self.failure = f"no websocket is spoken there: {_first_fault(exc)}"
+            self.fault = str(_first_fault(exc))
         finally:
             self.opening.cancel()
 
@@ -270,5 +309,5 @@ def _first_fault(exc: BaseException) -> BaseException:
 
 def _told(body: bytes) -> str:
     """What a refusal says, in a line; pages for browsers are left out."""
-    text = " ".join(body.decode(errors="replace").split())
-    return "" if not text or text.startswith("<") else f": {text[:300]}"
+    text = " ".join(handshake.reason(body).split())
+    return "" if not text or text.startswith("<") else f": {text}"

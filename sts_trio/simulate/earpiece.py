@@ -14,6 +14,8 @@ from sts_trio.audio.g711 import decibels, level
 
 # Twilio's capacity; what is more is dropped with warning 31931.
 CAPACITY = length(600.0)
+# Marks that wait to be echoed, and times that are kept: a bridge may send them without end.
+MAX_MARKS = 100_000
 
 # A word on a phone line is louder, its noise is not.
 AUDIBLE = decibels(-45)
@@ -58,9 +60,10 @@ class Earpiece:
         self.received = 0  # bytes of µ-law, as all that follow
         self.played = 0
         self.overflowed = 0
-        self.cleared: list[float] = []  # when
+        self.clears = 0
+        self.cleared: list[float] = []  # when, of the first
         self.marks = 0
-        self.reached: list[float] = []  # when marks went back
+        self.reached: list[float] = []  # when marks went back, of the first
         self._buffer = bytearray()
         self._accepted = 0
         self._gone = 0  # played or cleared
@@ -92,12 +95,15 @@ class Earpiece:
     def mark(self, name: str, now: float) -> list[str]:
         reached = self.advance(now)
         self.marks += 1
-        self._marks.append((name, self._accepted))
+        if len(self._marks) < MAX_MARKS:
+            self._marks.append((name, self._accepted))
         return reached + self._reached(now)
 
     def clear(self, now: float) -> list[str]:
         reached = self.advance(now)
-        self.cleared.append(now)
+        self.clears += 1
+        if len(self.cleared) < MAX_MARKS:
+            self.cleared.append(now)
         self._gone = self._accepted
         self._buffer.clear()
         return reached + self._reached(now)
@@ -106,5 +112,6 @@ class Earpiece:
         reached = []
         while self._marks and self._marks[0][1] <= self._gone:
             reached.append(self._marks.popleft()[0])
-            self.reached.append(now)
+            if len(self.reached) < MAX_MARKS:
+                self.reached.append(now)
         return reached

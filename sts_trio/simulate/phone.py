@@ -25,6 +25,8 @@ FRAME_SECONDS = seconds(FRAME)
 GOODBYE_TIMEOUT = 2.0  # for the answer to our close frame
 # How long a bridge that has stopped reading can hold up a call beyond its limit.
 STUCK = 1.0
+# Letters of why a message is refused, which may quote the bridge.
+MAX_REASON = 300
 # An agent is taken to be speaking through the gaps between words.
 JUST_NOW = 0.3
 
@@ -254,5 +256,5 @@ class Phone:
 
     def _refuse(self, warning: int, reason: str) -> list[str]:
         self._refused[warning] += 1
-        self._first_refusal = self._first_refusal or reason
+        self._first_refusal = self._first_refusal or reason[:MAX_REASON]
         return []

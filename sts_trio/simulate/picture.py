@@ -4,15 +4,17 @@ Needs matplotlib, from the `demo` extra; it is imported when something is drawn.
 """
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sts_trio.audio import g711
 from sts_trio.audio.frames import BYTES_PER_SECOND
 from sts_trio.errors import StsTrioError
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
+from sts_trio.wire.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,12 @@ BOTTOM, VOICE, TOP = -1.5, 1.05, 3.4
 VOICE_SHARE = (VOICE - BOTTOM) / (TOP - BOTTOM)
 CHARACTER, TITLE_CHARACTER = 0.082, 0.108  # of the small print, and of the title
 MAX_LINES = 5
+MAX_EVENT = 60  # characters of what else happened
 STEP = 160  # bytes of µ-law in one column of a waveform: 20 ms
+
+
+# Words are no formulas, whatever is between two dollars in them.
+PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
 class NoMatplotlib(StsTrioError):
@@ -64,12 +71,26 @@ def draw(
         OSError: the file cannot be written.
     """
     check()
+    with warnings.catch_warnings():
+        # Words may be in letters that the font has not: boxes, and no word on the terminal.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        _draw(target, title, report, lines, events, absence)
+
+
+def _draw(
+    target: Path,
+    title: str,
+    report: Report,
+    lines: Sequence[Line],
+    events: Sequence[tuple[float, str]],
+    absence: tuple[float, float] | None,
+) -> None:
     from matplotlib.figure import Figure
 
     width = min(max(report.seconds * SECOND + 1.5, NARROWEST), WIDEST)
     figure = Figure(figsize=(width, HEIGHT), dpi=DPI, layout="constrained")
-    title = "\n".join(textwrap.wrap(title, int(width / TITLE_CHARACTER)))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
+    title = "\n".join(textwrap.wrap(printable(title), int(width / TITLE_CHARACTER)))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK, **PLAIN)
     upper, lower = figure.subplots(2, 1, sharex=True)
     end = max(report.seconds, 1.0)
     upper.set_xlim(-0.01 * end, 1.03 * end)
@@ -125,13 +146,15 @@ def _words(ax: "Axes", lines: Sequence[Line], end: float, second: float) -> None
     for line, until in zip(lines, ends, strict=False):
         room = until - line.at
         columns = max(14, int(room * second / CHARACTER) - 1)
-        rows = textwrap.wrap(line.text, min(columns, 34))
+        rows = textwrap.wrap(printable(line.text), min(columns, 34))
         if len(rows) > MAX_LINES:
             rows = [*rows[: MAX_LINES - 1], rows[MAX_LINES - 1][: columns - 2] + " …"]
         said = "\n".join(rows)
         # Legible where an event's line goes through.
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
-        ax.text(line.at, 1.15, said, fontsize=8, va="bottom", ha="left", color=INK, bbox=paper)
+        ax.text(
+            line.at, 1.15, said, fontsize=8, va="bottom", ha="left", color=INK, bbox=paper, **PLAIN
+        )
 
 
 def _absence(ax: "Axes", since: float, until: float) -> None:
@@ -211,6 +234,7 @@ def _event(upper: "Axes", lower: "Axes", at: float, what: str, end: float, row: 
     for ax in (upper, lower):
         ax.axvline(at, color=INK, linewidth=1.4)
     left = at > end / 2
+    what = textwrap.shorten(printable(what), MAX_EVENT, placeholder=" …")
     upper.text(
         at,
         TOP - 0.05 - 0.5 * row,
@@ -220,4 +244,5 @@ def _event(upper: "Axes", lower: "Axes", at: float, what: str, end: float, row: 
         va="top",
         ha="right" if left else "left",
         color=INK,
+        **PLAIN,
     )

@@ -69,7 +69,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     began: float = 0.0  # on Trio's clock
     hung_up_at: float | None = None  # when the caller did; None if the bridge was first
     vanished: bool = False  # the caller hung up without a goodbye
-    clear_times: tuple[float, ...] = ()
+    clear_times: tuple[float, ...] = ()  # of the first, as the next
     mark_times: tuple[float, ...] = ()  # when marks went back to the bridge
 
     @property
@@ -133,7 +133,7 @@ def report(
         first_agent_audio=spans[0][0] if spans else None,
         agent_spans=spans,
         turns=turns(manners, earpiece.audible),
-        clears=len(earpiece.cleared),
+        clears=earpiece.clears,
         marks=earpiece.marks,
         refused=refused,
         first_refusal=first_refusal,

@@ -11,6 +11,7 @@ from rich.text import Text
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
+from sts_trio.wire.printable import encodable, printable
 
 STEP = 0.25  # seconds in one character of a timeline
 STYLES = {CALLER: "cyan", AGENT: "magenta"}
@@ -74,34 +75,39 @@ class Screen:
             self._live.update(self._timeline.render(self._console), refresh=True)
 
     def tell(self, line: Line) -> None:
-        self._console.print(shown(line))
+        self._console.print(shown(line, self._console.encoding))
 
 
-def shown(line: Line) -> RenderableType:
+def words(text: str, style: str = "", encoding: str = "utf-8") -> Text:
+    """Anybody's words: they can neither paint the terminal nor mark themselves up."""
+    return Text(encodable(printable(text), encoding), style)
+
+
+def shown(line: Line, encoding: str = "utf-8") -> RenderableType:
     """A line of a transcript: when, who, what is to be noticed, the words."""
     table = Table.grid(padding=(0, 2))
     for width, justify in ((7, "right"), (6, "left"), (12, "left"), (None, "left")):
         table.add_column(width=width, justify=justify)  # type: ignore[arg-type] # of literals
     if not line.text and line.understood is not None:
-        table.add_row("", "", "", Text(f"understood: {line.understood}", "dim"))
+        table.add_row("", "", "", words(f"understood: {line.understood}", "dim", encoding))
         return table
     if line.heard is not None:
-        table.add_row("", "", "", Text(f"heard: {line.heard} …", "dim"))
+        table.add_row("", "", "", words(f"heard: {line.heard} …", "dim", encoding))
         return table
     note = Text()
     if line.waited is not None:
         note = Text(f"after {line.waited:.2f} s", "green")
     elif line.silenced is not None:
         note = Text("barges in", "yellow")
-    words = Text(line.text) if line.text else Text("(speaks)", "dim")
+    said = words(line.text, "", encoding) if line.text else Text("(speaks)", "dim")
     if line.who:
-        table.add_row(f"{line.at:.1f} s", Text(line.who, STYLES[line.who]), note, words)
+        table.add_row(f"{line.at:.1f} s", Text(line.who, STYLES[line.who]), note, said)
     else:
-        table.add_row("", "", "", words)
+        table.add_row("", "", "", said)
     return table
 
 
-def summary(report: Report) -> Table:
+def summary(report: Report, encoding: str = "utf-8") -> Table:
     """The figures of one call."""
     table = Table.grid(padding=(0, 2))
     first = report.first_agent_audio
@@ -121,7 +127,7 @@ def summary(report: Report) -> Table:
     if report.out_of_time:
         rows.append(("limit", "reached: the caller hung up"))
     for name, value in rows:
-        table.add_row("", name, value)
+        table.add_row("", name, words(value, "", encoding))
     return table
 
 

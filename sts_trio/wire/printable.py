@@ -7,6 +7,8 @@ writes all of them out, as Python would. Whatever a peer, a caller, a model or a
 it before it is shown.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 # Letters of one text in a log. Nobody reads more of a line, and a peer may write a mebibyte.
@@ -22,36 +24,36 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-class _WrittenOut(str):
-    """In quotes, it is not written out once more."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"'{self}'"
+def encodable(text: str, encoding: str) -> str:
+    """`text`, with what that encoding has no letters for written out."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def printable(value: Any, *, deep: int = 0) -> Any:
-    """A value for a log: what of it is text is one line of bounded length, be it keys or items."""
+def printable(value: Any, *, written: Callable[[str], str] = str, deep: int = 0) -> Any:
+    """A value for a log: what of it is text is one line of bounded length, be it keys or items.
+
+    `written` is given what had to be changed, and its result is taken.
+    """
     if isinstance(value, str):
-        return _shown(value)
+        return _shown(value, written)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict | list | tuple | set | frozenset) and deep == MAX_DEEP:
         return "..."
+    inner = functools.partial(printable, written=written, deep=deep + 1)
     if isinstance(value, dict):
         return {
-            _shown(key) if isinstance(key, str) else key: printable(each, deep=deep + 1)
+            _shown(key, written) if isinstance(key, str) else key: inner(each)
             for key, each in value.items()
         }
     if isinstance(value, list | set | frozenset):
-        return [printable(each, deep=deep + 1) for each in value]
+        return list(map(inner, value))
     if type(value) is tuple:
-        return tuple(printable(each, deep=deep + 1) for each in value)
+        return tuple(map(inner, value))
     shown = repr(value)
-    return value if shown.isprintable() and len(shown) <= MAX_SHOWN else _shown(shown)
+    return value if shown.isprintable() and len(shown) <= MAX_SHOWN else _shown(shown, written)
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, written: Callable[[str], str]) -> str:
     cut = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
-    return cut if cut.isprintable() else _WrittenOut(one_line(cut))
+    return cut if cut.isprintable() else written(one_line(cut))

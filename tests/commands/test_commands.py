@@ -576,6 +576,16 @@ def test_a_port_where_nobody_listens_is_told() -> None:
     assert "is `sts-trio serve` running?" in told
 
 
+def test_a_name_that_is_no_text_is_told_all_the_same(bridge: Bridge, tmp_path: Path) -> None:
+    """A file may have any bytes for a name."""
+    name = os.fsdecode(b"rec-\xff.wav")
+    assert r"Recording: rec-\udcff.wav" in run("call", "--out", name).stdout
+    assert (tmp_path / name).exists()
+    facts = msgspec.json.decode(run("call", "--json", "--out", name).stdout)
+    assert facts["recording"] == r"rec-\udcff.wav"
+    assert r"x-\udcff.wav: no such file" in failure("call", os.fsdecode(b"x-\xff.wav"), code=2)
+
+
 def test_a_place_that_cannot_be_written_is_told_before_anybody_is_called(
     bridge: Bridge, tmp_path: Path
 ) -> None:
@@ -743,6 +753,27 @@ def test_a_demonstration_that_went_wrong_says_what_and_fails(
     )
     assert re.search(r"hang-up +- +- +- +- +- +0, 0 +failed", result.stdout)
     assert re.search(r"dead-agent .* 2, \? +ok", result.stdout)
+
+
+def test_nothing_that_is_said_in_a_demonstration_gets_out_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On the terminal, in the pictures or in the transcripts, whoever says it."""
+    evil = "\x1b]0;pwned\x07\x9b2J\u202e[red]$\\frac{[/red]$\n\ud800"
+    shown = r"\x1b]0;pwned\x07\x9b2J\u202e[red]$\frac{[/red]$\n\ud800"
+    lines = (Line(0.1, 2.0, AGENT, evil, understood=evil, heard=evil),)
+    broken = outcome(BOOKING, faults=(evil,), lines=lines, events=((1.0, evil),))
+    demonstrate(monkeypatch, broken, *map(outcome, (HANG_UP, RECONNECT, DEAD_AGENT)))
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run("demo")
+    assert result.exit_code == 1
+    assert f"  {shown}\n" in result.stdout
+    assert result.stderr == f"Error: booking: {shown}\n"
+    assert all(line.isprintable() for line in result.stdout.splitlines())
+    transcript = (tmp_path / "sts-trio-demo" / "1-booking.jsonl").read_text()
+    [line] = [msgspec.json.decode(each, type=Line) for each in transcript.splitlines()]
+    assert (line.text, line.understood, line.heard) == (shown, shown, shown)
+    assert (tmp_path / "sts-trio-demo" / "1-booking.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -915,6 +946,15 @@ def test_dial_tells_what_is_said_until_the_call_ends(exchange: Exchange) -> None
     ]
     assert result.exit_code == 0
     assert "Authorization" not in exchange.asked[1][2]
+
+
+def test_what_the_terminal_has_no_letters_for_is_written_out(exchange: Exchange) -> None:
+    exchange.say("assistant", "Grüße, 你好")
+    exchange.happen("call.ended", ending="你", verdict="ours", seconds=1)
+    result = CliRunner(charset="latin-1").invoke(cli.main, ["dial", NUMBER, "--url", exchange.url])
+    assert result.exit_code == 1
+    assert "agent: Grüße, \\u4f60\\u597d" in result.stdout
+    assert result.stderr == "Error: the call ended: \\u4f60\n"
 
 
 def test_dial_fails_where_the_agent_or_the_server_did(exchange: Exchange) -> None:

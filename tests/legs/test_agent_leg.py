@@ -23,7 +23,6 @@ from wsproto.utilities import generate_accept_token
 
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import agent as module
-from sts_trio.legs import handshake
 from sts_trio.legs.agent import (
     AT_ONCE,
     MAX_AUDIO,
@@ -41,6 +40,7 @@ from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, KeepAlive, UpdatePrompt, Welcome
 from sts_trio.wire.dialect import Dialect, language
 from sts_trio.wire.frames import BINARY, TEXT
+from sts_trio.wire.handshake import MAX_ANSWER
 
 LANGUAGE = language(Dialect.V1)
 
@@ -1042,7 +1042,7 @@ async def test_of_a_refusal_without_end_no_more_is_read_than_may_be(
             async with converse(ours, "agent.test", "/", [], LANGUAGE):
                 pytest.fail("there is a leg")
     assert str(caught.value) == "HTTP 403: " + "x" * 300
-    assert sent < handshake._MAX_HANDSHAKE + 2 * size
+    assert sent < MAX_ANSWER + 2 * size
 
 
 @pytest.mark.parametrize("body", [b"", b"no funds", b"no funds \xe2\x82"])

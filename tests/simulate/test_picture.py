@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from matplotlib.text import Text
 from test_demo import GOOD
 
 from sts_trio.audio.frames import length
@@ -57,3 +58,37 @@ def test_without_matplotlib_the_extra_is_named(
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         picture.draw(tmp_path, "Call 1", REPORT, LINES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "It costs $5, or $10.",
+        r"$\frac{1}{$",  # no formula either
+        r"$\sqrt$ \undefined",
+        "\x1b[2J\x9b\u202e\x00\ud800\n\u2028",
+        "\N{GRINNING FACE} 你好 \U0010ffff",
+        "x" * 100_000,
+        "%s {0} {} \\",
+    ],
+)
+def test_words_are_no_formulas_and_in_whatever_letters(words: str, tmp_path: Path) -> None:
+    """Drawing them neither fails nor says anything on the terminal."""
+    lines = [Line(0.1, 2.0, AGENT, words), Line(3.0, 5.0, CALLER, words)]
+    picture.draw(tmp_path / "call.png", words[:200], REPORT, lines, [(1.0, words[:200])])
+    assert size(tmp_path / "call.png")[0] == 990
+
+
+def test_a_price_is_drawn_as_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two dollars it would be a formula: in italics, and without spaces."""
+    drawn: list[tuple[str, bool]] = []
+
+    def note(self: Text, *args: object) -> None:
+        drawn.append((self.get_text(), self.get_parse_math()))
+
+    monkeypatch.setattr(Text, "draw", note)
+    lines = [Line(0.1, 2.0, AGENT, "From $5 to $10.")]
+    picture.draw(tmp_path / "call.png", "From $5 to $10", REPORT, lines, [(1.0, "$a$")])
+    dollars = [(text, parses) for text, parses in drawn if "$" in text]
+    assert {parses for _, parses in dollars} == {False}
+    assert len({text for text, _ in dollars}) == 3

@@ -2,11 +2,13 @@
 
 import io
 
+import msgspec
 import pytest
 from rich.console import Console
+from test_demo import GOOD
 
 from sts_trio.simulate.phone import Moment
-from sts_trio.simulate.screen import Screen, Timeline
+from sts_trio.simulate.screen import Screen, Timeline, summary
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
 
 
@@ -90,3 +92,41 @@ def test_where_there_is_no_terminal_there_are_only_lines() -> None:
         "  3.0 s  agent                 (speaks)",
         "                               Bye.",
     ]
+
+
+# --- what others say ----------------------------------------------------------------------------
+
+EVIL = "\x1b]0;pwned\x07\x9b2J\u202e[red]:smile:[/red][link=http://x]y[/link]\n\u2028\ud800"
+SHOWN = r"\x1b]0;pwned\x07\x9b2J\u202e[red]:smile:[/red][link=http://x]y[/link]\n\u2028\ud800"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        Line(1.0, 2.0, AGENT, EVIL),
+        Line(1.0, 2.0, CALLER, EVIL),
+        Line(1.0, 2.0, "", EVIL),
+        Line(1.0, 2.0, CALLER, understood=EVIL),
+        Line(1.0, 2.0, AGENT, heard=EVIL),
+    ],
+)
+def test_nobodys_words_paint_the_terminal_or_mark_themselves_up(line: Line) -> None:
+    to = console(width=200)
+    with Screen(to) as screen:
+        screen.tell(line)
+    assert SHOWN in written(to)
+    assert all(each.isprintable() for each in written(to).splitlines() if SHOWN in each)
+
+
+def test_neither_do_those_of_a_report() -> None:
+    report = msgspec.structs.replace(GOOD, refused={31951: 2}, first_refusal=EVIL)
+    to = console(width=250)
+    to.print(summary(report, to.encoding))
+    assert f"2 messages; the first: {SHOWN}" in written(to)
+
+
+def test_words_in_letters_that_the_terminal_has_not_are_written_out() -> None:
+    to = console(encoding="latin-1")
+    with Screen(to) as screen:
+        screen.tell(Line(1.0, 2.0, AGENT, "Grüße, 你好"))
+    assert r"Grüße, \u4f60\u597d" in written(to)

@@ -39,7 +39,8 @@ def test_what_is_no_letter_is_written_out_once(text: str, shown: str) -> None:
     assert one_line(text) == shown
     assert one_line(one_line(text)) == shown
     assert printable(text) == shown
-    assert repr(printable(text)) == f"'{shown}'"
+    assert type(printable(text)) is str
+    assert printable({"a": [text]}, written=str.swapcase) == {"a": [shown.swapcase()]}
 
 
 @given(st.text(st.characters()))
