@@ -48,8 +48,8 @@ async def refusal(app: "App", *, is_page: bool = False) -> Response | None:
 async def held_back(
     app: "App", visit: RequestInfo, reason: str, *, guesses: bool
 ) -> Response | None:
-    """Logs that a visit is refused, and keeps who guesses waiting, see `sts_trio.web.guesses`; what to
-    answer instead if there are too many of those."""
+    """Logs that a request is refused, and keeps those who guess waiting, see `sts_trio.web.guesses`.
+    Returns what to answer instead if there are too many of them."""
     if not guesses:
         _logger.warning("request.refused", path=visit.path, reason=reason)
         return None
