@@ -155,6 +155,8 @@ class Cause(enum.Enum):
     AGENT_CLOSED = ("agent_closed", Verdict.AGENT, 1011, 1000)
     AGENT_LOST = ("agent_lost", Verdict.AGENT, 1011, 1000)
     AGENT_SILENT = ("agent_silent", Verdict.AGENT, 1011, 1000)
+    # It is there, owes the caller something, and says nothing.
+    AGENT_MUTE = ("agent_mute", Verdict.AGENT, 1011, 1000)
     # It calls function after function, whatever it is answered.
     AGENT_RAN_AWAY = ("agent_ran_away", Verdict.AGENT, 1011, 1000)
     AGENT_TOO_BIG = ("agent_too_big", Verdict.AGENT, 1011, 1009)

@@ -8,6 +8,7 @@ import collections
 BYTES_PER_SECOND = 8000
 FRAME = 160  # bytes of one media frame: 20 ms
 SILENCE = b"\xff"  # µ-law's positive zero
+SILENT = b"\xff\x7f"  # and the negative one: who is sent only these hears nothing
 
 
 def seconds(length: int) -> float:

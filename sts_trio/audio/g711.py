@@ -76,6 +76,17 @@ def level(ulaw: bytes) -> float:
     return math.sqrt(sum(map(_SQUARES.__getitem__, ulaw)) / len(ulaw)) / 32768
 
 
+_AUDIBLE = 300  # 41 dB below full scale: speech is louder, the hiss of a line is not
+_SIDES = bytes(1 if sample >= _AUDIBLE else 2 if sample <= -_AUDIBLE else 0 for sample in SAMPLES)
+
+
+def is_audible(ulaw: bytes) -> bool:
+    """Whether somebody may be speaking in it: it swings to both sides. Takes a microsecond."""
+    sides = ulaw.translate(_SIDES)
+    few = len(ulaw) // 32
+    return sides.count(1) > few and sides.count(2) > few
+
+
 def decibels(dbfs: float) -> float:
     """The `level` that is this many decibels from full scale (so below zero)."""
     return float(10 ** (dbfs / 20))

@@ -10,6 +10,8 @@ from sts_trio.audio.frames import BYTES_PER_SECOND
 from sts_trio.config.variables import RawConfig, config_error
 from sts_trio.logic.policy import CallPolicy
 
+# Two seconds of silence are a pause, five are a dead line to most callers.
+ANSWER_WITHIN = 5.0
 # Who says nothing for so long is gone, or has laid the phone down.
 ASK_AFTER = 30.0
 LEAVE_AFTER = 30.0
@@ -44,6 +46,7 @@ def read_manners(given: RawConfig) -> CallPolicy:
         reconnects=given("STS_RECONNECT", True),
         one_moment=_clip(given, "one_moment", words.one_moment, "one-moment"),
         apology=_clip(given, "apology", words.apology, "apology"),
+        answer_within=given("STS_ANSWER_WITHIN_SECONDS", ANSWER_WITHIN) or inf,
         ask_after=given("STS_ASK_AFTER_SECONDS", ASK_AFTER) or inf,
         hang_up_after=given("STS_HANG_UP_AFTER_SECONDS", LEAVE_AFTER) or inf,
         longest=given("STS_LONGEST_CALL_SECONDS", LONGEST_CALL) or inf,

@@ -151,6 +151,7 @@ SETTINGS = {
         Setting("STS_LOG", LogFormat, "console or json"),
         Setting("STS_LOG_LEVEL", LogLevel, "debug, info, warning or error"),
         Setting("STS_LOG_TRANSCRIPTS", bool, SWITCH),
+        Setting("STS_ANSWER_WITHIN_SECONDS", Seconds, SECONDS),
         Setting("STS_ASK_AFTER_SECONDS", Seconds, SECONDS),
         Setting("STS_HANG_UP_AFTER_SECONDS", Seconds, SECONDS),
         Setting("STS_LONGEST_CALL_SECONDS", Seconds, SECONDS),

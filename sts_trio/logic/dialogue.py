@@ -12,9 +12,10 @@ call meaningless, ends it.
 A call is three small machines side by side, the tables of which are in `states`: Twilio's `stream`,
 the agent's `session`, and the `closing` of the call. Beside them stand parts that keep count of one
 thing each: `turns` (who speaks, what was said and heard), `function_calls`, `requests` (what was
-asked of the agent), `limits` (silence, the longest call), `caller_audio` and `keypad`. None knows
-another. `routes` tells each message to the part that owns it, `parts` has what concerns several.
-Each part names its own deadline; the nearest one is the call's.
+asked of the agent), `answer_watch` (what the agent owes), `limits` (silence, the longest
+call), `caller_audio` and `keypad`. None knows another. `routes` tells each message to the part that
+owns it, `parts` has what concerns several. Each part names its own deadline; the nearest one is the
+call's.
 """
 
 from collections.abc import Callable, Sequence
@@ -101,7 +102,8 @@ class Dialogue:
         """When to be woken, and whether the short way is open."""
         parts = self._parts
         session, closing = parts.session, parts.closing
-        self._is_plain = closing.is_open and session.is_live and self._stream.is_flowing
+        is_talking = closing.is_open and session.is_live and self._stream.is_flowing
+        self._is_plain = is_talking and not parts.watch.is_listening
         if closing.is_over:
             self._rare_deadline = inf
             return
@@ -112,6 +114,7 @@ class Dialogue:
             parts.requests.deadline,
             parts.keypad.deadline,
             parts.limits.deadline,
+            parts.watch.deadline,
         )
 
     @property
@@ -180,6 +183,7 @@ class Dialogue:
             functions=parts.function_calls.count,
             reconnects=session.reconnect.count,
             longest_gap=round(session.reconnect.longest, 3),
+            longest_silence=round(parts.watch.longest, 3),
             odd=parts.out.violations,
         )
 

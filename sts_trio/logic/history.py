@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from sts_trio.audio.frames import seconds
+from sts_trio.audio.frames import FRAME, seconds
 from sts_trio.logic.acts import TurnHeard
 from sts_trio.wire import deepgram
 
@@ -46,6 +46,8 @@ class _Utterance:
         self.end: int | None = None  # until it is complete
         self.sentences: list[tuple[str, int]] = []  # text, where its audio begins
         self.heard: str | None = None  # until it is settled
+        self.has_sound = False  # else it is text that nobody has heard a word of
+        self.silent = 0  # bytes between its begin and its end that are none of its sound
         self._letters = 0
 
     @property
@@ -67,7 +69,7 @@ class _Utterance:
             begins.append(begin)
             texts.append(" ".join(text for text, _ in sentences))
         heard = [
-            _words_before(text, begin, until, position)
+            _words_before(text, begin, until, position) if self.has_sound else ""
             for text, begin, until in zip(texts, begins, [*begins[1:], end], strict=True)
         ]
         self.end = end
@@ -111,9 +113,10 @@ class History:
 
         `""` where that cannot be asked anew: a function was called for it, or a reply has begun.
         """
-        if self._speaking is not None:
+        if self._speaking is not None and self._speaking.has_sound:
             return ""
-        last = self._items[-1] if self._items else None
+        said = (item for item in reversed(self._items) if item is not self._speaking)
+        last = next(said, None)
         if isinstance(last, deepgram.TextItem):
             return last.content
         return "" if isinstance(last, deepgram.CalledFunction) else None
@@ -123,25 +126,42 @@ class History:
 
     def hear_agent(self, text: str, at: int) -> None:
         """A sentence, told about when `at` bytes had been sent to the caller."""
-        self.hear_audio(at)
-        assert self._speaking is not None
-        if not self._speaking.sentences:
-            self._items.append(self._speaking)
-        self._speaking.add(text[:MAX_TEXT_CHARS], at)
+        speaking = self._begin(at)
+        if not speaking.sentences:
+            self._items.append(speaking)
+        speaking.add(text[:MAX_TEXT_CHARS], at)
 
-    def hear_audio(self, at: int) -> None:
-        """Audio of the agent's comes, and is to be sent from there on."""
+    def hear_audio(self, at: int, *, silent: int = 0) -> None:
+        """Audio of the agent's comes, and is to be sent from there on; `silent` bytes, if there is
+        nothing to be heard in it."""
+        speaking = self._begin(at)
+        if not silent:
+            speaking.has_sound = True
+        speaking.silent += silent
+
+    def insert(self, size: int) -> None:
+        """What comes now is ours."""
+        if self._speaking is not None:
+            self._speaking.silent += size
+
+    def _begin(self, at: int) -> _Utterance:
         if self._speaking is None:
             self._speaking = _Utterance(at)
             self._playing.append(self._speaking)
             if len(self._playing) > MAX_PLAYING:
                 self._playing.popleft()
+        return self._speaking
 
     def finish(self, at: int) -> None:
-        """The utterance is complete: its audio ends there."""
-        if self._speaking is not None:
-            self._speaking.end = at
-            self._speaking = None
+        """The utterance is complete: its audio ends there. Without sound it was none."""
+        speaking, self._speaking = self._speaking, None
+        if speaking is None:
+            return
+        speaking.end = at
+        if at - speaking.begin > speaking.silent + FRAME:
+            speaking.has_sound = True
+        if not speaking.has_sound and speaking in self._items:
+            self._items.remove(speaking)
 
     def hear_mark(self, position: int, sent: int) -> list[TurnHeard]:
         """The caller has heard the audio before `position`."""
@@ -188,7 +208,7 @@ class History:
             self._interrupted = {item.id for item in self._items if _is_interrupted(item)}
 
     def forget_last(self) -> None:
-        """The last thing said is to be said anew."""
+        """The last thing said is to be said anew. After `finish`."""
         self._items.pop()
 
     def messages(self) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ class Statistics(msgspec.Struct, frozen=True):
     functions: int
     reconnects: int
     longest_gap: float
+    longest_silence: float
     odd: dict[str, int]
 
 

@@ -1,10 +1,10 @@
 """The parts of a call, and what concerns several of them at once. Pure.
 
 The parts are siblings: `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`,
-`limits`, `caller_audio`, `keypad`. None knows another. A part is told things and returns news;
-which part hears a message first stands in `routes`. Here stand the moments that concern several: a
-session begins (`open_session`) and is gone (`close_session`), the agent is lost or replaced, the
-call closes.
+`answer_watch`, `limits`, `caller_audio`, `keypad`. None knows another. A part is told things and
+returns news; which part hears a message first stands in `routes`. Here stand the moments that
+concern several: a session begins (`open_session`) and is gone (`close_session`), the agent is lost
+or replaced, the call closes.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from sts_trio.logic.acts import (
     DropAgent,
     HangUp,
 )
+from sts_trio.logic.answer_watch import AnswerWatch, Debt
 from sts_trio.logic.caller_audio import CallerAudio
 from sts_trio.logic.closing import Closing, ClosingNews, LastWords, Over, SayGoodbye
 from sts_trio.logic.function_calls import PendingFunctionCalls
@@ -56,6 +57,7 @@ class Parts:
         "settings",
         "stream",
         "turns",
+        "watch",
     )
 
     def __init__(
@@ -77,6 +79,7 @@ class Parts:
         self.turns = Turns()
         self.function_calls = PendingFunctionCalls()
         self.requests = Requests(can_say)
+        self.watch = AnswerWatch(policy.answer_within)
         self.limits = Limits(policy)
         self.caller_audio = CallerAudio(forward)
         self.keypad = Keypad()
@@ -85,16 +88,38 @@ class Parts:
         if (dial := self.session.dial()) is not None:
             self.out.add(dial)
 
+    def owe(self, debt: Debt) -> None:
+        """From now on the agent owes this to the caller."""
+        turns = self.turns
+        is_news = self.watch.owe(
+            debt, self.out.now, turns.sounds_until, is_amid=turns.is_amid_utterance
+        )
+        if is_news:
+            self.out.log("debug", "agent.owes", what=debt.value)
+
     def open_session(self) -> None:
         """The two sides can talk: every part that lives for one session begins."""
         now = self.out.now
         self.limits.open_session(now)
+        if self.session.owes_greeting and self.turns.greets:
+            self.owe(Debt.GREETING)
         if (question := self.turns.take_unanswered()) is not None:
-            self.turns.ask_anew(question, self.requests.ask_anew(question, now))
+            self._ask_anew(question)
         self.requests.open_session(now)
         self.send_requests()
+        if self.watch.debt is Debt.SESSION:
+            self.watch.forgive(now)
         if audio := self.caller_audio.open_session(now):
             self.out.to_agent(deepgram.Audio(audio))
+
+    def _ask_anew(self, question: str) -> None:
+        self.turns.ask_anew(question, self.requests.ask_anew(question, self.out.now))
+        self.owe(Debt.REPLY)
+
+    def go_on(self) -> None:
+        """The agent was cut by what were no words."""
+        self._ask_anew("")
+        self.send_requests()
 
     def close_session(self, code: int = 1000) -> None:
         """What is under way will not come to its end in this session: every part lets go of it."""
@@ -109,6 +134,7 @@ class Parts:
         self.out.to_caller(self.turns.close_session(now))
         self.caller_audio.close_session(now)
         self.limits.close_session(now)
+        self.owe(Debt.SESSION)
         if self.session.close_session(now):
             self.out.add(DropAgent(code))
             self.is_deaf = True
@@ -167,15 +193,20 @@ class Parts:
             messages, answers = self.requests.send()
             for message in messages:
                 self.out.to_agent(message)
+                if isinstance(message, deepgram.InjectUserMessage) and self.closing.is_open:
+                    self.owe(Debt.REPLY)
             self.out.extend(answers)
 
     def settle(self) -> None:
         """What follows from all that was heard."""
         now = self.out.now
+        is_running = self.function_calls.are_awaited
+        self.watch.run_function(now, self.turns.sounds_until, is_running=is_running)
+        self.watch.hear_playing(now, self.turns.sounds_until)
         is_heard = self.turns.is_heard
         if is_heard:
             self.out.extend(self.requests.hear_all_is_heard())
-        is_heard = is_heard and not self.function_calls.are_awaited
+        is_heard = is_heard and not is_running
         if (news := self.closing.settle(now, is_heard=is_heard)) is not None:
             self._follow(news)
         elif (deadline := self.session.renewal_deadline) != inf:
@@ -202,6 +233,8 @@ class Parts:
     def _follow(self, news: ClosingNews | None, code: int = 1000) -> None:
         """What the closing of the call asks for. `code` closes the agent's leg."""
         now = self.out.now
+        if news is not None:
+            self.watch.close(now)
         match news:
             case SayGoodbye():
                 self.session.be_the_last()

@@ -12,6 +12,8 @@ class CallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     # Pre-rendered, as they are needed when there is no agent to say them; may be empty.
     one_moment: bytes = b""
     apology: bytes = b""
+    # How long a caller may hear nothing while the agent owes them something.
+    answer_within: float = inf
     # Silence of both sides, until the agent asks whether somebody is there, and until it hangs up.
     ask_after: float = inf
     asks: str = "Are you still there?"

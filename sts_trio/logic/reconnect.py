@@ -73,7 +73,8 @@ class Reconnect:
 
     def hear_filler(self, until: float) -> None:
         """The caller is told something, which takes until then."""
-        self.filler_deadline = until + FILLER_EVERY
+        if self.is_on:
+            self.filler_deadline = until + FILLER_EVERY
 
     def succeed(self, now: float) -> tuple[float, bool]:
         """There is an agent again; returns for how long there was none, and whether that one was

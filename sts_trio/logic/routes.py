@@ -7,7 +7,8 @@ passes the part's news on; what concerns more than two parts is left to `parts`.
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from sts_trio.audio.frames import seconds
+from sts_trio.audio.frames import SILENT, seconds
+from sts_trio.audio.g711 import is_audible
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     AgentReached,
@@ -32,6 +33,7 @@ from sts_trio.logic.acts import (
     WaitUntilHeard,
 )
 from sts_trio.logic.agent_audio import MAX_AHEAD_SECONDS
+from sts_trio.logic.answer_watch import Debt, Due
 from sts_trio.logic.function_calls import MAX_AT_ONCE
 from sts_trio.logic.limits import Step
 from sts_trio.logic.output import MAX_REASON_CHARS
@@ -62,6 +64,8 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
     match parts.stream.hear(message, now):
         case Speech(audio):
             parts.caller_audio.hear(audio, now)
+            if parts.watch.is_listening and is_audible(audio):
+                parts.watch.hear_voice(now, seconds(len(audio)))
             is_waiting = not parts.caller_audio.is_open
             if is_waiting and parts.caller_audio.keep() and parts.closing.is_open:
                 parts.out.violation(Leg.CALLER, "audio dropped: the agent is not ready")
@@ -76,6 +80,7 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             parts.out.log("info", "call.started", **ids)
             parts.turns.begin(parts.stream.stream_sid)
             parts.session.begin(now)
+            parts.owe(Debt.SESSION)
             parts.dial()
         case StreamEnded(cause, detail):
             if parts.session.is_live and (audio := parts.caller_audio.take()):
@@ -109,9 +114,12 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
         # Against its own rules, but it is audio: the caller may hear it.
         out.violation(Leg.AGENT, "audio before SettingsApplied")
     dropped = parts.turns.dropped_bytes
-    out.to_caller(parts.turns.hear_audio(message.data, out.now))
+    messages = parts.turns.hear_audio(message.data, out.now)
+    out.to_caller(messages)
     if parts.turns.dropped_bytes > dropped:
         out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
+    if parts.watch.is_waiting and messages and message.data.strip(SILENT):
+        parts.watch.hear_sound(out.now)
     if not parts.closing.is_open:
         parts.closing.hear_words(parts.turns.plays_until)
 
@@ -125,16 +133,21 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
         case deepgram.UserStartedSpeaking():
             parts.limits.hear_caller(parts.out.now)
             _cut(parts, parts.turns.hear_user_speaks(parts.out.now))
+            parts.watch.hear_turn(is_over=False)
         case deepgram.AgentAudioDone():
             parts.out.to_caller(parts.turns.finish_utterance(parts.out.now))
+            parts.watch.hear_next()
             if not parts.closing.is_open and not parts.requests.has_words_to_say:
                 parts.closing.hear_end_of_words()
         case deepgram.ConversationText(role, text):
             _hear_text(parts, role, text)
         case deepgram.EndOfTurn():
             parts.turns.end_user_turn()
+            parts.watch.hear_turn(is_over=True)
         case deepgram.AgentThinking() | deepgram.AgentStartedSpeaking():
             parts.turns.next_turn()
+            parts.watch.hear_next()
+            parts.watch.hear_sign(parts.out.now)
         case (
             deepgram.FunctionCallRequest()
             | deepgram.FunctionCallCancelled()
@@ -150,6 +163,7 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
         case deepgram.AgentWarning(code, description):
             parts.out.log_once("agent.warned", Leg.AGENT, f"{code}: {description}")
             parts.session.hear_warning(code, parts.out.now)
+            parts.watch.hear_warning(code, parts.out.now)
         case (
             deepgram.History()
             | deepgram.LatencyReport()
@@ -172,9 +186,13 @@ def _hear_text(parts: Parts, role: str, text: str) -> None:
     unheard = None
     if role != "user":
         unheard = parts.turns.hear_agent(text, parts.out.now)
+        if unheard is None:
+            parts.watch.hear_next()
     elif parts.turns.hear_user(text):
         parts.caller_audio.end_turn()
         parts.limits.hear_caller(parts.out.now)
+        if parts.session.is_live and parts.closing.is_open and text.strip():
+            parts.owe(Debt.ANSWER)
     else:
         return
     parts.out.add(Transcript(role, text))
@@ -193,6 +211,10 @@ def _cut(parts: Parts, cut: Cut | None) -> None:
         parts.out.log("debug", "caller.speaks")
     if cut is not None:
         parts.out.extend(cut.turns)
+        parts.watch.hear_cut(parts.out.now)
+        is_owed = cut.is_amid and parts.session.is_live and parts.closing.is_open
+        if is_owed and not parts.watch.is_owing:
+            parts.owe(Debt.REST)
 
 
 def _hear_function_call(
@@ -204,6 +226,7 @@ def _hear_function_call(
     match message:
         case deepgram.FunctionCallRequest(functions):
             parts.turns.next_turn()
+            parts.watch.hear_sign(parts.out.now)
             if not parts.session.allows(SessionInput.FUNCTION_CALLS):
                 parts.out.violation(Leg.AGENT, "called a function before SettingsApplied")
                 return
@@ -246,6 +269,8 @@ def hear_function_done(parts: Parts, done: FunctionDone) -> None:
         parts.hand_over(done.hand_over)
         return
     parts.out.to_agent(deepgram.FunctionResult(function.id, function.name, done.content))
+    if parts.closing.is_open:
+        parts.owe(Debt.RESULT)
     parts.closing.wait_for_words(now)
 
 
@@ -263,17 +288,19 @@ def _hear_welcome(parts: Parts, request_id: str) -> None:
         parts.out.violation(Leg.AGENT, news.reason)
         return
     parts.out.log("debug", "agent.welcomed", request_id=request_id)
-    if news.is_prewarmed:
-        return
     assert parts.stream.start is not None
     turns = parts.turns
     history = turns.brief()
     settings = parts.settings(
         SettingsWanted(parts.stream.start, parts.session.agent, history, turns.greets)
     )
-    if turns.greets and speaks_first(settings):
-        turns.take_unanswered()  # what it says first is the answer
-    parts.out.to_agent(settings)
+    is_asked = False
+    if is_first := turns.greets and speaks_first(settings):
+        is_asked = turns.take_unanswered() is not None  # what it says first is the answer
+    # A stored agent may have a greeting or not.
+    parts.session.owes_greeting = is_first and (is_asked or not isinstance(settings.agent, str))
+    if not news.is_prewarmed:
+        parts.out.to_agent(settings)
 
 
 def _hear_settings_applied(parts: Parts) -> None:
@@ -342,19 +369,48 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
     for audio in parts.caller_audio.tick(now):
         parts.out.to_agent(deepgram.Audio(audio))
     if parts.session.is_filler_due(now):
-        parts.out.to_caller(parts.turns.play(parts.policy.one_moment, now))
-        parts.session.hear_filler(max(now, parts.turns.plays_until))
+        _say_one_moment(parts)
+    while not parts.closing.is_over and (due := parts.watch.due(now)) is not None:
+        _make_good(parts, due)
     parts.out.extend(parts.requests.tick(now))
     collected, keys = parts.keypad.tick(now)
     parts.out.extend(collected)
     if keys and parts.closing.is_open:
         parts.requests.tell_keys(keys, now)
-    is_busy = parts.function_calls.are_awaited
+    is_busy = parts.function_calls.are_awaited or parts.watch.is_owing
     busy_until = now if is_busy else min(now, parts.turns.user_speaks_until)
-    parts.limits.hear_agent(max(busy_until, parts.turns.plays_until))
+    parts.limits.hear_agent(max(busy_until, parts.turns.sounds_until))
     while (step := parts.limits.due(now)) is not None:
         _take(parts, step)
     parts.send_requests()
+
+
+def _say_one_moment(parts: Parts) -> None:
+    now = parts.out.now
+    parts.out.to_caller(parts.turns.play(parts.policy.one_moment, now))
+    until = max(now, parts.turns.sounds_until)
+    parts.watch.hear_words(now, until)
+    parts.session.hear_filler(until)
+
+
+def _make_good(parts: Parts, due: Due) -> None:
+    """For a caller who is owed something, and hears nothing."""
+    match due:
+        case Due.GO_ON:
+            parts.go_on()
+        case Due.WORDS:
+            if (mute := parts.watch.mute(parts.out.now)) is not None:
+                seconds_mute = round(mute.seconds, 3)
+                parts.out.log("warning", "agent.mute", owes=mute.debt.value, seconds=seconds_mute)
+            _say_one_moment(parts)
+        case Due.FRESH_SESSION | Due.NO_SESSION:
+            debt = parts.watch.debt
+            assert debt is not None
+            if due is Due.NO_SESSION:
+                parts.session.be_the_last()
+            parts.lose_agent(Cause.AGENT_MUTE, f"owes {debt.value}")
+        case _:
+            assert_never(due)
 
 
 def _take(parts: Parts, step: Step) -> None:

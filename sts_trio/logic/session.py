@@ -91,6 +91,7 @@ class Session:
         "_was_live",
         "agent",
         "may_speak",
+        "owes_greeting",
         "reconnect",
         "renewal_deadline",
         "state",
@@ -100,6 +101,7 @@ class Session:
         self.state = SessionState.NONE
         self.may_speak = False  # whether the agent's audio is allowed; asked of every chunk
         self.agent = ""  # the configured agent that the caller talks with; "": not chosen yet
+        self.owes_greeting = False  # with these settings the agent speaks first
         self._reconnects = reconnects
         self.reconnect = Reconnect()
         self._deadline = inf  # of the state

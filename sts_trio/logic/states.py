@@ -184,6 +184,7 @@ RETRY: Mapping[Cause, Retry] = {
     Cause.AGENT_LOST: Retry.ALWAYS,
     Cause.AGENT_SILENT: Retry.ALWAYS,
     Cause.AGENT_TOO_BIG: Retry.ALWAYS,
+    Cause.AGENT_MUTE: Retry.ALWAYS,
     Cause.AGENT_REJECTED: Retry.ONCE_LIVE,
     Cause.AGENT_UNREACHABLE: Retry.ONCE_LIVE,
     Cause.AGENT_NO_HANDSHAKE: Retry.ONCE_LIVE,

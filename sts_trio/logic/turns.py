@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from sts_trio.audio.frames import SILENT
 from sts_trio.logic.acts import TurnHeard
 from sts_trio.logic.agent_audio import AgentAudio
 from sts_trio.logic.history import History, completed_call
@@ -24,9 +25,10 @@ MAX_TURN_SECONDS = 60.0
 
 class Cut(msgspec.Struct, frozen=True):
     """`size` bytes that Twilio had are not to be heard any more. `messages` are for Twilio, and
-    what is on its way there has to be flushed before."""
+    what is on its way there has to be flushed before. `is_amid`: something was being said."""
 
     size: int
+    is_amid: bool
     messages: list[twilio.ToCaller]
     turns: list[TurnHeard]
 
@@ -48,6 +50,7 @@ class Turns:
         "agent_bytes",
         "barge_ins",
         "greets",
+        "sounds_until",
         "user_speaks_until",
     )
 
@@ -57,6 +60,8 @@ class Turns:
         self.greets = True  # the next session is to begin with the agent's greeting
         self._agent_audio = AgentAudio()
         self._history = History()
+        # As `plays_until`, but there is more to be heard than an agent's silence.
+        self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest
         self._unanswered: str | None = None  # see `History.unanswered`; for the next session
         self._echo: str | None = None  # what we say in the caller's name is told back to us
@@ -101,16 +106,19 @@ class Turns:
         self.agent_bytes += len(audio)
         if agent_audio.is_stale(now):
             return []
-        self.greets = False
-        self._history.hear_audio(agent_audio.playout.sent)
-        return agent_audio.say(audio, now)
+        silent = 0 if audio.strip(SILENT) else len(audio)
+        self.greets = self.greets and silent > 0
+        self._history.hear_audio(agent_audio.playout.sent, silent=silent)
+        messages = agent_audio.say(audio, now)
+        if not silent:
+            self.sounds_until = agent_audio.plays_until
+        return messages
 
     def hear_agent(self, text: str, now: float) -> TurnHeard | None:
         """A sentence of the agent's. If it is of a turn that was cut, on its way when it was, it is
         told at once that nobody hears it."""
         if self._agent_audio.is_stale(now):
             return TurnHeard(text, "", 0.0, 0.0)
-        self.greets = False
         self._agent_audio.is_amid_utterance = True
         self._history.hear_agent(text, self.playout.sent)
         return None
@@ -126,7 +134,11 @@ class Turns:
 
     def play(self, clip: bytes, now: float) -> list[twilio.ToCaller]:
         """Our own audio, whole frames."""
-        return self._agent_audio.insert(clip, now)
+        self._history.insert(len(clip))
+        messages = self._agent_audio.insert(clip, now)
+        if clip:
+            self.sounds_until = self._agent_audio.plays_until
+        return messages
 
     def hear_mark(self, name: str, now: float) -> Played | Violation | None:
         match self.playout.echo(name):
@@ -176,8 +188,10 @@ class Turns:
 
     def _cut(self, now: float) -> Cut:
         position, sent = self.playout.position, self.playout.sent
+        is_amid = self.is_amid_utterance
         size, messages = self._agent_audio.cut(now)
-        return Cut(size, messages, self._history.cut(position, sent))
+        self.sounds_until = min(self.sounds_until, now)
+        return Cut(size, is_amid or size > 0, messages, self._history.cut(position, sent))
 
     def end(self) -> list[TurnHeard]:
         """Nobody hears anything any more."""
@@ -215,6 +229,7 @@ class Turns:
         """What the agent was saying is over. After `add_function` of what it interrupted."""
         if self._unanswered is None:
             self._unanswered = self._history.unanswered
+            self._history.finish(self.playout.sent)
             if self._unanswered:
                 self._history.forget_last()  # it is asked anew
         self.user_speaks_until = -inf

@@ -130,3 +130,20 @@ def test_numbers_are_rounded_and_clipped() -> None:
 def test_decibels_are_of_amplitude() -> None:
     assert g711.decibels(0) == 1.0
     assert g711.decibels(-20) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "is_heard"), [(0, False), (200, False), (400, True), (20_000, True)]
+)
+def test_speech_is_audible_and_the_hiss_of_a_line_is_not(amplitude: float, is_heard: bool) -> None:
+    wave = [amplitude * math.sin(place / 3) for place in range(160)]
+    assert g711.is_audible(g711.encode_samples(wave)) is is_heard
+
+
+@pytest.mark.parametrize("constant", [b"\x00", b"\x80", b"\xff", b"\x7f", b"\x55"])
+def test_what_does_not_swing_is_no_sound(constant: bytes) -> None:
+    assert not g711.is_audible(constant * 160)
+
+
+def test_nothing_is_not_audible() -> None:
+    assert not g711.is_audible(b"")

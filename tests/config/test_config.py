@@ -98,6 +98,7 @@ EVERYTHING = {
     "STS_LOG_LEVEL": "Debug",
     "STS_LOG_TRANSCRIPTS": "True",
     "STS_DRAIN_SECONDS": "7.5",
+    "STS_ANSWER_WITHIN_SECONDS": "2.5",
     "STS_ASK_AFTER_SECONDS": "10",
     "STS_HANG_UP_AFTER_SECONDS": "0",
     "STS_LONGEST_CALL_SECONDS": "600",
@@ -134,7 +135,11 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "numbers": {},
     "warnings": (),
     "manners": CallPolicy(
-        one_moment=clip("one-moment"), apology=clip("apology"), ask_after=10, longest=600
+        one_moment=clip("one-moment"),
+        apology=clip("apology"),
+        answer_within=2.5,
+        ask_after=10,
+        longest=600,
     ),
 }
 
@@ -178,6 +183,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         log_level = "debug"
         log_transcripts = true
         drain_seconds = 7.5
+        answer_within_seconds = 2.5
         ask_after_seconds = 10
         hang_up_after_seconds = 0
         longest_call_seconds = 600

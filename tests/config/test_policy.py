@@ -31,6 +31,7 @@ def test_by_default_calls_go_on_and_come_to_an_end() -> None:
         reconnects=True,
         one_moment=clip("one-moment"),
         apology=clip("apology"),
+        answer_within=5.0,
         ask_after=30.0,
         hang_up_after=30.0,
         longest=7200.0,
@@ -40,11 +41,13 @@ def test_by_default_calls_go_on_and_come_to_an_end() -> None:
 def test_each_may_be_turned_off() -> None:
     off = manners(
         STS_RECONNECT="0",
+        STS_ANSWER_WITHIN_SECONDS="0",
         STS_ASK_AFTER_SECONDS="0",
         STS_HANG_UP_AFTER_SECONDS="0",
         STS_LONGEST_CALL_SECONDS="0",
     )
     assert not off.reconnects
+    assert off.answer_within == inf
     assert (off.ask_after, off.hang_up_after, off.longest) == (inf, inf, inf)
 
 

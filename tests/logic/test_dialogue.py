@@ -102,7 +102,7 @@ def test_an_agent_that_was_dialled_ahead_has_had_its_settings() -> None:
     welcomed = Log("debug", "agent.welcomed", {"request_id": "r"})
     assert bridge.hear(Welcome("r")) == [welcomed]
     assert bridge.hear(SettingsApplied()) == [Log("debug", "agent.ready", {})]
-    assert (bridge.dialogue.agent, bridge.asked_for) == ("sales", [])
+    assert bridge.dialogue.agent == "sales"
 
 
 def test_a_start_tells_the_sids() -> None:

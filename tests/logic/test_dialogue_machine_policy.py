@@ -59,6 +59,7 @@ manners = st.builds(
     reconnects=st.sampled_from([True, True, False]),
     one_moment=st.sampled_from([b"", b"!" * 160]),
     apology=st.sampled_from([b"", b"?" * 320]),
+    answer_within=st.sampled_from([inf, 0.5, 2.0]),
     ask_after=st.sampled_from([inf, 0.5, 3.0]),
     hang_up_after=st.sampled_from([inf, 1.0, 4.0]),
     longest=st.sampled_from([inf, inf, 10.0]),
@@ -145,6 +146,8 @@ class AnyManners(RuleBasedStateMachine):
         greeting: str | None,
     ) -> None:
         self.patience = patience
+        self.manners = manners
+        self.is_punctual = True
         self.settings = deepgram_settings.phone_settings({"greeting": greeting} if greeting else {})
         self.dialogue = Dialogue(
             self._settings,
@@ -375,6 +378,7 @@ class AnyManners(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_over)
     def a_tick_comes_late(self, delay: float) -> None:
         self.now = max(self.now, self.dialogue.deadline) + delay
+        self.is_punctual = False
         self._tick()
 
     def _tick(self) -> None:
@@ -511,6 +515,13 @@ class AnyManners(RuleBasedStateMachine):
         playout = self.dialogue.playout
         assert playout.sent == playout.heard + playout.cut + playout.unheard
         assert playout.unheard >= 0
+
+    @invariant()
+    def nobody_has_waited_longer_than_the_policy_says(self) -> None:
+        # A tick that comes late is not the dialogue's, nor is a word without a clip heard.
+        if self.is_punctual and self.manners.one_moment:
+            within = self.manners.answer_within + AHEAD
+            assert self.dialogue.statistics().longest_silence <= within
 
     @invariant()
     def somebody_is_dialled_or_the_call_is_about_to_end(self) -> None:

@@ -231,7 +231,10 @@ def test_an_id_that_a_model_uses_twice_stands_for_two_calls() -> None:
         ([("says", "Hello.", 0, SECOND)], None),
         ([("says", "Hello.", 0, SECOND), ("hear_user", "Where is it?")], "Where is it?"),
         ([("hear_user", "Where is it?"), ("says", "Here.", 0, SECOND)], None),
-        ([("hear_user", "Where is it?"), ("hear_agent", "He", 0)], ""),
+        # Text alone is no answer: nobody has heard it.
+        ([("hear_user", "Where is it?"), ("hear_agent", "He", 0)], "Where is it?"),
+        ([("hear_user", "Where?"), ("hear_agent", "He", 0), ("finish", 0)], "Where?"),
+        ([("hear_user", "Where?"), ("says", "He", 0, SECOND), ("hear_agent", "re", 9)], None),
         ([("hear_user", "Where is it?"), ("hear_audio", 0)], ""),
         ([("hear_user", "Where is it?"), ("call_function", called())], ""),
         ([("hear_user", "One."), ("hear_user", "Two.")], "Two."),

@@ -14,6 +14,7 @@ SIBLINGS = {
     "turns",
     "function_calls",
     "requests",
+    "answer_watch",
     "limits",
     "caller_audio",
     "keypad",

@@ -43,7 +43,7 @@ def test_the_caller_cuts_what_is_being_said_and_what_of_it_is_still_under_way() 
     turns.hear_audio(b"\x01" * 1600, 0.0)
     cut = turns.hear_user_speaks(0.1)
     assert cut == Cut(
-        1600, [twilio.Clear(SID), mark("e1-1")], [TurnHeard("One two.", "", 0.2, 0.0)]
+        1600, True, [twilio.Clear(SID), mark("e1-1")], [TurnHeard("One two.", "", 0.2, 0.0)]
     )
     assert turns.barge_ins == 1
     assert turns.user_speaks_until == 0.1 + MAX_TURN_SECONDS
@@ -80,8 +80,10 @@ def test_nobody_would_miss_the_agent_once_all_is_said_heard_and_answered() -> No
     turns.hear_user("Where is it?")
     assert not turns.is_quiet(0.0), "an answer is due"
     turns.hear_agent("On its way.", 1.0)
+    turns.hear_audio(b"\x01" * 160, 1.0)
     assert not turns.is_quiet(1.0)
     turns.finish_utterance(1.0)
+    turns.hear_mark("e0-1", 1.0)
     assert turns.is_quiet(1.0)
     turns.hear_user_speaks(2.0)
     assert not turns.is_quiet(2.0)

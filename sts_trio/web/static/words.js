@@ -84,6 +84,7 @@ const ENDINGS = {
   agent_closed: "The agent broke off the call.",
   agent_lost: "The connection between server and agent was lost.",
   agent_silent: "The agent fell silent.",
+  agent_mute: "The agent owed an answer, and said nothing.",
   agent_ran_away: "The agent would not stop calling functions.",
   agent_too_big: "The agent sent too much at once.",
   shutdown: "The server is shutting down.",
