@@ -11,6 +11,7 @@ from typing import Any
 
 from sts_trio.logic.states import (
     CLOSING,
+    ERRORS,
     RETRY,
     SESSION,
     SESSION_LIMITS,
@@ -28,6 +29,7 @@ Table = Mapping[Any, Mapping[Any, Any]]
 
 RETRIED = {
     Retry.ALWAYS: "always",
+    Retry.BRIEFLY: "at a call's begin for 5 s; once a session of the call was live",
     Retry.ONCE_LIVE: "once a session of the call was live",
     Retry.NEVER: "never",
 }
@@ -62,6 +64,7 @@ def limits_of(limits: Mapping[Any, Limit]) -> str:
 def retries() -> str:
     lines = ["| the session is lost by | another one is tried |", "|---|---|"]
     lines += [f"| `{cause.label}` | {RETRIED[retry]} |" for cause, retry in RETRY.items()]
+    lines += [f"| an `Error` `{code}` | {RETRIED[retry]} |" for code, retry in ERRORS.items()]
     return "\n".join(lines)
 
 

@@ -32,6 +32,7 @@ from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText, Sett
 CLOSED = LegEnded(Leg.AGENT, How.CLOSED, 1000)
 LOST = LegEnded(Leg.AGENT, How.LOST)
 WORD = b"\x31" * 1600
+OURS = b"\x41" * 1600
 CLIP = b"\x21" * 8000
 APOLOGY = b"\x22" * 8000
 MANNERS = CallPolicy(
@@ -61,7 +62,8 @@ def speaks(text: str = "Yes.", audio: bytes = WORD) -> list[tuple[float, Heard]]
 
 class Telephone:
     """`answer` says what the agent does whenever it is told something that wants an answer; of the
-    first session's greeting, `greeting`. A function takes `function_takes` seconds."""
+    first session's greeting, `greeting`. A function takes `function_takes` seconds. `says_ours`: it
+    speaks what it is given to speak."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Telephone:
         greeting: Answer = speaks,
         manners: CallPolicy = MANNERS,
         function_takes: float = inf,
+        says_ours: bool = False,
         settings: deepgram_settings.Settings | None = None,
     ) -> None:
         self.bridge = Bridge(
@@ -79,6 +82,7 @@ class Telephone:
         self.answer = answer
         self.greeting: Answer | None = greeting
         self.function_takes = function_takes
+        self.says_ours = says_ours
         self.told: list[deepgram.ToAgent] = []
         self.events: list[tuple[float, Log]] = []
         self.ending: Ending | None = None
@@ -178,6 +182,9 @@ class Telephone:
         elif isinstance(message, deepgram.InjectUserMessage):
             self.later(0.01, ConversationText("user", message.content))
             self.act()
+        elif isinstance(message, deepgram.InjectAgentMessage) and self.says_ours:
+            for after, heard in speaks(message.message or "", OURS):
+                self.later(after, heard)
         elif isinstance(message, deepgram.FunctionResult):
             self.act()
 

@@ -28,6 +28,7 @@ class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     asks: str = CallPolicy().asks
+    say_again: str = CallPolicy().say_again
     farewell: str = CallPolicy().farewell
     warning: str = CallPolicy().warning
     time_is_up: str = CallPolicy().time_is_up
@@ -51,6 +52,7 @@ def read_manners(given: RawConfig) -> CallPolicy:
         hang_up_after=given("STS_HANG_UP_AFTER_SECONDS", LEAVE_AFTER) or inf,
         longest=given("STS_LONGEST_CALL_SECONDS", LONGEST_CALL) or inf,
         asks=words.asks,
+        say_again=words.say_again,
         farewell=words.farewell,
         warning=words.warning,
         time_is_up=words.time_is_up,

@@ -88,12 +88,14 @@ class AnswerWatch:
         "_within",
         "debt",
         "is_listening",
+        "is_overdue",
         "longest",
     )
 
     def __init__(self, within: float) -> None:
         self.debt: Debt | None = None
         self.is_listening = False  # wants to know whether the caller is to be heard
+        self.is_overdue = False  # there is no session, and the last one owed something
         self.longest = 0.0  # seconds of silence while something was owed
         self._within = within
         self._silent_since = inf  # the caller's clock; `inf`: nobody waits for anything
@@ -158,6 +160,10 @@ class AnswerWatch:
             return False
         if debt is Debt.ANSWER:
             self.is_listening = False
+        if debt is not Debt.SESSION:
+            self.is_overdue = False
+        elif before not in (None, Debt.SESSION):
+            self.is_overdue = True
         self.debt = debt
         self._is_amid = is_amid
         self._wants_rest = debt is Debt.REST
@@ -168,7 +174,7 @@ class AnswerWatch:
         """Nothing is owed after all."""
         self._note_silence(now)
         self.debt = None
-        self._has_told = self.is_listening = False
+        self._has_told = self.is_listening = self.is_overdue = False
         self._silent_since = now if self._is_busy else inf
 
     def close(self, now: float) -> None:

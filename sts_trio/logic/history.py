@@ -34,6 +34,8 @@ INTERRUPTED = '{"error":"the connection was lost; whether it was done is not kno
 # In the place of a result that is longer than all that the agent may say in one go, or that was
 # asked for by as long arguments.
 TOO_LONG = '{"error":"it was called, but that is too long to be told again"}'
+# What of it is told to an agent that could not bear more.
+FEW_ITEMS = 10
 # Utterances that wait for their marks: Twilio holds ten minutes of audio.
 MAX_PLAYING = 200
 
@@ -113,13 +115,18 @@ class History:
 
         `""` where that cannot be asked anew: a function was called for it, or a reply has begun.
         """
-        if self._speaking is not None and self._speaking.has_sound:
+        if self.is_heard_speaking:
             return ""
         said = (item for item in reversed(self._items) if item is not self._speaking)
         last = next(said, None)
         if isinstance(last, deepgram.TextItem):
             return last.content
         return "" if isinstance(last, deepgram.CalledFunction) else None
+
+    @property
+    def is_heard_speaking(self) -> bool:
+        """Whether the agent is in the middle of what can be heard."""
+        return self._speaking is not None and self._speaking.has_sound
 
     def hear_user(self, text: str) -> None:
         self._items.append(deepgram.TextItem("user", text[:MAX_TEXT_CHARS]))
@@ -206,6 +213,15 @@ class History:
         self._items.append(called)
         if len(self._interrupted) > MAX_ITEMS:
             self._interrupted = {item.id for item in self._items if _is_interrupted(item)}
+
+    def shed(self) -> None:
+        """An agent could not bear it: from now on only the last few sentences are told, and if it
+        was these, nothing."""
+        said = [item for item in self._items if not isinstance(item, deepgram.CalledFunction)]
+        few = said[-FEW_ITEMS:]
+        if len(few) == len(self._items):
+            few.clear()
+        self._items = collections.deque(few, maxlen=MAX_ITEMS)
 
     def forget_last(self) -> None:
         """The last thing said is to be said anew. After `finish`."""

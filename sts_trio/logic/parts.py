@@ -32,6 +32,7 @@ from sts_trio.logic.session import (
     Session,
     Settings,
 )
+from sts_trio.logic.states import RETRY, Retry
 from sts_trio.logic.stream import (
     Stream,
 )
@@ -78,7 +79,7 @@ class Parts:
         self.closing = Closing()
         self.turns = Turns()
         self.function_calls = PendingFunctionCalls()
-        self.requests = Requests(can_say)
+        self.requests = Requests(can_say, policy.say_again)
         self.watch = AnswerWatch(policy.answer_within)
         self.limits = Limits(policy)
         self.caller_audio = CallerAudio(forward)
@@ -103,11 +104,16 @@ class Parts:
         self.limits.open_session(now)
         if self.session.owes_greeting and self.turns.greets:
             self.owe(Debt.GREETING)
-        if (question := self.turns.take_unanswered()) is not None:
+        if self.turns.is_given_up:
+            self.requests.have_said_again(now)
+            self.owe(Debt.REPLY)
+        elif (question := self.turns.take_unanswered()) is not None:
             self._ask_anew(question)
         self.requests.open_session(now)
         self.send_requests()
-        if self.watch.debt is Debt.SESSION:
+        if self.watch.is_overdue:
+            self.go_on()
+        elif self.watch.debt is Debt.SESSION:
             self.watch.forgive(now)
         if audio := self.caller_audio.open_session(now):
             self.out.to_agent(deepgram.Audio(audio))
@@ -139,10 +145,25 @@ class Parts:
             self.out.add(DropAgent(code))
             self.is_deaf = True
 
-    def lose_agent(self, cause: Cause, detail: str = "") -> None:
-        """The session is over, or is to be."""
+    def lose_agent(
+        self,
+        cause: Cause,
+        detail: str = "",
+        *,
+        retry: Retry | None = None,
+        is_refusal: bool = False,
+    ) -> None:
+        """The session is over, or is to be. `is_refusal`: it may be for something it was told,
+        which is then not told to session after session. `retry`: if the cause does not tell."""
         detail = detail[:MAX_REASON_CHARS]
-        match self.session.fail(cause, self.out.now, self.turns.plays_until):
+        is_lighter = is_refusal and self._blame()
+        lost = self.session.fail(
+            RETRY[cause] if retry is None else retry,
+            self.out.now,
+            self.turns.plays_until,
+            is_lighter=is_lighter,
+        )
+        match lost:
             case Redialling():
                 self.out.log("warning", "agent.lost", ending=cause.label, detail=detail)
                 self.close_session(cause.agent_code)
@@ -156,10 +177,22 @@ class Parts:
             case never:
                 assert_never(never)
 
+    def _blame(self) -> bool:
+        """Whether the next session will be told less than this one, which died of it."""
+        answers, is_less = self.requests.blame(self.turns.agent_bytes)
+        self.out.extend(answers)
+        is_less = self.turns.blame(is_live=self.session.is_live) or is_less
+        if is_less:
+            self.out.log("info", "agent.told_less")
+        return is_less
+
     def finish(self, detail: str) -> bool:
         """The agent ends its session in good order, and so the call; `False`: too early for that,
-        the session is lost."""
+        or it owes an answer, so the session is lost."""
         now = self.out.now
+        is_owing = self.watch.is_owing or self.turns.owes_answer
+        if self.closing.is_open and (is_owing or self.function_calls.are_awaited):
+            return False
         if not self.session.finish(now):
             return False
         ending = Ending(Cause.AGENT_FINISHED, detail[:MAX_REASON_CHARS])
@@ -190,7 +223,7 @@ class Parts:
 
     def send_requests(self) -> None:
         if self.requests.are_pending:
-            messages, answers = self.requests.send()
+            messages, answers = self.requests.send(self.turns.agent_bytes)
             for message in messages:
                 self.out.to_agent(message)
                 if isinstance(message, deepgram.InjectUserMessage) and self.closing.is_open:

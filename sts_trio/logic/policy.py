@@ -18,6 +18,7 @@ class CallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ask_after: float = inf
     asks: str = "Are you still there?"
     hang_up_after: float = inf
+    say_again: str = "I am sorry, could you say that again?"
     farewell: str = "I cannot hear you any more, so I will hang up now. Goodbye."
     # The longest call, and how long before its end the caller is warned.
     longest: float = inf

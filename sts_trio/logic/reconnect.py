@@ -51,16 +51,18 @@ class Reconnect:
         """Whether the call is without an agent that it once had."""
         return self._lost_at is not None
 
-    def redial(self, now: float) -> bool:
+    def redial(self, now: float, *, is_lighter: bool = False) -> bool:
         """The agent is lost, or a redial came to nothing. Whether to dial (again): then
-        `dial_deadline` tells when."""
+        `dial_deadline` tells when. One that `is_lighter` by what may have been the fault is none
+        of those that are numbered."""
         while self._redials and self._redials[0] <= now - WINDOW:
             self._redials.popleft()
-        if len(self._redials) >= MAX_REDIALS:
+        if len(self._redials) >= MAX_REDIALS and not is_lighter:
             self.end()
             return False
         self.dial_deadline = now + RETRY_AFTER if self.is_on else now
-        self._redials.append(self.dial_deadline)
+        if not is_lighter:
+            self._redials.append(self.dial_deadline)
         self._is_loss = True
         self.count += 1
         return True

@@ -14,6 +14,7 @@ from math import inf
 import msgspec
 
 from sts_trio.logic.acts import RequestDone
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.wire import deepgram
 
 # Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. The function that asks
@@ -25,6 +26,9 @@ MAX_WAITING = 100
 MAX_SPACES = 100
 # Told again to a fresh session; prompts are appended, so there may be any number.
 MAX_UPDATES = 50
+# How many sessions may be told something that die of an error before they have answered. The first
+# may have been chance.
+MAX_DEATHS = 2
 
 _ACKNOWLEDGED_BY: dict[type[deepgram.TextToAgent], type[deepgram.TextFromAgent]] = {
     deepgram.UpdatePrompt: deepgram.PromptUpdated,
@@ -39,8 +43,6 @@ _SPOKEN = (deepgram.InjectAgentMessage, deepgram.InjectUserMessage)
 
 # To an agent that lost its thread with its connection.
 GO_ON = "Please go on."
-# By an agent of the old dialect, which cannot be told what the caller had said.
-SAY_AGAIN = "I am sorry, could you say that again?"
 # To the agent, as if the caller had said it.
 KEYED_IN = "I have keyed in: {}"
 # To the agent, of a function that was not torn when its session, or its turn, was lost.
@@ -49,12 +51,14 @@ LATE = "The function {name}, called earlier in this conversation, has been done:
 _Kind = type[deepgram.TextToAgent]
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, eq=False):
     number: int | None  # None: nobody waits for the answer
     message: deepgram.TextToAgent
     deadline: float
     is_kept: bool = False  # for the next session, though nobody waits for the answer
     is_restored: bool = False  # an update that the last session had taken
+    deaths: int = 0  # of sessions that were told it, in a row
+    told_at: int | None = None  # how much the agent had said by then; `None`: not in this session
 
     def is_answered_by(self, message: deepgram.TextFromAgent) -> bool:
         if isinstance(self.message, deepgram.InjectAgentMessage):
@@ -88,22 +92,37 @@ def says_all(message: deepgram.ToAgent) -> bool:
 
 
 class Requests:
-    """`can_say` tells whether the agent's dialect has words for a message.
+    """`can_say` tells whether the agent's dialect has words for a message. `say_again` are ours for
+    a question that is lost.
 
     Methods return what is to be done: answers to those who asked, and messages for the agent.
     """
 
-    __slots__ = ("_heard_by", "_is_open", "_may_send", "_sent", "_updates", "_waiting", "can_say")
+    __slots__ = (
+        "_heard_by",
+        "_is_open",
+        "_may_send",
+        "_say_again",
+        "_sent",
+        "_updates",
+        "_waiting",
+        "can_say",
+    )
 
-    def __init__(self, can_say: Callable[[deepgram.ToAgent], bool] = says_all) -> None:
+    def __init__(
+        self,
+        can_say: Callable[[deepgram.ToAgent], bool] = says_all,
+        say_again: str = CallPolicy().say_again,
+    ) -> None:
         self.can_say = can_say
+        self._say_again = say_again
         self._heard_by: dict[int, float] = {}  # {who waits for all to be heard: until when}
         self._is_open = False
         self._waiting: collections.deque[_Request] = collections.deque()
         self._sent: dict[_Kind, _Request] = {}
         # Whether something waits that may go, or did when it was last looked at.
         self._may_send = False
-        self._updates: list[deepgram.TextToAgent] = []
+        self._updates: list[_Request] = []
 
     @property
     def are_pending(self) -> bool:
@@ -157,10 +176,14 @@ class Requests:
         """
         message = deepgram.InjectUserMessage(question or GO_ON)
         if not self.can_say(message):
-            self.ask(None, deepgram.InjectAgentMessage(SAY_AGAIN), now)
+            self.have_said_again(now)
             return None
         self.ask(None, message, now, is_first=True)
         return message.content
+
+    def have_said_again(self, now: float) -> None:
+        """The caller is asked to say it once more."""
+        self.ask(None, deepgram.InjectAgentMessage(self._say_again), now)
 
     def tell_keys(self, keys: str, now: float) -> None:
         """What the caller keyed in, as if they had said it."""
@@ -185,9 +208,10 @@ class Requests:
         what waits."""
         self._is_open = self._may_send = True
         for place in reversed(range(len(self._updates))):
+            request = self._updates[place]
             # Many prompts go one after the other.
-            deadline = now + (place + 1) * ANSWER_TIMEOUT
-            request = _Request(None, self._updates[place], deadline, is_restored=True)
+            request.deadline = now + (place + 1) * ANSWER_TIMEOUT
+            request.number, request.is_restored = None, True
             self._waiting.appendleft(request)
             self._may_send = True
 
@@ -200,11 +224,29 @@ class Requests:
             request for request in open_ones if request.number is not None or request.is_kept
         )
         self._sent.clear()
+        for request in self._updates:
+            request.told_at = None
         if not is_amid_utterance:
             return []
         lost = [RequestDone(number, "the agent was lost") for number in self._heard_by]
         self._heard_by.clear()
         return lost
+
+    def blame(self, said: int) -> tuple[list[RequestDone], bool]:
+        """The session died of something that it was told. That may be what it has not answered, or
+        else what it has taken but not `said` anything after. Returns answers for what is not told
+        to yet another session, and whether there is anything of the kind."""
+        for request in self._updates:
+            if request.told_at is not None and request.told_at < said:
+                request.deaths = 0
+        unproven = [each for each in self._updates if each.told_at == said]
+        suspects = [*self._sent.values()] or unproven
+        for request in suspects:
+            request.deaths += 1
+        condemned = [each for each in suspects if each.deaths >= MAX_DEATHS]
+        self._updates = [each for each in self._updates if each not in condemned]
+        self._sent = {kind: each for kind, each in self._sent.items() if each not in condemned}
+        return _answers(condemned, "the agent failed at it"), bool(condemned)
 
     def forget_updates(self) -> list[RequestDone]:
         """Another agent goes on, with settings of its own: they are not meant for that one."""
@@ -218,8 +260,12 @@ class Requests:
         self._may_send = True
         return _answers(unwanted, "another agent goes on")
 
-    def send(self) -> tuple[list[deepgram.TextToAgent], list[RequestDone]]:
-        """What goes to the agent now, and answers for requests that nobody acknowledges."""
+    def send(self, said: int = 0) -> tuple[list[deepgram.TextToAgent], list[RequestDone]]:
+        """What goes to the agent now, and answers for requests that nobody acknowledges.
+
+        What a session may have died of goes alone, so that it alone is to blame if the next one
+        does. `said`: how much the agent has said by now, in whatever unit.
+        """
         messages: list[deepgram.TextToAgent] = []
         answers: list[RequestDone] = []
         if not self._is_open or not self._may_send:
@@ -228,9 +274,11 @@ class Requests:
         kept: collections.deque[_Request] = collections.deque()
         for request in self._waiting:
             kind = type(request.message)
-            if kind in self._sent:
+            is_alone = request.deaths > 0 or any(each.deaths for each in self._sent.values())
+            if kind in self._sent or (self._sent and is_alone):
                 kept.append(request)
                 continue
+            request.told_at = said
             messages.append(request.message)
             if isinstance(request.message, _UPDATES + _SPOKEN):
                 self._sent[kind] = request
@@ -257,7 +305,7 @@ class Requests:
                 del self._sent[kind]
                 self._may_send = True
                 if not request.is_restored:
-                    self._remember(request.message)
+                    self._remember(request)
                 return _answers([request])
         return []
 
@@ -286,17 +334,18 @@ class Requests:
                 request.number = None
         self._heard_by.pop(number, None)
 
-    def _remember(self, message: deepgram.TextToAgent) -> None:
+    def _remember(self, request: _Request) -> None:
+        message = request.message
         if not isinstance(message, _UPDATES):
             return
+        replaced: set[_Kind] = set()
+        if not isinstance(message, deepgram.UpdatePrompt):
+            replaced.add(type(message))
         if isinstance(message, deepgram.UpdateThink):
             # It replaces the prompt, with whatever was appended to that.
-            self._updates = [
-                each for each in self._updates if not isinstance(each, deepgram.UpdatePrompt)
-            ]
-        if not isinstance(message, deepgram.UpdatePrompt):
-            self._updates = [each for each in self._updates if type(each) is not type(message)]
-        self._updates = [*self._updates, message][-MAX_UPDATES:]
+            replaced.add(deepgram.UpdatePrompt)
+        kept = [each for each in self._updates if type(each.message) not in replaced]
+        self._updates = [*kept, request][-MAX_UPDATES:]
 
 
 def _answers(

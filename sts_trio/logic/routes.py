@@ -42,7 +42,16 @@ from sts_trio.logic.session import (
     SettingsWanted,
     speaks_first,
 )
-from sts_trio.logic.states import SessionInput, Violation, cause_of_end, cause_of_failed_dial
+from sts_trio.logic.states import (
+    ERRORS,
+    REFUSING_CLOSES,
+    Retry,
+    SessionInput,
+    Violation,
+    cause_of_end,
+    cause_of_failed_dial,
+    retry_of_failed_dial,
+)
 from sts_trio.logic.stream import (
     KeyPressed,
     MarkEchoed,
@@ -159,7 +168,10 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
         case deepgram.SettingsApplied():
             _hear_settings_applied(parts)
         case deepgram.AgentError(code, description):
-            parts.lose_agent(Cause.AGENT_ERROR, f"{code}: {description}")
+            retry = ERRORS.get(code, Retry.ONCE_LIVE)
+            is_refusal = retry is not Retry.ALWAYS
+            said = f"{code}: {description}"
+            parts.lose_agent(Cause.AGENT_ERROR, said, retry=retry, is_refusal=is_refusal)
         case deepgram.AgentWarning(code, description):
             parts.out.log_once("agent.warned", Leg.AGENT, f"{code}: {description}")
             parts.session.hear_warning(code, parts.out.now)
@@ -279,7 +291,8 @@ def hear_dial(parts: Parts, message: AgentReached | DialFailed) -> None:
         parts.session.hear_reached(message, parts.out.now)
     else:
         parts.session.dial_failed()
-        parts.lose_agent(cause_of_failed_dial(message.status), message.reason)
+        cause, retry = cause_of_failed_dial(message.status), retry_of_failed_dial(message.status)
+        parts.lose_agent(cause, message.reason, retry=retry)
 
 
 def _hear_welcome(parts: Parts, request_id: str) -> None:
@@ -408,7 +421,7 @@ def _make_good(parts: Parts, due: Due) -> None:
             assert debt is not None
             if due is Due.NO_SESSION:
                 parts.session.be_the_last()
-            parts.lose_agent(Cause.AGENT_MUTE, f"owes {debt.value}")
+            parts.lose_agent(Cause.AGENT_MUTE, f"owes {debt.value}", is_refusal=True)
         case _:
             assert_never(due)
 
@@ -460,7 +473,8 @@ def _hear_leg_ended(parts: Parts, ended: LegEnded) -> None:
         news = parts.stream.end(cause_of_end(ended), detail, parts.out.now)
         parts.end(news.cause, news.detail)
     elif not (ended.how is How.CLOSED and ended.code == 1000 and parts.finish(detail)):
-        parts.lose_agent(cause_of_end(ended), detail)
+        is_refusal = ended.how is How.CLOSED and ended.code in REFUSING_CLOSES
+        parts.lose_agent(cause_of_end(ended), detail, is_refusal=is_refusal)
 
 
 _Handler = Callable[[Parts, Any], None]

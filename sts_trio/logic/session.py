@@ -17,7 +17,7 @@ from sts_trio.logic.acts import AgentReached, Dial
 from sts_trio.logic.reconnect import STEP_TIMEOUT, Reconnect
 from sts_trio.logic.states import (
     AGENT_TIMEOUT,
-    RETRY,
+    RETRY_AFTER,
     SESSION,
     SESSION_LIMITS,
     Retry,
@@ -82,6 +82,7 @@ class TookTooLong(msgspec.Struct, frozen=True):
 
 class Session:
     __slots__ = (
+        "_begun_at",
         "_deadline",
         "_has_leg",
         "_is_last",
@@ -104,6 +105,7 @@ class Session:
         self.owes_greeting = False  # with these settings the agent speaks first
         self._reconnects = reconnects
         self.reconnect = Reconnect()
+        self._begun_at = inf
         self._deadline = inf  # of the state
         self.renewal_deadline = inf  # until then, at the next quiet moment, if not `inf`
         self._has_leg = False
@@ -131,6 +133,7 @@ class Session:
 
     def begin(self, now: float) -> None:
         """The caller is there. Then `dial`."""
+        self._begun_at = now
         self._enter(SESSION[self.state][SessionInput.DIAL], now)
 
     def dial(self) -> Dial | None:
@@ -162,12 +165,21 @@ class Session:
 
     # --- from one session to the next -----------------------------------------------------------
 
-    def fail(self, cause: Cause, now: float, plays_until: float) -> Redialling | Down | None:
-        """The session is lost. The caller has something to hear until `plays_until`."""
+    def fail(
+        self, retry: Retry, now: float, plays_until: float, *, is_lighter: bool = False
+    ) -> Redialling | Down | None:
+        """The session is lost. The caller has something to hear until `plays_until`.
+
+        `is_lighter`: the next one would be told less, so it may live where this one died.
+        """
         allowed = SESSION[self.state]
         if SessionInput.LOST not in allowed:
             return None
-        if self._is_retried(cause) and self.reconnect.redial(now):
+        if retry is Retry.BRIEFLY and not self._was_live:
+            if self._may_redial and now + RETRY_AFTER < self._begun_at + AGENT_TIMEOUT:
+                self._enter(allowed[SessionInput.LOST_AGAIN], now)
+                return Redialling()
+        elif self._is_retried(retry) and self.reconnect.redial(now, is_lighter=is_lighter):
             is_now = self.reconnect.dial_deadline <= now
             on = SessionInput.LOST_REDIAL if is_now else SessionInput.LOST_AGAIN
             self.reconnect.begin_gap(now, plays_until)
@@ -242,14 +254,13 @@ class Session:
         if now >= self._replaced_at + RENEW_AGAIN_AFTER:
             self.renewal_deadline = now + RENEW_WITHIN
 
-    def _is_retried(self, cause: Cause) -> bool:
-        retry = RETRY[cause]
-        return (
-            self._reconnects
-            and not self._is_last
-            and self.allows(SessionInput.LOST_REDIAL)
-            and (retry is Retry.ALWAYS or (retry is Retry.ONCE_LIVE and self._was_live))
-        )
+    @property
+    def _may_redial(self) -> bool:
+        return self._reconnects and not self._is_last and self.allows(SessionInput.LOST_REDIAL)
+
+    def _is_retried(self, retry: Retry) -> bool:
+        is_worth_it = self._was_live and retry is not Retry.NEVER
+        return self._may_redial and (retry is Retry.ALWAYS or is_worth_it)
 
     def _enter(self, state: SessionState, now: float) -> None:
         self.state = state

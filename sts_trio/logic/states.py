@@ -173,8 +173,9 @@ class Retry(enum.Enum):
     """Whether another session is dialled after a loss, if the policy reconnects at all."""
 
     ALWAYS = enum.auto()
-    # At a call's begin, dialling has tried every endpoint there is; settings that were refused once
-    # will be again; what took too long would take as long again.
+    # At a call's begin, for as long as a caller waits for the first word: it may pass.
+    BRIEFLY = enum.auto()
+    # Settings that were refused once will be again; what took too long would take as long again.
     ONCE_LIVE = enum.auto()
     NEVER = enum.auto()
 
@@ -185,8 +186,8 @@ RETRY: Mapping[Cause, Retry] = {
     Cause.AGENT_SILENT: Retry.ALWAYS,
     Cause.AGENT_TOO_BIG: Retry.ALWAYS,
     Cause.AGENT_MUTE: Retry.ALWAYS,
-    Cause.AGENT_REJECTED: Retry.ONCE_LIVE,
-    Cause.AGENT_UNREACHABLE: Retry.ONCE_LIVE,
+    Cause.AGENT_REJECTED: Retry.BRIEFLY,
+    Cause.AGENT_UNREACHABLE: Retry.BRIEFLY,
     Cause.AGENT_NO_HANDSHAKE: Retry.ONCE_LIVE,
     Cause.AGENT_NO_WELCOME: Retry.ONCE_LIVE,
     Cause.AGENT_NO_SETTINGS_APPLIED: Retry.ONCE_LIVE,
@@ -194,6 +195,33 @@ RETRY: Mapping[Cause, Retry] = {
     Cause.AGENT_DENIED: Retry.NEVER,
     Cause.AGENT_RAN_AWAY: Retry.NEVER,
 }
+# By its code, what an `Error` asks for: another connection (`ALWAYS`: nothing was wrong with what
+# the session was told), a retry (`BRIEFLY`), or that something be set right (`ONCE_LIVE`: what was
+# told since the call began, if anything was). A code that is not here is one of the last kind.
+# Source: developers.deepgram.com/docs/voice-agent-errors-warnings, read 2026-11-22.
+ERRORS: Mapping[str, Retry] = {
+    "SERVER_GOING_AWAY": Retry.ALWAYS,
+    "MAXIMUM_SESSION_LENGTH_REACHED": Retry.ALWAYS,
+    "CLIENT_MESSAGE_TIMEOUT": Retry.ALWAYS,
+    "INTERNAL_SERVER_ERROR": Retry.BRIEFLY,
+    "FAILED_TO_START_LISTENING": Retry.BRIEFLY,
+    "ASR_CONNECTION_CLOSED": Retry.BRIEFLY,
+    "ASR_DRIVER_TIMEOUT": Retry.BRIEFLY,
+    "FAILED_TO_THINK": Retry.ONCE_LIVE,
+    "FAILED_TO_SPEAK": Retry.ONCE_LIVE,
+    "UNPARSABLE_CLIENT_MESSAGE": Retry.ONCE_LIVE,
+    "NON_SETTINGS_MESSAGE_BEFORE_SETTINGS": Retry.ONCE_LIVE,
+    "SETTINGS_ALREADY_APPLIED": Retry.ONCE_LIVE,
+    "INVALID_SETTINGS": Retry.ONCE_LIVE,
+    "INVALID_AGENT_ID": Retry.ONCE_LIVE,
+    "AGENT_ID_NOT_SUPPORTED": Retry.ONCE_LIVE,
+    "USER_AUDIO_FORMAT": Retry.ONCE_LIVE,
+    "NON_EXISTENT_FUNCTION_CALLED": Retry.ONCE_LIVE,
+    "DATA-0002": Retry.ONCE_LIVE,
+}
+# Close codes that say that the peer could not bear what it was told (RFC 6455, section 7.4.1).
+# Others, and a socket that is lost, say nothing of that.
+REFUSING_CLOSES = frozenset({1002, 1003, 1007, 1008, 1009, 1011})
 
 # --- the closing of the call --------------------------------------------------------------------
 
@@ -304,3 +332,10 @@ def cause_of_failed_dial(status: int | None) -> Cause:
     if status is None:
         return Cause.AGENT_UNREACHABLE
     return Cause.AGENT_DENIED if status in _DENIED else Cause.AGENT_REJECTED
+
+
+def retry_of_failed_dial(status: int | None) -> Retry:
+    """Whether another dial may be answered otherwise: 408, 425, 429 and 5xx pass (RFC 9110)."""
+    passes = status is None or status >= 500 or status in (408, 425, 429)
+    cause = cause_of_failed_dial(status)
+    return RETRY[cause] if passes or cause is Cause.AGENT_DENIED else Retry.ONCE_LIVE

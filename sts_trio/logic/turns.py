@@ -21,6 +21,8 @@ from sts_trio.wire import deepgram, twilio
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
 # is understood.
 MAX_TURN_SECONDS = 60.0
+# How many sessions a question may be asked of that die of an error. The first may have been chance.
+MAX_DEATHS = 2
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -44,12 +46,18 @@ class Played(msgspec.Struct, frozen=True):
 class Turns:
     __slots__ = (
         "_agent_audio",
+        "_deaths",
         "_echo",
+        "_has_past",
         "_history",
+        "_is_proven",
+        "_suspect",
+        "_to_shed",
         "_unanswered",
         "agent_bytes",
         "barge_ins",
         "greets",
+        "is_given_up",
         "sounds_until",
         "user_speaks_until",
     )
@@ -64,6 +72,13 @@ class Turns:
         self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest
         self._unanswered: str | None = None  # see `History.unanswered`; for the next session
+        self._suspect: str | None = None  # a question after which a session died
+        self._deaths = 0  # and how many did in a row
+        # So many that it is not asked anew: the caller is to say it in other words.
+        self.is_given_up = False
+        self._has_past = False  # the session was told of one
+        self._is_proven = False  # and was heard since
+        self._to_shed = 0  # how often the past is to become less
         self._echo: str | None = None  # what we say in the caller's name is told back to us
 
     @property
@@ -111,6 +126,7 @@ class Turns:
         self._history.hear_audio(agent_audio.playout.sent, silent=silent)
         messages = agent_audio.say(audio, now)
         if not silent:
+            self._is_proven, self._suspect, self.is_given_up = True, None, False
             self.sounds_until = agent_audio.plays_until
         return messages
 
@@ -166,7 +182,7 @@ class Turns:
         if text == self._echo:
             self._echo = None
             return False
-        self.greets = False
+        self.greets = self.is_given_up = False
         self.user_speaks_until = -inf
         self._history.hear_user(text)
         return True
@@ -210,7 +226,30 @@ class Turns:
             # question.
             self._history.hear_user(self._unanswered)
             self._unanswered = ""
-        return self._history.messages()
+        for _ in range(self._to_shed):
+            self._history.shed()
+        self._to_shed = 0
+        messages = self._history.messages()
+        self._has_past = bool(messages)
+        return messages
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether the caller has asked something to which nothing has been heard."""
+        return self._history.unanswered is not None and not self._history.is_heard_speaking
+
+    def blame(self, *, is_live: bool) -> bool:
+        """The session died of something that it was told; returns whether the next one will be
+        told less. `is_live`: it had been told what was not answered."""
+        is_less = self._has_past and not self._is_proven
+        self._to_shed += is_less
+        question = self._history.unanswered
+        if is_live and question is not None:
+            self._deaths = self._deaths + 1 if question == self._suspect else 1
+            self._suspect = question
+            if self._deaths >= MAX_DEATHS:
+                self.is_given_up = is_less = True
+        return is_less
 
     def take_unanswered(self) -> str | None:
         """The question that the last session took with it; `""`: it cannot be asked anew, but the
@@ -224,6 +263,8 @@ class Turns:
         self._echo = asked
         if text := asked or question:
             self._history.hear_user(text)
+            if self._suspect is not None:
+                self._suspect = text
 
     def close_session(self, now: float) -> list[twilio.ToCaller]:
         """What the agent was saying is over. After `add_function` of what it interrupted."""
@@ -232,6 +273,9 @@ class Turns:
             self._history.finish(self.playout.sent)
             if self._unanswered:
                 self._history.forget_last()  # it is asked anew
+        if self.is_given_up:
+            self._unanswered = self._suspect = None
+        self._is_proven = self._has_past = False
         self.user_speaks_until = -inf
         self._echo = None
         return self.finish_utterance(now)

@@ -36,8 +36,8 @@ def reach(state: SessionState, *, reconnects: bool = True) -> Session:
     if state in (L, B):
         assert session.hear_settings_applied(0.0) == Live()
     if state is B:
-        assert session.fail(Cause.AGENT_LOST, 0.0, 0.0) == Redialling()
-        assert session.fail(Cause.AGENT_LOST, 0.0, 0.0) == Redialling()
+        assert session.fail(RETRY[Cause.AGENT_LOST], 0.0, 0.0) == Redialling()
+        assert session.fail(RETRY[Cause.AGENT_LOST], 0.0, 0.0) == Redialling()
     assert session.state is state
     return session
 
@@ -85,7 +85,7 @@ def test_in_a_gap_a_step_may_take_three() -> None:
     session = reach(L)
     assert session.deadline == inf
     assert session.time_to_dial(1.0) == 5
-    assert session.fail(Cause.AGENT_LOST, 10.0, 0.0) == Redialling()
+    assert session.fail(RETRY[Cause.AGENT_LOST], 10.0, 0.0) == Redialling()
     assert session.tick(12.9) is None
     assert session.tick(13.0) == TookTooLong(Cause.AGENT_NO_HANDSHAKE, "after 3 s")
 
@@ -96,23 +96,30 @@ def test_whether_another_one_is_dialled_depends_on_the_cause_alone(
     state: SessionState, cause: Cause
 ) -> None:
     session = reach(state)
-    tried = {Retry.ALWAYS: True, Retry.ONCE_LIVE: state is L, Retry.NEVER: False}[RETRY[cause]]
-    news = session.fail(cause, 0.0, 0.0)
+    retry = RETRY[cause]
+    tried = {
+        Retry.ALWAYS: True,
+        Retry.BRIEFLY: True,
+        Retry.ONCE_LIVE: state is L,
+        Retry.NEVER: False,
+    }[retry]
+    news = session.fail(RETRY[cause], 0.0, 0.0)
     assert isinstance(news, Redialling if tried else Down)
-    assert session.state is (D if tried else N)
+    is_later = retry is Retry.BRIEFLY and state is not L
+    assert session.state is ((B if is_later else D) if tried else N)
 
 
 @pytest.mark.parametrize("cause", RETRY)
 def test_who_does_not_reconnect_never_does(cause: Cause) -> None:
     session = reach(L, reconnects=False)
-    assert session.fail(cause, 0.0, 0.0) == Down()
+    assert session.fail(RETRY[cause], 0.0, 0.0) == Down()
     session.hear_warning(RENEWAL_DUE, 0.0)
     assert session.renewal_deadline == inf
 
 
 def test_the_next_leg_is_dialled_once_and_after_the_last_was_dropped() -> None:
     session = reach(L)
-    session.fail(Cause.AGENT_LOST, 0.0, 0.0)
+    session.fail(RETRY[Cause.AGENT_LOST], 0.0, 0.0)
     assert session.dial() is None
     assert session.close_session(0.0) is True
     assert session.dial() == Dial("sales")
@@ -121,11 +128,11 @@ def test_the_next_leg_is_dialled_once_and_after_the_last_was_dropped() -> None:
 
 def test_a_dial_that_failed_left_no_leg_and_is_repeated_a_second_later() -> None:
     session = reach(L)
-    session.fail(Cause.AGENT_LOST, 0.0, 0.0)
+    session.fail(RETRY[Cause.AGENT_LOST], 0.0, 0.0)
     session.close_session(0.0)
     session.dial()
     session.dial_failed()
-    assert session.fail(Cause.AGENT_UNREACHABLE, 0.2, 0.0) == Redialling()
+    assert session.fail(RETRY[Cause.AGENT_UNREACHABLE], 0.2, 0.0) == Redialling()
     assert session.close_session(0.2) is False
     assert session.state is B
     assert session.dial() is None
@@ -138,7 +145,7 @@ def test_a_dial_that_failed_left_no_leg_and_is_repeated_a_second_later() -> None
 
 def test_nothing_is_lost_where_there_is_nothing() -> None:
     session = reach(N)
-    assert session.fail(Cause.AGENT_RAN_AWAY, 0.0, 0.0) is None
+    assert session.fail(RETRY[Cause.AGENT_RAN_AWAY], 0.0, 0.0) is None
     assert session.replace("sales", 0.0, 0.0) is False
     session.close(0.0)
     assert session.state is N
@@ -146,8 +153,8 @@ def test_nothing_is_lost_where_there_is_nothing() -> None:
 
 def test_what_can_be_lost_while_backing_off_is_lost_for_good() -> None:
     session = reach(B)
-    assert session.fail(Cause.AGENT_RAN_AWAY, 0.0, 0.0) == Down()
-    assert session.fail(Cause.AGENT_LOST, 0.0, 0.0) is None
+    assert session.fail(RETRY[Cause.AGENT_RAN_AWAY], 0.0, 0.0) == Down()
+    assert session.fail(RETRY[Cause.AGENT_LOST], 0.0, 0.0) is None
 
 
 @pytest.mark.parametrize("state", [D, W, A, L, B])
@@ -162,12 +169,12 @@ def test_it_is_replaced_from_any_state_but_not_once_it_is_the_last(state: Sessio
     last.hear_warning(RENEWAL_DUE, 0.0)
     assert last.renewal_deadline == inf
     assert not last.replace("service", 1.0, 0.0)
-    assert last.fail(Cause.AGENT_LOST, 1.0, 0.0) == Down()
+    assert last.fail(RETRY[Cause.AGENT_LOST], 1.0, 0.0) == Down()
 
 
 def test_the_gap_is_told_once_it_is_over() -> None:
     session = reach(L)
-    session.fail(Cause.AGENT_LOST, 10.0, 12.0)
+    session.fail(RETRY[Cause.AGENT_LOST], 10.0, 12.0)
     assert not session.is_filler_due(12.6)
     assert session.deadline == 12.7
     assert session.is_filler_due(12.7)

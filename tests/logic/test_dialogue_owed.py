@@ -6,7 +6,7 @@ from math import inf
 import msgspec
 import pytest
 from rig_peers import media
-from telephone import APOLOGY, CLIP, LOST, MANNERS, WORD, Telephone, silent, speaks
+from telephone import APOLOGY, CLIP, CLOSED, LOST, MANNERS, OURS, WORD, Telephone, silent, speaks
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import Ask, Close, HandOver, Heard
@@ -57,8 +57,15 @@ BEHAVIOURS: dict[str, Callable[[], list[tuple[float, Heard]]]] = {
     "audio at once": speaks,
     "an error": lambda: [(0.1, AgentError("FAILED_TO_THINK", "")), (0.15, LOST)],
     "a late error": lambda: [(4.0, AgentError("FAILED_TO_THINK", "")), (4.05, LOST)],
-    "a close": lambda: [(0.1, LOST)],
+    "a loss": lambda: [(0.1, LOST)],
+    "a close": lambda: [(0.1, CLOSED)],
 }
+
+
+LOSSES = {Cause.AGENT_MUTE, Cause.AGENT_ERROR, Cause.AGENT_LOST, Cause.AGENT_CLOSED}
+# They die of questions, and of nothing else.
+FAILING = {"an error", "a late error"}
+ANSWERING = {"audio at once", *FAILING}
 
 
 def _turn(phone: Telephone) -> None:
@@ -138,6 +145,7 @@ def play(begin: str, behaviour: str, *, runs: bool) -> tuple[Telephone, float]:
         answer,
         greeting=answer if is_greeting else speaks,
         function_takes=12.0 if runs else 0.3,
+        says_ours=behaviour in ANSWERING,
     )
     if is_greeting:
         since = 0.0
@@ -154,7 +162,8 @@ def play(begin: str, behaviour: str, *, runs: bool) -> tuple[Telephone, float]:
 
 def silence(phone: Telephone, since: float, behaviour: str) -> float:
     """Until there is an answer, if there is one: then nobody owes anything."""
-    return phone.longest_silence(since, until=WORD if behaviour == "audio at once" else b"")
+    until = {"audio at once": WORD, "an error": OURS, "a late error": OURS}.get(behaviour, b"")
+    return phone.longest_silence(since, until)
 
 
 def table() -> list[tuple[str, str, float, float]]:
@@ -181,10 +190,13 @@ def test_nobody_meets_silence_while_something_is_owed(
     assert silence(phone, since, behaviour) <= WITHIN + AHEAD
     assert phone.bridge.dialogue.statistics().longest_silence <= WITHIN + AHEAD
     assert phone.ending is not None
-    if behaviour == "audio at once":
+    if behaviour in FAILING and begin in ("a greeting", "a hand-over", "a turn, again and again"):
+        # It dies of its own greeting, or of a question that comes again.
+        assert phone.ending.cause in {Cause.SILENCE, Cause.AGENT_ERROR}
+    elif behaviour in ANSWERING:
         assert phone.ending.cause is Cause.SILENCE, "it was the caller who said nothing more"
     else:
-        assert phone.ending.cause in (Cause.AGENT_MUTE, Cause.AGENT_ERROR, Cause.AGENT_LOST)
+        assert phone.ending.cause in LOSSES
         assert phone.ending.apologised
 
 

@@ -42,8 +42,8 @@ from sts_trio.logic.acts import (
     Transcript,
 )
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.logic.requests import GO_ON, SAY_AGAIN
-from sts_trio.logic.states import Phase
+from sts_trio.logic.requests import GO_ON
+from sts_trio.logic.states import ERRORS, Phase, Retry
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import TooBig
 from sts_trio.wire.deepgram import (
@@ -87,10 +87,6 @@ def test_a_lost_agent_is_dialled_again_at_once(phase: Phase, way: str) -> None:
     bridge = reach(phase, manners=RECONNECTS)
     bridge.hear(media())
     acts = bridge.hear(heard)
-    if way == "an error" and phase is not Phase.TALKING:
-        # Settings that are refused once will be again.
-        assert bridge.dialogue.phase is Phase.PARTING
-        return
     assert quiet(acts) == [DropAgent(code), Dial("default")]
     lost = next(act for act in acts if isinstance(act, Log))
     assert (lost.level, lost.event, lost.fields["ending"]) == ("warning", "agent.lost", cause.label)
@@ -214,15 +210,15 @@ def test_the_request_to_go_on_is_not_taken_for_the_callers_words() -> None:
 def test_an_agent_of_the_old_dialect_asks_the_caller_to_say_it_again() -> None:
     bridge = talking(RECONNECTS, can_say=functools.partial(can_say, Dialect.LEGACY))
     bridge.hear(QUESTION, LOST)
-    assert bridge.connect() == [SendToAgent(InjectAgentMessage(SAY_AGAIN))]
+    assert bridge.connect() == [SendToAgent(InjectAgentMessage(RECONNECTS.say_again))]
     bridge.hear(LOST)
-    assert bridge.connect() == [SendToAgent(InjectAgentMessage(SAY_AGAIN))]
+    assert bridge.connect() == [SendToAgent(InjectAgentMessage(RECONNECTS.say_again))]
 
 
 def test_an_agent_of_the_old_dialect_that_was_cut_has_the_caller_begin_again() -> None:
     bridge = talking(RECONNECTS, can_say=functools.partial(can_say, Dialect.LEGACY))
     bridge.hear(ConversationText("assistant", "It has"), Audio(bytes(1600)), LOST)
-    assert bridge.connect() == [SendToAgent(InjectAgentMessage(SAY_AGAIN))]
+    assert bridge.connect() == [SendToAgent(InjectAgentMessage(RECONNECTS.say_again))]
 
 
 # --- the gap --------------------------------------------------------------------------------------
@@ -378,10 +374,67 @@ def test_a_refused_key_is_not_tried_again(status: int) -> None:
     assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-1")]
 
 
-@pytest.mark.parametrize("failed", [DialFailed("no route"), DialFailed("HTTP", 503)])
-def test_the_first_dial_is_not_repeated(failed: DialFailed) -> None:
+@pytest.mark.parametrize("status", [None, 408, 425, 429, 500, 503])
+def test_the_first_dial_is_repeated_for_as_long_as_a_caller_waits(status: int | None) -> None:
     bridge = reach(Phase.DIALLING, manners=RECONNECTS)
-    assert quiet(bridge.hear(failed)) == [play(APOLOGY), mark("e0-1")]
+    for second in (1, 2, 3):
+        assert quiet(bridge.hear(DialFailed("HTTP", status))) == []
+        assert bridge.watch(second) == [(second, Dial())]
+    bridge.wait_until(4)
+    assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-1")]
+    assert bridge.dialogue.statistics().reconnects == 0
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 410, 426])
+def test_a_first_dial_that_would_be_answered_the_same_again_is_not_repeated(status: int) -> None:
+    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-1")]
+
+
+@pytest.mark.parametrize("code", [*ERRORS, "SOMETHING_NEW"])
+@pytest.mark.parametrize("phase", [Phase.AWAITING_WELCOME, Phase.AWAITING_APPLIED])
+def test_the_first_settings_are_sent_again_where_that_may_help(phase: Phase, code: str) -> None:
+    bridge = reach(phase, manners=RECONNECTS)
+    acts = quiet(bridge.hear(deepgram.AgentError(code)))
+    match ERRORS.get(code, Retry.ONCE_LIVE):
+        case Retry.ALWAYS:
+            assert acts == [DropAgent(), Dial("default")]
+        case Retry.BRIEFLY:
+            assert acts == [DropAgent()]
+            assert bridge.watch(1) == [(1, Dial("default"))]
+            assert bridge.connect() == []
+        case _:
+            assert acts == [DropAgent(), play(APOLOGY), mark("e0-1")]
+
+
+@pytest.mark.parametrize(
+    "owed",
+    [
+        [QUESTION],
+        [QUESTION, ConversationText("assistant", "It has")],
+        [QUESTION, deepgram.FunctionCallRequest((deepgram.FunctionToCall("f", "look"),))],
+    ],
+)
+def test_a_close_in_good_order_while_an_answer_is_owed_is_a_loss(owed: list[Heard]) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(*owed)
+    acts = quiet(bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)))
+    assert acts[-2:] == [DropAgent(), Dial("default")]
+    assert bridge.connect()[0] in (ASKED_ANEW, ASKED_TO_GO_ON)
+
+
+def test_a_close_in_good_order_before_the_greeting_is_a_loss() -> None:
+    bridge = talking(msgspec.structs.replace(RECONNECTS, answer_within=5.0))
+    acts = quiet(bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)))
+    assert acts == [DropAgent(), Dial("default")]
+
+
+def test_an_agent_that_ends_the_call_with_its_words_has_finished() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(ConversationText("user", "Bye."), ConversationText("assistant", "Goodbye."))
+    bridge.hear(Audio(b"\x01" * 160))
+    assert quiet(bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)))[-1] == DropAgent()
+    assert bridge.dialogue.phase is Phase.PARTING
 
 
 def test_the_first_handshake_is_waited_for_once() -> None:

@@ -5,13 +5,13 @@ from math import inf
 import pytest
 
 from sts_trio.logic.acts import RequestDone
+from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import (
     ANSWER_TIMEOUT,
     GO_ON,
     KEYED_IN,
     MAX_UPDATES,
     MAX_WAITING,
-    SAY_AGAIN,
     Requests,
 )
 from sts_trio.wire import deepgram, deepgram_settings
@@ -353,7 +353,7 @@ def test_where_there_are_no_words_for_the_question_the_caller_is_asked() -> None
     requests = Requests(_no_user_messages)
     requests.open_session(0.0)
     assert requests.ask_anew("Where is it?", 0.0) is None
-    assert sent(requests) == [InjectAgentMessage(SAY_AGAIN)]
+    assert sent(requests) == [InjectAgentMessage(CallPolicy().say_again)]
 
 
 def test_what_the_dialect_has_no_words_for_is_refused_who_asked_and_else_dropped() -> None:
