@@ -5,7 +5,8 @@ mark. `plays_until` is an estimate by the clock alone, where a peer that echoes 
 everything up.
 
 Barge-in: `clear` empties Twilio's buffer, and agent audio that still belongs to the cut utterance
-is dropped until a sign of the next one. While `is_protected`, nothing is cut.
+is dropped until a sign of the next one. Where nothing of the agent's was cut, nothing can be late.
+While `is_protected`, nothing is cut.
 """
 
 from math import inf
@@ -30,6 +31,7 @@ class AgentAudio:
         "_cut_at",
         "_cut_mark",
         "_frames",
+        "_said_to",
         "_stale_until",
         "dropped",
         "is_amid_utterance",
@@ -47,6 +49,7 @@ class AgentAudio:
         self.is_amid_utterance = False
         self.dropped = 0  # bytes of the agent's that were too far ahead
         self._frames = Frames()
+        self._said_to = 0  # where the agent's own audio ends in the playout
         self._stale_until = -inf
         self._cut_mark = ""  # the one behind the newest `clear`, until it is echoed
         self._cut_at = -inf
@@ -65,7 +68,9 @@ class AgentAudio:
         if self.is_stale(now):
             return []
         self.is_amid_utterance = True
-        return self._play_ahead(self._frames.cut(audio), now)
+        messages = self._play_ahead(self._frames.cut(audio), now)
+        self._said_to = self.playout.sent
+        return messages
 
     def _play_ahead(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """Of whole frames, those that Twilio has room for, once what it holds by now is played."""
@@ -97,7 +102,10 @@ class AgentAudio:
         """The utterance is complete: its last frame, padded, and a mark at its end."""
         self.next_turn()
         self.is_amid_utterance = False
-        return [*self._play_ahead(self._frames.finish(), now), *self._mark_the_end()]
+        messages = self._play_ahead(self._frames.finish(), now)
+        if messages:
+            self._said_to = self.playout.sent
+        return [*messages, *self._mark_the_end()]
 
     def next_turn(self) -> None:
         """A sign that agent audio from here on belongs to a new utterance."""
@@ -109,7 +117,9 @@ class AgentAudio:
 
         If anything is cut, a mark comes behind: its echo tells when Twilio had emptied its buffer.
         """
-        self._stale_until = now + STALE_AUDIO
+        is_cut = self.is_amid_utterance or self.playout.position < self._said_to
+        if is_cut or self.is_stale(now):
+            self._stale_until = now + STALE_AUDIO
         self._frames.drop()
         self.is_amid_utterance = False
         self.plays_until = min(self.plays_until, now)

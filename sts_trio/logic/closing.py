@@ -19,8 +19,10 @@ from sts_trio.logic.states import CLOSING, ClosingInput, ClosingState
 
 # From the function's answer to the first word of the goodbye: a model, then its voice.
 WORDS_WITHIN = 4.0
-# The longest goodbye, and a peer that echoes no marks.
+# A goodbye that makes no progress.
 MAX_GOODBYE_SECONDS = 15.0
+# And one that never comes to its end.
+LONGEST_GOODBYE = 120.0
 # Last words that are never reported to have been heard, by a peer that echoes no marks.
 LAST_WORDS_GRACE = 2.0
 
@@ -49,12 +51,14 @@ class Goodbye(msgspec.Struct):
 
     ending: Ending
     limit: float
+    latest: float
     words_deadline: float
     is_said: bool = False
 
     @classmethod
     def begin(cls, ending: Ending, now: float) -> "Goodbye":
-        return cls(ending, now + MAX_GOODBYE_SECONDS, now + WORDS_WITHIN)
+        limit, latest = now + MAX_GOODBYE_SECONDS, now + LONGEST_GOODBYE
+        return cls(ending, limit, latest, now + WORDS_WITHIN)
 
     def deadline(self, now: float) -> float:
         """When `is_over` is to be asked again, unless something is heard before."""
@@ -68,8 +72,9 @@ class Goodbye(msgspec.Struct):
         self.words_deadline = now + WORDS_WITHIN
 
     def hear_words(self, until: float) -> None:
-        """The agent speaks; its audio lasts until then."""
+        """There is something to be heard until then, which nobody is to be cut off from."""
         self.words_deadline = max(self.words_deadline, until + WORDS_WITHIN)
+        self.limit = min(self.latest, max(self.limit, until + LAST_WORDS_GRACE))
 
     def is_over(self, now: float, is_heard: bool) -> bool:
         """Whether to hang up now. `is_heard`: the caller has heard all there is."""

@@ -272,6 +272,7 @@ class Parts:
             case SayGoodbye():
                 self.session.be_the_last()
                 self.limits.close_session(now)
+                self.closing.hear_words(self.turns.plays_until)
                 self.protect()
             case LastWords(clip):
                 self.session.close(now)

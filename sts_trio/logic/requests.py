@@ -20,6 +20,8 @@ from sts_trio.wire import deepgram
 # Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. The function that asks
 # has a caller waiting, so it is told earlier.
 ANSWER_TIMEOUT = 10.0
+# By a phone that is late with its marks.
+HEARD_GRACE = 2.0
 # Asked for by one call at once; more is a loop gone wild.
 MAX_WAITING = 100
 # In a sentence, beside one to each letter.
@@ -309,8 +311,9 @@ class Requests:
                 return _answers([request])
         return []
 
-    def tick(self, now: float) -> list[RequestDone]:
-        """Those that have waited long enough."""
+    def tick(self, now: float, plays_until: float = -inf) -> list[RequestDone]:
+        """Those that have waited long enough. Who waits until all is heard does so for as long as
+        there is something to be heard."""
         late = [request for request in self._waiting if request.deadline <= now]
         self._waiting = collections.deque(r for r in self._waiting if r.deadline > now)
         for kind, request in list(self._sent.items()):
@@ -318,6 +321,8 @@ class Requests:
                 late.append(request)
                 del self._sent[kind]
                 self._may_send = True
+        if now < (latest := plays_until + HEARD_GRACE):
+            self._heard_by = {n: max(by, latest) for n, by in self._heard_by.items()}
         unheard = [number for number, deadline in self._heard_by.items() if deadline <= now]
         for number in unheard:
             del self._heard_by[number]

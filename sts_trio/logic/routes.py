@@ -280,6 +280,7 @@ def hear_function_done(parts: Parts, done: FunctionDone) -> None:
     if done.hand_over is not None and parts.closing.is_open:
         parts.hand_over(done.hand_over)
         return
+    parts.turns.next_turn()  # what it says from here on has been thought of with this
     parts.out.to_agent(deepgram.FunctionResult(function.id, function.name, done.content))
     if parts.closing.is_open:
         parts.owe(Debt.RESULT)
@@ -385,7 +386,7 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
         _say_one_moment(parts)
     while not parts.closing.is_over and (due := parts.watch.due(now)) is not None:
         _make_good(parts, due)
-    parts.out.extend(parts.requests.tick(now))
+    parts.out.extend(parts.requests.tick(now, parts.turns.plays_until))
     collected, keys = parts.keypad.tick(now)
     parts.out.extend(collected)
     if keys and parts.closing.is_open:

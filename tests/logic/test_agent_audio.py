@@ -84,6 +84,7 @@ def test_our_own_audio_amid_an_utterance_is_no_end_of_it() -> None:
 
 def test_our_own_audio_is_no_sign_that_a_cut_utterance_has_ended() -> None:
     agent_audio = begun()
+    agent_audio.say(b"\x01" * 160, 0.0)
     agent_audio.cut(0.0)
     agent_audio.insert(b"\x07" * 160, 0.1)
     assert agent_audio.say(b"\x01" * 160, 0.2) == []

@@ -7,6 +7,7 @@ import pytest
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.closing import (
+    LONGEST_GOODBYE,
     Closing,
     ClosingNews,
     Goodbye,
@@ -54,12 +55,26 @@ def test_what_was_said_before_the_functions_answer_is_no_goodbye() -> None:
     assert goodbye.deadline(1.0) == 5
 
 
-def test_after_fifteen_seconds_it_is_over_whatever_is_heard() -> None:
+def test_after_fifteen_seconds_without_a_word_it_is_over() -> None:
     goodbye = begun()
-    goodbye.hear_words(60.0)
-    assert goodbye.deadline(0.0) == 15
+    goodbye.wait_for_words(12.0)
+    assert goodbye.deadline(12.0) == 15
     assert not goodbye.is_over(14.9, is_heard=False)
     assert goodbye.is_over(15.0, is_heard=False)
+
+
+def test_nobody_is_cut_off_in_the_middle_of_what_they_hear() -> None:
+    goodbye = begun()
+    goodbye.hear_words(60.0)
+    assert not goodbye.is_over(61.9, is_heard=False)
+    assert goodbye.is_over(62.0, is_heard=False), "the marks of that phone do not come"
+
+
+def test_a_goodbye_without_end_has_one() -> None:
+    goodbye = begun()
+    goodbye.hear_words(600.0)
+    assert not goodbye.is_over(LONGEST_GOODBYE - 0.1, is_heard=False)
+    assert goodbye.is_over(LONGEST_GOODBYE, is_heard=False)
 
 
 def test_a_deadline_that_passed_in_vain_is_not_waited_for_again() -> None:

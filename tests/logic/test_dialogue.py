@@ -39,6 +39,7 @@ from sts_trio.logic.acts import (
     Heard,
     Log,
     OutboxFull,
+    PlayTones,
     SendToAgent,
     SendToCaller,
     ShutDown,
@@ -669,14 +670,14 @@ def test_stale_audio_is_dropped_until_a_sign_of_the_next_turn(sign: Heard) -> No
 )
 def test_nothing_else_is_a_sign_of_the_next_turn(no_sign: Heard) -> None:
     bridge = reach(Phase.TALKING)
-    bridge.hear(UserStartedSpeaking(), no_sign)
+    bridge.hear(Audio(bytes(800)), UserStartedSpeaking(), no_sign)
     assert bridge.hear(Audio(bytes(800))) == []
 
 
 def test_a_sentence_of_the_turn_that_was_cut_was_not_heard() -> None:
     """It was on its way, and its audio is dropped; whoever follows the words is to know."""
     bridge = reach(Phase.TALKING)
-    bridge.hear(UserStartedSpeaking())
+    bridge.hear(Audio(bytes(800)), UserStartedSpeaking())
     assert bridge.hear(ConversationText("assistant", "And then")) == [
         Transcript("assistant", "And then"),
         TurnHeard("And then", "", 0.0, 0.0),
@@ -686,7 +687,7 @@ def test_a_sentence_of_the_turn_that_was_cut_was_not_heard() -> None:
 def test_stale_audio_is_dropped_for_two_seconds_at_most() -> None:
     bridge = reach(Phase.TALKING)
     bridge.wait_until(5)
-    bridge.hear(UserStartedSpeaking())
+    bridge.hear(Audio(bytes(800)), UserStartedSpeaking())
     bridge.wait_until(6.99)
     assert bridge.hear(Audio(bytes(800))) == []
     bridge.wait_until(7)
@@ -695,12 +696,42 @@ def test_stale_audio_is_dropped_for_two_seconds_at_most() -> None:
 
 def test_a_second_barge_in_drops_stale_audio_anew() -> None:
     bridge = reach(Phase.TALKING)
-    bridge.hear(UserStartedSpeaking())
+    bridge.hear(Audio(bytes(800)), UserStartedSpeaking())
     bridge.wait_until(1.5)
     bridge.hear(UserStartedSpeaking())
     bridge.wait_until(3.4)
     assert bridge.hear(Audio(bytes(800))) == []
     bridge.wait_until(3.5)
+    assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
+
+
+def test_where_nothing_was_cut_nothing_is_late() -> None:
+    """A cough before the greeting, say."""
+    bridge = reach(Phase.TALKING)
+    bridge.hear(UserStartedSpeaking())
+    assert bridge.hear(ConversationText("assistant", "Hello.")) == [
+        Transcript("assistant", "Hello.")
+    ]
+    assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
+
+
+def test_after_an_utterance_that_was_heard_to_its_end_nothing_is_late() -> None:
+    bridge = reach(Phase.TALKING)
+    bridge.hear(Audio(bytes(800)), AgentAudioDone(), echo("e0-1"), UserStartedSpeaking())
+    assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
+
+
+def test_that_words_of_ours_were_cut_makes_none_of_the_agents_late() -> None:
+    bridge = reach(Phase.TALKING)
+    bridge.hear(PlayTones(bytes(1600)), UserStartedSpeaking())
+    assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
+
+
+def test_what_is_said_after_a_functions_answer_is_not_late() -> None:
+    bridge = reach(Phase.TALKING)
+    bridge.hear(FunctionCallRequest((FUNCTION,)), Audio(bytes(800)), UserStartedSpeaking())
+    assert bridge.hear(Audio(bytes(800))) == []
+    bridge.hear(FunctionDone(FUNCTION, "{}"))
     assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
 
 

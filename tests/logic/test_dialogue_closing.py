@@ -108,11 +108,33 @@ def test_four_seconds_count_from_the_end_of_what_is_said_without_an_end() -> Non
     assert endings(bridge.watch(20)) == [(15, HangUp(HUNG_UP))]
 
 
-def test_a_goodbye_may_take_fifteen_seconds_in_all() -> None:
+def test_a_goodbye_is_heard_out_however_long_it_is() -> None:
     bridge = talking()
     bridge.wait_until(1)
     bridge.hear(Close(HUNG_UP), GOODBYE, Audio(b"\x01" * 400_000), AgentAudioDone())
-    assert endings(bridge.watch(60)) == [(16, HangUp(HUNG_UP))]
+    # By a phone that echoes no marks: 50 s, and two of grace.
+    assert endings(bridge.watch(60)) == [(53, HangUp(HUNG_UP))]
+
+
+@pytest.mark.parametrize("cause", [Cause.HUNG_UP, Cause.TRANSFERRED])
+def test_what_is_still_to_be_heard_when_the_call_is_left_is_no_part_of_the_limit(
+    cause: Cause,
+) -> None:
+    bridge = talking()
+    bridge.hear(ConversationText("assistant", "In short:"), Audio(b"\x01" * 96_000))
+    bridge.hear(FunctionCallRequest((FUNCTION,)), Close(Ending(cause)))
+    bridge.hear(FunctionDone(FUNCTION, "{}"), AgentAudioDone())
+    bridge.wait_until(1)
+    bridge.hear(GOODBYE, Audio(b"\x01" * 40_000), AgentAudioDone())
+    assert endings(bridge.watch(17)) == []
+    assert HangUp(Ending(cause)) in bridge.hear(echo("e0-17"))
+
+
+def test_protected_words_are_waited_for_as_long_as_they_last() -> None:
+    bridge = talking()
+    bridge.hear(ConversationText("assistant", "Legal words."), WaitUntilHeard(1, 5))
+    bridge.hear(Audio(b"\x01" * 80_000), AgentAudioDone())
+    assert [at for at, act in bridge.watch(20) if isinstance(act, RequestDone)] == [12]
 
 
 def test_a_function_that_never_ends_does_not_keep_the_call() -> None:

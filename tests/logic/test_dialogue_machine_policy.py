@@ -47,7 +47,7 @@ from sts_trio.logic.acts import (
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.logic.requests import ANSWER_TIMEOUT
+from sts_trio.logic.requests import ANSWER_TIMEOUT, HEARD_GRACE
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import TooBig
 
@@ -128,7 +128,8 @@ class AnyManners(RuleBasedStateMachine):
         self.cancelled: dict[str, deepgram.FunctionToCall] = {}
         self.protections = 0
         self.marks: list[str] = []
-        self.plays_until = 0.0
+        self.plays_until = self.played_until = 0.0  # the latter whatever was cut of it
+        self.listening: set[int] = set()
 
     @initialize(
         forward=st.sampled_from([0.02, 0.1, 0.4]),
@@ -310,6 +311,7 @@ class AnyManners(RuleBasedStateMachine):
     def somebody_waits_until_all_is_heard(self, within: float) -> None:
         self.numbers += 1
         self._pend(self.pending, within)
+        self.listening.add(self.numbers)
         self.hear(WaitUntilHeard(self.numbers, within))
 
     @rule(most=st.integers(1, 4), within=durations, between=durations)
@@ -369,7 +371,13 @@ class AnyManners(RuleBasedStateMachine):
             self.now = max(self.now, self.dialogue.deadline)
             self._tick()
         self.now = end
-        overdue = {number for number, by in self.pending.items() if by < self.now - AHEAD}
+        overdue = {
+            number
+            for number, by in self.pending.items()
+            if by < self.now - AHEAD
+            # Who waits until all is heard does so while there is something to be heard.
+            and (number not in self.listening or self.played_until < self.now - HEARD_GRACE - AHEAD)
+        }
         assert not overdue, "who asked waits for ever"
         overdue = {number for number, by in self.collecting.items() if by < self.now - AHEAD}
         assert not overdue, "who collects waits for ever"
@@ -451,6 +459,7 @@ class AnyManners(RuleBasedStateMachine):
             case SendToCaller(twilio.PlayMedia(_, twilio.Outbound(payload))):
                 assert len(payload) % 160 == 0
                 self.plays_until = max(self.plays_until, self.now) + len(payload) / 8000
+                self.played_until = max(self.played_until, self.plays_until)
             case SendToCaller(twilio.Clear()):
                 self.plays_until = min(self.plays_until, self.now)
             case CallFunctions(functions):
