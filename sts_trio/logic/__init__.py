@@ -3,7 +3,7 @@ out as values.
 
 Who may import whom (`tests/logic/test_logic_layers.py` holds to it):
 
-- `acts`, `states`, `policy` and the audio modules are vocabulary, for all.
+- `acts`, `states`, `policy`, `spelling` and the audio modules are vocabulary, for all.
 - `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`, `answer_watch`, `limits`,
   `caller_audio`, `keypad` and `output` are siblings: none imports another.
 - A part that is owned by another is imported by its owner: `reconnect` by `session`; `agent_audio`,

@@ -46,6 +46,7 @@ class Debt(enum.Enum):
     GREETING = "a greeting"
     ANSWER = "an answer"  # to words of the caller's
     REPLY = "a reply"  # to what was said in the caller's name
+    QUESTION = "a question"  # of ours, to a caller who is silent
     RESULT = "the result of a function"
     REST = "the rest of what a noise has cut"
 

@@ -1,13 +1,17 @@
 """Silence on the line, and the longest call: when to speak up, and when to go. Pure.
 
-It is silent while neither side speaks and no function runs. Whether the caller can still hear
-something is estimated by the clock, as a peer that echoes no marks must not keep a dead line open.
+It is silent while neither side speaks and no function runs. Nobody is hung
+up on who has not been asked before, to be heard. Whether the caller can still hear something is
+estimated by the clock, as a peer that echoes no marks must not keep a dead line open.
 """
 
 import enum
 from math import inf
 
 from sts_trio.logic.policy import CallPolicy
+
+# The agent has not asked when it was told to: somebody was speaking, or it took no notice.
+ASK_AGAIN_AFTER = 10.0
 
 
 class Step(enum.Enum):
@@ -22,13 +26,24 @@ class Step(enum.Enum):
 class Limits:
     """While a session is open, `deadline` tells when to ask for what is `due`."""
 
-    __slots__ = ("_ends", "_has_asked", "_has_warned", "_is_open", "_policy", "_quiet_since")
+    __slots__ = (
+        "_ask_again_at",
+        "_ends",
+        "_has_asked",
+        "_has_warned",
+        "_is_open",
+        "_policy",
+        "_quiet_since",
+        "is_asking",
+    )
 
     def __init__(self, policy: CallPolicy) -> None:
         self._policy = policy
         self._is_open = False
         self._quiet_since = inf
         self._has_asked = False
+        self.is_asking = False  # but nothing of it has been heard yet
+        self._ask_again_at = inf
         self._ends = inf
         self._has_warned = False
 
@@ -36,9 +51,15 @@ class Limits:
     def deadline(self) -> float:
         if not self._is_open:
             return inf
-        wait = self._policy.hang_up_after if self._has_asked else self._policy.ask_after
         warned = 0.0 if self._has_warned else self._policy.warn_before
-        return min(self._quiet_since + wait, self._ends - warned)
+        return min(self._silence_deadline, self._ends - warned)
+
+    @property
+    def _silence_deadline(self) -> float:
+        if self.is_asking:
+            return max(self._quiet_since, self._ask_again_at)
+        wait = self._policy.hang_up_after if self._has_asked else self._policy.ask_after
+        return self._quiet_since + wait
 
     def open_session(self, now: float) -> None:
         """The two sides can talk. The first time, the call's own time begins."""
@@ -54,7 +75,7 @@ class Limits:
 
     def hear_caller(self, now: float) -> None:
         """A sign of life. What of the agent's it cut off is no longer waited for."""
-        self._has_asked = False
+        self._has_asked = self.is_asking = False
         if self._quiet_since < inf:
             self._quiet_since = now
 
@@ -62,6 +83,10 @@ class Limits:
         """Something is to be heard until then, or is worked on until about then."""
         if self._quiet_since < inf:
             self._quiet_since = max(self._quiet_since, until)
+
+    def hear_question(self) -> None:
+        """The agent is to be heard while it `is_asking`: the caller has been asked."""
+        self.is_asking = False
 
     def due(self, now: float) -> Step | None:
         """The next step whose time has come, once."""
@@ -73,11 +98,12 @@ class Limits:
         if not self._has_warned and now >= self._ends - self._policy.warn_before:
             self._has_warned = True
             return Step.WARN
-        if self._has_asked and now >= self._quiet_since + self._policy.hang_up_after:
+        if now < self._silence_deadline:
+            return None
+        if self._has_asked and not self.is_asking:
             self._quiet_since = inf
             return Step.HANG_UP
-        if not self._has_asked and now >= self._quiet_since + self._policy.ask_after:
-            self._has_asked = True
-            self._quiet_since = now
-            return Step.ASK
-        return None
+        self._has_asked = self.is_asking = True
+        self._quiet_since = now
+        self._ask_again_at = now + ASK_AGAIN_AFTER
+        return Step.ASK

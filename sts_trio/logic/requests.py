@@ -15,6 +15,7 @@ import msgspec
 
 from sts_trio.logic.acts import RequestDone
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.spelling import is_retold
 from sts_trio.wire import deepgram
 
 # Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. The function that asks
@@ -24,8 +25,6 @@ ANSWER_TIMEOUT = 10.0
 HEARD_GRACE = 2.0
 # Asked for by one call at once; more is a loop gone wild.
 MAX_WAITING = 100
-# In a sentence, beside one to each letter.
-MAX_SPACES = 100
 # Told again to a fresh session; prompts are appended, so there may be any number.
 MAX_UPDATES = 50
 # How many sessions may be told something that die of an error before they have answered. The first
@@ -39,7 +38,16 @@ _ACKNOWLEDGED_BY: dict[type[deepgram.TextToAgent], type[deepgram.TextFromAgent]]
     deepgram.UpdateSpeak: deepgram.SpeakUpdated,
     deepgram.UpdateListen: deepgram.ListenUpdated,
 }
+# Words that are not said now, because somebody else is speaking. Some servers say so by
+# `InjectionRefused`, older ones by a warning, and some by both.
+REFUSED_FOR_CALLER = "INJECT_AGENT_MESSAGE_DURING_USER_SPEECH"
+REFUSALS = {
+    REFUSED_FOR_CALLER: "the caller is speaking",
+    "INJECT_AGENT_MESSAGE_DURING_AGENT_SPEECH": "the agent is speaking",
+}
 _UPDATES = tuple(_ACKNOWLEDGED_BY)
+# Somebody has finished speaking, or the agent begins the next sentence.
+_ENDS_OF_SPEECH = (deepgram.AgentAudioDone, deepgram.EndOfTurn, deepgram.ConversationText)
 # Two that are spoken: told apart by the words, and answered by them.
 _SPOKEN = (deepgram.InjectAgentMessage, deepgram.InjectUserMessage)
 
@@ -57,6 +65,8 @@ class _Request(msgspec.Struct, eq=False):
     number: int | None  # None: nobody waits for the answer
     message: deepgram.TextToAgent
     deadline: float
+    is_insisted: bool = False  # said later, if it is refused
+    is_resting: bool = False  # until whoever was speaking has finished
     is_kept: bool = False  # for the next session, though nobody waits for the answer
     is_restored: bool = False  # an update that the last session had taken
     deaths: int = 0  # of sessions that were told it, in a row
@@ -67,25 +77,15 @@ class _Request(msgspec.Struct, eq=False):
             return (
                 isinstance(message, deepgram.ConversationText)
                 and message.role == "assistant"
-                and _is_part(message.content, self.message.message)
+                and is_retold(message.content, self.message.message)
             )
         if isinstance(self.message, deepgram.InjectUserMessage):
             return (
                 isinstance(message, deepgram.ConversationText)
                 and message.role == "user"
-                and _is_part(message.content, self.message.content)
+                and is_retold(message.content, self.message.content)
             )
         return isinstance(message, _ACKNOWLEDGED_BY[type(self.message)])
-
-
-def _is_part(text: str, whole: str | None) -> bool:
-    """Whether `text` may be a sentence of `whole`; spaces do not count."""
-    if whole is None:
-        return bool(text) and not text.isspace()
-    if len(text) > 2 * len(whole) + MAX_SPACES:
-        return False
-    words = "".join(text.split())
-    return bool(words) and words in "".join(whole.split())
 
 
 def says_all(message: deepgram.ToAgent) -> bool:
@@ -101,13 +101,16 @@ class Requests:
     """
 
     __slots__ = (
+        "_has_resting",
         "_heard_by",
         "_is_open",
         "_may_send",
+        "_refused",
         "_say_again",
         "_sent",
         "_updates",
         "_waiting",
+        "_warned",
         "can_say",
     )
 
@@ -120,10 +123,12 @@ class Requests:
         self._say_again = say_again
         self._heard_by: dict[int, float] = {}  # {who waits for all to be heard: until when}
         self._is_open = False
+        self._refused = self._warned = 0  # refusals told by each way in this session
         self._waiting: collections.deque[_Request] = collections.deque()
         self._sent: dict[_Kind, _Request] = {}
         # Whether something waits that may go, or did when it was last looked at.
         self._may_send = False
+        self._has_resting = False
         self._updates: list[_Request] = []
 
     @property
@@ -154,12 +159,15 @@ class Requests:
         *,
         is_kept: bool = False,
         is_first: bool = False,
+        is_insisted: bool = False,
     ) -> list[RequestDone]:
         """Queues it; `send` tells what may go now. Without a number nobody waits for the answer.
 
-        Of those that nobody waits for, a session that is lost takes all but the `is_kept` with it.
+        Of those that nobody waits for, a session that is lost takes all but the `is_kept` with it,
+        and a refusal all but the `is_insisted`: these are told again when somebody has finished.
         """
-        request = _Request(number, message, now + ANSWER_TIMEOUT, is_kept)
+        deadline = now + ANSWER_TIMEOUT
+        request = _Request(number, message, deadline, is_insisted=is_insisted, is_kept=is_kept)
         if not self.can_say(message):
             reason = f"this dialect has no words for {type(message).__name__}"
             return _answers([request], reason)
@@ -185,7 +193,7 @@ class Requests:
 
     def have_said_again(self, now: float) -> None:
         """The caller is asked to say it once more."""
-        self.ask(None, deepgram.InjectAgentMessage(self._say_again), now)
+        self.ask(None, deepgram.InjectAgentMessage(self._say_again), now, is_insisted=True)
 
     def tell_keys(self, keys: str, now: float) -> None:
         """What the caller keyed in, as if they had said it."""
@@ -221,6 +229,7 @@ class Requests:
         """The session is gone, in the middle of what it said or not. What it has not answered is
         asked again of the next, unless nobody waits for it."""
         self._is_open = False
+        self._refused = self._warned = 0
         open_ones = (*self._sent.values(), *self._waiting)
         self._waiting = collections.deque(
             request for request in open_ones if request.number is not None or request.is_kept
@@ -277,7 +286,7 @@ class Requests:
         for request in self._waiting:
             kind = type(request.message)
             is_alone = request.deaths > 0 or any(each.deaths for each in self._sent.values())
-            if kind in self._sent or (self._sent and is_alone):
+            if request.is_resting or kind in self._sent or (self._sent and is_alone):
                 kept.append(request)
                 continue
             request.told_at = said
@@ -297,11 +306,17 @@ class Requests:
     def hear(self, message: deepgram.TextFromAgent) -> list[RequestDone]:
         """The agent says this; it may be an answer."""
         if isinstance(message, deepgram.InjectionRefused):
-            refused = self._sent.pop(deepgram.InjectAgentMessage, None)
-            if refused is None:
-                return []
-            self._may_send = True
-            return _answers([refused], message.message or "refused")
+            self._refused += 1
+            is_news = self._refused > self._warned
+            return self._refuse(message.message or "refused") if is_news else []
+        if isinstance(message, deepgram.AgentWarning) and message.code in REFUSALS:
+            self._warned += 1
+            is_news = self._warned > self._refused
+            return self._refuse(REFUSALS[message.code]) if is_news else []
+        if self._has_resting and isinstance(message, _ENDS_OF_SPEECH):
+            self._has_resting, self._may_send = False, True
+            for request in self._waiting:
+                request.is_resting = False
         for kind, request in self._sent.items():
             if request.is_answered_by(message):
                 del self._sent[kind]
@@ -310,6 +325,16 @@ class Requests:
                     self._remember(request)
                 return _answers([request])
         return []
+
+    def _refuse(self, reason: str) -> list[RequestDone]:
+        refused = self._sent.pop(deepgram.InjectAgentMessage, None)
+        if refused is None:
+            return []
+        self._may_send = True
+        if refused.is_insisted:
+            refused.is_resting = self._has_resting = True
+            self._waiting.appendleft(refused)
+        return _answers([refused], reason)
 
     def tick(self, now: float, plays_until: float = -inf) -> list[RequestDone]:
         """Those that have waited long enough. Who waits until all is heard does so for as long as

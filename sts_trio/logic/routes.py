@@ -38,6 +38,7 @@ from sts_trio.logic.function_calls import MAX_AT_ONCE
 from sts_trio.logic.limits import Step
 from sts_trio.logic.output import MAX_REASON_CHARS
 from sts_trio.logic.parts import Parts
+from sts_trio.logic.requests import REFUSED_FOR_CALLER
 from sts_trio.logic.session import (
     SettingsWanted,
     speaks_first,
@@ -127,8 +128,10 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
     out.to_caller(messages)
     if parts.turns.dropped_bytes > dropped:
         out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
-    if parts.watch.is_waiting and messages and message.data.strip(SILENT):
+    is_waited_for = parts.watch.is_waiting or parts.limits.is_asking
+    if is_waited_for and messages and message.data.strip(SILENT):
         parts.watch.hear_sound(out.now)
+        parts.limits.hear_question()
     if not parts.closing.is_open:
         parts.closing.hear_words(parts.turns.plays_until)
 
@@ -176,6 +179,11 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
             parts.out.log_once("agent.warned", Leg.AGENT, f"{code}: {description}")
             parts.session.hear_warning(code, parts.out.now)
             parts.watch.hear_warning(code, parts.out.now)
+            if code == REFUSED_FOR_CALLER:
+                _hear_refusal(parts)
+        case deepgram.InjectionRefused():
+            parts.out.log("debug", "agent.said", kind="InjectionRefused")
+            _hear_refusal(parts)  # words that are queued are refused for no other reason
         case (
             deepgram.History()
             | deepgram.LatencyReport()
@@ -184,7 +192,6 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
             | deepgram.ThinkUpdated()
             | deepgram.ThinkLiveUpdated()
             | deepgram.ListenUpdated()
-            | deepgram.InjectionRefused()
             | deepgram.FrustrationDetected()
             | deepgram.CustomFromThinkProvider()
         ):
@@ -192,6 +199,14 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
         case _:
             assert_never(message)
     parts.send_requests()
+
+
+def _hear_refusal(parts: Parts) -> None:
+    """Words are not said because the caller is speaking, which is a sign of life."""
+    if parts.limits.is_asking:
+        parts.limits.hear_caller(parts.out.now)
+        if parts.watch.debt is Debt.QUESTION:
+            parts.watch.forgive(parts.out.now)
 
 
 def _hear_text(parts: Parts, role: str, text: str) -> None:
@@ -431,14 +446,16 @@ def _take(parts: Parts, step: Step) -> None:
     now, policy = parts.out.now, parts.policy
     match step:
         case Step.ASK:
-            parts.requests.ask(None, deepgram.InjectAgentMessage(policy.asks), now)
+            words = deepgram.InjectAgentMessage(policy.asks, "queue")
+            parts.requests.ask(None, words, now)
+            parts.owe(Debt.QUESTION)
         case Step.HANG_UP:
             words = deepgram.InjectAgentMessage(policy.farewell, "queue")
-            parts.requests.ask(None, words, now)
+            parts.requests.ask(None, words, now, is_insisted=True)
             parts.close(Ending(Cause.SILENCE))
         case Step.WARN:
             words = deepgram.InjectAgentMessage(policy.warning, "queue")
-            parts.requests.ask(None, words, now)
+            parts.requests.ask(None, words, now, is_insisted=True)
         case Step.END:
             # Else the goodbye would wait behind all that Twilio still has.
             if (cut := parts.turns.make_room(now)) is not None:

@@ -15,6 +15,7 @@ from sts_trio.logic.acts import TurnHeard
 from sts_trio.logic.agent_audio import AgentAudio
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.playout import Echo, Playout
+from sts_trio.logic.spelling import is_retold
 from sts_trio.logic.states import Violation
 from sts_trio.wire import deepgram, twilio
 
@@ -179,7 +180,7 @@ class Turns:
     def hear_user(self, text: str) -> bool:
         """A sentence of the caller's; `False`: we had said it in their name, long ago."""
         self.next_turn()
-        if text == self._echo:
+        if self._echo is not None and is_retold(text, self._echo):
             self._echo = None
             return False
         self.greets = self.is_given_up = False

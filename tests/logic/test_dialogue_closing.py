@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from rig_dialogue import APOLOGY, LOST, RECONNECTS, echo, mark, play, quiet, reach, say, talking
 from rig_peers import STOP, STREAM_SID, media
+from telephone import Telephone, silent
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
@@ -289,7 +290,7 @@ def test_who_waits_is_told_that_it_was_not_heard_in_time() -> None:
 # --- silence --------------------------------------------------------------------------------------
 
 PATIENT = CallPolicy(ask_after=30.0, hang_up_after=20.0)
-ASKS = SendToAgent(InjectAgentMessage("Are you still there?"))
+ASKS = SendToAgent(InjectAgentMessage("Are you still there?", "queue"))
 FAREWELL = SendToAgent(
     InjectAgentMessage(
         "I cannot hear you any more, so I will hang up now. Goodbye.", behavior="queue"
@@ -311,7 +312,57 @@ def test_a_silent_caller_is_asked_then_told_goodbye_then_left() -> None:
 
 def test_a_farewell_that_is_never_said_is_waited_for_four_seconds() -> None:
     bridge = talking(PATIENT)
-    assert endings(bridge.watch(100)) == [(54, HangUp(Ending(Cause.SILENCE)))]
+    bridge.watch(30)
+    bridge.hear(ConversationText("assistant", "Are you still there?"), Audio(b"\x01" * 8000))
+    bridge.hear(AgentAudioDone(), echo("e0-1"))
+    assert endings(bridge.watch(100)) == [(55, HangUp(Ending(Cause.SILENCE)))]
+
+
+def test_a_caller_who_was_asked_nothing_is_not_left_but_asked_again() -> None:
+    bridge = talking(PATIENT)
+    bridge.hear(media())
+    acts = bridge.watch(65)
+    assert told(acts) == [(30, ASKS), (40, ASKS), (50, ASKS), (60, ASKS)]
+    assert endings(acts) == []
+    bridge.hear(ConversationText("assistant", "Are you still there?"), Audio(b"\x01" * 8000))
+    assert told(bridge.watch(86)) == [(86, FAREWELL)]
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        [deepgram.InjectionRefused("busy")],
+        [deepgram.AgentWarning("INJECT_AGENT_MESSAGE_DURING_USER_SPEECH", "")],
+        [
+            deepgram.AgentWarning("INJECT_AGENT_MESSAGE_DURING_USER_SPEECH", ""),
+            deepgram.InjectionRefused("busy"),
+        ],
+    ],
+)
+def test_that_the_caller_is_speaking_is_a_sign_of_life(refusals: list[Heard]) -> None:
+    bridge = talking(PATIENT)
+    bridge.watch(30)
+    bridge.hear(*refusals)
+    assert told(bridge.watch(59)) == []
+    assert told(bridge.watch(60)) == [(60, ASKS)]
+
+
+def test_an_agent_that_never_asks_is_at_fault_and_not_the_caller() -> None:
+    phone = Telephone(silent)
+    phone.wait(1)
+    phone.hear(media())
+    phone.wait(60)
+    assert phone.ending == Ending(Cause.AGENT_MUTE, "owes a question", apologised=True)
+
+
+def test_a_farewell_that_is_refused_is_said_when_somebody_has_finished() -> None:
+    bridge = talking(PATIENT)
+    bridge.watch(30)
+    bridge.hear(ConversationText("assistant", "Are you still there?"), Audio(b"\x01" * 8000))
+    bridge.hear(AgentAudioDone(), echo("e0-1"))
+    assert told(bridge.watch(51)) == [(51, FAREWELL)]
+    assert told([(0, act) for act in bridge.hear(deepgram.InjectionRefused("busy"))]) == []
+    assert FAREWELL in bridge.hear(deepgram.EndOfTurn("eot_threshold"))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +388,7 @@ def test_a_caller_who_speaks_is_not_silent() -> None:
 def test_noise_is_taken_for_speech_for_a_minute_at_most() -> None:
     bridge = talking(PATIENT)
     bridge.hear(UserStartedSpeaking())
-    assert told(bridge.watch(100)) == [(MAX_TURN_SECONDS + 30, ASKS)]
+    assert told(bridge.watch(99)) == [(MAX_TURN_SECONDS + 30, ASKS)]
 
 
 def test_a_function_that_runs_is_no_silence() -> None:
@@ -418,5 +469,6 @@ def test_silence_and_the_end_may_fall_together() -> None:
     bridge = talking(msgspec.structs.replace(SHORT, **manners))
     assert told(bridge.watch(81)) == [(80, WARNS)]
     bridge.hear(ConversationText("assistant", "We have about one minute left."))
+    bridge.hear(Audio(b"\x01" * 160), AgentAudioDone())
     assert told(bridge.watch(90)) == []
     assert told(bridge.watch(100)) == [(100, TIME_IS_UP)]

@@ -293,7 +293,7 @@ def test_an_idle_agent_that_sends_silence_is_silent_all_the_same() -> None:
     for _ in range(50 * 9):
         phone.hear(Audio(b"\xff" * 160))
         phone.wait(0.02)
-    assert deepgram.InjectAgentMessage(manners.asks) in phone.told
+    assert deepgram.InjectAgentMessage(manners.asks, "queue") in phone.told
 
 
 def test_a_goodbye_is_not_interrupted_by_what_was_owed() -> None:

@@ -34,6 +34,8 @@ def test_silence_is_asked_after_and_then_left() -> None:
     assert limits.due(29.9) is None
     assert limits.due(30.0) is Step.ASK
     assert limits.due(30.0) is None
+    assert limits.is_asking
+    limits.hear_question()
     assert limits.deadline == 50
     assert limits.due(50.0) is Step.HANG_UP
     assert limits.due(50.0) is None
@@ -43,6 +45,7 @@ def test_silence_is_asked_after_and_then_left() -> None:
 def test_the_time_to_leave_counts_from_the_end_of_the_question() -> None:
     limits = begun()
     assert limits.due(30.0) is Step.ASK
+    limits.hear_question()
     limits.hear_agent(32.0)
     assert limits.due(51.9) is None
     assert limits.due(52.0) is Step.HANG_UP
@@ -69,6 +72,7 @@ def test_the_agents_speech_is_no_silence_but_no_sign_of_the_caller_either() -> N
     limits.hear_agent(20.0)
     assert limits.deadline == 55
     assert limits.due(55.0) is Step.ASK
+    limits.hear_question()
     limits.hear_agent(100.0)
     assert limits.due(120.0) is Step.HANG_UP
 
@@ -107,3 +111,16 @@ def test_without_a_session_nothing_is_due_and_the_calls_own_time_runs_on() -> No
     limits.open_session(41.0)
     assert limits.deadline == 71
     assert limits.due(600.0) is Step.END
+
+
+def test_who_was_not_to_be_heard_asking_asks_again_and_leaves_nobody() -> None:
+    limits = begun()
+    assert limits.due(30.0) is Step.ASK
+    limits.hear_agent(33.0)
+    assert limits.deadline == 40
+    assert limits.due(39.9) is None
+    assert limits.due(40.0) is Step.ASK
+    assert limits.due(49.9) is None
+    limits.hear_caller(45.0)
+    assert not limits.is_asking
+    assert limits.deadline == 75

@@ -65,6 +65,11 @@ def ask(requests: Requests, number: int | None, message: deepgram.TextToAgent) -
         (InjectUserMessage("Where is it?"), ConversationText("user", "Where is it?")),
         (InjectAgentMessage("One. Two."), ConversationText("assistant", "One.")),
         (InjectAgentMessage("One. Two."), ConversationText("assistant", " One.  Two.")),
+        (
+            InjectAgentMessage("It's 5 o'clock, Dr. B"),
+            ConversationText("assistant", "It’s 5 O’clock"),
+        ),
+        (InjectAgentMessage("Ask Dr. Bell."), ConversationText("assistant", "Ask doctor Bell.")),
         (InjectAgentMessage(is_dynamic=True), ConversationText("assistant", "Whatever.")),
     ],
 )
@@ -85,6 +90,7 @@ def test_each_kind_has_its_acknowledgement(
     [
         ConversationText("user", "One."),
         ConversationText("assistant", "Three."),
+        ConversationText("assistant", "Three of them are one."),
         ConversationText("assistant", ""),
         ConversationText("assistant", " "),
         ConversationText("assistant", "One. Two." * 20),
@@ -396,3 +402,55 @@ def test_who_waits_for_words_that_a_session_took_with_it_is_told() -> None:
         RequestDone(1, "the agent was lost")
     ]
     assert requests.deadline == inf
+
+
+USER, AGENT = (
+    deepgram.AgentWarning(f"INJECT_AGENT_MESSAGE_DURING_{who}_SPEECH") for who in ("USER", "AGENT")
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"), [(USER, "the caller is speaking"), (AGENT, "the agent is speaking")]
+)
+def test_older_servers_refuse_by_a_warning_alone(told: deepgram.AgentWarning, why: str) -> None:
+    requests = opened()
+    ask(requests, 1, InjectAgentMessage("One."))
+    ask(requests, 2, InjectAgentMessage("Two."))
+    requests.send()
+    assert requests.hear(told) == [RequestDone(1, why)]
+    assert sent(requests) == [InjectAgentMessage("Two.")]
+    assert requests.hear(told) == [RequestDone(2, why)]
+    assert requests.hear(told) == []
+
+
+@pytest.mark.parametrize("ways", [(USER, InjectionRefused("busy")), (InjectionRefused("b"), AGENT)])
+def test_a_refusal_that_is_told_in_two_ways_is_one(
+    ways: tuple[deepgram.TextFromAgent, ...],
+) -> None:
+    requests = opened()
+    ask(requests, 1, InjectAgentMessage("One."))
+    ask(requests, 2, InjectAgentMessage("Two."))
+    requests.send()
+    assert [each.number for each in requests.hear(ways[0])] == [1]
+    requests.send()
+    assert requests.hear(ways[1]) == []
+    assert [each.number for each in requests.hear(ways[0])] == [2]
+
+
+@pytest.mark.parametrize(
+    "end", [deepgram.AgentAudioDone(), deepgram.EndOfTurn(), ConversationText("user", "Well.")]
+)
+def test_what_is_insisted_on_is_told_again_when_somebody_has_finished(
+    end: deepgram.TextFromAgent,
+) -> None:
+    requests = opened()
+    words = InjectAgentMessage("One minute left.", "queue")
+    requests.ask(None, words, 0.0, is_insisted=True)
+    assert sent(requests) == [words]
+    assert requests.hear(InjectionRefused("busy")) == []
+    assert sent(requests) == []
+    requests.hear(end)
+    assert sent(requests) == [words]
+    requests.hear(InjectionRefused("busy"))
+    assert requests.tick(ANSWER_TIMEOUT) == []
+    assert not requests.are_pending, "it is not insisted on for ever"
