@@ -202,6 +202,7 @@ def test_the_past_that_a_fresh_agent_is_told_is_of_bounded_length() -> None:
     """The newest of it, however long each of the agent's utterances was."""
     memory = History()
     for number in range(200):
+        memory.hear_audio(0)
         for _ in range(MAX_SAID_CHARS // MAX_TEXT_CHARS):
             memory.hear_agent(f"{number} " + "x" * MAX_TEXT_CHARS, 0)
         memory.finish(0)
