@@ -4,20 +4,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Call", "FunctionFailed", "function", "hand_over"]
+__all__ = [
+    "AgentRefused",
+    "AgentTimedOut",
+    "Call",
+    "CallInfo",
+    "CallOver",
+    "Cause",
+    "Ending",
+    "FunctionFailed",
+    "HandOver",
+    "NumberRefused",
+    "create_app",
+    "function",
+    "hand_over",
+]
 
-# {what users' functions need: its home}, imported when asked for: `sts-trio --help` needs none.
+# {what users' code needs: its home}, imported when asked for: `sts-trio --help` needs none of it.
 _HOMES = {
+    "AgentRefused": "sts_trio.errors",
+    "AgentTimedOut": "sts_trio.errors",
     "Call": "sts_trio.call.api",
+    "CallInfo": "sts_trio.call.info",
+    "CallOver": "sts_trio.errors",
+    "Cause": "sts_trio.errors",
+    "Ending": "sts_trio.errors",
     "FunctionFailed": "sts_trio.errors",
+    "HandOver": "sts_trio.functions.decorator",
+    "NumberRefused": "sts_trio.errors",
+    "create_app": "sts_trio.server",
     "function": "sts_trio.functions.decorator",
     "hand_over": "sts_trio.functions.decorator",
 }
 
 if TYPE_CHECKING:
     from sts_trio.call.api import Call
-    from sts_trio.errors import FunctionFailed
-    from sts_trio.functions.decorator import function, hand_over
+    from sts_trio.call.info import CallInfo
+    from sts_trio.errors import (
+        AgentRefused,
+        AgentTimedOut,
+        CallOver,
+        Cause,
+        Ending,
+        FunctionFailed,
+        NumberRefused,
+    )
+    from sts_trio.functions.decorator import HandOver, function, hand_over
+    from sts_trio.server import create_app
 else:
 
     def __getattr__(name: str) -> Any:

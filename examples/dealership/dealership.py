@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 import trio
 from msgspec import Meta
 
-from sts_trio import Call, FunctionFailed, function, hand_over
-from sts_trio.functions import HandOver
+from sts_trio import Call, FunctionFailed, HandOver, function, hand_over
 
 Model = Literal["Otter", "Heron", "Bison"]
 Day = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
