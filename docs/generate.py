@@ -35,7 +35,8 @@ HAPPENED = {
     Cause.AGENT_UNREACHABLE: "There was no connection to the agent.",
     Cause.AGENT_NO_HANDSHAKE: "The agent did not finish the handshake in 5 s (3 s after a loss).",
     Cause.AGENT_NO_WELCOME: "The agent sent no `Welcome` in 5 s (3 s after a loss).",
-    Cause.AGENT_NO_SETTINGS_APPLIED: "The agent sent no `SettingsApplied` in 5 s (3 s after a loss).",
+    Cause.AGENT_NO_SETTINGS_APPLIED: "The agent sent no `SettingsApplied` in 5 s"
+    " (3 s after a loss).",
     Cause.AGENT_ERROR: "The agent sent `Error`.",
     Cause.AGENT_CLOSED: "The agent closed with another code than 1000.",
     Cause.AGENT_LOST: "The agent's socket was lost.",
