@@ -41,6 +41,7 @@ HAPPENED = {
     Cause.AGENT_CLOSED: "The agent closed with another code than 1000.",
     Cause.AGENT_LOST: "The agent's socket was lost.",
     Cause.AGENT_SILENT: "The agent answered no ping for 20 s.",
+    Cause.AGENT_MUTE: "The agent owed the caller an answer and said nothing.",
     Cause.AGENT_RAN_AWAY: "The agent called functions without end.",
     Cause.AGENT_TOO_BIG: "The agent sent a message over 4 MiB.",
     Cause.CRASHED: "A bug of this package; the log has its traceback.",

@@ -118,7 +118,7 @@ def _who_answers(config: "Config") -> list[str]:
 
 def _without_a_phone(config: "Config", base: str, key: str | None) -> list[str]:
     """A server for phones does not trust its own machine."""
-    from sts_trio.net.local_key import page_url
+    from sts_trio.config.local_key import page_url
 
     local = "ws" + base.removeprefix("http") + "/twilio" if config.bins else f"{base}/twiml"
     call = f"sts-trio call FILE.wav --url {local}"

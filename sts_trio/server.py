@@ -24,7 +24,7 @@ from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import INBOUND, CallInfo, announced, parameters
-from sts_trio.config import AgentKind, Config
+from sts_trio.config import AgentKind, Config, local_key
 from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed, Verdict
 from sts_trio.functions.attach import attached
 from sts_trio.legs.adoption import can_adopt, open_adopted
@@ -32,7 +32,7 @@ from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT, DirectWebsocket, op
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call
-from sts_trio.net import hypercorn_guard, local_key
+from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound, bound_of
 from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.net.poller import Poller

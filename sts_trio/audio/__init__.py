@@ -1,1 +1,1 @@
-"""TODO."""
+"""µ-law, 8 kHz, mono, and what is made of it. Pure."""

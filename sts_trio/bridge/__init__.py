@@ -1,1 +1,1 @@
-"""TODO."""
+"""One call being run, and the calls of this process."""

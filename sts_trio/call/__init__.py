@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a call's own code sees of it. It has neither task nor socket."""

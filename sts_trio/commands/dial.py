@@ -267,7 +267,7 @@ class _Server:
     def _ask(
         self, method: str, path: str, body: str | None, headers: dict[str, str], timeout: float
     ) -> Asked:
-        from sts_trio.net import local_key
+        from sts_trio.config import local_key
 
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection

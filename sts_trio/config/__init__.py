@@ -29,12 +29,11 @@ from sts_trio.config.variables import (
     RawConfig,
     config_error,
     read_file,
-    shown,
 )
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
-from sts_trio.wire.printable import one_line
+from sts_trio.wire.printable import one_line, shown
 
 __all__ = [
     "AgentKind",

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.config.variables import NUMBER, RawConfig, config_error, shown
+from sts_trio.config.variables import NUMBER, RawConfig, config_error
 from sts_trio.wire import legacy
 from sts_trio.wire.deepgram_settings import phone_settings, read_agent
 from sts_trio.wire.dialect import Dialect
+from sts_trio.wire.printable import shown
 
 AgentSettings = dict[str, Any] | str  # Deepgram's `agent` object, or a stored agent's UUID
 

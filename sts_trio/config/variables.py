@@ -16,7 +16,7 @@ import msgspec
 from sts_trio.errors import ConfigError
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.dialect import Dialect
-from sts_trio.wire.printable import one_line
+from sts_trio.wire.printable import one_line, shown
 
 FILE = "sts-trio.toml"
 TABLES = ("agents", "numbers", "words")
@@ -301,8 +301,8 @@ SETTINGS = {
             "STS_ANSWER_WITHIN_SECONDS",
             Seconds,
             SECONDS,
-            "How long an answer that the agent owes may leave the caller in silence. Then the caller"
-            " hears “One moment, please”, and after three times that a fresh session is asked. `0`:"
+            "How long an answer that the agent owes may leave the caller in silence. Then they"
+            " hear “One moment, please”, and after three times that a fresh session is asked. `0`:"
             " for ever.",
             default="5",
         ),
@@ -417,16 +417,6 @@ def read_file(named: str, directory: Path) -> tuple[Path | None, dict[str, Any]]
     except ValueError as exc:
         # It names line and column.
         raise config_error(f"{path}: not TOML: {exc}") from None
-
-
-def shown(value: Any) -> str:
-    """A value for a message: short, and never the inside of a table, where keys may be."""
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def config_error(text: str) -> ConfigError:

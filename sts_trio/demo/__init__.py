@@ -1,1 +1,1 @@
-"""TODO."""
+"""The demonstration: four calls through the real server."""

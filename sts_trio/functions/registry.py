@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.config.variables import config_error, shown
+from sts_trio.config.variables import config_error
 from sts_trio.functions import decorator
 from sts_trio.functions.decorator import MARK, Options
 from sts_trio.functions.schema import Parameters
+from sts_trio.wire.printable import shown
 
 # OpenAI's rule, the narrowest of the providers'.
 _NAME = re.compile("[a-zA-Z0-9_-]{1,64}")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Taking a caller's accepted socket over from Hypercorn, where everything is as expected."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What any leg offers, as protocols. The promises behind them are in `sts_trio.legs`."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,7 @@
-"""TODO."""
+"""Dialling an agent: the websocket's handshake, and the leg that it opens.
+
+trio-websocket shakes hands. Once the websocket is open, the socket is ours.
+"""
 
 import contextlib
 import ssl

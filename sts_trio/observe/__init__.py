@@ -1,1 +1,1 @@
-"""TODO."""
+"""What is told of calls: the event feed, and the log."""

@@ -8,9 +8,10 @@ import msgspec
 
 from sts_trio.call.info import OUR_PARAMETERS
 from sts_trio.config import Config
-from sts_trio.config.variables import NUMBER, shown
+from sts_trio.config.variables import NUMBER
 from sts_trio.errors import DialRefused
 from sts_trio.wire import webhook
+from sts_trio.wire.printable import shown
 
 # Of our own making, so bounded.
 MAX_PARAMETERS = 20

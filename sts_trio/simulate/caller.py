@@ -18,14 +18,14 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
-from sts_trio.config.variables import shown
+from sts_trio.config import local_key
 from sts_trio.errors import StsTrioError
-from sts_trio.net import local_key
 from sts_trio.simulate import webhook
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.script import Manners, Step
 from sts_trio.wire import handshake
+from sts_trio.wire.printable import shown
 
 CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 5.0

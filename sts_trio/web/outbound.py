@@ -13,12 +13,12 @@ import msgspec
 import structlog
 from quart import Response, request
 
-from sts_trio.config.variables import shown
 from sts_trio.errors import DialRefused, TwilioFailed
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN
 from sts_trio.outbound.requests import OnMachine
 from sts_trio.web import responses as answers
 from sts_trio.wire import webhook
+from sts_trio.wire.printable import shown
 
 if TYPE_CHECKING:
     from sts_trio.server import App

@@ -48,7 +48,7 @@ async def refusal(app: "App", *, is_page: bool = False) -> Response | None:
 async def held_back(
     app: "App", visit: RequestInfo, reason: str, *, guesses: bool
 ) -> Response | None:
-    """Logs that a request is refused, and keeps those who guess waiting, see `sts_trio.web.guesses`.
+    """Logs that a request is refused, and keeps those who guess waiting (see `guesses`).
     Returns what to answer instead if there are too many of them."""
     if not guesses:
         _logger.warning("request.refused", path=visit.path, reason=reason)

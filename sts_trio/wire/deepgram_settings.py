@@ -1,4 +1,4 @@
-"""TODO."""
+"""Deepgram's `Settings`: the published schema of an agent, and how ours are made. Pure."""
 
 from typing import Any
 

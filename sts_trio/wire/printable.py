@@ -57,3 +57,13 @@ def printable(value: Any, *, written: Callable[[str], str] = str, deep: int = 0)
 def _shown(text: str, written: Callable[[str], str]) -> str:
     cut = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
     return cut if cut.isprintable() else written(one_line(cut))
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, and never the inside of a table, where keys may be."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

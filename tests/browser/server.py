@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from sts_trio import config
-from sts_trio.net.local_key import page_url
+from sts_trio.config.local_key import page_url
 from sts_trio.server import create_app
 from sts_trio.web.serve import serve
 

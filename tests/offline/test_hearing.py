@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sts_trio.audio import g711
+from sts_trio.audio.clips import read
 from sts_trio.audio.frames import FRAME, length, seconds
-from sts_trio.offline import clips
 from sts_trio.offline.domain import ngrams
 from sts_trio.offline.hearing import vad as voiced
 from sts_trio.offline.hearing.confidence import Likeness
@@ -21,7 +21,7 @@ from sts_trio.offline.hearing.endpointing import Began, Ceased, Ears, News, Paus
 from sts_trio.offline.hearing.recogniser import RATE, Recogniser, double
 
 SPEECH = Path(__file__).parent.parent / "data" / "speech"
-CLIPS = clips.read((SPEECH / "clips.toml").read_bytes())
+CLIPS = read((SPEECH / "clips.toml").read_bytes())
 MAX_ERRORS = 0.08  # of the words
 QUIET_LINE, BAD_LINE = -58, -45  # dBFS of its noise; people speak at about -20
 BEFORE, AFTER = 1.0, 0.8  # seconds of the line around what is said
@@ -200,7 +200,7 @@ def test_most_of_what_is_not_about_cars_is_not_understood(
 ) -> None:
     recogniser = Recogniser()
     directory = SPEECH / "elsewhere"
-    others = clips.read((directory / "clips.toml").read_bytes())
+    others = read((directory / "clips.toml").read_bytes())
     heard = [recogniser.words((directory / f"{clip.file}.ulaw").read_bytes()) for clip in others]
     taken = [words for words in heard if words]
     tell(f"of {len(others)} sentences about other things, heard: {taken}")

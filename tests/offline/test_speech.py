@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sts_trio.audio import g711
+from sts_trio.audio.clips import Clip, read
 from sts_trio.audio.frames import seconds
 from sts_trio.audio.wav import resample
 from sts_trio.offline import clips
@@ -161,7 +162,7 @@ def test_peaks_are_bent_and_not_clipped() -> None:
 
 # --- clips ----------------------------------------------------------------------------------------
 
-LISTED = clips.read((CLIPS / "clips.toml").read_bytes())
+LISTED = read((CLIPS / "clips.toml").read_bytes())
 
 
 def test_the_base_install_can_say_its_script_a_greeting_an_apology_and_goodbye() -> None:
@@ -172,7 +173,7 @@ def test_the_base_install_can_say_its_script_a_greeting_an_apology_and_goodbye()
 
 
 @pytest.mark.parametrize("clip", LISTED, ids=lambda clip: clip.file)
-def test_a_clip_is_as_long_and_as_loud_as_a_persons_speech(clip: clips.Clip) -> None:
+def test_a_clip_is_as_long_and_as_loud_as_a_persons_speech(clip: Clip) -> None:
     said = voice.say(f" {clip.text} ")
     assert said == (CLIPS / f"{clip.file}.ulaw").read_bytes()
     assert 110 < len(clip.text.split()) / seconds(len(said)) * 60 < 260

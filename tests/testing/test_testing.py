@@ -20,8 +20,8 @@ import sts_trio.testing
 from sts_trio import config
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length
+from sts_trio.config import local_key
 from sts_trio.errors import Cause, ConfigError, Ending
-from sts_trio.net import local_key
 from sts_trio.offline.workers import pool as crews
 from sts_trio.server import create_app
 from sts_trio.testing import (

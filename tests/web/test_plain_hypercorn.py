@@ -19,7 +19,7 @@ import trustme
 from limits import HANG
 from rig_peers import START, STOP, media
 
-from sts_trio.net import local_key
+from sts_trio.config import local_key
 from sts_trio.wire import twilio
 
 PLAIN = {

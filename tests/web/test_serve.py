@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from hypercorn.trio.tcp_server import TCPServer
 from limits import HANG
 
-from sts_trio.config import Config, load
+from sts_trio.config import Config, load, local_key
 from sts_trio.errors import ConfigError
-from sts_trio.net import local_key
 from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.server import create_app
 from sts_trio.web import serve as serve_module

@@ -7,8 +7,28 @@ licence is told in `offline/clips/README.md`.
 import functools
 from importlib.resources import files
 
+import msgspec
+
 from sts_trio.audio.frames import FRAME, SILENCE
-from sts_trio.offline import clips
+
+
+class Clip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    file: str  # its name without .ulaw
+    voice: str
+    text: str
+
+
+class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    clips: tuple[Clip, ...]
+
+
+def read(toml: bytes) -> tuple[Clip, ...]:
+    """What a clips.toml lists.
+
+    Raises:
+        msgspec.MsgspecError: it is no list of clips; the path is named.
+    """
+    return msgspec.toml.decode(toml, type=Clips).clips
 
 
 @functools.cache
@@ -20,7 +40,7 @@ def clip(name: str) -> bytes:
 @functools.cache
 def words(name: str) -> str:
     """What that clip says."""
-    listed = clips.read((files(__name__) / "clips.toml").read_bytes())
+    listed = read((files(__name__) / "clips.toml").read_bytes())
     return next(each.text for each in listed if each.file == name)
 
 

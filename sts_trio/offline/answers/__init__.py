@@ -1,1 +1,1 @@
-"""TODO."""
+"""What the offline agent understands, and what it answers."""

@@ -6,26 +6,7 @@ This directory has the base install's; `make_clips.py` renders any.
 import functools
 from importlib.resources import files
 
-import msgspec
-
-
-class Clip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    file: str  # its name without .ulaw
-    voice: str
-    text: str
-
-
-class Clips(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    clips: tuple[Clip, ...]
-
-
-def read(toml: bytes) -> tuple[Clip, ...]:
-    """What a clips.toml lists.
-
-    Raises:
-        msgspec.MsgspecError: it is no list of clips; the path is named.
-    """
-    return msgspec.toml.decode(toml, type=Clips).clips
+from sts_trio.audio.clips import read
 
 
 @functools.cache

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The offline agent's ears."""

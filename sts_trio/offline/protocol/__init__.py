@@ -1,1 +1,1 @@
-"""TODO."""
+"""The offline agent's side of the Voice Agent protocol."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sts_trio.audio import g711, wav
-from sts_trio.offline import clips
+from sts_trio.audio.clips import read
 from sts_trio.offline.speech.loudness import even_out
 
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("give one directory with a clips.toml in it")
     directory = Path(arguments[0])
     try:
-        for clip in clips.read((directory / "clips.toml").read_bytes()):
+        for clip in read((directory / "clips.toml").read_bytes()):
             target = directory / f"{clip.file}.ulaw"
             target.write_bytes(render(clip.voice, clip.text))
             print(target)

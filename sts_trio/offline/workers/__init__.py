@@ -1,1 +1,1 @@
-"""TODO."""
+"""The processes that recognise and render speech."""

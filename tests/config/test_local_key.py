@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from sts_trio import config
-from sts_trio.net import local_key
-from sts_trio.net.local_key import find, mint, of_peer, page_url, published
+from sts_trio.config import local_key
+from sts_trio.config.local_key import find, mint, of_peer, page_url, published
 
 HERE = ("127.0.0.1", 5000)
 
