@@ -33,6 +33,8 @@ class Server:
                 env={
                     "STS_AGENT": "offline",
                     "PATH": os.environ["PATH"],
+                    # Some of them are killed, and leave the file of their key.
+                    "XDG_RUNTIME_DIR": str(log.parent),
                     # The package beside these tests, whatever is installed.
                     "PYTHONPATH": str(Path(__file__).parents[2]),
                 }
