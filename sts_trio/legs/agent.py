@@ -73,6 +73,7 @@ class AgentLeg:
         "_heard_all",
         "_is_at_end",
         "_is_closing",
+        "_is_much",
         "_is_ponged",
         "_nursery",
         "_over",
@@ -100,6 +101,7 @@ class AgentLeg:
         self._unheard: collections.deque[Heard] = collections.deque()
         self._is_at_end = False  # nothing comes behind that
         self._goes_on = False  # a task hears what is left of it
+        self._is_much = False  # what was understood last, for one go
         self._is_ponged = True
         self._is_closing = False  # nothing more is to be sent
         self._has_said_goodbye = False  # so nothing but the end is to be heard
@@ -170,9 +172,20 @@ class AgentLeg:
 
     def take(self, data: bytes) -> None:
         """Hears what was read, now or in a moment; `b""` is the end of it. Never raises."""
-        if not self._over.is_set():
+        if self._over.is_set():
+            return
+        if not data or len(data) > AT_ONCE or self._hear is None or self._unheard or self._unread:
             self._unread += data
             self._is_at_end = not data
+            self._go_on()
+            return
+        # Nearly all there is to hear; it takes the short way.
+        heard = self._understand(data)
+        if heard and not self._is_much and len(heard) <= MAX_MESSAGES and not _has_ended(heard):
+            if not self._has_said_goodbye:
+                self._give(heard)
+        elif heard:
+            self._keep(heard)
             self._go_on()
 
     def _look(self) -> None:
@@ -244,6 +257,10 @@ class AgentLeg:
                 heard = [LegEnded(Leg.AGENT, How.LOST, reason="talks, and nobody listens")]
         if self._is_at_end and not self._unread and not _has_ended(heard):
             heard.append(LegEnded(Leg.AGENT, How.LOST))
+        self._keep(heard)
+
+    def _keep(self, heard: list[Heard]) -> None:
+        """To be told in turn."""
         if _has_ended(heard):
             self._stop_reading()
         if self._has_said_goodbye:
@@ -254,9 +271,14 @@ class AgentLeg:
     def _understand(self, data: bytes) -> list[Heard]:
         heard: list[Heard] = []
         ping: frames.Ping | None = None
+        self._is_much = False
         for frame in self._reader.feed(data):
             if isinstance(frame, frames.Binary):
-                heard += self._understand_audio(frame.data)
+                if len(frame.data) <= MAX_AUDIO:
+                    heard.append(self._decode(frame.data))
+                else:
+                    self._is_much = True
+                    heard += self._parts_of(frame.data)
             elif isinstance(frame, bytes):
                 heard.append(self._understand_text(frame))
             elif isinstance(frame, frames.Ping):
@@ -268,9 +290,7 @@ class AgentLeg:
             self._tell(frames.pong(ping.payload))
         return heard
 
-    def _understand_audio(self, data: bytes) -> list[Heard]:
-        if len(data) <= MAX_AUDIO:
-            return [self._decode(data)]
+    def _parts_of(self, data: bytes) -> list[Heard]:
         return [self._decode(data[at : at + MAX_AUDIO]) for at in range(0, len(data), MAX_AUDIO)]
 
     def _understand_text(self, text: bytes) -> Heard:
