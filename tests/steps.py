@@ -7,9 +7,9 @@ matters, a test counts with a container of its own.
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import sts_trio
@@ -28,29 +28,63 @@ class TooManySteps(BaseException):
 
 @contextlib.contextmanager
 def at_most(most: int) -> Iterator[Steps]:
-    """Counts what functions take that are called inside.
+    """Counts what functions take that are called inside. A tool that traces is put off meanwhile.
 
     Raises:
         TooManySteps: as soon as it is more than `most`.
     """
     steps = Steps()
 
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return step
-
-    def step(frame: FrameType, event: str, arg: Any) -> Any:
-        steps.count += event == "opcode"
+    def count() -> None:
+        steps.count += 1
         if steps.count > most:
             raise TooManySteps(f"expected {most} at the most")
-        return step
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    with _each_instruction(count):
         yield steps
-    finally:
-        sys.settrace(before)
+
+
+if sys.version_info >= (3, 12):
+    # Since then `settrace` misses what a function does when it is called for the first time.
+    @contextlib.contextmanager
+    def _each_instruction(count: Callable[[], None]) -> Iterator[None]:
+        monitoring, event = sys.monitoring, sys.monitoring.events.INSTRUCTION
+        tool = monitoring.PROFILER_ID
+
+        def executed(code: CodeType, offset: int) -> Any:
+            if not code.co_filename.startswith(PACKAGE):
+                return monitoring.DISABLE
+            count()
+            return None
+
+        monitoring.use_tool_id(tool, "steps")
+        monitoring.register_callback(tool, event, executed)
+        monitoring.set_events(tool, event)
+        try:
+            yield
+        finally:
+            monitoring.set_events(tool, 0)
+            monitoring.free_tool_id(tool)
+
+else:
+
+    @contextlib.contextmanager
+    def _each_instruction(count: Callable[[], None]) -> Iterator[None]:
+        def called(frame: FrameType, event: str, arg: Any) -> Any:
+            if not frame.f_code.co_filename.startswith(PACKAGE):
+                return None
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            return executed
+
+        def executed(frame: FrameType, event: str, arg: Any) -> Any:
+            if event == "opcode":
+                count()
+            return executed
+
+        before = sys.gettrace()
+        sys.settrace(called)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
