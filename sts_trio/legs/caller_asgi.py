@@ -166,13 +166,15 @@ class CallerLeg:
 
     def _how_it_closed(self) -> How:
         """A close frame or not: ASGI does not say, Hypercorn's websocket knows."""
-        if self._websocket_state() is ConnectionState.OPEN:
-            return How.LOST
-        return How.CLOSED
+        if not isinstance(getattr(self._send, "__self__", None), WSStream):
+            return How.CLOSED
+        # None: the caller was gone before the accept, and there was no websocket yet.
+        was_open = self._websocket_state() in (None, ConnectionState.OPEN)
+        return How.LOST if was_open else How.CLOSED
 
     def _websocket_state(self) -> ConnectionState | None:
         stream = getattr(self._send, "__self__", None)
-        connection = stream.connection if isinstance(stream, WSStream) else None
+        connection = getattr(stream, "connection", None) if isinstance(stream, WSStream) else None
         return connection.state if connection is not None else None
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypercorn.protocol.ws_stream import WSStream
 
 from sts_trio.errors import How, Leg, LegEnded
-from sts_trio.legs.caller_asgi import CallerLeg, open_caller
+from sts_trio.legs.caller_asgi import WATCH_EVERY, CallerLeg, open_caller
 from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker
 from sts_trio.wire import twilio
 from sts_trio.wire.twilio import Mark, MarkName
@@ -153,3 +154,25 @@ async def test_another_servers_messages_are_heard_one_by_one(
         reader.say(*told(1, 2, 3))
         await trio.sleep(2.5 * BEAT)
         assert [batch for _, batch in listener.batches] == [marks(1), marks(2), marks(3)]
+
+
+class Unaccepted(WSStream):
+    """Hypercorn's stream of a caller who was gone before it was accepted: it has no websocket."""
+
+    def __init__(self) -> None:
+        self.closed = True
+
+    async def app_send(self, message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_caller_who_is_gone_before_the_accept_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    inlet, outlet = trio.open_memory_channel[dict[str, Any]](ROOM)
+    await inlet.send(GONE)
+    async with open_caller(outlet.receive, Unaccepted().app_send, Reader()) as leg:
+        listener = Listener(leg)
+        await listener.run()
+        await trio.sleep(3 * WATCH_EVERY)  # who looks after it finds nothing wrong
+    assert listener.heard == [LegEnded(Leg.CALLER, How.LOST)]
