@@ -37,6 +37,7 @@ CLIP = b"\x21" * 8000
 APOLOGY = b"\x22" * 8000
 MANNERS = CallPolicy(
     reconnects=True,
+    resumes=True,
     one_moment=CLIP,
     apology=APOLOGY,
     answer_within=5.0,

@@ -45,6 +45,7 @@ def read_manners(given: RawConfig) -> CallPolicy:
         raise config_error(f"{where}: {exc}") from None
     return CallPolicy(
         reconnects=given("STS_RECONNECT", True),
+        resumes=True,
         one_moment=_clip(given, "one_moment", words.one_moment, "one-moment"),
         apology=_clip(given, "apology", words.apology, "apology"),
         answer_within=given("STS_ANSWER_WITHIN_SECONDS", ANSWER_WITHIN) or inf,

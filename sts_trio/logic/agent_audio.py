@@ -13,6 +13,7 @@ from math import inf
 
 from sts_trio.audio.frames import FRAME, Frames, length, seconds
 from sts_trio.logic.playout import Playout
+from sts_trio.logic.rest import Rest
 from sts_trio.wire import twilio
 
 # Agent audio of a cut utterance is already under way when we hear of the barge-in. A few frames are
@@ -38,11 +39,13 @@ class AgentAudio:
         "is_protected",
         "playout",
         "plays_until",
+        "rest",
         "stream_sid",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_rest: bool = False) -> None:
         self.stream_sid = ""
+        self.rest = Rest() if keeps_rest else None
         self.playout = Playout()
         self.plays_until = -inf
         self.is_protected = False
@@ -57,7 +60,7 @@ class AgentAudio:
     @property
     def is_heard(self) -> bool:
         """Whether the caller has heard everything, and no utterance is under way."""
-        return not self.is_amid_utterance and not self.playout.unheard
+        return not (self.is_amid_utterance or self.playout.unheard or self.rest)
 
     def is_stale(self, now: float) -> bool:
         """Whether what the agent says now still belongs to what was cut."""
@@ -68,18 +71,24 @@ class AgentAudio:
         if self.is_stale(now):
             return []
         self.is_amid_utterance = True
-        messages = self._play_ahead(self._frames.cut(audio), now)
+        return self._say(self._frames.cut(audio), now)
+
+    def _say(self, frames: bytes, now: float) -> list[twilio.ToCaller]:
+        frames = self._within_reach(frames, now)
+        messages = self.play(frames, now)
         self._said_to = self.playout.sent
+        if self.rest is not None and frames:
+            self.rest.keep(frames, self.playout.sent, self.playout.position)
         return messages
 
-    def _play_ahead(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
+    def _within_reach(self, audio: bytes, now: float) -> bytes:
         """Of whole frames, those that Twilio has room for, once what it holds by now is played."""
         room = max(0, length(MAX_AHEAD_SECONDS - max(0.0, self.plays_until - now)))
         if len(audio) > room:
             room -= room % FRAME
             self.dropped += len(audio) - room
             audio = audio[:room]
-        return self.play(audio, now)
+        return audio
 
     def play(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """Whole frames."""
@@ -102,9 +111,8 @@ class AgentAudio:
         """The utterance is complete: its last frame, padded, and a mark at its end."""
         self.next_turn()
         self.is_amid_utterance = False
-        messages = self._play_ahead(self._frames.finish(), now)
-        if messages:
-            self._said_to = self.playout.sent
+        frames = self._frames.finish()
+        messages = self._say(frames, now) if frames else []
         return [*messages, *self._mark_the_end()]
 
     def next_turn(self) -> None:
@@ -117,12 +125,15 @@ class AgentAudio:
 
         If anything is cut, a mark comes behind: its echo tells when Twilio had emptied its buffer.
         """
-        is_cut = self.is_amid_utterance or self.playout.position < self._said_to
+        is_amid = self.is_amid_utterance
+        is_cut = is_amid or self.playout.position < self._said_to
         if is_cut or self.is_stale(now):
             self._stale_until = now + STALE_AUDIO
         self._frames.drop()
         self.is_amid_utterance = False
         self.plays_until = min(self.plays_until, now)
+        if self.rest is not None:
+            self.rest.cut(self.playout.position, is_whole=not is_amid)
         cut = self.playout.clear()
         messages: list[twilio.ToCaller] = [twilio.Clear(self.stream_sid)]
         if cut:
@@ -130,6 +141,16 @@ class AgentAudio:
             mark = twilio.MarkName(self._cut_mark)
             messages.append(twilio.PlayMark(self.stream_sid, mark))
         return cut, messages
+
+    def resume(self, now: float) -> tuple[float, list[twilio.ToCaller]]:
+        """What was cut is played on after all; returns how many seconds of it there are. What the
+        agent still says belongs to it, unless it has said all of it."""
+        assert self.rest is not None
+        self.next_turn()
+        self.is_amid_utterance = not self.rest.is_whole
+        frames = self.rest.take()
+        messages = [*self._say(frames, now), *self._mark_the_end()]
+        return seconds(len(frames)), messages
 
     def silent_after(self, mark: str, now: float) -> float | None:
         """How long a cut took to reach the caller, if it is this mark that tells."""

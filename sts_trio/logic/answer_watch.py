@@ -231,6 +231,14 @@ class AnswerWatch:
         if self._silent_since < inf:
             self._silent_since = min(self._silent_since, now)
 
+    def hear_rest(self, now: float, plays_until: float, *, is_whole: bool) -> None:
+        """What was cut is played on until then; if it `is_whole`, nothing more is owed."""
+        self.hear_playing(now, plays_until)
+        if self.debt is Debt.REST:
+            self._agent_since = self._owed_since = plays_until
+            if is_whole:
+                self.forgive(now)
+
     def hear_turn(self, *, is_over: bool) -> None:
         """The caller begins to speak, or it was but a noise; or (`is_over`) no longer does."""
         self.is_listening = not is_over and self.is_waiting

@@ -103,7 +103,7 @@ class Dialogue:
         parts = self._parts
         session, closing = parts.session, parts.closing
         is_talking = closing.is_open and session.is_live and self._stream.is_flowing
-        self._is_plain = is_talking and not parts.watch.is_listening
+        self._is_plain = is_talking and not parts.is_listening
         if closing.is_over:
             self._rare_deadline = inf
             return
@@ -115,6 +115,7 @@ class Dialogue:
             parts.keypad.deadline,
             parts.limits.deadline,
             parts.watch.deadline,
+            parts.turns.resume_at,
         )
 
     @property
@@ -180,6 +181,7 @@ class Dialogue:
             heard=_rounded(turns.playout.heard),
             cut=_rounded(turns.playout.cut),
             barge_ins=turns.barge_ins,
+            resumed_after_noise=turns.resumed,
             functions=parts.function_calls.count,
             reconnects=session.reconnect.count,
             longest_gap=round(session.reconnect.longest, 3),

@@ -100,7 +100,7 @@ _Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
 class History:
     """Returns each utterance of the agent's once it is known what of it was heard."""
 
-    __slots__ = ("_interrupted", "_items", "_playing", "_speaking")
+    __slots__ = ("_interrupted", "_items", "_playing", "_speaking", "_unheard")
 
     def __init__(self) -> None:
         self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
@@ -108,6 +108,7 @@ class History:
         self._interrupted: set[str] = set()
         self._playing: collections.deque[_Utterance] = collections.deque()
         self._speaking: _Utterance | None = None
+        self._unheard = ""  # the words of what was cut that nobody has heard
 
     @property
     def unanswered(self) -> str | None:
@@ -186,7 +187,21 @@ class History:
         turns: list[TurnHeard] = []
         while self._playing:
             self._settle(self._playing.popleft(), position, sent, turns)
+        if turns:
+            unheard = [turn.said.split()[len(turn.heard.split()) :] for turn in turns]
+            self._unheard = " ".join(word for words in unheard for word in words)
         return turns
+
+    def hear_unheard(self, text: str) -> None:
+        """A sentence more of what was cut."""
+        self._unheard = f"{self._unheard} {text}".strip()[:MAX_SAID_CHARS]
+
+    def resume(self, at: int) -> None:
+        """What was cut is played on from there."""
+        self.hear_audio(at)
+        if self._unheard:
+            self.hear_agent(self._unheard, at)
+        self._unheard = ""
 
     def _settle(
         self, utterance: _Utterance, position: int, sent: int, turns: list[TurnHeard]

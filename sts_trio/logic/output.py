@@ -27,6 +27,7 @@ class Statistics(msgspec.Struct, frozen=True):
     heard: float
     cut: float
     barge_ins: int
+    resumed_after_noise: int
     functions: int
     reconnects: int
     longest_gap: float

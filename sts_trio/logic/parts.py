@@ -77,7 +77,7 @@ class Parts:
         self.stream = Stream(now, is_expected)
         self.session = Session(reconnects=policy.reconnects)
         self.closing = Closing()
-        self.turns = Turns()
+        self.turns = Turns(resumes=policy.resumes)
         self.function_calls = PendingFunctionCalls()
         self.requests = Requests(can_say, policy.say_again)
         self.watch = AnswerWatch(policy.answer_within)
@@ -88,6 +88,20 @@ class Parts:
     def dial(self) -> None:
         if (dial := self.session.dial()) is not None:
             self.out.add(dial)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it matters if the caller is to be heard."""
+        return self.watch.is_listening or self.turns.is_holding
+
+    def resume(self) -> None:
+        """It was but a noise that has cut what the agent said."""
+        now = self.out.now
+        resumed = self.turns.resume(now)
+        seconds = round(resumed.seconds, 3)
+        self.out.log("info", "call.resumed_after_noise", seconds=seconds, whole=resumed.is_whole)
+        self.out.to_caller(resumed.messages)
+        self.watch.hear_rest(now, self.turns.sounds_until, is_whole=resumed.is_whole)
 
     def owe(self, debt: Debt) -> None:
         """From now on the agent owes this to the caller."""
@@ -270,6 +284,7 @@ class Parts:
             self.watch.close(now)
         match news:
             case SayGoodbye():
+                self.turns.drop_rest()
                 self.session.be_the_last()
                 self.limits.close_session(now)
                 self.closing.hear_words(self.turns.plays_until)

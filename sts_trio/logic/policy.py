@@ -12,6 +12,7 @@ class CallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     # Pre-rendered, as they are needed when there is no agent to say them; may be empty.
     one_moment: bytes = b""
     apology: bytes = b""
+    resumes: bool = False  # what a noise has cut is played on
     # How long a caller may hear nothing while the agent owes them something.
     answer_within: float = inf
     # Silence of both sides, until the agent asks whether somebody is there, and until it hangs up.

@@ -74,8 +74,8 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
     match parts.stream.hear(message, now):
         case Speech(audio):
             parts.caller_audio.hear(audio, now)
-            if parts.watch.is_listening and is_audible(audio):
-                parts.watch.hear_voice(now, seconds(len(audio)))
+            if parts.is_listening and is_audible(audio):
+                _hear_voice(parts, seconds(len(audio)))
             is_waiting = not parts.caller_audio.is_open
             if is_waiting and parts.caller_audio.keep() and parts.closing.is_open:
                 parts.out.violation(Leg.CALLER, "audio dropped: the agent is not ready")
@@ -102,6 +102,14 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             pass
         case never:
             assert_never(never)
+
+
+def _hear_voice(parts: Parts, duration: float) -> None:
+    """The caller is to be heard, in the middle of something."""
+    if parts.watch.is_listening:
+        parts.watch.hear_voice(parts.out.now, duration)
+    if parts.turns.is_holding:
+        parts.turns.hear_voice(parts.out.now)
 
 
 def _hear_mark(parts: Parts, name: str) -> None:
@@ -154,6 +162,7 @@ def hear_agent(parts: Parts, message: deepgram.TextFromAgent) -> None:
         case deepgram.ConversationText(role, text):
             _hear_text(parts, role, text)
         case deepgram.EndOfTurn():
+            _hear_words_after_all(parts)
             parts.turns.end_user_turn()
             parts.watch.hear_turn(is_over=True)
         case deepgram.AgentThinking() | deepgram.AgentStartedSpeaking():
@@ -215,7 +224,7 @@ def _hear_text(parts: Parts, role: str, text: str) -> None:
         unheard = parts.turns.hear_agent(text, parts.out.now)
         if unheard is None:
             parts.watch.hear_next()
-    elif parts.turns.hear_user(text):
+    elif _hear_user(parts, text):
         parts.caller_audio.end_turn()
         parts.limits.hear_caller(parts.out.now)
         if parts.session.is_live and parts.closing.is_open and text.strip():
@@ -225,6 +234,17 @@ def _hear_text(parts: Parts, role: str, text: str) -> None:
     parts.out.add(Transcript(role, text))
     if unheard is not None:
         parts.out.add(unheard)
+
+
+def _hear_user(parts: Parts, text: str) -> bool:
+    if text.strip():
+        _hear_words_after_all(parts)
+    return parts.turns.hear_user(text)
+
+
+def _hear_words_after_all(parts: Parts) -> None:
+    if (cut := parts.turns.hear_words_after_all(parts.out.now)) is not None:
+        _cut(parts, cut)
 
 
 def _cut(parts: Parts, cut: Cut | None) -> None:
@@ -397,6 +417,8 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
     parts.dial()
     for audio in parts.caller_audio.tick(now):
         parts.out.to_agent(deepgram.Audio(audio))
+    if parts.turns.resume_at <= now:
+        parts.resume()
     if parts.session.is_filler_due(now):
         _say_one_moment(parts)
     while not parts.closing.is_over and (due := parts.watch.due(now)) is not None:

@@ -22,6 +22,14 @@ from sts_trio.wire import deepgram, twilio
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
 # is understood.
 MAX_TURN_SECONDS = 60.0
+# A noise has cut what was being said, and words of the caller's would have come by now. Deepgram
+# tells them at the end of a turn, so whoever is to be heard speaking is waited for: for a pause,
+# and no longer than a caller bears silence.
+RESUME_AFTER = 1.2
+RESUME_PAUSE = 0.6
+RESUME_AT_LATEST = 4.0
+# Nobody talks into a noise that comes again and again.
+MAX_RESUMES = 5
 # How many sessions a question may be asked of that die of an error. The first may have been chance.
 MAX_DEATHS = 2
 
@@ -44,6 +52,14 @@ class Played(msgspec.Struct, frozen=True):
     silent_after: float | None
 
 
+class Resumed(msgspec.Struct, frozen=True):
+    """What was cut is played on: `seconds` of it; `is_whole`: there is no more to come."""
+
+    seconds: float
+    is_whole: bool
+    messages: list[twilio.ToCaller]
+
+
 class Turns:
     __slots__ = (
         "_agent_audio",
@@ -52,6 +68,9 @@ class Turns:
         "_has_past",
         "_history",
         "_is_proven",
+        "_is_resumed",
+        "_resume_by",
+        "_resumes",
         "_suspect",
         "_to_shed",
         "_unanswered",
@@ -59,15 +78,22 @@ class Turns:
         "barge_ins",
         "greets",
         "is_given_up",
+        "resume_at",
+        "resumed",
         "sounds_until",
         "user_speaks_until",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, resumes: bool = False) -> None:
         self.agent_bytes = 0  # all the agent's audio that came
         self.barge_ins = 0  # by the caller, those that cut something
         self.greets = True  # the next session is to begin with the agent's greeting
-        self._agent_audio = AgentAudio()
+        self.resumed = 0  # utterances that a noise had cut
+        self.resume_at = inf  # what was cut is to be played on then
+        self._resume_by = inf  # at the latest
+        self._resumes = 0  # in a row
+        self._is_resumed = False  # and it is being played
+        self._agent_audio = AgentAudio(keeps_rest=resumes)
         self._history = History()
         # As `plays_until`, but there is more to be heard than an agent's silence.
         self.sounds_until = -inf
@@ -121,7 +147,11 @@ class Turns:
         agent_audio = self._agent_audio
         self.agent_bytes += len(audio)
         if agent_audio.is_stale(now):
+            if agent_audio.rest:
+                agent_audio.rest.add(audio)
             return []
+        if agent_audio.rest:
+            self.drop_rest()  # it says something else
         silent = 0 if audio.strip(SILENT) else len(audio)
         self.greets = self.greets and silent > 0
         self._history.hear_audio(agent_audio.playout.sent, silent=silent)
@@ -135,7 +165,10 @@ class Turns:
         """A sentence of the agent's. If it is of a turn that was cut, on its way when it was, it is
         told at once that nobody hears it."""
         if self._agent_audio.is_stale(now):
+            if self._agent_audio.rest:
+                self._history.hear_unheard(text)
             return TurnHeard(text, "", 0.0, 0.0)
+        self.drop_rest()
         self._agent_audio.is_amid_utterance = True
         self._history.hear_agent(text, self.playout.sent)
         return None
@@ -143,6 +176,7 @@ class Turns:
     def next_turn(self) -> None:
         """A sign that what the agent says from here on belongs to a new turn."""
         self._agent_audio.next_turn()
+        self.drop_rest()
 
     def finish_utterance(self, now: float) -> list[twilio.ToCaller]:
         messages = self._agent_audio.finish(now)
@@ -175,11 +209,58 @@ class Turns:
             return None
         cut = self._cut(now)
         self.barge_ins += cut.size > 0
+        if self._agent_audio.rest and self._resumes < MAX_RESUMES:
+            self._resume_by = min(self._resume_by, now + RESUME_AT_LATEST)
+            self.resume_at = min(now + RESUME_AFTER, self._resume_by)
+        else:
+            self.drop_rest()
+        return cut
+
+    # --- what a noise has cut -------------------------------------------------------------------
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether there is a rest that may be played on, so whoever speaks now is of interest."""
+        return self.resume_at < inf
+
+    def hear_voice(self, now: float) -> None:
+        """The caller is to be heard."""
+        self.resume_at = min(max(self.resume_at, now + RESUME_PAUSE), self._resume_by)
+
+    def resume(self, now: float) -> Resumed:
+        """It was but a noise: what it has cut is played on."""
+        assert self._agent_audio.rest is not None
+        is_whole = self._agent_audio.rest.is_whole
+        self._history.resume(self.playout.sent)
+        duration, messages = self._agent_audio.resume(now)
+        if is_whole:
+            self._history.finish(self.playout.sent)
+        self.sounds_until = self._agent_audio.plays_until
+        self.resume_at = self._resume_by = inf
+        self.resumed += 1
+        self._resumes += 1
+        self._is_resumed = True
+        return Resumed(duration, is_whole, messages)
+
+    def drop_rest(self) -> None:
+        """Something else has begun."""
+        self.resume_at = self._resume_by = inf
+        if self._agent_audio.rest:
+            self._agent_audio.rest.drop()
+
+    def hear_words_after_all(self, now: float) -> Cut | None:
+        """The noise was the beginning of words, and what is played on is not to be heard."""
+        if not self._is_resumed or self._agent_audio.is_protected or not self.playout.unheard:
+            return None
+        cut = self._cut(now)
+        self.drop_rest()
         return cut
 
     def hear_user(self, text: str) -> bool:
         """A sentence of the caller's; `False`: we had said it in their name, long ago."""
         self.next_turn()
+        self._resumes = 0
+        self._is_resumed = False
         if self._echo is not None and is_retold(text, self._echo):
             self._echo = None
             return False
@@ -204,6 +285,7 @@ class Turns:
         return cut
 
     def _cut(self, now: float) -> Cut:
+        self._is_resumed = False
         position, sent = self.playout.position, self.playout.sent
         is_amid = self.is_amid_utterance
         size, messages = self._agent_audio.cut(now)
@@ -279,4 +361,5 @@ class Turns:
         self._is_proven = self._has_past = False
         self.user_speaks_until = -inf
         self._echo = None
+        self.drop_rest()
         return self.finish_utterance(now)

@@ -135,6 +135,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "numbers": {},
     "warnings": (),
     "manners": CallPolicy(
+        resumes=True,
         one_moment=clip("one-moment"),
         apology=clip("apology"),
         answer_within=2.5,

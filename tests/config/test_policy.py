@@ -29,6 +29,7 @@ def complaint(directory: Path, words: str) -> str:
 def test_by_default_calls_go_on_and_come_to_an_end() -> None:
     assert manners() == CallPolicy(
         reconnects=True,
+        resumes=True,
         one_moment=clip("one-moment"),
         apology=clip("apology"),
         answer_within=5.0,

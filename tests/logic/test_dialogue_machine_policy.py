@@ -59,6 +59,7 @@ manners = st.builds(
     reconnects=st.sampled_from([True, True, False]),
     one_moment=st.sampled_from([b"", b"!" * 160]),
     apology=st.sampled_from([b"", b"?" * 320]),
+    resumes=st.booleans(),
     answer_within=st.sampled_from([inf, 0.5, 2.0]),
     ask_after=st.sampled_from([inf, 0.5, 3.0]),
     hang_up_after=st.sampled_from([inf, 1.0, 4.0]),

@@ -200,6 +200,13 @@ def test_a_question_outlives_a_session_that_never_began(step: Heard) -> None:
     assert bridge.connect() == [ASKED_ANEW]
 
 
+def test_a_question_that_is_told_back_in_another_spelling_is_not_told_twice() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, LOST)
+    bridge.connect()
+    assert bridge.hear(ConversationText("user", "where is my order")) == []
+
+
 def test_the_request_to_go_on_is_not_taken_for_the_callers_words() -> None:
     bridge = talking(RECONNECTS)
     bridge.hear(ConversationText("assistant", "It has"), Audio(bytes(1600)), LOST)

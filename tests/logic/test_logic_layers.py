@@ -26,6 +26,7 @@ OWNERS = {
     "agent_audio": {"turns"},
     "history": {"turns"},
     "playout": {"turns", "agent_audio"},
+    "rest": {"agent_audio"},
 }
 COMPOSERS = ["parts", "routes", "dialogue"]  # each may import those before it, and all parts
 

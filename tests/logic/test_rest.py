@@ -1,0 +1,65 @@
+"""What of an utterance is kept in case that a noise cuts it."""
+
+from sts_trio.logic.rest import LEAD_IN, MAX_REST, Rest
+
+
+def frames(number: int, count: int = 1) -> bytes:
+    return bytes([number]) * 160 * count
+
+
+def kept(*pieces: bytes, position: int = 0) -> Rest:
+    rest = Rest()
+    end = 0
+    for piece in pieces:
+        end += len(piece)
+        rest.keep(piece, end, position)
+    return rest
+
+
+def test_what_was_heard_is_gone_but_for_a_little() -> None:
+    rest = kept(frames(1, 50), frames(2, 50))
+    rest.cut(8000, is_whole=True)
+    assert rest.is_whole
+    assert rest.take() == frames(1, LEAD_IN // 160) + frames(2, 50)
+    assert not rest
+
+
+def test_in_what_was_heard_to_its_end_there_is_nothing_to_play_on() -> None:
+    rest = kept(frames(1, 50))
+    rest.cut(8000, is_whole=True)
+    assert not rest
+    assert rest.take() == b""
+
+
+def test_what_the_agent_still_sends_of_it_comes_behind_in_whole_frames() -> None:
+    rest = kept(frames(1))
+    rest.cut(0, is_whole=False)
+    rest.add(b"\x02" * 100)
+    rest.add(b"\x03" * 100)
+    assert not rest.is_whole
+    assert rest.take() == frames(1) + b"\x02" * 100 + b"\x03" * 60
+    rest.add(frames(4))
+    assert not rest, "of nothing that was cut there is no more"
+
+
+def test_a_second_noise_leaves_what_the_first_has_cut() -> None:
+    rest = kept(frames(1))
+    rest.cut(0, is_whole=False)
+    rest.cut(160, is_whole=True)
+    assert not rest.is_whole
+    assert rest.take() == frames(1)
+
+
+def test_what_is_cut_again_is_the_newer_one() -> None:
+    rest = kept(frames(1))
+    rest.cut(0, is_whole=True)
+    rest.keep(frames(2), 320, 160)
+    rest.cut(160, is_whole=True)
+    assert rest.take() == frames(2)
+
+
+def test_no_more_than_a_minute_is_kept() -> None:
+    rest = kept(*[frames(1, 50)] * 100)
+    rest.cut(0, is_whole=True)
+    rest.add(frames(2, 50))
+    assert len(rest.take()) <= MAX_REST + 16_000
