@@ -74,7 +74,9 @@ def function(
         description: what the model reads; unset: the docstring's first paragraph.
         timeout: seconds until it is cancelled, and the agent told so.
         shield: once begun it is not torn by a hang-up, nor by the agent; only by its time limit.
-            For what must not be half done, such as a payment.
+            For what must not be half done, such as a payment. A plain `def` runs in a thread, which
+            nothing can tear: neither the agent nor its time limit ends it, and until it has ended
+            it is not begun again. Only an `async def` can be torn, where it awaits something.
         defer_until_eot: not before the caller has surely finished speaking. For what cannot be
             undone: agents begin to answer on a guess, and take it back.
         filler: said to the caller when it takes longer than `filler_after` seconds.

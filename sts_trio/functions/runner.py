@@ -7,6 +7,10 @@ mute until it has one: its result, or `{"error": "…"}`. Nothing leaves here bu
 There is no answer for what the agent has cancelled, nor after a hang-up. A function with
 `shield=True` goes on all the same, in a shielded scope of the call's nursery, to its own end or
 that of its time limit.
+
+A thread cannot be torn. A plain function that is cancelled, or over its time, goes on in it, and
+until it has ended it counts as one with a shield: it is not done twice at once, and the agent is
+told late what came of it. Only a hang-up leaves it behind for good.
 """
 
 import asyncio
@@ -109,6 +113,10 @@ class _Running:
         self.began = trio.current_time()
         limit = inf if function is None else function.options.timeout
         self.scope = trio.CancelScope(deadline=self.began + limit, shield=self.is_shielded)
+        # Of who waits for its thread, if it is a plain one.
+        self.thread_scope = trio.CancelScope(shield=self.is_shielded)
+        self.has_begun = False  # in its thread
+        self.is_left = False  # in it: nobody waits for the answer any more
 
 
 class FunctionCalls:
@@ -141,10 +149,13 @@ class FunctionCalls:
         self._running: set[_Running] = set()
         # {name: how many of it go on though nobody waits for them}
         self._void: collections.Counter[str] = collections.Counter()
+        self._left: set[_Running] = set()  # in their threads
+        self._is_hung_up = False
 
     @property
     def running(self) -> int:
-        """How many have not ended, shielded ones that nobody waits for any more among them."""
+        """How many have not ended, shielded ones that nobody waits for any more among them. Of one
+        that is left in its thread nothing but that runs."""
         return len(self._running)
 
     def start(self, asked: deepgram.FunctionToCall) -> None:
@@ -168,9 +179,14 @@ class FunctionCalls:
             self._give_up(running)
 
     def cancel_all(self) -> None:
-        """The same for all: to be called when the call is hung up, or its agent is lost."""
+        """The same for all, and for good: to be called when the call is hung up."""
+        self._is_hung_up = True
         for running in list(self._running):
             self._give_up(running)
+            if not running.is_shielded:
+                running.thread_scope.cancel()
+        for running in list(self._left):
+            running.thread_scope.cancel()
 
     def _give_up(self, running: _Running) -> None:
         if running.is_shielded and not running.is_void:
@@ -234,7 +250,10 @@ class FunctionCalls:
             if outcome != "done" and (running.is_shielded or not running.is_void):
                 limit = running.scope.deadline - running.began
                 outcome = "timed_out"
-                answer = error(f"no result within {limit:g} s; whether it was done is not known")
+                known = "whether it was done is not known"
+                if running.is_left:
+                    known = "it goes on, and you will be told what came of it"
+                answer = error(f"no result within {limit:g} s; {known}")
         except* FAILURES as group:
             outcome = "failed"
             answer = error(self._explain(running, group))
@@ -260,10 +279,61 @@ class FunctionCalls:
             if function.is_async:
                 answer = result(await function.run(**arguments))
             else:
-                answer = await run_in_thread(lambda: result(function.run(**arguments)), _limiter())
+                answer = await self._in_thread(running, lambda: result(function.run(**arguments)))
             nursery.cancel_scope.cancel()
         self._check_hand_over(answer.hand_over)
         return answer
+
+    async def _in_thread(self, running: _Running, run: Callable[[], Answer]) -> Answer:
+        """Waits for its result. Who waits may be torn from it; it goes on, and is told of late."""
+        outcomes: list[Answer | BaseException] = []
+        has_ended = trio.Event()
+        self._nursery.start_soon(self._watch_thread, running, run, outcomes, has_ended)
+        try:
+            await has_ended.wait()
+        finally:
+            if not outcomes and running.has_begun and not self._is_hung_up:
+                running.is_left = True
+                self._left.add(running)
+                self._void[running.asked.name] += 1
+            elif not outcomes:
+                # What has not begun does not begin; and when the call is over, nobody waits.
+                running.thread_scope.cancel()
+        if isinstance(outcomes[0], BaseException):
+            raise outcomes.pop()  # no frame of its traceback has it then
+        return outcomes[0]
+
+    async def _watch_thread(
+        self,
+        running: _Running,
+        run: Callable[[], Answer],
+        outcomes: list[Answer | BaseException],
+        has_ended: trio.Event,
+    ) -> None:
+        def begin() -> Answer:
+            running.has_begun = True
+            return run()
+
+        try:
+            with running.thread_scope:
+                try:
+                    outcomes.append(await run_in_thread(begin, _limiter()))
+                except FAILURES as exc:
+                    outcomes.append(exc)
+        finally:
+            if running in self._left:
+                self._left.remove(running)
+                self._void[running.asked.name] -= 1
+        has_ended.set()
+        if running.is_left and outcomes:
+            self._tell_late(running, outcomes.pop())
+
+    def _tell_late(self, running: _Running, outcome: Answer | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            outcome = error(self._explain(running, BaseExceptionGroup("", [outcome])))
+        seconds = round(trio.current_time() - running.began, 3)
+        self._note(running, "info", "function.finished", outcome="late", seconds=seconds)
+        self._done(FunctionDone(running.asked, outcome.content, is_void=True))
 
     async def _fill(self, running: _Running, filler: str, after: float) -> None:
         """Says something to the caller if it takes long. Not worth a failure."""

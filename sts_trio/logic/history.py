@@ -209,17 +209,21 @@ class History:
         if utterance.sentences:  # else there are no words to tell about
             turns.append(utterance.settle(position, sent))
 
-    def call_function(self, called: deepgram.CalledFunction) -> None:
-        """A function was called. A result takes the place of the news that there was none."""
+    def call_function(self, called: deepgram.CalledFunction, *, is_late: bool = False) -> None:
+        """A function was called. A result takes the place of the news that there was none, and one
+        that `is_late` the place of what the agent was told meanwhile."""
         if len(called.id) + len(called.name) > MAX_TEXT_CHARS:
             return  # no function has such a name
         if _letters(called) > MAX_SAID_CHARS:
             called = msgspec.structs.replace(
                 called, arguments="{}", response=TOO_LONG, thought_signature=None
             )
-        if called.id in self._interrupted:
-            for place, item in enumerate(self._items):
-                if _is_interrupted(item) and item.id == called.id:
+        if is_late or called.id in self._interrupted:
+            for place in reversed(range(len(self._items))):
+                item = self._items[place]
+                if not isinstance(item, deepgram.CalledFunction) or item.id != called.id:
+                    continue
+                if _is_interrupted(item) or (is_late and item.arguments == called.arguments):
                     self._items[place] = called
                     return
             self._interrupted.discard(called.id)

@@ -305,7 +305,7 @@ def hear_function_done(parts: Parts, done: FunctionDone) -> None:
     is_awaited = not done.is_void and parts.function_calls.complete(function.id)
     if is_awaited or done.is_void:
         # An agent to come is to know of it, even if the one that asked no longer wants to.
-        parts.turns.add_function(function, done.content)
+        parts.turns.add_function(function, done.content, is_late=done.is_void)
     if done.is_void and parts.session.is_live and parts.closing.is_open:
         parts.requests.report_late_result(function.name, done.content, now)
         parts.send_requests()

@@ -298,9 +298,15 @@ class Turns:
 
     # --- from one session to the next -----------------------------------------------------------
 
-    def add_function(self, function: deepgram.FunctionToCall, response: str | None = None) -> None:
+    def add_function(
+        self,
+        function: deepgram.FunctionToCall,
+        response: str | None = None,
+        *,
+        is_late: bool = False,
+    ) -> None:
         """A function was called; without a response, none is known."""
-        self._history.call_function(completed_call(function, response))
+        self._history.call_function(completed_call(function, response), is_late=is_late)
 
     def brief(self) -> list[dict[str, Any]]:
         """What a fresh session is told of the conversation: `agent.context.messages`."""

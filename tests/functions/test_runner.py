@@ -96,7 +96,9 @@ class Desk:
 @asynccontextmanager
 async def desk(*given: Callable[..., Any]) -> AsyncIterator[Desk]:
     async with trio.open_nursery() as nursery:
-        yield Desk(nursery, *given)
+        it = Desk(nursery, *given)
+        yield it
+        it.calls.cancel_all()
 
 
 @pytest.fixture
@@ -560,6 +562,99 @@ async def test_a_thread_that_is_stuck_is_left_behind() -> None:
     finally:
         go.set()
     assert "no result within 0.01 s" in answer[3]["error"]
+
+
+async def test_what_is_left_in_its_thread_is_not_done_twice_and_told_late(log: Log) -> None:
+    go = threading.Event()
+    booked: list[int] = []
+
+    def book(table: int) -> str:
+        go.wait(5)
+        booked.append(table)
+        return f"table {table}"
+
+    with trio.fail_after(5):
+        async with desk(book) as it:
+            it.ask(book, id="a", table=7)
+            await wait_all_tasks_blocked(0.01)
+            it.calls.cancel(["a"])
+            await wait_all_tasks_blocked(0.01)
+            it.ask(book, id="b", table=7)
+            ((_, id, _, said, _),) = await it.ends()
+            assert (id, said) == (
+                "b",
+                {"error": "it is being done already; you will be told what came of it"},
+            )
+            go.set()
+            while not it.unasked:  # noqa: ASYNC110 - told by a thread
+                await trio.sleep(0.001)
+            it.ask(book, id="c", table=8)
+            assert [answer[3] for answer in await it.ends()][-1] == "table 8"
+    assert [(id, said) for _, id, _, said, _ in it.unasked] == [("a", "table 7")]
+    assert booked == [7, 8]
+    assert it.outcomes() == ["cancelled", "late", "done"]
+
+
+async def test_over_its_time_it_goes_on_in_its_thread_and_the_agent_is_told_so() -> None:
+    go = threading.Event()
+
+    @function(timeout=0.01)
+    def book() -> str:
+        go.wait(5)
+        raise FunctionFailed("no table is free")
+
+    with trio.fail_after(5):
+        async with desk(book) as it:
+            it.ask(book, id="a")
+            ((_, _, _, said, _),) = await it.ends()
+            assert said == {
+                "error": "no result within 0.01 s; it goes on, and you will be told what came of it"
+            }
+            it.ask(book, id="b")
+            assert "being done already" in (await it.ends())[-1][3]["error"]
+            go.set()
+            while not it.unasked:  # noqa: ASYNC110 - told by a thread
+                await trio.sleep(0.001)
+    assert [answer[3] for answer in it.unasked] == [{"error": "no table is free"}]
+
+
+@pytest.mark.parametrize("shield", [False, True])
+async def test_a_hang_up_does_not_wait_for_a_thread(shield: bool) -> None:
+    """Only for a shielded one, and for that until its time is up."""
+    go = threading.Event()
+
+    @function(shield=shield, timeout=0.1)
+    def stuck() -> None:
+        go.wait(5)
+
+    try:
+        with trio.fail_after(2):
+            async with desk(stuck) as it:
+                it.ask(stuck)
+                await wait_all_tasks_blocked(0.01)
+                it.calls.cancel_all()
+    finally:
+        go.set()
+    assert it.answers == []
+    assert it.outcomes() == ["timed_out" if shield else "cancelled"]
+
+
+async def test_what_is_left_in_its_thread_is_left_for_good_by_a_hang_up() -> None:
+    go = threading.Event()
+
+    @function(timeout=0.01)
+    def stuck() -> None:
+        go.wait(5)
+
+    try:
+        with trio.fail_after(2):
+            async with desk(stuck) as it:
+                it.ask(stuck)
+                await it.ends()
+                it.calls.cancel_all()
+    finally:
+        go.set()
+    assert it.unasked == []
 
 
 async def test_stuck_threads_take_no_more_than_their_share(

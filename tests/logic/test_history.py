@@ -255,3 +255,10 @@ def test_what_is_said_anew_is_forgotten_before() -> None:
     past.hear_user("Two.")
     past.forget_last()
     assert past.messages() == [user("One.")]
+
+
+def test_a_late_result_takes_the_place_of_what_was_told_meanwhile() -> None:
+    past = Past()
+    past.call_function(called("no result yet"))
+    past.call_function(called("done"), is_late=True)
+    assert [item["function_calls"][0]["response"] for item in past.messages()] == ["done"]
