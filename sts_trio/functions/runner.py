@@ -17,7 +17,7 @@ import asyncio
 import collections
 from collections.abc import Callable, Collection, Iterable
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 import trio
@@ -299,9 +299,9 @@ class FunctionCalls:
             elif not outcomes:
                 # What has not begun does not begin; and when the call is over, nobody waits.
                 running.thread_scope.cancel()
-        if isinstance(outcomes[0], BaseException):
-            raise outcomes.pop()  # no frame of its traceback has it then
-        return outcomes[0]
+        if isinstance(outcomes[0], Answer):
+            return outcomes[0]
+        raise cast(BaseException, outcomes.pop())  # no frame of its traceback has it then
 
     async def _watch_thread(
         self,
