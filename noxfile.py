@@ -23,6 +23,8 @@ def install(session: nox.Session, group: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole suite with branch coverage, on the Python that runs nox; or what is asked."""
     install(session, "test")
+    # What one process has compiled, servers that tests start and the next run need not.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     if session.posargs:
         session.run("pytest", *session.posargs)
         return

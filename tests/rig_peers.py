@@ -318,7 +318,7 @@ def broken(*_: object) -> Any:
 class SocketTwilio:
     """Twilio's end of a socket that an `AdoptedLeg` has at the other. Looks like `FakeTwilio`.
 
-    It reads and writes every `STEP`; times are that exact.
+    It reads at once. While it does not, or the bridge does not, it looks again every `STEP`.
     """
 
     STEP = 0.005
@@ -331,6 +331,7 @@ class SocketTwilio:
         self.gone_at: float | None = None
         self.accepted = trio.Event()
         self._answers_pings = True
+        self._waiting = trio.CancelScope()
         self._wire = WSConnection(ConnectionType.CLIENT)
         self._wire.connection = Connection(ConnectionType.CLIENT)
         self._out = bytearray()
@@ -380,15 +381,23 @@ class SocketTwilio:
     async def _run(self) -> None:
         while self.gone_at is None:
             self._flush()
+            with self._waiting:
+                if self.reads and not self._out:
+                    with contextlib.suppress(trio.ClosedResourceError):
+                        await trio.lowlevel.wait_readable(self._socket)
+                else:
+                    await trio.sleep(self.STEP)
+            self._waiting = trio.CancelScope()
             if self.reads:
                 self._read()
-            await trio.sleep(self.STEP)
 
     def _write(self, event: wsproto.events.Event) -> None:
         if self.gone_at is None and self._wire.state is not ConnectionState.CLOSED:
             with contextlib.suppress(LocalProtocolError):  # nothing follows a close frame
                 self._out += self._wire.send(event)
             self._flush()
+            if self._out:
+                self._waiting.cancel()
 
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
@@ -429,6 +438,7 @@ class SocketTwilio:
     def _end(self) -> None:
         if self.gone_at is None:
             self.gone_at = trio.current_time()
+            trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
 
