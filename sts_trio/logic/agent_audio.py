@@ -76,9 +76,10 @@ class AgentAudio:
     def _say(self, frames: bytes, now: float) -> list[twilio.ToCaller]:
         frames = self._within_reach(frames, now)
         messages = self.play(frames, now)
-        self._said_to = self.playout.sent
-        if self.rest is not None and frames:
-            self.rest.keep(frames, self.playout.sent, self.playout.position)
+        if frames:
+            sent = self._said_to = self.playout.sent
+            if self.rest is not None:
+                self.rest.keep(frames, sent, self.playout.position)
         return messages
 
     def _within_reach(self, audio: bytes, now: float) -> bytes:

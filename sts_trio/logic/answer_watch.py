@@ -122,6 +122,8 @@ class AnswerWatch:
 
     @property
     def deadline(self) -> float:
+        if self._silent_since == inf:
+            return inf
         return min(self._words_at, self._rest_at, self._give_up_at)
 
     @property

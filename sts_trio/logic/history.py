@@ -139,13 +139,14 @@ class History:
             self._items.append(speaking)
         speaking.add(text[:MAX_TEXT_CHARS], at)
 
-    def hear_audio(self, at: int, *, silent: int = 0) -> None:
+    def hear_audio(self, at: int, silent: int = 0) -> None:
         """Audio of the agent's comes, and is to be sent from there on; `silent` bytes, if there is
         nothing to be heard in it."""
-        speaking = self._begin(at)
-        if not silent:
+        speaking = self._speaking or self._begin(at)
+        if silent:
+            speaking.silent += silent
+        else:
             speaking.has_sound = True
-        speaking.silent += silent
 
     def insert(self, size: int) -> None:
         """What comes now is ours."""
@@ -201,7 +202,7 @@ class History:
         self.hear_audio(at)
         if self._unheard:
             self.hear_agent(self._unheard, at)
-        self._unheard = ""
+            self._unheard = ""
 
     def _settle(
         self, utterance: _Utterance, position: int, sent: int, turns: list[TurnHeard]

@@ -248,8 +248,10 @@ class Parts:
         """What follows from all that was heard."""
         now = self.out.now
         is_running = self.function_calls.are_awaited
-        self.watch.run_function(now, self.turns.sounds_until, is_running=is_running)
-        self.watch.hear_playing(now, self.turns.sounds_until)
+        if is_running or self.watch.is_waiting:
+            sounds_until = self.turns.sounds_until
+            self.watch.run_function(now, sounds_until, is_running=is_running)
+            self.watch.hear_playing(now, sounds_until)
         is_heard = self.turns.is_heard
         if is_heard:
             self.out.extend(self.requests.hear_all_is_heard())

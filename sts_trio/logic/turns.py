@@ -153,12 +153,13 @@ class Turns:
         if agent_audio.rest:
             self.drop_rest()  # it says something else
         silent = 0 if audio.strip(SILENT) else len(audio)
-        self.greets = self.greets and silent > 0
-        self._history.hear_audio(agent_audio.playout.sent, silent=silent)
+        self._history.hear_audio(agent_audio.playout.sent, silent)
         messages = agent_audio.say(audio, now)
         if not silent:
-            self._is_proven, self._suspect, self.is_given_up = True, None, False
             self.sounds_until = agent_audio.plays_until
+            self.greets = False
+            if not self._is_proven:
+                self._is_proven, self._suspect, self.is_given_up = True, None, False
         return messages
 
     def hear_agent(self, text: str, now: float) -> TurnHeard | None:

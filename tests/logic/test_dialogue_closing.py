@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from rig_dialogue import APOLOGY, LOST, RECONNECTS, echo, mark, play, quiet, reach, say, talking
 from rig_peers import STOP, STREAM_SID, media
-from telephone import Telephone, silent
+from telephone import CLIP, Telephone, silent
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
@@ -345,6 +345,17 @@ def test_that_the_caller_is_speaking_is_a_sign_of_life(refusals: list[Heard]) ->
     bridge.hear(*refusals)
     assert told(bridge.watch(59)) == []
     assert told(bridge.watch(60)) == [(60, ASKS)]
+
+
+def test_while_the_caller_is_speaking_the_agent_owes_no_question() -> None:
+    phone = Telephone(silent)
+    phone.wait(1)
+    phone.hear(media())
+    phone.wait(5)
+    phone.hear(deepgram.InjectionRefused("busy"))
+    phone.wait(4.5)
+    assert phone.heard(CLIP) == []
+    assert phone.ending is None
 
 
 def test_an_agent_that_never_asks_is_at_fault_and_not_the_caller() -> None:

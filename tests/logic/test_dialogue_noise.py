@@ -228,3 +228,9 @@ def test_after_a_whole_sentence_nobody_is_asked_to_go_on() -> None:
     phone.wait(9)
     assert not any(isinstance(told, InjectUserMessage) for told in phone.told)
     assert not quiet(act for act in phone.bridge.hear() if isinstance(act, SendToAgent))
+
+
+def test_audio_without_words_is_played_on_too() -> None:
+    bridge = talking(RESUMES)
+    bridge.hear(Audio(AUDIO), AgentAudioDone(), NOISE)
+    assert heard_of(bridge.wait_until(1.2)) == AUDIO
