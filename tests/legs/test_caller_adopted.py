@@ -918,9 +918,9 @@ async def test_what_is_not_exactly_hypercorns_own_is_not_adopted(
         said["not its turn"] = can_adopt(send, on(protocol=busy))
         said["no http"] = can_adopt(send, on(protocol=None))
         said["no plain socket"] = can_adopt(send, on(stream=None))
-        monkeypatch.setattr(module, "os", SimpleNamespace(name="nt"))
+        monkeypatch.setattr(adoption, "os", SimpleNamespace(name="nt"))
         said["Windows"] = can_adopt(send, connection)
-        monkeypatch.setattr(module, "os", os)
+        monkeypatch.setattr(adoption, "os", os)
         return False
 
     monkeypatch.setattr(server, "can_adopt", ask)
@@ -1004,7 +1004,7 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
         if isinstance(event, RawData) and event.data.startswith(b"HTTP/1.1 101"):
             await taken.wait()
 
-    monkeypatch.setattr(module, "_Diverted", Diverted)
+    monkeypatch.setattr(adoption, "_Diverted", Diverted)
     monkeypatch.setattr(Connection, "protocol_send", send_and_wait)
     async with world(tmp_path) as here:
         tcp = await handshake(here)

@@ -18,6 +18,8 @@ import trio.testing
 import trustme
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.logging import Logger
+from hypercorn.trio.tcp_server import MAX_RECV
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
@@ -465,6 +467,19 @@ async def test_in_the_midst_of_a_call_that_does_not_listen(
         await peer.until_over(CALL_GRACE)
 
 
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_in_the_midst_of_a_call_that_reads_nothing(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None, how: str
+) -> None:
+    """The reader waits for room in the handler's queue. The next ping is what finds out."""
+    async with served(accepts, tls) as peer:
+        await accept(peer)
+        await peer.send(FRAME * 40)
+        await trio.sleep(1)
+        await peer.leave(how)
+        await peer.until_over(hypercorn_guard.PING_INTERVAL - 1 + CALL_GRACE)
+
+
 async def test_a_call_that_is_told_so_is_over_at_once(
     autojump_clock: trio.testing.MockClock, tls: Tls | None
 ) -> None:
@@ -570,10 +585,13 @@ async def test_who_pipelines_while_its_answer_is_made(
     autojump_clock: trio.testing.MockClock, tls: Tls | None
 ) -> None:
     asked: list[str] = []
+    kept: list[int] = []
 
     async def thinks(scope: Any, receive: Any, send: Any) -> None:
+        here: Any = hypercorn_guard.connection.get()
         asked.append(scope["path"])
         await trio.sleep(3)
+        kept.append(len(here.protocol.connection.trailing_data[0]))
         await answers(send)
 
     async with served(thinks, tls) as peer, trio.open_nursery() as nursery:
@@ -584,6 +602,7 @@ async def test_who_pipelines_while_its_answer_is_made(
         assert received.count(b"HTTP/1.1 200 ") == 1
         assert b"\r\nconnection: close\r\n" in received.lower()
     assert asked == ["/"]
+    assert kept[0] <= MAX_RECV < len(GET * 5000)
 
 
 async def in_two_parts(scope: Any, receive: Any, send: Any) -> None:
@@ -623,19 +642,39 @@ async def test_but_not_one_that_goes_on_and_on(
         assert trio.current_time() == pytest.approx(1, abs=0.1)
 
 
-async def test_what_comes_with_the_end_of_an_answer_is_not_lost(
+async def test_what_comes_in_the_moment_of_being_woken_is_not_lost(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The reader is woken to go on, and has something to read in the same moment."""
-    async with served(in_two_parts) as peer:
+    async def hello_and_wake(scope: Any, receive: Any, send: Any) -> None:
+        here: Any = hypercorn_guard.connection.get()
+        receive_some = here.stream.receive_some
+
+        async def receive_and_wake(max_bytes: int) -> bytes:
+            data: bytes = await receive_some(max_bytes)
+            if data:
+                here.wake()
+            return data
+
+        here.stream.receive_some = receive_and_wake
+        await answers(send)
+
+    async with served(hello_and_wake) as peer:
+        for _ in range(3):
+            await peer.send(GET)
+            await peer.answer()
+
+
+async def test_an_answer_whose_bookkeeping_gets_stuck(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None
+) -> None:
+    class Stuck(Logger):
+        async def access(self, *args: Any) -> None:
+            await trio.sleep_forever()
+
+    async with served(hello, tls, logger_class=Stuck) as peer:
         await peer.send(GET)
         await peer.answer()
-        await peer.send(GET[:10])
-        await trio.testing.wait_all_tasks_blocked()
-        await trio.sleep(0.999)
-        await trio.sleep(0.001)
-        await peer.send(GET[10:])
-        await peer.answer()
+        await peer.until_over(CUT_OFF_GRACE)
 
 
 async def test_a_hundred_requests_and_no_more(
@@ -783,6 +822,31 @@ async def test_frames_that_come_before_the_handshake_is_answered(
     assert log == []
 
 
+async def test_a_handshake_that_is_accepted_while_it_is_refused(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, log: list[Any]
+) -> None:
+    """The refusal is on its way when the handler accepts."""
+    write = Connection._write
+
+    async def write_slowly(this: Connection, data: bytes) -> None:
+        await trio.sleep(1)
+        await write(this, data)
+
+    async def thinks(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await send({"type": "websocket.accept"})
+
+    monkeypatch.setattr(Connection, "_write", write_slowly)
+    async with served(thinks) as peer:
+        await peer.send(UPGRADE)
+        await trio.sleep(0.5)
+        await peer.send(FRAME)
+        received = await peer.rest()
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert received.count(b"HTTP/1.1") == 1
+    assert log == []
+
+
 async def test_a_host_that_is_not_served_is_refused_and_closed(
     autojump_clock: trio.testing.MockClock, tls: Tls | None
 ) -> None:
@@ -810,6 +874,17 @@ async def test_who_has_no_request_under_way_goes_at_once(
     async with served(hello, tls, keep_alive_timeout=75) as peer:
         await peer.send(GET)
         await peer.answer()
+        await trio.sleep(1)
+        await peer.context.terminated.set()
+        await peer.until_over(0)
+
+
+@pytest.mark.parametrize("shakes_hands", [True, False])
+async def test_who_has_not_even_begun_does_too(
+    autojump_clock: trio.testing.MockClock, shakes_hands: bool
+) -> None:
+    async with served(hello, TLS, shakes_hands=shakes_hands) as peer:
+        await trio.sleep(1)
         await peer.context.terminated.set()
         await peer.until_over(0)
 
