@@ -1,5 +1,6 @@
 """When the garbage collector runs: what is new soon, everything only when nobody hears it."""
 
+import collections
 import gc
 import weakref
 from collections.abc import Iterator
@@ -67,6 +68,31 @@ def test_what_a_lot_has_left_is_looked_at_again_some_calls_later(started: Collec
         assert loop() is not None
         started.note_end(1000, 1.0)
     assert loop() is None
+
+
+def test_lots_stay_small_while_calls_come_and_go(started: Collector) -> None:
+    """What old calls give back must not hide what new ones take."""
+    objects_of_a_call, live = 600, 100
+    looked_at = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            young = range(info["generation"] + 1)
+            looked_at.append(sum(len(gc.get_objects(each)) for each in young))
+
+    calls: collections.deque[list[list[int]]] = collections.deque()
+    gc.callbacks.append(look)
+    gc.enable()
+    try:
+        for number in range(10 * live):
+            calls.append([[] for _ in range(objects_of_a_call)])
+            if len(calls) > live:
+                calls.popleft()
+                started.note_end(live, number / 20)
+    finally:
+        gc.callbacks.remove(look)
+    assert len(looked_at) > 9 * live
+    assert max(looked_at) < 10 * NEW
 
 
 def test_everything_is_looked_at_when_there_is_no_call_at_most_once_a_minute(
