@@ -7,7 +7,8 @@ Who may import whom (`tests/logic/test_logic_layers.py` holds to it):
 - `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`, `answer_watch`, `limits`,
   `caller_audio`, `keypad` and `output` are siblings: none imports another.
 - A part that is owned by another is imported by its owner: `reconnect` by `session`; `agent_audio`,
-  `history` and `playout` by `turns`, `playout` and `rest` by `agent_audio`.
+  `carryover`, `history`, `playout` and `rest` by `turns`, `playout` and `rest` by `agent_audio`,
+  `history` by `carryover`.
 - `parts` composes the siblings, `routes` brings each message to one of them, and `dialogue` keeps
   time: `dialogue` imports `routes` imports `parts`, never back.
 """

@@ -115,7 +115,7 @@ class Dialogue:
             parts.keypad.deadline,
             parts.limits.deadline,
             parts.watch.deadline,
-            parts.turns.resume_at,
+            parts.turns.hold.until,
         )
 
     @property
@@ -181,7 +181,7 @@ class Dialogue:
             heard=_rounded(turns.playout.heard),
             cut=_rounded(turns.playout.cut),
             barge_ins=turns.barge_ins,
-            resumed_after_noise=turns.resumed,
+            resumed_after_noise=turns.hold.count,
             functions=parts.function_calls.count,
             reconnects=session.reconnect.count,
             longest_gap=round(session.reconnect.longest, 3),

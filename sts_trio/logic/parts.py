@@ -92,7 +92,7 @@ class Parts:
     @property
     def is_listening(self) -> bool:
         """Whether it matters if the caller is to be heard."""
-        return self.watch.is_listening or self.turns.is_holding
+        return self.watch.is_listening or self.turns.hold.is_on
 
     def resume(self) -> None:
         """It was but a noise that has cut what the agent said."""
@@ -118,10 +118,10 @@ class Parts:
         self.limits.open_session(now)
         if self.session.owes_greeting and self.turns.greets:
             self.owe(Debt.GREETING)
-        if self.turns.is_given_up:
+        if self.turns.carryover.is_given_up:
             self.requests.have_said_again(now)
             self.owe(Debt.REPLY)
-        elif (question := self.turns.take_unanswered()) is not None:
+        elif (question := self.turns.carryover.take_unanswered()) is not None:
             self._ask_anew(question)
         self.requests.open_session(now)
         self.send_requests()
@@ -133,7 +133,8 @@ class Parts:
             self.out.to_agent(deepgram.Audio(audio))
 
     def _ask_anew(self, question: str) -> None:
-        self.turns.ask_anew(question, self.requests.ask_anew(question, self.out.now))
+        asked = self.requests.ask_anew(question, self.out.now)
+        self.turns.carryover.ask_anew(question, asked)
         self.owe(Debt.REPLY)
 
     def go_on(self) -> None:
@@ -195,7 +196,7 @@ class Parts:
         """Whether the next session will be told less than this one, which died of it."""
         answers, is_less = self.requests.blame(self.turns.agent_bytes)
         self.out.extend(answers)
-        is_less = self.turns.blame(is_live=self.session.is_live) or is_less
+        is_less = self.turns.carryover.blame(is_live=self.session.is_live) or is_less
         if is_less:
             self.out.log("info", "agent.told_less")
         return is_less
@@ -204,7 +205,7 @@ class Parts:
         """The agent ends its session in good order, and so the call; `False`: too early for that,
         or it owes an answer, so the session is lost."""
         now = self.out.now
-        is_owing = self.watch.is_owing or self.turns.owes_answer
+        is_owing = self.watch.is_owing or self.turns.carryover.owes_answer
         if self.closing.is_open and (is_owing or self.function_calls.are_awaited):
             return False
         if not self.session.finish(now):

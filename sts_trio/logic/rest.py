@@ -6,12 +6,62 @@ nobody takes up a sentence in the middle of a syllable.
 """
 
 import collections
+from math import inf
 
 from sts_trio.audio.frames import Frames, length
 
 LEAD_IN = length(0.3)
 # Of an utterance: agents send some ten seconds ahead of what is played.
 MAX_REST = length(60.0)
+# Words of the caller's would have come by then. Deepgram tells them at the end of a turn, so
+# whoever is to be heard speaking is waited for: for a pause, and no longer than a caller bears
+# silence.
+RESUME_AFTER = 1.2
+RESUME_PAUSE = 0.6
+RESUME_AT_LATEST = 4.0
+# Nobody talks into a noise that comes again and again.
+MAX_RESUMES = 5
+
+
+class Hold:
+    """When what was cut is to be played on."""
+
+    __slots__ = ("_at_latest", "_in_a_row", "count", "until")
+
+    def __init__(self) -> None:
+        self.until = inf  # `inf`: nothing is held
+        self.count = 0  # how often it was but a noise
+        self._at_latest = inf
+        self._in_a_row = 0
+
+    @property
+    def is_on(self) -> bool:
+        return self.until < inf
+
+    def begin(self, now: float) -> bool:
+        """Something was cut; `False`: that is not held any more."""
+        if self._in_a_row >= MAX_RESUMES:
+            return False
+        self._at_latest = min(self._at_latest, now + RESUME_AT_LATEST)
+        self.until = min(now + RESUME_AFTER, self._at_latest)
+        return True
+
+    def hear_voice(self, now: float) -> None:
+        """The caller is to be heard."""
+        self.until = min(max(self.until, now + RESUME_PAUSE), self._at_latest)
+
+    def hear_words(self) -> None:
+        """The caller has said something."""
+        self._in_a_row = 0
+
+    def resume(self) -> None:
+        self.count += 1
+        self._in_a_row += 1
+        self.drop()
+
+    def drop(self) -> None:
+        """Something else has begun."""
+        self.until = self._at_latest = inf
 
 
 class Rest:

@@ -108,8 +108,8 @@ def _hear_voice(parts: Parts, duration: float) -> None:
     """The caller is to be heard, in the middle of something."""
     if parts.watch.is_listening:
         parts.watch.hear_voice(parts.out.now, duration)
-    if parts.turns.is_holding:
-        parts.turns.hear_voice(parts.out.now)
+    if parts.turns.hold.is_on:
+        parts.turns.hold.hear_voice(parts.out.now)
 
 
 def _hear_mark(parts: Parts, name: str) -> None:
@@ -339,13 +339,13 @@ def _hear_welcome(parts: Parts, request_id: str) -> None:
     parts.out.log("debug", "agent.welcomed", request_id=request_id)
     assert parts.stream.start is not None
     turns = parts.turns
-    history = turns.brief()
+    history = turns.carryover.brief(greets=turns.greets)
     settings = parts.settings(
         SettingsWanted(parts.stream.start, parts.session.agent, history, turns.greets)
     )
     is_asked = False
     if is_first := turns.greets and speaks_first(settings):
-        is_asked = turns.take_unanswered() is not None  # what it says first is the answer
+        is_asked = turns.carryover.take_unanswered() is not None  # what it says first is the answer
     # A stored agent may have a greeting or not.
     parts.session.owes_greeting = is_first and (is_asked or not isinstance(settings.agent, str))
     if not news.is_prewarmed:
@@ -417,7 +417,7 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
     parts.dial()
     for audio in parts.caller_audio.tick(now):
         parts.out.to_agent(deepgram.Audio(audio))
-    if parts.turns.resume_at <= now:
+    if parts.turns.hold.until <= now:
         parts.resume()
     if parts.session.is_filler_due(now):
         _say_one_moment(parts)

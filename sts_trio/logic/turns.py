@@ -1,37 +1,27 @@
 """Who speaks, what of it is heard, and what was said: the turns of the conversation. Pure.
 
 Owns what the agent says to the caller (`agent_audio`, with its `playout`), the conversation so far
-(`history`), and what must not be lost when a session is: a question that the agent had not answered
-is asked anew of the next one, and a greeting that was not begun is still to be said.
+(`history`), and what must not be lost when a session is (`carryover`); a greeting that was not
+begun is still to be said. What was cut is held for a moment, as it may be but a noise that did.
 """
 
 from math import inf
-from typing import Any
 
 import msgspec
 
 from sts_trio.audio.frames import SILENT
 from sts_trio.logic.acts import TurnHeard
 from sts_trio.logic.agent_audio import AgentAudio
+from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.playout import Echo, Playout
-from sts_trio.logic.spelling import is_retold
+from sts_trio.logic.rest import Hold
 from sts_trio.logic.states import Violation
 from sts_trio.wire import deepgram, twilio
 
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
 # is understood.
 MAX_TURN_SECONDS = 60.0
-# A noise has cut what was being said, and words of the caller's would have come by now. Deepgram
-# tells them at the end of a turn, so whoever is to be heard speaking is waited for: for a pause,
-# and no longer than a caller bears silence.
-RESUME_AFTER = 1.2
-RESUME_PAUSE = 0.6
-RESUME_AT_LATEST = 4.0
-# Nobody talks into a noise that comes again and again.
-MAX_RESUMES = 5
-# How many sessions a question may be asked of that die of an error. The first may have been chance.
-MAX_DEATHS = 2
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -63,23 +53,13 @@ class Resumed(msgspec.Struct, frozen=True):
 class Turns:
     __slots__ = (
         "_agent_audio",
-        "_deaths",
-        "_echo",
-        "_has_past",
         "_history",
-        "_is_proven",
         "_is_resumed",
-        "_resume_by",
-        "_resumes",
-        "_suspect",
-        "_to_shed",
-        "_unanswered",
         "agent_bytes",
         "barge_ins",
+        "carryover",
         "greets",
-        "is_given_up",
-        "resume_at",
-        "resumed",
+        "hold",
         "sounds_until",
         "user_speaks_until",
     )
@@ -88,25 +68,14 @@ class Turns:
         self.agent_bytes = 0  # all the agent's audio that came
         self.barge_ins = 0  # by the caller, those that cut something
         self.greets = True  # the next session is to begin with the agent's greeting
-        self.resumed = 0  # utterances that a noise had cut
-        self.resume_at = inf  # what was cut is to be played on then
-        self._resume_by = inf  # at the latest
-        self._resumes = 0  # in a row
-        self._is_resumed = False  # and it is being played
+        self.hold = Hold()
+        self._is_resumed = False  # what a noise had cut is being played
         self._agent_audio = AgentAudio(keeps_rest=resumes)
         self._history = History()
+        self.carryover = Carryover(self._history)
         # As `plays_until`, but there is more to be heard than an agent's silence.
         self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest
-        self._unanswered: str | None = None  # see `History.unanswered`; for the next session
-        self._suspect: str | None = None  # a question after which a session died
-        self._deaths = 0  # and how many did in a row
-        # So many that it is not asked anew: the caller is to say it in other words.
-        self.is_given_up = False
-        self._has_past = False  # the session was told of one
-        self._is_proven = False  # and was heard since
-        self._to_shed = 0  # how often the past is to become less
-        self._echo: str | None = None  # what we say in the caller's name is told back to us
 
     @property
     def playout(self) -> Playout:
@@ -158,8 +127,8 @@ class Turns:
         if not silent:
             self.sounds_until = agent_audio.plays_until
             self.greets = False
-            if not self._is_proven:
-                self._is_proven, self._suspect, self.is_given_up = True, None, False
+            if not self.carryover.is_proven:
+                self.carryover.prove()
         return messages
 
     def hear_agent(self, text: str, now: float) -> TurnHeard | None:
@@ -210,23 +179,11 @@ class Turns:
             return None
         cut = self._cut(now)
         self.barge_ins += cut.size > 0
-        if self._agent_audio.rest and self._resumes < MAX_RESUMES:
-            self._resume_by = min(self._resume_by, now + RESUME_AT_LATEST)
-            self.resume_at = min(now + RESUME_AFTER, self._resume_by)
-        else:
+        if not self._agent_audio.rest or not self.hold.begin(now):
             self.drop_rest()
         return cut
 
     # --- what a noise has cut -------------------------------------------------------------------
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether there is a rest that may be played on, so whoever speaks now is of interest."""
-        return self.resume_at < inf
-
-    def hear_voice(self, now: float) -> None:
-        """The caller is to be heard."""
-        self.resume_at = min(max(self.resume_at, now + RESUME_PAUSE), self._resume_by)
 
     def resume(self, now: float) -> Resumed:
         """It was but a noise: what it has cut is played on."""
@@ -237,15 +194,13 @@ class Turns:
         if is_whole:
             self._history.finish(self.playout.sent)
         self.sounds_until = self._agent_audio.plays_until
-        self.resume_at = self._resume_by = inf
-        self.resumed += 1
-        self._resumes += 1
+        self.hold.resume()
         self._is_resumed = True
         return Resumed(duration, is_whole, messages)
 
     def drop_rest(self) -> None:
         """Something else has begun."""
-        self.resume_at = self._resume_by = inf
+        self.hold.drop()
         if self._agent_audio.rest:
             self._agent_audio.rest.drop()
 
@@ -260,14 +215,12 @@ class Turns:
     def hear_user(self, text: str) -> bool:
         """A sentence of the caller's; `False`: we had said it in their name, long ago."""
         self.next_turn()
-        self._resumes = 0
+        self.hold.hear_words()
         self._is_resumed = False
-        if self._echo is not None and is_retold(text, self._echo):
-            self._echo = None
+        if not self.carryover.hear_user(text):
             return False
-        self.greets = self.is_given_up = False
+        self.greets = False
         self.user_speaks_until = -inf
-        self._history.hear_user(text)
         return True
 
     def end_user_turn(self) -> None:
@@ -309,64 +262,9 @@ class Turns:
         """A function was called; without a response, none is known."""
         self._history.call_function(completed_call(function, response), is_late=is_late)
 
-    def brief(self) -> list[dict[str, Any]]:
-        """What a fresh session is told of the conversation: `agent.context.messages`."""
-        if self.greets and self._unanswered:
-            # An agent that introduces itself does not begin with an answer, but has to know the
-            # question.
-            self._history.hear_user(self._unanswered)
-            self._unanswered = ""
-        for _ in range(self._to_shed):
-            self._history.shed()
-        self._to_shed = 0
-        messages = self._history.messages()
-        self._has_past = bool(messages)
-        return messages
-
-    @property
-    def owes_answer(self) -> bool:
-        """Whether the caller has asked something to which nothing has been heard."""
-        return self._history.unanswered is not None and not self._history.is_heard_speaking
-
-    def blame(self, *, is_live: bool) -> bool:
-        """The session died of something that it was told; returns whether the next one will be
-        told less. `is_live`: it had been told what was not answered."""
-        is_less = self._has_past and not self._is_proven
-        self._to_shed += is_less
-        question = self._history.unanswered
-        if is_live and question is not None:
-            self._deaths = self._deaths + 1 if question == self._suspect else 1
-            self._suspect = question
-            if self._deaths >= MAX_DEATHS:
-                self.is_given_up = is_less = True
-        return is_less
-
-    def take_unanswered(self) -> str | None:
-        """The question that the last session took with it; `""`: it cannot be asked anew, but the
-        agent is to go on; `None`: it is not the agent's turn. Taken once, it is not asked again."""
-        unanswered, self._unanswered = self._unanswered, None
-        return unanswered
-
-    def ask_anew(self, question: str, asked: str | None) -> None:
-        """It is being `asked` in the caller's name; `None`: there are no words for that. Remembered
-        at once: the session may be lost before it has told it back to us."""
-        self._echo = asked
-        if text := asked or question:
-            self._history.hear_user(text)
-            if self._suspect is not None:
-                self._suspect = text
-
     def close_session(self, now: float) -> list[twilio.ToCaller]:
         """What the agent was saying is over. After `add_function` of what it interrupted."""
-        if self._unanswered is None:
-            self._unanswered = self._history.unanswered
-            self._history.finish(self.playout.sent)
-            if self._unanswered:
-                self._history.forget_last()  # it is asked anew
-        if self.is_given_up:
-            self._unanswered = self._suspect = None
-        self._is_proven = self._has_past = False
+        self.carryover.close_session(self.playout.sent)
         self.user_speaks_until = -inf
-        self._echo = None
         self.drop_rest()
         return self.finish_utterance(now)

@@ -20,8 +20,7 @@ from sts_trio.logic.acts import (
     TurnHeard,
     WaitUntilHeard,
 )
-from sts_trio.logic.rest import LEAD_IN
-from sts_trio.logic.turns import MAX_RESUMES
+from sts_trio.logic.rest import LEAD_IN, MAX_RESUMES
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,

@@ -27,7 +27,7 @@ from sts_trio.wire.deepgram import (
 WITHIN = 5.0
 AHEAD = 0.05
 QUESTION = ConversationText("user", "Where is my order?")
-LONG = b"\x31" * 80_000
+LONG = b"\x51" * 80_000
 
 FUNCTION = FunctionCallRequest((FunctionToCall("f", "look", "{}"),))
 

@@ -24,9 +24,10 @@ SIBLINGS = {
 OWNERS = {
     "reconnect": {"session"},
     "agent_audio": {"turns"},
-    "history": {"turns"},
+    "carryover": {"turns"},
+    "history": {"turns", "carryover"},
     "playout": {"turns", "agent_audio"},
-    "rest": {"agent_audio"},
+    "rest": {"turns", "agent_audio"},
 }
 COMPOSERS = ["parts", "routes", "dialogue"]  # each may import those before it, and all parts
 

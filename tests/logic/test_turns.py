@@ -22,6 +22,11 @@ def mark(name: str) -> twilio.PlayMark:
     return twilio.PlayMark(SID, twilio.MarkName(name))
 
 
+def told_of(turns: Turns) -> list[str]:
+    """What a fresh session is told that was said."""
+    return [item["content"] for item in turns.carryover.brief(greets=turns.greets)]
+
+
 def test_a_turn_is_told_once_its_last_mark_comes_back() -> None:
     turns = begun()
     assert turns.hear_agent("Hello.", 0.0) is None
@@ -94,20 +99,20 @@ def test_a_question_that_a_session_took_with_it_is_asked_anew_and_remembered_onc
     turns = begun()
     turns.hear_user("Where is it?")
     turns.close_session(0.0)
-    assert turns.brief() == []
-    assert turns.take_unanswered() == "Where is it?"
-    assert turns.take_unanswered() is None
-    turns.ask_anew("Where is it?", "Where is it?")
+    assert turns.carryover.brief(greets=turns.greets) == []
+    assert turns.carryover.take_unanswered() == "Where is it?"
+    assert turns.carryover.take_unanswered() is None
+    turns.carryover.ask_anew("Where is it?", "Where is it?")
     assert not turns.hear_user("Where is it?"), "told back to us"
     assert turns.hear_user("Where is it?"), "the caller's own"
-    assert [item["content"] for item in turns.brief()] == ["Where is it?"] * 2
+    assert told_of(turns) == ["Where is it?"] * 2
 
 
 def test_a_question_that_there_are_no_words_for_is_remembered_but_not_told_back() -> None:
     turns = begun()
-    turns.ask_anew("Where is it?", None)
-    turns.ask_anew("", None)
-    assert [item["content"] for item in turns.brief()] == ["Where is it?"]
+    turns.carryover.ask_anew("Where is it?", None)
+    turns.carryover.ask_anew("", None)
+    assert told_of(turns) == ["Where is it?"]
     assert turns.hear_user("Where is it?")
 
 
@@ -121,7 +126,7 @@ def test_what_was_lost_amid_an_answer_cannot_be_asked_anew_but_is_gone_on_with()
         mark("e0-1"),
     ]
     turns.close_session(0.0)
-    assert turns.take_unanswered() == ""
+    assert turns.carryover.take_unanswered() == ""
 
 
 def test_another_agent_introduces_itself_and_knows_the_question() -> None:
@@ -131,17 +136,17 @@ def test_another_agent_introduces_itself_and_knows_the_question() -> None:
     assert not turns.greets
     turns.close_session(0.0)
     turns.greets = True
-    assert [item["content"] for item in turns.brief()] == ["Where is it?"]
-    assert turns.take_unanswered() == ""
+    assert told_of(turns) == ["Where is it?"]
+    assert turns.carryover.take_unanswered() == ""
 
 
 def test_functions_are_part_of_what_is_told_with_and_without_their_result() -> None:
     turns = begun()
     turns.add_function(FUNCTION)
-    [told] = turns.brief()
+    [told] = turns.carryover.brief(greets=turns.greets)
     assert told["function_calls"][0]["response"] == INTERRUPTED
     turns.add_function(FUNCTION, "{}")
-    [told] = turns.brief()
+    [told] = turns.carryover.brief(greets=turns.greets)
     assert told["function_calls"][0]["response"] == "{}"
 
 
