@@ -23,7 +23,7 @@ from hypercorn.config import Config as HypercornConfig
 from limits import HANG
 from rig_peers import START, STREAM_SID, FakeAgent, media
 
-from sts_trio.config import load
+from sts_trio.config import load, local_key
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.server import App, create_app
 from sts_trio.wire import deepgram, twilio
@@ -172,7 +172,8 @@ class World:
 
 
 async def knock(address: tuple[str, int], path: str, signature: str | None = None) -> int:
-    """The status of a websocket's handshake."""
+    """The status of a websocket's handshake, by a client of the user who runs the server."""
+    key = None if signature else local_key.find(address)
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: {address[0]}:{address[1]}",
@@ -181,6 +182,7 @@ async def knock(address: tuple[str, int], path: str, signature: str | None = Non
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         *([f"X-Twilio-Signature: {signature}"] if signature else []),
+        *([f"Authorization: Bearer {key}"] if key else []),
     ]
     async with await trio.open_tcp_stream(*address) as stream:
         await stream.send_all("\r\n".join([*lines, "", ""]).encode())

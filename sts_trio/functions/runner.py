@@ -40,6 +40,8 @@ RUNAWAY = 50
 # The call ends by that. So many may have been asked for before it has; others get no answer, and no
 # task of their own.
 MAX_REFUSED = 2 * RUNAWAY
+# Whatever a thread does that nobody can end: as long as the longest time limit of a function.
+LONGEST_THREAD = 3600.0
 # Threads of this process for plain functions, apart from those that Trio looks up hosts in. 500
 # calls with a function every ten seconds, of a second each, take 50.
 THREADS = 100
@@ -114,7 +116,9 @@ class _Running:
         limit = inf if function is None else function.options.timeout
         self.scope = trio.CancelScope(deadline=self.began + limit, shield=self.is_shielded)
         # Of who waits for its thread, if it is a plain one.
-        self.thread_scope = trio.CancelScope(shield=self.is_shielded)
+        self.thread_scope = trio.CancelScope(
+            deadline=self.began + LONGEST_THREAD, shield=self.is_shielded
+        )
         self.has_begun = False  # in its thread
         self.is_left = False  # in it: nobody waits for the answer any more
 
