@@ -1,16 +1,18 @@
-"""The headline as a picture: calls against CPU, and against delay, ours beside the ancestor.
+"""What is measured as pictures: calls against CPU, and against delay, ours beside the ancestor;
+and how long the garbage collector stops calls, before and now.
 
-On a card of its own colour, so that it reads the same on a light page and on a dark one, and
-upright with large letters, so that it reads on a phone as well.
+Each is on a card of its own colour, so that it reads the same on a light page and on a dark one,
+and upright with large letters, so that it reads on a phone as well.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import sums
-from results import Comparison
+from results import Comparison, Garbage
 from sums import Row
 
 SHOWN = ("ancestor", "ours")
@@ -20,6 +22,8 @@ COLOURS = {"ancestor": "#b3541e", "ours": "#1769aa"}
 MARKERS = {"ancestor": "s", "ours": "o"}
 NAMES = {"ancestor": "ancestor", "ours": "sts_trio"}
 DELAYS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+LANE_STYLES = {"adopted": "-", "portable": ":"}
+UNHEARD = 10  # ms
 WIDTH, HEIGHT = 5.2, 8.4  # inches; 375 pixels of a phone show 12-point letters at 9
 
 
@@ -29,6 +33,23 @@ def draw(comparison: Comparison, directory: Path) -> None:
     Raises:
         click.ClickException: there is no matplotlib.
     """
+    rows = [row for row in sums.rows(comparison) if row.variant in SHOWN]
+    with _card(directory / "chart", sharex=True) as (cpu, delay):
+        _draw_cpu(cpu, rows)
+        _draw_delay(delay, rows)
+        _label_calls(delay, sorted({row.calls for row in rows}))
+
+
+def draw_garbage(garbage: Mapping[str, Garbage], directory: Path) -> None:
+    """Writes `garbage.svg` and `garbage.png`. Raises as `draw`."""
+    with _card(directory / "garbage") as (pauses, memory):
+        _draw_pauses(pauses, garbage)
+        _draw_memory(memory, garbage)
+
+
+@contextlib.contextmanager
+def _card(path: Path, *, sharex: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Two pictures, one below the other, and their files when they are drawn."""
     try:
         import matplotlib
     except ImportError:
@@ -54,15 +75,12 @@ def draw(comparison: Comparison, directory: Path) -> None:
         "savefig.facecolor": CARD,
         "svg.hashsalt": "sts_trio",  # the same figures make the same file
     }
-    rows = [row for row in sums.rows(comparison) if row.variant in SHOWN]
     with matplotlib.rc_context(style):
-        figure, (cpu, delay) = pyplot.subplots(2, 1, figsize=(WIDTH, HEIGHT), sharex=True)
-        _draw_cpu(cpu, rows)
-        _draw_delay(delay, rows)
-        _label_calls(delay, sorted({row.calls for row in rows}))
+        figure, axes = pyplot.subplots(2, 1, figsize=(WIDTH, HEIGHT), sharex=sharex)
+        yield axes[0], axes[1]
         figure.tight_layout(h_pad=2)
-        figure.savefig(directory / "chart.svg", metadata={"Date": None})
-        figure.savefig(directory / "chart.png", dpi=160)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_suffix(".png"), dpi=160)
         pyplot.close(figure)
 
 
@@ -116,3 +134,59 @@ def _label_calls(axes: Any, calls: Sequence[int]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(calls, [str(number) for number in calls])
     axes.minorticks_off()
+
+
+# --- garbage --------------------------------------------------------------------------------------
+
+
+def _draw_pauses(axes: Any, garbage: Mapping[str, Garbage]) -> None:
+    axes.set_title("Longest run of the garbage collector")
+    axes.set_ylabel("ms in which everything waits")
+    axes.set_yscale("log", subs=[])
+    axes.axhline(UNHEARD, color=FAINT, linewidth=1.5)
+    every = [each for measured in garbage.values() for each in measured.pauses]
+    for name, measured in garbage.items():
+        for lane in dict.fromkeys(each.lane for each in measured.pauses):
+            mine = [each for each in measured.pauses if each.lane == lane]
+            axes.plot(
+                [each.standing for each in mine],
+                [each.longest_ms for each in mine],
+                LANE_STYLES[lane],
+                **_look(name),
+                label=f"{name}, {lane} leg",
+            )
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in DELAYS if low / 2 <= tick <= high * 2]
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.legend(frameon=False, labelcolor=INK, fontsize=11)
+    axes.grid(axis="y")
+    _label_calls(axes, sorted({each.standing for each in every}))
+    axes.set_xlabel("calls that stand, while others come and go")
+
+
+def _draw_memory(axes: Any, garbage: Mapping[str, Garbage]) -> None:
+    axes.set_title("Memory")
+    axes.set_ylabel("MB resident")
+    for name, measured in garbage.items():
+        for each in measured.memory:
+            axes.plot(
+                [each.step * index for index in range(len(each.mb))],
+                each.mb,
+                LANE_STYLES[each.lane],
+                **{**_look(name), "marker": ""},
+                label=f"{name}, {each.lane} leg",
+            )
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("calls that have come and gone")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=11, loc="lower right")
+    axes.grid(axis="y")
+
+
+def _look(name: str) -> dict[str, Any]:
+    variant = "ours" if name == "now" else "ancestor"
+    return {
+        "color": COLOURS[variant],
+        "marker": MARKERS[variant],
+        "linewidth": 2.5,
+        "markersize": 7,
+    }

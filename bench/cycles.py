@@ -68,7 +68,7 @@ def find(garbage: Sequence[Any]) -> list[Cycle]:
         path = _way_round(graph, members)
         if path:
             hanging = _reach(graph, members, seen)
-            homes = frozenset(filter(None, (_home(garbage[member]) for member in members)))
+            homes = frozenset(filter(None, (home(garbage[member]) for member in members)))
             found.append(Cycle(_told([garbage[each] for each in path]), homes, len(hanging)))
             seen |= hanging
     return found
@@ -192,7 +192,7 @@ def _link(here: Any, there: Any) -> str:
     return next((f".{name}" for name, value in named.items() if value is there), "")
 
 
-def _home(each: Any) -> str:
+def home(each: Any) -> str:
     """The module that it is of; "" for what Python itself is made of."""
     match each:
         case types.FrameType():

@@ -1,11 +1,23 @@
 """`RESULTS.md` out of what was measured. Every figure is `results.json`'s or follows from it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import sums
-from results import Capacities, Cell, Comparison, Hotspots, Made, Micro, Reconnects, Results
+from results import (
+    BadAgent,
+    BadAgents,
+    Capacities,
+    Cell,
+    Comparison,
+    Garbage,
+    Hotspots,
+    Made,
+    Micro,
+    Reconnects,
+    Results,
+)
 from servers import VARIANTS
 from sums import Row, Spread
 
@@ -40,6 +52,8 @@ def write(results: Results) -> str:
         *((made.made, _micro(made)) for made in (results.micro,) if made),
         *((made.made, _hotspots(made)) for made in results.hotspots),
         *((made.made, _reconnects(made)) for made in (results.reconnects,) if made),
+        *((made.made, _bad_agents(made)) for made in (results.bad_agents,) if made),
+        *((made.made, _garbage(results.garbage)) for made in [*results.garbage.values()][-1:]),
     ]
     parts = [HEAD]
     if sections:
@@ -219,6 +233,105 @@ def _reconnects(reconnects: Reconnects) -> list[str]:
         " agents at one moment; bridge, agent and phones share a process: scripted agent, loopback."
         "\n",
         _table(head, rows),
+    ]
+
+
+def _bad_agents(bad: BadAgents) -> list[str]:
+    head = ["what the bad agent sends", "turn", "barge-in", "/healthz"]
+    if bad.before:
+        head += ["before: turn", "barge-in", "/healthz"]
+    rows = []
+    for name, after in bad.after.items():
+        row = [name, *_noticed(after)]
+        if bad.before:
+            row += _noticed(bad.before[name]) if name in bad.before else [""] * 3
+        rows.append(row)
+    return [
+        "One agent that misbehaves, and another call",
+        "By `bench/bad_agent.py`: one bad agent, which sends as fast as the bridge takes it, for"
+        f" {bad.seconds:g} s, and beside it a good one, whose caller speaks up a hundred times a"
+        " second. *turn* is the longest that any task of the bridge took, in ms of CPU time:"
+        " nobody else is served meanwhile. *barge-in* is from the good agent's"
+        " `UserStartedSpeaking` to its caller's `clear`, in ms, p50 / p99 / most, from when it was"
+        " due; */healthz* is the latest answer of twenty a second. The first row is without a bad"
+        " agent: what is in it is the machine's own, which had other things to do.\n",
+        _table(head, rows),
+    ]
+
+
+def _noticed(bad: BadAgent) -> list[str]:
+    return [
+        number(bad.turn_ms),
+        " / ".join(map(number, bad.barge_in_ms)),
+        number(bad.health_ms),
+    ]
+
+
+def _garbage(garbage: Mapping[str, Garbage]) -> list[str]:
+    *_, last = garbage.values()
+    owners = dict.fromkeys(
+        owner for measured in garbage.values() for left in measured.left for owner in left.owners
+    )
+    lefts = [(name, left) for name, measured in garbage.items() for left in measured.left]
+    pauses = (
+        (
+            name,
+            each.lane,
+            str(each.standing),
+            number(each.longest_ms),
+            number(each.longest_cpu_ms),
+            str(each.most_objects),
+            str(each.runs),
+            number(each.all_cpu_ms),
+            number(each.latest_beat_ms),
+        )
+        for name, measured in garbage.items()
+        for each in measured.pauses
+    )
+    memory = (
+        (
+            name,
+            each.lane,
+            str(each.step * (len(each.mb) - 1)),
+            *(f"{each.mb[round(share * (len(each.mb) - 1))]:.0f}" for share in (0, 0.1, 0.5, 1)),
+        )
+        for name, measured in garbage.items()
+        for each in measured.memory
+    )
+    return [
+        "What calls leave to the garbage collector",
+        "By `bench/garbage.py`, before calls were seen to leave nothing, and now."
+        f" {last.rate:g} calls a second come by the webhook and go by `stop`, a lost socket or the"
+        " agent's goodbye, in turn.\n",
+        "![Longest run of the collector, and memory](garbage.svg)\n",
+        "Objects in cycles, for each call, by the package whose classes they are of:\n",
+        _table(
+            ("", *(f"{name}, {left.lane}" for name, left in lefts)),
+            [
+                (owner, *(f"{left.owners.get(owner, 0):.1f}" for _, left in lefts))
+                for owner in owners
+            ]
+            + [("**all**", *(f"**{sum(left.owners.values()):.1f}**" for _, left in lefts))],
+        ),
+        "What is left now: "
+        + "; ".join(
+            f"`{path.removesuffix(' ->')}` ({count:.0f} objects)"
+            for path, count in (last.left[0].cycles if last.left else {}).items()
+        )
+        + ". Werkzeug leaves it with each request, of which such a call has two.\n",
+        f"The collector's runs while so many calls stand and others come and go, for"
+        f" {last.seconds:g} s: the longest in ms, what of that was this process's own turn on the"
+        " CPU, the most objects looked at in one, how many runs there were, what all of them took;"
+        " and the latest beat.\n",
+        _table(
+            (
+                *("", "leg", "calls", "longest ms", "of the CPU", "objects", "runs", "all ms"),
+                "latest beat ms",
+            ),
+            pauses,
+        ),
+        "RSS in MB before the first call, and after a tenth of all, a half, and all:\n",
+        _table(("", "leg", "calls", "before", "a tenth", "half", "all"), memory),
     ]
 
 

@@ -175,6 +175,61 @@ class Reconnects(msgspec.Struct):
     found: list[Reconnect]
 
 
+class BadAgent(msgspec.Struct, frozen=True):
+    """What a good call, and who looks at /healthz, noticed of an agent that misbehaves."""
+
+    barge_in_ms: tuple[float, float, float]  # p50, p99 and most of its barge-ins
+    health_ms: float  # the latest answer
+    turn_ms: float  # the longest of any task in the bridge, in CPU time
+    sent_mb: float  # what the bad agent got rid of
+
+
+class BadAgents(msgspec.Struct):
+    made: Made
+    seconds: float  # of each
+    before: dict[str, BadAgent] = {}  # {misbehaviour: ...}; kept to compare with
+    after: dict[str, BadAgent] = {}
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What a call leaves to the collector, on average, in objects."""
+
+    lane: str
+    calls: int
+    owners: dict[str, float]  # {package whose class it is: objects}
+    cycles: dict[str, float]  # {way round: objects that it keeps}, the greatest first
+
+
+class Pauses(msgspec.Struct, frozen=True, kw_only=True):
+    """The collector's runs beside calls that stand, while others come and go."""
+
+    lane: str
+    standing: int
+    runs: int
+    longest_ms: float
+    longest_cpu_ms: float  # what of it was this process's, and not another's turn
+    most_objects: int  # looked at in one run
+    all_cpu_ms: float
+    latest_beat_ms: float
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """RSS before the first call, and after each `step` of them."""
+
+    lane: str
+    step: int
+    mb: list[float]
+
+
+class Garbage(msgspec.Struct):
+    made: Made
+    seconds: float
+    rate: float  # calls that come and go a second
+    left: list[Left]
+    pauses: list[Pauses]
+    memory: list[Memory]
+
+
 class Results(msgspec.Struct, omit_defaults=True):
     plain: Comparison | None = None
     tls: Comparison | None = None
@@ -184,6 +239,8 @@ class Results(msgspec.Struct, omit_defaults=True):
     micro: Micro | None = None
     hotspots: list[Hotspots] = []
     reconnects: Reconnects | None = None
+    bad_agents: BadAgents | None = None
+    garbage: dict[str, Garbage] = {}  # {"before" or "now": what was measured}
 
 
 _decode_run = msgspec.json.Decoder(Run).decode

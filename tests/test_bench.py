@@ -26,11 +26,13 @@ from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import FRAME, SILENCE, length
 from sts_trio.offline.speech import voice
-from sts_trio.wire import twilio
+from sts_trio.wire import frames, twilio
 
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
+import bad_agent  # noqa: E402
+import garbage  # noqa: E402
 import generator  # noqa: E402
 import hotspots  # noqa: E402
 import reconnect  # noqa: E402
@@ -39,7 +41,20 @@ import results  # noqa: E402
 import rounds  # noqa: E402
 import sums  # noqa: E402
 import turns  # noqa: E402
-from results import Cell, Comparison, Layer, Made, Reconnects, Results, Run  # noqa: E402
+from results import (  # noqa: E402
+    BadAgents,
+    Cell,
+    Comparison,
+    Garbage,
+    Layer,
+    Left,
+    Made,
+    Memory,
+    Pauses,
+    Reconnects,
+    Results,
+    Run,
+)
 
 # --- the generator, against a bridge that harms what it carries ----------------------------------
 
@@ -514,6 +529,116 @@ async def test_agents_that_die_in_calls_are_replaced_and_heard(autojump_clock: A
     assert all(max(each.silences_ms) < 1000 for each in found)
     written = report.write(Results(reconnects=Reconnects(MADE, 2, found)))
     assert "| in the middle of its answer | 2 |" in written
+
+
+# --- a bad agent ---------------------------------------------------------------------------------
+
+
+def test_every_misbehaviour_is_whole_messages_but_for_those_that_are_not_to_be() -> None:
+    """What is sent again and again has to begin anew where it ended."""
+    for name, make in bad_agent.MISBEHAVIOURS.items():
+        payload = make()
+        if name == "garbage":
+            continue
+        reader = frames.FrameReader(4 * 1024 * 1024, of_server=True)
+        heard = [reader.feed(payload[at : at + 65536]) for at in range(0, len(payload), 65536)]
+        assert not [each for some in heard for each in some if isinstance(each, frames.Violation)]
+        ended = any(isinstance(each, frames.Close) for some in heard for each in some)
+        assert ended or len(reader.feed(bad_agent.SPEAKS)) == 1
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="the bridge has a core of its own")
+def test_what_another_call_notices_of_a_bad_agent_is_measured_and_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bad_agent, "SECONDS", 0.5)
+    found = bad_agent.measure("UserStartedSpeaking", 1)
+    assert found.sent_mb > 0
+    assert found.turn_ms > 0
+    assert 0 < found.barge_in_ms[0] <= found.barge_in_ms[1] <= found.barge_in_ms[2]
+    assert found.health_ms < 1000 * HANG
+    bad = BadAgents(MADE, 0.5, before={"a": found}, after={"a": found, "b": found})
+    written = report.write(Results(bad_agents=bad))
+    row = " | ".join(report._noticed(found))
+    assert f"| a | {row} | {row} |" in written
+    assert f"| b | {row} |  |  |  |" in written
+
+
+# --- what calls leave to the collector ------------------------------------------------------------
+
+
+def of_before_and_now() -> dict[str, Garbage]:
+    before = Garbage(
+        MADE,
+        40.0,
+        20.0,
+        [Left("adopted", 1000, {"trio": 79.74, "werkzeug": 4.0}, {"A.b -> B.a ->": 83.74})],
+        [
+            Pauses(
+                lane="adopted",
+                standing=standing,
+                runs=3,
+                longest_ms=standing / 4,
+                longest_cpu_ms=standing / 8,
+                most_objects=140_000,
+                all_cpu_ms=2.5 * standing,
+                latest_beat_ms=standing / 3,
+            )
+            for standing in (100, 400)
+        ],
+        [Memory("adopted", 250, [70.0, 90.0, 110.0, 130.0, 150.0])],
+    )
+    left = Left("adopted", 1000, {"werkzeug": 4.0}, {"match -> cell ->": 4.0})
+    now = msgspec.structs.replace(before, left=[left])
+    return {"before": before, "now": now}
+
+
+def test_the_report_tells_what_calls_leave_before_and_now() -> None:
+    written = report.write(Results(garbage=of_before_and_now()))
+    assert "| trio | 79.7 | 0.0 |" in written
+    assert "| **all** | **83.7** | **4.0** |" in written
+    assert "What is left now: `match -> cell` (4 objects)." in written
+    assert "| before | adopted | 400 | 100 | 50 | 140000 | 3 | 1000 | 133 |" in written
+    assert "| now | adopted | 1000 | 70 | 70 | 110 | 150 |" in written
+
+
+def test_the_picture_of_garbage_is_drawn_the_same_from_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import chart
+
+    drawn = []
+    for name in ("once", "again"):
+        (tmp_path / name).mkdir()
+        chart.draw_garbage(of_before_and_now(), tmp_path / name)
+        drawn.append((tmp_path / name / "garbage.svg").read_bytes())
+    assert drawn[0] == drawn[1]
+    assert (tmp_path / "once" / "garbage.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("lane", garbage.LANES)
+async def test_calls_of_a_crowd_come_stand_and_go(lane: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(garbage, "STAY", 0.3)
+    monkeypatch.setattr(garbage, "SETTLE", 2.0)
+    with trio.fail_after(60):
+        left = await garbage.measure_left(lane, 6)
+        pauses = await garbage.measure_pauses(lane, 4, 0.5)
+    # Two requests a call, and nothing of ours.
+    assert left.owners.keys() == {"plain containers", "werkzeug"}
+    assert sum(left.owners.values()) == pytest.approx(16, abs=2)
+    [path] = left.cycles
+    assert "StateMachineMatcher.match" in path
+    assert (pauses.lane, pauses.standing) == (lane, 4)
+    assert pauses.runs > 10
+    assert 0 < pauses.longest_cpu_ms <= pauses.all_cpu_ms
+
+
+async def test_memory_is_looked_at_after_each_step(monkeypatch: Any) -> None:
+    monkeypatch.setattr(garbage, "STEP", 3)
+    monkeypatch.setattr(garbage, "STAY", 0.2)
+    with trio.fail_after(60):
+        memory = await garbage.measure_memory("adopted", 6)
+    assert len(memory.mb) == 3
+    assert min(memory.mb) > 10
 
 
 def test_a_spread_is_told_by_nearest_rank() -> None:
