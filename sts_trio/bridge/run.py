@@ -256,10 +256,9 @@ class Bridge:
         self._pending.close()
 
     async def _release_caller(self) -> None:
-        """Before the caller's socket is closed, if we close it."""
+        """Before the caller's socket is closed."""
         ending = self.ending
-        if ending is None:
-            return
+        assert ending is not None  # what is for the caller ends when the call is hung up
         try:
             if self._release_phone_call is not None and ending.cause in _DELIBERATE:
                 with trio.move_on_after(GOODBYE_WITHIN) as patience:

@@ -402,7 +402,8 @@ async def test_much_that_was_said_before_is_heard_a_part_at_a_time(
 
                 await leg.listen(hear, lambda now: None)
         assert [message for _, message in heard] == [Welcome("request"), SettingsApplied(), *said]
-        assert len({turn for turn, _ in heard}) >= 5
+        # Six parts; Trio may begin one turn with the call, and the next with the other.
+        assert len({turn for turn, _ in heard}) >= 3
 
 
 who_hears: contextvars.ContextVar[str] = contextvars.ContextVar("who_hears", default="nobody")

@@ -31,6 +31,7 @@ from rig_peers import (
 )
 
 from sts_trio.bridge.leg_tasks import AGENT_OUTBOX, HANG_UP_GRACE
+from sts_trio.bridge.outbox import Outbox
 from sts_trio.bridge.run import Bridge
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg
@@ -777,3 +778,26 @@ async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
     assert await pair.call.run() == Ending(Cause.SHUTDOWN)
     assert trio.current_time() <= HANG_UP_GRACE
     assert only(logs, "call.ended")["ending"] == "shutdown"
+
+
+async def test_audio_that_the_callers_outbox_drops_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock, logs: Logs
+) -> None:
+    agent = FakeAgent()
+    async with talking(FakeTwilio(), agent) as call:
+        monkeypatch.setattr(
+            Outbox, "put", lambda outbox, message: 160 * (outbox is call._to_caller)
+        )
+        await agent.say(Audio(bytes(1600)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert "caller: outbox full: audio dropped" in call.dialogue.statistics().odd
+
+
+async def test_of_a_group_that_holds_more_than_bugs_only_those_stop_at_the_boundary() -> None:
+    async with trio.open_nursery() as nursery:
+        call = make_call(nursery, FakeTwilio(), FakeAgent())
+        with pytest.raises(BaseExceptionGroup) as caught, call._boundary():
+            raise BaseExceptionGroup("", [ValueError("a bug"), KeyboardInterrupt()])
+        nursery.cancel_scope.cancel()
+    assert [type(each) for each in caught.value.exceptions] == [KeyboardInterrupt]
+    assert call.ending == Ending(Cause.CRASHED)
