@@ -1,0 +1,8 @@
+"""What is kept of calls: while they last, so that they can go on elsewhere, and afterwards.
+
+Rows go from the loop into a deque (`writer`), from there into files (`spool`), and from these into
+the tables of the database (`shipper`, `store`, `schema`): each step in a thread of its own. What a
+call's record is made of is computed from its rows alone (`record`).
+
+`trio` is in `writer` only: all else is synchronous, and runs in threads.
+"""

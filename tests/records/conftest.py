@@ -1,0 +1,88 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from records.rig_postgresql import Cluster, binaries, running, shared
+
+from sts_trio.records import schema
+from sts_trio.records.database import Database
+from sts_trio.records.store import Store
+
+ADVICE = "there is no PostgreSQL on this machine: install Debian's package postgresql"
+
+
+def found_binaries() -> Path:
+    found = binaries()
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(ADVICE)
+        pytest.skip(ADVICE)
+    return found
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A PostgreSQL of this run's own, with databases for each of its processes."""
+    meeting = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        meeting = meeting.parent
+    with shared(found_binaries(), meeting) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def own_cluster() -> Iterator[Cluster]:
+    """One that may be stopped: nobody else uses it."""
+    with running(found_binaries()) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_database(own_cluster: Cluster) -> Iterator[Database]:
+    database = Database(own_cluster.create())
+    database.open()
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: each test that asks for it runs on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'calls.db'}"
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.create()
+
+
+@pytest.fixture(scope="session")
+def migrated(cluster: Cluster) -> str:
+    """A database on the PostgreSQL with our tables: quicker emptied than made anew."""
+    url = cluster.create()
+    database = Database(url)
+    database.open()
+    database.close()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An open one, with nothing in it."""
+    is_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'calls.db'}" if is_sqlite else request.getfixturevalue("migrated")
+    database = Database(url)
+    database.open()
+    if not is_sqlite:
+        kept = {schema.schema_version.name}
+        with database.writing() as connection:
+            for table in schema.metadata.sorted_tables:
+                if table.name not in kept:
+                    connection.execute(sa.text(f"TRUNCATE {table.name}"))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
