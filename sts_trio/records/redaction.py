@@ -1,0 +1,95 @@
+"""What is not to be kept of a call, taken out of its rows before they leave the process. Pure.
+
+Numbers become a keyed hash and their last two digits: whoever has the key finds a caller again, and
+nobody finds the number. Without the key a hash of so few digits would be undone by trying them all.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sts_trio.records.rows import Kind, Row
+
+# Sixteen hexadecimal digits: two of a million callers share one once in 40 million years of calls.
+HASH_BYTES = 8
+_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
+# What Twilio says instead of a number.
+_NOBODY = frozenset({"", "anonymous", "restricted", "unavailable", "unknown"})
+
+
+class Redaction:
+    def __init__(self, key: str) -> None:
+        self._key = hashlib.blake2b(key.encode()).digest()
+
+    def number(self, number: str) -> str:
+        """A caller's or a called number, as it is kept. One that is kept already stays."""
+        if number.lower() in _NOBODY or number.startswith("#"):
+            return number
+        digest = hashlib.blake2b(number.encode(), digest_size=HASH_BYTES, key=self._key).hexdigest()
+        digits = re.sub("[^0-9]", "", number)[-2:]
+        return f"#{digest}-{digits}" if len(digits) == 2 else f"#{digest}"
+
+    def row(self, row: Row) -> Row:
+        """The row without a number: neither those of the call, nor any other that is written with
+        its plus, wherever it stands."""
+        body = each_text(row.body, self._text)
+        if row.kind in (Kind.ANNOUNCED, Kind.STARTED):
+            for name in ("from", "to"):
+                if isinstance(value := body.get(name), str):
+                    body[name] = self.number(value)
+            body["redacted"] = True
+        return msgspec.structs.replace(row, body=body)
+
+    def _text(self, text: str) -> str:
+        return _NUMBER.sub(lambda found: self.number(found[0]), text)
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of something like JSON, with each text in it, names included, as `change` has it."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {each_text(name, change): each_text(each, change) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [each_text(each, change) for each in value]
+    return value
+
+
+def masked(body: dict[str, Any], digits: frozenset[str]) -> dict[str, Any]:
+    """The body without the digits that functions collected in this call.
+
+    A number or a text that is nothing but them, however short; within a text those that are long
+    enough to be no coincidence, whether written together or key by key.
+    """
+    if not digits:
+        return body
+    longer = [each for each in sorted(digits, key=len, reverse=True) if len(each) >= 3]
+    patterns = [re.compile(r"[\s,.-]*".join(map(re.escape, each))) for each in longer]
+
+    def mask(text: str) -> str:
+        if text in digits:
+            return MASK
+        for pattern in patterns:
+            text = pattern.sub(MASK, text)
+        return text
+
+    return dict(_masked(body, digits, mask))
+
+
+MASK = "•••"
+
+
+def _masked(value: Any, digits: frozenset[str], mask: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(each, digits, mask) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(each, digits, mask) for each in value]
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = mask(str(value))
+        return value if shown == str(value) else MASK
+    return value
