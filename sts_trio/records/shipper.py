@@ -1,0 +1,169 @@
+"""From the spool into the database: in order, each row once. Synchronous: for a thread.
+
+A row that was written before, by a transaction whose end nobody saw, changes nothing. While the
+database is away the rows stay in the spool.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from sts_trio.errors import ConfigError
+from sts_trio.records.database import DatabaseAway
+from sts_trio.records.rows import Row
+from sts_trio.records.spool import Spool
+from sts_trio.records.store import Process, Store
+
+# Rows in one transaction: at 0.3 ms each, a good tenth of a second.
+LOT = 500
+# Seconds until a database that is away is tried again: at first, and at most.
+RETRY = 1.0
+LONGEST_RETRY = 5.0
+# How long rows are written until heartbeat and news have their turn.
+TURN = 0.5
+# A process that has not told of itself for as long is dead. It tells once a second.
+DEAD_AFTER = 10.0
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """The database takes no rows, since then (seconds since 1970), and why."""
+
+    since: float
+    reason: str
+
+
+class Shipper:
+    """`process_id` is ours. For one thread at a time, but for the attributes, which anybody may
+    read."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        process_id: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.behind: Behind | None = None
+        self.written = 0
+        self.has_more = True  # to be shipped, as far as is known: others may have left something
+        self._store = store
+        self._spool = spool
+        self._process_id = process_id
+        self._clock = clock
+        self._wall = wall
+        self._retry_at = clock()
+        self._retry = RETRY
+        self._beats_since: float | None = None  # without a break
+
+    def ship(self) -> None:
+        """Writes what waits in the spool, for a turn, if it is time to try."""
+        if self._clock() < self._retry_at:
+            return
+        until = self._clock() + TURN
+        try:
+            self._open()
+            while rows := self._spool.first(LOT):
+                self._write(rows)
+                self._spool.done(len(rows))
+                if self._clock() >= until:
+                    break
+            self.has_more = not self._spool.is_empty
+            if not self.has_more:
+                self._catch_up()
+        except DatabaseAway as exc:
+            self._fall_behind(exc)
+            return
+        self._retry = RETRY
+
+    def heartbeat(self, process: Process) -> None:
+        """Tells that we live, and looks after those who do not any more."""
+        if self.behind is not None or not self._store.database.is_open:
+            self._beats_since = None
+            return
+        try:
+            self._store.beat(process, self._wall())
+            now = self._clock()
+            if self._beats_since is None:
+                self._beats_since = now
+            # Whoever lives could tell of it for as long as we could: the database was not away.
+            if now - self._beats_since > DEAD_AFTER:
+                before = self._wall() - DEAD_AFTER
+                for other in self._store.silent_since(before, but=self._process_id):
+                    self._mark_lost(other)
+        except DatabaseAway as exc:
+            self._fall_behind(exc)
+
+    def interrupt(self) -> None:
+        """From another thread: what this one waits for is not worth it any more."""
+        self._store.database.interrupt()
+
+    def close(self) -> None:
+        """The last word. What is in the spool waits there for the next start."""
+        if self.behind is None and self._store.database.is_open:
+            try:
+                self._store.leave(self._process_id)
+            except DatabaseAway as exc:
+                self._fall_behind(exc)
+        self._store.database.close()
+
+    # --------------------------------------------------------------------------------------------
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        """To the database. What it will never take is put aside, one by one."""
+        try:
+            self._store.write(rows)
+        except DatabaseAway:
+            raise
+        except Exception as exc:
+            if len(rows) > 1:
+                for row in rows:
+                    self._write([row])
+                return
+            self._spool.refuse(msgspec.json.encode(rows[0]))
+            # Not the exception's text: it has what was said in it.
+            _logger.error(
+                "records.refused",
+                call_sid=rows[0].call_sid,
+                kind=rows[0].kind,
+                reason=type(exc).__name__,
+            )
+            return
+        self.written += len(rows)
+
+    def _open(self) -> None:
+        if not self._store.database.is_open:
+            try:
+                self._store.database.open()
+            except ConfigError as exc:
+                # At start-up it would have been one. Now there are calls.
+                raise DatabaseAway(str(exc)) from None
+
+    def _catch_up(self) -> None:
+        """Nothing waits any more."""
+        if self.behind is not None:
+            # It may have been something else than rows that was not written.
+            with self._store.database.writing():
+                pass
+            self.behind = None
+        # The dead of this machine, once all that they left is written.
+        while self._spool.dead:
+            process_id = self._spool.dead[0]
+            self._mark_lost(process_id)
+            self._spool.release(process_id)
+
+    def _fall_behind(self, exc: DatabaseAway) -> None:
+        self._retry_at = self._clock() + self._retry
+        self._retry = min(2 * self._retry, LONGEST_RETRY)
+        self._beats_since = None
+        if self.behind is None:
+            self.behind = Behind(self._wall(), str(exc))
+
+    def _mark_lost(self, process_id: str) -> None:
+        if lost := self._store.mark_lost(process_id):
+            _logger.warning("records.calls_lost", process=process_id, calls=len(lost))

@@ -1,0 +1,298 @@
+"""The loop's side of the records: rows are put into a deque, and nothing else happens there.
+
+Two tasks, each with a thread of its own. One takes what has come every tenth of a second, and
+writes it to the spool's file: from then on an end of this process does not lose it. The other ships
+it from there to the database, which may take its time.
+
+Whoever wants more says so: a row that is put `at_once` is taken at once, and `flush` waits until
+all that was put is safe, for a bounded time. Nothing here can keep a call waiting, and nothing that
+fails here ends one. When rows must be lost, it is the newest, and those last without which there
+would be no record.
+"""
+
+import collections
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from sts_trio.records.redaction import Redaction
+from sts_trio.records.rows import ESSENTIAL, Row, storable
+from sts_trio.records.shipper import LONGEST_RETRY, LOT, Behind, Shipper
+from sts_trio.records.spool import Spool, SpoolFull
+from sts_trio.records.store import Process
+
+EVERY = 0.1
+# What a thousand calls make in 100 s, or 20 MB.
+MAX_ROWS = 50_000
+# And room for the beginnings and ends of those calls, when all else is lost.
+MAX_ESSENTIAL = 10_000
+# What the caller may notice of it is less than a breath.
+FLUSH_WITHIN = 0.25
+# Longer than anything that a database is allowed; then the connection is cut.
+STUCK = 6.0
+# At the end: what the database has not taken by then waits in the spool for the next start.
+LAST_WITHIN = 3.0
+BEAT_EVERY = 1.0
+TIDY_EVERY = 3600.0
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """How the records are, for people and their tools."""
+
+    status: str  # ok, behind
+    lag: float  # seconds since the oldest row that is not in the database happened
+    waiting: int  # rows in memory
+    spooled: int  # rows on disk
+    spooled_bytes: int
+    written: int
+    refused: int  # rows that no database takes, and lines that are no rows
+    lost: int  # rows for which there was no room
+    reason: str = ""
+
+
+class Writer:
+    """`process` tells how this process is, once a second. `tell` is given the news, with their
+    fields: `records.behind` and `records.caught_up`. `tidy` deletes what is too old, in a thread.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        shipper: Shipper,
+        process: Callable[[], Process],
+        *,
+        redaction: Redaction | None = None,
+        tidy: Callable[[], None] = lambda: None,
+        tell: Callable[[str, dict[str, Any]], None] = lambda event, fields: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._spool = spool
+        self._shipper = shipper
+        self._process = process
+        self._redaction = redaction
+        self._tidy = tidy
+        self._tell = tell
+        self._wall = wall
+        self._rows: collections.deque[Row] = collections.deque()
+        self._lost = 0
+        self._put = 0  # rows that ever came into the deque
+        self._taken = 0  # and that have left it
+        self._spool_is_full = False
+        self._hurry = trio.Event()
+        self._spooled = trio.Event()  # something waits for the database
+        self._progress = trio.Event()  # anew for each batch that has become safe
+        self._told: Behind | None = None
+
+    def put(self, row: Row) -> None:
+        """Keeps a row. Costs an append."""
+        room = MAX_ROWS - len(self._rows)
+        if room > 0 or (row.kind in ESSENTIAL and room > -MAX_ESSENTIAL):
+            self._rows.append(row)
+            self._put += 1
+        else:
+            self._lost += 1
+
+    def put_at_once(self, row: Row) -> None:
+        """The same, for what must not wait for the next tenth of a second."""
+        self.put(row)
+        self._hurry.set()
+
+    async def flush(self, within: float = FLUSH_WITHIN) -> bool:
+        """Whether all that was put is safe from an end of this process. Waits no longer than that.
+
+        Before something is done that must not be done twice, so that it is known of.
+        """
+        target = self._put
+        with trio.move_on_after(within):
+            await trio.lowlevel.checkpoint()
+            while not self._is_safe(target):
+                self._hurry.set()
+                await self._progress.wait()
+        return self._is_safe(target)
+
+    def _is_safe(self, target: int) -> bool:
+        return self._taken >= target and not self._spool.unfiled
+
+    @property
+    def figures(self) -> Figures:
+        spool, shipper = self._spool, self._shipper
+        behind = shipper.behind
+        oldest = spool.oldest
+        if oldest is None and self._rows:
+            oldest = self._rows[0].at
+        return Figures(
+            status="ok" if behind is None else "behind",
+            lag=0.0 if oldest is None else round(max(0.0, self._wall() - oldest), 3),
+            waiting=len(self._rows) + spool.unfiled,
+            spooled=spool.rows - spool.unfiled,
+            spooled_bytes=spool.bytes,
+            written=shipper.written,
+            refused=spool.refused,
+            lost=self._lost,
+            reason="" if behind is None else behind.reason,
+        )
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Writes until it is cancelled, and then the rest. It takes `LAST_WITHIN` seconds for that,
+        or as long as a database that answers no more is given."""
+        task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_spooling)
+                nursery.start_soon(self._keep_shipping)
+                nursery.start_soon(self._keep_tidy)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._finish()
+
+    # --- to the spool ---------------------------------------------------------------------------
+
+    async def _keep_spooling(self) -> None:
+        limiter = trio.CapacityLimiter(1)
+        while True:
+            if len(self._rows) < LOT or self._spool_is_full:
+                with trio.move_on_after(EVERY):
+                    await self._hurry.wait()
+            await trio.lowlevel.checkpoint()
+            if self._hurry.is_set():
+                self._hurry = trio.Event()
+            await self._spool_batch(limiter)
+
+    async def _spool_batch(self, limiter: trio.CapacityLimiter) -> bool:
+        """Whether it is not in memory any more."""
+        batch = list(itertools.islice(self._rows, LOT))
+        if not batch:
+            return False
+        # Whoever left the thread would have two of them before long.
+        with trio.CancelScope(shield=True):
+            try:
+                await trio.to_thread.run_sync(self._append, batch, limiter=limiter)
+                self._spool_is_full = False
+            except SpoolFull:
+                self._spool_is_full = True
+                return False
+            except Exception:
+                # These rows have met a bug of ours, and would meet it again. The calls go on.
+                _logger.exception("records.crashed", lost=len(batch))
+                self._lost += len(batch)
+        for _ in batch:
+            self._rows.popleft()
+        self._taken += len(batch)
+        self._spooled.set()
+        self._tell_progress()
+        return True
+
+    def _append(self, batch: list[Row]) -> None:
+        """In the thread."""
+        rows = [storable(row) for row in batch]
+        if self._redaction is not None:
+            rows = [self._redaction.row(row) for row in rows]
+        self._spool.append(rows)
+
+    def _tell_progress(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    # --- to the database ------------------------------------------------------------------------
+
+    async def _keep_shipping(self) -> None:
+        limiter = trio.CapacityLimiter(1)
+        beat_at = trio.current_time()
+        while True:
+            process = None
+            if trio.current_time() >= beat_at:
+                beat_at = trio.current_time() + BEAT_EVERY
+                process = self._process()
+            self._spooled = trio.Event()
+            if not await self._ship(process, limiter):
+                await trio.sleep(LONGEST_RETRY)
+            if self._shipper.behind is not None:
+                await trio.sleep(EVERY)  # it knows when to try again
+            elif not self._shipper.has_more:
+                with trio.move_on_at(beat_at):
+                    await self._spooled.wait()
+            await trio.lowlevel.checkpoint()
+
+    async def _ship(self, process: Process | None, limiter: trio.CapacityLimiter) -> bool:
+        """Whether that met no bug of ours."""
+
+        def work() -> None:
+            self._shipper.ship()
+            if process is not None:
+                self._shipper.heartbeat(process)
+
+        is_sound = False
+        try:
+            await self._in_thread(work, limiter)
+        except* Exception:
+            _logger.exception("records.crashed", lost=0)
+        else:
+            is_sound = True
+        self._tell_progress()
+        self._tell_news()
+        return is_sound
+
+    async def _in_thread(self, work: Callable[[], None], limiter: trio.CapacityLimiter) -> None:
+        """Whatever `work` raises is a bug, and is raised, in a group."""
+        # A thread cannot be cancelled, and whoever left it would have two of them before long.
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._interrupt)
+                try:
+                    await trio.to_thread.run_sync(work, limiter=limiter)
+                finally:
+                    nursery.cancel_scope.cancel()
+
+    async def _interrupt(self) -> None:
+        while True:
+            await trio.sleep(STUCK)
+            self._shipper.interrupt()
+
+    async def _finish(self) -> None:
+        limiter = trio.CapacityLimiter(1)
+        while self._rows and await self._spool_batch(limiter):
+            await trio.lowlevel.checkpoint()
+        until = trio.current_time() + LAST_WITHIN
+        self._shipper.has_more = True
+        while (
+            self._shipper.has_more and self._shipper.behind is None and trio.current_time() < until
+        ):
+            if not await self._ship(None, limiter):
+                break
+        if self._rows or self._spool.unfiled:
+            _logger.error("records.lost", rows=len(self._rows) + self._spool.unfiled)
+        await self._in_thread(self._close, limiter)
+
+    def _close(self) -> None:
+        self._shipper.close()
+        self._spool.close()
+
+    async def _keep_tidy(self) -> None:
+        while True:
+            try:
+                await trio.to_thread.run_sync(self._tidy, abandon_on_cancel=True)
+            except Exception as exc:
+                _logger.warning("records.not_tidied", reason=str(exc))
+            await trio.sleep(TIDY_EVERY)
+
+    def _tell_news(self) -> None:
+        behind, told = self._shipper.behind, self._told
+        if (behind is None) == (told is None):
+            return
+        self._told = behind
+        fields: dict[str, Any]
+        if behind is not None:
+            fields = {"reason": behind.reason}
+            _logger.warning("records.behind", **fields)
+            self._tell("records.behind", fields)
+        elif told is not None:
+            fields = {"seconds": round(self._wall() - told.since, 1)}
+            _logger.info("records.caught_up", **fields)
+            self._tell("records.caught_up", fields)
