@@ -1,0 +1,224 @@
+"""What happens in calls, as rows: the one place that knows both.
+
+Runs on the loop: it looks an event up, makes a row, and puts it into the writer's deque. What is no
+part of a call's record is let go.
+"""
+
+import collections
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sts_trio.call.info import CallInfo
+from sts_trio.observe.feed import CallEvent
+from sts_trio.records.redaction import masked
+from sts_trio.records.rows import OURS, Kind, Row
+
+# Calls whose rows are still numbered though they have no stream: some have yet to get one, and a
+# shielded function may end after its call. What comes of one that is forgotten begins a new epoch.
+REMEMBERED = 2000
+# As notes of ours. Of other events there are many, and the log has them.
+_NOTED = frozenset(
+    {
+        "agent.odd",
+        "agent.reconnected",
+        "agent.renewed",
+        "agent.took_over",
+        "agent.warned",
+        "call.answered_by",
+        "call.barge_in",
+        "call.crashed",
+        "call.status",
+        "caller.odd",
+        "function.failed",
+        "function.refused",
+    }
+)
+# Twilio's last words on a call that nobody took.
+_NEVER_ANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
+_NUMBERS_ASIDE = ("ending", "verdict", "detail", "apologised")
+
+
+class Sink(Protocol):
+    """What is needed here of `writer.Writer`."""
+
+    def put(self, row: Row, /) -> None: ...
+    def put_at_once(self, row: Row, /) -> None: ...
+
+
+class _Run:
+    """The rows that this process makes of one call, or of one stream of it."""
+
+    __slots__ = ("agent", "digits", "epoch", "seq", "speaks_since")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.seq = 0
+        self.agent = ""
+        self.speaks_since: float | None = None  # the caller, seconds since 1970
+        self.digits: frozenset[str] = frozenset()  # that functions collected; kept nowhere else
+
+
+class CallLog:
+    """`process_id` is ours."""
+
+    def __init__(
+        self, sink: Sink, process_id: str, *, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._sink = sink
+        self._process_id = process_id
+        self._wall = wall
+        self._runs: dict[str, _Run] = {}
+        # Those without a stream, the one that came last at the end.
+        self._idle: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._last_epoch = 0
+        self._makers: dict[str, Callable[[_Run, dict[str, Any]], tuple[Kind, dict[str, Any]]]] = {
+            "call.transcript": self._transcript,
+            "call.heard": lambda run, fields: (Kind.HEARD, fields),
+            "caller.dtmf": lambda run, fields: (Kind.KEYS, fields),
+            "function.called": lambda run, fields: (Kind.FUNCTION_ASKED, _named(fields)),
+            "function.finished": lambda run, fields: (Kind.FUNCTION_ANSWERED, _named(fields)),
+            "agent.welcomed": self._agent_dialled,
+            "agent.lost": lambda run, fields: (Kind.AGENT_LOST, fields),
+            "agent.handed_over": self._handed_over,
+            "call.note": lambda run, fields: (Kind.NOTE, fields),
+        }
+
+    def announce(self, info: CallInfo, source: str) -> None:
+        """Our webhook has been asked about a call: from here on there is a record of it."""
+        self._put(info.call_sid, Kind.ANNOUNCED, self._info(info, source))
+
+    def refuse(self, info: CallInfo, source: str, ending: str, verdict: str) -> None:
+        """It was not taken."""
+        self.announce(info, source)
+        self._put(info.call_sid, Kind.ENDED, {"ending": ending, "verdict": verdict}, at_once=True)
+
+    def start(
+        self,
+        info: CallInfo,
+        *,
+        how: str = "first",
+        gap: float | None = None,
+        known_epoch: int = 0,
+    ) -> int:
+        """Its stream has begun, here. Returns its epoch, which is greater than one that is known.
+
+        To be called before anything else of the stream is heard.
+        """
+        if not info.call_sid:
+            return 0
+        run = self._begin(info.call_sid, known_epoch)
+        self._idle.pop(info.call_sid, None)
+        run.agent = info.agent
+        body = self._info(info, "bin" if info.is_from_bin else "webhook")
+        body |= {"stream_sid": info.stream_sid, "how": how}
+        if gap is not None:
+            body["gap_seconds"] = gap
+        self._put(info.call_sid, Kind.STARTED, body)
+        return run.epoch
+
+    def collect(self, call_sid: str, digits: str) -> None:
+        """A function was given these keys. They are in none of the call's rows from now on."""
+        run = self._run(call_sid)
+        run.digits |= {digits} if digits else frozenset()
+        self._put(call_sid, Kind.KEYS, {"collected": len(digits)})
+
+    def hear(self, entry: CallEvent) -> None:
+        """Whatever happened."""
+        if not entry.call_sid:
+            return  # a socket that never became a call
+        event, fields = entry.event, entry.fields
+        if (maker := self._makers.get(event)) is not None:
+            run = self._run(entry.call_sid)
+            kind, body = maker(run, fields)
+            self._put(
+                entry.call_sid,
+                kind,
+                body,
+                at_once=kind is Kind.FUNCTION_ASKED and bool(body.get("shield")),
+            )
+        elif event == "call.ended":
+            self._end(entry.call_sid, fields)
+        elif event in ("caller.speaks", "call.barge_in"):
+            self._run(entry.call_sid).speaks_since = self._wall()
+        if event in _NOTED:
+            self._put(entry.call_sid, Kind.NOTE, {OURS + event: fields})
+        if event == "call.status" and fields.get("status") in _NEVER_ANSWERED:
+            # Of a call that was streamed, here or elsewhere, the store knows that it was.
+            body = {"ending": str(fields["status"]), "verdict": "caller"}
+            self._put(entry.call_sid, Kind.ENDED, body, at_once=True)
+
+    # --- one kind each --------------------------------------------------------------------------
+
+    def _transcript(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        body = {name: value for name, value in fields.items() if name != "role"}
+        if fields.get("role") != "user":
+            return Kind.AGENT, body
+        if run.speaks_since is not None:
+            body["began"] = run.speaks_since
+            run.speaks_since = None
+        return Kind.USER, body
+
+    def _agent_dialled(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        return Kind.AGENT_DIALLED, {"agent": run.agent, **fields}
+
+    def _handed_over(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        run.agent = str(fields.get("to", run.agent))
+        return Kind.HANDED_OVER, fields
+
+    def _end(self, call_sid: str, fields: dict[str, Any]) -> None:
+        body = {name: fields[name] for name in _NUMBERS_ASIDE if name in fields}
+        body["statistics"] = {
+            name: value for name, value in fields.items() if name not in _NUMBERS_ASIDE
+        }
+        self._put(call_sid, Kind.ENDED, body, at_once=True)
+        self._set_aside(call_sid)
+
+    # --- rows -----------------------------------------------------------------------------------
+
+    def _info(self, info: CallInfo, source: str) -> dict[str, Any]:
+        return {
+            "direction": info.direction,
+            "from": info.from_,
+            "to": info.to,
+            "agent": info.agent,
+            "parameters": info.parameters,
+            "source": source,
+            "process_id": self._process_id,
+        }
+
+    def _put(
+        self, call_sid: str, kind: Kind, body: dict[str, Any], *, at_once: bool = False
+    ) -> None:
+        run = self._run(call_sid)
+        if run.digits:
+            body = masked(body, run.digits)
+        row = Row(call_sid, run.epoch, run.seq, self._wall(), kind, body)
+        run.seq += 1
+        if at_once:
+            self._sink.put_at_once(row)
+        else:
+            self._sink.put(row)
+
+    def _run(self, call_sid: str) -> _Run:
+        run = self._runs.get(call_sid)
+        return self._begin(call_sid, 0) if run is None else run
+
+    def _begin(self, call_sid: str, known_epoch: int) -> _Run:
+        """An epoch that no other process has for this call, nor we for any."""
+        epoch = max(int(self._wall() * 1e6), self._last_epoch + 1, known_epoch + 1)
+        self._last_epoch = epoch
+        run = self._runs[call_sid] = _Run(epoch)
+        self._set_aside(call_sid)
+        return run
+
+    def _set_aside(self, call_sid: str) -> None:
+        self._idle[call_sid] = None
+        self._idle.move_to_end(call_sid)
+        while len(self._idle) > REMEMBERED:
+            del self._runs[self._idle.popitem(last=False)[0]]
+
+
+def _named(fields: dict[str, Any]) -> dict[str, Any]:
+    """A function's name is `name` in its rows."""
+    return {("name" if name == "function" else name): value for name, value in fields.items()}

@@ -1,0 +1,204 @@
+"""What happens in calls becomes rows, and those a record."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from records.call_stories import FROM, NOON, TO, sid
+
+from sts_trio.call.info import CallInfo
+from sts_trio.observe.feed import CallEvent
+from sts_trio.records import call_log
+from sts_trio.records.call_log import CallLog
+from sts_trio.records.database import Database
+from sts_trio.records.rows import Kind, Row
+from sts_trio.records.store import Store
+from sts_trio.testing import call, running, scripted_agent
+
+INFO = CallInfo(call_sid=sid(1), stream_sid="MZ1", from_=FROM, to=TO, agent="default")
+EPOCH = int(NOON * 1e6)
+# Whatever is not the caller's is the agent's.
+THE_AGENTS = "agent"
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.at_once: list[Kind] = []
+
+    def put(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def put_at_once(self, row: Row) -> None:
+        self.rows.append(row)
+        self.at_once.append(row.kind)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return [row.kind for row in self.rows]
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.now = NOON
+        self.sink = Sink()
+        self.call_log = CallLog(self.sink, "p1", wall=lambda: self.now)
+
+    def hear(self, event: str, call_sid: str = sid(1), **fields: Any) -> None:
+        self.call_log.hear(CallEvent(call_sid, 0.0, event, fields))
+
+    @property
+    def last(self) -> Row:
+        return self.sink.rows[-1]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_call_is_put_down_from_its_announcement_on(rig: Rig) -> None:
+    rig.call_log.announce(INFO, "webhook")
+    body = rig.last.body
+    assert (rig.last.kind, rig.last.at, rig.last.seq) == (Kind.ANNOUNCED, NOON, 0)
+    assert (body["from"], body["to"], body["agent"], body["source"]) == (
+        FROM,
+        TO,
+        "default",
+        "webhook",
+    )
+    assert body["process_id"] == "p1"
+    rig.call_log.refuse(INFO, "webhook", "busy", "ours")
+    assert rig.last.body == {"ending": "busy", "verdict": "ours"}
+    assert rig.sink.at_once == [Kind.ENDED]
+
+
+def test_each_stream_has_an_epoch_of_its_own_that_is_greater_than_any_before(rig: Rig) -> None:
+    rig.call_log.announce(INFO, "webhook")
+    first = rig.call_log.start(INFO)
+    second = rig.call_log.start(INFO, how="returned", gap=0.5)
+    third = rig.call_log.start(INFO, known_epoch=EPOCH + 10**9)
+    assert EPOCH == rig.sink.rows[0].epoch < first < second < EPOCH + 10**9 < third
+    assert [row.seq for row in rig.sink.rows] == [0, 0, 0, 0]
+    assert (rig.sink.rows[2].body["how"], rig.sink.rows[2].body["gap_seconds"]) == ("returned", 0.5)
+
+
+def test_two_calls_of_one_moment_have_two_epochs(rig: Rig) -> None:
+    assert rig.call_log.start(INFO) != rig.call_log.start(
+        msgspec.structs.replace(INFO, call_sid=sid(2))
+    )
+
+
+def test_a_stream_without_a_call_is_not_put_down(rig: Rig) -> None:
+    assert rig.call_log.start(CallInfo()) == 0
+    rig.hear("call.ended", "", ending="caller_no_start")
+    assert rig.sink.rows == []
+
+
+def test_what_is_said_is_put_down_with_when_it_began(rig: Rig) -> None:
+    rig.hear("caller.speaks")
+    rig.now += 2
+    rig.hear("call.transcript", role="user", text="Hello?")
+    assert (rig.last.kind, rig.last.body) == (Kind.USER, {"text": "Hello?", "began": NOON})
+    rig.hear("call.transcript", role="user", text="Anybody?")
+    assert rig.last.body == {"text": "Anybody?"}
+    rig.hear("call.transcript", role=THE_AGENTS, text="Hi.")
+    assert (rig.last.kind, rig.last.body) == (Kind.AGENT, {"text": "Hi."})
+    heard: dict[str, Any] = {"said": "Hi.", "heard": "Hi.", "heard_seconds": 1.0}
+    rig.hear("call.heard", **heard)
+    assert (rig.last.kind, rig.last.body) == (Kind.HEARD, heard)
+
+
+def test_a_shielded_function_is_put_down_before_it_runs(rig: Rig) -> None:
+    rig.hear("function.called", function="look_up", id="1")
+    assert rig.sink.at_once == []
+    rig.hear("function.called", function="pay", id="2", shield=True)
+    assert rig.last.body == {"name": "pay", "id": "2", "shield": True}
+    assert rig.sink.at_once == [Kind.FUNCTION_ASKED]
+    rig.hear("function.finished", function="pay", id="2", outcome="done", seconds=0.1)
+    assert (rig.last.kind, rig.last.body["name"]) == (Kind.FUNCTION_ANSWERED, "pay")
+
+
+def test_sessions_know_their_agent(rig: Rig) -> None:
+    rig.call_log.start(INFO)
+    rig.hear("agent.welcomed", request_id="r1")
+    assert rig.last.body == {"agent": "default", "request_id": "r1"}
+    rig.hear("agent.lost", ending="agent_lost", detail="FIN")
+    assert rig.last.kind is Kind.AGENT_LOST
+    rig.hear("agent.handed_over", agent="default", to="sales")
+    rig.hear("agent.welcomed", request_id="r2")
+    assert rig.last.body == {"agent": "sales", "request_id": "r2"}
+
+
+def test_what_the_calls_own_code_notes_is_told_apart_from_what_we_do(rig: Rig) -> None:
+    rig.hear("call.note", mood="good")
+    assert rig.last.body == {"mood": "good"}
+    rig.hear("call.barge_in", cut=0.3)
+    assert rig.last.body == {"sts.call.barge_in": {"cut": 0.3}}
+    rig.hear("agent.said", kind="History")
+    assert rig.last.body == {"sts.call.barge_in": {"cut": 0.3}}
+
+
+def test_the_end_has_what_the_call_counted(rig: Rig) -> None:
+    rig.hear("call.ended", ending="stop", verdict="success", detail="", seconds=9.0, barge_ins=2)
+    assert rig.last.body == {
+        "ending": "stop",
+        "verdict": "success",
+        "detail": "",
+        "statistics": {"seconds": 9.0, "barge_ins": 2},
+    }
+    assert rig.sink.at_once == [Kind.ENDED]
+
+
+@pytest.mark.parametrize("status", ["busy", "no-answer", "failed", "canceled"])
+def test_a_call_of_ours_that_nobody_took_has_an_ending(rig: Rig, status: str) -> None:
+    rig.hear("call.status", status="ringing")
+    assert rig.sink.kinds == [Kind.NOTE]
+    rig.hear("call.status", status=status)
+    assert rig.last.body == {"ending": status, "verdict": "caller"}
+
+
+def test_keys_that_a_function_collects_are_in_no_row(rig: Rig) -> None:
+    rig.call_log.start(INFO)
+    rig.call_log.collect(sid(1), "4111111111111111")
+    assert (rig.last.kind, rig.last.body) == (Kind.KEYS, {"collected": 16})
+    rig.hear("function.finished", function="card", id="1", content='{"card": "4111111111111111"}')
+    rig.hear("call.transcript", role=THE_AGENTS, text="It is 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1.")
+    rig.hear("call.ended", ending="stop", verdict="success", detail="4111111111111111")
+    kept = msgspec.json.encode(rig.sink.rows).decode()
+    assert "4111" not in kept
+    assert "1 1 1" not in kept
+    rig.call_log.collect(sid(2), "")
+    assert rig.last.body == {"collected": 0}
+
+
+def test_a_call_that_lasts_is_never_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_log, "REMEMBERED", 3)
+    epoch = rig.call_log.start(INFO)
+    for number in range(2, 20):
+        rig.call_log.announce(msgspec.structs.replace(INFO, call_sid=sid(number)), "webhook")
+    rig.hear("call.ended", ending="stop")
+    assert (rig.last.epoch, rig.last.seq) == (epoch, 1)
+    rig.hear("function.finished", function="pay", id="1")
+    assert (rig.last.epoch, rig.last.seq) == (epoch, 2)
+    assert len(rig.call_log._runs) <= 3
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_real_call_becomes_a_record(database: Database) -> None:
+    sink = Sink()
+    log = CallLog(sink, "p1")
+    async with scripted_agent("Good morning!") as agent, running(agent=agent) as server:
+        report = await call(server.url, ["Hello?"])
+        assert report.fault is None
+        log.start(msgspec.structs.replace(INFO, call_sid=report.call_sid))
+        for entry in await server.happened_in(report):
+            log.hear(entry)
+    store = Store(database)
+    store.write(sink.rows)
+    record = store.record(report.call_sid)
+    assert record is not None
+    assert record.call.state == "ended"
+    assert ("agent", "Good morning!") in [(turn.role, turn.heard) for turn in record.turns]
+    assert record.call.ending is not None
+    assert len(record.sessions) == 1

@@ -1,0 +1,124 @@
+"""What the operator wrote, and what runs then."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+import trio
+from records.call_stories import FROM, sid, whole
+
+from sts_trio.call.info import CallInfo
+from sts_trio.config.records import Prices, Records
+from sts_trio.errors import ConfigError
+from sts_trio.records.opening import Opened, open_records
+from sts_trio.records.store import Process, Wanted
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def settings(url: str | None, spool: Path, **others: Any) -> Records:
+    decided = {"process_name": None, "keep_days": 30.0, "keep_words": True, "redact_key": None}
+    return Records(database_url=url, spool=spool, prices=Prices(), **{**decided, **others})
+
+
+def process(process_id: str) -> Process:
+    return Process(
+        process_id=process_id,
+        name="here",
+        address="",
+        version="0",
+        state="ready",
+        live=0,
+        capacity=1,
+        started_at=0.0,
+    )
+
+
+def opened(tmp_path: Path, spool: str = "spool", **others: Any) -> Opened:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    made = open_records(settings(url, tmp_path / spool, **others), process)
+    assert made is not None
+    return made
+
+
+def test_with_none_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_records(settings(None, tmp_path / "spool"), process) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_cannot_be_used_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "calls.db").write_bytes(b"GIF89a" * 1000)
+    with pytest.raises(ConfigError, match="STS_DATABASE_URL: "):
+        opened(tmp_path)
+
+
+def test_a_spool_that_cannot_be_used_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="STS_SPOOL: "):
+        opened(tmp_path, spool="/dev/null")
+
+
+async def test_a_call_is_kept_and_found_again(tmp_path: Path) -> None:
+    kept = opened(tmp_path, redact_key=KEY)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(kept.writer.run)
+            kept.call_log.announce(CallInfo(call_sid=sid(1), from_=FROM), "webhook")
+            assert await kept.writer.flush(60)
+            nursery.cancel_scope.cancel()
+    [call] = kept.store.calls(Wanted(number=FROM)).calls
+    assert (call.call_sid, call.process_id) == (sid(1), kept.process_id)
+    kept.store.database.close()
+    [(name, content)] = files(tmp_path)
+    assert name == "calls.db"
+    assert FROM.encode() not in content
+
+
+def files(directory: Path) -> list[tuple[str, bytes]]:
+    return [(file.name, file.read_bytes()) for file in directory.rglob("*") if file.is_file()]
+
+
+async def test_what_is_too_old_goes_as_soon_as_the_server_runs(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.store.write(whole(1, at=0.0))
+    second = opened(tmp_path)
+    with structlog.testing.capture_logs() as lines, trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(second.writer.run)
+            while not lines:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert second.store.calls(Wanted()).calls == []
+    expected = {"event": "records.expired", "calls": 1, "events": len(whole())}
+    assert {**expected, "log_level": "info"} in lines
+    for each in (first, second):
+        each.store.database.close()
+
+
+async def test_a_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as lines:
+        kept = open_records(
+            settings("postgresql://u:hidden@127.0.0.1:9/calls", tmp_path / "spool"),
+            process,
+        )
+        assert kept is not None
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(kept.writer.run)
+                for row in whole():
+                    kept.writer.put(row)
+                assert await kept.writer.flush(60)
+                figures = kept.writer.figures
+                nursery.cancel_scope.cancel()
+    assert (figures.status, figures.spooled) == ("behind", len(whole()))
+    assert lines[0]["event"] == "records.away"
+    assert "hidden" not in str(lines)
+    assert sorted(name for name, _ in files(tmp_path)) == ["00000001.ndjson", "lock"]
+
+
+def test_figures_can_be_told_as_json(tmp_path: Path) -> None:
+    kept = opened(tmp_path)
+    told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(kept.writer.figures))
+    assert told["status"] == "ok"
