@@ -9,6 +9,7 @@ Who may import whom (`tests/logic/test_logic_layers.py` holds to it):
 - A part that is owned by another is imported by its owner: `reconnect` by `session`; `agent_audio`,
   `carryover`, `history`, `playout` and `rest` by `turns`, `playout` and `rest` by `agent_audio`,
   `history` by `carryover`.
-- `parts` composes the siblings, `routes` brings each message to one of them, and `dialogue` keeps
-  time: `dialogue` imports `routes` imports `parts`, never back.
+- `parts` composes the siblings. Each message is brought to one of them: the agent's by
+  `agent_messages`, the clock's by `due`, all others by `routes`, which has the table of them all.
+  `dialogue` is their face. Each of these imports those before it, never back.
 """

@@ -23,6 +23,7 @@ from math import inf
 
 from sts_trio.audio.frames import seconds
 from sts_trio.logic.acts import Act, Heard, SendToAgent
+from sts_trio.logic.due import rare_deadline
 from sts_trio.logic.output import Statistics
 from sts_trio.logic.parts import Parts
 from sts_trio.logic.playout import Playout
@@ -104,19 +105,7 @@ class Dialogue:
         session, closing = parts.session, parts.closing
         is_talking = closing.is_open and session.is_live and self._stream.is_flowing
         self._is_plain = is_talking and not parts.is_listening
-        if closing.is_over:
-            self._rare_deadline = inf
-            return
-        self._rare_deadline = min(
-            self._stream.deadline,
-            session.deadline,
-            closing.deadline(parts.out.now),
-            parts.requests.deadline,
-            parts.keypad.deadline,
-            parts.limits.deadline,
-            parts.watch.deadline,
-            parts.turns.hold.until,
-        )
+        self._rare_deadline = inf if closing.is_over else rare_deadline(parts)
 
     @property
     def deadline(self) -> float:

@@ -3,18 +3,20 @@
 The parts are siblings: `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`,
 `answer_watch`, `limits`, `caller_audio`, `keypad`. None knows another. A part is told things and
 returns news; which part hears a message first stands in `routes`. Here stand the moments that
-concern several: a session begins (`open_session`) and is gone (`close_session`), the agent is lost
-or replaced, the call closes.
+concern several: a session begins (`open_session`) and is gone (`close_session`), the agent is cut
+off, lost or replaced, the call closes.
 """
 
 from collections.abc import Callable
 from math import inf
 from typing import assert_never
 
+from sts_trio.audio.frames import seconds
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
     CancelFunctions,
     DropAgent,
+    FlushCaller,
     HangUp,
 )
 from sts_trio.logic.answer_watch import AnswerWatch, Debt
@@ -36,7 +38,7 @@ from sts_trio.logic.states import RETRY, Retry
 from sts_trio.logic.stream import (
     Stream,
 )
-from sts_trio.logic.turns import Turns
+from sts_trio.logic.turns import Cut, Turns
 from sts_trio.wire import deepgram
 
 
@@ -98,10 +100,37 @@ class Parts:
         """It was but a noise that has cut what the agent said."""
         now = self.out.now
         resumed = self.turns.resume(now)
-        seconds = round(resumed.seconds, 3)
-        self.out.log("info", "call.resumed_after_noise", seconds=seconds, whole=resumed.is_whole)
+        self.out.log(
+            "info",
+            "call.resumed_after_noise",
+            seconds=round(resumed.seconds, 3),
+            whole=resumed.is_whole,
+        )
         self.out.to_caller(resumed.messages)
         self.watch.hear_rest(now, self.turns.sounds_until, is_whole=resumed.is_whole)
+
+    def cut(self, cut: Cut | None) -> None:
+        """What was being said is not to be heard any more."""
+        if cut is not None:
+            self.out.add(FlushCaller())
+            self.out.to_caller(cut.messages)
+        if cut is not None and cut.size:
+            self.out.log("debug", "call.barge_in", cut=seconds(cut.size))
+        else:
+            self.out.log("debug", "caller.speaks")
+        if cut is not None:
+            self.out.extend(cut.turns)
+            self.watch.hear_cut(self.out.now)
+            is_owed = cut.is_amid and self.session.is_live and self.closing.is_open
+            if is_owed and not self.watch.is_owing:
+                self.owe(Debt.REST)
+
+    def make_room(self) -> None:
+        """What comes next is not to wait behind what Twilio has, unless that must be heard."""
+        if (cut := self.turns.make_room(self.out.now)) is not None:
+            self.out.extend(cut.turns)
+            self.out.add(FlushCaller())
+            self.out.to_caller(cut.messages)
 
     def owe(self, debt: Debt) -> None:
         """From now on the agent owes this to the caller."""

@@ -29,7 +29,13 @@ OWNERS = {
     "playout": {"turns", "agent_audio"},
     "rest": {"turns", "agent_audio"},
 }
-COMPOSERS = ["parts", "routes", "dialogue"]  # each may import those before it, and all parts
+COMPOSERS = [
+    "parts",
+    "agent_messages",
+    "due",
+    "routes",
+    "dialogue",
+]  # each may import those before it, and all parts
 
 
 def imported(source: str) -> set[str]:
