@@ -54,7 +54,8 @@ class Carryover:
         if self._echo is not None and is_retold(text, self._echo):
             self._echo = None
             return False
-        self.is_given_up = False
+        if text.strip():
+            self.is_given_up = False
         self._history.hear_user(text)
         return True
 

@@ -4,6 +4,10 @@ It is there for an agent that has to go on with a conversation which another con
 (`messages`, Deepgram's `agent.context.messages`), and for the transcript: of each of the agent's
 utterances, the words that were said and the words that the caller heard.
 
+What a model tolerates in a live turn it refuses in a history, and so in each session from then on.
+So what is told is fit for all of them: no blank text, the arguments of a function a JSON object,
+its name and its id of the letters that all take, no id twice.
+
 Deepgram tells neither when a sentence's audio begins nor how long it lasts. A sentence is told
 about when its audio is made, so it is taken to begin where the playout then ends; of a sentence
 that was cut, as many words count as heard as the share of its audio.
@@ -11,6 +15,7 @@ that was cut, as many words count as heard as the share of its audio.
 
 import collections
 import itertools
+import re
 from typing import Any, TypeGuard
 
 import msgspec
@@ -38,6 +43,12 @@ TOO_LONG = '{"error":"it was called, but that is too long to be told again"}'
 FEW_ITEMS = 10
 # Utterances that wait for their marks: Twilio holds ten minutes of audio.
 MAX_PLAYING = 200
+# OpenAI's rule, the narrowest of the providers'.
+_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
+# Anthropic's letters, and OpenAI's 40 of them.
+_ID = re.compile("[a-zA-Z0-9_-]{1,40}")
+
+_arguments = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Utterance:
@@ -130,14 +141,17 @@ class History:
         return self._speaking is not None and self._speaking.has_sound
 
     def hear_user(self, text: str) -> None:
-        self._items.append(deepgram.TextItem("user", text[:MAX_TEXT_CHARS]))
+        if text := text[:MAX_TEXT_CHARS].strip():
+            self._items.append(deepgram.TextItem("user", text))
 
     def hear_agent(self, text: str, at: int) -> None:
         """A sentence, told about when `at` bytes had been sent to the caller."""
+        if not (text := text[:MAX_TEXT_CHARS].strip()):
+            return
         speaking = self._begin(at)
         if not speaking.sentences:
             self._items.append(speaking)
-        speaking.add(text[:MAX_TEXT_CHARS], at)
+        speaking.add(text, at)
 
     def hear_audio(self, at: int, silent: int = 0) -> None:
         """Audio of the agent's comes, and is to be sent from there on; `silent` bytes, if there is
@@ -213,7 +227,7 @@ class History:
     def call_function(self, called: deepgram.CalledFunction, *, is_late: bool = False) -> None:
         """A function was called. A result takes the place of the news that there was none, and one
         that `is_late` the place of what the agent was told meanwhile."""
-        if len(called.id) + len(called.name) > MAX_TEXT_CHARS:
+        if not _NAME.fullmatch(called.name) or len(called.id) > MAX_TEXT_CHARS:
             return  # no function has such a name
         if _letters(called) > MAX_SAID_CHARS:
             called = msgspec.structs.replace(
@@ -249,7 +263,7 @@ class History:
 
     def messages(self) -> list[dict[str, Any]]:
         """For `agent.context.messages`: the newest. Of what was cut, only what was heard."""
-        messages: list[dict[str, Any]] = []
+        told: list[deepgram.TextItem | deepgram.CalledFunction] = []
         letters = 0
         for item in reversed(self._items):
             if isinstance(item, _Utterance):
@@ -260,11 +274,17 @@ class History:
             letters += _letters(item)
             if letters > MAX_LETTERS:
                 break
+            told.append(item)
+        ids: set[str] = set()
+        messages: list[dict[str, Any]] = []
+        for item in reversed(told):
             if isinstance(item, deepgram.CalledFunction):
+                item = msgspec.structs.replace(item, id=_fit_id(item.id, ids))
+                ids.add(item.id)
                 messages.append(msgspec.to_builtins(deepgram.FunctionItem((item,))))
             else:
                 messages.append(msgspec.to_builtins(item))
-        return messages[::-1]
+        return messages
 
 
 def completed_call(
@@ -276,10 +296,25 @@ def completed_call(
         function.id,
         function.name,
         function.client_side,
-        function.arguments,
-        INTERRUPTED if response is None else response,
+        _fit_arguments(function.arguments),
+        INTERRUPTED if response is None else response.strip() or "null",
         signature if isinstance(signature, str) else None,
     )
+
+
+def _fit_arguments(text: str) -> str:
+    try:
+        _arguments.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return "{}"
+    return text
+
+
+def _fit_id(id: str, taken: set[str]) -> str:
+    if _ID.fullmatch(id) and id not in taken:
+        return id
+    numbers = itertools.count(len(taken))
+    return next(each for number in numbers if (each := f"call_{number}") not in taken)
 
 
 def _letters(item: deepgram.TextItem | deepgram.CalledFunction) -> int:

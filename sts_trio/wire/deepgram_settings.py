@@ -137,14 +137,24 @@ def resumed(
     """The `agent` object for going on with a conversation: what was said before comes after what
     its own context holds, and unless it `greets`, it does not speak first.
 
+    Functions that were called are no news for an agent that has none: its model would refuse them.
     A stored agent is used as it is stored, so it can be told neither.
     """
     if isinstance(agent, str) or (greets and not history):
         return agent
+    if not _has_functions(agent):
+        history = [item for item in history if "function_calls" not in item]
     agent = {key: value for key, value in agent.items() if greets or key != "greeting"}
     context = agent.get("context") or {}
     messages = [*(context.get("messages") or []), *history]
     return {**agent, "context": {**context, "messages": messages}} if messages else agent
+
+
+def _has_functions(agent: dict[str, Any]) -> bool:
+    """Whether the agent may call functions, whichever of its fallbacks thinks."""
+    think = agent.get("think")
+    blocks = think if isinstance(think, list) else [think]
+    return bool(blocks) and all(block and block.get("functions") for block in blocks)
 
 
 def phone_settings(agent: dict[str, Any] | str, *, tags: list[str] | None = None) -> Settings:

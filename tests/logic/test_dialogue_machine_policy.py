@@ -5,7 +5,9 @@ reached, nothing is heard of one that was dropped, functions end once. Peers say
 """
 
 import enum
+import re
 from math import inf
+from typing import Any
 
 import msgspec
 import strategies
@@ -162,6 +164,7 @@ class AnyManners(RuleBasedStateMachine):
         self.hear(self._media(160))
 
     def _settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
+        _check_for_models(wanted.history)
         history = {"context": {"messages": msgspec.to_builtins(wanted.history)}}
         deepgram_settings.check_agent(msgspec.json.decode(msgspec.json.encode(history)))
         return self.settings
@@ -538,6 +541,17 @@ class AnyManners(RuleBasedStateMachine):
         if self.session is None and not self.is_over:
             # A second until the next dial, or what is to be heard and its grace.
             assert self.dialogue.deadline <= max(self.now, self.plays_until) + 3.5 + AHEAD
+
+
+def _check_for_models(history: list[dict[str, Any]]) -> None:
+    """What each of the providers takes."""
+    functions = [each for item in history for each in item.get("function_calls", ())]
+    assert all(item["content"].strip() for item in history if "role" in item)
+    assert all(isinstance(msgspec.json.decode(each["arguments"]), dict) for each in functions)
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", each["name"]) for each in functions)
+    ids = [each["id"] for each in functions]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,40}", id) for id in ids)
 
 
 def _is_result(act: Act, id: str) -> bool:

@@ -1,5 +1,6 @@
 """What was said, what of it was heard, and what a fresh agent is told of it."""
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sts_trio.logic.history import (
     MAX_SAID_CHARS,
     MAX_TEXT_CHARS,
     History,
+    completed_call,
 )
 from sts_trio.wire import deepgram
 
@@ -219,6 +221,69 @@ def test_an_id_that_a_model_uses_twice_stands_for_two_calls() -> None:
     past.call_function(called("1"))
     past.call_function(called("2"))
     assert [item["function_calls"][0]["response"] for item in past.messages()] == ["1", "2"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u00a0"])
+def test_blank_texts_are_not_told_and_others_without_space_around_them(blank: str) -> None:
+    past = Past()
+    past.hear_user("Where is it?\n")
+    past.hear_user(blank)
+    past.says(f" It has shipped.{blank}", 0, SECOND)
+    past.says(blank, SECOND, 2 * SECOND)
+    assert past.messages() == [user("Where is it?"), assistant("It has shipped.")]
+
+
+def test_a_blank_text_is_no_question() -> None:
+    past = Past()
+    past.says("Hello.", 0, SECOND)
+    past.hear_user(" ")
+    assert past.unanswered is None
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("", "{}"),
+        ("null", "{}"),
+        ("[1]", "{}"),
+        ('"{}"', "{}"),
+        ('{"a": 1', "{}"),
+        ('{"a": NaN}', "{}"),
+        ("[" * 100_000, "{}"),
+        (' {"a": {"b": [1]}}', ' {"a": {"b": [1]}}'),
+    ],
+)
+def test_arguments_that_are_no_json_object_are_told_as_none(written: str, told: str) -> None:
+    past = Past()
+    past.call_function(completed_call(deepgram.FunctionToCall("fc_1", "get_order", written), "1"))
+    [item] = past.messages()
+    assert item["function_calls"][0]["arguments"] == told
+
+
+def test_an_empty_result_is_told_as_nothing() -> None:
+    past = Past()
+    past.call_function(completed_call(deepgram.FunctionToCall("fc_1", "get_order"), " "))
+    [item] = past.messages()
+    assert item["function_calls"][0]["response"] == "null"
+
+
+@pytest.mark.parametrize("name", ["", "get order", "functions.get_order", "x" * 65, "größe"])
+def test_a_function_whose_name_no_model_takes_is_not_told(name: str) -> None:
+    past = Past()
+    past.call_function(completed_call(deepgram.FunctionToCall("fc_1", name), "1"))
+    assert past.messages() == []
+
+
+def test_ids_that_a_model_refuses_are_others_and_none_stands_twice() -> None:
+    past = Past()
+    ids = ["", "a b", "x" * 41, "call_0", "fc_1", "fc_1", "7"]
+    for id in ids:
+        past.call_function(called(id=id))
+    told = [item["function_calls"][0]["id"] for item in past.messages()]
+    assert told[4] == "fc_1"
+    assert told[6] == "7"
+    assert len(set(told)) == len(ids)
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,40}", id) for id in told)
 
 
 # --- what is still to be answered -----------------------------------------------------------------

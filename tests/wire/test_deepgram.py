@@ -249,5 +249,31 @@ def test_an_agents_own_context_comes_first() -> None:
     }
 
 
+FUNCTION = {"name": "get_order", "parameters": {"type": "object", "properties": {}}}
+CALLED = {"type": "History", "function_calls": ({"id": "1", "name": "get_order"},)}
+
+
+@pytest.mark.parametrize(
+    ("think", "is_told"),
+    [
+        ({"functions": [FUNCTION]}, True),
+        ([{"functions": [FUNCTION]}, {"functions": [FUNCTION]}], True),
+        ([{"functions": [FUNCTION]}, {}], False),
+        ({"functions": []}, False),
+        ({"functions": None}, False),
+        ({}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_functions_that_were_called_are_told_to_an_agent_that_has_functions(
+    think: Any, is_told: bool
+) -> None:
+    agent = {} if think is None else {"think": think}
+    told = deepgram_settings.resumed(agent, [*SAID, CALLED], greets=False)
+    assert isinstance(told, dict)
+    assert told["context"]["messages"] == ([*SAID, CALLED] if is_told else SAID)
+
+
 def test_nothing_said_makes_no_context() -> None:
     assert deepgram_settings.resumed({"greeting": "Hello."}, [], greets=False) == {}
