@@ -19,6 +19,9 @@ from sts_trio.wire import twilio
 # Agent audio of a cut utterance is already under way when we hear of the barge-in. A few frames are
 # usual; a sign of the next turn ends the wait earlier.
 STALE_AUDIO = 2.0
+# What a key has cut the agent goes on saying, as it does not know of it: until it is told, or done.
+# Not for longer, as it may never say that it is.
+STALE_AFTER_KEY = 10.0
 # The largest media message in public samples is a second; also what one `clear` can overtake.
 MAX_MEDIA_BYTES = length(1.0)
 # How far the agent may be ahead of what is heard: Twilio holds ten minutes, and drops what is more.
@@ -120,16 +123,17 @@ class AgentAudio:
         """A sign that agent audio from here on belongs to a new utterance."""
         self._stale_until = -inf
 
-    def cut(self, now: float) -> tuple[int, list[twilio.ToCaller]]:
-        """Nothing that was sent is to be heard any more; returns how many bytes are cut, and
-        `clear`, before which what waits in our own outbox has to be flushed.
+    def cut(self, now: float, late: float = STALE_AUDIO) -> tuple[int, list[twilio.ToCaller]]:
+        """Nothing that was sent is to be heard any more, nor what comes of it for `late` seconds;
+        returns how many bytes are cut, and `clear`, before which what waits in our own outbox has
+        to be flushed.
 
         If anything is cut, a mark comes behind: its echo tells when Twilio had emptied its buffer.
         """
         is_amid = self.is_amid_utterance
         is_cut = is_amid or self.playout.position < self._said_to
         if is_cut or self.is_stale(now):
-            self._stale_until = now + STALE_AUDIO
+            self._stale_until = max(self._stale_until, now + late)
         self._frames.drop()
         self.is_amid_utterance = False
         self.plays_until = min(self.plays_until, now)

@@ -229,7 +229,8 @@ class AnswerWatch:
             self._silent_since = plays_until
 
     def hear_cut(self, now: float) -> None:
-        """They have nothing to hear any more."""
+        """They have nothing to hear any more, words of ours neither."""
+        self._told_at = min(self._told_at, now)
         if self._silent_since < inf:
             self._silent_since = min(self._silent_since, now)
 

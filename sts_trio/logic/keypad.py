@@ -1,5 +1,8 @@
 """The keys that the caller presses. Functions that collect digits get them in turn; without one,
 they are gathered for the agent. Pure.
+
+Callers type while they are still being asked. So keys belong to whoever collects next, as long as
+the agent has not been told of them.
 """
 
 import collections
@@ -18,6 +21,10 @@ MAX_COLLECTORS = 10
 KEYS = "0123456789*#ABCD"
 
 
+def is_key(key: str) -> bool:
+    return len(key) == 1 and key in KEYS
+
+
 class _Collector(msgspec.Struct):
     wanted: Collect
     limit: float  # for all keys
@@ -28,12 +35,15 @@ class _Collector(msgspec.Struct):
 class Keypad:
     """Collectors are served in the order in which they asked; each key goes to one."""
 
-    __slots__ = ("_collectors", "_gathered", "_pause")
+    __slots__ = ("_collectors", "_ends", "_ends_until", "_gathered", "_pause")
 
     def __init__(self) -> None:
         self._collectors: collections.deque[_Collector] = collections.deque()
         self._gathered = ""
         self._pause = inf
+        # Keys that would have ended the last collection, which was complete without.
+        self._ends = ""
+        self._ends_until = -inf
 
     @property
     def deadline(self) -> float:
@@ -46,16 +56,27 @@ class Keypad:
             return [Collected(wanted.number, "")]
         limit = now + wanted.within
         self._collectors.append(_Collector(wanted, limit, limit))
-        return []
+        gathered, self._gathered, self._pause = self._gathered, "", inf
+        return self._press_again(gathered, now)
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, number: int, now: float) -> list[Collected]:
+        """Nobody collects by that number any more; what was keyed in is the next one's. Returns
+        what is complete by it."""
+        unwanted = [each for each in self._collectors if each.wanted.number == number]
         self._collectors = collections.deque(
             each for each in self._collectors if each.wanted.number != number
         )
+        return self._press_again("".join(each.digits for each in unwanted), now)
+
+    def _press_again(self, keys: str, now: float) -> list[Collected]:
+        return [collected for key in keys for collected in self.press(key, now)]
 
     def press(self, key: str, now: float) -> list[Collected]:
         """Something is pressed. Returns what is complete by it."""
-        if len(key) != 1 or key not in KEYS:
+        if not is_key(key):
+            return []
+        if key in self._ends and now < self._ends_until:
+            self._ends = ""
             return []
         if not self._collectors:
             self._gathered = (self._gathered + key)[-MAX_KEYS:]
@@ -66,7 +87,10 @@ class Keypad:
             return [self._complete()]
         first.digits += key
         first.deadline = min(first.limit, now + first.wanted.between)
-        return [self._complete()] if len(first.digits) >= first.wanted.most else []
+        if len(first.digits) < first.wanted.most:
+            return []
+        self._ends, self._ends_until = first.wanted.finish, now + PAUSE
+        return [self._complete()]
 
     def tick(self, now: float) -> tuple[list[Collected], str]:
         """Those whose time is up, and the keys that were gathered, once there was a pause."""

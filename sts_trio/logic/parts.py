@@ -109,8 +109,8 @@ class Parts:
         self.out.to_caller(resumed.messages)
         self.watch.hear_rest(now, self.turns.sounds_until, is_whole=resumed.is_whole)
 
-    def cut(self, cut: Cut | None) -> None:
-        """What was being said is not to be heard any more."""
+    def cut(self, cut: Cut | None, *, is_noise: bool = True) -> None:
+        """What was being said is not to be heard any more. `is_noise`: for all we know as yet."""
         if cut is not None:
             self.out.add(FlushCaller())
             self.out.to_caller(cut.messages)
@@ -122,7 +122,7 @@ class Parts:
             self.out.extend(cut.turns)
             self.watch.hear_cut(self.out.now)
             is_owed = cut.is_amid and self.session.is_live and self.closing.is_open
-            if is_owed and not self.watch.is_owing:
+            if is_noise and is_owed and not self.watch.is_owing:
                 self.owe(Debt.REST)
 
     def make_room(self) -> None:

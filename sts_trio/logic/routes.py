@@ -32,6 +32,7 @@ from sts_trio.logic.acts import (
 from sts_trio.logic.agent_messages import Handler
 from sts_trio.logic.answer_watch import Debt
 from sts_trio.logic.due import hear_tick
+from sts_trio.logic.keypad import is_key
 from sts_trio.logic.output import MAX_REASON_CHARS
 from sts_trio.logic.parts import Parts
 from sts_trio.logic.states import (
@@ -71,6 +72,8 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
         case KeyPressed(digit):
             parts.out.log("debug", "caller.dtmf")
             parts.limits.hear_caller(now)
+            if is_key(digit) and parts.closing.is_open:
+                _speak_by_key(parts)
             parts.out.extend(parts.keypad.press(digit, now))
         case Started():
             ids = {"call_sid": parts.stream.call_sid, "stream_sid": parts.stream.stream_sid}
@@ -89,6 +92,14 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             pass
         case never:
             assert_never(never)
+
+
+def _speak_by_key(parts: Parts) -> None:
+    """A key is as good as a word, and no noise."""
+    if (cut := parts.turns.hear_key(parts.out.now)) is not None:
+        parts.cut(cut, is_noise=False)
+    if parts.watch.debt is Debt.REST:
+        parts.watch.forgive(parts.out.now)
 
 
 def _hear_voice(parts: Parts, duration: float) -> None:
@@ -163,7 +174,7 @@ def hear_own(parts: Parts, wish: OwnWish) -> None:
             parts.out.extend(parts.keypad.collect(wish, now))
         case CancelRequest(number):
             parts.requests.cancel(number)
-            parts.keypad.cancel(number)
+            parts.out.extend(parts.keypad.cancel(number, now))
         case _:
             assert_never(wish)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from sts_trio.audio.frames import SILENT
 from sts_trio.logic.acts import TurnHeard
-from sts_trio.logic.agent_audio import AgentAudio
+from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
 from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.playout import Echo, Playout
@@ -183,6 +183,18 @@ class Turns:
             self.drop_rest()
         return cut
 
+    def hear_key(self, now: float) -> Cut | None:
+        """The caller presses a key, and cuts what is being said, unless that is uninterruptible."""
+        if self._agent_audio.is_protected:
+            return None
+        self.drop_rest()
+        if self.is_heard:
+            return None
+        cut = self._cut(now, STALE_AFTER_KEY if self.is_amid_utterance else 0.0)
+        self.barge_ins += cut.size > 0
+        self.drop_rest()  # it was no noise
+        return cut
+
     # --- what a noise has cut -------------------------------------------------------------------
 
     def resume(self, now: float) -> Resumed:
@@ -238,11 +250,11 @@ class Turns:
         self.next_turn()
         return cut
 
-    def _cut(self, now: float) -> Cut:
+    def _cut(self, now: float, late: float = STALE_AUDIO) -> Cut:
         self._is_resumed = False
         position, sent = self.playout.position, self.playout.sent
         is_amid = self.is_amid_utterance
-        size, messages = self._agent_audio.cut(now)
+        size, messages = self._agent_audio.cut(now, late)
         self.sounds_until = min(self.sounds_until, now)
         return Cut(size, is_amid or size > 0, messages, self._history.cut(position, sent))
 

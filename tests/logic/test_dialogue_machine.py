@@ -35,6 +35,7 @@ from sts_trio.logic.acts import (
 from sts_trio.logic.agent_audio import MAX_MEDIA_BYTES
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.keypad import is_key
 from sts_trio.logic.output import MAX_REASONS
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
@@ -292,6 +293,10 @@ class AnyConversation(RuleBasedStateMachine):
                 self.talking_since = self.now
             case deepgram.UserStartedSpeaking():
                 self.clears += 1
+            case twilio.Dtmf(twilio.Digit(digit), stream_sid):
+                # It cuts what is being said, as a word does.
+                is_ours = self.is_started and stream_sid in (STREAM_SID, "")
+                self.clears += is_ours and is_key(digit)
             case OutboxFull(Leg.AGENT, dropped):
                 self.dropped += dropped
 

@@ -2,6 +2,8 @@
 
 from math import inf
 
+import pytest
+
 from sts_trio.logic.acts import Collect, Collected
 from sts_trio.logic.keypad import MAX_COLLECTORS, MAX_KEYS, PAUSE, Keypad
 
@@ -77,8 +79,8 @@ def test_who_is_forgotten_gets_no_keys() -> None:
     keypad = Keypad()
     keypad.collect(wanted(1), 0.0)
     keypad.collect(wanted(2, most=1), 0.0)
-    keypad.cancel(1)
-    keypad.cancel(9)
+    keypad.cancel(1, 0.0)
+    keypad.cancel(9, 0.0)
     assert pressed(keypad, "7") == [Collected(2, "7")]
 
 
@@ -111,3 +113,64 @@ def test_what_is_no_key_is_nothing() -> None:
     for digit in ("", "12", "x"):
         assert keypad.press(digit, 0.0) == []
     assert keypad.deadline == inf
+
+
+def test_keys_that_nobody_was_told_of_belong_to_who_collects_next() -> None:
+    keypad = Keypad()
+    pressed(keypad, "12", 0.0)
+    assert keypad.collect(wanted(most=4), 0.7) == []
+    assert keypad.tick(0.0 + PAUSE) == ([], "")
+    assert pressed(keypad, "34", 1.0) == [Collected(1, "1234")]
+    assert keypad.deadline == inf
+
+
+def test_between_the_last_key_that_was_typed_ahead_and_the_next_there_may_be_three_seconds() -> (
+    None
+):
+    keypad = Keypad()
+    pressed(keypad, "12", 0.0)
+    keypad.collect(wanted(most=4), 1.0)
+    assert keypad.deadline == 4
+    assert keypad.tick(4) == ([Collected(1, "12")], "")
+
+
+@pytest.mark.parametrize(
+    ("keys", "collected", "left"),
+    [("1234", "1234", ""), ("12#34", "12", "34"), ("12345", "1234", "5"), ("#12", "", "12")],
+)
+def test_of_keys_that_were_typed_ahead_those_behind_the_end_are_the_next_ones(
+    keys: str, collected: str, left: str
+) -> None:
+    keypad = Keypad()
+    pressed(keypad, keys, 0.0)
+    assert keypad.collect(wanted(most=4), 0.7) == [Collected(1, collected)]
+    assert keypad.tick(0.7 + PAUSE) == ([], left)
+
+
+def test_keys_that_the_agent_was_told_of_are_nobodys() -> None:
+    keypad = Keypad()
+    pressed(keypad, "12", 0.0)
+    assert keypad.tick(PAUSE) == ([], "12")
+    keypad.collect(wanted(), PAUSE)
+    assert pressed(keypad, "34#", 2.0) == [Collected(1, "34")]
+
+
+def test_what_was_keyed_in_for_who_is_gone_is_the_next_ones() -> None:
+    keypad = Keypad()
+    keypad.collect(wanted(1), 0.0)
+    keypad.collect(wanted(2, most=2), 0.0)
+    pressed(keypad, "123", 1.0)
+    assert keypad.cancel(1, 1.5) == [Collected(2, "12")]
+    assert keypad.tick(1.5 + PAUSE) == ([], "3")
+
+
+def test_a_key_that_ends_what_is_complete_is_no_answer_to_what_comes_next() -> None:
+    keypad = Keypad()
+    keypad.collect(wanted(1, most=4), 0.0)
+    keypad.collect(wanted(2, most=4), 0.0)
+    assert pressed(keypad, "1234#", 1.0) == [Collected(1, "1234")]
+    assert pressed(keypad, "#", 1.1) == [Collected(2, "")]
+    keypad.collect(wanted(3, most=1), 2.0)
+    assert pressed(keypad, "5", 2.0) == [Collected(3, "5")]
+    keypad.collect(wanted(4), 2.1)
+    assert pressed(keypad, "#", 2.0 + PAUSE) == [Collected(4, "")]
