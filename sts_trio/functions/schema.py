@@ -36,12 +36,30 @@ _NOISE = {"title", "discriminator"}
 _TYPE_NAMES: dict[type, str] = {str: "string", int: "integer"}
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_string = msgspec.json.Decoder(str)
 
 
 class Parameter(msgspec.Struct, frozen=True):
     schema: dict[str, Any]
     is_required: bool
     decoder: msgspec.json.Decoder[Any]
+
+    def read(self, name: str, given: msgspec.Raw) -> dict[str, Any]:
+        """{name: its value}; nothing for a null that stands for the default.
+
+        Raises:
+            msgspec.MsgspecError, RecursionError: it does not fit.
+        """
+        try:
+            return {name: self.decoder.decode(given)}
+        except msgspec.ValidationError as exc:
+            without = _without_nulls(msgspec.json.decode(given))
+            if without is None and not self.is_required:
+                return {}
+            try:
+                return {name: self.decoder.decode(msgspec.json.encode(without))}
+            except msgspec.ValidationError:
+                raise exc from None
 
 
 class Parameters:
@@ -78,14 +96,14 @@ class Parameters:
     def read(self, text: str) -> dict[str, Any]:
         """The arguments in `text`, the call not among them.
 
-        Numbers may be written as strings: models do, and nothing else can be meant.
+        Numbers may be written as strings, all of it as a string, and what is left out as null:
+        models do, and nothing else can be meant.
 
         Raises:
             FunctionFailed: they do not fit; it says all that is wrong with them.
         """
         try:
-            # Deepgram sends "" where a model gave none.
-            given = _members.decode(text) if text.strip() else {}
+            given = _object(text)
         except msgspec.ValidationError:
             raise FunctionFailed("the arguments have to be one JSON object") from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
@@ -95,7 +113,7 @@ class Parameters:
         for name, parameter in self._known.items():
             if name in given:
                 try:
-                    arguments[name] = parameter.decoder.decode(given[name])
+                    arguments |= parameter.read(name, given[name])
                 except (msgspec.MsgspecError, RecursionError) as exc:
                     faults.append(_told(name, exc))
             elif parameter.is_required:
@@ -105,6 +123,29 @@ class Parameters:
         if faults:
             raise FunctionFailed("; ".join(faults))
         return arguments
+
+
+def _object(text: str) -> dict[str, msgspec.Raw]:
+    """Raises `msgspec.MsgspecError`, or `RecursionError`, if it is none."""
+    # Deepgram sends "" where a model gave none.
+    if text.strip() in ("", "null"):
+        return {}
+    try:
+        return _members.decode(text)
+    except msgspec.ValidationError as exc:
+        try:
+            return _members.decode(_string.decode(text))
+        except msgspec.MsgspecError:
+            raise exc from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value less the members that are null, which stand for what is left out."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value
 
 
 def _told(name: str, error: Exception) -> str:

@@ -9,13 +9,17 @@ from it are read leniently: fields and kinds are added without notice.
 Source: deepgram-sdk 7.17 models and developers.deepgram.com/docs/voice-agent, read 2026-11-22.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from sts_trio.errors import Leg
 from sts_trio.wire.anomalies import Malformed, Unknown
 from sts_trio.wire.deepgram_settings import Listen, Settings, Speak, Think, ThinkLive, check_agent
+from sts_trio.wire.salvage import salvaged
+
+M = TypeVar("M")
 
 
 class Audio(msgspec.Struct, frozen=True, gc=False):
@@ -202,8 +206,10 @@ class LatencyReport(msgspec.Struct, frozen=True, tag_field="type", tag=True, omi
 
 
 class FunctionToCall(msgspec.Struct, frozen=True):
+    """The answer goes by `id`, whatever the others are."""
+
     id: str
-    name: str
+    name: str = ""
     arguments: str = ""  # JSON written by a model: may be empty or invalid
     client_side: bool = True
     thought_signature: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -347,7 +353,7 @@ _agent_decoder: msgspec.json.Decoder[TextToAgent] = msgspec.json.Decoder(TextToA
 _tag_decoder = msgspec.json.Decoder(Tag)
 _encoder = msgspec.json.Encoder()
 
-_KNOWN = {message.__struct_config__.tag for message in TextFromAgent.__args__}
+_KNOWN = {str(message.__struct_config__.tag): message for message in TextFromAgent.__args__}
 
 
 def decode(data: str | bytes) -> FromAgent:
@@ -360,17 +366,19 @@ def decode(data: str | bytes) -> FromAgent:
         return odd(data, _KNOWN, exc)
 
 
-def odd(data: str, known: set[Any], error: Exception) -> Unknown | Malformed:
-    """What a text frame is that did not decode: a kind not in `known`, or broken."""
+def odd(data: str, known: Mapping[str, type[M]], error: Exception) -> Unknown | Malformed | M:
+    """What a text frame is that did not decode: a kind not in `known`, broken, or what there is to
+    be used of it."""
     try:
         tag = _tag_decoder.decode(data).type
     except msgspec.ValidationError:
         return Malformed(Leg.AGENT, "no type")
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return Malformed(Leg.AGENT, "not JSON" if data else "empty message")
-    if tag in known:
-        return Malformed(Leg.AGENT, f"{tag}: {error}")
-    return Unknown(Leg.AGENT, tag)
+    if tag not in known:
+        return Unknown(Leg.AGENT, tag)
+    message: M | None = salvaged(data, known[tag])
+    return Malformed(Leg.AGENT, f"{tag}: {error}") if message is None else message
 
 
 def encode(message: ToAgent) -> str | bytes:

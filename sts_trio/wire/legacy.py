@@ -17,6 +17,7 @@ import msgspec
 from sts_trio.errors import StsTrioError
 from sts_trio.wire import deepgram as v1
 from sts_trio.wire import deepgram_settings
+from sts_trio.wire.anomalies import Malformed, Unknown
 
 
 class Untranslatable(StsTrioError):
@@ -147,8 +148,8 @@ class InstructionsUpdated(msgspec.Struct, frozen=True, tag_field="type", tag=Tru
 class FunctionCallRequest(msgspec.Struct, frozen=True, tag_field="type", tag=True):
     """One function a message; only client-side ones are heard of."""
 
-    function_name: str
     function_call_id: str
+    function_name: str = ""
     input: msgspec.Raw = msgspec.Raw(b"{}")  # JSON, kept as it was written
 
 
@@ -184,17 +185,18 @@ _agent_decoder: msgspec.json.Decoder[LegacyToAgent] = msgspec.json.Decoder(Legac
 _encoder = msgspec.json.Encoder()
 
 # Not `FunctionCalling`, `EndOfThought`, `CloseConnection`: notes that are safe to ignore.
-_KNOWN = {message.__struct_config__.tag for message in LegacyFromAgent.__args__}
+_KNOWN = {str(message.__struct_config__.tag): message for message in LegacyFromAgent.__args__}
 
 
 def decode(data: str | bytes) -> v1.FromAgent:
     """One frame from the agent, text or binary. Total: never raises, whatever the bytes."""
     if isinstance(data, bytes):
         return v1.Audio(data)
+    message: LegacyFromAgent | Unknown | Malformed
     try:
         message = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
-        return v1.odd(data, _KNOWN, exc)
+        message = v1.odd(data, _KNOWN, exc)
     match message:
         case Welcome():
             return v1.Welcome(request_id=message.session_id)
@@ -455,7 +457,7 @@ def _from_v1(message: v1.TextFromAgent) -> LegacyFromAgent:
                 msgspec.json.decode(arguments)
             except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
                 raise Untranslatable(f"FunctionCallRequest: arguments are not JSON: {exc}") from exc
-            return FunctionCallRequest(function.name, function.id, msgspec.Raw(arguments.encode()))
+            return FunctionCallRequest(function.id, function.name, msgspec.Raw(arguments.encode()))
         case (
             v1.SettingsApplied()
             | v1.UserStartedSpeaking()

@@ -384,11 +384,39 @@ def test_arguments_become_what_the_annotations_say() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", " ", "{}"])
+@pytest.mark.parametrize("text", ["", " ", "{}", "null", " null\n", '"{}"'])
 def test_a_model_that_gives_no_arguments_gives_none(text: str) -> None:
     def run(limit: int = 3) -> None: ...
 
     assert arguments(run, text) == {}
+
+
+def test_null_for_an_optional_parameter_is_its_default() -> None:
+    def run(limit: int = 3, day: date = date(2026, 2, 1), note: str | None = "none") -> None: ...
+
+    assert arguments(run, '{"limit": null, "day": null}') == {}
+    assert arguments(run, '{"limit": null, "note": null}') == {"note": None}
+    assert faults(sell, '{"car": {"make": "VW"}, "price": null}') == (
+        "price: expected `float`, got `null`"
+    )
+
+
+def test_null_for_an_optional_member_is_its_default_too() -> None:
+    car = '{"make": "VW", "year": null, "colour": null}'
+    assert arguments(sell, f'{{"car": {car}, "price": 1}}') == {"car": Car("VW"), "price": 1.0}
+    assert faults(sell, '{"car": {"make": null}, "price": 1}') == (
+        "car.make: expected `str`, got `null`"
+    )
+
+    def run(cars: list[Car]) -> None: ...
+
+    assert arguments(run, f'{{"cars": [{car}]}}') == {"cars": [Car("VW")]}
+    assert faults(run, '{"cars": [null]}') == "cars[0]: expected `object`, got `null`"
+
+
+def test_arguments_that_are_written_as_a_string_are_read() -> None:
+    text = json.dumps(json.dumps({"car": {"make": "VW"}, "price": 1}))
+    assert arguments(sell, text) == {"car": Car("VW"), "price": 1.0}
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -411,7 +439,7 @@ def test_what_is_not_json_is_told(text: str) -> None:
     assert faults(sell, text).startswith("the arguments are not JSON: ")
 
 
-@pytest.mark.parametrize("text", ["[]", "null", '"car"'])
+@pytest.mark.parametrize("text", ["[]", "7", '"car"', '"[1]"', '"\\"{}\\""'])
 def test_what_is_no_object_is_told(text: str) -> None:
     assert faults(sell, text) == "the arguments have to be one JSON object"
 

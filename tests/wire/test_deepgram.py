@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from strategies import any_text, damaged, structs
 
 from sts_trio.errors import Leg
+from sts_trio.logic.function_calls import MAX_AT_ONCE
 from sts_trio.wire import deepgram as v1
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.anomalies import Malformed, Unknown
@@ -88,6 +89,94 @@ def test_new_kinds_are_unknown() -> None:
 )
 def test_what_is_no_message_is_malformed_and_says_why(text: str, reason: str) -> None:
     assert v1.decode(text) == Malformed(Leg.AGENT, reason)
+
+
+# --- what can be used of a message ----------------------------------------------------------------
+
+FINE = {"id": "fc_1", "name": "get_order", "arguments": "{}", "client_side": True}
+
+
+@pytest.mark.parametrize(
+    ("entry", "function"),
+    [
+        ({"arguments": None}, v1.FunctionToCall("fc_1", "get_order")),
+        ({"arguments": {"id": 42}}, v1.FunctionToCall("fc_1", "get_order", '{"id":42}')),
+        ({"arguments": [1]}, v1.FunctionToCall("fc_1", "get_order", "[1]")),
+        ({"arguments": 5}, v1.FunctionToCall("fc_1", "get_order", "5")),
+        ({"id": 7}, v1.FunctionToCall("7", "get_order", "{}")),
+        ({"id": 7.5}, v1.FunctionToCall("7.5", "get_order", "{}")),
+        ({"name": None}, v1.FunctionToCall("fc_1", "", "{}")),
+        ({"name": 7}, v1.FunctionToCall("fc_1", "7", "{}")),
+        ({"client_side": None}, v1.FunctionToCall("fc_1", "get_order", "{}")),
+        ({"client_side": "false"}, v1.FunctionToCall("fc_1", "get_order", "{}", False)),
+        ({"thought_signature": 7}, v1.FunctionToCall("fc_1", "get_order", "{}")),
+    ],
+)
+def test_a_function_call_with_an_odd_field_is_one_all_the_same(
+    entry: dict[str, Any], function: v1.FunctionToCall
+) -> None:
+    other = FINE | {"id": "fc_2"}
+    text = json.dumps({"type": "FunctionCallRequest", "functions": [FINE | entry, other]})
+    assert v1.decode(text) == v1.FunctionCallRequest(
+        (function, v1.FunctionToCall("fc_2", "get_order", "{}"))
+    )
+
+
+@pytest.mark.parametrize("entry", [None, 5, "fc_3", [], {}, {"name": "f"}, {"id": None}])
+def test_an_entry_without_an_id_costs_only_itself(entry: Any) -> None:
+    text = json.dumps({"type": "FunctionCallRequest", "functions": [entry, FINE, entry]})
+    assert v1.decode(text) == v1.FunctionCallRequest(
+        (v1.FunctionToCall("fc_1", "get_order", "{}"),)
+    )
+    text = json.dumps({"type": "FunctionCallCancelled", "functions": [entry, FINE, entry]})
+    assert v1.decode(text) == v1.FunctionCallCancelled((v1.CancelledFunction("fc_1", "get_order"),))
+    text = json.dumps({"type": "FunctionCallRequest", "functions": [entry]})
+    assert isinstance(v1.decode(text), Malformed)
+
+
+def test_one_function_that_is_not_in_a_list_is_called() -> None:
+    text = json.dumps({"type": "FunctionCallRequest", "functions": FINE})
+    assert v1.decode(text) == v1.FunctionCallRequest(
+        (v1.FunctionToCall("fc_1", "get_order", "{}"),)
+    )
+
+
+def test_odd_entries_without_end_are_not_all_read() -> None:
+    text = json.dumps({"type": "FunctionCallRequest", "functions": [{"id": 7}] * 20_000})
+    message = v1.decode(text)
+    assert isinstance(message, v1.FunctionCallRequest)
+    assert MAX_AT_ONCE < len(message.functions) < 2 * MAX_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"type": "Welcome", "request_id": None}, v1.Welcome()),
+        ({"type": "Error", "code": 1011, "description": None}, v1.AgentError("1011")),
+        (
+            {"type": "Error", "code": "C", "description": {"why": 1}},
+            v1.AgentError("C", '{"why":1}'),
+        ),
+        ({"type": "Warning", "code": None, "description": "d"}, v1.AgentWarning("", "d")),
+        (
+            {"type": "ConversationText", "role": "user", "content": "Hi.", "languages": "en"},
+            v1.ConversationText("user", "Hi."),
+        ),
+        (
+            {"type": "ConversationText", "role": "user", "content": 4711},
+            v1.ConversationText("user", "4711"),
+        ),
+        ({"type": "LatencyReport", "tts_latency": "soon"}, v1.LatencyReport()),
+        (
+            {"type": "FunctionCallResponse", "name": "f", "content": {"ok": True}, "id": 7},
+            v1.FunctionCallResponse("f", '{"ok":true}', id=None),
+        ),
+    ],
+)
+def test_a_field_that_is_of_no_use_costs_that_field(
+    raw: dict[str, Any], message: v1.TextFromAgent
+) -> None:
+    assert v1.decode(json.dumps(raw)) == message
 
 
 @given(any_text | st.binary())

@@ -77,6 +77,10 @@ def test_the_dialect_chooses_the_language() -> None:
             v1.FunctionCallRequest((v1.FunctionToCall("abc", "now", "{}"),)),
         ),
         (
+            {"type": "FunctionCallRequest", "function_name": None, "function_call_id": 7},
+            v1.FunctionCallRequest((v1.FunctionToCall("7", "", "{}"),)),
+        ),
+        (
             {"type": "AgentStartedSpeaking", "total_latency": None, "tts_latency": 0.3},
             v1.AgentStartedSpeaking(total_latency=None, tts_latency=0.3),
         ),
