@@ -168,7 +168,8 @@ class Call:
         await trio.lowlevel.checkpoint()
 
     async def hand_over(self, agent: str) -> None:
-        """Another configured agent goes on, knowing what was said so far. Does not wait.
+        """Another configured agent goes on, knowing what was said so far, once the caller has heard
+        what this one is saying. Does not wait.
 
         Raises:
             ValueError: there is no such agent.

@@ -42,6 +42,8 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
         parts.limits.hear_question()
     if not parts.closing.is_open:
         parts.closing.hear_words(parts.turns.plays_until)
+    elif parts.handing_over.agent is not None:
+        parts.handing_over.hear_words(parts.turns.plays_until)
 
 
 # --- who speaks, and what is said -----------------------------------------------------------------
@@ -56,8 +58,9 @@ def _hear_user_speaks(parts: Parts, message: deepgram.UserStartedSpeaking) -> No
 def _hear_audio_done(parts: Parts, message: deepgram.AgentAudioDone) -> None:
     parts.out.to_caller(parts.turns.finish_utterance(parts.out.now))
     parts.watch.hear_next()
-    if not parts.closing.is_open and not parts.requests.has_words_to_say:
+    if not parts.requests.has_words_to_say:
         parts.closing.hear_end_of_words()
+        parts.handing_over.hear_end_of_words()
 
 
 def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
@@ -110,6 +113,7 @@ def _hear_work(
 def _hear_function_calls(parts: Parts, message: deepgram.FunctionCallRequest) -> None:
     parts.turns.next_turn()
     parts.watch.hear_sign(parts.out.now)
+    parts.handing_over.hear_function_calls(parts.out.now)
     if not parts.session.allows(SessionInput.FUNCTION_CALLS):
         parts.out.violation(Leg.AGENT, "called a function before SettingsApplied")
         return

@@ -6,8 +6,7 @@ has to play, and our own last words. Never asks another part: what it needs to k
 what follows is returned.
 
 A model mostly says goodbye after the function that ends the call, once it has that function's
-answer. So it has a moment to begin; then its words are heard out, by Twilio's mark. A deadline
-holds whatever is said.
+answer. How it is heard out then: `hearing_out`.
 """
 
 from math import inf
@@ -15,16 +14,13 @@ from math import inf
 import msgspec
 
 from sts_trio.errors import Ending
+from sts_trio.logic.hearing_out import LAST_WORDS_GRACE, HearingOut
 from sts_trio.logic.states import CLOSING, ClosingInput, ClosingState
 
 # From the function's answer to the first word of the goodbye: a model, then its voice.
 WORDS_WITHIN = 4.0
 # A goodbye that makes no progress.
 MAX_GOODBYE_SECONDS = 15.0
-# And one that never comes to its end.
-LONGEST_GOODBYE = 120.0
-# Last words that are never reported to have been heard, by a peer that echoes no marks.
-LAST_WORDS_GRACE = 2.0
 
 
 class SayGoodbye(msgspec.Struct, frozen=True):
@@ -46,50 +42,13 @@ class Over(msgspec.Struct, frozen=True):
 ClosingNews = SayGoodbye | LastWords | Over
 
 
-class Goodbye(msgspec.Struct):
-    """The agent's, while it is being heard out."""
-
-    ending: Ending
-    limit: float
-    latest: float
-    words_deadline: float
-    is_said: bool = False
-
-    @classmethod
-    def begin(cls, ending: Ending, now: float) -> "Goodbye":
-        limit, latest = now + MAX_GOODBYE_SECONDS, now + LONGEST_GOODBYE
-        return cls(ending, limit, latest, now + WORDS_WITHIN)
-
-    def deadline(self, now: float) -> float:
-        """When `is_over` is to be asked again, unless something is heard before."""
-        if self.is_said or self.words_deadline <= now:
-            return self.limit
-        return min(self.limit, self.words_deadline)
-
-    def wait_for_words(self, now: float) -> None:
-        """The model has just been given something to answer: what it said before was no goodbye."""
-        self.is_said = False
-        self.words_deadline = now + WORDS_WITHIN
-
-    def hear_words(self, until: float) -> None:
-        """There is something to be heard until then, which nobody is to be cut off from."""
-        self.words_deadline = max(self.words_deadline, until + WORDS_WITHIN)
-        self.limit = min(self.latest, max(self.limit, until + LAST_WORDS_GRACE))
-
-    def is_over(self, now: float, is_heard: bool) -> bool:
-        """Whether to hang up now. `is_heard`: the caller has heard all there is."""
-        if now >= self.limit:
-            return True
-        return is_heard and (self.is_said or now >= self.words_deadline)
-
-
 class Closing:
     __slots__ = ("_ending", "_goodbye", "_last_words_deadline", "_protections", "state")
 
     def __init__(self) -> None:
         self.state = ClosingState.NO
         self._ending: Ending | None = None
-        self._goodbye: Goodbye | None = None
+        self._goodbye: HearingOut | None = None
         self._last_words_deadline = inf
         self._protections = 0
 
@@ -187,7 +146,7 @@ class Closing:
             return Over(ending)
         if to is ClosingState.GOODBYE:
             self._ending = ending
-            self._goodbye = Goodbye.begin(ending, now)
+            self._goodbye = HearingOut.begin(now, WORDS_WITHIN, MAX_GOODBYE_SECONDS)
             return SayGoodbye()
         clip = apology if on is ClosingInput.DOWN_APOLOGY else b""
         self._ending = msgspec.structs.replace(ending, apologised=bool(clip))

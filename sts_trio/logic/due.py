@@ -25,6 +25,7 @@ def rare_deadline(parts: Parts) -> float:
         parts.keypad.deadline,
         parts.limits.deadline,
         parts.watch.deadline,
+        parts.handing_over.deadline(parts.out.now),
         parts.turns.hold.until,
     )
 

@@ -1,10 +1,10 @@
 """The parts of a call, and what concerns several of them at once. Pure.
 
 The parts are siblings: `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`,
-`answer_watch`, `limits`, `caller_audio`, `keypad`. None knows another. A part is told things and
-returns news; which part hears a message first stands in `routes`. Here stand the moments that
-concern several: a session begins (`open_session`) and is gone (`close_session`), the agent is cut
-off, lost or replaced, the call closes.
+`answer_watch`, `limits`, `handing_over`, `caller_audio`, `keypad`. None knows another. A
+part is told things and returns news; which part hears a message first stands in `routes`. Here
+stand the moments that concern several: a session begins (`open_session`) and is gone
+(`close_session`), the agent is cut off, lost or replaced, the call closes.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from sts_trio.logic.answer_watch import AnswerWatch, Debt
 from sts_trio.logic.caller_audio import CallerAudio
 from sts_trio.logic.closing import Closing, ClosingNews, LastWords, Over, SayGoodbye
 from sts_trio.logic.function_calls import PendingFunctionCalls
+from sts_trio.logic.handing_over import HandingOver
 from sts_trio.logic.keypad import Keypad
 from sts_trio.logic.limits import Limits
 from sts_trio.logic.output import MAX_REASON_CHARS, Output
@@ -50,6 +51,7 @@ class Parts:
         "caller_audio",
         "closing",
         "function_calls",
+        "handing_over",
         "is_deaf",
         "keypad",
         "limits",
@@ -81,6 +83,7 @@ class Parts:
         self.closing = Closing()
         self.turns = Turns(resumes=policy.resumes)
         self.function_calls = PendingFunctionCalls()
+        self.handing_over = HandingOver()
         self.requests = Requests(can_say, policy.say_again)
         self.watch = AnswerWatch(policy.answer_within)
         self.limits = Limits(policy)
@@ -121,6 +124,7 @@ class Parts:
         if cut is not None:
             self.out.extend(cut.turns)
             self.watch.hear_cut(self.out.now)
+            self.handing_over.hear_end_of_words()
             is_owed = cut.is_amid and self.session.is_live and self.closing.is_open
             if is_noise and is_owed and not self.watch.is_owing:
                 self.owe(Debt.REST)
@@ -184,6 +188,7 @@ class Parts:
         self.out.to_caller(self.turns.close_session(now))
         self.caller_audio.close_session(now)
         self.limits.close_session(now)
+        self.handing_over.drop()
         self.owe(Debt.SESSION)
         if self.session.close_session(now):
             self.out.add(DropAgent(code))
@@ -199,6 +204,9 @@ class Parts:
     ) -> None:
         """The session is over, or is to be. `is_refusal`: it may be for something it was told,
         which is then not told to session after session. `retry`: if the cause does not tell."""
+        if self.handing_over.agent is not None:
+            self._hand_over(self.handing_over.agent)  # this one was leaving anyway
+            return
         detail = detail[:MAX_REASON_CHARS]
         is_lighter = is_refusal and self._blame()
         lost = self.session.fail(
@@ -235,6 +243,7 @@ class Parts:
         or it owes an answer, so the session is lost."""
         now = self.out.now
         is_owing = self.watch.is_owing or self.turns.carryover.owes_answer
+        is_owing = is_owing or self.handing_over.agent is not None
         if self.closing.is_open and (is_owing or self.function_calls.are_awaited):
             return False
         if not self.session.finish(now):
@@ -245,7 +254,16 @@ class Parts:
         return True
 
     def hand_over(self, agent: str) -> None:
-        """Another agent goes on, in a session of its own."""
+        """Another agent is to go on, when the caller has heard what this one is saying."""
+        turns = self.turns
+        if not self.session.is_live or not self.closing.is_open:
+            self._hand_over(agent)
+            return
+        is_said = not turns.is_amid_utterance and not turns.is_heard
+        self.handing_over.begin(agent, self.out.now, turns.plays_until, is_said=is_said)
+
+    def _hand_over(self, agent: str) -> None:
+        """In a session of its own."""
         before = self.session.agent
         if self._replace(agent, "agent.handed_over", agent=before, to=agent):
             self.out.extend(self.requests.forget_updates())
@@ -288,6 +306,10 @@ class Parts:
         is_heard = is_heard and not is_running
         if (news := self.closing.settle(now, is_heard=is_heard)) is not None:
             self._follow(news)
+        elif self.handing_over.agent is not None:
+            is_heard = self.turns.is_heard and not self.requests.has_words_to_say
+            if self.handing_over.is_due(now, is_heard=is_heard):
+                self._hand_over(self.handing_over.agent)
         elif (deadline := self.session.renewal_deadline) != inf:
             is_quiet = is_heard and self.session.is_live and self.turns.is_quiet(now)
             if is_quiet or now >= deadline:
@@ -317,6 +339,7 @@ class Parts:
         match news:
             case SayGoodbye():
                 self.turns.drop_rest()
+                self.handing_over.drop()
                 self.session.be_the_last()
                 self.limits.close_session(now)
                 self.closing.hear_words(self.turns.plays_until)

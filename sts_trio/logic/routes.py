@@ -135,7 +135,8 @@ def hear_function_done(parts: Parts, done: FunctionDone) -> None:
     parts.limits.hear_agent(now)
     if done.hand_over is not None and parts.closing.is_open:
         parts.hand_over(done.hand_over)
-        return
+    if parts.handing_over.agent is not None:
+        return  # who leaves has nothing more to answer
     parts.turns.next_turn()  # what it says from here on has been thought of with this
     parts.out.to_agent(deepgram.FunctionResult(function.id, function.name, done.content))
     if parts.closing.is_open:

@@ -32,7 +32,7 @@ from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Cause
 from sts_trio.logic.acts import Tick
 from sts_trio.logic.caller_audio import GAP
-from sts_trio.logic.closing import LAST_WORDS_GRACE
+from sts_trio.logic.hearing_out import LAST_WORDS_GRACE
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.wire import deepgram, twilio
 

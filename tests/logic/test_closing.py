@@ -7,19 +7,20 @@ import pytest
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.closing import (
-    LONGEST_GOODBYE,
+    MAX_GOODBYE_SECONDS,
+    WORDS_WITHIN,
     Closing,
     ClosingNews,
-    Goodbye,
     LastWords,
     Over,
     SayGoodbye,
 )
+from sts_trio.logic.hearing_out import LONGEST_WORDS, HearingOut
 from sts_trio.logic.states import ClosingState
 
 
-def begun() -> Goodbye:
-    return Goodbye.begin(Ending(Cause.HUNG_UP), 0.0)
+def begun() -> HearingOut:
+    return HearingOut.begin(0.0, WORDS_WITHIN, MAX_GOODBYE_SECONDS)
 
 
 def test_a_goodbye_ends_once_it_is_said_and_heard() -> None:
@@ -73,8 +74,8 @@ def test_nobody_is_cut_off_in_the_middle_of_what_they_hear() -> None:
 def test_a_goodbye_without_end_has_one() -> None:
     goodbye = begun()
     goodbye.hear_words(600.0)
-    assert not goodbye.is_over(LONGEST_GOODBYE - 0.1, is_heard=False)
-    assert goodbye.is_over(LONGEST_GOODBYE, is_heard=False)
+    assert not goodbye.is_over(LONGEST_WORDS - 0.1, is_heard=False)
+    assert goodbye.is_over(LONGEST_WORDS, is_heard=False)
 
 
 def test_a_deadline_that_passed_in_vain_is_not_waited_for_again() -> None:

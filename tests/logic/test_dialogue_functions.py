@@ -39,6 +39,7 @@ from sts_trio.logic.acts import (
     WaitUntilHeard,
 )
 from sts_trio.logic.function_calls import MAX_AT_ONCE, MAX_THEIRS
+from sts_trio.logic.handing_over import VOICE_WITHIN
 from sts_trio.logic.history import INTERRUPTED
 from sts_trio.logic.requests import GO_ON, LATE
 from sts_trio.logic.states import Phase
@@ -296,6 +297,7 @@ def handed_over(bridge: Bridge) -> list[Act]:
     bridge.hear(ConversationText("assistant", "Hello."), Audio(bytes(160)), AgentAudioDone())
     bridge.hear(echo("e0-1"), ConversationText("user", "Sales, please."))
     bridge.hear(FunctionCallRequest((ORDER,)))
+    bridge.wait_until(bridge.now + VOICE_WITHIN)
     return bridge.hear(FunctionDone(ORDER, '{"handed_over_to":"sales"}', hand_over="sales"))
 
 

@@ -48,6 +48,7 @@ from sts_trio.logic.acts import (
 )
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.hearing_out import LONGEST_WORDS
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import ANSWER_TIMEOUT, HEARD_GRACE
 from sts_trio.wire import deepgram, deepgram_settings, twilio
@@ -133,6 +134,7 @@ class AnyManners(RuleBasedStateMachine):
         self.marks: list[str] = []
         self.plays_until = self.played_until = 0.0  # the latter whatever was cut of it
         self.listening: set[int] = set()
+        self.hand_over_by = inf
 
     @initialize(
         forward=st.sampled_from([0.02, 0.1, 0.4]),
@@ -285,9 +287,12 @@ class AnyManners(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     def a_function_is_done(self, data: st.DataObject, to: str | None) -> None:
         asked = self.running.pop(data.draw(st.sampled_from(sorted(self.running))))
+        if to is not None and not self.dialogue.is_closing:
+            self._expect_hand_over()
         acts = self.hear(FunctionDone(asked, "{}", to))
         answers = [act for act in acts if _is_result(act, asked.id)]
-        assert answers or any(isinstance(act, DropAgent | HangUp) for act in acts)
+        is_over = any(isinstance(act, DropAgent | HangUp) for act in acts)
+        assert answers or is_over or self.hand_over_by < inf
         assert len(answers) <= 1
 
     @rule(data=st.data())
@@ -338,7 +343,13 @@ class AnyManners(RuleBasedStateMachine):
 
     @rule(agent=st.sampled_from(["sales", "service"]))
     def another_agent_is_to_go_on(self, agent: str) -> None:
+        if self.session is not None and not self.dialogue.is_closing:
+            self._expect_hand_over()
         self.hear(HandOver(agent))
+
+    def _expect_hand_over(self) -> None:
+        """Within the time in which what is said now may make progress."""
+        self.hand_over_by = self.now + LONGEST_WORDS
 
     @rule()
     def tones_are_played(self) -> None:
@@ -448,9 +459,11 @@ class AnyManners(RuleBasedStateMachine):
             case DropAgent():
                 assert self.session is not None
                 self.session = None
+                self.hand_over_by = inf
                 assert not self.running, "the next session would get an answer of the last one's"
             case HangUp():
                 assert not self.running
+                self.hand_over_by = inf
                 self.is_over = True
                 # Whoever still waits is told so by the call.
                 self.pending.clear()
@@ -515,6 +528,11 @@ class AnyManners(RuleBasedStateMachine):
     @invariant()
     def the_timer_is_set_until_the_call_is_over(self) -> None:
         assert (self.dialogue.deadline == inf) == self.is_over
+
+    @invariant()
+    def nobody_is_waited_for_for_ever_who_is_to_leave(self) -> None:
+        if self.is_punctual:
+            assert self.now <= self.hand_over_by + AHEAD
 
     @invariant()
     def the_callers_audio_is_sent_waits_or_is_dropped(self) -> None:
