@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from rig_dialogue import LOST, RECONNECTS, Bridge, echo, mark, play, played, quiet, reach, talking
 from rig_peers import STREAM_SID
+from telephone import speaks
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
@@ -36,7 +37,7 @@ from sts_trio.wire.deepgram import (
 
 WATCHED = msgspec.structs.replace(RECONNECTS, resumes=True, answer_within=5.0)
 CLEAR = SendToCaller(twilio.Clear(STREAM_SID))
-MENU = ConversationText("assistant", "For sales press one. For service press two.")
+MENU = speaks("For sales press one. For service press two.")[0][1]
 PIN = FunctionToCall("fc_1", "ask_for_pin")
 KEYED_IN = "I have keyed in: {}"
 
