@@ -34,8 +34,8 @@ from rich.console import Console
 from servers import HERE, free_ports
 
 from sts_trio import config
-from sts_trio.server import App, create_app
 from sts_trio.testing.background import running_beside
+from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
 
 LANES = {"adopted": "1", "portable": "0"}
@@ -130,7 +130,7 @@ async def measure_left(lane: str, calls: int) -> Left:
         await crowd.come_and_go(30)  # what is made once, by the first
         await trio.sleep(SETTLE)
         # What it would free is to be counted.
-        app.collector = Idle()  # type: ignore[assignment]
+        app.server.collector = Idle()  # type: ignore[assignment]
         with cycles.uncollected() as garbage:
             await crowd.come_and_go(calls)
             await trio.sleep(SETTLE)
@@ -195,7 +195,7 @@ class Watch:
 async def measure_pauses(lane: str, standing: int, seconds: float) -> Pauses:
     """The collector's runs while so many calls stand, and others come and go."""
     async with served(lane) as (app, crowd):
-        beats = app.ticker if lane == "adopted" else app.portable_ticker
+        beats = app.server.ticker if lane == "adopted" else app.server.portable_ticker
         watch = Watch()
         with watch.running():
             await crowd.stand(standing)

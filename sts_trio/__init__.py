@@ -32,7 +32,7 @@ _HOMES = {
     "FunctionFailed": "sts_trio.errors",
     "HandOver": "sts_trio.functions.decorator",
     "NumberRefused": "sts_trio.errors",
-    "create_app": "sts_trio.server",
+    "create_app": "sts_trio.web.app",
     "function": "sts_trio.functions.decorator",
     "hand_over": "sts_trio.functions.decorator",
 }
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         NumberRefused,
     )
     from sts_trio.functions.decorator import HandOver, function, hand_over
-    from sts_trio.server import create_app
+    from sts_trio.web.app import create_app
 else:
 
     def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import sys
 
 from sts_trio import config
 from sts_trio.errors import ConfigError
-from sts_trio.server import create_app
+from sts_trio.web.app import create_app
 
 try:
     app = create_app(config.from_environment())

@@ -58,16 +58,16 @@ async def _serve(
 ) -> None:
     import trio
 
-    from sts_trio.server import create_app
+    from sts_trio.web.app import create_app
     from sts_trio.web.serve import serve
 
     app = create_app(config)
-    app.key_is_told = True
+    app.server.key_is_told = True
     async with trio.open_nursery() as nursery:
         start = functools.partial(
             serve, config, host=host, port=port, certfile=certfile, keyfile=keyfile, app=app
         )
-        click.echo(_welcome(config, host, await nursery.start(start), app.key))
+        click.echo(_welcome(config, host, await nursery.start(start), app.server.key))
 
 
 def _welcome(config: "Config", host: str, base: str, key: str | None) -> str:

@@ -25,7 +25,7 @@ from rig_peers import START, STREAM_SID, FakeAgent, media
 
 from sts_trio.config import load, local_key
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.server import App, create_app
+from sts_trio.web.app import App, create_app
 from sts_trio.wire import deepgram, twilio
 
 
@@ -157,7 +157,7 @@ class World:
     @property
     def key(self) -> list[tuple[bytes, bytes]]:
         """What lets a phone on this machine in, where nobody signs."""
-        key = self.app.key
+        key = self.app.server.key
         return [] if key is None else [(b"authorization", b"Bearer " + key.encode())]
 
     @property

@@ -25,7 +25,7 @@ PUBLIC = {
     "FunctionFailed": "sts_trio.errors",
     "HandOver": "sts_trio.functions.decorator",
     "NumberRefused": "sts_trio.errors",
-    "create_app": "sts_trio.server",
+    "create_app": "sts_trio.web.app",
     "function": "sts_trio.functions.decorator",
     "hand_over": "sts_trio.functions.decorator",
 }

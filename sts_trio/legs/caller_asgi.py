@@ -1,9 +1,5 @@
 """The caller's socket as typed messages, the portable way: ASGI's `receive` and `send`.
 
-Quart-Trio cancels a websocket handler when the caller is gone and queues what the handler has not
-read. Ours is handed ASGI's own two functions instead (`asgi_websocket_class` is Quart's extension
-point for it), so that a disconnect is a message like any other.
-
 Hypercorn shields its writes and gives them no time limit, and acts on no missing pong. So a watch
 looks at the connection beneath (`hypercorn_guard`), and drops it when the caller has been silent
 for too long, reads no more, or when the call is over and a write is still stuck.
@@ -18,8 +14,6 @@ from typing import Any, Protocol
 
 import trio
 from hypercorn.protocol.ws_stream import WSStream
-from quart.asgi import ASGIWebsocketConnection
-from quart_trio.asgi import TrioASGIWebsocketConnection
 from wsproto.connection import ConnectionState
 
 from sts_trio.errors import How, Leg, LegEnded
@@ -58,20 +52,6 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Drops the connection at once; a write that waits on it ends."""
         ...
-
-
-class DirectWebsocket(TrioASGIWebsocketConnection):
-    """Runs the websocket route with ASGI's `receive` and `send` in its scope, and no queue."""
-
-    async def __call__(self, receive: Any, send: Any) -> None:
-        websocket = self._create_websocket_from_scope(send)
-        websocket.scope["asgi.receive"] = receive  # type: ignore[typeddict-unknown-key]
-        websocket.scope["asgi.send"] = send  # type: ignore[typeddict-unknown-key]
-        try:
-            await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
-        finally:
-            # Both are methods of what has the scope.
-            del websocket.scope["asgi.receive"], websocket.scope["asgi.send"]  # type: ignore[typeddict-item]
 
 
 class CallerLeg:

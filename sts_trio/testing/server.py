@@ -18,11 +18,11 @@ from sts_trio.errors import Ending
 from sts_trio.net.hypercorn_guard import descriptors
 from sts_trio.observe.feed import CallEvent
 from sts_trio.outbound.progress import TWIML_PATH
-from sts_trio.server import App, create_app
 from sts_trio.simulate.report import Report
 from sts_trio.testing.agent import Agent
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
+from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
 
 
@@ -41,7 +41,8 @@ class Server(msgspec.Struct, frozen=True):
     @property
     def headers(self) -> dict[str, str]:
         """What lets a client of your own in, on every route. `call` needs none of it."""
-        return {} if self.app.key is None else {"Authorization": f"Bearer {self.app.key}"}
+        key = self.app.server.key
+        return {} if key is None else {"Authorization": f"Bearer {key}"}
 
     async def ending_of(self, report: Report) -> Ending | None:
         """How the call ended as the bridge has it; waits until the bridge has no call any more."""
@@ -88,7 +89,7 @@ async def running(
     with _leaving_no_trace(), jumping_only_when_nothing_works():
         if not isinstance(app, App):
             app = create_app(_settings(app, agent), functions)
-        start = functools.partial(serve, app.settings, port=0, app=app, take_signals=False)
+        start = functools.partial(serve, app.server.config, port=0, app=app, take_signals=False)
         async with running_beside(start) as base:
             yield Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
 

@@ -7,21 +7,21 @@
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import structlog
 from quart import Response, request
 
 from sts_trio.errors import DialRefused, TwilioFailed
+from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN
 from sts_trio.outbound.requests import OnMachine
-from sts_trio.web import responses as answers
+from sts_trio.web import responses
+from sts_trio.web.authentication import Authenticator
+from sts_trio.web.responses import POST, WEBHOOK, Rules
 from sts_trio.wire import webhook
 from sts_trio.wire.printable import shown
-
-if TYPE_CHECKING:
-    from sts_trio.server import App
 
 # {field of the request: its type, and what to expect there}
 _FIELDS: dict[str, tuple[Any, str]] = {
@@ -39,23 +39,23 @@ LONGEST_NAME = 80
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class OutboundRoutes:
-    def __init__(self, app: "App") -> None:
-        self._app = app
+class Outbound:
+    def __init__(self, dialler: Dialler, authenticator: Authenticator) -> None:
+        self._dialler = dialler
+        self._authenticator = authenticator
 
-    def add(self) -> None:
-        rules = (
-            ("/calls", self.place, ["POST"]),
-            (STATUS_PATH, self.status, ["GET", "POST"]),
-            (AMD_PATH, self.answerer, ["GET", "POST"]),
-        )
-        for rule, view, methods in rules:
-            self._app.add_url_rule(rule, f"outbound {rule}", view, methods=methods)
+    @property
+    def rules(self) -> Rules:
+        return [
+            ("/calls", self.place, POST),
+            (STATUS_PATH, self.status, WEBHOOK),
+            (AMD_PATH, self.answerer, WEBHOOK),
+        ]
 
     async def place(self) -> Response:
         """The operator's password is sent by a browser whatever page asks for it. A page of
         somebody else's is told by its origin, and could not send JSON without asking first."""
-        if refusal := await answers.refusal(self._app):
+        if refusal := await self._authenticator.operator():
             return refusal
         key = request.headers.get("Idempotency-Key")
         try:
@@ -65,29 +65,29 @@ class OutboundRoutes:
             _logger.warning("dial.refused", why=exc.why, reason=str(exc))
             return _refused(exc)
         try:
-            placed = await self._app.dialler.place(**fields, idempotency_key=key)
+            placed = await self._dialler.place(**fields, idempotency_key=key)
         except DialRefused as exc:
             return _refused(exc)
         except TwilioFailed as exc:
             twilio = {"status": exc.status, "code": exc.code, "message": exc.message}
             told = {"error": str(exc), "uncertain": exc.is_uncertain, "twilio": twilio}
-            return answers.json(told, 502)
-        return answers.json(placed, 201)
+            return responses.json(told, 502)
+        return responses.json(placed, 201)
 
     async def status(self) -> Response:
-        visit, refusal = await self._app.authenticate()
+        info, refusal = await self._authenticator.webhook()
         if refusal is not None:
             return refusal
-        voice = webhook.read_request(visit.fields)
-        self._app.dialler.placed.heard_status(voice, visit.query_fields.first(TOKEN))
+        voice = webhook.read_request(info.fields)
+        self._dialler.placed.heard_status(voice, info.query_fields.first(TOKEN))
         return _heard()
 
     async def answerer(self) -> Response:
-        visit, refusal = await self._app.authenticate()
+        info, refusal = await self._authenticator.webhook()
         if refusal is not None:
             return refusal
-        voice = webhook.read_request(visit.fields)
-        self._app.dialler.placed.heard_answerer(voice, visit.query_fields.first(TOKEN))
+        voice = webhook.read_request(info.fields)
+        self._dialler.placed.heard_answerer(voice, info.query_fields.first(TOKEN))
         return _heard()
 
 
@@ -100,7 +100,7 @@ def _refused(refusal: DialRefused) -> Response:
     told: dict[str, Any] = {"error": str(refusal), "why": refusal.why}
     if refusal.fields:
         told["fields"] = refusal.fields
-    response = answers.json(told, refusal.status)
+    response = responses.json(told, refusal.status)
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(refusal.retry_after))
     return response

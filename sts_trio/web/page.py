@@ -11,7 +11,7 @@ token.
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from quart import Response, request
@@ -21,13 +21,13 @@ from sts_trio.config import AgentKind
 from sts_trio.net import hypercorn_guard
 from sts_trio.observe.feed import FROM_THE_OLDEST, CallEvent, Subscription
 from sts_trio.offline.mode import choose
-from sts_trio.web import responses as answers
+from sts_trio.server import Server
+from sts_trio.web import responses
 from sts_trio.web.access import cookie_of, has_key, request_info
+from sts_trio.web.authentication import Authenticator
 from sts_trio.web.files import HEADERS, Files
-from sts_trio.web.tokens import LIFETIME
-
-if TYPE_CHECKING:
-    from sts_trio.server import App
+from sts_trio.web.responses import GET, POST, Rules
+from sts_trio.web.tokens import LIFETIME, StreamTokens
 
 # Each is a task and a connection of its own.
 MAX_FOLLOWERS = 100
@@ -46,65 +46,66 @@ News = tuple[int, list[tuple[int, CallEvent]]]  # how many are missed, and what 
 NOTHING: News = (0, [])
 
 
-class Routes:
-    def __init__(self, app: "App") -> None:
-        self._app = app
+class Page:
+    def __init__(self, server: Server, authenticator: Authenticator, tokens: StreamTokens) -> None:
+        self._server = server
+        self._authenticator = authenticator
+        self._tokens = tokens
         self._files = Files()
         # Numbers of entries begin anew with the server; so that a browser cannot mix them up.
         self._era = secrets.token_hex(4)
-        self._agent = app.settings.agent.value
+        self._agent = server.config.agent.value
         self._turn = trio.Lock()
-        self._warnings = list(app.settings.warnings)
-        if app.settings.agent is AgentKind.OFFLINE:
-            mode, reason = choose(app.settings.offline_mode)
+        self._warnings = list(server.config.warnings)
+        if server.config.agent is AgentKind.OFFLINE:
+            mode, reason = choose(server.config.offline_mode)
             self._agent += f" {mode.value}"
             if reason is not None:
                 self._warnings.append(f"The offline agent recognises no words: {reason}")
 
-    def add(self) -> None:
-        rules = (
-            ("/", self.page, "GET"),
-            ("/web/<name>", self.file, "GET"),
-            ("/state", self.state, "GET"),
-            ("/calls", self.calls, "GET"),
-            ("/events", self.events, "GET"),
-            ("/calls/<call_sid>/events", self.events, "GET"),
-            ("/stream-token", self.stream_token, "POST"),
-        )
-        for rule, view, method in rules:
-            self._app.add_url_rule(rule, f"web {rule}", view, methods=[method])
+    @property
+    def rules(self) -> Rules:
+        return [
+            ("/", self.page, GET),
+            ("/web/<name>", self.file, GET),
+            ("/state", self.state, GET),
+            ("/calls", self.calls, GET),
+            ("/events", self.events, GET),
+            ("/calls/<call_sid>/events", self.events, GET),
+            ("/stream-token", self.stream_token, POST),
+        ]
 
     async def page(self) -> Response:
-        refusal = await answers.refusal(self._app, is_page=True)
+        refusal = await self._authenticator.operator(is_page=True)
         if refusal is None and "key" in request.args:
-            return _without_key_in_the_address(self._app.key)
+            return _without_key_in_the_address(self._authenticator.key)
         return refusal or self._file("index.html")
 
     async def file(self, name: str) -> Response:
-        return await answers.refusal(self._app) or self._file(name)
+        return await self._authenticator.operator() or self._file(name)
 
     def _file(self, name: str) -> Response:
-        return self._files.get(name) or answers.text("There is no such file.", 404)
+        return self._files.get(name) or responses.text("There is no such file.", 404)
 
     async def state(self) -> Response:
-        if refusal := await answers.refusal(self._app):
+        if refusal := await self._authenticator.operator():
             return refusal
-        live_calls = self._app.live_calls
-        return answers.json(
+        live_calls = self._server.live_calls
+        return responses.json(
             {
                 "version": __version__,
                 "agent": self._agent,
                 "status": live_calls.status,
                 "live": live_calls.live,
-                "max_calls": self._app.settings.max_calls,
+                "max_calls": self._server.config.max_calls,
                 "warnings": self._warnings,
-                "lines": self._app.agent_connections.state,
-                "beat": self._app.ticker.lateness,
+                "lines": self._server.agent_connections.state,
+                "beat": self._server.ticker.lateness,
             }
         )
 
     async def calls(self) -> Response:
-        if refusal := await answers.refusal(self._app):
+        if refusal := await self._authenticator.operator():
             return refusal
         now = trio.current_time()
         calls = [
@@ -115,27 +116,27 @@ class Routes:
                 "seconds": round(now - call.began, 3),
                 "statistics": call.dialogue.statistics(),
             }
-            for call in sorted(self._app.live_calls.calls, key=lambda call: call.began)
+            for call in sorted(self._server.live_calls.calls, key=lambda call: call.began)
         ]
-        return answers.json({"live": len(calls), "calls": calls})
+        return responses.json({"live": len(calls), "calls": calls})
 
     async def stream_token(self) -> Response:
-        if refusal := await answers.refusal(self._app):
+        if refusal := await self._authenticator.operator():
             return refusal
-        live_calls = self._app.live_calls
+        live_calls = self._server.live_calls
         if not live_calls.takes_calls:
-            return answers.text(
+            return responses.text(
                 f"No call can be placed now: the server is {live_calls.status}.", 503
             )
-        token = self._app.stream_tokens.mint()
-        return answers.json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
+        token = self._tokens.mint()
+        return responses.json({"token": token, "path": f"twilio/{token}", "expires": LIFETIME})
 
     async def events(self, call_sid: str | None = None) -> Response:
-        if refusal := await answers.refusal(self._app):
+        if refusal := await self._authenticator.operator():
             return refusal
-        event_feed = self._app.live_calls.event_feed
+        event_feed = self._server.live_calls.event_feed
         if event_feed.followers >= MAX_FOLLOWERS:
-            return answers.text(_TOO_MANY, 503)
+            return responses.text(_TOO_MANY, 503)
         # Browsers send the header only when they come back by themselves.
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "")
         era, _, number = last.partition("-")
@@ -155,7 +156,7 @@ class Routes:
         return response
 
     async def _stream(self, after: int, call_sid: str | None) -> AsyncIterator[bytes]:
-        event_feed = self._app.live_calls.event_feed
+        event_feed = self._server.live_calls.event_feed
         if event_feed.followers >= MAX_FOLLOWERS:
             # They have come since it was looked at. A browser asks again, and is told by a status.
             yield f": {_TOO_MANY}\n\n".encode()
@@ -185,9 +186,9 @@ class Routes:
 
 def _without_key_in_the_address(key: str | None) -> Response:
     """The page keeps the key as a cookie, and its address is one that may be shown."""
-    visit = request_info(request.scope)
-    response = answers.text("The page is at the same address, without the key.", 303)
-    if visit.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+    info = request_info(request.scope)
+    response = responses.text("The page is at the same address, without the key.", 303)
+    if info.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         response.headers["Location"] = "./"
     else:
         # A strict cookie does not go along with what another site has begun, redirections and all:
@@ -195,9 +196,9 @@ def _without_key_in_the_address(key: str | None) -> Response:
         response.status_code = 200
         response.headers["Refresh"] = "0; url=./"
     response.headers["Cache-Control"] = "no-store"
-    if has_key(visit, key):
-        secure = "; Secure" if visit.scheme == "https" else ""
-        cookie = f"{cookie_of(visit)}={key}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    if has_key(info, key):
+        secure = "; Secure" if info.scheme == "https" else ""
+        cookie = f"{cookie_of(info)}={key}; Path=/; HttpOnly; SameSite=Strict{secure}"
         response.headers["Set-Cookie"] = cookie
     return response
 

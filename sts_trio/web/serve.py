@@ -32,7 +32,8 @@ from sts_trio.config import Config
 from sts_trio.errors import ConfigError
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
-from sts_trio.server import GOODBYE, create_app
+from sts_trio.server import GOODBYE
+from sts_trio.web.app import create_app
 
 # Nothing but short requests is left by then.
 GRACE = 3.0

@@ -13,15 +13,16 @@ import msgspec
 import pytest
 import trio
 from limits import HANG
+from rig_app import body_of, post
 from rig_peers import CALL_SID, START, STOP, FakeAgent, media, names
 from rig_server import PROMISE, Answer, Phone, World, answer_in, world
-from test_webhooks import body_of, post
 
 from sts_trio.call.info import CallInfo
 from sts_trio.config import load
 from sts_trio.errors import ConfigError
-from sts_trio.server import LONGEST_NOTICE, create_app
+from sts_trio.server import LONGEST_NOTICE
 from sts_trio.testing import running, scripted_agent
+from sts_trio.web.app import create_app
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 CALL = {
@@ -98,7 +99,7 @@ async def test_the_offline_agent_has_greeted_before_the_stream_begins() -> None:
     async with scripted_agent() as agent, running(agent=agent) as server:
         answer = await announce(server)
         with trio.fail_after(HANG):
-            while not server.app.agent_connections.state.waiting or not agent.sessions:  # noqa: ASYNC110
+            while not server.app.server.agent_connections.state.waiting or not agent.sessions:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             port = int(server.base.rpartition(":")[2])
             async with World(server.app, FakeAgent(), ("127.0.0.1", port)).phone(
@@ -107,7 +108,7 @@ async def test_the_offline_agent_has_greeted_before_the_stream_begins() -> None:
                 await phone.tell(twilio.Connected(), start(answer.parameters))
                 await phone.play_until(lambda audio: len(audio) > 1600)
                 assert agent.sessions == 1
-                assert server.app.agent_connections.state.handed_over == 1
+                assert server.app.server.agent_connections.state.handed_over == 1
                 await phone.tell(STOP)
                 assert await phone.play_until_closed() == 1000
             await agent.empty()

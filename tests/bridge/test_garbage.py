@@ -371,7 +371,7 @@ async def test_a_call_whose_agent_was_dialled_ahead_leaves_no_garbage(
                 await phone.tell(twilio.Connected(), start(answer.parameters), media())
                 await here.agent.say(deepgram.Audio(b"\x11" * 1600))
                 await phone.play_until(lambda audio: audio == b"\x11" * 1600)
-                assert here.app.agent_connections.state.handed_over == 1
+                assert here.app.server.agent_connections.state.handed_over == 1
                 await hang_up(here, phone)
             del phone, answer
             await here.agent.over.wait()

@@ -180,7 +180,7 @@ async def end_on_sockets(
             path=f"/twilio/{here.app.stream_tokens.mint()}" if by_token else "/twilio"
         ) as phone,
     ):
-        here.app.twilio = account
+        here.app.server.twilio = account
         await say_goodbye(here, phone, start, function, arguments)
     return here, account
 

@@ -12,7 +12,7 @@ import trio
 
 from sts_trio import config
 from sts_trio.config.local_key import page_url
-from sts_trio.server import create_app
+from sts_trio.web.app import create_app
 from sts_trio.web.serve import serve
 
 
@@ -23,7 +23,7 @@ async def main() -> None:
     port = int(os.environ.get("PORT", "0"))
     async with trio.open_nursery() as nursery:
         base = await nursery.start(functools.partial(serve, settings, port=port, app=app))
-        print(base if app.key is None else page_url(base, app.key), flush=True)
+        print(base if app.server.key is None else page_url(base, app.server.key), flush=True)
 
 
 if __name__ == "__main__":

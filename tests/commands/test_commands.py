@@ -29,7 +29,6 @@ from sts_trio.demo import run as demo
 from sts_trio.demo.scenarios import Scenario, scenarios
 from sts_trio.offline import mode as modes
 from sts_trio.offline.protocol import server as offline
-from sts_trio.server import App
 from sts_trio.simulate import caller, picture
 from sts_trio.simulate.caller import NotConnected, Sign
 from sts_trio.simulate.phone import Moment
@@ -39,6 +38,7 @@ from sts_trio.simulate.script import HangUp, Speak, WaitForSpeech
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
 from sts_trio.testing import Agent, Inventory, Server, Step, running, scripted_agent
 from sts_trio.testing import call as call_bridge
+from sts_trio.web.app import App
 
 REPORT = Report(
     seconds=13.7,
@@ -212,8 +212,8 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
         **options: Any,
     ) -> None:
         assert options == {"host": "::1", "port": 8443, "certfile": None, "keyfile": None}
-        assert app.key_is_told
-        app.key = "of-this-run"
+        assert app.server.key_is_told
+        app.server.key = "of-this-run"
         task_status.started("http://[::1]:8443")
 
     monkeypatch.setattr(sts_trio.web.serve, "serve", serve)
@@ -704,7 +704,7 @@ def demonstrate(monkeypatch: pytest.MonkeyPatch, *outcomes: demo.Outcome) -> Non
         scenario: Scenario, server: Server, agent: Agent, audience: Screen
     ) -> demo.Outcome:
         assert waiting[0].scenario.name == scenario.name
-        assert [each.url for each in server.app.agent_connections.endpoints] == [agent.url]
+        assert [each.url for each in server.app.server.agent_connections.endpoints] == [agent.url]
         for line in LINES:
             audience.tell(line)
         return waiting.pop(0)

@@ -26,7 +26,7 @@ from sts_trio.errors import ConfigError
 from sts_trio.functions import Function, Functions, HandOver
 from sts_trio.functions.attach import with_functions
 from sts_trio.functions.schema import Parameters
-from sts_trio.server import create_app
+from sts_trio.server import Server
 from sts_trio.wire import deepgram_settings, legacy
 
 UUID = "00000000-0000-4000-8000-000000000000"
@@ -509,7 +509,7 @@ def write(path: Path, text: str) -> None:
 
 def functions_of(project: Path, *specs: str) -> Functions:
     write(project / "sts-trio.toml", f"agent = 'offline'\nfunctions = {list(specs)}\n")
-    return create_app(load({}, project)).functions
+    return Server(load({}, project)).functions
 
 
 def complaint(project: Path, *specs: str) -> str:
@@ -539,8 +539,8 @@ def test_a_module_in_the_working_directory_is_found(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    app = create_app(load({"STS_AGENT": "offline", "STS_FUNCTIONS": "my_functions:paint"}, project))
-    assert [each.name for each in app.functions] == ["paint"]
+    server = Server(load({"STS_AGENT": "offline", "STS_FUNCTIONS": "my_functions:paint"}, project))
+    assert [each.name for each in server.functions] == ["paint"]
 
 
 def test_without_modules_the_path_stays_as_it_was(project: Path) -> None:
@@ -623,7 +623,7 @@ def bare() -> None: ...
 
 def app_agents(project: Path, text: str, *functions: Callable[..., Any]) -> Any:
     write(project / "sts-trio.toml", "agent = 'offline'\n" + textwrap.dedent(text))
-    return create_app(load({}, project), functions).settings
+    return Server(load({}, project), functions).config
 
 
 def test_an_agent_gets_the_functions_it_may_call_after_those_it_has() -> None:

@@ -692,9 +692,9 @@ async def test_a_call_whose_agent_is_behind_tls(
     async with world(tmp_path, agent, serve_agent=over_tls(agent), STS_FAST_LANE=lane) as here:
         # One context for the process: building one takes longer than a call's whole handshake.
         monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("built another"))
-        [endpoint] = here.app.agent_connections.endpoints
+        [endpoint] = here.app.server.agent_connections.endpoints
         url = endpoint.url.replace("ws://127.0.0.1", "wss://localhost")
-        here.app.agent_connections.endpoints = [Endpoint(url)]
+        here.app.server.agent_connections.endpoints = [Endpoint(url)]
         async with here.phone() as phone:
             await talk(here, phone)
             for at in range(0, len(minute), 4096):
@@ -719,9 +719,9 @@ async def test_a_call_whose_agent_cannot_be_trusted_says_so(tmp_path: Path) -> N
             await over_tls(agent)(tcp)
 
     async with world(tmp_path, agent, serve_agent=serve) as here:
-        [endpoint] = here.app.agent_connections.endpoints
+        [endpoint] = here.app.server.agent_connections.endpoints
         url = endpoint.url.replace("ws://127.0.0.1", "wss://localhost")
-        here.app.agent_connections.endpoints = [Endpoint(url)]
+        here.app.server.agent_connections.endpoints = [Endpoint(url)]
         async with here.phone() as phone:
             await phone.tell(twilio.Connected(), START)
             assert await phone.play_until_closed() == 1011

@@ -22,7 +22,7 @@ from sts_trio.offline.mode import NEEDED, Mode, choose, missing
 from sts_trio.offline.protocol import server
 from sts_trio.offline.workers import pool as crews
 from sts_trio.offline.workers.pool import WorkerFailed, WorkerPool
-from sts_trio.server import create_app
+from sts_trio.web.app import create_app
 from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import Audio
 
@@ -83,7 +83,7 @@ async def app_says(monkeypatch: pytest.MonkeyPatch, **environ: str) -> tuple[Any
     app = create_app(config.load({"STS_AGENT": "offline", **environ}, Path("/nonexistent")))
     with structlog.testing.capture_logs() as logs, trio.fail_after(HANG):
         async with app.test_app():
-            assert app.agent_connections.endpoints == (Endpoint(f"ws://127.0.0.1:9{V1}"),)
+            assert app.server.agent_connections.endpoints == (Endpoint(f"ws://127.0.0.1:9{V1}"),)
     return modes, [line for line in logs if line["event"].startswith("offline_agent")]
 
 

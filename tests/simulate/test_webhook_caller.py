@@ -41,7 +41,7 @@ async def test_a_call_by_the_webhook_goes_where_the_twiml_says(lane: str, bins: 
         assert ending is not None
         assert ending.cause.label == "stop"
         # The agent was dialled while it rang.
-        assert server.app.agent_connections.state.handed_over == agent.sessions == 1
+        assert server.app.server.agent_connections.state.handed_over == agent.sessions == 1
         if bins == "0":
             with pytest.raises(NotConnected, match="HTTP 403"):
                 await call(server.url, BRIEFLY)

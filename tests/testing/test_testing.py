@@ -23,7 +23,6 @@ from sts_trio.audio.frames import length
 from sts_trio.config import local_key
 from sts_trio.errors import Cause, ConfigError, Ending
 from sts_trio.offline.workers import pool as crews
-from sts_trio.server import create_app
 from sts_trio.testing import (
     CallFunction,
     Faults,
@@ -43,6 +42,7 @@ from sts_trio.testing import (
 )
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
+from sts_trio.web.app import create_app
 
 LOUD = b"\x00"
 SPEECH = Path(__file__).parent.parent / "data" / "speech"
@@ -128,7 +128,7 @@ async def test_a_call_of_another_user_is_refused(
         async with running() as server:
             with pytest.raises(NotConnected, match="HTTP 403"):
                 await call(server.url, BRIEFLY)
-            report = await call(f"{server.url}?key={server.app.key}", BRIEFLY)
+            report = await call(f"{server.url}?key={server.app.server.key}", BRIEFLY)
     assert report.result is Result.PROPER
 
 
@@ -163,9 +163,9 @@ async def test_a_project_is_run_by_its_file_wherever_one_is(tmp_path: Path) -> N
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "my.toml").write_text("max_calls = 7\n")
     async with running(tmp_path / "mine" / "my.toml") as server:
-        assert server.app.settings.max_calls == 7
+        assert server.app.server.config.max_calls == 7
     async with running({"STS_CONFIG": "mine/my.toml", "STS_FORWARD_MS": "40"}) as server:
-        assert (server.app.settings.max_calls, server.app.settings.forward) == (7, 0.04)
+        assert (server.app.server.config.max_calls, server.app.server.config.forward) == (7, 0.04)
 
 
 async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_clock: Any) -> None:

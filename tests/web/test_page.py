@@ -14,6 +14,7 @@ import structlog
 import trio
 import trio.testing
 from limits import HANG
+from rig_app import key
 from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, dial
 
 from sts_trio.bridge.run import Bridge
@@ -23,8 +24,8 @@ from sts_trio.logic.dialogue import Dialogue
 from sts_trio.net import hypercorn_guard
 from sts_trio.observe.feed import EventFeed, call_event
 from sts_trio.offline.mode import Mode
-from sts_trio.server import App, create_app
 from sts_trio.web import page as routes
+from sts_trio.web.app import App, create_app
 from sts_trio.web.files import Files
 from sts_trio.wire import deepgram, deepgram_settings
 
@@ -50,10 +51,6 @@ def basic(password: str, name: str = "anybody") -> dict[str, str]:
 
 def make_app(tmp_path: Path, **environ: str) -> App:
     return create_app(load({"STS_AGENT": "offline"} | environ, tmp_path))
-
-
-def key(app: App) -> dict[str, str]:
-    return {} if app.key is None else {"authorization": f"Bearer {app.key}"}
 
 
 class Browser:
@@ -312,14 +309,14 @@ async def test_the_key_in_the_address_becomes_a_cookie_and_leaves_the_address(
 ) -> None:
     app = make_app(tmp_path)
     host = {"host": "127.0.0.1:5000"}
-    status, answered, body = await ask(app, f"/?key={app.key}", headers=headers | host)
+    status, answered, body = await ask(app, f"/?key={app.server.key}", headers=headers | host)
     assert (status, answered["location"]) == (303, "./")
     assert answered["cache-control"] == "no-store"
     assert answered["referrer-policy"] == "no-referrer"
     assert answered["set-cookie"] == (
-        f"sts_trio_key_5000={app.key}; Path=/; HttpOnly; SameSite=Strict"
+        f"sts_trio_key_5000={app.server.key}; Path=/; HttpOnly; SameSite=Strict"
     )
-    assert (app.key or "").encode() not in body
+    assert (app.server.key or "").encode() not in body
     cookie = host | {"cookie": answered["set-cookie"].partition(";")[0]}
     for method, path in ROUTES:
         assert (await ask(app, path, method, headers=cookie))[0] == 200
@@ -332,7 +329,7 @@ async def test_a_link_of_another_page_with_the_key_leads_to_the_page(tmp_path: P
     """As of a terminal in a browser. A redirection would be followed without the cookie."""
     app = make_app(tmp_path)
     headers = NAVIGATION | {"sec-fetch-site": "cross-site", "referer": "https://ide.example/"}
-    status, answered, _ = await ask(app, f"/?key={app.key}", headers=headers)
+    status, answered, _ = await ask(app, f"/?key={app.server.key}", headers=headers)
     assert (status, answered["refresh"]) == (200, "0; url=./")
     assert "SameSite=Strict" in answered["set-cookie"]
     assert "location" not in answered
@@ -340,7 +337,13 @@ async def test_a_link_of_another_page_with_the_key_leads_to_the_page(tmp_path: P
 
 async def test_a_wrong_key_in_the_address_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
     app = make_app(tmp_path)
-    for path in ("/", "/?key=", "/?key=guessed", f"/?Key={app.key}", f"/?key={app.key}x"):
+    for path in (
+        "/",
+        "/?key=",
+        "/?key=guessed",
+        f"/?Key={app.server.key}",
+        f"/?key={app.server.key}x",
+    ):
         status, answered, body = await ask(app, path, headers={})
         assert status == 403
         assert "set-cookie" not in answered
@@ -349,9 +352,9 @@ async def test_a_wrong_key_in_the_address_is_refused_and_told_what_to_do(tmp_pat
 
 async def test_the_cookie_of_a_secure_page_stays_with_secure_pages(tmp_path: Path) -> None:
     app = make_app(tmp_path)
-    async with browsing(app, f"/?key={app.key}", headers={}, scheme="https") as browser:
+    async with browsing(app, f"/?key={app.server.key}", headers={}, scheme="https") as browser:
         await browser.read()
-    cookie = f"sts_trio_key_443={app.key}; Path=/; HttpOnly; SameSite=Strict; Secure"
+    cookie = f"sts_trio_key_443={app.server.key}; Path=/; HttpOnly; SameSite=Strict; Secure"
     assert browser.headers["set-cookie"] == cookie
 
 

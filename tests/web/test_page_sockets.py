@@ -23,7 +23,7 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 
 from sts_trio.config import load
-from sts_trio.server import App, create_app
+from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
 from sts_trio.wire import twilio
 
@@ -48,12 +48,16 @@ class Served:
 
     @property
     def key(self) -> dict[str, str]:
-        return {} if self.app.key is None else {"Authorization": f"Bearer {self.app.key}"}
+        return (
+            {}
+            if self.app.server.key is None
+            else {"Authorization": f"Bearer {self.app.server.key}"}
+        )
 
     async def follow(self) -> trio.SocketStream:
         """A browser's connection that asks for all events, with its cookie."""
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
-        cookie = f"sts_trio_key_{self.port}={self.app.key}"
+        cookie = f"sts_trio_key_{self.port}={self.app.server.key}"
         request = f"GET /events HTTP/1.1\r\nHost: localhost:{self.port}\r\nCookie: {cookie}\r\n\r\n"
         await stream.send_all(request.encode())
         return stream
@@ -149,12 +153,12 @@ async def test_a_wrong_token_is_refused_before_the_upgrade_even_on_this_machine(
 ) -> None:
     async with served(tmp_path) as here:
         assert await here.status("/twilio/guessed") == 403
-        assert await here.status(f"/twilio/guessed?key={here.app.key}") == 403
+        assert await here.status(f"/twilio/guessed?key={here.app.server.key}") == 403
         assert await here.status("/twilio") == 403
         assert here.app.guesses.wrong == 0
         assert await here.status("/twilio?key=guessed") == 403
         assert here.app.guesses.wrong == 1
-        assert await here.status(f"/twilio?key={here.app.key}") == 101
+        assert await here.status(f"/twilio?key={here.app.server.key}") == 101
         assert await here.status(f"/twilio/{await here.mint()}") == 101
 
 
@@ -189,7 +193,7 @@ async def test_events_come_over_a_socket_and_end_with_it(tmp_path: Path) -> None
             while b"retry: 2000" not in received:
                 received += await stream.receive_some()
             await until(lambda: event_feed.followers == 1)
-            call = await here.connect(f"/twilio?key={here.app.key}")
+            call = await here.connect(f"/twilio?key={here.app.server.key}")
             async with call.stream:
                 await call.tell(START)
                 while b'"event":"agent.ready"' not in received:
@@ -205,7 +209,7 @@ async def test_a_browser_that_never_reads_holds_nobody_up(tmp_path: Path) -> Non
         stream = await here.follow()
         await until(lambda: event_feed.followers == 1)
         # Far more than sockets hold.
-        call = await here.connect(f"/twilio?key={here.app.key}")
+        call = await here.connect(f"/twilio?key={here.app.server.key}")
         async with call.stream:
             await call.tell(START)
             await until(lambda: len(here.app.live_calls.calls) == 1)

@@ -19,7 +19,6 @@ import trio
 from test_page import ROUTES
 
 from sts_trio.config import load
-from sts_trio.server import App, create_app
 from sts_trio.testing import (
     Agent,
     HangUp,
@@ -29,6 +28,7 @@ from sts_trio.testing import (
     call,
     scripted_agent,
 )
+from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
 
 WEBHOOKS = [
@@ -134,7 +134,7 @@ class Behind:
 
     @property
     def has_given_nothing(self) -> bool:
-        lines = self.app.agent_connections.state
+        lines = self.app.server.agent_connections.state
         return not (self.agent.sessions or lines.waiting or self.app.live_calls.calls)
 
 
@@ -152,7 +152,7 @@ async def behind(name: str, tmp_path: Path) -> AsyncIterator[Behind]:
         async with scripted_agent() as agent, trio.open_nursery() as nursery:
             environ = {"DEEPGRAM_API_KEY": "any", "DEEPGRAM_URL": agent.url}
             app = create_app(load(environ, tmp_path))
-            run = functools.partial(serve, app.settings, port=0, app=app, take_signals=False)
+            run = functools.partial(serve, app.server.config, port=0, app=app, take_signals=False)
             direct = int((await nursery.start(run)).rpartition(":")[2])
             proxy = functools.partial(
                 trio.run_process,
@@ -199,11 +199,11 @@ async def test_a_stranger_behind_it_is_given_nothing(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("name", SILENT)
 async def test_who_has_the_key_is_served_behind_it(tmp_path: Path, name: str) -> None:
     async with behind(name, tmp_path) as server:
-        key = {"Host": "localhost", "Authorization": f"Bearer {server.app.key}"}
+        key = {"Host": "localhost", "Authorization": f"Bearer {server.app.server.key}"}
         for method, path in [*ROUTES, *WEBHOOKS]:
             assert await server.ask(method, path, key) in (200, 204), (method, path)
         assert await server.ask("POST", "/calls", key) == 415
-        assert await server.call(f"?key={server.app.key}") is Result.PROPER
+        assert await server.call(f"?key={server.app.server.key}") is Result.PROPER
         await server.app.live_calls.empty()
 
 
@@ -212,9 +212,9 @@ async def test_what_a_proxy_tells_of_itself_keeps_even_the_key_out(
     tmp_path: Path, name: str
 ) -> None:
     async with behind(name, tmp_path) as server:
-        key = {"Host": "localhost", "Authorization": f"Bearer {server.app.key}"}
+        key = {"Host": "localhost", "Authorization": f"Bearer {server.app.server.key}"}
         for method, path in [*ROUTES, *WEBHOOKS]:
             assert await server.ask(method, path, key) == 403
         with pytest.raises(NotConnected):
-            await server.call(f"?key={server.app.key}")
+            await server.call(f"?key={server.app.server.key}")
         assert server.has_given_nothing

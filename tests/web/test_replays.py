@@ -13,19 +13,20 @@ import pytest
 import trio
 import trio.testing
 from limits import HANG
+from rig_app import body_of, post
 from rig_peers import CALL_SID, START, FakeAgent, media
 from rig_server import PROMISE, Answer, World, answer_in, knock, world
 from test_plain_hypercorn import hypercorn
 from test_prewarm_sockets import CALL, GREETING, announce, hang_up, ringing, start
-from test_webhooks import TOKEN as SECRET
-from test_webhooks import body_of, post, sign
+from test_voice_webhooks import TOKEN as SECRET
+from test_voice_webhooks import sign
 
 from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
 from sts_trio.legs.handshake import converse
-from sts_trio.server import App, create_app
 from sts_trio.testing import running
+from sts_trio.web.app import App, create_app
 from sts_trio.wire import deepgram, twilio, webhook
 
 PUBLIC = "https://bridge.example.com"
@@ -65,9 +66,9 @@ async def announced(directory: Path, **environ: str) -> AsyncIterator[tuple[App,
     app = create_app(load({"DEEPGRAM_API_KEY": "key"} | environ, directory))
     async with trio.open_nursery() as nursery:
         sessions = Sessions(nursery)
-        app.agent_connections._dial = sessions.dial
-        app.agent_connections.endpoints = [Endpoint("wss://agent.test/agent")]
-        await nursery.start(app.agent_connections.run)
+        app.server.agent_connections._dial = sessions.dial
+        app.server.agent_connections.endpoints = [Endpoint("wss://agent.test/agent")]
+        await nursery.start(app.server.agent_connections.run)
         yield app, sessions
         nursery.cancel_scope.cancel()
 
@@ -140,7 +141,7 @@ async def test_a_ringing_caller_keeps_the_agent_that_has_greeted(tmp_path: Path,
         for _ in range(20):
             assert "line" not in (await announce(here)).parameters
         assert agents.dials == 1
-        assert here.app.agent_connections.state.dialled_ahead == 1
+        assert here.app.server.agent_connections.state.dialled_ahead == 1
         assert here.endings == ["stop"]
 
 

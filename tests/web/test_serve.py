@@ -23,8 +23,8 @@ from limits import HANG
 from sts_trio.config import Config, load, local_key
 from sts_trio.errors import ConfigError
 from sts_trio.net.hypercorn_guard import Connection
-from sts_trio.server import create_app
 from sts_trio.web import serve as serve_module
+from sts_trio.web.app import create_app
 from sts_trio.web.serve import serve
 
 CLOSE_1001 = b"\x88\x02" + (1001).to_bytes(2, "big")
@@ -370,9 +370,9 @@ async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(tmp_path
         for host in ("127.0.0.1", "0.0.0.0"):
             app = create_app(configured(tmp_path))
             async with trio.open_nursery() as nursery:
-                run = partial(serve, app.settings, host=host, port=0, app=app)
+                run = partial(serve, app.server.config, host=host, port=0, app=app)
                 port = int((await nursery.start(run)).rpartition(":")[2])
-                assert local_key.find(("127.0.0.1", port)) == app.key
+                assert local_key.find(("127.0.0.1", port)) == app.server.key
                 tell(signal.SIGTERM)
             assert local_key.find(("127.0.0.1", port)) is None
 

@@ -46,7 +46,7 @@ CUT_OFF_GRACE = 2.0
 CALL_GRACE = 10.0
 # One packet, or a few.
 HEAD_TIME = 5.0
-# The app has a limit for bodies that it asks for (10 s, `server.BODY_TIMEOUT`), and says 408. This
+# The app has a limit for bodies that it asks for (10 s, `web.app.BODY_TIMEOUT`), and says 408. This
 # one is behind it, for handlers that do not ask.
 BODY_TIME = 15.0
 # As reverse proxies have it: who is silent for longer than that has forgotten. Events that are

@@ -30,10 +30,11 @@ from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import hang_up_by_rest, transfer_by_rest
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.server import MAX_PER_WEBHOOK, App, create_app
+from sts_trio.server import Server
 from sts_trio.simulate import phone
 from sts_trio.simulate.report import Result
 from sts_trio.testing import HangUp, WaitForSpeech, call, running, scripted_agent
+from sts_trio.web.app import MAX_PER_WEBHOOK, App
 from sts_trio.wire import webhook
 
 BASE = "https://bridge.example.com"
@@ -104,12 +105,12 @@ class Office:
 @asynccontextmanager
 async def an_office(directory: Path, **environ: str) -> AsyncIterator[Office]:
     (directory / "sts-trio.toml").write_text(AGENTS)
-    app = create_app(load(ENVIRON | environ, directory))
+    server = Server(load(ENVIRON | environ, directory))
     account = FakeAccount()
-    app.dialler = Dialler(app.settings, account, app.live_calls)
+    server.dialler = Dialler(server.config, account, server.live_calls)
     async with trio.open_nursery() as nursery:
-        await nursery.start(app.dialler.run)
-        yield Office(app, account)
+        await nursery.start(server.dialler.run)
+        yield Office(App(server), account)
         nursery.cancel_scope.cancel()
 
 
@@ -395,9 +396,9 @@ async def test_a_status_is_logged_and_the_last_one_frees_the_memory(
         sid = FakeAccount.sid(1)
         with structlog.testing.capture_logs() as logs:
             assert await office.tell(path, CallSid=sid, CallStatus="ringing") == ""
-            assert office.app.dialler.placed.request_of(sid) is not None
+            assert office.app.server.dialler.placed.request_of(sid) is not None
             await office.tell(path, CallSid=sid, CallStatus="no-answer", SipResponseCode="487")
-        assert office.app.dialler.placed.request_of(sid) is None
+        assert office.app.server.dialler.placed.request_of(sid) is None
         assert [line["event"] for line in logs] == ["call.status"] * 2
         assert logs[1]["sip_response_code"] == "487"
 
@@ -558,7 +559,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
             api.placed = pick_up
             environ = {"STS_CONFIG": str(tmp_path / "sts-trio.toml"), "STS_LOG_LEVEL": "error"}
             async with running(ENVIRON | environ, agent=agent) as server:
-                server.app.twilio._api = api.url
+                server.app.server.twilio._api = api.url
                 results: list[Any] = []
                 with trio.fail_after(HANG):
                     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The routes, on Quart's test client: who is let in, and what TwiML they get."""
+"""The voice webhooks, on Quart's test client: who is let in, and what TwiML they get."""
 
 import base64
 import hashlib
@@ -8,16 +8,11 @@ from urllib.parse import urlencode
 
 import pytest
 import structlog
-import trio
-import trio.testing
-from quart.typing import TestClientProtocol as Client
-from quart.wrappers import Response
+from rig_app import body_of, client_of, key, make_app, post
 from rig_server import answer_in
 from werkzeug.datastructures import Headers
 
-from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
-from sts_trio.server import BODY_TIMEOUT, App, create_app
 
 TOKEN = "12345"
 SIGNED = {
@@ -28,40 +23,10 @@ SIGNED = {
 CALL = {"CallSid": "CA1", "To": "+15005550006", "CallStatus": "ringing", "ToCity": ""}
 
 
-def make_app(tmp_path: Path, **environ: str) -> App:
-    return create_app(load(environ, tmp_path))
-
-
-def client_of(app: App) -> Client:
-    return app.test_client()
-
-
 def sign(url: str, fields: dict[str, str]) -> str:
     text = url + "".join(name + fields[name] for name in sorted(fields))
     digest = hmac.new(TOKEN.encode(), text.encode(), hashlib.sha1).digest()
     return base64.b64encode(digest).decode()
-
-
-def key(app: App) -> dict[str, str]:
-    """What lets this machine in, where Twilio's token does not decide."""
-    return {} if app.key is None else {"authorization": f"Bearer {app.key}"}
-
-
-async def post(
-    app: App, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
-) -> Response:
-    response = await client_of(app).post(
-        path,
-        data=urlencode(fields),
-        headers={"content-type": "application/x-www-form-urlencoded"} | key(app) | (headers or {}),
-        scope_base={"client": ("127.0.0.1", 5)},
-    )
-    assert isinstance(response, Response)
-    return response
-
-
-async def body_of(response: Response) -> str:
-    return str(await response.get_data(as_text=True))
 
 
 async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path: Path) -> None:
@@ -89,7 +54,7 @@ async def test_a_notice_is_said_first(tmp_path: Path) -> None:
 async def test_the_webhook_may_be_a_get(tmp_path: Path) -> None:
     app = make_app(tmp_path)
     response = await client_of(app).get(
-        f"/twiml?{urlencode(CALL | {'key': app.key or ''})}",
+        f"/twiml?{urlencode(CALL | {'key': app.server.key or ''})}",
         scope_base={"client": ("127.0.0.1", 5)},
     )
     assert 'value="+15005550006"' in await response.get_data(as_text=True)
@@ -215,45 +180,3 @@ async def test_what_comes_after_the_stream_depends_on_how_it_ended(
     assert twiml.endswith("<Hangup /></Response>")
     over = await body_of(await post(app, "/twiml/after", CALL | {"CallStatus": "completed"}))
     assert "<Say>" not in over
-
-
-async def test_health_tells_the_live_calls(tmp_path: Path) -> None:
-    client = client_of(make_app(tmp_path))
-    for path in ("/healthz", "/readyz"):
-        response = await client.get(path)
-        assert response.status_code == 200
-        assert (await response.get_json())["live"] == 0
-
-
-async def test_health_tells_the_beats_that_came_late_of_either_kind_of_leg(tmp_path: Path) -> None:
-    app = make_app(tmp_path)
-    client = client_of(app)
-    app.ticker.lateness.late, app.ticker.lateness.worst = 2, 0.0314159
-    app.portable_ticker.lateness.late = 1
-    health = await (await client.get("/healthz")).get_json()
-    assert (health["late_beats"], health["latest_beat"]) == (3, 0.031)
-
-
-async def test_any_other_path_is_not_found(tmp_path: Path) -> None:
-    client = client_of(make_app(tmp_path))
-    for path in ("/nothing", "/static/x", "/twiml/"):
-        assert (await client.get(path)).status_code == 404
-
-
-async def test_a_body_too_big_for_a_webhook_is_refused(tmp_path: Path) -> None:
-    response = await post(make_app(tmp_path), "/twiml", {"CallSid": "x" * 70_000})
-    assert response.status_code == 413
-
-
-@pytest.mark.parametrize("path", ["/twiml", "/twiml/status"])
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    path: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Nobody has been asked for a signature yet."""
-    headers = {"Content-Length": "10", "Host": "localhost"}
-    client = client_of(make_app(tmp_path))
-    with trio.fail_after(20):
-        async with client.request(path, method="POST", headers=headers) as connection:
-            await connection.send(b"C")
-            await trio.sleep(BODY_TIMEOUT + 1)
-    assert (await connection.as_response()).status_code == 408

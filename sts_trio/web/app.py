@@ -1,0 +1,116 @@
+"""The ASGI application: the routes of all groups, around one `Server`."""
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import trio
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from sts_trio.agents.routing import ChooseAgent
+from sts_trio.bridge.live_calls import LiveCalls
+from sts_trio.config import Config
+from sts_trio.net import hypercorn_guard
+from sts_trio.net.bound import Bound, bound_of
+from sts_trio.observe import logs as log
+from sts_trio.server import Server
+from sts_trio.web.authentication import Authenticator
+from sts_trio.web.guesses import Guesses
+from sts_trio.web.health import Health
+from sts_trio.web.media import DirectWebsocket, Media
+from sts_trio.web.outbound import Outbound
+from sts_trio.web.page import Page
+from sts_trio.web.responses import Rules
+from sts_trio.web.tokens import StreamTokens
+from sts_trio.web.voice import Voice
+
+# Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
+MAX_PER_WEBHOOK = 64 * 1024
+BODY_TIMEOUT = 10.0  # Twilio itself gives a webhook 15 s
+
+
+class App(QuartTrio):
+    """All that speaks HTTP for `server`, which lives as long as the application's lifespan."""
+
+    asgi_websocket_class = DirectWebsocket
+
+    def __init__(self, server: Server) -> None:
+        # No static folder: nothing is served that is not a route.
+        super().__init__("sts_trio", static_folder=None)
+        config = server.config
+        self.server = server
+        self.guesses = Guesses(trio.current_time)
+        self.stream_tokens = StreamTokens(
+            time.time,
+            # What all processes behind one number have in common.
+            config.twilio_auth_tokens or config.deepgram_api_keys,
+            notice=config.notice or "",
+        )
+        self._bounds: list[Bound] = []
+        self.config["MAX_CONTENT_LENGTH"] = MAX_PER_WEBHOOK
+        self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
+        self.before_serving(self._start)
+        self.after_serving(server.stop)
+        self.register_error_handler(HTTPException, _error)
+        authenticator = Authenticator(config, server.key, self.guesses)
+        self._add(Voice(server, authenticator, self.stream_tokens).rules)
+        self._add(Health(server).rules)
+        self._add(Page(server, authenticator, self.stream_tokens).rules)
+        self._add(Outbound(server.dialler, authenticator).rules)
+        media = Media(server, authenticator, self.stream_tokens)
+        for path in media.paths:
+            self.add_websocket(path, path, media.stream)
+
+    def _add(self, rules: Rules) -> None:
+        for path, view, methods in rules:
+            self.add_url_rule(path, f"{methods[0]} {path}", view, methods=list(methods))
+
+    @property
+    def live_calls(self) -> LiveCalls:
+        return self.server.live_calls
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" and not trio.lowlevel.in_trio_run():
+            # A worker of another kind would serve on, and answer every request with 500.
+            await receive()
+            message = "sts_trio runs in Trio: add --worker-class trio"
+            await send({"type": "lifespan.startup.failed", "message": message})
+            return
+        if scope["type"] == "lifespan":
+            self._bounds = bound_of(receive)
+        await super().__call__(scope, receive, send)
+
+    async def _start(self) -> None:
+        await self.nursery.start(functools.partial(self.server.run, self._bounds))
+
+
+def create_app(
+    config: Config,
+    functions: Iterable[Callable[..., Any] | str] = (),
+    *,
+    choose_agent: ChooseAgent | None = None,
+) -> App:
+    """The app for this configuration. Any ASGI server may run it; all it promises, Hypercorn's
+    Trio worker keeps.
+
+    `functions` are what agents may call beside those that are configured: functions, or modules
+    that hold them, see `sts_trio.functions`. `choose_agent` names the agent that answers a call, in
+    at most two seconds; what it leaves open, by "", is decided by parameter and number. It goes
+    before `STS_CHOOSE_AGENT`.
+
+    Raises:
+        ConfigError: one of them is not fit for it, or not where the configuration says.
+    """
+    server = Server(config, functions, choose_agent)
+    log.configure(config)
+    hypercorn_guard.install()
+    return App(server)
+
+
+async def _error(exc: HTTPException) -> Any:
+    """As Quart answers it; but there the exception itself is the result, which is kept by a frame
+    of its own traceback: hundreds of objects for the collector, for each unknown path."""
+    exc.__traceback__ = exc.__context__ = None
+    return exc.get_response()

@@ -1,0 +1,105 @@
+"""The media socket: `/twilio/TOKEN`, and `/twilio` for TwiML Bins."""
+
+import functools
+from typing import Any
+
+from quart import Response, websocket
+from quart.asgi import ASGIWebsocketConnection
+from quart_trio.asgi import TrioASGIWebsocketConnection
+
+from sts_trio.legs.adoption import can_adopt, open_adopted
+from sts_trio.legs.caller_asgi import open_caller
+from sts_trio.legs.contract import OpenCaller
+from sts_trio.logic.dialogue import any_call
+from sts_trio.net import hypercorn_guard
+from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.outbound.progress import TWIML_PATH
+from sts_trio.server import Server
+from sts_trio.web.access import RequestInfo, request_info
+from sts_trio.web.authentication import Authenticator
+from sts_trio.web.tokens import StreamToken, StreamTokens
+
+TWILIO_PATH = "/twilio"
+
+
+class DirectWebsocket(TrioASGIWebsocketConnection):
+    """Runs the websocket route with ASGI's `receive` and `send` in its scope, and no queue.
+
+    Quart-Trio cancels a websocket handler when the caller is gone and queues what the handler has
+    not read. The legs of callers are given ASGI's own two functions instead
+    (`asgi_websocket_class` is Quart's extension point for it), so that a disconnect is a message
+    like any other.
+    """
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        websocket = self._create_websocket_from_scope(send)
+        websocket.scope["asgi.receive"] = receive  # type: ignore[typeddict-unknown-key]
+        websocket.scope["asgi.send"] = send  # type: ignore[typeddict-unknown-key]
+        try:
+            await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
+        finally:
+            # Both are methods of what has the scope.
+            del websocket.scope["asgi.receive"], websocket.scope["asgi.send"]  # type: ignore[typeddict-item]
+
+
+class Media:
+    paths = (TWILIO_PATH, f"{TWILIO_PATH}/<token>")
+
+    def __init__(self, server: Server, authenticator: Authenticator, tokens: StreamTokens) -> None:
+        self._server = server
+        self._authenticator = authenticator
+        self._tokens = tokens
+
+    async def stream(self, token: str | None = None) -> Response | None:
+        """One call, from its websocket's handshake to its end."""
+        scope: Any = websocket.scope
+        request = request_info(scope)
+        stream = None if token is None else self._tokens.read(token)
+        if token is None:
+            reason = self._bin_denial(request)
+        elif stream is None:
+            reason = "no stream token, or one that is spent or too old"
+        else:
+            reason = self._token_denial(stream, request)
+        if reason is not None:
+            return await self._authenticator.refuse(request, reason)
+        await scope["asgi.receive"]()  # "websocket.connect"
+        # From here to the call's admission nobody else has a turn, and so none takes its place.
+        if not self._server.live_calls.takes_calls:
+            self._server.refuse()
+            return Response("All lines are busy.\n", 503)
+        connection = hypercorn_guard.connection.get()
+        await self._server.run_call(
+            self._caller_opener(scope, connection),
+            is_expected=any_call if stream is None else stream.is_for,
+            is_phone=stream is None or not stream.is_softphone,
+            terminated=None if connection is None else connection.terminated.wait,
+        )
+        return None
+
+    def _bin_denial(self, request: RequestInfo) -> str | None:
+        """Why this request may not open a stream without a token."""
+        if not self._server.config.bins:
+            return (
+                f"{TWILIO_PATH} without a token is for TwiML Bins, and closed by STS_BINS=0: have"
+                f" the number's voice webhook be {TWIML_PATH}, or set STS_BINS=1"
+            )
+        return self._authenticator.stream_denial(request)
+
+    def _token_denial(self, stream: StreamToken, request: RequestInfo) -> str | None:
+        """Why this request may not open the token's stream; else the token is spent. Twilio's
+        signature comes first: a client that has only seen the path cannot spend a call's token."""
+        if not stream.is_softphone:
+            reason = self._authenticator.stream_denial(request)
+            if reason is not None:
+                return reason
+        return None if self._tokens.spend(stream) else "too many stream tokens are spent"
+
+    def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
+        send = scope["asgi.send"]
+        server = self._server
+        if connection is not None and server.config.fast_lane and can_adopt(send, connection):
+            return functools.partial(open_adopted, send, connection, server.ticker)
+        return functools.partial(
+            open_caller, scope["asgi.receive"], send, connection, server.portable_ticker
+        )

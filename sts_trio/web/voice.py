@@ -1,0 +1,96 @@
+"""Twilio's voice webhooks.
+
+`/twiml`         a call comes in, or one that we placed is answered
+`/twiml/after`   its stream is over, or the transfer that came after it
+"""
+
+import msgspec
+import structlog
+from quart import Response
+
+from sts_trio.call.info import INBOUND, announced, parameters
+from sts_trio.errors import Cause, DialRefused, Verdict
+from sts_trio.outbound.progress import TOKEN, TWIML_PATH
+from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
+from sts_trio.server import Server
+from sts_trio.web import responses
+from sts_trio.web.access import RequestInfo, base_of
+from sts_trio.web.authentication import Authenticator
+from sts_trio.web.media import TWILIO_PATH
+from sts_trio.web.responses import WEBHOOK, Rules
+from sts_trio.web.tokens import StreamTokens
+from sts_trio.wire import webhook
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Voice:
+    def __init__(self, server: Server, authenticator: Authenticator, tokens: StreamTokens) -> None:
+        self._server = server
+        self._authenticator = authenticator
+        self._tokens = tokens
+
+    @property
+    def rules(self) -> Rules:
+        return [(TWIML_PATH, self.answer, WEBHOOK), (AFTER_PATH, self.after, WEBHOOK)]
+
+    async def answer(self) -> Response:
+        """A call comes in: TwiML that connects it to the media socket."""
+        request, refusal = await self._authenticator.webhook()
+        if refusal is not None:
+            return refusal
+        voice = webhook.read_request(request.fields)
+        call = announced(voice)
+        token = request.query_fields.first(TOKEN)
+        placed = self._server.dialler.placed.answered(voice.call_sid, token)
+        if placed is not None:
+            call = msgspec.structs.replace(call, agent=placed.agent, parameters=placed.parameters)
+        if not self._server.live_calls.takes_calls:
+            self._server.refuse(call)
+            return responses.twiml(webhook.busy(answered=voice.is_answered))
+        config = self._server.config
+        base = base_of(request, config)
+        if base is None:
+            return Response("No Host header.\n", 400)
+        call = await self._server.announce(call, is_over=voice.is_over)
+        return responses.twiml(
+            webhook.connect_stream(
+                webhook.media_url(base, f"{TWILIO_PATH}/{self._tokens.mint(call.call_sid)}"),
+                base + AFTER_PATH,
+                notice=config.notice,
+                parameters=parameters(call),
+            )
+        )
+
+    async def after(self) -> Response:
+        """The call's stream is over: an apology if the caller is owed one, then the end."""
+        request, refusal = await self._authenticator.webhook()
+        if refusal is not None:
+            return refusal
+        voice = webhook.read_request(request.fields)
+        if voice.dial_call_status:
+            # A transfer is over. Whoever was talked with has said goodbye.
+            was_taken = voice.dial_call_status in ("completed", "answered")
+            over = was_taken or voice.is_over
+            return responses.twiml(webhook.hang_up() if over else webhook.not_taken())
+        ending = self._server.live_calls.ending_of(voice.call_sid)
+        if ending is not None and ending.cause is Cause.TRANSFERRED and not voice.is_over:
+            return responses.twiml(self._transfer(request, voice, ending.detail))
+        owed = (
+            ending is not None
+            and ending.verdict in (Verdict.AGENT, Verdict.OURS)
+            and not ending.apologised
+        )
+        return responses.twiml(
+            webhook.apology() if owed and not voice.is_over else webhook.hang_up()
+        )
+
+    def _transfer(self, request: RequestInfo, voice: webhook.VoiceRequest, number: str) -> str:
+        config = self._server.config
+        inbound = voice.direction in ("", INBOUND)
+        try:
+            base = base_of(request, config)
+            return transfer_twiml(config, number, inbound=inbound, base=base)
+        except DialRefused as exc:
+            _logger.error("call.not_transferred", call_sid=voice.call_sid, reason=str(exc))
+            return webhook.not_taken()

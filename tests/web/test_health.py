@@ -1,0 +1,22 @@
+"""What a watcher is told of the process."""
+
+from pathlib import Path
+
+from rig_app import client_of, make_app
+
+
+async def test_health_tells_the_live_calls(tmp_path: Path) -> None:
+    client = client_of(make_app(tmp_path))
+    for path in ("/healthz", "/readyz"):
+        response = await client.get(path)
+        assert response.status_code == 200
+        assert (await response.get_json())["live"] == 0
+
+
+async def test_health_tells_the_beats_that_came_late_of_either_kind_of_leg(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    client = client_of(app)
+    app.server.ticker.lateness.late, app.server.ticker.lateness.worst = 2, 0.0314159
+    app.server.portable_ticker.lateness.late = 1
+    health = await (await client.get("/healthz")).get_json()
+    assert (health["late_beats"], health["latest_beat"]) == (3, 0.031)
