@@ -156,7 +156,9 @@ def check_command(words: list[str]) -> None:
     program, *arguments = words
     match Path(program).name or program:
         case "sts-trio":
-            COMMANDS[arguments[0]].make_context(arguments[0], arguments[1:])
+            # A command keeps its help option, which its first parent names.
+            parent = click.Context(main, **main.context_settings)
+            COMMANDS[arguments[0]].make_context(arguments[0], arguments[1:], parent)
         case "pip":
             assert arguments[0] == "install"
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
