@@ -1,7 +1,7 @@
 """Which of the configured agents answers a call.
 
 The rules, in order: the user's own `choose_agent`, then `<Parameter name="agent">`, then the
-dialled number, then the agent named `default`. A call that came by `/twiml` was decided there, and
+number of ours, then the agent named `default`. A call that came by `/twiml` was decided there, and
 its stream brings the name along; one that came by a TwiML Bin is decided when its stream starts.
 
 What a stream brings along is believed: Twilio's handshake is signed, and what it carries was
@@ -20,6 +20,7 @@ import trio
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.errors import ConfigError
 from sts_trio.functions.registry import make_importable
+from sts_trio.wire import addresses
 
 DEFAULT = "default"
 # A caller waits meanwhile, in silence or while it rings.
@@ -35,7 +36,7 @@ _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Routing:
-    """`agents` are the names there are; `numbers` is {dialled number: name of an agent}."""
+    """`agents` are the names there are; `numbers` is {address of ours: name of an agent}."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Routing:
         named = info.parameters.get(NAMED, "")
         if named:
             return named if self._knows(info, named, "<Parameter>") else DEFAULT
-        return self._numbers.get(info.to, DEFAULT)
+        return addresses.look_up(self._numbers, info.parties.ours, DEFAULT)
 
     async def _ask(self, choose_agent: ChooseAgent, info: CallInfo) -> str:
         """The boundary to the user's code: whatever goes wrong in it, the call is answered."""

@@ -20,7 +20,6 @@ import msgspec
 from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
 from sts_trio.config.policy import read_manners
 from sts_trio.config.variables import (
-    NUMBER,
     PREFIX,
     URLS,
     AgentKind,
@@ -32,6 +31,8 @@ from sts_trio.config.variables import (
 )
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
+from sts_trio.wire import addresses
+from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.printable import one_line, shown
 
@@ -79,7 +80,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     fast_lane: bool
     admin_token: str | None
     agents: dict[str, AgentSettings]  # {name: agent}, "default" always among them
-    numbers: dict[str, str]  # {dialled number: name of an agent}
+    numbers: dict[str, str]  # {address of ours: name of an agent}, see `agent_for`
     functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
     manners: CallPolicy
@@ -89,9 +90,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drain: float
     warnings: tuple[str, ...]  # what is odd but not wrong, to be logged at start-up
 
-    def agent_for(self, number: str) -> str:
-        """The name of the agent that answers a call to `number`."""
-        return self.numbers.get(number, "default")
+    def agent_for(self, address: str) -> str:
+        """The name of the agent that answers a call to that address of ours."""
+        return addresses.look_up(self.numbers, address, "default")
 
     def may_dial(self, number: str) -> bool:
         """Whether we may call that number of our own accord."""

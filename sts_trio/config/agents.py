@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.config.variables import NUMBER, RawConfig, config_error
-from sts_trio.wire import legacy
+from sts_trio.config.variables import RawConfig, config_error
+from sts_trio.wire import addresses, legacy
 from sts_trio.wire.deepgram_settings import phone_settings, read_agent
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.printable import shown
@@ -102,13 +102,20 @@ def _check_stored(where: str, agent: Any) -> None:
 
 
 def read_numbers(given: RawConfig, agents: dict[str, AgentSettings]) -> dict[str, str]:
-    numbers = given.section("numbers")
-    for number, name in numbers.items():
-        where = given.in_file(f"numbers.{number}")
-        if not re.fullmatch(NUMBER, number):
-            raise config_error(f'{where}: expected a number like "+15005550006"')
+    numbers: dict[str, str] = {}
+    for address, name in given.section("numbers").items():
+        where = given.in_file(f"numbers.{address}")
+        if not addresses.is_address(address):
+            raise config_error(
+                f'{where}: expected a number like "+15005550006", or an address like'
+                ' "sip:sales@example.com" or "client:sales"'
+            )
+        key = addresses.canonical(address)
+        if key in numbers:
+            raise config_error(f"{where}: {key} is there already, written in another way")
         if not isinstance(name, str) or name not in agents:
             raise config_error(
                 f"{where}: expected the name of an agent ({', '.join(agents)}), got {shown(name)}"
             )
+        numbers[key] = name
     return numbers

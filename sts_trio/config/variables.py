@@ -15,6 +15,7 @@ import msgspec
 
 from sts_trio.errors import ConfigError
 from sts_trio.offline.mode import Mode
+from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.printable import one_line, shown
 
@@ -63,8 +64,6 @@ class Setting(NamedTuple):
 
 Secret = Annotated[str, msgspec.Meta(pattern=r"^[!-~]+\Z")]  # fit for a header
 VISIBLE = "visible ASCII characters without spaces"
-# Up to 15 digits behind the plus, the first of the country code (ITU-T E.164).
-NUMBER = r"\+[1-9][0-9]{1,14}"
 PREFIX = r"\+[1-9][0-9]{0,14}"
 SWITCH = "1 or 0"
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86400)]
@@ -136,7 +135,8 @@ SETTINGS = {
             "STS_CALLER_ID",
             Annotated[str, msgspec.Meta(pattern=rf"^{NUMBER}\Z")],
             "a number like +15005550006",
-            "The number of yours that placed calls come from.",
+            "The number of yours that placed calls come from. A transferred caller who has no"
+            " number (`client:…`, `sip:…`), or withholds it, is shown by it, too.",
         ),
         Setting(
             "STS_DIAL_PREFIXES",

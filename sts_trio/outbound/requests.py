@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sts_trio.call.info import OUR_PARAMETERS
+from sts_trio.call.info import is_ours
 from sts_trio.config import Config
-from sts_trio.config.variables import NUMBER
 from sts_trio.errors import DialRefused
 from sts_trio.wire import webhook
+from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.printable import shown
 
 # Of our own making, so bounded.
@@ -98,7 +98,7 @@ def _parameters_fault(parameters: Mapping[str, str]) -> str | None:
                 f"expected a name, and with the value fewer than {webhook.PARAMETER_LIMIT}"
                 f" characters, got {shown(name)} with {len(value)}"
             )
-        if name in OUR_PARAMETERS:
+        if is_ours(name):
             return f"{name} is a name of ours: give it another"
     return None
 

@@ -39,6 +39,9 @@ _FORWARDED = re.compile(
     re.VERBOSE,
 )
 
+# In a query, what lets somebody on this machine in.
+KEY = "key"
+
 _LOCAL_ADVICE = "set TWILIO_AUTH_TOKEN to serve Twilio, or STS_ALLOW_UNSIGNED=1 to serve anyone"
 _ADMIN_ADVICE = "set STS_ADMIN_TOKEN, and give it as a bearer token or as the password"
 
@@ -54,6 +57,7 @@ class RequestInfo(msgspec.Struct, frozen=True):
     form: webhook.Form | None = None
     body: bytes = b""
     http_version: str = "1.1"
+    root_path: str = ""  # the prefix that our server is mounted at
 
     @property
     def fields(self) -> webhook.Form:
@@ -67,13 +71,16 @@ class RequestInfo(msgspec.Struct, frozen=True):
 
     def bases(self, config: Config) -> list[str]:
         """This server's address as the visitor wrote it, the likeliest first."""
-        return webhook.base_urls(
-            public_url=config.public_url,
+        seen = webhook.Seen(
             scheme=self.scheme,
             host=self.headers.get("host", ""),
+            root_path=self.root_path,
             forwarded_proto=self.headers.get("x-forwarded-proto", ""),
             forwarded_host=self.headers.get("x-forwarded-host", ""),
+            forwarded_prefix=self.headers.get("x-forwarded-prefix", ""),
+            forwarded=self.headers.get("forwarded", ""),
         )
+        return webhook.base_urls(seen, config.public_url)
 
 
 def base_of(visit: RequestInfo, config: Config) -> str | None:
@@ -99,6 +106,7 @@ def request_info(scope: Any, *, form: webhook.Form | None = None, body: bytes = 
         form=form,
         body=body,
         http_version=scope["http_version"],
+        root_path=scope.get("root_path", ""),
     )
 
 
@@ -189,7 +197,7 @@ def _given_keys(visit: RequestInfo) -> list[bytes]:
     """What was given for the key: as a bearer token, in the query, as a cookie."""
     scheme, bearer = _authorization(visit)
     given = [bearer] if scheme == "bearer" else []
-    given += [each.encode(errors="replace") for each in visit.query_fields.get("key", ())]
+    given += [each.encode(errors="replace") for each in visit.query_fields.get(KEY, ())]
     for pair in visit.headers.get("cookie", "").split(";"):
         name, _, value = pair.partition("=")
         if name.strip() == cookie_of(visit):

@@ -6,8 +6,9 @@ captures, are told where they are used.
 """
 
 import hmac
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from hashlib import sha256
 from urllib.parse import parse_qs, parse_qsl
 
@@ -38,6 +39,26 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # What XML 1.0 has no way to write, not even escaped (section 2.2, Char).
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+_FORWARDED_PAIR = re.compile(
+    r"""\s*(?P<name>[a-z]+)\s*=\s*("(?P<quoted>([^"\\]|\\.)*)"|(?P<token>[^\s",;]*))\s*(?P<end>[,;]|$)""",
+    re.IGNORECASE | re.DOTALL,
+)
+# Each costs a stranger's request a few HMACs, and a stranger's headers may name many.
+MAX_BASES = 12
+# Beyond what a phone system, or an app, has to say of a call. Names and values are the caller's.
+MAX_CALLER_PARAMETERS = 20
+_SIP_HEADER = "SipHeader_"
+# What Twilio itself tells in a webhook of a call. Some of a kind have the same beginning.
+_FIELDS_OF_TWILIO = re.compile(
+    """
+    AccountSid | AddOns | AnsweredBy | ApiVersion | ApplicationSid | Call(Sid|Status|Token|Duration)
+    | Call(er|ed)(|City|Country|Name|State|Zip) | (From|To)(|City|Country|State|Zip)
+    | CallbackSource | Dial[A-Z].* | Digits | Direction | Duration | Error(Code|Url)
+    | FinishedOnKey | ForwardedFrom | MachineDetection.* | ParentCallSid | QueueTime | Recording.*
+    | SequenceNumber | Sip[A-Z].* | Stir[A-Z].* | Stream[A-Z].* | Timestamp | bodySHA256 | msg
+    """,
+    re.VERBOSE,
+)
 
 # --- The request --------------------------------------------------------------------------------
 
@@ -110,6 +131,24 @@ def read_request(form: Form) -> VoiceRequest:
     return msgspec.convert({name: values[0] for name, values in form.items()}, VoiceRequest)
 
 
+def caller_parameters(form: Form, ours: Container[str] = ()) -> dict[str, str]:
+    """What the caller's side gave along: {name: value}. `ours` are fields that we wrote ourselves.
+
+    Of a SIP call its headers of one's own, and `User-to-User`, as `SipHeader_NAME`; of a call by
+    the Voice SDK the parameters of `connect`, by the names that the app has for them. Twilio passes
+    on what it is given, unchecked.
+    """
+    voice = read_request(form)
+    is_sdk = voice.from_.lower().startswith("client:")
+    given = {
+        name: values[0]
+        for name, values in form.items()
+        if name.startswith(_SIP_HEADER)
+        or (is_sdk and name not in ours and not _FIELDS_OF_TWILIO.fullmatch(name))
+    }
+    return dict(itertools.islice(given.items(), MAX_CALLER_PARAMETERS))
+
+
 # --- The signature ------------------------------------------------------------------------------
 
 
@@ -176,26 +215,46 @@ def _port_forms(url: str) -> list[str]:
     return [url, f"{base}:{_DEFAULT_PORTS[match['scheme']]}{rest}"]
 
 
-def base_urls(
-    *,
-    public_url: str | None,
-    scheme: str,
-    host: str,
-    forwarded_proto: str = "",
-    forwarded_host: str = "",
-) -> list[str]:
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request tells of the address that it was sent to, in its own words.
+
+    The `forwarded_…` are the values of `X-Forwarded-…`, `forwarded` that of RFC 7239's `Forwarded`.
+    `root_path` is the prefix that our own server is mounted at (ASGI).
+    """
+
+    scheme: str = ""
+    host: str = ""
+    root_path: str = ""
+    forwarded_proto: str = ""
+    forwarded_host: str = ""
+    forwarded_prefix: str = ""
+    forwarded: str = ""
+
+
+def base_urls(seen: Seen, public_url: str | None) -> list[str]:
     """Where Twilio may have seen us, likeliest first, no slash at the end.
 
-    A configured `public_url` is the only answer. Else the headers are asked, a proxy's first, and
-    believed: for checking it is safe, as nobody but Twilio can sign any URL for our token. A list
-    in a header names the outermost proxy first, the one Twilio met. `https` is always tried:
-    tunnels end TLS without saying so. Empty if there is no host at all (HTTP/1.0).
+    A configured `public_url` is the only answer, but for the case of its host's letters, which is
+    signed as somebody has typed it, and for the prefix that our server is mounted at. Else the
+    headers are asked, a proxy's first, and believed: for checking it is safe, as nobody but Twilio
+    can sign any URL for our token. A list in a header names the outermost proxy first, the one that
+    Twilio met. `https` is always tried: tunnels end TLS without saying so. Empty if there is no
+    host at all (HTTP/1.0).
     """
+    outermost = _outermost(seen.forwarded)
+    told = (_first(seen.forwarded_host), outermost.get("host", ""), seen.host)
+    hosts = [host for host in told if host]
     if public_url is not None:
-        return [public_url]
-    schemes = [_http(each) for each in (forwarded_proto.partition(",")[0], scheme, "https") if each]
-    hosts = [each for each in (forwarded_host.partition(",")[0].strip(), host) if each]
-    return _unique(f"{scheme}://{host}" for host in hosts for scheme in schemes)
+        scheme, _, rest = public_url.partition("://")
+        name, slash, path = rest.partition("/")
+        spelt = [host for host in hosts if host.lower() == name.lower()]
+        found = [f"{scheme}://{host}{slash}{path}" for host in (name, *spelt, name.lower())]
+        return _mounted(_unique(found), [seen.root_path])
+    protos = (_first(seen.forwarded_proto), outermost.get("proto", ""), seen.scheme, "https")
+    schemes = [_http(each) for each in protos if each]
+    spellings = [host for each in hosts for host in (each, each.lower())]
+    found = _unique(f"{scheme}://{host}" for host in spellings for scheme in schemes)
+    return _mounted(found, [_first(seen.forwarded_prefix), seen.root_path])
 
 
 def webhook_urls(bases: Iterable[str], *, path: str, query: str = "") -> list[str]:
@@ -227,6 +286,34 @@ def media_url(base: str, path: str) -> str:
     """The `<Stream url>` for `path` under one of the `base_urls`; Twilio itself takes wss only."""
     scheme, _, rest = base.partition("://")
     return f"{'wss' if scheme == 'https' else 'ws'}://{rest}{path}"
+
+
+def _mounted(bases: list[str], prefixes: list[str]) -> list[str]:
+    """The same, each first below a prefix, where there is one that it does not have."""
+    clean = [f"/{each.strip('/')}" for each in prefixes if each.strip("/")]
+    found = [
+        base + prefix
+        for base in bases
+        for prefix in (*clean, "")
+        if not prefix or not base.endswith(prefix)
+    ]
+    return _unique(found)[:MAX_BASES]
+
+
+def _first(values: str) -> str:
+    return values.partition(",")[0].strip()
+
+
+def _outermost(forwarded: str) -> dict[str, str]:
+    """What the first of the proxies says, in a `Forwarded` header (RFC 7239, section 4)."""
+    found: dict[str, str] = {}
+    position, end = 0, ";"
+    while end == ";" and (pair := _FORWARDED_PAIR.match(forwarded, position)) is not None:
+        quoted = pair["quoted"]
+        value = pair["token"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        found.setdefault(pair["name"].lower(), value)
+        position, end = pair.end(), pair["end"]
+    return found
 
 
 def _http(scheme: str) -> str:

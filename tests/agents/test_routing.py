@@ -25,7 +25,11 @@ from sts_trio.errors import ConfigError
 from sts_trio.wire import twilio, webhook
 
 AGENTS = dict.fromkeys(["default", "sales", "repairs"])
-NUMBERS = {"+15005550006": "repairs"}
+NUMBERS = {
+    "+15005550006": "repairs",
+    "sip:sales@example.com": "sales",
+    "client:sales": "sales",
+}
 
 
 async def chosen(info: CallInfo, function: Any = None) -> tuple[str, list[str]]:
@@ -56,6 +60,14 @@ NUMBER = CallInfo(call_sid="CA1", to="+15005550006")
     [
         (CallInfo(), None, "default"),
         (CallInfo(to="client:ann"), None, "default"),
+        (CallInfo(to="sip:+15005550006@example.com;x=y"), None, "repairs"),
+        (CallInfo(to="whatsapp:+15005550006"), None, "repairs"),
+        (CallInfo(from_="+15005550006", to="+1", direction="outbound-api"), None, "repairs"),
+        (CallInfo(from_="+1", to="+15005550006", direction="outbound-api"), None, "default"),
+        (CallInfo(from_="+15005550006", to="+1"), None, "default"),
+        (CallInfo(to="sip:Sales@Example.com:5060"), None, "default"),
+        (CallInfo(to="sip:sales@Example.com:5060"), None, "sales"),
+        (CallInfo(to="client:sales"), None, "sales"),
         (NUMBER, None, "repairs"),
         (BIN, None, "sales"),
         (BIN, returning("default"), "default"),
@@ -142,6 +154,17 @@ def test_what_the_webhook_tells_the_stream_is_what_the_stream_brings() -> None:
         to="+15005550006",
         direction="outbound-api",
     )
+
+
+def test_what_the_caller_gives_along_reaches_the_stream_and_is_kept_apart() -> None:
+    voice = webhook.VoiceRequest(caller_name="ANN", forwarded_from="+15005550003")
+    given = {"SipHeader_X-Account": "42", "agent": "sales", "to": "+1", "long": "x" * 500}
+    announced_ = announced(voice, given)
+    assert announced_.caller_parameters == given
+    info = streamed(start(**parameters(announced_)))
+    assert (info.caller_name, info.forwarded_from) == ("ANN", "+15005550003")
+    assert info.caller_parameters == {"SipHeader_X-Account": "42", "agent": "sales", "to": "+1"}
+    assert (info.parameters, info.agent, info.to) == ({}, "", "")
 
 
 def test_what_is_not_known_is_not_told() -> None:

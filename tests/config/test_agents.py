@@ -200,6 +200,11 @@ def test_a_number_may_have_an_agent(tmp_path: Path) -> None:
             "'734 371 8307' = 'default'",
             'numbers.734 371 8307: expected a number like "+15005550006"',
         ),
+        (
+            "'+17343718307' = 'default'\n'whatsapp:+17343718307' = 'default'",
+            "numbers.whatsapp:+17343718307: +17343718307 is there already, written in another way",
+        ),
+        ("'client:' = 'default'", 'numbers.client:: expected a number like "+15005550006", or'),
         ("'+0123' = 'default'", 'numbers.+0123: expected a number like "+15005550006"'),
         ("'+\u0661\u0662' = 'default'", "numbers.+\u0661\u0662: expected a number like"),
     ],

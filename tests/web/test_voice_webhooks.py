@@ -12,7 +12,11 @@ from rig_app import body_of, client_of, key, make_app, post
 from rig_server import answer_in
 from werkzeug.datastructures import Headers
 
+from sts_trio.call.info import CallInfo, streamed
+from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
+from sts_trio.web.app import create_app
+from sts_trio.wire.twilio import StreamStart
 
 TOKEN = "12345"
 SIGNED = {
@@ -91,6 +95,101 @@ async def test_twilio_is_led_to_the_address_that_it_has_signed(
     body = await response.get_data(as_text=True)
     assert answer_in(body).url.startswith("wss://bot.example.com/twilio/")
     assert 'action="https://bot.example.com/twiml/after"' in body
+
+
+@pytest.mark.parametrize("public_url", ["https://bridge.example.com", ""])
+async def test_a_host_that_was_typed_in_capitals_is_signed_in_capitals(
+    tmp_path: Path, public_url: str
+) -> None:
+    app = make_app(tmp_path, **{**SIGNED, "STS_PUBLIC_URL": public_url})
+    for signed, host in (
+        ("https://Bridge.Example.com", "Bridge.Example.com"),
+        ("https://bridge.example.com", "Bridge.Example.com"),
+    ):
+        signature = sign(f"{signed}/twiml", CALL)
+        response = await post(app, "/twiml", CALL, {"x-twilio-signature": signature, "host": host})
+        assert response.status_code == 200
+        url = answer_in(await body_of(response)).url
+        assert url.startswith(f"{signed.replace('https', 'wss')}/twilio/")
+
+
+async def test_a_forwarded_header_tells_the_address_that_twilio_has_signed(tmp_path: Path) -> None:
+    app = make_app(tmp_path, **{**SIGNED, "STS_PUBLIC_URL": ""})
+    headers = {
+        "x-twilio-signature": sign("https://bot.example.com/twiml", CALL),
+        "forwarded": 'for="[2001:db8::1]";host=bot.example.com;proto=https, for=10.0.0.1',
+        "host": "10.0.0.2:5000",
+    }
+    body = await body_of(await post(app, "/twiml", CALL, headers))
+    assert answer_in(body).url.startswith("wss://bot.example.com/twilio/")
+
+
+@pytest.mark.parametrize(
+    ("public_url", "strips"),
+    [
+        ("https://bridge.example.com", False),
+        ("https://bridge.example.com/voice", False),
+        ("https://bridge.example.com/voice", True),
+        ("", False),
+        ("", True),
+    ],
+)
+async def test_a_prefix_is_part_of_all_addresses_that_twilio_is_given(
+    tmp_path: Path, public_url: str, strips: bool
+) -> None:
+    """One that the server is mounted at, or one that a proxy takes off and tells of. What is
+    configured is believed, and not what a header says."""
+    app = make_app(tmp_path, **{**SIGNED, "STS_PUBLIC_URL": public_url})
+    told = {"x-forwarded-prefix": "/voice"} if strips else {}
+    response = await client_of(app).post(
+        "/twiml" if strips else "/voice/twiml",
+        data=urlencode(CALL),
+        headers={
+            "content-type": "application/x-www-form-urlencoded",
+            "x-twilio-signature": sign("https://bridge.example.com/voice/twiml", CALL),
+            "host": "bridge.example.com",
+            **told,
+        },
+        scope_base={"root_path": "" if strips else "/voice"},
+    )
+    body = await response.get_data(as_text=True)
+    assert answer_in(body).url.startswith("wss://bridge.example.com/voice/twilio/")
+    assert 'action="https://bridge.example.com/voice/twiml/after"' in body
+
+
+async def test_what_the_call_brings_along_is_there_when_its_agent_is_chosen_and_later(
+    tmp_path: Path,
+) -> None:
+    seen: list[CallInfo] = []
+
+    async def choose_agent(call: CallInfo) -> str:
+        seen.append(call)
+        return ""
+
+    app = create_app(load({}, tmp_path), choose_agent=choose_agent)
+    fields = {
+        "From": "sip:ann@example.com",
+        "SipHeader_X-Account": "42",
+        "CallerName": "ANN",
+        "ForwardedFrom": "+15005550003",
+    }
+    given = answer_in(await body_of(await post(app, "/twiml", CALL | fields))).parameters
+    start = StreamStart("MZ1", "CA1", custom_parameters=given)
+    for info in (*seen, streamed(start)):
+        assert info.caller_parameters == {"SipHeader_X-Account": "42"}
+        assert (info.caller_name, info.forwarded_from) == ("ANN", "+15005550003")
+    assert len(seen) == 1
+
+
+async def test_the_key_of_a_run_is_no_parameter_of_an_app(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    fields = CALL | {"From": "client:ann", "customer": "42", "key": app.key or ""}
+    response = await client_of(app).get(
+        f"/twiml?{urlencode(fields)}", scope_base={"client": ("127.0.0.1", 5)}
+    )
+    body = await response.get_data(as_text=True)
+    assert answer_in(body).parameters["caller:customer"] == "42"
+    assert (app.key or "no key") not in body
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-twilio-signature": "bm90IGl0"}])

@@ -164,21 +164,67 @@ def test_a_stranger_gets_an_answer_whatever_he_sends(signature: str, url: str, b
     assert not webhook.is_signed(tokens=[TOKEN], signature=signature, urls=[url], body=body)
 
 
+# --- What the caller's side gave along ----------------------------------------------------------
+
+SIP_CALL = (
+    b"From=sip%3Aann%40example.com&To=sip%3Ab%40c&SipHeader_X-Account=42&SipHeader_User-to-User=aa"
+    b"&SipCallId=1&SipDomain=c&Called=b&NewField=x"
+)
+SDK_CALL = (
+    b"From=client%3Aann&To=&customer=42&Topic=&ApplicationSid=AP1&CallSid=CA1&CallStatus=ringing"
+    b"&ApiVersion=2010-04-01&Caller=client%3Aann&CallerCity=&FromZip=&StirVerstat=x&Direction=inbound"
+    b"&outbound=t0ken&key=s3cret&AccountSid=AC1&CallToken=%7B%7D&customer=second&agent=sales"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "given"),
+    [
+        (SIP_CALL, {"SipHeader_X-Account": "42", "SipHeader_User-to-User": "aa"}),
+        (SDK_CALL, {"customer": "42", "Topic": "", "agent": "sales"}),
+        (b"From=%2B15005550010&NewField=x", {}),
+        (b"", {}),
+    ],
+)
+def test_what_a_sip_call_or_an_app_gives_along_is_told_from_what_twilio_says(
+    body: bytes, given: dict[str, str]
+) -> None:
+    form = webhook.read_form(body)
+    assert webhook.caller_parameters(form, {"outbound", "key"}) == given
+
+
+def test_nothing_of_a_captured_webhook_is_taken_for_the_callers() -> None:
+    form = inbound_form()
+    form["From"] = ["client:ann"]
+    form.pop("Name", None)
+    assert webhook.caller_parameters(form) == {}
+
+
+def test_a_caller_gives_no_more_than_so_much_along() -> None:
+    form = webhook.read_form(b"From=client:a" + b"".join(b"&p%d=x" % n for n in range(100)))
+    assert len(webhook.caller_parameters(form)) == webhook.MAX_CALLER_PARAMETERS
+
+
 # --- Where we were seen -------------------------------------------------------------------------
 
 
+def base_urls(public_url: str | None = None, **seen: str) -> list[str]:
+    return webhook.base_urls(webhook.Seen(**seen), public_url)
+
+
 def test_a_public_url_is_the_only_base() -> None:
-    assert webhook.base_urls(
-        public_url="https://bridge.example.com/pre",
+    assert base_urls(
+        "https://bridge.example.com/pre",
         scheme="http",
         host="127.0.0.1:5000",
         forwarded_host="evil.example",
+        forwarded_prefix="/evil",
+        forwarded="host=evil.example;proto=http",
     ) == ["https://bridge.example.com/pre"]
 
 
 def test_a_proxy_is_believed_first_and_the_request_next() -> None:
-    assert webhook.base_urls(
-        public_url=None,
+    assert base_urls(
         scheme="http",
         host="127.0.0.1:5000",
         forwarded_proto="https, http",
@@ -193,14 +239,58 @@ def test_a_proxy_is_believed_first_and_the_request_next() -> None:
 
 def test_a_tunnel_that_ends_tls_silently_is_thought_of() -> None:
     for scheme in ("http", "ws"):
-        assert webhook.base_urls(public_url=None, scheme=scheme, host="tunnel.example") == [
+        assert base_urls(scheme=scheme, host="tunnel.example") == [
             "http://tunnel.example",
             "https://tunnel.example",
         ]
 
 
 def test_without_a_host_there_is_no_base() -> None:
-    assert webhook.base_urls(public_url=None, scheme="http", host="") == []
+    assert base_urls(scheme="http") == []
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "first"),
+    [
+        ("for=192.0.2.1;host=tunnel.example;proto=https", "https://tunnel.example"),
+        ('FOR="[2001:db8::1]:4711"; Host = "tunnel.example:8443" ;PROTO=http, host=inner', None),
+        (r'for="a\"b;host=evil.example,c";host="tunnel.example"', "http://tunnel.example"),
+        ("host=tunnel.example, host=inner.example;proto=http", "http://tunnel.example"),
+        ("for=192.0.2.1, host=inner.example", "http://127.0.0.1:5000"),
+        ("for=192.0.2.1;proto=https", "https://127.0.0.1:5000"),
+        ("nonsense;host=tunnel.example", "http://127.0.0.1:5000"),
+        ('host="unfinished', "http://127.0.0.1:5000"),
+        (";;", "http://127.0.0.1:5000"),
+    ],
+)
+def test_the_outermost_proxy_of_a_forwarded_header_is_believed(
+    forwarded: str, first: str | None
+) -> None:
+    found = base_urls(scheme="http", host="127.0.0.1:5000", forwarded=forwarded)
+    assert found[0] == (first or "http://tunnel.example:8443")
+    assert not any("inner" in base or "evil" in base for base in found)
+
+
+@pytest.mark.parametrize("public_url", ["https://bridge.example.com", "https://Bridge.Example.COM"])
+@pytest.mark.parametrize(
+    "typed", ["bridge.example.com", "Bridge.Example.COM", "BRIDGE.EXAMPLE.com"]
+)
+def test_a_host_may_be_typed_in_capitals(public_url: str, typed: str) -> None:
+    """Into Twilio's console, and here. Some clients ask for it as it was typed."""
+    is_asked = typed not in ("bridge.example.com", public_url.removeprefix("https://"))
+    found = base_urls(public_url, scheme="http", host=typed if is_asked else "127.0.0.1:5000")
+    assert f"https://{typed}" in found
+    assert {base.lower() for base in found} == {"https://bridge.example.com"}
+    assert f"https://{typed.lower()}" in base_urls(scheme="https", host=typed)
+
+
+def test_a_prefix_that_we_are_mounted_at_or_that_a_proxy_takes_off_is_part_of_the_address() -> None:
+    prefixed, bare = "https://a.example/voice", "https://a.example"
+    for mounted in ({"root_path": "/voice"}, {"forwarded_prefix": "voice/, /inner"}):
+        assert base_urls(scheme="https", host="a.example", **mounted) == [prefixed, bare]
+    assert base_urls("https://a.example", root_path="/voice") == [prefixed, bare]
+    assert base_urls("https://a.example/voice", root_path="/voice") == [prefixed]
+    assert base_urls("https://a.example", forwarded_prefix="/voice") == [bare]
 
 
 def test_a_webhook_is_at_its_path_with_its_query_untouched() -> None:
@@ -220,7 +310,7 @@ def test_a_prefix_may_have_been_stripped_by_the_proxy_or_not() -> None:
 
 
 def test_a_stream_is_wss_or_https_with_a_slash_or_without() -> None:
-    bases = webhook.base_urls(public_url=None, scheme="ws", host="a.example")
+    bases = base_urls(scheme="ws", host="a.example")
     assert webhook.stream_urls(bases, path="/twilio") == [
         "wss://a.example/twilio",
         "wss://a.example/twilio/",
@@ -250,7 +340,7 @@ def test_a_stream_is_wss_or_https_with_a_slash_or_without() -> None:
     ],
 )
 def test_a_handshake_is_let_in_by_what_its_stream_url_may_be(public_url: str, signed: str) -> None:
-    bases = webhook.base_urls(public_url=public_url, scheme="ws", host="127.0.0.1:5000")
+    bases = base_urls(public_url, scheme="ws", host="127.0.0.1:5000")
     urls = webhook.stream_urls(bases, path="/twilio")
     assert webhook.is_signed(tokens=[TOKEN], signature=sign(signed), urls=urls)
     for other in (f"{signed}x", signed.replace("bridge", "b")):
@@ -259,7 +349,7 @@ def test_a_handshake_is_let_in_by_what_its_stream_url_may_be(public_url: str, si
 
 def test_a_captured_handshake_is_let_in_with_nothing_configured() -> None:
     headers = dict(HANDSHAKE["headers"])
-    bases = webhook.base_urls(public_url=None, scheme="ws", host=headers["Host"])
+    bases = base_urls(scheme="ws", host=headers["Host"])
     assert webhook.is_signed(
         tokens=[TOKEN],
         signature=headers[webhook.SIGNATURE_HEADER],
@@ -276,10 +366,16 @@ def test_the_stream_url_is_a_websocket_url() -> None:
 def test_strange_headers_make_strange_urls_and_no_trouble(
     host: str, proto: str, forwarded: str, path: str
 ) -> None:
-    bases = webhook.base_urls(
-        public_url=None, scheme="ws", host=host, forwarded_proto=proto, forwarded_host=forwarded
+    bases = base_urls(
+        scheme="ws",
+        host=host,
+        root_path=path,
+        forwarded_proto=proto,
+        forwarded_host=forwarded,
+        forwarded_prefix=proto,
+        forwarded=f"host={forwarded};proto={proto}",
     )
-    assert len(bases) <= 4
+    assert len(bases) <= webhook.MAX_BASES
     for urls in (
         webhook.webhook_urls(bases, path=path, query=host),
         webhook.stream_urls(bases, path=path, query=host),
