@@ -21,6 +21,9 @@ HAPPENED = {
     Cause.TRANSFERRED: "The agent or your code transferred the caller, after the goodbye.",
     Cause.SILENCE: "Nobody spoke; the agent asked, and said goodbye.",
     Cause.TIME_UP: "The longest call was over; the agent warned, and said goodbye.",
+    Cause.NOT_HUNG_UP: "The caller has heard the goodbye, but Twilio did not hang up: the call"
+    " goes on with the TwiML Bin that streamed it.",
+    Cause.NOT_TRANSFERRED: "Twilio did not transfer the caller, and the agent was gone.",
     Cause.CALLER_CLOSED: "The caller's socket was closed without `stop`.",
     Cause.CALLER_LOST: "The caller's socket was lost.",
     Cause.CALLER_SILENT: "The caller's socket answered no ping for 25 s.",

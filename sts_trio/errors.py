@@ -41,6 +41,16 @@ class TwilioFailed(StsTrioError):
         self.is_uncertain = is_uncertain
         self.retry_after = retry_after  # seconds
 
+    def with_hint(self, hint: str) -> "TwilioFailed":
+        """The same, and what to look at."""
+        return TwilioFailed(
+            f"{self.message}; {hint}",
+            status=self.status,
+            code=self.code,
+            is_uncertain=self.is_uncertain,
+            retry_after=self.retry_after,
+        )
+
 
 class DialRefused(StsTrioError):
     """We did not even ask Twilio to place that call.
@@ -133,6 +143,9 @@ class Cause(enum.Enum):
     # Nobody was there any more, or the longest call was over: both with a goodbye.
     SILENCE = ("silence", Verdict.CALLER, 1000, 1000)
     TIME_UP = ("time_up", Verdict.SUCCESS, 1000, 1000)
+    # Decided, and said to the caller, but Twilio did not do it.
+    NOT_HUNG_UP = ("not_hung_up", Verdict.OURS, 1000, 1000)
+    NOT_TRANSFERRED = ("not_transferred", Verdict.OURS, 1011, 1000)
 
     # A close frame without `stop`: Twilio's REST API, a proxy, a simulator. Nobody's fault.
     CALLER_CLOSED = ("caller_closed", Verdict.UNCLEAR, 1000, 1000)

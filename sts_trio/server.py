@@ -27,14 +27,14 @@ from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_ch
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
-from sts_trio.call.info import CallInfo
+from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
-from sts_trio.errors import Cause, ConfigError, DialRefused, Ending, TwilioFailed
+from sts_trio.errors import Cause, ConfigError
 from sts_trio.functions.attach import attached
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
-from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
@@ -43,10 +43,11 @@ from sts_trio.observe.feed import call_event
 from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.offline.protocol import server as offline
 from sts_trio.outbound.dialler import Dialler
-from sts_trio.outbound.transfer import hang_up_by_rest, transfer_by_rest
+from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import Dialect, can_say, language
+from sts_trio.wire.twilio import StreamStart
 
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
@@ -80,6 +81,7 @@ class Server:
         self.live_calls = LiveCalls(config.max_calls)
         self.twilio = TwilioRest.of(config)
         self.dialler = Dialler(config, self.twilio, self.live_calls)
+        self.phone_calls = PhoneCalls(config, lambda: self.twilio)
         self.collector = Collector()
         self.poller = Poller()
         self.ticker = Ticker(self.poller)
@@ -137,6 +139,7 @@ class Server:
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
         await nursery.start(self.dialler.run)
+        await nursery.start(self.phone_calls.run)
         if _sigterm_is_default():
             nursery.start_soon(self._handle_sigterm)
         if self.config.agent is AgentKind.OFFLINE:
@@ -162,6 +165,7 @@ class Server:
 
     async def stop(self) -> None:
         """Ends what `run` runs, and returns when all of it is closed."""
+        await self.phone_calls.settle()
         await self.agent_connections.aclose()
         self._scope.cancel()
         await self._has_stopped.wait()
@@ -231,6 +235,8 @@ class Server:
         (`is_phone` is false) writes that itself: it is to end no phone call by it. `terminated`
         returns when whoever runs the process ends it: everyone is hung up on then.
         """
+        # Without Twilio's token there is no phone, but somebody on this machine who plays one.
+        has_phones = bool(self.config.twilio_auth_tokens) or self.config.allow_unsigned
         call = Bridge(
             Dialogue(
                 self._settings_for,
@@ -239,13 +245,14 @@ class Server:
                 now=trio.current_time(),
                 policy=self.config.manners,
                 can_say=functools.partial(can_say, self.config.dialect),
+                needs_release=_is_from_bin if is_phone and has_phones else no_call,
             ),
             open_caller,
             self.agent_connections,
             functions=self.functions,
             hands_over_to=self.config.agents,
             may_transfer=self.config.may_transfer,
-            release_phone_call=self._release_phone_call if is_phone else None,
+            release_phone_call=self.phone_calls.release,
             log_transcripts=self.config.log_transcripts,
             tell=self.live_calls.event_feed.tell,
         )
@@ -272,19 +279,6 @@ class Server:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
         await terminated()
         self.shut_down()
-
-    async def _release_phone_call(self, info: CallInfo, ending: Ending) -> None:
-        """A call that our webhook answered comes back to it when its stream ends. Any other goes on
-        with the TwiML that started the stream, unless the REST API is asked before."""
-        if not info.is_from_bin or not info.call_sid:
-            return
-        if ending.cause is not Cause.TRANSFERRED:
-            await hang_up_by_rest(self.twilio, info.call_sid)
-            return
-        try:
-            await transfer_by_rest(self.config, self.twilio, info.call_sid, ending.detail)
-        except (DialRefused, TwilioFailed) as exc:
-            _logger.error("call.not_transferred", call_sid=info.call_sid, reason=str(exc))
 
     # --- its agent ------------------------------------------------------------------------------
 
@@ -315,6 +309,12 @@ def _sigterm_is_default() -> bool:
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
+
+
+def _is_from_bin(start: StreamStart) -> bool:
+    """A call that our webhook answered comes back to it when its stream ends. Any other goes on
+    with the TwiML that started the stream, unless the REST API is asked before."""
+    return bool(start.call_sid) and streamed(start).is_from_bin
 
 
 def _endpoints(config: Config) -> list[Endpoint]:

@@ -48,12 +48,18 @@ class Bridge:
         manners: CallPolicy | None = None,
         settings: deepgram_settings.Settings = SETTINGS,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
+        needs_release: bool = False,
     ) -> None:
         self.asked_for: list[SettingsWanted] = []
         self.now = now
         self.settings = settings
         self.dialogue = Dialogue(
-            self._settings, forward=forward, now=now, policy=manners, can_say=can_say
+            self._settings,
+            forward=forward,
+            now=now,
+            policy=manners,
+            can_say=can_say,
+            needs_release=lambda start: needs_release,
         )
 
     def _settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:

@@ -23,7 +23,7 @@ from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import SILENCE
 from sts_trio.bridge.run import Bridge
-from sts_trio.call.info import CallInfo
+from sts_trio.call.info import CallInfo, streamed
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.legs.caller_asgi import CallerLeg, open_caller
@@ -486,7 +486,14 @@ def make_call(
     **options: Any,
 ) -> Bridge:
     """A call whose agent is the first of these; if it is lost, the next."""
-    dialogue = Dialogue(settings, forward=forward, now=trio.current_time(), policy=manners)
+    releases = "release_phone_call" in options
+    dialogue = Dialogue(
+        settings,
+        forward=forward,
+        now=trio.current_time(),
+        policy=manners,
+        needs_release=lambda start: releases and streamed(start).is_from_bin,
+    )
     return Bridge(
         dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options
     )

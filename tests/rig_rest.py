@@ -23,7 +23,7 @@ CALL = "CA00000000000000000000000000000002"
 class Asked(NamedTuple):
     """A request that the API got."""
 
-    path: str  # what is behind the account
+    path: str  # what is behind our account; of another one, with the account
     form: dict[str, list[str]]
     user: str
     password: str
@@ -79,7 +79,8 @@ def serving() -> Iterator[FakeApi]:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             credentials = self.headers["Authorization"].removeprefix("Basic ")
             user, _, password = base64.b64decode(credentials).decode().partition(":")
-            path = urlsplit(self.path).path.removeprefix(f"/2010-04-01/Accounts/{ACCOUNT}")
+            path = urlsplit(self.path).path.removeprefix("/2010-04-01/Accounts/")
+            path = path.removeprefix(ACCOUNT)
             answer = api.answer(Asked(path, parse_qs(body), user, password))
             if answer is STALL:
                 api.over.wait()
@@ -123,6 +124,9 @@ class FakeAccount(TwilioRest):
         self.redirected: list[tuple[str, str]] = []  # (call SID, TwiML)
         self.hung_up: list[str] = []
         self.failures: deque[Exception] = deque()
+        self.accounts: list[str] = []  # that the calls were said to be of
+        self.takes = 0.0
+        self.are_over = False  # whatever is asked for comes too late
         self.open = trio.Event()
         self.open.set()
 
@@ -143,16 +147,19 @@ class FakeAccount(TwilioRest):
             raise failure
         return Placed(sid, "queued")
 
-    async def redirect(self, call_sid: str, twiml: str) -> bool:
+    async def redirect(self, call_sid: str, twiml: str, account_sid: str = "") -> bool:
         self.redirected.append((call_sid, twiml))
-        await trio.lowlevel.checkpoint()
-        self._fail()
-        return True
+        return await self._answer(account_sid)
 
-    async def hang_up(self, call_sid: str) -> None:
+    async def hang_up(self, call_sid: str, account_sid: str = "") -> bool:
         self.hung_up.append(call_sid)
-        await trio.lowlevel.checkpoint()
+        return await self._answer(account_sid)
+
+    async def _answer(self, account_sid: str) -> bool:
+        self.accounts.append(account_sid)
+        await trio.sleep(self.takes)
         self._fail()
+        return not self.are_over
 
     def _fail(self) -> None:
         if self.failures:

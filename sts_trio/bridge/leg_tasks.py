@@ -4,7 +4,7 @@ They know one leg and what they are handed: who hears, what takes their exceptio
 code to close. What a call is, `run` knows.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
@@ -118,15 +118,11 @@ async def converse(
     idle: Idle,
     boundary: Boundary,
     code: Callable[[], int],
-    before_goodbye: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Listens and speaks on an open leg until it has ended, and our goodbye is said.
-
-    `before_goodbye` is awaited once everything has been sent; then `code()` is what the leg is
-    closed with.
-    """
+    """Listens and speaks on an open leg until it has ended, and our goodbye is said: `code()` is
+    what the leg is closed with."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_speak, leg, outbox, boundary, code, before_goodbye)
+        nursery.start_soon(_speak, leg, outbox, boundary, code)
         with boundary():
             await leg.listen(hear, idle)
 
@@ -136,12 +132,9 @@ async def _speak(
     outbox: Outbox[Any],
     boundary: Boundary,
     code: Callable[[], int],
-    before_goodbye: Callable[[], Awaitable[None]] | None,
 ) -> None:
     outbox.write_through(leg.try_send)
     with boundary():
         async for message in outbox:
             await leg.send(message)
-        if before_goodbye is not None:
-            await before_goodbye()
     await leg.aclose(code())

@@ -17,6 +17,10 @@ then a close frame with the ending's code for its leg. Whatever the peers do, `H
 the nursery's cancel scope ends every task, and a leg that is cancelled drops its socket. Dialling
 has no goodbye to say and is abandoned at once.
 
+A phone call that our webhook did not answer is released first: Twilio is asked to end or transfer
+it while its stream is open, as behind that the next verb of somebody else's TwiML runs. What comes
+of it is heard by the dialogue like anything else.
+
 A bug is an exception in a listener, a speaker or the timer. It ends this call alone: logged with
 its traceback, 1011 to both sides.
 """
@@ -46,6 +50,7 @@ from sts_trio.functions.runner import FunctionCalls
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.logic.acts import (
     CallFunctions,
+    CallReleased,
     CancelFunctions,
     Collected,
     Dial,
@@ -55,6 +60,7 @@ from sts_trio.logic.acts import (
     Heard,
     Log,
     OutboxFull,
+    ReleaseCall,
     RequestDone,
     SendToAgent,
     SendToCaller,
@@ -66,14 +72,11 @@ from sts_trio.logic.acts import (
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe.feed import Tell
 
-# What is to be done with the phone call before its stream is closed: a request or two to Twilio.
-# The caller hears nothing meanwhile.
-GOODBYE_WITHIN = 5.0
-# Ends that the stream's end alone does not bring about where a TwiML Bin started it.
-_DELIBERATE = (Cause.HUNG_UP, Cause.TRANSFERRED, Cause.SILENCE, Cause.TIME_UP)
+# A request or two to Twilio. The caller hears nothing meanwhile.
+RELEASE_WITHIN = 5.0
 
-# What is left to do for a call before its caller's socket is closed.
-ReleasePhoneCall = Callable[[CallInfo, Ending], Awaitable[None]]
+# Has Twilio end the phone call, or transfer it, as the ending says.
+ReleasePhoneCall = Callable[[CallInfo, Ending], Awaitable[CallReleased]]
 
 
 class Bridge:
@@ -220,6 +223,8 @@ class Bridge:
                     self._function_calls.cancel(ids)
                 case RequestDone() | Collected():
                     self._pending.resolve(act)
+                case ReleaseCall(ending):
+                    self._nursery.start_soon(self._release_caller, ending)
                 case HangUp(ending):
                     self._hang_up(ending)
                 case _:
@@ -249,27 +254,10 @@ class Bridge:
         self._to_caller.close()
         self._session.close()
         self._alarm.cancel()
-        within = GOODBYE_WITHIN if ending.cause in _DELIBERATE else 0.0
-        self._scope.deadline = trio.current_time() + within + HANG_UP_GRACE
+        self._scope.deadline = trio.current_time() + HANG_UP_GRACE
         if self._function_calls is not None:  # the call may never have been run
             self._function_calls.cancel_all()
         self._pending.close()
-
-    async def _release_caller(self) -> None:
-        """Before the caller's socket is closed."""
-        ending = self.ending
-        assert ending is not None  # what is for the caller ends when the call is hung up
-        try:
-            if self._release_phone_call is not None and ending.cause in _DELIBERATE:
-                with trio.move_on_after(GOODBYE_WITHIN) as patience:
-                    await self._release_phone_call(streamed(self.dialogue.start), ending)
-                if patience.cancelled_caught:
-                    reason = f"it took longer than {GOODBYE_WITHIN:g} s, and may be done yet"
-                    self._reports.log.error("call.not_released", reason=reason)
-        finally:
-            # What that did not need is not to be waited for the caller's close frame.
-            latest = trio.current_time() + HANG_UP_GRACE
-            self._scope.deadline = min(self._scope.deadline, latest)
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
@@ -299,6 +287,15 @@ class Bridge:
                     await trio.sleep_forever()
                 self._hear([Tick()])
 
+    async def _release_caller(self, ending: Ending) -> None:
+        with self._boundary():
+            assert self._release_phone_call is not None
+            late = f"Twilio: no answer within {RELEASE_WITHIN:g} s; it may be done yet"
+            released = CallReleased(late)
+            with trio.move_on_after(RELEASE_WITHIN):
+                released = await self._release_phone_call(streamed(self.dialogue.start), ending)
+            self._hear([released])
+
     async def _run_caller(self) -> None:
         with self._boundary():
             async with self._open_caller() as leg:
@@ -310,7 +307,6 @@ class Bridge:
                     idle=self._idle,
                     boundary=self._boundary,
                     code=lambda: self._close_code(Leg.CALLER),
-                    before_goodbye=self._release_caller,
                 )
 
     async def _run_agent(self, session: AgentSession, name: str | None) -> None:

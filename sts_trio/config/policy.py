@@ -29,6 +29,7 @@ class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     asks: str = CallPolicy().asks
     say_again: str = CallPolicy().say_again
+    not_transferred: str = CallPolicy().not_transferred
     farewell: str = CallPolicy().farewell
     warning: str = CallPolicy().warning
     time_is_up: str = CallPolicy().time_is_up
@@ -54,6 +55,7 @@ def read_manners(given: RawConfig) -> CallPolicy:
         longest=given("STS_LONGEST_CALL_SECONDS", LONGEST_CALL) or inf,
         asks=words.asks,
         say_again=words.say_again,
+        not_transferred=words.not_transferred,
         farewell=words.farewell,
         warning=words.warning,
         time_is_up=words.time_is_up,

@@ -43,6 +43,16 @@ class ShutDown(msgspec.Struct, frozen=True):
     """The server is going away."""
 
 
+class CallReleased(msgspec.Struct, frozen=True):
+    """What came of a `ReleaseCall`: it is done, unless there was a `failure`.
+
+    `was_over`: there was no phone call any more that it could have been done with.
+    """
+
+    failure: str = ""
+    was_over: bool = False
+
+
 class FunctionDone(msgspec.Struct, frozen=True):
     """A function has come to its end. `content` is JSON; with `hand_over`, that agent goes on.
 
@@ -136,6 +146,7 @@ Control = (
     | OutboxFull
     | Tick
     | ShutDown
+    | CallReleased
     | FunctionDone
     | FunctionsRunAway
     | Ask
@@ -174,6 +185,13 @@ class DropAgent(msgspec.Struct, frozen=True):
     """Say goodbye to this agent leg, and listen to it no more. The call goes on."""
 
     code: int = 1000
+
+
+class ReleaseCall(msgspec.Struct, frozen=True):
+    """Have Twilio end the phone call, or transfer it, as `ending` says, and let me know what came
+    of it (`CallReleased`)."""
+
+    ending: Ending
 
 
 class HangUp(msgspec.Struct, frozen=True):
@@ -236,6 +254,7 @@ Act = (
     | FlushCaller
     | Dial
     | DropAgent
+    | ReleaseCall
     | HangUp
     | CallFunctions
     | CancelFunctions

@@ -26,6 +26,8 @@ STALE_AFTER_KEY = 10.0
 MAX_MEDIA_BYTES = length(1.0)
 # How far the agent may be ahead of what is heard: Twilio holds ten minutes, and drops what is more.
 MAX_AHEAD_SECONDS = 600.0
+# Behind what it marks, the first mark comes back within a moment, on any phone.
+MARKS_WITHIN = 5.0
 
 
 class AgentAudio:
@@ -40,6 +42,7 @@ class AgentAudio:
         "dropped",
         "is_amid_utterance",
         "is_protected",
+        "mark_deadline",
         "playout",
         "plays_until",
         "rest",
@@ -53,6 +56,7 @@ class AgentAudio:
         self.plays_until = -inf
         self.is_protected = False
         self.is_amid_utterance = False
+        self.mark_deadline: float | None = None  # of the first one; `inf`: not waited for any more
         self.dropped = 0  # bytes of the agent's that were too far ahead
         self._frames = Frames()
         self._said_to = 0  # where the agent's own audio ends in the playout
@@ -105,6 +109,8 @@ class AgentAudio:
                 messages.append(self._mark())
         if audio:
             self.plays_until = max(self.plays_until, now) + seconds(len(audio))
+            if self.mark_deadline is None:
+                self.mark_deadline = self.plays_until + MARKS_WITHIN
         return messages
 
     def insert(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
@@ -156,6 +162,13 @@ class AgentAudio:
         frames = self.rest.take()
         messages = [*self._say(frames, now), *self._mark_the_end()]
         return seconds(len(frames)), messages
+
+    def is_without_marks(self, now: float) -> bool:
+        """Whether the phone turns out to be one that echoes no marks, once."""
+        if self.mark_deadline is None or now < self.mark_deadline:
+            return False
+        self.mark_deadline = inf if self.playout.has_marks else now + MARKS_WITHIN
+        return self.playout.has_marks
 
     def silent_after(self, mark: str, now: float) -> float | None:
         """How long a cut took to reach the caller, if it is this mark that tells."""

@@ -186,6 +186,10 @@ class AnswerWatch:
         self.forgive(now)
         self._within = inf
 
+    def reopen(self, within: float) -> None:
+        """It goes on after all."""
+        self._within = within
+
     def run_function(self, now: float, plays_until: float, *, is_running: bool) -> None:
         """Whether a function of ours runs: the caller waits as well, but not for the agent."""
         if is_running is self._is_busy or self._within == inf:

@@ -5,6 +5,10 @@ the agent's goodbye is heard out, in a session that is live; without a session, 
 has to play, and our own last words. Never asks another part: what it needs to know is told to it,
 what follows is returned.
 
+A phone call that our webhook did not answer ends, and is transferred, only if Twilio is asked for
+it (`needs_release`), which may fail. So the ending that was planned stands once that is done; until
+then the call can go on.
+
 A model mostly says goodbye after the function that ends the call, once it has that function's
 answer. How it is heard out then: `hearing_out`.
 """
@@ -13,7 +17,8 @@ from math import inf
 
 import msgspec
 
-from sts_trio.errors import Ending
+from sts_trio.errors import Cause, Ending
+from sts_trio.logic.acts import CallReleased
 from sts_trio.logic.hearing_out import LAST_WORDS_GRACE, HearingOut
 from sts_trio.logic.states import CLOSING, ClosingInput, ClosingState
 
@@ -21,6 +26,8 @@ from sts_trio.logic.states import CLOSING, ClosingInput, ClosingState
 WORDS_WITHIN = 4.0
 # A goodbye that makes no progress.
 MAX_GOODBYE_SECONDS = 15.0
+# Ends of the phone call, not only of its stream.
+_DELIBERATE = frozenset({Cause.HUNG_UP, Cause.TRANSFERRED, Cause.SILENCE, Cause.TIME_UP})
 
 
 class SayGoodbye(msgspec.Struct, frozen=True):
@@ -33,21 +40,53 @@ class LastWords(msgspec.Struct, frozen=True):
     clip: bytes
 
 
+class Release(msgspec.Struct, frozen=True):
+    """All is said: Twilio is to be asked for it. Then `released`."""
+
+    ending: Ending
+
+    @property
+    def needs_agent(self) -> bool:
+        """Whether there is something for the agent to say if it is not done."""
+        return self.ending.cause is Cause.TRANSFERRED
+
+
+class LetAgentGo(msgspec.Struct, frozen=True):
+    """It is gone, while Twilio is being asked."""
+
+
+class GoOn(msgspec.Struct, frozen=True):
+    """The caller could not be transferred to `number`, and still has the agent."""
+
+    number: str
+    reason: str
+
+
 class Over(msgspec.Struct, frozen=True):
     """Hang up."""
 
     ending: Ending
 
 
-ClosingNews = SayGoodbye | LastWords | Over
+ClosingNews = SayGoodbye | LastWords | Release | LetAgentGo | GoOn | Over
 
 
 class Closing:
-    __slots__ = ("_ending", "_goodbye", "_last_words_deadline", "_protections", "state")
+    __slots__ = (
+        "_ending",
+        "_goodbye",
+        "_last_words_deadline",
+        "_left",
+        "_protections",
+        "needs_release",
+        "state",
+    )
 
     def __init__(self) -> None:
         self.state = ClosingState.NO
-        self._ending: Ending | None = None
+        self.needs_release = False  # whether Twilio has to be asked to end the phone call
+        self._ending: Ending | None = None  # that is planned
+        self._left: Ending | None = None  # the caller's, while Twilio was being asked
         self._goodbye: HearingOut | None = None
         self._last_words_deadline = inf
         self._protections = 0
@@ -64,7 +103,8 @@ class Closing:
     @property
     def is_uninterruptible(self) -> bool:
         """Whether what the agent says is to be heard to the end, whatever the caller does."""
-        return self._protections > 0 or self._goodbye is not None
+        is_leaving = self._goodbye is not None or self.state is ClosingState.RELEASING
+        return self._protections > 0 or is_leaving
 
     def protect(self, *, is_over: bool) -> None:
         """From now on, or (`is_over`) no longer, for as many times as it was asked for."""
@@ -97,8 +137,36 @@ class Closing:
 
     def end(self, ending: Ending, now: float) -> ClosingNews | None:
         """There is nobody left to hear anything, or no time: whatever was planned."""
+        if self.state is ClosingState.RELEASING and ending.cause is not Cause.SHUTDOWN:
+            self._left = self._left or ending
+            return self._go(ClosingInput.LEFT, ending, now)
         self._ending = None
         return self._go(ClosingInput.END, ending, now)
+
+    # --- what comes of asking Twilio ------------------------------------------------------------
+
+    def released(
+        self, released: CallReleased, apology: bytes, now: float, *, is_live: bool
+    ) -> ClosingNews | None:
+        """It is done, or could not be. `is_live`: the agent is there."""
+        planned = self._ending
+        if self.state is not ClosingState.RELEASING or planned is None:
+            return None
+        on, ending = ClosingInput.RELEASED, planned
+        if planned.cause is not Cause.TRANSFERRED:
+            if released.failure and self._left is None:
+                ending = Ending(Cause.NOT_HUNG_UP, released.failure)
+        elif released.failure or released.was_over:
+            ending = self._left or Ending(Cause.STOP)
+            if released.failure and self._left is None:
+                ending = Ending(Cause.NOT_TRANSFERRED, released.failure)
+                on = ClosingInput.APOLOGISE if apology else on
+                on = ClosingInput.GO_ON if is_live else on
+        self._ending = None
+        if on is ClosingInput.GO_ON:
+            self.state = CLOSING[self.state][on]
+            return GoOn(planned.detail, released.failure)
+        return self._go(on, ending, now, apology)
 
     # --- what is heard of the last words --------------------------------------------------------
 
@@ -140,15 +208,25 @@ class Closing:
             return None
         # The first ending stands: a session that is lost while it says goodbye is no fault.
         ending = self._ending or ending
+        if to is ClosingState.RELEASING:
+            return None if on is ClosingInput.LEFT else LetAgentGo()
+        release = CLOSING[self.state].get(ClosingInput.RELEASE)
+        if to is ClosingState.OVER and self.needs_release and ending.cause in _DELIBERATE:
+            to = release or to
         self.state = to
         self._goodbye = None
+        self._last_words_deadline = inf
         if to is ClosingState.OVER:
             return Over(ending)
+        if to is ClosingState.RELEASING:
+            self._ending = ending
+            return Release(ending)
         if to is ClosingState.GOODBYE:
             self._ending = ending
             self._goodbye = HearingOut.begin(now, WORDS_WITHIN, MAX_GOODBYE_SECONDS)
             return SayGoodbye()
-        clip = apology if on is ClosingInput.DOWN_APOLOGY else b""
+        apologises = on in (ClosingInput.DOWN_APOLOGY, ClosingInput.APOLOGISE)
+        clip = apology if apologises else b""
         self._ending = msgspec.structs.replace(ending, apologised=bool(clip))
         self._last_words_deadline = now + LAST_WORDS_GRACE
         return LastWords(clip)

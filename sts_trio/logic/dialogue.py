@@ -44,12 +44,17 @@ def any_call(call_sid: str) -> bool:
     return True
 
 
+def no_call(start: twilio.StreamStart) -> bool:
+    return False
+
+
 class Dialogue:
     """The state of one call.
 
     `settings` makes the agent's `Settings` once the caller is known. `is_expected` tells, by its
     SID, whether a call may be streamed here. `can_say` tells whether the agent's dialect has words
-    for a message.
+    for a message, `needs_release` whether Twilio has to be asked to end that phone call, as the end
+    of its stream does not.
     """
 
     __slots__ = ("_caller_audio", "_is_plain", "_parts", "_rare_deadline", "_stream")
@@ -63,8 +68,11 @@ class Dialogue:
         now: float = 0.0,
         policy: CallPolicy | None = None,
         can_say: Callable[[deepgram.ToAgent], bool] = says_all,
+        needs_release: Callable[[twilio.StreamStart], bool] = no_call,
     ) -> None:
-        self._parts = Parts(settings, policy or CallPolicy(), is_expected, can_say, forward, now)
+        self._parts = Parts(
+            settings, policy or CallPolicy(), is_expected, can_say, needs_release, forward, now
+        )
         # Asked for every media frame.
         self._stream = self._parts.stream
         self._caller_audio = self._parts.caller_audio

@@ -6,12 +6,16 @@ neither is of use without the other.
 
 from typing import assert_never
 
-from sts_trio.errors import Cause, Ending
+from sts_trio.errors import Cause, Ending, Leg
 from sts_trio.logic.acts import Tick
 from sts_trio.logic.answer_watch import Debt, Due
 from sts_trio.logic.limits import Step
 from sts_trio.logic.parts import Parts
 from sts_trio.wire import deepgram
+
+NO_MARKS = (
+    "no mark comes back: nothing is heard of the agent by <Start><Stream>, it has to be <Connect>"
+)
 
 
 def rare_deadline(parts: Parts) -> float:
@@ -27,6 +31,7 @@ def rare_deadline(parts: Parts) -> float:
         parts.watch.deadline,
         parts.handing_over.deadline(parts.out.now),
         parts.turns.hold.until,
+        parts.turns.mark_deadline,
     )
 
 
@@ -44,6 +49,8 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
         parts.out.to_agent(deepgram.Audio(audio))
     if parts.turns.hold.until <= now:
         parts.resume()
+    if parts.turns.is_without_marks(now):
+        parts.out.violation(Leg.CALLER, NO_MARKS)
     if parts.session.is_filler_due(now):
         _say_one_moment(parts)
     while not parts.closing.is_over and (due := parts.watch.due(now)) is not None:

@@ -14,14 +14,25 @@ from typing import assert_never
 from sts_trio.audio.frames import seconds
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
+    CallReleased,
     CancelFunctions,
     DropAgent,
     FlushCaller,
     HangUp,
+    ReleaseCall,
 )
 from sts_trio.logic.answer_watch import AnswerWatch, Debt
 from sts_trio.logic.caller_audio import CallerAudio
-from sts_trio.logic.closing import Closing, ClosingNews, LastWords, Over, SayGoodbye
+from sts_trio.logic.closing import (
+    Closing,
+    ClosingNews,
+    GoOn,
+    LastWords,
+    LetAgentGo,
+    Over,
+    Release,
+    SayGoodbye,
+)
 from sts_trio.logic.function_calls import PendingFunctionCalls
 from sts_trio.logic.handing_over import HandingOver
 from sts_trio.logic.keypad import Keypad
@@ -40,7 +51,7 @@ from sts_trio.logic.stream import (
     Stream,
 )
 from sts_trio.logic.turns import Cut, Turns
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, twilio
 
 
 class Parts:
@@ -55,6 +66,7 @@ class Parts:
         "is_deaf",
         "keypad",
         "limits",
+        "needs_release",
         "out",
         "policy",
         "requests",
@@ -71,10 +83,12 @@ class Parts:
         policy: CallPolicy,
         is_expected: Callable[[str], bool],
         can_say: Callable[[deepgram.ToAgent], bool],
+        needs_release: Callable[[twilio.StreamStart], bool],
         forward: float,
         now: float,
     ) -> None:
         self.settings = settings
+        self.needs_release = needs_release
         self.policy = policy
         self.is_deaf = False
         self.out = Output(now)
@@ -325,6 +339,26 @@ class Parts:
         ending = Ending(cause, detail[:MAX_REASON_CHARS])
         self._follow(self.closing.end(ending, self.out.now))
 
+    def release(self, released: CallReleased) -> None:
+        """What came of asking Twilio to end the phone call, or to transfer it."""
+        is_live, apology = self.session.is_live, self.policy.apology
+        self._follow(self.closing.released(released, apology, self.out.now, is_live=is_live))
+
+    def _go_on(self, news: GoOn) -> None:
+        """As if the agent had never left."""
+        now = self.out.now
+        self.session.go_on()
+        self.limits.open_session(now)
+        self.watch.reopen(self.policy.answer_within)
+        self.protect()
+        self.requests.report_not_transferred(news.number, self.policy.not_transferred, now)
+        self.owe(Debt.QUESTION)
+        self.send_requests()
+
+    def _let_agent_go(self, code: int) -> None:
+        self.session.close(self.out.now)
+        self.close_session(code)
+
     def protect(self) -> None:
         """The caller is not cut off by speaking up, nor is the agent, which so must not hear it."""
         on = self.closing.is_uninterruptible
@@ -345,10 +379,18 @@ class Parts:
                 self.closing.hear_words(self.turns.plays_until)
                 self.protect()
             case LastWords(clip):
-                self.session.close(now)
-                self.close_session(code)
+                self._let_agent_go(code)
                 self.out.to_caller(self.turns.play(clip, now))
                 self.closing.hear_words(self.turns.plays_until)
+            case Release(ending):
+                if not news.needs_agent:
+                    self._let_agent_go(code)
+                self.out.add(ReleaseCall(ending))
+            case LetAgentGo():
+                self._let_agent_go(code)
+            case GoOn(number, reason):
+                self.out.log("error", "call.not_transferred", number=number, reason=reason)
+                self._go_on(news)
             case Over(ending):
                 self.out.extend(self.turns.end())
                 if ids := self.function_calls.close_session(now).ids:

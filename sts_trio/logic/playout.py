@@ -79,6 +79,11 @@ class Playout:
         return self.sent - self._marked >= MARK_EVERY and len(self._pending) < MAX_PENDING_MARKS
 
     @property
+    def has_marks(self) -> bool:
+        """Whether there ever was one to be echoed."""
+        return self._count > 0
+
+    @property
     def is_marked(self) -> bool:
         """Whether the last mark stands at the very end of what was sent."""
         return self._marked == self.sent

@@ -20,6 +20,7 @@ class CallPolicy(msgspec.Struct, frozen=True, kw_only=True):
     asks: str = "Are you still there?"
     hang_up_after: float = inf
     say_again: str = "I am sorry, could you say that again?"
+    not_transferred: str = "I am sorry, I could not put you through. Is there anything else?"
     farewell: str = "I cannot hear you any more, so I will hang up now. Goodbye."
     # The longest call, and how long before its end the caller is warned.
     longest: float = inf

@@ -58,6 +58,11 @@ KEYED_IN = "I have keyed in: {}"
 # To the agent, of a function that was not torn when its session, or its turn, was lost.
 LATE = "The function {name}, called earlier in this conversation, has been done: {content}"
 
+# To an agent that had been told that the caller is connected.
+NOT_TRANSFERRED = (
+    "The caller could not be connected with {number}, is told so, and goes on talking with you."
+)
+
 _Kind = type[deepgram.TextToAgent]
 
 
@@ -203,6 +208,11 @@ class Requests:
     def report_late_result(self, name: str, content: str, now: float) -> None:
         """What was done is not to be done twice: the agent is told of it without being asked."""
         self.ask(None, deepgram.UpdatePrompt(LATE.format(name=name, content=content)), now)
+
+    def report_not_transferred(self, number: str, words: str, now: float) -> None:
+        """The caller is still there: the agent is to know it, and to say these words."""
+        self.ask(None, deepgram.UpdatePrompt(NOT_TRANSFERRED.format(number=number)), now)
+        self.ask(None, deepgram.InjectAgentMessage(words, "queue"), now, is_insisted=True)
 
     def wait_until_heard(self, number: int, until: float) -> None:
         self._heard_by[number] = until

@@ -14,6 +14,7 @@ from sts_trio.logic import agent_messages
 from sts_trio.logic.acts import (
     AgentReached,
     Ask,
+    CallReleased,
     CancelRequest,
     Close,
     Collect,
@@ -78,6 +79,8 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
         case Started():
             ids = {"call_sid": parts.stream.call_sid, "stream_sid": parts.stream.stream_sid}
             parts.out.log("info", "call.started", **ids)
+            assert parts.stream.start is not None
+            parts.closing.needs_release = parts.needs_release(parts.stream.start.start)
             parts.turns.begin(parts.stream.stream_sid)
             parts.session.begin(now)
             parts.owe(Debt.SESSION)
@@ -194,6 +197,10 @@ def hear_anomaly(parts: Parts, anomaly: Anomaly) -> None:
             assert_never(anomaly)
 
 
+def hear_released(parts: Parts, released: CallReleased) -> None:
+    parts.release(released)
+
+
 def hear_end(parts: Parts, end: End) -> None:
     match end:
         case LegEnded():
@@ -232,6 +239,7 @@ def _handlers() -> dict[type[Heard], Handler]:
     handlers: dict[type[Heard], Handler] = {
         **agent_messages.HANDLERS,
         FunctionDone: hear_function_done,
+        CallReleased: hear_released,
         Tick: hear_tick,
     }
     for family, handler in families:

@@ -217,6 +217,10 @@ class Session:
         self._is_last = True
         self.renewal_deadline = inf
 
+    def go_on(self) -> None:
+        """It is not about to end after all."""
+        self._is_last = False
+
     def close(self, now: float) -> None:
         """The call needs no agent any more."""
         self.reconnect.end()

@@ -230,6 +230,7 @@ class ClosingState(enum.Enum):
     NO = "no"
     GOODBYE = "goodbye"
     LAST_WORDS = "last words"
+    RELEASING = "releasing the phone call"
     OVER = "over"
 
 
@@ -242,6 +243,11 @@ class ClosingInput(enum.Enum):
     FINISHED = "session finished"
     HEARD = "all is heard"
     TIMEOUT = "time is up"
+    RELEASE = "all is said, and Twilio has to be asked"
+    RELEASED = "done"
+    GO_ON = "not transferred, the agent is there"
+    APOLOGISE = "not transferred, there is an apology"
+    LEFT = "caller ends"
     END = "caller ends, shut-down"
 
 
@@ -262,11 +268,25 @@ CLOSING: Mapping[ClosingState, Mapping[ClosingInput, ClosingState]] = {
         ClosingInput.FINISHED: ClosingState.OVER,
         ClosingInput.HEARD: ClosingState.OVER,
         ClosingInput.TIMEOUT: ClosingState.OVER,
+        ClosingInput.RELEASE: ClosingState.RELEASING,
         ClosingInput.END: ClosingState.OVER,
     },
     ClosingState.LAST_WORDS: {
         ClosingInput.HEARD: ClosingState.OVER,
         ClosingInput.TIMEOUT: ClosingState.OVER,
+        ClosingInput.RELEASE: ClosingState.RELEASING,
+        ClosingInput.END: ClosingState.OVER,
+    },
+    # A phone call that our webhook did not answer. What comes of this decides how the call ends, so
+    # the stream's end, which is how a transfer begins, is no end yet.
+    ClosingState.RELEASING: {
+        ClosingInput.RELEASED: ClosingState.OVER,
+        ClosingInput.GO_ON: ClosingState.NO,
+        ClosingInput.APOLOGISE: ClosingState.LAST_WORDS,
+        ClosingInput.DOWN: ClosingState.RELEASING,
+        ClosingInput.FINISHED_UNHEARD: ClosingState.RELEASING,
+        ClosingInput.FINISHED: ClosingState.RELEASING,
+        ClosingInput.LEFT: ClosingState.RELEASING,
         ClosingInput.END: ClosingState.OVER,
     },
     ClosingState.OVER: {},
@@ -289,6 +309,7 @@ class Phase(enum.Enum):
 
 _CLOSED = {
     ClosingState.LAST_WORDS: Phase.PARTING,
+    ClosingState.RELEASING: Phase.PARTING,
     ClosingState.OVER: Phase.HUNG_UP,
 }
 _OPEN = {

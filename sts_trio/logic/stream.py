@@ -93,7 +93,8 @@ class Stream:
         if isinstance(message, twilio.Start):
             return Violation("a second start") if to is None else self._begin(message, now)
         if to is None:
-            return Violation(f"{name} before start")
+            when = "before start" if self.start is None else "after stop"
+            return Violation(f"{name} {when}")
         if self.start is not None and message.stream_sid not in (self.stream_sid, ""):
             return Violation(f"{name} of another stream")
         self._enter(to, now)
@@ -133,7 +134,9 @@ class Stream:
 
     def end(self, cause: Cause, detail: str, now: float) -> StreamEnded:
         """Its socket has come to an end, or is given up."""
-        self._enter(STREAM[self.state][StreamInput.LEG_ENDED], now)
+        to = STREAM[self.state].get(StreamInput.LEG_ENDED)
+        if to is not None:
+            self._enter(to, now)
         return StreamEnded(cause, detail)
 
     def tick(self, now: float) -> StreamEnded | None:

@@ -88,6 +88,15 @@ class Turns:
         return self._agent_audio.plays_until
 
     @property
+    def mark_deadline(self) -> float:
+        """When to ask whether the phone `is_without_marks`."""
+        deadline = self._agent_audio.mark_deadline
+        return inf if deadline is None else deadline
+
+    def is_without_marks(self, now: float) -> bool:
+        return self._agent_audio.is_without_marks(now)
+
+    @property
     def dropped_bytes(self) -> int:
         """Of the agent's audio, what was too far ahead of the caller."""
         return self._agent_audio.dropped
@@ -162,7 +171,10 @@ class Turns:
         return messages
 
     def hear_mark(self, name: str, now: float) -> Played | Violation | None:
-        match self.playout.echo(name):
+        echo = self.playout.echo(name)
+        if echo is not Echo.NEVER_SENT:
+            self._agent_audio.mark_deadline = inf
+        match echo:
             case Echo.HEARD:
                 turns = self._history.hear_mark(self.playout.position, self.playout.sent)
                 return Played(turns, self._agent_audio.silent_after(name, now))

@@ -88,10 +88,8 @@ class Dialler:
                     self._nursery.start_soon(self._run_attempt, attempt)
                     await trio.sleep(self._pause)
 
-    def _start_soon(
-        self, run: Callable[[str, str], Awaitable[None]], call_sid: str, message: str
-    ) -> None:
-        self._nursery.start_soon(run, call_sid, message)
+    def _start_soon(self, run: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(run)
 
     # --- asking for a call ------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ ever. What was told before is told to nobody and has nothing done: no second han
 """
 
 import collections
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ class PlacedCalls:
         self,
         rest: TwilioRest,
         tell: Tell,
-        start_soon: Callable[[Callable[[str, str], Awaitable[None]], str, str], None],
+        start_soon: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._rest = rest
         self._tell = tell
@@ -112,7 +113,7 @@ class PlacedCalls:
             message = ""
             if placed is not None and voice.takes_message:
                 message = placed.request.message
-            self._start_soon(self._handle_machine, voice.call_sid, message)
+            self._start_soon(functools.partial(self._handle_machine, voice, message))
 
     def _is_news(self, *told: str) -> bool:
         """Whether this is told for the first time."""
@@ -124,20 +125,23 @@ class PlacedCalls:
             self._told.popitem(last=False)
         return True
 
-    async def _handle_machine(self, call_sid: str, message: str) -> None:
+    async def _handle_machine(self, voice: webhook.VoiceRequest, message: str) -> None:
         did = OnMachine.LEAVE_MESSAGE if message else OnMachine.HANG_UP
+        call_sid, account_sid = voice.call_sid, voice.account_sid
         log = _logger.bind(call_sid=call_sid, act=did.value)
         try:
             if message:
-                await self._rest.redirect(call_sid, webhook.leave_message(message))
+                twiml = webhook.leave_message(message)
+                is_done = await self._rest.redirect(call_sid, twiml, account_sid)
             else:
-                await self._rest.hang_up(call_sid)
+                is_done = await self._rest.hang_up(call_sid, account_sid)
         except TwilioFailed as exc:
             log.warning("dial.machine_not_handled", reason=str(exc))
         except Exception:
             log.exception("dial.crashed")  # a boundary, as above
         else:
-            log.info("dial.machine_handled")
+            # A machine, too, hangs up, or its caller does.
+            log.info("dial.machine_handled" if is_done else "dial.machine_gone")
 
     def _report(
         self, event: str, call_sid: str, placed: "_PlacedCall | None", fields: dict[str, str]

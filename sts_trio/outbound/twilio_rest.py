@@ -5,9 +5,13 @@ waits and repeats: what Twilio turned away (429) always, what found no answer or
 only where asking twice does no harm. A call is never asked for twice when the first may have been
 placed: the API has no key by which Twilio would know one for the other.
 
+One answer has one meaning. 21220 alone says that a call is over. 20404 says that the account asked
+for has no such call: it is another account's, and may well go on. So each call is asked for under
+the account that it is of, if that is known: a parent's credentials are good for its subaccounts.
+
 `TWILIO_REGION` and `TWILIO_EDGE` are the package's own, and read by it.
 
-Source: Twilio, "Call resource" and "Twilio's response", read 2026-11-25.
+Sources: Twilio, "Call resource", "Twilio's response" and "Subaccounts", read 2026-11-25.
 """
 
 import math
@@ -34,16 +38,18 @@ API = "https://api.twilio.com"
 # Within Twilio's answer times there is a factor of ten; a caller waits for some of these.
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
-# Fewer than the connections that the package keeps, which are 5 or more.
-THREADS = 4
+# So that callers who are told goodbye at once are hung up on at once: a request takes 0.2 s, at
+# times 1 s, and a call waits 5 s for its turn and its answer.
+THREADS = 16
 # Seconds to wait before asking again, each up to twice as long: together 7 to 14.
 BACKOFF = (1.0, 2.0, 4.0)
 # Whoever is told to come back later than this is gone by then.
 MAX_WAIT = 30.0
 
 _CALL_SID = re.compile("CA[0-9a-fA-F]{32}")
-# What Twilio says of a call that is over: unknown, or gone; not in progress.
-_OVER = (20404, 21220)
+_ACCOUNT_SID = re.compile("AC[0-9a-fA-F]{32}")
+_NOT_IN_PROGRESS = 21220
+_NOT_FOUND = 20404
 _TOO_MANY = 20429
 _DENIED = 20003
 # For a log line, whatever a proxy in between may answer.
@@ -60,7 +66,8 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class TwilioRest:
-    """One account's calls. Without SID or token, every request fails and says what to set.
+    """One account's calls, and those of its subaccounts. Without SID or token, every request fails
+    and says what to set.
 
     `api` is for tests; `jitter` gives numbers from 0 to 1.
     """
@@ -122,8 +129,10 @@ class TwilioRest:
             )
         return Placed(call.sid, str(call.status or "queued"))
 
-    async def redirect(self, call_sid: str, twiml: str) -> bool:
+    async def redirect(self, call_sid: str, twiml: str, account_sid: str = "") -> bool:
         """Has the call go on with `twiml`, which ends its stream. False if the call is over.
+
+        `account_sid` is the account that the call is of, if it is not ours.
 
         Raises:
             TwilioFailed: it goes on as it was, as far as is known.
@@ -133,29 +142,42 @@ class TwilioRest:
             raise ValueError(
                 f"{len(twiml)} characters of TwiML: Twilio takes {REST_TWIML_LIMIT} here"
             )
-        return await self._update(call_sid, twiml=twiml)
+        return await self._update(call_sid, account_sid, twiml=twiml)
 
-    async def hang_up(self, call_sid: str) -> None:
-        """Ends the call; one that is over already is what was wanted.
+    async def hang_up(self, call_sid: str, account_sid: str = "") -> bool:
+        """Ends the call. False if it is over already.
 
         Raises:
             TwilioFailed: it may go on.
         """
-        await self._update(call_sid, status="completed")
+        return await self._update(call_sid, account_sid, status="completed")
 
-    async def _update(self, call_sid: str, **changes: str) -> bool:
+    async def _update(self, call_sid: str, account_sid: str, **changes: str) -> bool:
+        # They become parts of a URL. Simulated calls have other ones.
         if not _CALL_SID.fullmatch(call_sid):
-            # It would become part of a URL. Simulated calls have such.
             raise TwilioFailed(f"{call_sid[:40]!r} is no call of Twilio's")
+        if account_sid and not _ACCOUNT_SID.fullmatch(account_sid):
+            raise TwilioFailed(f"{account_sid[:40]!r} is no account of Twilio's")
+        account_sid = account_sid or self._account_sid or ""
         try:
             await self._request(
-                lambda client: client.calls(call_sid).update(**changes), is_repeatable=True
+                lambda client: client.api.accounts(account_sid).calls(call_sid).update(**changes),
+                is_repeatable=True,
             )
         except TwilioFailed as exc:
-            if exc.code in _OVER:
+            if exc.code == _NOT_IN_PROGRESS:
                 return False
-            raise
+            raise self._explained(exc, account_sid) from None
         return True
+
+    def _explained(self, failed: TwilioFailed, account_sid: str) -> TwilioFailed:
+        """With what to look at, if it is the account that is not right."""
+        if account_sid != self._account_sid and failed.status in (401, 403, 404):
+            asks = "is that a subaccount of TWILIO_ACCOUNT_SID?"
+            return failed.with_hint(f"the call is of {account_sid}: {asks}")
+        if failed.code == _NOT_FOUND:
+            return failed.with_hint(f"{account_sid} has no such call, it is of another account")
+        return failed
 
     async def _request(self, ask: Callable[[Any], T], *, is_repeatable: bool) -> T:
         """Asks until there is an answer worth having. Cancelled, a thread may finish unheeded."""
@@ -205,10 +227,14 @@ def _wait_after(failed: TwilioFailed, backoff: float, is_repeatable: bool) -> fl
 
 def _make_client(account_sid: str | None, auth_token: str | None, api: str) -> Any:
     # Imported here: it takes long, and brings an HTTP stack that only these few requests need.
+    import requests
     from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]
     from twilio.rest import Client  # type: ignore[import-untyped]
 
-    return Client(account_sid, auth_token, http_client=_Http(TwilioHttpClient(), api))
+    http = TwilioHttpClient()
+    # The package's own keeps a few connections, and what is beyond them is made anew each time.
+    http.session.mount(api, requests.adapters.HTTPAdapter(pool_maxsize=THREADS))
+    return Client(account_sid, auth_token, http_client=_Http(http, api))
 
 
 class _Http:

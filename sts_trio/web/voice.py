@@ -8,18 +8,22 @@ import msgspec
 import structlog
 from quart import Response
 
-from sts_trio.call.info import INBOUND, announced, parameters
+from sts_trio.call.info import announced, parameters
 from sts_trio.errors import Cause, DialRefused, Verdict
-from sts_trio.outbound.progress import TOKEN, TWIML_PATH
+from sts_trio.observe.feed import call_event
+from sts_trio.outbound.progress import MAX_WORD, TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
 from sts_trio.server import Server
 from sts_trio.web import responses
-from sts_trio.web.access import RequestInfo, base_of
+from sts_trio.web.access import KEY, RequestInfo, base_of
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.media import TWILIO_PATH
 from sts_trio.web.responses import WEBHOOK, Rules
 from sts_trio.web.tokens import StreamTokens
 from sts_trio.wire import webhook
+
+# Of the query of a webhook, what we know its call by, and what lets this machine in.
+OUR_FIELDS = frozenset({TOKEN, KEY})
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -40,7 +44,7 @@ class Voice:
         if refusal is not None:
             return refusal
         voice = webhook.read_request(request.fields)
-        call = announced(voice)
+        call = announced(voice, webhook.caller_parameters(request.fields, OUR_FIELDS))
         token = request.query_fields.first(TOKEN)
         placed = self._server.dialler.placed.answered(voice.call_sid, token)
         if placed is not None:
@@ -70,6 +74,7 @@ class Voice:
         voice = webhook.read_request(request.fields)
         if voice.dial_call_status:
             # A transfer is over. Whoever was talked with has said goodbye.
+            self._report_transfer(voice)
             was_taken = voice.dial_call_status in ("completed", "answered")
             over = was_taken or voice.is_over
             return responses.twiml(webhook.hang_up() if over else webhook.not_taken())
@@ -87,10 +92,14 @@ class Voice:
 
     def _transfer(self, request: RequestInfo, voice: webhook.VoiceRequest, number: str) -> str:
         config = self._server.config
-        inbound = voice.direction in ("", INBOUND)
         try:
-            base = base_of(request, config)
-            return transfer_twiml(config, number, inbound=inbound, base=base)
+            return transfer_twiml(config, number, announced(voice), base_of(request, config))
         except DialRefused as exc:
             _logger.error("call.not_transferred", call_sid=voice.call_sid, reason=str(exc))
             return webhook.not_taken()
+
+    def _report_transfer(self, voice: webhook.VoiceRequest) -> None:
+        told = {"status": voice.dial_call_status[:MAX_WORD]}
+        _logger.info("call.transfer_ended", call_sid=voice.call_sid, **told)
+        event = call_event(voice.call_sid, 0.0, "call.transfer_ended", told)
+        self._server.live_calls.event_feed.tell(event)

@@ -249,8 +249,8 @@ METHODS = [
     test_call_methods.test_a_function_that_is_not_to_be_torn_outlives_the_sockets,
     test_call_methods.test_a_function_hands_the_call_over,
     test_call_methods.test_a_function_that_hangs_up_has_the_goodbye_heard,
-    test_release.test_seeing_off_takes_no_longer_than_it_may,
-    test_release.test_a_bug_in_seeing_off_is_logged_and_closes_both_sockets,
+    test_release.test_releasing_takes_no_longer_than_it_may,
+    test_release.test_a_bug_in_releasing_is_logged_and_closes_both_sockets,
 ]
 
 

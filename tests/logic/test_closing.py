@@ -6,13 +6,17 @@ from math import inf
 import pytest
 
 from sts_trio.errors import Cause, Ending
+from sts_trio.logic.acts import CallReleased
 from sts_trio.logic.closing import (
     MAX_GOODBYE_SECONDS,
     WORDS_WITHIN,
     Closing,
     ClosingNews,
+    GoOn,
     LastWords,
+    LetAgentGo,
     Over,
+    Release,
     SayGoodbye,
 )
 from sts_trio.logic.hearing_out import LONGEST_WORDS, HearingOut
@@ -88,10 +92,12 @@ def test_a_deadline_that_passed_in_vain_is_not_waited_for_again() -> None:
 
 # --- the closing of the call ------------------------------------------------------------------
 
-N, G, W, V = ClosingState
+N, G, W, R, V = ClosingState
 HUNG_UP = Ending(Cause.HUNG_UP)
 LOST = Ending(Cause.AGENT_LOST)
 STOPPED = Ending(Cause.STOP)
+SHUTDOWN = Ending(Cause.SHUTDOWN)
+TRANSFERRED = Ending(Cause.TRANSFERRED, "+15005550020")
 APOLOGY = b"\x22" * 8000
 
 
@@ -101,9 +107,22 @@ def reach(state: ClosingState) -> Closing:
         assert closing.close(HUNG_UP, 0.0, is_live=True) == SayGoodbye()
     elif state is W:
         assert closing.close(HUNG_UP, 0.0, is_live=False) == LastWords(b"")
+    elif state is R:
+        closing = releasing(HUNG_UP)
     elif state is V:
         assert closing.end(STOPPED, 0.0) == Over(STOPPED)
     assert closing.state is state
+    return closing
+
+
+def releasing(ending: Ending) -> Closing:
+    """Of a phone call that Twilio has to be asked to end."""
+    closing = Closing()
+    closing.needs_release = True
+    assert closing.close(ending, 0.0, is_live=True) == SayGoodbye()
+    closing.hear_end_of_words()
+    assert closing.settle(0.0, is_heard=True) == Release(ending)
+    assert closing.state is R
     return closing
 
 
@@ -138,6 +157,10 @@ def end(closing: Closing) -> ClosingNews | None:
     return closing.end(STOPPED, 0.0)
 
 
+def shut_down(closing: Closing) -> ClosingNews | None:
+    return closing.end(SHUTDOWN, 0.0)
+
+
 @pytest.mark.parametrize(
     ("state", "do", "news", "next_state"),
     [
@@ -162,6 +185,14 @@ def end(closing: Closing) -> ClosingNews | None:
         (W, finished, None, W),
         (W, finished_unheard, None, W),
         (W, end, Over(STOPPED), V),
+        (R, close, None, R),
+        (R, close_without_session, None, R),
+        (R, down, LetAgentGo(), R),
+        (R, down_with_apology, LetAgentGo(), R),
+        (R, finished, LetAgentGo(), R),
+        (R, finished_unheard, LetAgentGo(), R),
+        (R, end, None, R),
+        (R, shut_down, Over(SHUTDOWN), V),
         *((V, do, None, V) for do in (close, down, down_with_apology, finished, end)),
     ],
 )
@@ -174,7 +205,7 @@ def test_what_brings_a_call_nearer_to_its_end(
     assert (closing.is_open, closing.is_over) == (next_state is N, next_state is V)
 
 
-@pytest.mark.parametrize("state", [N, V])
+@pytest.mark.parametrize("state", [N, R, V])
 def test_a_call_that_is_not_closing_has_nothing_to_settle(state: ClosingState) -> None:
     closing = reach(state)
     closing.hear_words(5.0)
@@ -224,4 +255,80 @@ def test_words_are_uninterruptible_for_as_many_as_asked_and_in_a_goodbye() -> No
     closing.protect(is_over=True)
     assert not closing.is_uninterruptible
     assert reach(G).is_uninterruptible
+    assert reach(R).is_uninterruptible
     assert not reach(W).is_uninterruptible
+
+
+# --- what comes of asking Twilio ----------------------------------------------------------------
+
+DONE = CallReleased()
+WAS_OVER = CallReleased(was_over=True)
+FAILED = CallReleased("HTTP 401")
+NOT_HUNG_UP = Ending(Cause.NOT_HUNG_UP, "HTTP 401")
+NOT_TRANSFERRED = Ending(Cause.NOT_TRANSFERRED, "HTTP 401")
+
+
+@pytest.mark.parametrize(
+    ("planned", "result", "has_left", "ending"),
+    [
+        (HUNG_UP, DONE, False, HUNG_UP),
+        (HUNG_UP, DONE, True, HUNG_UP),
+        (HUNG_UP, WAS_OVER, False, HUNG_UP),
+        (HUNG_UP, FAILED, False, NOT_HUNG_UP),
+        (HUNG_UP, FAILED, True, HUNG_UP),
+        (Ending(Cause.SILENCE), FAILED, False, NOT_HUNG_UP),
+        (Ending(Cause.TIME_UP), FAILED, False, NOT_HUNG_UP),
+        (TRANSFERRED, DONE, False, TRANSFERRED),
+        # The stream of a call that is transferred is stopped by Twilio.
+        (TRANSFERRED, DONE, True, TRANSFERRED),
+        (TRANSFERRED, WAS_OVER, False, STOPPED),
+        (TRANSFERRED, WAS_OVER, True, STOPPED),
+        (TRANSFERRED, FAILED, True, STOPPED),
+        (TRANSFERRED, FAILED, False, NOT_TRANSFERRED),
+    ],
+)
+def test_what_comes_of_it_decides_the_ending(
+    planned: Ending, result: CallReleased, has_left: bool, ending: Ending
+) -> None:
+    closing = releasing(planned)
+    if has_left:
+        end(closing)
+        closing.end(Ending(Cause.CALLER_LOST), 0.0)
+    assert closing.released(result, b"", 1.0, is_live=False) == Over(ending)
+    assert closing.is_over
+    assert closing.released(result, b"", 1.0, is_live=False) is None
+
+
+def test_who_was_not_transferred_has_the_agent_still() -> None:
+    closing = releasing(TRANSFERRED)
+    assert closing.released(FAILED, APOLOGY, 1.0, is_live=True) == GoOn("+15005550020", "HTTP 401")
+    assert closing.is_open
+    assert not closing.is_uninterruptible
+    assert closing.close(HUNG_UP, 2.0, is_live=True) == SayGoodbye()
+    assert closing.deadline(2.0) == 6
+    closing.hear_end_of_words()
+    assert closing.settle(3.0, is_heard=True) == Release(HUNG_UP)
+
+
+def test_who_was_not_transferred_and_has_no_agent_hears_an_apology() -> None:
+    closing = releasing(TRANSFERRED)
+    assert down(closing) == LetAgentGo()
+    assert closing.released(FAILED, APOLOGY, 1.0, is_live=False) == LastWords(APOLOGY)
+    ending = Ending(Cause.NOT_TRANSFERRED, "HTTP 401", apologised=True)
+    assert closing.settle(3.0, is_heard=False) == Over(ending)
+
+
+@pytest.mark.parametrize("state", [N, G, W, V])
+def test_nothing_comes_of_what_was_not_asked(state: ClosingState) -> None:
+    assert reach(state).released(DONE, b"", 1.0, is_live=True) is None
+
+
+def test_last_words_come_before_it_too_and_what_is_no_end_of_ours_needs_it_not() -> None:
+    closing = Closing()
+    closing.needs_release = True
+    assert closing.close(HUNG_UP, 0.0, is_live=False) == LastWords(b"")
+    assert closing.settle(0.0, is_heard=True) == Release(HUNG_UP)
+    assert closing.deadline(0.0) == inf
+    closing = Closing()
+    closing.needs_release = True
+    assert finished(closing) == Over(Ending(Cause.AGENT_FINISHED))

@@ -654,6 +654,21 @@ async def test_a_machine_is_hung_up_on_unless_told_otherwise(
         assert [line["event"] for line in logs] == ["call.answered_by", "dial.machine_handled"]
 
 
+async def test_a_machine_that_has_hung_up_is_told_as_gone_and_its_account_is_asked(
+    open_desk: OpenDesk, autojump_clock: Clock
+) -> None:
+    async with open_desk() as desk:
+        desk.account.are_over = True
+        for call_sid in (await leave(desk), "CA1"):
+            machine = VoiceRequest(call_sid, "AC1", answered_by="machine_end_beep")
+            with structlog.testing.capture_logs() as logs:
+                desk.dialler.placed.heard_answerer(machine, "")
+                await trio.testing.wait_all_tasks_blocked()
+            assert [line["event"] for line in logs] == ["call.answered_by", "dial.machine_gone"]
+        assert (len(desk.account.redirected), len(desk.account.hung_up)) == (1, 1)
+        assert desk.account.accounts == ["AC1", "AC1"]
+
+
 @pytest.mark.parametrize("by", ["machine_start", "fax"])
 async def test_what_takes_no_message_is_hung_up_on(
     open_desk: OpenDesk, autojump_clock: Clock, by: str

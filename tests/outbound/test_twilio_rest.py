@@ -25,6 +25,7 @@ CREATE = {
     "status_callback": "https://bridge.example.com/twiml/status?outbound=t",
     "amd_callback": "https://bridge.example.com/twiml/amd?outbound=t",
 }
+OTHER = "AC0000000000000000000000000000000a"
 Ask = Callable[[TwilioRest], Awaitable[object]]
 
 
@@ -51,8 +52,8 @@ async def redirect(rest: TwilioRest) -> bool:
     return await rest.redirect(CALL, "<Response/>")
 
 
-async def hang_up(rest: TwilioRest) -> None:
-    await rest.hang_up(CALL)
+async def hang_up(rest: TwilioRest) -> bool:
+    return await rest.hang_up(CALL)
 
 
 async def failure(awaitable: Awaitable[object]) -> TwilioFailed:
@@ -129,13 +130,52 @@ async def test_few_threads_do_all_the_asking(api: FakeApi) -> None:
 # --- a call that is over --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "code"), [(404, 20404), (400, 21220)])
-async def test_a_call_that_is_over_is_hung_up_already(api: FakeApi, status: int, code: int) -> None:
+async def test_a_call_that_is_over_is_told_as_such(api: FakeApi) -> None:
+    for ask in (hang_up, redirect):
+        assert await ask(account(api))
+        api.answers.append(refusal(400, 21220))
+        assert not await ask(account(api))
+    assert len(api.asked) == 4
+
+
+@pytest.mark.parametrize("ask", [hang_up, redirect])
+async def test_a_call_that_is_not_found_is_another_accounts_and_may_go_on(
+    api: FakeApi, ask: Ask
+) -> None:
+    api.answers.append(refusal(404, 20404, "Not found"))
+    told = str(await failure(ask(account(api))))
+    assert told == (
+        f"Twilio: HTTP 404, 20404: Not found; {ACCOUNT} has no such call, it is of another account"
+    )
+
+
+# --- whose call it is -----------------------------------------------------------------------------
+
+
+async def test_a_subaccounts_call_is_asked_for_under_that_account(api: FakeApi) -> None:
+    assert await account(api).hang_up(CALL, OTHER)
+    assert await account(api).redirect(CALL, "<Response/>", OTHER)
+    assert await account(api).hang_up(CALL, ACCOUNT)
+    [hung_up, redirected, ours] = api.asked
+    assert (hung_up.path, hung_up.user) == (f"{OTHER}/Calls/{CALL}.json", ACCOUNT)
+    assert redirected.path == hung_up.path
+    assert ours.path == f"/Calls/{CALL}.json"
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, 20003), (403, 20005), (404, 20404)])
+async def test_an_account_that_is_no_subaccount_is_named(
+    api: FakeApi, status: int, code: int
+) -> None:
     api.answers.append(refusal(status, code))
-    await hang_up(account(api))
-    api.answers.append(refusal(status, code))
-    assert not await redirect(account(api))
-    assert len(api.asked) == 2
+    told = str(await failure(account(api).hang_up(CALL, OTHER)))
+    assert told.endswith(f"the call is of {OTHER}: is that a subaccount of TWILIO_ACCOUNT_SID?")
+
+
+async def test_what_is_no_account_of_twilios_is_not_asked_for(api: FakeApi) -> None:
+    for account_sid in ("AC1", f"{OTHER}/../x", f"{OTHER}\n", CALL):
+        told = str(await failure(account(api).hang_up(CALL, account_sid)))
+        assert "no account of Twilio's" in told
+    assert api.asked == []
 
 
 async def test_what_is_no_call_of_twilios_is_not_asked_for(api: FakeApi) -> None:

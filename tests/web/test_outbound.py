@@ -25,11 +25,11 @@ from rig_rest import ACCOUNT, CALL, REFUSED, TOKEN, UNCERTAIN, Asked, FakeAccoun
 from rig_server import answer_in
 
 from sts_trio import cli
+from sts_trio.call.info import CallInfo, announced
 from sts_trio.config import load
 from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
 from sts_trio.outbound.dialler import Dialler
-from sts_trio.outbound.transfer import hang_up_by_rest, transfer_by_rest
-from sts_trio.outbound.twilio_rest import TwilioRest
+from sts_trio.outbound.transfer import transfer_twiml
 from sts_trio.server import Server
 from sts_trio.simulate import phone
 from sts_trio.simulate.report import Result
@@ -462,7 +462,12 @@ async def test_after_a_transfer_the_caller_is_not_transferred_again(
     async with an_office(tmp_path) as office:
         office.app.live_calls.remember(CALL, Ending(Cause.TRANSFERRED, "+15005550020"))
         fields = {"CallSid": CALL, "CallStatus": call_status, "DialCallStatus": dial_status}
-        assert await office.tell("/twiml/after", **fields) == twiml
+        with structlog.testing.capture_logs() as logs:
+            assert await office.tell("/twiml/after", **fields) == twiml
+    [line] = logs
+    assert (line["event"], line["status"]) == ("call.transfer_ended", dial_status)
+    [told] = office.app.live_calls.event_feed.entries_beyond(0)[1]
+    assert told.event == "call.transfer_ended"
 
 
 async def test_a_number_that_is_not_on_the_list_is_not_dialled(tmp_path: Path) -> None:
@@ -475,35 +480,54 @@ async def test_a_number_that_is_not_on_the_list_is_not_dialled(tmp_path: Path) -
         assert "STS_TRANSFER_NUMBERS" in logs[0]["reason"]
 
 
-async def test_a_call_that_came_by_a_bin_is_transferred_by_rest(tmp_path: Path) -> None:
+SIP = "sip:ann@example.com"
+OURS, THEIRS = "+15005550006", "+15005550001"
+
+
+@pytest.mark.parametrize(
+    ("direction", "from_", "to", "configured", "shown"),
+    [
+        ("inbound", THEIRS, OURS, "+15005550007", None),
+        ("", THEIRS, OURS, "", None),
+        # A TwiML Bin need not say who calls.
+        ("inbound", "", "", "+15005550007", None),
+        # Twilio dials nobody for who has no number, unless it is given one.
+        ("inbound", "client:ann", "", "+15005550007", "+15005550007"),
+        ("inbound", SIP, SIP, "+15005550007", "+15005550007"),
+        ("inbound", f"sip:{THEIRS}@example.com", OURS, "", OURS),
+        ("inbound", f"whatsapp:{THEIRS}", f"whatsapp:{OURS}", "+15005550007", "+15005550007"),
+        # And some providers take no call from who hides it.
+        ("inbound", "anonymous", OURS, "", OURS),
+        ("inbound", "+266696687", OURS, "+15005550007", "+15005550007"),
+        ("inbound", "Restricted", SIP, "", None),
+        ("outbound-api", OURS, THEIRS, "+15005550007", "+15005550007"),
+        ("outbound-api", OURS, THEIRS, "", OURS),
+        ("outbound-dial", OURS, THEIRS, "", OURS),
+    ],
+)
+def test_the_called_one_sees_who_calls_or_a_number_of_ours(
+    tmp_path: Path, direction: str, from_: str, to: str, configured: str, shown: str | None
+) -> None:
+    config = load(ENVIRON | {"STS_CALLER_ID": configured}, tmp_path)
+    info = announced(webhook.VoiceRequest(CALL, direction=direction, from_=from_, to=to))
+    twiml = transfer_twiml(config, "+15005550020", info, BASE)
+    assert twiml == webhook.dial("+15005550020", shown, f"{BASE}/twiml/after")
+
+
+@pytest.mark.parametrize("from_", ["client:ann", SIP, f"whatsapp:{THEIRS}"])
+def test_who_has_no_number_is_not_transferred_without_one_of_ours(
+    tmp_path: Path, from_: str
+) -> None:
+    config = load(ENVIRON | {"STS_CALLER_ID": ""}, tmp_path)
+    with pytest.raises(DialRefused, match="set STS_CALLER_ID"):
+        transfer_twiml(config, "+15005550020", CallInfo(from_=from_, to=SIP), BASE)
+
+
+def test_a_number_off_the_list_is_dialled_for_nobody(tmp_path: Path) -> None:
     config = load(ENVIRON, tmp_path)
-    account = FakeAccount()
-    assert await transfer_by_rest(config, account, CALL, "+15005550020")
-    twiml = webhook.dial("+15005550020", None, f"{BASE}/twiml/after")
-    assert account.redirected == [(CALL, twiml)]
     with pytest.raises(DialRefused, match="STS_TRANSFER_NUMBERS"):
-        await transfer_by_rest(config, account, CALL, "+19005550020")
-    nowhere = load(ENVIRON | {"STS_PUBLIC_URL": ""}, tmp_path)
-    await transfer_by_rest(nowhere, account, CALL, "+15005550020")
-    assert account.redirected[1:] == [(CALL, webhook.dial("+15005550020"))]
-
-
-async def test_without_an_account_a_transfer_by_rest_says_what_to_set(tmp_path: Path) -> None:
-    config = load(ENVIRON | {"TWILIO_ACCOUNT_SID": ""}, tmp_path)
-    with pytest.raises(TwilioFailed, match="set TWILIO_ACCOUNT_SID"):
-        await transfer_by_rest(config, TwilioRest.of(config), CALL, "+15005550020")
-
-
-async def test_a_call_that_came_by_a_bin_is_hung_up_by_rest_if_it_can_be() -> None:
-    account = FakeAccount()
-    assert await hang_up_by_rest(account, CALL)
-    assert account.hung_up == [CALL]
-    account.failures.append(REFUSED)
-    with structlog.testing.capture_logs() as logs:
-        assert not await hang_up_by_rest(account, CALL)
-        assert not await hang_up_by_rest(TwilioRest(None, TOKEN), CALL)
-    assert [line["event"] for line in logs] == ["call.left_to_its_twiml"] * 2
-    assert "set TWILIO_ACCOUNT_SID" in logs[1]["reason"]
+        transfer_twiml(config, "+19005550020", CallInfo(from_=THEIRS), BASE)
+    assert transfer_twiml(config, "+15005550020", CallInfo(), None) == webhook.dial("+15005550020")
 
 
 # --- one whole story ------------------------------------------------------------------------------

@@ -183,13 +183,13 @@ async def test_what_the_call_brings_along_is_there_when_its_agent_is_chosen_and_
 
 async def test_the_key_of_a_run_is_no_parameter_of_an_app(tmp_path: Path) -> None:
     app = make_app(tmp_path)
-    fields = CALL | {"From": "client:ann", "customer": "42", "key": app.key or ""}
+    fields = CALL | {"From": "client:ann", "customer": "42", "key": app.server.key or ""}
     response = await client_of(app).get(
         f"/twiml?{urlencode(fields)}", scope_base={"client": ("127.0.0.1", 5)}
     )
     body = await response.get_data(as_text=True)
     assert answer_in(body).parameters["caller:customer"] == "42"
-    assert (app.key or "no key") not in body
+    assert (app.server.key or "no key") not in body
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-twilio-signature": "bm90IGl0"}])
