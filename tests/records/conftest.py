@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from records.rig_postgresql import Cluster, binaries, running, shared
+from rig_postgresql import Cluster, binaries, running, shared
 
 from sts_trio.records import schema
 from sts_trio.records.database import Database

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from records.call_stories import FROM, NOON, TO, sid
+from call_stories import FROM, NOON, TO, sid
 
 from sts_trio.call.info import CallInfo
 from sts_trio.observe.feed import CallEvent

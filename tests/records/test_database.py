@@ -14,8 +14,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from records.call_stories import NOON, Story, sid, whole
-from records.rig_postgresql import Cluster
+from call_stories import NOON, Story, sid, whole
+from rig_postgresql import Cluster
 
 from sts_trio.errors import ConfigError
 from sts_trio.records import database as databases

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import structlog
 import trio
-from records.call_stories import FROM, sid, whole
+from call_stories import FROM, sid, whole
 
 from sts_trio.call.info import CallInfo
 from sts_trio.config.records import Prices, Records

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from call_stories import NOON, Story
 from hypothesis import given
 from hypothesis import strategies as st
-from records.call_stories import NOON, Story
 
 from sts_trio.config.records import Prices
 from sts_trio.records.record import (
@@ -159,7 +159,7 @@ def test_functions_are_told_with_what_became_of_them() -> None:
 
 
 def record_of(story: Story) -> Any:
-    from records.call_stories import sid
+    from call_stories import sid
 
     from sts_trio.records.record import CallRow
 

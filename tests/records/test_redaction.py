@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from call_stories import FROM, NOON, TO, Story
 from hypothesis import given
 from hypothesis import strategies as st
-from records.call_stories import FROM, NOON, TO, Story
 
 from sts_trio.records.redaction import MASK, Redaction, masked
 from sts_trio.records.rows import Kind, Row

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from call_stories import NOON, Story, sid, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records.call_stories import NOON, Story, sid, whole
-from records.rig_postgresql import Cluster
+from rig_postgresql import Cluster
 
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.rows import Kind, Row

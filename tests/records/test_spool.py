@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from records.call_stories import NOON, sid
+from call_stories import NOON, sid
 
 from sts_trio.errors import ConfigError
 from sts_trio.records import spool as spools

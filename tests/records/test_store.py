@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from records.call_stories import FROM, NOON, TO, Story, many, sid, whole
+from call_stories import FROM, NOON, TO, Story, many, sid, whole
 
 from sts_trio.config.records import Prices
 from sts_trio.records import schema

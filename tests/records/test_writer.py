@@ -18,8 +18,8 @@ import structlog
 import trio
 import trio.lowlevel
 import trio.testing
-from records.call_stories import NOON, Story, sid, whole
-from records.rig_postgresql import Cluster
+from call_stories import NOON, Story, sid, whole
+from rig_postgresql import Cluster
 
 from sts_trio.records import writer as writers
 from sts_trio.records.database import Database, DatabaseAway
@@ -468,7 +468,7 @@ async def test_two_processes_on_one_file_get_along(database: Database, tmp_path:
 VICTIM = """
 import structlog, sys, time, trio
 from pathlib import Path
-from records.call_stories import Story, sid
+from call_stories import Story, sid
 from sts_trio.records.database import Database
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.shipper import Shipper
