@@ -58,7 +58,9 @@ def _hear_user_speaks(parts: Parts, message: deepgram.UserStartedSpeaking) -> No
 def _hear_audio_done(parts: Parts, message: deepgram.AgentAudioDone) -> None:
     parts.out.to_caller(parts.turns.finish_utterance(parts.out.now))
     parts.watch.hear_next()
-    if not parts.requests.has_words_to_say:
+    # Asked for only where it matters: what waits is looked through.
+    is_ending = parts.closing.is_goodbye or parts.handing_over.agent is not None
+    if is_ending and not parts.requests.has_words_to_say:
         parts.closing.hear_end_of_words()
         parts.handing_over.hear_end_of_words()
 

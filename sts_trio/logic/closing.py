@@ -101,6 +101,11 @@ class Closing:
         return self.state is ClosingState.OVER
 
     @property
+    def is_goodbye(self) -> bool:
+        """Whether the agent is being heard out."""
+        return self._goodbye is not None
+
+    @property
     def is_uninterruptible(self) -> bool:
         """Whether what the agent says is to be heard to the end, whatever the caller does."""
         is_leaving = self._goodbye is not None or self.state is ClosingState.RELEASING

@@ -230,11 +230,18 @@ def test_a_function_that_is_too_long_to_be_told_again_is_told_to_have_been_calle
     assert "thought_signature" not in function
 
 
-@pytest.mark.parametrize("field", ["id", "name"])
-def test_a_function_whose_name_is_as_long_as_a_speech_is_not_remembered(field: str) -> None:
+def test_a_function_whose_name_is_as_long_as_a_speech_is_not_remembered() -> None:
     memory = History()
-    memory.call_function(called(**{field: "x" * MAX_TEXT_CHARS}))
+    memory.call_function(called(name="x" * MAX_TEXT_CHARS))
     assert memory.messages() == []
+
+
+def test_of_a_function_whose_id_is_as_long_as_a_speech_the_id_is_not_remembered() -> None:
+    memory = History()
+    memory.call_function(called(id="x" * MAX_TEXT_CHARS))
+    [item] = memory.messages()
+    [function] = item["function_calls"]
+    assert function["id"] == "call_0"
 
 
 def test_results_are_looked_for_among_those_alone_that_lack_one() -> None:

@@ -23,7 +23,6 @@ from rig_peers import START, STOP, media
 from rig_server import World, talk, world
 from test_frames import closing, fragmented, frame
 
-from sts_trio import server
 from sts_trio.bridge import run as call
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.legs import adoption
@@ -34,6 +33,7 @@ from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, SILENT_AFTER, STALLED_AFT
 from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.net.hypercorn_guard.http import Http
 from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker, Turn
+from sts_trio.web import media as media_routes
 from sts_trio.wire import deepgram, frames, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
@@ -836,7 +836,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         asked.send, asked.connection = send, connection
         return asked[-1]
 
-    monkeypatch.setattr(server, "can_adopt", ask)
+    monkeypatch.setattr(media_routes, "can_adopt", ask)
     return asked
 
 
@@ -923,7 +923,7 @@ async def test_what_is_not_exactly_hypercorns_own_is_not_adopted(
         monkeypatch.setattr(adoption, "os", os)
         return False
 
-    monkeypatch.setattr(server, "can_adopt", ask)
+    monkeypatch.setattr(media_routes, "can_adopt", ask)
     async with world(tmp_path) as here:
         await a_short_call(here)
     assert {name for name, yes in said.items() if yes} == {"itself", "a copy"}
