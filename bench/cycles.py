@@ -39,6 +39,7 @@ def uncollected() -> Iterator[list[Any]]:
     counting has not freed and nobody can reach."""
     garbage: list[Any] = []
     was_enabled, was_debugged = gc.isenabled(), gc.get_debug()
+    was_frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -50,7 +51,8 @@ def uncollected() -> Iterator[list[Any]]:
     finally:
         gc.set_debug(was_debugged)
         gc.garbage.clear()
-        gc.unfreeze()
+        if not was_frozen:
+            gc.unfreeze()
         if was_enabled:
             gc.enable()
 

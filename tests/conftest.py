@@ -1,5 +1,6 @@
 """How the suite runs, and how a test tells what it has measured."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -23,6 +24,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
                 item.add_marker("no_cover")
+
+
+def pytest_collection_finish() -> None:
+    """All that was collected stays until the end. Whoever runs the garbage collector in a test, and
+    some do so two times each, need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
