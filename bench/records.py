@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sts_trio.call.info import CallInfo
+from sts_trio.observe.events import CallTranscript
 from sts_trio.observe.feed import CallEvent
 from sts_trio.records import schema
 from sts_trio.records.call_log import CallLog
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def _show_loop(console: Console) -> None:
-    entry = CallEvent("CA1", 1.0, "call.transcript", {"role": "user", "text": SENTENCE})
+    entry = CallEvent("CA1", 1.0, CallTranscript("user", SENTENCE))
     writer = Writer.__new__(Writer)
     Writer.__init__(writer, None, None, _process)  # type: ignore[arg-type]
     row = _row(0, 0)

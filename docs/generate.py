@@ -1,15 +1,18 @@
-"""Writes the tables of `docs/` that are the code's own: the variables, and the endings.
+"""Writes the tables of `docs/` that are the code's own: the variables, the endings, the events.
 
 python docs/generate.py
 
 Only what stands between the markers is replaced. A test fails while a page is not current.
 """
 
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import Cause
+from sts_trio.observe.events import EVENTS, Event, Kind, OfCall
 
 DOCS = Path(__file__).parent
 
@@ -76,10 +79,71 @@ def endings() -> str:
     return "\n".join(lines)
 
 
+def events() -> str:
+    of_calls = [event for event in EVENTS.values() if issubclass(event, OfCall)]
+    others = [event for event in EVENTS.values() if not issubclass(event, OfCall)]
+    return "\n\n".join(
+        [
+            "## In a call\n\nIn the log, and in the event feed.",
+            *map(_event, of_calls),
+            "## Of the process\n\nIn the log alone.",
+            *map(_event, others),
+        ]
+    )
+
+
+def _event(event: type[Event]) -> str:
+    level = event.LEVEL.name.lower()
+    if event.level is not Event.level:
+        level = " ".join((event.level.__doc__ or "").split())
+    lines = [f"### `{event.NAME}`", "", *_sentences(event), f"Level: {level}.", ""]
+    hints = get_type_hints(event, include_extras=True)
+    names = zip(event.__struct_encode_fields__, event.__struct_fields__, strict=True)
+    rows = [f"| `{name}` | {' | '.join(_field(hints[own]))} |" for name, own in names]
+    if rows:
+        lines += ["| field | type | meaning |", "|---|---|---|", *rows]
+    return "\n".join(lines).strip()
+
+
+def _sentences(event: type[Event]) -> list[str]:
+    paragraphs = (event.__doc__ or "").split("\n\n")
+    return [line for each in paragraphs for line in (" ".join(each.split()), "")]
+
+
+def _field(hint: Any) -> tuple[str, str]:
+    """Its type, with the unit, and its meaning."""
+    kind, meaning = "", ""
+    while get_origin(hint) is Annotated:
+        for beside in hint.__metadata__:
+            if isinstance(beside, Kind):
+                kind = beside.value
+            else:
+                meaning = beside
+        hint = hint.__origin__
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_field(part)[0] for part in get_args(hint) if part is not type(None)]
+        optional = ["optional"] if type(None) in get_args(hint) else []
+        return ", ".join([kind or " or ".join(parts), *optional]), meaning
+    if kind:
+        return kind, meaning
+    return _TYPES.get(hint, hint.__name__ if isinstance(hint, type) else str(hint)), meaning
+
+
+_TYPES: dict[Any, str] = {
+    str: "text",
+    int: "number",
+    float: "number",
+    bool: "true or false",
+    list[str]: "list of texts",
+    dict[str, int]: "object of numbers",
+}
+
+
 # {page: (the name of its marked place, what belongs there)}
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration.md": ("variables", variables),
     "endings.md": ("endings", endings),
+    "events.md": ("events", events),
 }
 
 

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.agents.connections import AgentConnections
@@ -29,7 +28,7 @@ from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
-from sts_trio.errors import Cause, ConfigError
+from sts_trio.errors import ConfigError
 from sts_trio.functions.attach import attached
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
@@ -39,7 +38,8 @@ from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
 from sts_trio.net.ticker import Ticker
-from sts_trio.observe.feed import call_event
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.offline.protocol import server as offline
 from sts_trio.outbound.dialler import Dialler
@@ -54,8 +54,6 @@ GOODBYE = 2.0
 # Twilio speaks about 15 letters a second, and the stream begins only then. A longer notice would
 # outlast the agent that is dialled ahead.
 LONGEST_NOTICE = 200
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Server:
@@ -113,7 +111,7 @@ class Server:
         `bounds` are the addresses it listens on, as far as they are known. Run it once.
         """
         for warning in self.config.warnings:
-            _logger.warning("config.odd", warning=warning)
+            report(events.ConfigWarning(warning))
         hypercorn_guard.raise_limit(self.config.max_calls)
         try:
             with self._scope, self._key_files:
@@ -122,12 +120,13 @@ class Server:
                     self.collector.start()
                     if self.key is not None:
                         self._tell_key(self.key, bounds)
-                    _logger.info(
-                        "server.started",
-                        agent=self.config.agent.value,
-                        endpoints=[each.address for each in self.agent_connections.endpoints],
-                        agents=list(self.config.agents),
-                        functions=[function.name for function in self.functions],
+                    report(
+                        events.ServerStarted(
+                            agent=self.config.agent.value,
+                            endpoints=[each.address for each in self.agent_connections.endpoints],
+                            agents=list(self.config.agents),
+                            functions=[function.name for function in self.functions],
+                        )
                     )
                     task_status.started()
         finally:
@@ -149,7 +148,7 @@ class Server:
     async def _start_offline_agent(self, nursery: trio.Nursery) -> Endpoint:
         mode, reason = choose(self.config.offline_mode)
         if reason is not None:
-            _logger.warning("offline_agent.scripted", reason=reason)
+            report(events.OfflineAgentScripted(reason))
         serve = functools.partial(offline.serve, mode=mode)
         port = await nursery.start(serve, "127.0.0.1", 0)
         path = "/agent" if self.config.dialect is Dialect.LEGACY else "/v1/agent/converse"
@@ -161,7 +160,7 @@ class Server:
         self._key_files.enter_context(local_key.published(key, addresses))
         if not self.key_is_told:
             base = bounds[0].url if bounds else "http://WHERE-IT-LISTENS"
-            _logger.info("page.address", url=local_key.page_url(base, key))
+            report(events.PageAddress(local_key.page_url(base, key)))
 
     async def stop(self) -> None:
         """Ends what `run` runs, and returns when all of it is closed."""
@@ -179,7 +178,7 @@ class Server:
         """Hangs up on everyone before the process dies as it would have died."""
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
-                _logger.info("server.draining", live=self.live_calls.live, signal="SIGTERM")
+                report(events.ServerDraining(self.live_calls.live, "SIGTERM"))
                 self.shut_down()
                 with trio.move_on_after(GOODBYE):
                     await self.live_calls.empty()
@@ -218,8 +217,8 @@ class Server:
 
     def refuse(self, call: CallInfo | None = None) -> None:
         """A call for which there is no room. None: nothing is known of it."""
-        known = {} if call is None else {"call_sid": call.call_sid}
-        _logger.warning("call.refused", **known, live=self.live_calls.live)
+        call_sid = None if call is None else call.call_sid
+        report(events.CallRefused(self.live_calls.live, call_sid))
 
     async def run_call(
         self,
@@ -266,10 +265,7 @@ class Server:
                     await call.run()
                     nursery.cancel_scope.cancel()
         except* Exception:
-            _logger.exception("call.crashed", ending=Cause.CRASHED.label)
-            seconds = trio.current_time() - call.began
-            crashed = call_event(call.dialogue.call_sid, seconds, "call.crashed", {})
-            self.live_calls.event_feed.tell(crashed)
+            call.report(events.CallCrashed(), exc_info=True)
         except* trio.Cancelled:
             pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
         self.collector.note_end(self.live_calls.live, trio.current_time())

@@ -6,10 +6,20 @@ from typing import Any
 from rig_peers import SETTINGS, START, STREAM_SID, media
 
 from sts_trio.errors import How, Leg, LegEnded
-from sts_trio.logic.acts import Act, AgentReached, Heard, Log, SendToAgent, SendToCaller, Tick
+from sts_trio.logic.acts import (
+    Act,
+    AgentReached,
+    Heard,
+    SendToAgent,
+    SendToCaller,
+    StreamBegan,
+    Tick,
+)
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.history import History
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import Phase
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio, SettingsApplied, Welcome
 
@@ -100,8 +110,8 @@ class Bridge:
         return told
 
     @property
-    def odd(self) -> dict[str, int]:
-        return self.dialogue.statistics().odd
+    def violations(self) -> dict[str, int]:
+        return self.dialogue.statistics().violations
 
 
 def reach(phase: Phase, *, forward: float = 0.02, manners: CallPolicy | None = None) -> Bridge:
@@ -130,7 +140,8 @@ def quiet(acts: Iterable[Act]) -> list[Act]:
 def _is_filler(act: Act) -> bool:
     if isinstance(act, SendToAgent) and isinstance(act.message, Audio):
         return not act.message.data.strip(b"\xff")
-    return isinstance(act, Log)
+    is_words = isinstance(act, events.CallTranscript | events.CallHeard)
+    return isinstance(act, StreamBegan) or (isinstance(act, events.OfCall) and not is_words)
 
 
 def play(audio: bytes) -> SendToCaller:
@@ -149,9 +160,18 @@ def say(audio: bytes) -> SendToAgent:
     return SendToAgent(Audio(audio))
 
 
-def odd(reason: str) -> Log:
+def said_by_agent(text: str) -> events.CallTranscript:
+    """The sentence, with the role that Deepgram has for the agent's."""
+    past = History()
+    past.hear_agent(text, 0)
+    [told] = past.messages()
+    return events.CallTranscript(told["role"], text)
+
+
+def violation(reason: str) -> events.OfCall:
     leg, _, rest = reason.partition(": ")
-    return Log("warning", f"{leg}.odd", {"reason": rest})
+    is_caller = leg == Leg.CALLER.value
+    return events.CallerProtocolError(rest) if is_caller else events.AgentProtocolError(rest)
 
 
 def played(acts: Iterable[Act]) -> bytes:

@@ -25,6 +25,7 @@ from rig_peers import START, STREAM_SID, FakeAgent, media
 
 from sts_trio.config import load, local_key
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.observe import events
 from sts_trio.web.app import App, create_app
 from sts_trio.wire import deepgram, twilio
 
@@ -162,7 +163,7 @@ class World:
 
     @property
     def endings(self) -> list[str]:
-        return [line["ending"] for line in self.logs if line["event"] == "call.ended"]
+        return [line["ending"] for line in self.logs if line["event"] == events.CallEnded.NAME]
 
     async def until_over(self) -> float:
         """How long it takes until no call is live."""

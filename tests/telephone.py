@@ -20,12 +20,12 @@ from sts_trio.logic.acts import (
     FunctionDone,
     HangUp,
     Heard,
-    Log,
     SendToAgent,
     SendToCaller,
     Tick,
 )
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText, SettingsApplied, Welcome
 
@@ -85,7 +85,7 @@ class Telephone:
         self.function_takes = function_takes
         self.says_ours = says_ours
         self.told: list[deepgram.ToAgent] = []
-        self.events: list[tuple[float, Log]] = []
+        self.events: list[tuple[float, events.OfCall]] = []
         self.ending: Ending | None = None
         self.ended_at = inf
         self.sounds: list[tuple[float, float, bytes]] = []  # from, until, of which byte
@@ -168,7 +168,7 @@ class Telephone:
                         self.later(self.function_takes, FunctionDone(function, "{}"))
                 case HangUp(ending):
                     self.ending, self.ended_at = ending, self.now
-                case Log():
+                case events.OfCall():
                     self.events.append((round(self.now, 3), act))
                 case CancelFunctions() | _:
                     pass

@@ -12,6 +12,7 @@ from sts_trio.call.info import CallInfo
 from sts_trio.errors import StsTrioError
 from sts_trio.functions import Functions
 from sts_trio.functions.runner import FunctionCalls
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings
 
 
@@ -40,13 +41,17 @@ class FakeCall:
         return "4711"
 
 
+def _unheard(event: events.OfCall, /, *, exc_info: BaseException | bool = False) -> None:
+    """What is told of a function is for others."""
+
+
 async def run(name: str, **arguments: Any) -> tuple[list[Any], Any]:
     """What was done to the call, and what the agent is told."""
     call = FakeCall()
     told: list[Any] = []
     async with trio.open_nursery() as nursery:
         functions = Functions(["sts_trio.call_control"])
-        calls = FunctionCalls(functions, ["default"], call, nursery, told.append)
+        calls = FunctionCalls(functions, ["default"], call, nursery, told.append, _unheard)
         calls.start(deepgram.FunctionToCall("f1", name, json.dumps(arguments)))
     [answer] = told
     return call.done, json.loads(answer.content)

@@ -18,6 +18,7 @@ from sts_trio.call.info import CallInfo
 from sts_trio.config import load, local_key
 from sts_trio.errors import Cause
 from sts_trio.net.bound import Bound
+from sts_trio.observe import events
 from sts_trio.server import LONGEST_NOTICE, Server
 from sts_trio.wire import twilio
 
@@ -67,7 +68,11 @@ async def test_where_it_listens_is_told_unless_somebody_else_does(tmp_path: Path
                 await nursery.start(server.run, bounds)
                 await server.stop()
         page = local_key.page_url("", server.key or "")
-        return [each["url"].removesuffix(page) for each in logs if each["event"] == "page.address"]
+        return [
+            each["url"].removesuffix(page)
+            for each in logs
+            if each["event"] == events.PageAddress.NAME
+        ]
 
     assert await told(key_is_told=False, bounds=[BOUND]) == ["http://127.0.0.1:5017"]
     assert await told(key_is_told=False, bounds=[]) == ["http://WHERE-IT-LISTENS"]
@@ -126,7 +131,7 @@ def test_a_refused_call_is_logged_with_what_is_known_of_it(tmp_path: Path) -> No
     with structlog.testing.capture_logs() as logs:
         server.refuse(CALL)
         server.refuse()
-    assert [each["event"] for each in logs] == ["call.refused"] * 2
+    assert [each["event"] for each in logs] == [events.CallRefused.NAME] * 2
     assert [each.get("call_sid") for each in logs] == [CALL_SID, None]
 
 

@@ -7,6 +7,7 @@ import pytest
 from trio.testing import MockClock
 
 from sts_trio.errors import Cause
+from sts_trio.observe.events import CallHeard, CallTranscript, FunctionFinished
 from sts_trio.testing import (
     CallEvent,
     CallFunction,
@@ -31,14 +32,14 @@ def test_drives(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
 
 def finished(happened: list[CallEvent]) -> list[tuple[str, str]]:
     """The functions that were called, and what came of each."""
-    ends = [each.fields for each in happened if each.event == "function.finished"]
-    return [(end["function"], end["outcome"]) for end in ends]
+    ends = [each.event for each in happened if isinstance(each.event, FunctionFinished)]
+    return [(end.name, end.outcome) for end in ends]
 
 
 def said(happened: list[CallEvent]) -> list[str]:
     """The agents' sentences."""
-    words = [each.fields for each in happened if each.event == "call.transcript"]
-    return [each["text"] for each in words if each["role"] == "assistant"]
+    words = [each.event for each in happened if isinstance(each.event, CallTranscript)]
+    return [each.text for each in words if each.role != "user"]
 
 
 # --- a function is a function ---------------------------------------------------------------------
@@ -145,5 +146,5 @@ async def test_a_test_drive_is_booked_by_two_agents(
     assert ending is not None
     assert ending.cause is Cause.HUNG_UP
     assert report.closed_by == "bridge"
-    *_, last = (each.fields for each in happened if each.event == "call.heard")
-    assert last["heard"] == last["said"] == "Thank you for calling. Goodbye!"
+    *_, last = (each.event for each in happened if isinstance(each.event, CallHeard))
+    assert last.heard == last.said == "Thank you for calling. Goodbye!"

@@ -22,7 +22,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.agents.allowance import MAX_SID, REMEMBERED, Allowance
@@ -31,11 +30,11 @@ from sts_trio.agents.prewarm import GOODBYE, Line
 from sts_trio.agents.routing import Routing
 from sts_trio.call.info import CallInfo
 from sts_trio.logic.states import AGENT_TIMEOUT
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.wire import deepgram_settings
 
 SettingsFor = Callable[[str, CallInfo], deepgram_settings.Settings]
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class LinesState(msgspec.Struct, frozen=True):
@@ -210,7 +209,7 @@ class AgentConnections:
         if self._nursery is None or not info.call_sid:
             return ""
         if (reason := self._why_not_ahead(info.call_sid)) is not None:
-            _logger.info("agent.not_dialled_ahead", call_sid=info.call_sid, reason=reason)
+            report(events.AgentNotPrewarmed(info.call_sid, reason))
             return ""
         settings = self._settings_for(agent, info)
         line = Line(info.call_sid, self._endpoints.open, settings)

@@ -16,21 +16,19 @@ from contextlib import AbstractAsyncContextManager
 from math import inf
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.agents.breaker import Attempt, Breaker, Outcome, State
 from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.legs.contract import OpenAgentLeg
 from sts_trio.logic.states import AGENT_TIMEOUT
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 # A handshake takes 0.1 to 0.3 s, and somebody is waiting on the phone.
 PATIENCE = 2.0
 
 AgentLeg = OpenAgentLeg
-
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -93,9 +91,9 @@ class _Known:
         address = self.endpoint.address
         if was_well and not is_well:
             rest = self.breaker.rest(now)
-            _logger.warning("agent.endpoint_rested", endpoint=address, seconds=rest, reason=reason)
+            report(events.AgentEndpointSuspended(address, rest, reason))
         elif is_well and not was_well:
-            _logger.info("agent.endpoint_back", endpoint=address)
+            report(events.AgentEndpointRecovered(address))
 
 
 class Endpoints:
@@ -143,8 +141,7 @@ class Endpoints:
             except AgentUnreachable as exc:
                 if not self._admitting_after(position):
                     raise
-                address = known.endpoint.address
-                _logger.warning("agent.endpoint_failed", endpoint=address, reason=str(exc))
+                report(events.AgentEndpointFailed(known.endpoint.address, str(exc)))
         raise AgentUnreachable(
             "every agent endpoint is resting after failures: "
             + ", ".join(known.endpoint.address for known in self._known)

@@ -29,7 +29,6 @@ from math import inf
 from typing import Any
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.agents.endpoints import PATIENCE, AgentLeg
@@ -37,6 +36,8 @@ from sts_trio.audio.frames import SILENCE, length
 from sts_trio.errors import AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
 from sts_trio.logic.states import AGENT_TIMEOUT
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.wire import deepgram, deepgram_settings
 
 # Twilio opens the stream within a second of the answer to its webhook. Later than this, the caller
@@ -58,8 +59,6 @@ GOODBYE = 1.5
 GONE = 1.0
 
 Hear = Callable[[Sequence[Any]], None]
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class State(enum.Enum):
@@ -127,7 +126,7 @@ class Line:
         except* AgentUnreachable as group:
             self.spoil(f"cannot be dialled: {group.exceptions[0]}")
         except* Exception:
-            _logger.exception("agent.line_crashed", call_sid=self._call_sid)
+            report(events.AgentPrewarmCrashed(self._call_sid), exc_info=True)
         finally:
             self.spoil("cut off")
             self._hear = _hear_no_more  # not what it was, a method of this line
@@ -145,7 +144,7 @@ class Line:
         self._hear = _hear_no_more
         (self._patience if self._is_open else self._scope).cancel()
         self._is_decided.set()
-        _logger.info("agent.line_spoilt", call_sid=self._call_sid, reason=reason)
+        report(events.AgentPrewarmDiscarded(self._call_sid, reason))
 
     async def _hold(self, leg: AgentLeg) -> None:
         self._leg = leg

@@ -14,12 +14,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
-import structlog
 import trio
 
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.errors import ConfigError
 from sts_trio.functions.registry import make_importable
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.wire import addresses
 
 DEFAULT = "default"
@@ -31,8 +32,6 @@ CHOICE_WITHIN = 2.0
 _MAX_NAME = 100
 
 ChooseAgent = Callable[[CallInfo], Awaitable[str]]
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Routing:
@@ -71,27 +70,17 @@ class Routing:
             with trio.move_on_after(CHOICE_WITHIN) as patience:
                 name = await choose_agent(info)
             if patience.cancelled_caught:
-                _logger.error(
-                    "agent.not_chosen",
-                    call_sid=info.call_sid,
-                    reason=f"choose_agent took longer than {CHOICE_WITHIN:g} s",
-                )
+                reason = f"choose_agent took longer than {CHOICE_WITHIN:g} s"
+                report(events.AgentChoiceFailed(info.call_sid, reason))
         except Exception:
-            _logger.exception(
-                "agent.not_chosen", call_sid=info.call_sid, reason="choose_agent failed"
-            )
+            report(events.AgentChoiceFailed(info.call_sid, "choose_agent failed"), exc_info=True)
         return name
 
     def _knows(self, info: CallInfo, name: object, source: str) -> bool:
         if isinstance(name, str) and name in self._agents:
             return True
         if name != "":
-            _logger.warning(
-                "agent.unknown",
-                call_sid=info.call_sid,
-                agent=str(name)[:_MAX_NAME],
-                named_by=source,
-            )
+            report(events.AgentUnknown(info.call_sid, str(name)[:_MAX_NAME], source))
         return False
 
 

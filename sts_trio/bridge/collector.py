@@ -25,7 +25,8 @@ import sys
 import time
 from math import inf
 
-import structlog
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 # New objects until they are looked at, and such lots until what they left is looked at again. A lot
 # may be of four times as many, by what is given back meanwhile: some 8,000 objects, 3 ms.
@@ -38,8 +39,6 @@ PAUSE = 60.0
 OF_A_CALL = 2000
 # Some 100 MB.
 MAX_UNEXPLAINED = 1_000_000
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Collector:
@@ -66,12 +65,13 @@ class Collector:
         elif _blocks(live) > self._explained + MAX_UNEXPLAINED:
             began = time.perf_counter()
             found = gc.collect()
-            _logger.warning(
-                "garbage.collected",
-                objects=found,
-                seconds=round(time.perf_counter() - began, 3),
-                live=live,
-                reason="memory grew by more than calls explain; functions may leave cycles",
+            report(
+                events.GarbageCollected(
+                    objects=found,
+                    seconds=round(time.perf_counter() - began, 3),
+                    live=live,
+                    reason="memory grew by more than calls explain; functions may leave cycles",
+                )
             )
         else:
             return

@@ -58,18 +58,17 @@ from sts_trio.logic.acts import (
     FlushCaller,
     HangUp,
     Heard,
-    Log,
     OutboxFull,
     ReleaseCall,
     RequestDone,
     SendToAgent,
     SendToCaller,
     ShutDown,
+    StreamBegan,
     Tick,
-    Transcript,
-    TurnHeard,
 )
 from sts_trio.logic.dialogue import Dialogue
+from sts_trio.observe.events import CallCrashed, OfCall
 from sts_trio.observe.feed import Tell
 
 # A request or two to Twilio. The caller hears nothing meanwhile.
@@ -149,6 +148,7 @@ class Bridge:
             self.dialogue,
             self._tell_dialogue,
             self._pending,
+            self._reports.report,
             agents=self._hands_over_to,
             may_transfer=self._may_transfer,
         )
@@ -167,7 +167,7 @@ class Bridge:
                         self.call,
                         self._nursery,
                         self._tell_dialogue,
-                        tell=self._reports.publish,
+                        self._reports.report,
                     )
                     self._nursery.start_soon(self._keep_time)
                     self._nursery.start_soon(self._run_caller)
@@ -177,6 +177,10 @@ class Bridge:
             self._function_calls = None  # it has the call, and the two would outlive each other
             self._reports.ended(self.ending)
         return self.ending
+
+    def report(self, event: OfCall, *, exc_info: BaseException | bool = False) -> None:
+        """Tells the log and the event feed that it happened in this call."""
+        self._reports.report(event, exc_info=exc_info)
 
     def shut_down(self) -> None:
         """Hangs up because the server goes away."""
@@ -205,10 +209,10 @@ class Bridge:
             match act:
                 case FlushCaller():
                     self._to_caller.flush()
-                case Log():
-                    self._reports.logged(act)
-                case Transcript() | TurnHeard():
-                    self._reports.said(act)
+                case OfCall():
+                    self._reports.report(act)
+                case StreamBegan():
+                    self._reports.started()
                 case Dial(agent):
                     self._session = AgentSession()
                     self._nursery.start_soon(self._run_agent, self._session, agent)
@@ -261,7 +265,7 @@ class Bridge:
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
-        self._reports.crashed()
+        self._reports.report(CallCrashed(), exc_info=True)
         if self.ending is None:
             self._hang_up(Ending(Cause.CRASHED))
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.audio.tones import tones
@@ -30,12 +29,11 @@ from sts_trio.logic.acts import (
     WaitUntilHeard,
 )
 from sts_trio.logic.playout import Playout
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 # How long protected words may take to be heard: the longest legal text, read slowly.
 PROTECTED_WITHIN = 120.0
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class PlayoutStats(msgspec.Struct, frozen=True):
@@ -62,13 +60,14 @@ class CallView(Protocol):
 class Call:
     """A live call. What its methods ask for raises `CallOver` once the call has ended."""
 
-    __slots__ = ("_agents", "_may_transfer", "_pending", "_tell", "_view")
+    __slots__ = ("_agents", "_may_transfer", "_pending", "_report", "_tell", "_view")
 
     def __init__(
         self,
         view: CallView,
         tell: Callable[[Heard], None],
         pending: Pending,
+        report: Callable[[events.OfCall], None],
         *,
         agents: Collection[str] = (),
         may_transfer: Callable[[str], bool] = lambda number: False,
@@ -76,6 +75,7 @@ class Call:
         self._view = view
         self._tell = tell
         self._pending = pending
+        self._report = report
         self._agents = agents
         self._may_transfer = may_transfer
 
@@ -160,7 +160,7 @@ class Call:
             CallOver: the call is ending already.
         """
         if not self._may_transfer(number):
-            _logger.warning("transfer.refused", call_sid=self.info.call_sid, number=number[:32])
+            self._report(events.TransferRefused(number[:32]))
             raise NumberRefused(f"{number} is not among the numbers that may be transferred to")
         if self._view.is_closing:
             raise CallOver("the call is ending already")

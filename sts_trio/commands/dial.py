@@ -3,6 +3,7 @@
 A client of `POST /calls` and `/calls/SID/events`, which does one thing after the other: no Trio.
 """
 
+import contextlib
 import http.client
 import json
 import re
@@ -13,9 +14,20 @@ from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 import click
+import msgspec
 
 from sts_trio.commands.client import Asked
 from sts_trio.commands.common import INTERRUPTED, Misuse, fail, say
+from sts_trio.observe.events import (
+    CallAnsweredBy,
+    CallEnded,
+    CallStarted,
+    CallStatus,
+    CallTranscript,
+    Event,
+    Level,
+    read,
+)
 
 CONNECT_TIMEOUT = 10.0
 # The call's turn in the line, and Twilio asked several times over.
@@ -41,7 +53,6 @@ STATUS = {
     "in-progress": "Answered.",
     **OVER,
 }
-ALIVE = "alive"
 # What asking again does not mend.
 _ASKED_WRONGLY = (400, 401, 403, 404, 405, 409, 413, 415)
 
@@ -153,8 +164,8 @@ def _follow(server: "_Server", call_sid: str, number: str) -> str | None:
     has_started = False
     heard_at = monotonic()
     try:
-        for event, fields in server.events(call_sid):
-            if event == ALIVE:
+        for event in server.events(call_sid):
+            if isinstance(event, _Alive):
                 if not has_started and monotonic() - heard_at > LOST_AFTER:
                     return (
                         f"nothing is heard of the call: does STS_PUBLIC_URL lead to {server.url}?"
@@ -162,38 +173,52 @@ def _follow(server: "_Server", call_sid: str, number: str) -> str | None:
                     )
                 continue
             heard_at = monotonic()
-            if (words := _words(event, fields, number)) is not None:
+            if (words := _words(event, number)) is not None:
                 say(words)
-            has_started |= event == "call.started"
-            if event == "call.ended":
-                blamed = fields.get("verdict") in ("agent", "ours")
-                return f"the call ended: {fields.get('ending')}" if blamed else None
-            # Twilio may say that it is over before the last of the conversation is told.
-            if event == "call.status" and str(fields.get("status")) in OVER and not has_started:
-                return "there was no conversation"
+            match event:
+                case CallStarted():
+                    has_started = True
+                case CallEnded():
+                    blamed = event.level >= Level.WARNING
+                    return f"the call ended: {event.ending}" if blamed else None
+                # Twilio may say that it is over before the last of the conversation is told.
+                case CallStatus(status) if status in OVER and not has_started:
+                    return "there was no conversation"
     except (OSError, http.client.HTTPException) as exc:
         return f"{server.url}: cannot be followed any more ({_reason(exc)}); the call may go on"
     return f"{server.url}: went away before the call ended"
 
 
-def _words(event: str, fields: dict[str, Any], number: str) -> str | None:
+def _words(event: "_Told", number: str) -> str | None:
     match event:
-        case "call.status":
-            return STATUS.get(str(fields.get("status")))
-        case "call.answered_by":
-            return f"Answered by: {str(fields.get('by')).replace('_', ' ')}"
-        case "call.transcript":
-            who = "agent" if fields.get("role") == "assistant" else number
-            return f"{who}: {fields.get('text')}"
-        case "call.ended":
-            detail = f" ({fields['detail']})" if fields.get("detail") else ""
-            return f"Ended after {fields.get('seconds')} s: {fields.get('ending')}{detail}"
-        case "missed":
-            return f"... {fields.get('count')} events were missed ..."
+        case CallStatus(status):
+            return STATUS.get(status)
+        case CallAnsweredBy(by):
+            return f"Answered by: {by.replace('_', ' ')}"
+        case CallTranscript(role, text):
+            return f"{number if role == 'user' else 'agent'}: {text}"
+        case CallEnded(ending, _, detail, seconds):
+            detail = f" ({detail})" if detail else ""
+            return f"Ended after {seconds:g} s: {ending}{detail}"
+        case _Missed(count):
+            return f"... {count} events were missed ..."
     return None
 
 
 # --- the server -----------------------------------------------------------------------------------
+
+
+class _Alive(msgspec.Struct, frozen=True):
+    """The server says that there is nothing to tell."""
+
+
+class _Missed(msgspec.Struct, frozen=True):
+    """So many events will not be told."""
+
+    count: str
+
+
+_Told = Event | _Alive | _Missed | None  # None: an event that this version does not know
 
 
 class _Unreachable(Exception):
@@ -237,9 +262,8 @@ class _Server:
         answer = _read(text)
         return asked.status, answer if isinstance(answer, dict) else text
 
-    def events(self, call_sid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What happened in the call, and happens: name and fields of each event, and `ALIVE`
-        whenever the server says that there is nothing to tell.
+    def events(self, call_sid: str) -> Iterator["_Told"]:
+        """What happened in the call, and happens.
 
         Raises:
             OSError, http.client.HTTPException: it cannot be told any more.
@@ -254,11 +278,11 @@ class _Server:
             for line in asked.lines(SILENCE_TIMEOUT, LONGEST_CALL):
                 field, _, value = line.decode(errors="replace").strip().partition(": ")
                 if line.startswith(b":"):
-                    yield ALIVE, {}
+                    yield _Alive()
                 elif field == "event":
                     name = value
                 elif field == "data" and name == "missed":
-                    yield "missed", {"count": value}
+                    yield _Missed(value)
                 elif field == "data":
                     yield _event(value)
                 elif not field:
@@ -313,10 +337,11 @@ def _read(text: str) -> Any:
         return None
 
 
-def _event(text: str) -> tuple[str, dict[str, Any]]:
+def _event(text: str) -> Event | None:
     entry = _read(text)
     if isinstance(entry, dict):
-        event, fields = entry.get("event"), entry.get("fields")
-        if isinstance(event, str) and isinstance(fields, dict):
-            return event, fields
+        name, fields = entry.get("event"), entry.get("fields")
+        if isinstance(name, str) and isinstance(fields, dict):
+            with contextlib.suppress(msgspec.ValidationError):
+                return read(name, fields)
     raise http.client.HTTPException("what it tells is no event of a call")

@@ -19,16 +19,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
-
 from sts_trio.config import runtime_directories
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 NAME = "sts-trio"
 MAX_BYTES = 200  # of a file
 
 Address = tuple[str, int]  # host as digits, port
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def mint() -> str:
@@ -113,7 +111,7 @@ def _published(key: str, name: str) -> Iterator[None]:
                 if _read(folder, name)[1] == key:  # and not that of who came after us
                     os.unlink(name, dir_fd=folder)
         return
-    _logger.warning("key.not_published", reason="; ".join(reasons))
+    report(events.KeyNotPublished("; ".join(reasons)))
     yield
 
 

@@ -272,7 +272,7 @@ SETTINGS = {
             "STS_LOG_TRANSCRIPTS",
             bool,
             SWITCH,
-            "`1` logs what is said, at level debug.",
+            "`1` logs what is said and keyed in, at level debug.",
             default="0",
         ),
         Setting(

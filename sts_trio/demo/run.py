@@ -19,6 +19,7 @@ from sts_trio.demo.scenarios import (
     slowness,
 )
 from sts_trio.logic.reconnect import MAX_REDIALS
+from sts_trio.observe.events import AgentReconnected, CallCrashed, CallHeard, CallTranscript
 from sts_trio.observe.feed import CallEvent, Subscription
 from sts_trio.offline.mode import Mode
 from sts_trio.offline.protocol.faults import Faults
@@ -141,19 +142,18 @@ class _Stage:
                 self._take(each)
 
     def _take(self, call_event: CallEvent) -> None:
-        if call_event.event == "call.transcript":
-            sentence = Sentence(call_event.at, call_event.fields["role"], call_event.fields["text"])
+        match call_event.event:
             # Without ears, what it says to have heard is no recognised speech.
-            if self._has_ears or sentence.role == "assistant":
+            case CallTranscript(role, text) if self._has_ears or role != "user":
+                sentence = Sentence(call_event.at, role, text)
                 self._sentences.append(sentence)
                 self._narrator.hear(sentence)
-        elif call_event.event == "call.heard":
-            said, heard = call_event.fields["said"], call_event.fields["heard"]
-            self._narrator.end_turn(call_event.at, said, heard)
-        elif call_event.event == "agent.reconnected":
-            self._back_at = call_event.at
-        elif call_event.event == "call.crashed":
-            self._crashes += 1
+            case CallHeard(said, heard):
+                self._narrator.end_turn(call_event.at, said, heard)
+            case AgentReconnected():
+                self._back_at = call_event.at
+            case CallCrashed():
+                self._crashes += 1
 
     def _watch(self, moment: Moment) -> None:
         if self._died is not None and self._back_at is None:

@@ -17,17 +17,16 @@ import asyncio
 import collections
 from collections.abc import Callable, Collection, Iterable
 from math import inf
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-import structlog
 import trio
 
-from sts_trio.call.info import CallInfo
 from sts_trio.errors import FunctionFailed, StsTrioError
 from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
 from sts_trio.net.threads import run_in_thread
+from sts_trio.observe import events
 from sts_trio.wire import deepgram
 
 # A conversation has a function call every few turns: a hundred make half an hour of it.
@@ -45,7 +44,7 @@ LONGEST_THREAD = 3600.0
 # Threads of this process for plain functions, apart from those that Trio looks up hosts in. 500
 # calls with a function every ten seconds, of a second each, take 50.
 THREADS = 100
-# Letters of a function's name in the log: a model can make up what it likes.
+# Letters of a function's name that are told: a model can make up what it likes.
 MAX_LETTERS = 64
 
 FAILED = "the function failed"
@@ -55,17 +54,21 @@ FAILED = "the function failed"
 FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 
 Done = Callable[[FunctionDone | FunctionsRunAway], None]
-Tell = Callable[[str, dict[str, Any]], None]
 
 _threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("function threads")
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Report(Protocol):
+    """Tells the log and the event feed."""
+
+    def __call__(
+        self, event: events.OfCall, /, *, exc_info: BaseException | bool = False
+    ) -> None: ...
 
 
 class Host(Protocol):
     """What is needed here of the `Call` that functions are given."""
 
-    @property
-    def info(self) -> CallInfo: ...
     @property
     def agent(self) -> str: ...
     async def say(self, text: str, /) -> None: ...
@@ -122,6 +125,11 @@ class _Running:
         self.has_begun = False  # in its thread
         self.is_left = False  # in it: nobody waits for the answer any more
 
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Its id and its name, for events."""
+        return self.asked.id, self.asked.name[:MAX_LETTERS]
+
 
 class FunctionCalls:
     """Runs what the agent asks for in `nursery`, and says of each, once, what came of it.
@@ -138,15 +146,14 @@ class FunctionCalls:
         call: Host,
         nursery: trio.Nursery,
         done: Done,
-        *,
-        tell: Tell = lambda event, fields: None,
+        report: Report,
     ) -> None:
         self._functions = functions
         self._agents = agents
         self._call = call
         self._nursery = nursery
         self._done = done
-        self._tell = tell
+        self._report = report
         self._budget = Budget()
         self._has_refused = False
         # At most `MAX_PER_CALL` and `MAX_REFUSED`, in all of a call.
@@ -231,7 +238,7 @@ class FunctionCalls:
     def _refuse(self, running: _Running) -> Answer:
         if not self._has_refused:
             self._has_refused = True
-            self._note(running, "warning", "function.refused", reason="too many in this call")
+            self._report(events.FunctionRefused(*running.ids, "too many in this call"))
         return error("too many function calls")
 
     def _is_being_done(self, name: str) -> bool:
@@ -240,11 +247,12 @@ class FunctionCalls:
         return self._void[name] > 0
 
     def _refuse_double(self, running: _Running) -> Answer:
-        self._note(running, "warning", "function.refused", reason="it is being done already")
+        self._report(events.FunctionRefused(*running.ids, "it is being done already"))
         return error("it is being done already; you will be told what came of it")
 
     async def _run(self, running: _Running) -> Answer:
-        self._note(running, "debug", "function.called")
+        arguments = running.asked.arguments
+        self._report(events.FunctionCalled(*running.ids, arguments, running.is_shielded))
         outcome, answer = "cancelled", Answer("")
         try:
             with running.scope:
@@ -263,11 +271,7 @@ class FunctionCalls:
             answer = error(self._explain(running, group))
         finally:
             # What a hang-up cuts comes by with its `Cancelled`.
-            level = "warning" if outcome == "timed_out" else "debug"
-            if running.is_shielded and running.is_void:
-                level = "info"  # the only word there is of it
-            seconds = round(trio.current_time() - running.began, 3)
-            self._note(running, level, "function.finished", outcome=outcome, seconds=seconds)
+            self._finish(running, outcome, answer.content)
         return answer
 
     async def _result_of(self, running: _Running) -> Answer:
@@ -335,8 +339,7 @@ class FunctionCalls:
     def _tell_late(self, running: _Running, outcome: Answer | BaseException) -> None:
         if isinstance(outcome, BaseException):
             outcome = error(self._explain(running, BaseExceptionGroup("", [outcome])))
-        seconds = round(trio.current_time() - running.began, 3)
-        self._note(running, "info", "function.finished", outcome="late", seconds=seconds)
+        self._finish(running, "late", outcome.content)
         self._done(FunctionDone(running.asked, outcome.content, is_void=True))
 
     async def _fill(self, running: _Running, filler: str, after: float) -> None:
@@ -345,7 +348,7 @@ class FunctionCalls:
         try:
             await self._call.say(filler)
         except Exception as exc:
-            self._note(running, "warning", "function.filler_unsaid", reason=words_of(exc))
+            self._report(events.FunctionFillerNotSaid(*running.ids, words_of(exc)))
 
     def _check_hand_over(self, to: str | None) -> None:
         if to is None:
@@ -365,19 +368,25 @@ class FunctionCalls:
         reason = f"{type(cause).__name__}: {text}"
         if isinstance(cause, StsTrioError):
             # Meant to be told: arguments that do not fit, a number off the list, the user's own.
-            self._note(running, "warning", "function.failed", reason=reason)
+            self._report(events.FunctionFailed(*running.ids, reason, crashed=False))
             return text or FAILED
-        self._note(running, "error", "function.failed", reason=reason, exc_info=cause)
+        self._report(events.FunctionFailed(*running.ids, reason, crashed=True), exc_info=cause)
         if isinstance(cause, NotJson):
             return "its result cannot be told: it is not JSON"
         return FAILED
 
-    def _note(self, running: _Running, level: str, event: str, **fields: Any) -> None:
-        fields = {"function": running.asked.name[:MAX_LETTERS], "id": running.asked.id, **fields}
-        log = _logger.bind(call_sid=self._call.info.call_sid)
-        getattr(log, level)(event, **fields)
-        fields.pop("exc_info", None)
-        self._tell(event, fields)
+    def _finish(self, running: _Running, outcome: str, result: str) -> None:
+        is_unawaited = (running.is_void and running.is_shielded) or outcome == "late"
+        self._report(
+            events.FunctionFinished(
+                *running.ids,
+                outcome,
+                round(trio.current_time() - running.began, 3),
+                result=result or None,
+                shield=running.is_shielded,
+                unawaited=is_unawaited or None,
+            )
+        )
 
 
 def _limiter() -> trio.CapacityLimiter:

@@ -1,10 +1,9 @@
 """What a dialogue hears, beside the peers' own messages, and what it does. Pure: values only."""
 
-from typing import Any
-
 import msgspec
 
 from sts_trio.errors import Ending, Leg, LegEnded
+from sts_trio.observe.events import OfCall
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
@@ -171,6 +170,10 @@ class SendToAgent(msgspec.Struct, frozen=True, gc=False):
     message: deepgram.ToAgent
 
 
+class StreamBegan(msgspec.Struct, frozen=True):
+    """It is known now who is calling whom."""
+
+
 class FlushCaller(msgspec.Struct, frozen=True):
     """Everything waiting toward the caller is void."""
 
@@ -223,34 +226,10 @@ class Collected(msgspec.Struct, frozen=True):
     digits: str
 
 
-class Log(msgspec.Struct, frozen=True):
-    level: str
-    event: str
-    fields: dict[str, Any]
-
-
-class Transcript(msgspec.Struct, frozen=True):
-    """A sentence, as the agent reports it: `role` is user or assistant."""
-
-    role: str
-    text: str
-
-
-class TurnHeard(msgspec.Struct, frozen=True):
-    """An agent's turn has been played or cut: what was said, and what of it the caller heard.
-
-    `said` and `heard` are words, the durations seconds of their audio.
-    """
-
-    said: str
-    heard: str
-    said_seconds: float
-    heard_seconds: float
-
-
 Act = (
     SendToCaller
     | SendToAgent
+    | StreamBegan
     | FlushCaller
     | Dial
     | DropAgent
@@ -260,7 +239,5 @@ Act = (
     | CancelFunctions
     | RequestDone
     | Collected
-    | Log
-    | Transcript
-    | TurnHeard
+    | OfCall  # is to be told
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from sts_trio.audio.frames import SILENT
 from sts_trio.errors import Cause, Leg
-from sts_trio.logic.acts import CallFunctions, CancelFunctions, Heard, Transcript
+from sts_trio.logic.acts import CallFunctions, CancelFunctions, Heard
 from sts_trio.logic.agent_audio import MAX_AHEAD_SECONDS
 from sts_trio.logic.answer_watch import Debt
 from sts_trio.logic.function_calls import MAX_AT_ONCE
@@ -17,6 +17,7 @@ from sts_trio.logic.parts import Parts
 from sts_trio.logic.requests import REFUSED_FOR_CALLER
 from sts_trio.logic.session import SettingsWanted, speaks_first
 from sts_trio.logic.states import ERRORS, Retry, SessionInput, Violation
+from sts_trio.observe import events
 from sts_trio.wire import deepgram
 
 Handler = Callable[[Parts, Any], None]
@@ -79,7 +80,7 @@ def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
             parts.owe(Debt.ANSWER)
     else:
         return
-    parts.out.add(Transcript(role, text))
+    parts.out.add(events.CallTranscript(role, text))
     if unheard is not None:
         parts.out.add(unheard)
 
@@ -139,7 +140,13 @@ def _hear_functions_cancelled(parts: Parts, message: deepgram.FunctionCallCancel
 def _hear_function_response(parts: Parts, message: deepgram.FunctionCallResponse) -> None:
     if (function := parts.function_calls.complete_theirs(message)) is not None:
         parts.turns.add_function(function, message.content)
-    _hear_news(parts, message)
+        parts.out.add(
+            events.FunctionRunByAgent(
+                function.id, function.name, function.arguments, message.content
+            )
+        )
+    else:
+        _hear_news(parts, message)
 
 
 # --- its session ----------------------------------------------------------------------------------
@@ -150,7 +157,7 @@ def _hear_welcome(parts: Parts, message: deepgram.Welcome) -> None:
     if isinstance(news, Violation):
         parts.out.violation(Leg.AGENT, news.reason)
         return
-    parts.out.log("debug", "agent.welcomed", request_id=message.request_id)
+    parts.out.add(events.AgentWelcomed(message.request_id))
     assert parts.stream.start is not None
     turns = parts.turns
     history = turns.carryover.brief(greets=turns.greets)
@@ -171,10 +178,10 @@ def _hear_settings_applied(parts: Parts, message: deepgram.SettingsApplied) -> N
     if isinstance(news, Violation):
         parts.out.violation(Leg.AGENT, news.reason)
         return
-    parts.out.log("debug", "agent.ready")
+    parts.out.add(events.AgentReady())
     if news.gap is not None:
-        event = "agent.reconnected" if news.was_lost else "agent.took_over"
-        parts.out.log("info", event, agent=parts.session.agent, gap=round(news.gap, 3))
+        back = events.AgentReconnected if news.was_lost else events.AgentTookOver
+        parts.out.add(back(parts.session.agent, round(news.gap, 3)))
     parts.open_session()
 
 
@@ -187,7 +194,7 @@ def _hear_error(parts: Parts, message: deepgram.AgentError) -> None:
 
 def _hear_warning(parts: Parts, message: deepgram.AgentWarning) -> None:
     code = message.code
-    parts.out.log_once("agent.warned", Leg.AGENT, f"{code}: {message.description}")
+    parts.out.add_once(events.AgentWarned, Leg.AGENT, f"{code}: {message.description}")
     parts.session.hear_warning(code, parts.out.now)
     parts.watch.hear_warning(code, parts.out.now)
     if code == REFUSED_FOR_CALLER:
@@ -208,7 +215,21 @@ def _hear_refusal(parts: Parts) -> None:
 
 
 def _hear_news(parts: Parts, message: deepgram.TextFromAgent) -> None:
-    parts.out.log("debug", "agent.said", kind=type(message).__name__)
+    parts.out.add(events.AgentMessage(type(message).__name__))
+
+
+def _hear_latency(parts: Parts, message: deepgram.LatencyReport) -> None:
+    parts.out.add(
+        events.AgentLatency(
+            stt=message.stt_latency,
+            ttt_token=message.ttt_token_latency,
+            ttt_text=message.ttt_text_latency,
+            ttt_tool=message.ttt_tool_latency,
+            ttt_thinking=message.ttt_thinking_latency,
+            tts=message.tts_latency,
+            total=message.total_latency,
+        )
+    )
 
 
 _TEXTS: dict[type[deepgram.TextFromAgent], Handler] = {
@@ -227,7 +248,7 @@ _TEXTS: dict[type[deepgram.TextFromAgent], Handler] = {
     deepgram.AgentWarning: _hear_warning,
     deepgram.InjectionRefused: _hear_injection_refused,
     deepgram.History: _hear_news,
-    deepgram.LatencyReport: _hear_news,
+    deepgram.LatencyReport: _hear_latency,
     deepgram.PromptUpdated: _hear_news,
     deepgram.SpeakUpdated: _hear_news,
     deepgram.ThinkUpdated: _hear_news,

@@ -178,12 +178,12 @@ class Dialogue:
             heard=_rounded(turns.playout.heard),
             cut=_rounded(turns.playout.cut),
             barge_ins=turns.barge_ins,
-            resumed_after_noise=turns.hold.count,
+            false_interruptions=turns.hold.count,
             functions=parts.function_calls.count,
             reconnects=session.reconnect.count,
             longest_gap=round(session.reconnect.longest, 3),
             longest_silence=round(parts.watch.longest, 3),
-            odd=parts.out.violations,
+            violations=parts.out.violations,
         )
 
 

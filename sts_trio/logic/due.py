@@ -11,6 +11,7 @@ from sts_trio.logic.acts import Tick
 from sts_trio.logic.answer_watch import Debt, Due
 from sts_trio.logic.limits import Step
 from sts_trio.logic.parts import Parts
+from sts_trio.observe import events
 from sts_trio.wire import deepgram
 
 NO_MARKS = (
@@ -84,7 +85,7 @@ def _make_good(parts: Parts, due: Due) -> None:
         case Due.WORDS:
             if (mute := parts.watch.mute(parts.out.now)) is not None:
                 seconds_mute = round(mute.seconds, 3)
-                parts.out.log("warning", "agent.mute", owes=mute.debt.value, seconds=seconds_mute)
+                parts.out.add(events.AgentUnresponsive(mute.debt.value, seconds_mute))
             _say_one_moment(parts)
         case Due.FRESH_SESSION | Due.NO_SESSION:
             debt = parts.watch.debt

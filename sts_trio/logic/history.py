@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 from sts_trio.audio.frames import FRAME, seconds
-from sts_trio.logic.acts import TurnHeard
+from sts_trio.observe.events import CallHeard
 from sts_trio.wire import deepgram
 
 # What an agent is told of the past: an hour of talk is some 300 items. How long a context may be is
@@ -73,7 +73,7 @@ class _Utterance:
         self._letters += len(text) + 1
         self.sentences.append((text, at if self.sentences else self.begin))
 
-    def settle(self, position: int, sent: int) -> TurnHeard:
+    def settle(self, position: int, sent: int) -> CallHeard:
         """The caller heard the audio before `position` and will hear no more of it."""
         end = sent if self.end is None else self.end
         # Those between which there was no audio share what comes.
@@ -87,7 +87,7 @@ class _Utterance:
         ]
         self.end = end
         self.heard = " ".join(text for text in heard if text)
-        return TurnHeard(
+        return CallHeard(
             self.said,
             self.heard,
             round(seconds(end - self.begin), 3),
@@ -186,9 +186,9 @@ class History:
         if not speaking.has_sound and speaking in self._items:
             self._items.remove(speaking)
 
-    def hear_mark(self, position: int, sent: int) -> list[TurnHeard]:
+    def hear_mark(self, position: int, sent: int) -> list[CallHeard]:
         """The caller has heard the audio before `position`."""
-        turns: list[TurnHeard] = []
+        turns: list[CallHeard] = []
         while self._playing:
             first = self._playing[0]
             if first.end is None or first.end > position:
@@ -196,10 +196,10 @@ class History:
             self._settle(self._playing.popleft(), position, sent, turns)
         return turns
 
-    def cut(self, position: int, sent: int) -> list[TurnHeard]:
+    def cut(self, position: int, sent: int) -> list[CallHeard]:
         """Nothing behind `position` will be heard of what was `sent`."""
         self.finish(sent)
-        turns: list[TurnHeard] = []
+        turns: list[CallHeard] = []
         while self._playing:
             self._settle(self._playing.popleft(), position, sent, turns)
         if turns:
@@ -219,7 +219,7 @@ class History:
             self._unheard = ""
 
     def _settle(
-        self, utterance: _Utterance, position: int, sent: int, turns: list[TurnHeard]
+        self, utterance: _Utterance, position: int, sent: int, turns: list[CallHeard]
     ) -> None:
         if utterance.sentences:  # else there are no words to tell about
             turns.append(utterance.settle(position, sent))

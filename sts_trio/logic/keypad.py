@@ -51,6 +51,11 @@ class Keypad:
             return self._pause
         return min(self._pause, *(each.deadline for each in self._collectors))
 
+    @property
+    def is_collecting(self) -> bool:
+        """Whether the next key is a function's."""
+        return bool(self._collectors)
+
     def collect(self, wanted: Collect, now: float) -> list[Collected]:
         if len(self._collectors) >= MAX_COLLECTORS:
             return [Collected(wanted.number, "")]

@@ -1,13 +1,13 @@
-"""The one place where acts, log lines and violations are written. Pure."""
+"""The one place where acts, events and violations are written. Pure."""
 
 import collections
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from sts_trio.errors import Leg
-from sts_trio.logic.acts import Act, Log, SendToAgent, SendToCaller
+from sts_trio.logic.acts import Act, SendToAgent, SendToCaller
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 # Reasons told apart per call, and letters kept of a peer's words: it can make up as many as it
@@ -27,12 +27,12 @@ class Statistics(msgspec.Struct, frozen=True):
     heard: float
     cut: float
     barge_ins: int
-    resumed_after_noise: int
+    false_interruptions: int
     functions: int
     reconnects: int
     longest_gap: float
     longest_silence: float
-    odd: dict[str, int]
+    violations: dict[str, int]
 
 
 class Output:
@@ -66,17 +66,15 @@ class Output:
     def to_agent(self, message: deepgram.ToAgent) -> None:
         self._acts.append(SendToAgent(message))
 
-    def log(self, level: str, event: str, **fields: Any) -> None:
-        self._acts.append(Log(level, event, fields))
-
     def violation(self, leg: Leg, reason: str) -> None:
-        """Counts what a peer did wrong, and logs it the first time in this call."""
-        self.log_once(f"{leg.value}.odd", leg, reason)
+        """Counts what a peer did wrong, and tells of it the first time in this call."""
+        is_caller = leg is Leg.CALLER
+        told = events.CallerProtocolError if is_caller else events.AgentProtocolError
+        self.add_once(told, leg, reason)
 
-    def log_once(self, event: str, leg: Leg, reason: str) -> None:
-        told = self._violations.note(leg, reason)
-        if told is not None:
-            self.log("warning", event, reason=told)
+    def add_once(self, event: Callable[[str], events.OfCall], leg: Leg, reason: str) -> None:
+        if (told := self._violations.note(leg, reason)) is not None:
+            self._acts.append(event(told))
 
 
 class Violations:

@@ -51,6 +51,7 @@ from sts_trio.logic.stream import (
     Stream,
 )
 from sts_trio.logic.turns import Cut, Turns
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 
@@ -117,12 +118,8 @@ class Parts:
         """It was but a noise that has cut what the agent said."""
         now = self.out.now
         resumed = self.turns.resume(now)
-        self.out.log(
-            "info",
-            "call.resumed_after_noise",
-            seconds=round(resumed.seconds, 3),
-            whole=resumed.is_whole,
-        )
+        duration = round(resumed.seconds, 3)
+        self.out.add(events.CallFalseInterruption(duration, resumed.is_whole))
         self.out.to_caller(resumed.messages)
         self.watch.hear_rest(now, self.turns.sounds_until, is_whole=resumed.is_whole)
 
@@ -132,9 +129,9 @@ class Parts:
             self.out.add(FlushCaller())
             self.out.to_caller(cut.messages)
         if cut is not None and cut.size:
-            self.out.log("debug", "call.barge_in", cut=seconds(cut.size))
+            self.out.add(events.CallBargeIn(seconds(cut.size)))
         else:
-            self.out.log("debug", "caller.speaks")
+            self.out.add(events.CallerStartedSpeaking())
         if cut is not None:
             self.out.extend(cut.turns)
             self.watch.hear_cut(self.out.now)
@@ -157,7 +154,7 @@ class Parts:
             debt, self.out.now, turns.sounds_until, is_amid=turns.is_amid_utterance
         )
         if is_news:
-            self.out.log("debug", "agent.owes", what=debt.value)
+            self.out.add(events.AgentResponseDue(debt.value))
 
     def open_session(self) -> None:
         """The two sides can talk: every part that lives for one session begins."""
@@ -231,7 +228,7 @@ class Parts:
         )
         match lost:
             case Redialling():
-                self.out.log("warning", "agent.lost", ending=cause.label, detail=detail)
+                self.out.add(events.AgentLost(cause.label, detail))
                 self.close_session(cause.agent_code)
                 self.dial()
             case Down():
@@ -249,7 +246,7 @@ class Parts:
         self.out.extend(answers)
         is_less = self.turns.carryover.blame(is_live=self.session.is_live) or is_less
         if is_less:
-            self.out.log("info", "agent.told_less")
+            self.out.add(events.AgentContextReduced())
         return is_less
 
     def finish(self, detail: str) -> bool:
@@ -279,7 +276,7 @@ class Parts:
     def _hand_over(self, agent: str) -> None:
         """In a session of its own."""
         before = self.session.agent
-        if self._replace(agent, "agent.handed_over", agent=before, to=agent):
+        if self._replace(agent, events.AgentHandedOver(before, agent)):
             self.out.extend(self.requests.forget_updates())
             self.turns.greets = True  # it introduces itself
             self.dial()
@@ -287,13 +284,13 @@ class Parts:
     def _renew(self) -> None:
         """A fresh session, before Deepgram ends this one."""
         agent = self.session.agent
-        self._replace(agent, "agent.renewed", agent=agent)
+        self._replace(agent, events.AgentRenewed(agent))
         self.dial()
 
-    def _replace(self, successor: str, event: str, **fields: str) -> bool:
+    def _replace(self, successor: str, event: events.OfCall) -> bool:
         if not self.session.replace(successor, self.out.now, self.turns.plays_until):
             return False
-        self.out.log("info", event, **fields)
+        self.out.add(event)
         self.close_session()
         return True
 
@@ -389,7 +386,7 @@ class Parts:
             case LetAgentGo():
                 self._let_agent_go(code)
             case GoOn(number, reason):
-                self.out.log("error", "call.not_transferred", number=number, reason=reason)
+                self.out.add(events.CallNotTransferred(reason, number))
                 self._go_on(news)
             case Over(ending):
                 self.out.extend(self.turns.end())

@@ -27,6 +27,7 @@ from sts_trio.logic.acts import (
     PlayTones,
     Protect,
     ShutDown,
+    StreamBegan,
     Tick,
     WaitUntilHeard,
 )
@@ -50,6 +51,7 @@ from sts_trio.logic.stream import (
     Started,
     StreamEnded,
 )
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
@@ -71,14 +73,13 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
         case MarkEchoed(name):
             _hear_mark(parts, name)
         case KeyPressed(digit):
-            parts.out.log("debug", "caller.dtmf")
+            parts.out.add(_key_event(parts, digit))
             parts.limits.hear_caller(now)
             if is_key(digit) and parts.closing.is_open:
                 _speak_by_key(parts)
             parts.out.extend(parts.keypad.press(digit, now))
         case Started():
-            ids = {"call_sid": parts.stream.call_sid, "stream_sid": parts.stream.stream_sid}
-            parts.out.log("info", "call.started", **ids)
+            parts.out.add(StreamBegan())
             assert parts.stream.start is not None
             parts.closing.needs_release = parts.needs_release(parts.stream.start.start)
             parts.turns.begin(parts.stream.stream_sid)
@@ -95,6 +96,13 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             pass
         case never:
             assert_never(never)
+
+
+def _key_event(parts: Parts, digit: str) -> events.CallerDtmf:
+    """What a function collects may be a card's number: nobody is told of it."""
+    if parts.keypad.is_collecting:
+        return events.CallerDtmf(collected=True)
+    return events.CallerDtmf(digit)
 
 
 def _speak_by_key(parts: Parts) -> None:
@@ -120,7 +128,7 @@ def _hear_mark(parts: Parts, name: str) -> None:
     elif played is not None:
         parts.out.extend(played.turns)
         if (after := played.silent_after) is not None:
-            parts.out.log("debug", "call.silenced", after=round(after, 3))
+            parts.out.add(events.CallSilenced(round(after, 3)))
 
 
 def hear_function_done(parts: Parts, done: FunctionDone) -> None:

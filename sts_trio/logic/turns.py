@@ -10,13 +10,13 @@ from math import inf
 import msgspec
 
 from sts_trio.audio.frames import SILENT
-from sts_trio.logic.acts import TurnHeard
 from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
 from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.playout import Echo, Playout
 from sts_trio.logic.rest import Hold
 from sts_trio.logic.states import Violation
+from sts_trio.observe.events import CallHeard
 from sts_trio.wire import deepgram, twilio
 
 # Noise begins a turn as speech does, and may never end it. Nobody talks longer without a word that
@@ -31,14 +31,14 @@ class Cut(msgspec.Struct, frozen=True):
     size: int
     is_amid: bool
     messages: list[twilio.ToCaller]
-    turns: list[TurnHeard]
+    turns: list[CallHeard]
 
 
 class Played(msgspec.Struct, frozen=True):
     """A mark came back: `turns` have been heard to their end. `silent_after`: how many seconds it
     took until a cut was silence, if it is this mark that tells."""
 
-    turns: list[TurnHeard]
+    turns: list[CallHeard]
     silent_after: float | None
 
 
@@ -140,13 +140,13 @@ class Turns:
                 self.carryover.prove()
         return messages
 
-    def hear_agent(self, text: str, now: float) -> TurnHeard | None:
+    def hear_agent(self, text: str, now: float) -> CallHeard | None:
         """A sentence of the agent's. If it is of a turn that was cut, on its way when it was, it is
         told at once that nobody hears it."""
         if self._agent_audio.is_stale(now):
             if self._agent_audio.rest:
                 self._history.hear_unheard(text)
-            return TurnHeard(text, "", 0.0, 0.0)
+            return CallHeard(text, "", 0.0, 0.0)
         self.drop_rest()
         self._agent_audio.is_amid_utterance = True
         self._history.hear_agent(text, self.playout.sent)
@@ -270,7 +270,7 @@ class Turns:
         self.sounds_until = min(self.sounds_until, now)
         return Cut(size, is_amid or size > 0, messages, self._history.cut(position, sent))
 
-    def end(self) -> list[TurnHeard]:
+    def end(self) -> list[CallHeard]:
         """Nobody hears anything any more."""
         return self._history.cut(self.playout.position, self.playout.sent)
 

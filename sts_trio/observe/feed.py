@@ -10,46 +10,44 @@ import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 import trio
+
+from sts_trio.observe.events import OfCall, bounded
 
 # A conversation makes about one entry a second: of 500 calls these are the last 4 s, time enough
 # for a browser that comes back, and of one call the last half hour.
 KEPT = 2000
 FROM_THE_OLDEST = -1  # that is kept
-# A peer may write a mebibyte into a sentence. The longest that is read out is under a minute.
-MAX_TEXT = 2000
+MAX_SID = 64  # Twilio's have 34 letters; a peer may write what it likes
 
 
 class CallEvent(msgspec.Struct, frozen=True, dict=True):
-    """Something that happened in a call. `event` and `fields` are named as in the log.
-
-    There is one more than in the log: `call.transcript`, with `role` and `text`, for each sentence.
-    """
+    """An event, the call it happened in, and when."""
 
     call_sid: str  # "" before the call's `start`
     at: float  # seconds since the call began
-    event: str
-    fields: dict[str, Any]
+    event: OfCall
 
     @functools.cached_property
     def json(self) -> bytes:
-        """As JSON: made once for all who follow."""
-        return msgspec.json.encode(self)
+        """As JSON, the event by its name and its fields. Made once for all who follow."""
+        entry = {
+            "call_sid": self.call_sid,
+            "at": self.at,
+            "event": self.event.NAME,
+            "fields": self.event.fields(),
+        }
+        return msgspec.json.encode(entry)
 
 
 Tell = Callable[[CallEvent], None]
 
 
-def call_event(call_sid: str, at: float, event: str, fields: dict[str, Any]) -> CallEvent:
+def call_event(call_sid: str, at: float, event: OfCall) -> CallEvent:
     """A `CallEvent` of bounded size."""
-    short = {
-        name: value[:MAX_TEXT] if isinstance(value, str) else value
-        for name, value in fields.items()
-    }
-    return CallEvent(call_sid[:MAX_TEXT], round(at, 3), event, short)
+    return CallEvent(call_sid[:MAX_SID], round(at, 3), bounded(event))
 
 
 class Subscription:

@@ -21,12 +21,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.config import Config
 from sts_trio.errors import DialRefused, StsTrioError, TwilioFailed
+from sts_trio.observe import events
 from sts_trio.observe.feed import EventFeed
+from sts_trio.observe.report import report
 from sts_trio.outbound.budget import Budget, utc_now
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN, TWIML_PATH, PlacedCalls
 from sts_trio.outbound.requests import DialRequest, OnMachine, checked
@@ -38,8 +39,6 @@ LONGEST_WAIT = 30.0
 KEY_LIFETIME = 24 * 3600.0
 
 _KEY = re.compile("[!-~]{1,255}")
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class LiveCalls(Protocol):
@@ -119,7 +118,7 @@ class Dialler:
             )
             attempt = self._attempt_at(request, idempotency_key)
         except DialRefused as exc:
-            _logger.warning("dial.refused", why=exc.why, reason=str(exc), to=to[:32])
+            report(events.DialRefused(exc.why, str(exc), to[:32]))
             raise
         attempt.waiting += 1
         try:
@@ -188,12 +187,12 @@ class Dialler:
     def _is_wanted(self, attempt: "_Attempt") -> bool:
         """Whether it is still to be placed, now that it is its turn."""
         if not attempt.waiting:
-            _logger.info("dial.given_up")
+            report(events.DialGivenUp())
             self._settle(attempt, DialRefused("given_up", 503, "nobody waits for this any more"))
             return False
         if self._live_calls.is_draining:
             busy = _draining()
-            _logger.warning("dial.refused", why=busy.why, reason=str(busy), to=attempt.request.to)
+            report(events.DialRefused(busy.why, str(busy), attempt.request.to))
             self._settle(attempt, busy)
             return False
         return True
@@ -205,11 +204,11 @@ class Dialler:
         try:
             outcome = await self._create(attempt.request)
         except TwilioFailed as exc:
-            _logger.warning("dial.failed", reason=str(exc), uncertain=exc.is_uncertain)
+            report(events.DialFailed(str(exc), exc.is_uncertain))
             outcome = exc
         except Exception:
             # A boundary: above this there are only the server and all of its calls.
-            _logger.exception("dial.crashed")
+            report(events.DialCrashed(), exc_info=True)
         finally:
             self._settle(attempt, outcome)
 
@@ -231,7 +230,7 @@ class Dialler:
             raise
         self.placed.find(placed.call_sid, token)
         seconds = round(trio.current_time() - remembered.placed_at, 3)
-        _logger.info("dial.placed", call_sid=placed.call_sid, agent=request.agent, seconds=seconds)
+        report(events.DialPlaced(placed.call_sid, request.agent, seconds))
         return placed
 
     def _settle(self, attempt: "_Attempt", outcome: Placed | StsTrioError) -> None:

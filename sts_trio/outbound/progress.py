@@ -10,13 +10,13 @@ ever. What was told before is told to nobody and has nothing done: no second han
 import collections
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import structlog
 import trio
 
 from sts_trio.errors import TwilioFailed
+from sts_trio.observe import events
 from sts_trio.observe.feed import Tell, call_event
+from sts_trio.observe.report import report
 from sts_trio.outbound.requests import DialRequest, OnMachine
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import webhook
@@ -35,8 +35,6 @@ REMEMBERED = 1000
 TOLD = 10_000
 # In a request that nobody has signed, a word may be longer than any SID or status.
 MAX_WORD = 64
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class PlacedCalls:
@@ -81,12 +79,11 @@ class PlacedCalls:
         placed = self.find(call_sid, token)
         if placed is None:
             if token:
-                _logger.warning(
-                    "dial.unknown",
-                    call_sid=call_sid,
-                    reason="placed by another process, or before a restart: the agent is the"
-                    " default one, and a machine is hung up on",
+                reason = (
+                    "placed by another process, or before a restart: the agent is the"
+                    " default one, and a machine is hung up on"
                 )
+                report(events.DialUnknown(call_sid, reason))
             return None
         placed.is_answered = True
         return placed.request
@@ -94,13 +91,11 @@ class PlacedCalls:
     def heard_status(self, voice: webhook.VoiceRequest, token: str) -> None:
         """A call, of ours or not, rings, is answered, is over."""
         placed = self.find(voice.call_sid, token)
-        fields = {
-            "status": voice.call_status,
-            "seconds": voice.call_duration,
-            "sip_response_code": voice.sip_response_code,
-        }
         if self._is_news("status", voice.call_sid, voice.call_status):
-            self._report("call.status", voice.call_sid, placed, fields)
+            event = events.CallStatus(
+                voice.call_status, voice.call_duration or None, voice.sip_response_code or None
+            )
+            self._report(event, voice.call_sid, placed)
         if voice.is_over and placed is not None:
             self.forget(placed)
 
@@ -108,7 +103,7 @@ class PlacedCalls:
         """It is known who or what answered. On a machine, does what was asked for."""
         placed = self.find(voice.call_sid, token)
         if self._is_news("answered_by", voice.call_sid, voice.answered_by):
-            self._report("call.answered_by", voice.call_sid, placed, {"by": voice.answered_by})
+            self._report(events.CallAnsweredBy(voice.answered_by), voice.call_sid, placed)
         if voice.is_on_machine and self._is_news("machine", voice.call_sid):
             message = ""
             if placed is not None and voice.takes_message:
@@ -126,9 +121,8 @@ class PlacedCalls:
         return True
 
     async def _handle_machine(self, voice: webhook.VoiceRequest, message: str) -> None:
-        did = OnMachine.LEAVE_MESSAGE if message else OnMachine.HANG_UP
+        act = (OnMachine.LEAVE_MESSAGE if message else OnMachine.HANG_UP).value
         call_sid, account_sid = voice.call_sid, voice.account_sid
-        log = _logger.bind(call_sid=call_sid, act=did.value)
         try:
             if message:
                 twiml = webhook.leave_message(message)
@@ -136,20 +130,18 @@ class PlacedCalls:
             else:
                 is_done = await self._rest.hang_up(call_sid, account_sid)
         except TwilioFailed as exc:
-            log.warning("dial.machine_not_handled", reason=str(exc))
+            report(events.DialMachineNotHandled(call_sid, act, str(exc)))
         except Exception:
-            log.exception("dial.crashed")  # a boundary, as above
+            report(events.DialCrashed(call_sid, act), exc_info=True)  # a boundary, as above
         else:
             # A machine, too, hangs up, or its caller does.
-            log.info("dial.machine_handled" if is_done else "dial.machine_gone")
+            done = events.DialMachineHandled if is_done else events.DialMachineGone
+            report(done(call_sid, act))
 
-    def _report(
-        self, event: str, call_sid: str, placed: "_PlacedCall | None", fields: dict[str, str]
-    ) -> None:
-        told: dict[str, Any] = {name: value for name, value in fields.items() if value}
-        _logger.info(event, call_sid=call_sid, **told)
+    def _report(self, event: events.OfCall, call_sid: str, placed: "_PlacedCall | None") -> None:
+        report(event, call_sid=call_sid)
         at = 0.0 if placed is None else trio.current_time() - placed.placed_at
-        self._tell(call_event(call_sid, at, event, told))
+        self._tell(call_event(call_sid, at, event))
 
     def find(self, call_sid: str, token: str) -> "_PlacedCall | None":
         """The request by its token or its call's SID; with both, the one leads to the other."""

@@ -10,13 +10,14 @@ Who may be dialled is the operator's list, asked again here: it is their money.
 
 from collections.abc import Callable
 
-import structlog
 import trio
 
 from sts_trio.call.info import CallInfo
 from sts_trio.config import Config
 from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
 from sts_trio.logic.acts import CallReleased
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import webhook
 from sts_trio.wire.addresses import INBOUND, is_number
@@ -24,8 +25,6 @@ from sts_trio.wire.addresses import INBOUND, is_number
 AFTER_PATH = "/twiml/after"
 # For the hang-ups that are still being asked for when the server goes away: a request or two.
 LAST_HANG_UPS = 5.0
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def transfer_twiml(config: Config, number: str, info: CallInfo, base: str | None) -> str:
@@ -118,12 +117,11 @@ class PhoneCalls:
     async def _hang_up(self, info: CallInfo) -> CallReleased:
         if missing := self._rest().missing:
             # What the operator wants: it ends as the Bin says.
-            _logger.info(
-                "call.left_to_its_twiml",
-                call_sid=info.call_sid,
-                reason=f"to have it hung up, set {' and '.join(missing)}, or end the"
-                " TwiML Bin with <Hangup/>",
+            reason = (
+                f"to have it hung up, set {' and '.join(missing)}, or end the TwiML Bin with"
+                " <Hangup/>"
             )
+            report(events.CallLeftToBin(info.call_sid, reason))
             return CallReleased()
         results: list[CallReleased] = []
         is_done = trio.Event()
@@ -146,9 +144,10 @@ class PhoneCalls:
         try:
             is_done = await self._rest().hang_up(info.call_sid, info.account_sid)
         except TwilioFailed as exc:
-            _logger.warning("call.left_to_its_twiml", call_sid=info.call_sid, reason=str(exc))
+            report(events.CallNotHungUp(info.call_sid, str(exc)))
             return CallReleased(str(exc))
         except Exception as exc:
-            _logger.exception("call.left_to_its_twiml", call_sid=info.call_sid)
-            return CallReleased(f"a bug of ours: {exc!r}")
+            reason = f"a bug of ours: {exc!r}"
+            report(events.CallNotHungUp(info.call_sid, reason, crashed=True), exc_info=True)
+            return CallReleased(reason)
         return CallReleased(was_over=not is_done)

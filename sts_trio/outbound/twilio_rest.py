@@ -22,11 +22,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import structlog
 import trio
 
 from sts_trio.errors import TwilioFailed
 from sts_trio.net.threads import run_in_thread
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.wire.webhook import REST_TWIML_LIMIT
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ _TOO_MANY = 20429
 _DENIED = 20003
 # For a log line, whatever a proxy in between may answer.
 _MAX_TEXT = 500
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -192,7 +191,7 @@ class TwilioRest:
                 wait = _wait_after(exc, backoff, is_repeatable)
                 if wait > MAX_WAIT:
                     raise
-                _logger.warning("twilio.retried", status=exc.status, code=exc.code, wait=wait)
+                report(events.TwilioRetried(exc.status, wait, exc.code))
             await trio.sleep(wait)
 
     def _ask(self, ask: Callable[[Any], T]) -> T:

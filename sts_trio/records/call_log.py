@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sts_trio.call.info import CallInfo
+from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
 from sts_trio.records.redaction import masked
 from sts_trio.records.rows import OURS, Kind, Row
@@ -20,23 +21,25 @@ REMEMBERED = 2000
 # As notes of ours. Of other events there are many, and the log has them.
 _NOTED = frozenset(
     {
-        "agent.odd",
-        "agent.reconnected",
-        "agent.renewed",
-        "agent.took_over",
-        "agent.warned",
-        "call.answered_by",
-        "call.barge_in",
-        "call.crashed",
-        "call.status",
-        "caller.odd",
-        "function.failed",
-        "function.refused",
+        events.AgentProtocolError.NAME,
+        events.AgentReconnected.NAME,
+        events.AgentRenewed.NAME,
+        events.AgentTookOver.NAME,
+        events.AgentWarned.NAME,
+        events.CallAnsweredBy.NAME,
+        events.CallBargeIn.NAME,
+        events.CallCrashed.NAME,
+        events.CallStatus.NAME,
+        events.CallerProtocolError.NAME,
+        events.FunctionFailed.NAME,
+        events.FunctionRefused.NAME,
     }
 )
 # Twilio's last words on a call that nobody took.
 _NEVER_ANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
 _NUMBERS_ASIDE = ("ending", "verdict", "detail", "apologised")
+# What is told at the end, and is known since the start.
+_KNOWN = ("call_sid", "from", "to", "direction", "agent")
 
 
 class Sink(Protocol):
@@ -73,15 +76,15 @@ class CallLog:
         self._idle: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._last_epoch = 0
         self._makers: dict[str, Callable[[_Run, dict[str, Any]], tuple[Kind, dict[str, Any]]]] = {
-            "call.transcript": self._transcript,
-            "call.heard": lambda run, fields: (Kind.HEARD, fields),
-            "caller.dtmf": lambda run, fields: (Kind.KEYS, fields),
-            "function.called": lambda run, fields: (Kind.FUNCTION_ASKED, _named(fields)),
-            "function.finished": lambda run, fields: (Kind.FUNCTION_ANSWERED, _named(fields)),
-            "agent.welcomed": self._agent_dialled,
-            "agent.lost": lambda run, fields: (Kind.AGENT_LOST, fields),
-            "agent.handed_over": self._handed_over,
-            "call.note": lambda run, fields: (Kind.NOTE, fields),
+            events.CallTranscript.NAME: self._transcript,
+            events.CallHeard.NAME: lambda run, fields: (Kind.HEARD, fields),
+            events.CallerDtmf.NAME: lambda run, fields: (Kind.KEYS, fields),
+            events.FunctionCalled.NAME: lambda run, fields: (Kind.FUNCTION_ASKED, fields),
+            events.FunctionFinished.NAME: self._answered,
+            events.AgentWelcomed.NAME: self._agent_dialled,
+            events.AgentLost.NAME: lambda run, fields: (Kind.AGENT_LOST, fields),
+            events.AgentHandedOver.NAME: self._handed_over,
+            events.CallNoted.NAME: self._noted,
         }
 
     def announce(self, info: CallInfo, source: str) -> None:
@@ -127,7 +130,9 @@ class CallLog:
         """Whatever happened."""
         if not entry.call_sid:
             return  # a socket that never became a call
-        event, fields = entry.event, entry.fields
+        event, fields = entry.event.NAME, entry.event.fields()
+        if (until := fields.get("until")) is not None:
+            fields["until"] = self._wall() - (entry.at - until)
         if (maker := self._makers.get(event)) is not None:
             run = self._run(entry.call_sid)
             kind, body = maker(run, fields)
@@ -137,13 +142,13 @@ class CallLog:
                 body,
                 at_once=kind is Kind.FUNCTION_ASKED and bool(body.get("shield")),
             )
-        elif event == "call.ended":
+        elif event == events.CallEnded.NAME:
             self._end(entry.call_sid, fields)
-        elif event in ("caller.speaks", "call.barge_in"):
+        elif event in (events.CallerStartedSpeaking.NAME, events.CallBargeIn.NAME):
             self._run(entry.call_sid).speaks_since = self._wall()
         if event in _NOTED:
             self._put(entry.call_sid, Kind.NOTE, {OURS + event: fields})
-        if event == "call.status" and fields.get("status") in _NEVER_ANSWERED:
+        if event == events.CallStatus.NAME and fields.get("status") in _NEVER_ANSWERED:
             # Of a call that was streamed, here or elsewhere, the store knows that it was.
             body = {"ending": str(fields["status"]), "verdict": "caller"}
             self._put(entry.call_sid, Kind.ENDED, body, at_once=True)
@@ -159,6 +164,13 @@ class CallLog:
             run.speaks_since = None
         return Kind.USER, body
 
+    def _answered(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        told = {"content": fields.pop("result")} if "result" in fields else {}
+        return Kind.FUNCTION_ANSWERED, fields | told
+
+    def _noted(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        return Kind.NOTE, {fields["name"]: fields["value"]}
+
     def _agent_dialled(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         return Kind.AGENT_DIALLED, {"agent": run.agent, **fields}
 
@@ -169,7 +181,9 @@ class CallLog:
     def _end(self, call_sid: str, fields: dict[str, Any]) -> None:
         body = {name: fields[name] for name in _NUMBERS_ASIDE if name in fields}
         body["statistics"] = {
-            name: value for name, value in fields.items() if name not in _NUMBERS_ASIDE
+            name: value
+            for name, value in fields.items()
+            if name not in _NUMBERS_ASIDE and name not in _KNOWN
         }
         self._put(call_sid, Kind.ENDED, body, at_once=True)
         self._set_aside(call_sid)
@@ -217,8 +231,3 @@ class CallLog:
         self._idle.move_to_end(call_sid)
         while len(self._idle) > REMEMBERED:
             del self._runs[self._idle.popitem(last=False)[0]]
-
-
-def _named(fields: dict[str, Any]) -> dict[str, Any]:
-    """A function's name is `name` in its rows."""
-    return {("name" if name == "function" else name): value for name, value in fields.items()}

@@ -3,12 +3,12 @@
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-import structlog
 
 from sts_trio.config.records import Records
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.records.call_log import CallLog
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.redaction import Redaction
@@ -16,8 +16,6 @@ from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
 from sts_trio.records.store import DAY, Process, Store
 from sts_trio.records.writer import Writer
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -33,7 +31,7 @@ class Opened(msgspec.Struct, frozen=True):
 def open_records(
     settings: Records,
     process: Callable[[str], Process],
-    tell: Callable[[str, dict[str, Any]], None] = lambda event, fields: None,
+    tell: Callable[[events.Event], None] = lambda event: None,
 ) -> Opened | None:
     """None where nothing is to be kept. Blocks: for seconds where a server does not answer.
 
@@ -63,7 +61,7 @@ def open_records(
         try:
             each.database.open()
         except DatabaseAway as exc:
-            _logger.warning("records.away", database=each.database.shown, reason=str(exc))
+            report(events.RecordsAway(each.database.shown, str(exc)))
             break
     spool = Spool(settings.spool, process_id)
 
@@ -76,7 +74,7 @@ def open_records(
             spool.expire(before)
             deleted = read.expire(before)
             if deleted.calls:
-                _logger.info("records.expired", calls=deleted.calls, events=deleted.events)
+                report(events.RecordsExpired(deleted.calls, deleted.events))
         read.database.shrink_log()
 
     shipper = Shipper(written, spool, process_id)

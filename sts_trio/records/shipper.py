@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
-import structlog
 
 from sts_trio.errors import ConfigError
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.records.database import DatabaseAway
 from sts_trio.records.rows import Row
 from sts_trio.records.spool import Spool
@@ -25,8 +26,6 @@ LONGEST_RETRY = 5.0
 TURN = 0.5
 # A process that has not told of itself for as long is dead. It tells once a second.
 DEAD_AFTER = 10.0
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Behind(msgspec.Struct, frozen=True):
@@ -127,12 +126,7 @@ class Shipper:
                 return
             self._spool.refuse(msgspec.json.encode(rows[0]))
             # Not the exception's text: it has what was said in it.
-            _logger.error(
-                "records.refused",
-                call_sid=rows[0].call_sid,
-                kind=rows[0].kind,
-                reason=type(exc).__name__,
-            )
+            report(events.RecordsRefused(rows[0].call_sid, rows[0].kind.value, type(exc).__name__))
             return
         self.written += len(rows)
 
@@ -166,4 +160,4 @@ class Shipper:
 
     def _mark_lost(self, process_id: str) -> None:
         if lost := self._store.mark_lost(process_id):
-            _logger.warning("records.calls_lost", process=process_id, calls=len(lost))
+            report(events.RecordsCallsLost(process_id, len(lost)))

@@ -14,12 +14,12 @@ import collections
 import itertools
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-import structlog
 import trio
 
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import ESSENTIAL, Row, storable
 from sts_trio.records.shipper import LONGEST_RETRY, LOT, Behind, Shipper
@@ -39,8 +39,6 @@ STUCK = 6.0
 LAST_WITHIN = 3.0
 BEAT_EVERY = 1.0
 TIDY_EVERY = 3600.0
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -70,7 +68,7 @@ class Writer:
         *,
         redaction: Redaction | None = None,
         tidy: Callable[[], None] = lambda: None,
-        tell: Callable[[str, dict[str, Any]], None] = lambda event, fields: None,
+        tell: Callable[[events.Event], None] = lambda event: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._spool = spool
@@ -180,7 +178,7 @@ class Writer:
                 return False
             except Exception:
                 # These rows have met a bug of ours, and would meet it again. The calls go on.
-                _logger.exception("records.crashed", lost=len(batch))
+                report(events.RecordsCrashed(len(batch)), exc_info=True)
                 self._lost += len(batch)
         for _ in batch:
             self._rows.popleft()
@@ -232,7 +230,7 @@ class Writer:
         try:
             await self._in_thread(work, limiter)
         except* Exception:
-            _logger.exception("records.crashed", lost=0)
+            report(events.RecordsCrashed(0), exc_info=True)
         else:
             is_sound = True
         self._tell_progress()
@@ -267,7 +265,7 @@ class Writer:
             if not await self._ship(None, limiter):
                 break
         if self._rows or self._spool.unfiled:
-            _logger.error("records.lost", rows=len(self._rows) + self._spool.unfiled)
+            report(events.RecordsLost(len(self._rows) + self._spool.unfiled))
         await self._in_thread(self._close, limiter)
 
     def _close(self) -> None:
@@ -279,7 +277,7 @@ class Writer:
             try:
                 await trio.to_thread.run_sync(self._tidy, abandon_on_cancel=True)
             except Exception as exc:
-                _logger.warning("records.not_tidied", reason=str(exc))
+                report(events.RecordsNotTidied(str(exc)))
             await trio.sleep(TIDY_EVERY)
 
     def _tell_news(self) -> None:
@@ -287,12 +285,11 @@ class Writer:
         if (behind is None) == (told is None):
             return
         self._told = behind
-        fields: dict[str, Any]
+        news: events.Event | None = None
         if behind is not None:
-            fields = {"reason": behind.reason}
-            _logger.warning("records.behind", **fields)
-            self._tell("records.behind", fields)
+            news = events.RecordsBehind(behind.reason)
         elif told is not None:
-            fields = {"seconds": round(self._wall() - told.since, 1)}
-            _logger.info("records.caught_up", **fields)
-            self._tell("records.caught_up", fields)
+            news = events.RecordsCaughtUp(round(self._wall() - told.since, 1))
+        if news is not None:
+            report(news)
+            self._tell(news)

@@ -42,7 +42,11 @@ pytest-trio:
         assert left.is_empty, left
 
 Your own project is run by its file, `running(Path("sts-trio.toml"))`, whatever else is configured;
-functions that it does not name are given as `functions`. A scripted agent calls them when told to:
+functions that it does not name are given as `functions`. A scripted agent calls them when told to;
+what happened is told by events, which are the classes of `sts_trio.observe.events`:
+
+    from sts_trio.observe.events import FunctionFinished
+
 
     async def test_a_caller_is_told_what_a_function_found() -> None:
         def look_up(order: int) -> str:
@@ -53,8 +57,8 @@ functions that it does not name are given as `functions`. A scripted agent calls
             async with running(agent=agent, functions=[look_up]) as server:
                 report = await call(server.url, ["Where is my order?"])
                 happened = await server.happened_in(report)
-        (finished,) = [each for each in happened if each.event == "function.finished"]
-        assert finished.fields["outcome"] == "done"
+        (finished,) = [each.event for each in happened if isinstance(each.event, FunctionFinished)]
+        assert finished.result == '"order 7 is on its way"'
 
 There are more examples in `examples/dealership`, also with an agent that has ears.
 

@@ -53,8 +53,9 @@ class Server(msgspec.Struct, frozen=True):
         """All that happened in the call, as far as the bridge has not forgotten it (it keeps the
         last 2000 entries of all calls); waits until the bridge has no call any more.
 
-        `call.transcript` tells what was said, `call.heard` what the caller heard of it,
-        `function.finished` which function was run and what came of that.
+        The events are those of `sts_trio.observe.events`: `CallTranscript` tells what was said,
+        `CallHeard` what the caller heard of it, `FunctionFinished` which function was run, and what
+        the agent was told of it.
         """
         await self.app.live_calls.empty()
         _, entries = self.app.live_calls.event_feed.entries_beyond(0)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-import structlog
 import trio
 from quart import Response, request
 
 from sts_trio.config import Config
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.web.access import RequestInfo, admin_denial, denial, is_guess, request_info
 from sts_trio.web.guesses import LONGEST, Guesses
 from sts_trio.web.responses import text
@@ -23,8 +24,6 @@ _WITH_PHONES = (
     " more."
 )
 _REALM = 'Basic realm="sts_trio: any name, STS_ADMIN_TOKEN as password", charset="UTF-8"'
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Authenticator:
@@ -77,15 +76,13 @@ class Authenticator:
         """Logs that a request is refused, and keeps those who guess waiting (see `guesses`).
         Returns what to answer instead if there are too many of them."""
         if not guesses:
-            _logger.warning("request.refused", path=info.path, reason=reason)
+            report(events.RequestRefused(info.path, reason))
             return None
         pause = self._guesses.pause()
         if pause is None:
             response = text("Too many wrong tokens and keys are given here: try again later.", 429)
             response.headers["Retry-After"] = str(round(LONGEST))
             return response
-        _logger.warning(
-            "request.refused", path=info.path, reason=reason, guesses=self._guesses.wrong
-        )
+        report(events.RequestRefused(info.path, reason, self._guesses.wrong))
         await trio.sleep(pause)
         return None

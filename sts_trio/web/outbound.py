@@ -10,10 +10,11 @@ import math
 from typing import Any
 
 import msgspec
-import structlog
 from quart import Response, request
 
 from sts_trio.errors import DialRefused, TwilioFailed
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN
 from sts_trio.outbound.requests import OnMachine
@@ -35,8 +36,6 @@ _FIELDS: dict[str, tuple[Any, str]] = {
 # An answer, and a line of the log, do not grow with what is wrong.
 MAX_UNKNOWN = 10
 LONGEST_NAME = 80
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Outbound:
@@ -62,7 +61,7 @@ class Outbound:
             body = await request.get_data(cache=True, as_text=False, parse_form_data=False)
             fields = _read(request.mimetype, body)
         except DialRefused as exc:
-            _logger.warning("dial.refused", why=exc.why, reason=str(exc))
+            report(events.DialRefused(exc.why, str(exc)))
             return _refused(exc)
         try:
             placed = await self._dialler.place(**fields, idempotency_key=key)

@@ -25,20 +25,19 @@ from typing import Any, Protocol
 
 import hypercorn.config
 import hypercorn.trio
-import structlog
 import trio
 
 from sts_trio.config import Config
 from sts_trio.errors import ConfigError
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.server import GOODBYE
 from sts_trio.web.app import create_app
 
 # Nothing but short requests is left by then.
 GRACE = 3.0
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class LiveCalls(Protocol):
@@ -107,7 +106,7 @@ async def serve(
 
             await nursery.start(run)
             task_status.started(settings.url(host))
-    _logger.info("server.stopped")
+    report(events.ServerStopped())
 
 
 class _Shutdown:
@@ -130,9 +129,7 @@ class _Shutdown:
         """Needs to be cancelled when the server is gone: it reads signals till then."""
         first = signal.Signals(await anext(self._signals))
         drain = self._patience[first]
-        _logger.info(
-            "server.draining", signal=first.name, live=self._live_calls.live, seconds=drain
-        )
+        report(events.ServerDraining(self._live_calls.live, first.name, drain))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hurry)
             self._live_calls.drain()

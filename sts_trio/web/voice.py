@@ -5,12 +5,13 @@
 """
 
 import msgspec
-import structlog
 from quart import Response
 
 from sts_trio.call.info import announced, parameters
 from sts_trio.errors import Cause, DialRefused, Verdict
+from sts_trio.observe import events
 from sts_trio.observe.feed import call_event
+from sts_trio.observe.report import report
 from sts_trio.outbound.progress import MAX_WORD, TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
 from sts_trio.server import Server
@@ -24,8 +25,6 @@ from sts_trio.wire import webhook
 
 # Of the query of a webhook, what we know its call by, and what lets this machine in.
 OUR_FIELDS = frozenset({TOKEN, KEY})
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Voice:
@@ -95,11 +94,10 @@ class Voice:
         try:
             return transfer_twiml(config, number, announced(voice), base_of(request, config))
         except DialRefused as exc:
-            _logger.error("call.not_transferred", call_sid=voice.call_sid, reason=str(exc))
+            report(events.CallNotTransferred(str(exc), number), call_sid=voice.call_sid)
             return webhook.not_taken()
 
     def _report_transfer(self, voice: webhook.VoiceRequest) -> None:
-        told = {"status": voice.dial_call_status[:MAX_WORD]}
-        _logger.info("call.transfer_ended", call_sid=voice.call_sid, **told)
-        event = call_event(voice.call_sid, 0.0, "call.transfer_ended", told)
-        self._server.live_calls.event_feed.tell(event)
+        ended = events.CallTransferEnded(voice.dial_call_status[:MAX_WORD])
+        report(ended, call_sid=voice.call_sid)
+        self._server.live_calls.event_feed.tell(call_event(voice.call_sid, 0.0, ended))

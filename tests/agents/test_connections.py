@@ -29,6 +29,7 @@ from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
 from sts_trio.legs.handshake import converse
 from sts_trio.logic.states import AGENT_TIMEOUT
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import AgentError, Audio, ConversationText, SettingsApplied, Welcome
 
@@ -138,7 +139,7 @@ async def test_the_first_endpoint_that_answers_is_had() -> None:
 async def test_within_one_dial_the_next_is_tried_when_one_fails(agent: FakeAgent | None) -> None:
     async with world(a=Provider(agent), b=Provider(FakeAgent())) as here:
         assert await here.open() == "open"
-        assert here.events == ["agent.endpoint_failed"]
+        assert here.events == [events.AgentEndpointFailed.NAME]
         assert "secret" not in str(here.logs)
 
 
@@ -195,7 +196,7 @@ async def test_an_endpoint_that_fails_in_a_row_rests_and_is_not_dialled_by_every
             assert await here.open() == "open"
         assert len(dead.dials) == FAILURES
         assert here.states == {"a/agent": State.OPEN, "b/agent": State.CLOSED}
-        assert here.events.count("agent.endpoint_rested") == 1
+        assert here.events.count(events.AgentEndpointSuspended.NAME) == 1
         a, b = here.lines.state.endpoints
         assert (a.failures, a.failed, a.reached, a.rest) == (FAILURES, FAILURES, 0, FIRST_REST)
         assert (b.failures, b.failed, b.reached, b.rest) == (0, 0, FAILURES + 5, 0)
@@ -226,7 +227,7 @@ async def test_after_its_rest_one_call_tries_it_and_the_log_says_that_it_is_back
             assert await here.open() == f"{RESTED}a/agent"
             held.doors["handshake"].set()
         assert here.states == {"a/agent": State.CLOSED}
-        assert here.events.count("agent.endpoint_back") == 1
+        assert here.events.count(events.AgentEndpointRecovered.NAME) == 1
         assert await here.open() == "open"
 
 
@@ -510,7 +511,7 @@ async def test_a_line_that_gets_stuck_is_given_up(
         await trio.sleep(AGENT_TIMEOUT + prepared.GOODBYE)
         assert here.lines.state.waiting == 0
         assert agent.gone_at is not None
-        assert here.events.count("agent.line_spoilt") == 1
+        assert here.events.count(events.AgentPrewarmDiscarded.NAME) == 1
 
 
 async def test_a_line_that_nobody_takes_is_closed_with_1000_after_twenty_seconds(
@@ -577,7 +578,7 @@ async def test_a_line_that_went_wrong_is_closed_and_the_call_dials_afresh(
         await trio.sleep(1)
         assert agent.gone_at is not None
         assert here.lines.state.waiting == 0
-        assert here.events == ["agent.line_spoilt"]
+        assert here.events == [events.AgentPrewarmDiscarded.NAME]
         async with taking(here, info) as call:
             assert not call.leg.is_prepared
             await trio.testing.wait_all_tasks_blocked()
@@ -604,7 +605,7 @@ async def test_a_bug_in_a_line_is_logged_and_harms_nobody_else(
         here.settings = SETTINGS
         well = here.ahead(CallInfo(call_sid="CA2"))
         await trio.testing.wait_all_tasks_blocked()
-        crashed = [line for line in here.logs if line["event"] == "agent.line_crashed"]
+        crashed = [line for line in here.logs if line["event"] == events.AgentPrewarmCrashed.NAME]
         assert [line["call_sid"] for line in crashed] == ["CA1"]
         for each, is_prepared in ((info, False), (well, True)):
             async with taking(here, each) as call:
@@ -651,7 +652,10 @@ async def test_a_leg_that_breaks_before_anybody_hears_it_is_a_bug_of_the_line() 
     line = prepared.Line("CA1", open_leg, SETTINGS)
     with structlog.testing.capture_logs() as logs:
         await line.run()
-    assert [each["event"] for each in logs] == ["agent.line_crashed", "agent.line_spoilt"]
+    assert [each["event"] for each in logs] == [
+        events.AgentPrewarmCrashed.NAME,
+        events.AgentPrewarmDiscarded.NAME,
+    ]
     async with line.taken() as leg:
         assert leg is None
 
@@ -845,7 +849,7 @@ async def test_a_line_counts_until_its_goodbye_is_over(
         assert sessions.open_now == 0
         assert here.ahead(CallInfo(call_sid="CA2")).line
         assert first.line
-        [refused] = [line for line in here.logs if line["event"] == "agent.not_dialled_ahead"]
+        [refused] = [line for line in here.logs if line["event"] == events.AgentNotPrewarmed.NAME]
         assert refused["reason"] == "there is no room for another line"
 
 
@@ -893,7 +897,7 @@ async def test_a_call_that_has_to_dial_takes_the_place_of_the_line_that_waits_lo
                 assert call.leg.is_prepared
             async with taking(here, infos[0]) as late:
                 assert not late.leg.is_prepared
-        spoilt = [line for line in here.logs if line["event"] == "agent.line_spoilt"]
+        spoilt = [line for line in here.logs if line["event"] == events.AgentPrewarmDiscarded.NAME]
         assert [(line["call_sid"], line["reason"]) for line in spoilt] == [
             ("CA0", "its place was needed for a call"),
         ]
@@ -971,7 +975,7 @@ async def test_a_burst_of_calls_waits_for_no_rate(autojump_clock: trio.testing.M
             leg = await calls.enter_async_context(here.lines.open("default", info))
             assert leg.is_prepared is bool(info.line)
         assert trio.current_time() == 0
-        refused = [line for line in here.logs if line["event"] == "agent.not_dialled_ahead"]
+        refused = [line for line in here.logs if line["event"] == events.AgentNotPrewarmed.NAME]
         assert {line["reason"] for line in refused} == {"over 10 a second"}
 
 
@@ -1170,7 +1174,7 @@ async def cancelled_at(step: int, whose: str) -> int:
     """Tells the story with the call, or the app, cancelled at that step of any task."""
     with structlog.testing.capture_logs() as logs:
         seen = await _cancelled_at(step, whose)
-    assert "agent.line_crashed" not in [line["event"] for line in logs]
+    assert events.AgentPrewarmCrashed.NAME not in [line["event"] for line in logs]
     return seen
 
 

@@ -22,6 +22,7 @@ from sts_trio.agents.routing import (
 )
 from sts_trio.call.info import CallInfo, announced, parameters, streamed
 from sts_trio.errors import ConfigError
+from sts_trio.observe import events
 from sts_trio.wire import twilio, webhook
 
 AGENTS = dict.fromkeys(["default", "sales", "repairs"])
@@ -83,8 +84,8 @@ async def test_the_first_rule_that_has_a_name_decides(
 
 @pytest.mark.parametrize("name", ["nobody", None, 5, ["sales"], b"sales", "n" * 500])
 async def test_a_choice_of_nobody_known_is_told_and_the_next_rule_decides(name: Any) -> None:
-    assert await chosen(BIN, returning(name)) == ("sales", ["agent.unknown"])
-    assert await chosen(NUMBER, returning(name)) == ("repairs", ["agent.unknown"])
+    assert await chosen(BIN, returning(name)) == ("sales", [events.AgentUnknown.NAME])
+    assert await chosen(NUMBER, returning(name)) == ("repairs", [events.AgentUnknown.NAME])
 
 
 async def test_a_choice_of_nothing_leaves_it_to_the_next_rule() -> None:
@@ -98,7 +99,9 @@ async def test_a_choice_that_fails_is_told_with_its_traceback_and_the_next_rule_
 
     with structlog.testing.capture_logs() as logs:
         assert await Routing(AGENTS, NUMBERS, broken).choose(NUMBER) == "repairs"
-    assert [(line["event"], line["log_level"]) for line in logs] == [("agent.not_chosen", "error")]
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        (events.AgentChoiceFailed.NAME, "error")
+    ]
     assert logs[0]["exc_info"]
 
 
@@ -109,7 +112,7 @@ async def test_a_choice_that_takes_too_long_is_not_waited_for(
         await trio.sleep_forever()
         return "sales"
 
-    assert await chosen(NUMBER, slow) == ("repairs", ["agent.not_chosen"])
+    assert await chosen(NUMBER, slow) == ("repairs", [events.AgentChoiceFailed.NAME])
     assert trio.current_time() == CHOICE_WITHIN
 
 
@@ -128,11 +131,11 @@ async def test_a_call_that_is_over_while_choosing_is_no_failure_of_the_choice(
 
 async def test_an_unknown_agent_in_a_parameter_is_told_and_the_default_answers() -> None:
     info = CallInfo(to="+15005550006", parameters={"agent": "nobody"})
-    assert await chosen(info) == ("default", ["agent.unknown"])
+    assert await chosen(info) == ("default", [events.AgentUnknown.NAME])
 
 
 async def test_a_name_from_a_webhook_with_another_configuration_is_told_and_decided_anew() -> None:
-    assert await chosen(CallInfo(agent="nobody")) == ("default", ["agent.unknown"])
+    assert await chosen(CallInfo(agent="nobody")) == ("default", [events.AgentUnknown.NAME])
 
 
 # --- from the webhook to the stream -------------------------------------------------------------

@@ -38,6 +38,7 @@ from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.handshake import converse
 from sts_trio.logic.acts import Heard
 from sts_trio.logic.dialogue import Dialogue
+from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio
@@ -111,16 +112,18 @@ async def test_a_whole_call(
         twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-3")),
         twilio.PlayMark(STREAM_SID, twilio.MarkName("e1-4")),
     ]
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     del ended["seconds"]
     assert ended == {
-        "event": "call.ended",
+        "event": events.CallEnded.NAME,
         "log_level": "info",
         "call_sid": CALL_SID,
         "stream_sid": STREAM_SID,
         "ending": "stop",
         "verdict": "success",
         "detail": "",
+        "direction": "inbound",
+        "agent": "default",
         "caller_audio": 0.06,
         "agent_audio": 0.833,
         "heard": 0.52,
@@ -143,9 +146,9 @@ async def test_a_call_of_the_old_dialect_to_its_error(autojump_clock: Clock, log
         SETTINGS,
         deepgram.FunctionResult("fc_1", "", '{"error":"there is no such function"}'),
     ]
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert (ended["ending"], ended["detail"]) == ("agent_error", ": no credit left")
-    assert ended["odd"] == {
+    assert ended["violations"] == {
         "agent: unknown message 'FunctionCalling'": 1,
     }
 
@@ -158,13 +161,18 @@ async def test_every_line_after_the_start_carries_the_call(
         await agent.say(deepgram.AgentWarning("SLOW_THINK_REQUEST", "five seconds"))
         phone.tell_text("odd")
         await settle(phone)
-    events = [line["event"] for line in logs]
-    assert events[0] == "call.started"
-    assert events[-1] == "call.ended"
-    assert {"agent.welcomed", "agent.ready", "agent.warned", "caller.odd"} < set(events)
+    story = [line["event"] for line in logs]
+    assert story[0] == events.CallStarted.NAME
+    assert story[-1] == events.CallEnded.NAME
+    assert {
+        events.AgentWelcomed.NAME,
+        events.AgentReady.NAME,
+        events.AgentWarned.NAME,
+        events.CallerProtocolError.NAME,
+    } < set(story)
     for line in logs:
         assert (line["call_sid"], line["stream_sid"]) == (CALL_SID, STREAM_SID)
-    numbers = only(logs, "call.ended")
+    numbers = only(logs, events.CallEnded.NAME)
     # Zeros say nothing.
     assert not {"heard", "cut", "barge_ins", "caller_audio_dropped"} & numbers.keys()
 
@@ -175,7 +183,7 @@ async def test_how_long_a_call_took_is_told_in_seconds(autojump_clock: Clock, lo
     async with talking(phone, agent):
         phone.tell(media())
         await trio.sleep(12.345)
-    assert only(logs, "call.ended")["seconds"] == 12.345
+    assert only(logs, events.CallEnded.NAME)["seconds"] == 12.345
 
 
 # --- odd input through the real legs ------------------------------------------------------------
@@ -221,11 +229,11 @@ async def test_garbage_from_the_caller_is_survived_and_logged_once(
         phone.tell(media(b"\x01" * 160))
         await settle(phone)
     assert agent.audio == b"\x01" * 160
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert ended["ending"] == "stop"
-    [(counted, count)] = ended["odd"].items()
+    [(counted, count)] = ended["violations"].items()
     assert count == 3
-    line = only(logs, "caller.odd")
+    line = only(logs, events.CallerProtocolError.NAME)
     assert counted == f"caller: {line['reason']}"
     assert reason is None or line["reason"] == reason
 
@@ -242,7 +250,7 @@ async def test_garbage_from_the_caller_is_survived_and_logged_once(
         ('{"type":7}', "no type"),
         ('{"type":"Welcome"', "not JSON"),
         ('{"type":"SomethingNew"}', "unknown message 'SomethingNew'"),
-        ('{"type":"ConversationText","role":7,"content":[]}', None),
+        ('{"type":"ConversationText","role":"user"}', None),
         ("[" * 10_000, "no type"),
         ('{"type":"AgentThinking","content":' + "[" * 10_000, "not JSON"),
         (b"", "empty audio"),
@@ -262,11 +270,11 @@ async def test_garbage_from_the_agent_is_survived_and_logged_once(
         await agent.say(Audio(b"\x01" * 160))
         await settle(phone)
     assert phone.audio == b"\x01" * 160
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert ended["ending"] == "stop"
-    [(counted, count)] = ended["odd"].items()
+    [(counted, count)] = ended["violations"].items()
     assert count == 3
-    line = only(logs, "agent.odd")
+    line = only(logs, events.AgentProtocolError.NAME)
     assert counted == f"agent: {line['reason']}"
     assert reason is None or line["reason"] == reason
 
@@ -285,10 +293,14 @@ async def test_a_flood_from_the_caller_costs_neither_audio_nor_lines_of_log(
             await trio.sleep(0.02)
         await settle(phone)
     assert agent.audio == b"".join(bytes([number]) * 160 for number in range(150))
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert ended["ending"] == "stop"
-    assert sum(ended["odd"].values()) == 3000
-    assert len([line for line in logs if line["event"] == "caller.odd"]) == len(ended["odd"]) == 51
+    assert sum(ended["violations"].values()) == 3000
+    assert (
+        len([line for line in logs if line["event"] == events.CallerProtocolError.NAME])
+        == len(ended["violations"])
+        == 51
+    )
 
 
 async def test_a_flood_from_the_agent_costs_neither_audio_nor_lines_of_log(
@@ -302,8 +314,10 @@ async def test_a_flood_from_the_agent_costs_neither_audio_nor_lines_of_log(
             await agent.say(Audio(bytes([number]) * 160))
             await trio.sleep(0.02)
     assert phone.audio == b"".join(bytes([number]) * 160 for number in range(50))
-    assert only(logs, "agent.odd")["reason"] == "unknown message 'SomethingNew'"
-    assert only(logs, "call.ended")["odd"] == {"agent: unknown message 'SomethingNew'": 1000}
+    assert only(logs, events.AgentProtocolError.NAME)["reason"] == "unknown message 'SomethingNew'"
+    assert only(logs, events.CallEnded.NAME)["violations"] == {
+        "agent: unknown message 'SomethingNew'": 1000
+    }
 
 
 async def test_an_audio_message_of_three_megabytes_is_played_whole(
@@ -318,7 +332,7 @@ async def test_an_audio_message_of_three_megabytes_is_played_whole(
     assert (
         max(len(m.media.payload) for m in phone.played if isinstance(m, twilio.PlayMedia)) == 8000
     )
-    assert "odd" not in only(logs, "call.ended")
+    assert "violations" not in only(logs, events.CallEnded.NAME)
 
 
 # --- what is never logged -----------------------------------------------------------------------
@@ -337,7 +351,7 @@ async def test_sentences_are_logged_only_behind_the_switch(
                 deepgram.History("user", "My name is Ann."),
             )
             await settle(phone)
-        lines = [line for line in logs if line["event"] == "call.transcript"]
+        lines = [line for line in logs if line["event"] == events.CallTranscript.NAME]
         assert [line["text"] for line in lines] == expected
         assert {line["log_level"] for line in lines} <= {"debug"}
         assert str(logs).count("Ann") == log_transcripts
@@ -382,9 +396,11 @@ async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> No
         tap(call, broken)
         phone.tell(media(b"s3cret" * 40))
     assert agent.audio.count(b"s3cret") >= 40
-    assert only(logs, "call.ended")["ending"] == "crashed"
-    assert only(logs, "call.crashed")["exc_info"]
-    assert "s3cret" not in str(logs)
+    assert only(logs, events.CallEnded.NAME)["ending"] == "crashed"
+    assert only(logs, events.CallCrashed.NAME)["exc_info"]
+    # What functions are given is for the level debug.
+    [told] = [line for line in logs if "s3cret" in str(line)]
+    assert (told["event"], told["log_level"]) == (events.FunctionCalled.NAME, "debug")
 
 
 async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) -> None:
@@ -397,7 +413,7 @@ async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) ->
         )
         phone.tell(twilio.Connected(), START)
         await call.run()
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert (ended["ending"], ended["detail"]) == ("agent_denied", "HTTP 401")
     assert "s3cret" not in str(logs)
 
@@ -575,10 +591,10 @@ async def test_an_agent_slow_to_read_gets_the_newest_two_seconds(
         assert pair.agent.messages == [Audio(frame) for frame in [frames[0], *frames[50:]]]
         pair.caller.say(STOP)
     assert AGENT_OUTBOX == 2.0
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert ended["caller_audio_dropped"] == 0.98
-    assert ended["odd"] == {"agent: outbox full: audio dropped": 49}
-    assert only(logs, "agent.odd")["reason"] == "outbox full: audio dropped"
+    assert ended["violations"] == {"agent: outbox full: audio dropped": 49}
+    assert only(logs, events.AgentProtocolError.NAME)["reason"] == "outbox full: audio dropped"
 
 
 async def test_what_waits_for_the_caller_is_flushed_by_a_barge_in(autojump_clock: Clock) -> None:
@@ -623,15 +639,15 @@ async def test_what_happens_is_told_in_order_with_the_words(autojump_clock: Cloc
         await trio.sleep(0.5)
         await agent.say(deepgram.ConversationText("user", "Hello."))
         await settle(phone)
-    assert [(entry.at, entry.event) for entry in told] == [
-        (0, "call.started"),
-        (0, "agent.welcomed"),
-        (0, "agent.ready"),
-        (0.5, "call.transcript"),
-        (0.5, "call.ended"),
+    assert [(entry.at, type(entry.event)) for entry in told] == [
+        (0, events.CallStarted),
+        (0, events.AgentWelcomed),
+        (0, events.AgentReady),
+        (0.5, events.CallTranscript),
+        (0.5, events.CallEnded),
     ]
-    assert told[3].fields == {"role": "user", "text": "Hello."}
-    assert told[4].fields["ending"] == "stop"
+    assert told[3].event == events.CallTranscript("user", "Hello.")
+    assert told[4].event.fields()["ending"] == "stop"
     assert {entry.call_sid for entry in told} == {CALL_SID}
 
 
@@ -639,9 +655,9 @@ async def test_what_happens_is_told_in_order_with_the_words(autojump_clock: Cloc
 
 
 def crashed(logs: Logs) -> None:
-    assert only(logs, "call.ended")["ending"] == "crashed"
-    assert only(logs, "call.ended")["verdict"] == "ours"
-    line = only(logs, "call.crashed")
+    assert only(logs, events.CallEnded.NAME)["ending"] == "crashed"
+    assert only(logs, events.CallEnded.NAME)["verdict"] == "ours"
+    line = only(logs, events.CallCrashed.NAME)
     assert (line["log_level"], line["exc_info"]) == ("error", True)
 
 
@@ -715,7 +731,7 @@ async def test_an_agent_without_a_status_is_unreachable(autojump_clock: Clock, l
     call = Bridge(Dialogue(lambda start: SETTINGS), pair.caller.open, Lines(unreachable))
     pair.caller.say(START)
     assert await call.run() == Ending(Cause.AGENT_UNREACHABLE, "no such host")
-    assert "call.crashed" not in [line["event"] for line in logs]
+    assert events.CallCrashed.NAME not in [line["event"] for line in logs]
 
 
 async def test_a_bug_in_the_timer_ends_the_call(autojump_clock: Clock, logs: Logs) -> None:
@@ -754,8 +770,8 @@ async def test_a_bug_after_hanging_up_is_logged_and_changes_nothing(
         pair.caller.say(LegEnded(Leg.CALLER, How.CLOSED))
         await trio.testing.wait_all_tasks_blocked()
         pair.caller.may_send.set()
-    assert only(logs, "call.ended")["ending"] == "caller_closed"
-    assert only(logs, "call.crashed")
+    assert only(logs, events.CallEnded.NAME)["ending"] == "caller_closed"
+    assert only(logs, events.CallCrashed.NAME)
     assert pair.agent.goodbye == (0, 1000)
 
 
@@ -767,7 +783,7 @@ async def test_a_second_shutdown_changes_nothing(autojump_clock: Clock, logs: Lo
         pair.caller.say(STOP)
         await trio.testing.wait_all_tasks_blocked()
         pair.call.shut_down()
-    assert only(logs, "call.ended")["ending"] == "stop"
+    assert only(logs, events.CallEnded.NAME)["ending"] == "stop"
 
 
 async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
@@ -777,7 +793,7 @@ async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
     pair.call.shut_down()
     assert await pair.call.run() == Ending(Cause.SHUTDOWN)
     assert trio.current_time() <= HANG_UP_GRACE
-    assert only(logs, "call.ended")["ending"] == "shutdown"
+    assert only(logs, events.CallEnded.NAME)["ending"] == "shutdown"
 
 
 async def test_audio_that_the_callers_outbox_drops_is_told_of(
@@ -790,7 +806,7 @@ async def test_audio_that_the_callers_outbox_drops_is_told_of(
         )
         await agent.say(Audio(bytes(1600)))
         await trio.testing.wait_all_tasks_blocked()
-        assert "caller: outbox full: audio dropped" in call.dialogue.statistics().odd
+        assert "caller: outbox full: audio dropped" in call.dialogue.statistics().violations
 
 
 async def test_of_a_group_that_holds_more_than_bugs_only_those_stop_at_the_boundary() -> None:

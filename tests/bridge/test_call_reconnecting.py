@@ -25,6 +25,7 @@ from sts_trio.errors import Cause, Ending
 from sts_trio.functions import Functions, function
 from sts_trio.logic.dialogue import SettingsWanted
 from sts_trio.logic.requests import GO_ON
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio, ConversationText, InjectUserMessage
 from sts_trio.wire.dialect import Dialect
@@ -102,8 +103,8 @@ async def test_a_call_outlives_its_agent_three_times(
             if number < 3:
                 await trio.sleep(30)
                 await agent.drop()
-    assert only(logs, "call.ended")["ending"] == "stop"
-    assert only(logs, "call.ended")["reconnects"] == 3
+    assert only(logs, events.CallEnded.NAME)["ending"] == "stop"
+    assert only(logs, events.CallEnded.NAME)["reconnects"] == 3
     assert phone.audio == b"".join(bytes([number + 0x41]) * 160 for number in range(4))
     for number, agent in enumerate(agents):
         assert agent.audio.replace(b"\xff", b"") == bytes([number + 1]) * 160
@@ -141,7 +142,7 @@ async def test_no_frame_of_the_gap_is_lost_and_the_callers_question_is_answered(
     assert second.audio.replace(b"\xff", b"") == frames
     assert told(second)[1:] == [InjectUserMessage("Where is it?")]
     assert phone.audio == ONE_MOMENT
-    ended = only(logs, "call.ended")
+    ended = only(logs, events.CallEnded.NAME)
     assert "caller_audio_dropped" not in ended
     assert 0.8 <= ended["longest_gap"] <= 0.95
 
@@ -201,8 +202,8 @@ async def test_a_redial_that_hangs_is_abandoned(autojump_clock: Clock, logs: Log
         await until_ready(third, phone)
         assert trio.current_time() == 4
         assert stuck.gone_at == 3
-    assert only(logs, "agent.reconnected")["gap"] == 4
-    assert only(logs, "call.ended")["reconnects"] == 2
+    assert only(logs, events.AgentReconnected.NAME)["gap"] == 4
+    assert only(logs, events.CallEnded.NAME)["reconnects"] == 2
 
 
 async def test_a_function_under_way_is_torn_with_its_agent_and_the_next_one_knows(

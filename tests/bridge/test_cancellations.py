@@ -11,6 +11,7 @@ from rig_dialogue import RECONNECTS
 from rig_peers import START, STOP, FakeAgent, FakeTwilio, make_call, media
 
 from sts_trio.functions import Functions, function
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 
@@ -108,8 +109,8 @@ async def cancelled_at(step: int, name: str) -> int:
                         await agent.over.wait()
             world.cancel_scope.cancel()
     assert trio.lowlevel.current_statistics().tasks_living == before
-    assert [line["event"] for line in logs].count("call.ended") == 1
-    assert "call.crashed" not in [line["event"] for line in logs]
+    assert [line["event"] for line in logs].count(events.CallEnded.NAME) == 1
+    assert events.CallCrashed.NAME not in [line["event"] for line in logs]
     return instrument.seen
 
 

@@ -15,6 +15,7 @@ from test_prewarm_sockets import hang_up
 from sts_trio import function
 from sts_trio.bridge import collector
 from sts_trio.bridge.collector import LOTS, MAX_UNEXPLAINED, NEVER, NEW, OF_A_CALL, PAUSE, Collector
+from sts_trio.observe import events
 from sts_trio.wire import deepgram
 
 
@@ -122,7 +123,7 @@ def test_everything_is_looked_at_when_memory_grew_by_more_than_calls_explain(
         started.note_end(live, 2 * PAUSE)
         assert loop() is None
     [line] = logs
-    assert line["event"] == "garbage.collected"
+    assert line["event"] == events.GarbageCollected.NAME
     assert (line["log_level"], line["live"]) == ("warning", live)
     assert line["objects"] >= 1
     # It is told once: that is what there is now.

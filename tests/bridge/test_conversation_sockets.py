@@ -12,6 +12,7 @@ from rig_server import LANE, PROMISE, Phone, World, talk, world
 from sts_trio import Call, call_control, function
 from sts_trio.logic import reconnect
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import Audio, ConversationText, FunctionCallRequest, FunctionToCall
 
@@ -55,7 +56,7 @@ async def test_a_barge_in_silences_the_agent_and_its_late_audio(tmp_path: Path) 
         kinds = [type(message) for message in phone.played]
         assert kinds.count(twilio.Clear) == 1
         await hang_up(here, phone)
-    ended = next(line for line in here.logs if line["event"] == "call.ended")
+    ended = next(line for line in here.logs if line["event"] == events.CallEnded.NAME)
     assert ended["barge_ins"] == 1
 
 
@@ -110,7 +111,7 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
         assert not heard or given[0] <= heard[-1] + 1, "lost between two agents"
         heard += [number for number in given if not heard or number > heard[-1]]
     assert heard == list(range(sent))
-    ended = next(line for line in here.logs if line["event"] == "call.ended")
+    ended = next(line for line in here.logs if line["event"] == events.CallEnded.NAME)
     assert ended["reconnects"] == 3
     assert "caller_audio_dropped" not in ended
     for agent in agents[1:]:

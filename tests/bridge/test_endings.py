@@ -34,6 +34,7 @@ from sts_trio.logic.acts import Tick
 from sts_trio.logic.caller_audio import GAP
 from sts_trio.logic.hearing_out import LAST_WORDS_GRACE
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 PROMISE = 2.0
@@ -261,12 +262,12 @@ async def test_both_sockets_close_together(
     assert agent.gone_at is not None
 
     cause = Cause.STOP if phase == "hanging up" else end.cause
-    ended = [line for line in logs if line["event"] == "call.ended"]
+    ended = [line for line in logs if line["event"] == events.CallEnded.NAME]
     assert [line["ending"] for line in ended] == [cause.label]
     assert ended[0]["verdict"] == cause.verdict.value
     assert ended[0]["call_sid"] == CALL_SID
     assert ended[0]["stream_sid"] == STREAM_SID
-    crashes = [line for line in logs if line["event"] == "call.crashed"]
+    crashes = [line for line in logs if line["event"] == events.CallCrashed.NAME]
     assert len(crashes) == (cause is Cause.CRASHED)
     if phase == "hanging up":
         return
@@ -412,7 +413,9 @@ async def test_a_call_that_is_cancelled_leaves_nothing_and_says_so(
                     await agent.ready.wait()
                     scope.cancel()
     assert agent.gone_at == 0
-    assert [line["ending"] for line in logs if line["event"] == "call.ended"] == ["cut_off"]
+    assert [line["ending"] for line in logs if line["event"] == events.CallEnded.NAME] == [
+        "cut_off"
+    ]
 
 
 async def test_a_goodbye_into_a_socket_that_hypercorn_is_closing_is_no_crash(
@@ -429,7 +432,7 @@ async def test_a_goodbye_into_a_socket_that_hypercorn_is_closing_is_no_crash(
     phone.lose()
     with structlog.testing.capture_logs() as logs:
         assert await run_to_the_end(phone, FakeAgent()) == (Cause.CALLER_LOST, 0)
-    assert "call.crashed" not in [line["event"] for line in logs]
+    assert events.CallCrashed.NAME not in [line["event"] for line in logs]
 
 
 # --- with manners that reconnect, or apologise ----------------------------------------------------
@@ -495,7 +498,7 @@ async def test_both_sockets_close_together_when_an_agent_was_lost_before(
     assert first.gone_at is not None
     if second.dialled.is_set():
         assert second.gone_at is not None
-    ended = [line for line in logs if line["event"] == "call.ended"]
+    ended = [line for line in logs if line["event"] == events.CallEnded.NAME]
     assert [line["ending"] for line in ended] == [end.cause.label]
     if end.caller_hears:
         assert phone.goodbye is not None
@@ -538,7 +541,7 @@ async def test_after_any_loss_the_caller_hears_the_apology_and_then_the_sockets_
     assert trio.current_time() - began <= end.found_within + unheard + LAST_WORDS_GRACE + PROMISE
     assert call.ending is not None
     assert (call.ending.cause, call.ending.apologised) == (end.cause, True)
-    assert [line["event"] for line in logs].count("call.ended") == 1
+    assert [line["event"] for line in logs].count(events.CallEnded.NAME) == 1
     assert phone.audio.endswith(APOLOGY)
     assert phone.goodbye is not None
     assert phone.goodbye[1] == end.cause.caller_code

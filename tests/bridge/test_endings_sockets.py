@@ -19,6 +19,7 @@ from rig_peers import START, STOP, FakeAgent, broken, media, tap
 from rig_server import LANE, PROMISE, World, talk, world
 
 from sts_trio.legs import caller_asgi as caller_leg
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 
@@ -245,7 +246,7 @@ async def test_a_bug_ends_its_own_call_and_no_other(tmp_path: Path) -> None:
         await phone.tell(media())
         assert await phone.play_until_closed() == 1011
         await here.until_over()
-        assert [line["event"] for line in here.logs].count("call.crashed") == 1
+        assert [line["event"] for line in here.logs].count(events.CallCrashed.NAME) == 1
         assert here.endings == ["crashed"]
 
 

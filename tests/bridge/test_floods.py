@@ -123,7 +123,7 @@ def test_no_message_costs_more_for_what_came_before(name: str, begin: Callable[[
         for at in range(0, len(heard), 100):  # so many are heard in one go
             bridge.hear(*heard[at : at + 100])
     assert steps.count > 10 * MANY
-    assert len(bridge.odd) <= MAX_REASONS + 2
+    assert len(bridge.violations) <= MAX_REASONS + 2
 
 
 # --- what may wait -------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_an_agent_can_be_ten_minutes_ahead_and_no_more() -> None:
         acts = bridge.hear(*[audio] * 20)
     assert steps.count > 1000
     assert not [act for act in acts if isinstance(act, SendToCaller)]
-    assert bridge.odd == {"agent: audio dropped: 600 s wait to be heard": 21}
+    assert bridge.violations == {"agent: audio dropped: 600 s wait to be heard": 21}
     # As it is played, there is room for as much again.
     bridge.now = 10.0
     acts = bridge.hear(audio)

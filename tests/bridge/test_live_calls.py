@@ -10,6 +10,7 @@ from sts_trio.bridge.live_calls import REMEMBERED_ENDINGS, LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Cause, Ending, Verdict
 from sts_trio.logic.dialogue import Dialogue
+from sts_trio.observe import events
 from sts_trio.wire import twilio
 
 
@@ -186,7 +187,7 @@ async def test_shutting_down_says_goodbye_on_every_socket(
             assert trio.current_time() == 0.5
     assert [phone.goodbye for phone in phones] == [(0.5, 1000), (0.5, 1001), (0.5, 1001)]
     assert [agent.closed for agent in agents] == [(0.5, 1000), (0.5, 1001), (0.5, 1001)]
-    endings = [line["ending"] for line in logs if line["event"] == "call.ended"]
+    endings = [line["ending"] for line in logs if line["event"] == events.CallEnded.NAME]
     assert sorted(endings) == ["shutdown", "shutdown", "stop"]
     ending = live_calls.ending_of(CALL_SID)
     assert ending is not None

@@ -25,6 +25,7 @@ from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import CallReleased
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.observe import events
 from sts_trio.outbound.transfer import LAST_HANG_UPS, PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import deepgram, twilio
@@ -138,7 +139,7 @@ async def test_a_bug_in_releasing_is_logged_and_closes_both_sockets(
     with structlog.testing.capture_logs() as logs:
         phone, agent, ending = await end("hang up", release_phone_call)
     assert ending.cause is Cause.CRASHED
-    assert [line["event"] for line in logs].count("call.crashed") == 1
+    assert [line["event"] for line in logs].count(events.CallCrashed.NAME) == 1
     assert phone.gone_at is not None
     assert agent.closed == (0, 1000)
 
@@ -247,7 +248,7 @@ async def test_without_an_account_a_bins_call_is_left_to_the_bin_and_not_transfe
             assert await phone_calls.release(INFO, HUNG_UP) == CallReleased()
             assert "set TWILIO_ACCOUNT_SID" in (await phone_calls.release(INFO, transfer)).failure
     [line] = logs
-    assert (line["event"], line["log_level"]) == ("call.left_to_its_twiml", "info")
+    assert (line["event"], line["log_level"]) == (events.CallLeftToBin.NAME, "info")
 
 
 async def test_as_many_hang_ups_as_there_are_are_asked_for_and_none_is_given_up(
@@ -397,7 +398,7 @@ async def test_a_transfer_that_twilio_refuses_is_told_to_the_agent(tmp_path: Pat
         assert await phone.play_until_closed() == 1000
         await here.until_over()
     assert here.endings == ["stop"]
-    [line] = [line for line in here.logs if line["event"] == "call.not_transferred"]
+    [line] = [line for line in here.logs if line["event"] == events.CallNotTransferred.NAME]
     assert line["log_level"] == "error"
     assert "not a valid number" in line["reason"]
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sts_trio.audio.g711 import SILENCE
 from sts_trio.demo import clips
+from sts_trio.observe import events
 
 PATIENCE = 60.0  # only what hangs takes so long
 
@@ -59,7 +60,7 @@ class Server:
     def refusals(self, path: str) -> int:
         """As its log has them."""
         lines = self._log.read_text().splitlines()
-        return sum("request.refused" in line and f"path={path} " in line for line in lines)
+        return sum(events.RequestRefused.NAME in line and f"path={path} " in line for line in lines)
 
     @property
     def live(self) -> int:
@@ -71,13 +72,13 @@ class Server:
         with closing(connection):
             connection.request("GET", f"/calls/{call_sid}/events", headers=self._headers)
             response = connection.getresponse()
-            events: list[str] = []
-            while "call.ended" not in events:
+            story: list[str] = []
+            while events.CallEnded.NAME not in story:
                 line = response.readline().decode()
-                assert line, f"the stream ended after {events}"
+                assert line, f"the stream ended after {story}"
                 if line.startswith("data: "):
-                    events.append(json.loads(line.removeprefix("data: "))["event"])
-            return events
+                    story.append(json.loads(line.removeprefix("data: "))["event"])
+            return story
 
     def kill(self) -> None:
         self._process.kill()

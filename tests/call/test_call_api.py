@@ -26,6 +26,7 @@ from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver, Cause, Ending, NumberRefused
 from sts_trio.functions import Functions, function, hand_over
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
@@ -357,7 +358,7 @@ async def test_a_number_off_the_list_is_refused_and_logged(
             await call.call.transfer("+15005550009")
         await trio.sleep(5)
         assert call.ending is None
-    [line] = [line for line in logs if line["event"] == "transfer.refused"]
+    [line] = [line for line in logs if line["event"] == events.TransferRefused.NAME]
     assert (line["log_level"], line["number"]) == ("warning", "+15005550009")
 
 

@@ -27,6 +27,8 @@ from sts_trio.commands import dial as dialling
 from sts_trio.commands.call import signer
 from sts_trio.demo import run as demo
 from sts_trio.demo.scenarios import Scenario, scenarios
+from sts_trio.observe import events
+from sts_trio.observe.feed import call_event
 from sts_trio.offline import mode as modes
 from sts_trio.offline.protocol import server as offline
 from sts_trio.simulate import caller, picture
@@ -841,6 +843,7 @@ def test_a_file_that_cannot_be_written_is_told(
 # --- dial -----------------------------------------------------------------------------------------
 
 NUMBER = "+15005550010"
+STARTED = events.CallStarted("CA1", "MZ1")
 
 
 class Exchange:
@@ -855,12 +858,11 @@ class Exchange:
         self.drops = False
         self.url = ""
 
-    def happen(self, event: str, **fields: Any) -> None:
-        entry = {"call_sid": "CA1", "at": 0.0, "event": event, "fields": fields}
-        self.events.append(b"id: e-1\ndata: %s\n\n" % msgspec.json.encode(entry))
+    def happen(self, event: events.OfCall) -> None:
+        self.events.append(b"id: e-1\ndata: %s\n\n" % call_event("CA1", 0.0, event).json)
 
     def say(self, role: str, text: str) -> None:
-        self.happen("call.transcript", role=role, text=text)
+        self.happen(events.CallTranscript(role, text))
 
 
 @pytest.fixture
@@ -920,16 +922,16 @@ def test_dial_asks_for_a_call_as_the_operator(
 
 
 def test_dial_tells_what_is_said_until_the_call_ends(exchange: Exchange) -> None:
-    exchange.happen("call.status", status="initiated")
-    exchange.happen("call.status", status="ringing")
-    exchange.happen("call.started")
-    exchange.happen("call.status", status="in-progress")
+    exchange.happen(events.CallStatus("initiated"))
+    exchange.happen(events.CallStatus("ringing"))
+    exchange.happen(STARTED)
+    exchange.happen(events.CallStatus("in-progress"))
     exchange.say("assistant", "Hello!")
-    exchange.happen("call.answered_by", by="machine_end_beep")
+    exchange.happen(events.CallAnsweredBy("machine_end_beep"))
     exchange.events.append(b":\n\nevent: missed\ndata: 7\n\n")
     exchange.say("user", "Yes?\x1b[31m")
-    exchange.happen("call.status", status="completed")  # Twilio may be the quicker one
-    exchange.happen("call.ended", ending="stop", verdict="success", seconds=12.5, detail="")
+    exchange.happen(events.CallStatus("completed"))  # Twilio may be the quicker one
+    exchange.happen(events.CallEnded(ending="stop", verdict="success", seconds=12.5, detail=""))
     exchange.say("user", "after the end")
     result = run("dial", NUMBER, "--url", exchange.url)
     assert result.stdout.splitlines() == [
@@ -950,7 +952,7 @@ def test_dial_tells_what_is_said_until_the_call_ends(exchange: Exchange) -> None
 
 def test_what_the_terminal_has_no_letters_for_is_written_out(exchange: Exchange) -> None:
     exchange.say("assistant", "Grüße, 你好")
-    exchange.happen("call.ended", ending="你", verdict="ours", seconds=1)
+    exchange.happen(events.CallEnded("你", "ours", "", 1.0))
     result = CliRunner(charset="latin-1").invoke(cli.main, ["dial", NUMBER, "--url", exchange.url])
     assert result.exit_code == 1
     assert "agent: Grüße, \\u4f60\\u597d" in result.stdout
@@ -958,9 +960,9 @@ def test_what_the_terminal_has_no_letters_for_is_written_out(exchange: Exchange)
 
 
 def test_dial_fails_where_the_agent_or_the_server_did(exchange: Exchange) -> None:
-    exchange.happen("call.started")
+    exchange.happen(STARTED)
     exchange.happen(
-        "call.ended", ending="agent_lost", verdict="agent", seconds=2, detail="code 1006"
+        events.CallEnded(ending="agent_lost", verdict="agent", seconds=2, detail="code 1006")
     )
     result = run("dial", NUMBER, "--url", exchange.url)
     assert "Ended after 2 s: agent_lost (code 1006)" in result.stdout
@@ -969,7 +971,7 @@ def test_dial_fails_where_the_agent_or_the_server_did(exchange: Exchange) -> Non
 
 @pytest.mark.parametrize("status", ["busy", "no-answer", "failed", "canceled", "completed"])
 def test_dial_fails_where_nobody_was_talked_with(exchange: Exchange, status: str) -> None:
-    exchange.happen("call.status", status=status)
+    exchange.happen(events.CallStatus(status))
     exchange.say("user", "not read any more")
     told = failure("dial", NUMBER, "--url", exchange.url, code=1)
     assert told == "Error: there was no conversation"
@@ -980,14 +982,14 @@ def test_dial_follows_no_call_that_nothing_is_heard_of(
 ) -> None:
     minutes = itertools.count(0.0, 60.0)
     monkeypatch.setattr(dialling, "monotonic", lambda: next(minutes))
-    exchange.happen("call.status", status="ringing")
+    exchange.happen(events.CallStatus("ringing"))
     exchange.events += [b":\n\n"] * 4
     told = failure("dial", NUMBER, "--url", exchange.url, code=1)
     assert told.startswith("Error: nothing is heard of the call: does STS_PUBLIC_URL lead to")
     exchange.events.clear()
-    exchange.happen("call.started")
+    exchange.happen(STARTED)
     exchange.events += [b":\n\n"] * 9
-    exchange.happen("call.ended", seconds=500.0, ending="stop", verdict="success")
+    exchange.happen(events.CallEnded("stop", "success", "", 500.0))
     assert run("dial", NUMBER, "--url", exchange.url).exit_code == 0
 
 

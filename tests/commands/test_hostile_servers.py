@@ -19,6 +19,7 @@ from wsproto.utilities import generate_accept_token
 
 from sts_trio.commands import client
 from sts_trio.commands import dial as dialling
+from sts_trio.observe import events
 from sts_trio.simulate import caller
 from sts_trio.wire import frames
 from sts_trio.wire.handshake import MAX_ANSWER
@@ -243,9 +244,15 @@ STREAMS: dict[str, tuple[Answer, str]] = {
     "no JSON": (saying(EVENTS, b"data: {x}\n\n"), NO_EVENT),
     "a list": (saying(EVENTS, event([])), NO_EVENT),
     "null": (saying(EVENTS, event(None)), NO_EVENT),
-    "no fields": (saying(EVENTS, event({"event": "call.ended"})), NO_EVENT),
-    "null for fields": (saying(EVENTS, event({"event": "call.ended", "fields": None})), NO_EVENT),
-    "a list for fields": (saying(EVENTS, event({"event": "call.ended", "fields": []})), NO_EVENT),
+    "no fields": (saying(EVENTS, event({"event": events.CallEnded.NAME})), NO_EVENT),
+    "null for fields": (
+        saying(EVENTS, event({"event": events.CallEnded.NAME, "fields": None})),
+        NO_EVENT,
+    ),
+    "a list for fields": (
+        saying(EVENTS, event({"event": events.CallEnded.NAME, "fields": []})),
+        NO_EVENT,
+    ),
     "a number for a name": (saying(EVENTS, event({"event": 1, "fields": {}})), NO_EVENT),
     "200,000 brackets": (saying(EVENTS, b"data: " + b"[" * 200_000 + b"\n\n"), NO_EVENT),
     "many digits": (saying(EVENTS, b"data: " + b"9" * 100_000 + b"\n\n"), NO_EVENT),
@@ -259,29 +266,39 @@ STREAMS: dict[str, tuple[Answer, str]] = {
     "half a chunk": (saying(chunked(b"ff\r\ndata: ")), "cannot be followed any more"),
     "names without end": (without_end(b"event: x\n", EVENTS), "went away"),
     "what nobody knows": (saying(EVENTS, b"a: b\nretry: x\nid\n\n\0\n:\n"), GONE),
-    "an end of odd fields": (
-        saying(EVENTS, call_event("call.ended", verdict=["ours"], ending={}, seconds=[EVIL])),
-        "",
+    "an end of other fields": (
+        saying(
+            EVENTS, call_event(events.CallEnded.NAME, verdict=["ours"], ending={}, seconds=[EVIL])
+        ),
+        NO_EVENT,
     ),
-    "a status of odd fields": (saying(EVENTS, call_event("call.status", status=["busy"])), GONE),
+    "a status of other fields": (
+        saying(EVENTS, call_event(events.CallStatus.NAME, status=["busy"])),
+        NO_EVENT,
+    ),
     "an end that paints": (
-        saying(EVENTS, call_event("call.ended", verdict="ours", ending=EVIL, detail=EVIL)),
+        saying(
+            EVENTS,
+            call_event(
+                events.CallEnded.NAME, verdict="ours", ending=EVIL, detail=EVIL, seconds=1.0
+            ),
+        ),
         r"the call ended: \x1b]0;pwned\x07\x9b2J\u202e\x7f\n\u2028forged\ud800",
     ),
     "everything paints": (
         saying(
             EVENTS,
-            call_event("call.status", status=EVIL),
-            call_event("call.answered_by", by=EVIL),
-            call_event("call.transcript", role=EVIL, text=EVIL),
-            call_event("call.transcript", role="assistant", text=EVIL),
+            call_event(events.CallStatus.NAME, status=EVIL),
+            call_event(events.CallAnsweredBy.NAME, by=EVIL),
+            call_event(events.CallTranscript.NAME, role=EVIL, text=EVIL),
+            call_event(events.CallTranscript.NAME, role="agent", text=EVIL),
             b"event: missed\ndata: " + PAINTS.encode() + b"\n\n",
             call_event(EVIL),
         ),
         GONE,
     ),
     "a sentence as long as may be": (
-        saying(EVENTS, call_event("call.transcript", role="user", text="x" * 200_000)),
+        saying(EVENTS, call_event(events.CallTranscript.NAME, role="user", text="x" * 200_000)),
         GONE,
     ),
 }
@@ -308,7 +325,8 @@ def test_whatever_is_told_of_a_call_is_shown_line_by_line(
 def test_no_call_is_followed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server may say that it is there for as long as it likes."""
     monkeypatch.setattr(dialling, "LONGEST_CALL", 0.5)
-    alive = dripping(b":\n\n", EVENTS, call_event("call.started"))
+    started = call_event(events.CallStarted.NAME, call_sid="CA1", stream_sid="MZ1")
+    alive = dripping(b":\n\n", EVENTS, started)
     with Server(PLACED, alive) as server:
         told = failure("dial", NUMBER, "--url", server.url, code=1)
     assert "cannot be followed any more (timed out); the call may go on" in told

@@ -14,6 +14,7 @@ import structlog
 from sts_trio import config
 from sts_trio.config import local_key
 from sts_trio.config.local_key import find, mint, of_peer, page_url, published
+from sts_trio.observe import events
 
 HERE = ("127.0.0.1", 5000)
 
@@ -222,7 +223,7 @@ def test_where_nothing_can_be_written_it_is_told_and_served(
     with published("key", [HERE]):
         assert find(HERE) is None
     [line] = log
-    assert (line["event"], line["log_level"]) == ("key.not_published", "warning")
+    assert (line["event"], line["log_level"]) == (events.KeyNotPublished.NAME, "warning")
     assert all(str(each) in line["reason"] for each in (places.own, places.fallback, places.last))
     assert "key\n" not in line["reason"]
 
@@ -233,7 +234,7 @@ def test_where_the_system_has_no_such_files_there_are_none(
     monkeypatch.setattr(os, "supports_dir_fd", set())
     with published("key", [HERE]):
         assert find(HERE) is None
-    assert [line["event"] for line in log] == ["key.not_published"]
+    assert [line["event"] for line in log] == [events.KeyNotPublished.NAME]
 
 
 # --- games ----------------------------------------------------------------------------------------

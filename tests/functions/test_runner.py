@@ -31,6 +31,8 @@ from sts_trio.functions.runner import (
     FunctionCalls,
 )
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.wire.deepgram import FunctionToCall
 
 Log = list[Any]
@@ -59,7 +61,7 @@ class Desk:
         self.call = FakeCall()
         self.answers: list[Answer] = []
         self.unasked: list[Answer] = []  # nobody waited for them any more
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.told: list[events.OfCall] = []
         self.runaways: list[float] = []
         self.nursery = nursery
         self.calls = FunctionCalls(
@@ -68,8 +70,12 @@ class Desk:
             self.call,
             nursery,
             self._done,
-            tell=lambda event, fields: self.told.append((event, fields)),
+            self._report,
         )
+
+    def _report(self, event: events.OfCall, /, *, exc_info: BaseException | bool = False) -> None:
+        self.told.append(event)
+        report(event, exc_info=exc_info)
 
     def _done(self, done: FunctionDone | FunctionsRunAway) -> None:
         if isinstance(done, FunctionsRunAway):
@@ -90,7 +96,7 @@ class Desk:
         return self.answers
 
     def outcomes(self) -> list[str]:
-        return [fields["outcome"] for event, fields in self.told if event == "function.finished"]
+        return [each.outcome for each in self.told if isinstance(each, events.FunctionFinished)]
 
 
 @asynccontextmanager
@@ -217,10 +223,10 @@ async def test_an_exception_is_logged_and_the_agent_told_that_it_failed(log: Log
         raise KeyError("secret")
 
     assert await errors(run) == "the function failed"
-    (line,) = of(log, "function.failed")
+    (line,) = of(log, events.FunctionFailed.NAME)
     assert (line["log_level"], line["reason"]) == ("error", "KeyError: 'secret'")
     assert isinstance(line["exc_info"], KeyError)
-    assert (line["function"], line["id"], line["call_sid"]) == ("run", "f1", "CA1")
+    assert (line["name"], line["id"]) == ("run", "f1")
 
 
 async def test_a_failure_meant_for_the_agent_is_told_word_for_word(log: Log) -> None:
@@ -228,7 +234,7 @@ async def test_a_failure_meant_for_the_agent_is_told_word_for_word(log: Log) -> 
         raise FunctionFailed("We are closed on Sundays.")
 
     assert await errors(run) == "We are closed on Sundays."
-    (line,) = of(log, "function.failed")
+    (line,) = of(log, events.FunctionFailed.NAME)
     assert (line["log_level"], "exc_info" in line) == ("warning", False)
 
 
@@ -242,7 +248,7 @@ async def test_a_group_of_exceptions_is_one_failure(log: Log) -> None:
         raise ValueError(text)
 
     assert await errors(run) == "the function failed"
-    assert of(log, "function.failed")[0]["reason"].startswith("ExceptionGroup: ")
+    assert of(log, events.FunctionFailed.NAME)[0]["reason"].startswith("ExceptionGroup: ")
 
 
 async def test_not_even_an_exit_ends_the_call() -> None:
@@ -287,7 +293,7 @@ async def test_time_runs_out(autojump_clock: MockClock, log: Log) -> None:
         (answer,) = await it.ends()
     error = {"error": "no result within 10 s; whether it was done is not known"}
     assert answer == (10, "f1", "forever", error, None)
-    (line,) = of(log, "function.finished")
+    (line,) = of(log, events.FunctionFinished.NAME)
     assert (line["outcome"], line["seconds"], line["log_level"]) == ("timed_out", 10, "warning")
 
 
@@ -323,7 +329,7 @@ async def test_arguments_that_do_not_fit_are_told_field_by_field(log: Log) -> No
         "a: missing; b: expected `int`, got `str`; c: unknown, known are: a, b"
     )
     assert (await errors(add, name="add", arguments="{")).startswith("the arguments are not JSON")
-    assert [line["log_level"] for line in of(log, "function.failed")] == ["warning"] * 2
+    assert [line["log_level"] for line in of(log, events.FunctionFailed.NAME)] == ["warning"] * 2
 
 
 async def test_a_type_that_fails_while_it_is_made_is_a_failure_too(log: Log) -> None:
@@ -333,7 +339,7 @@ async def test_a_type_that_fails_while_it_is_made_is_a_failure_too(log: Log) -> 
 async def test_a_function_the_model_made_up_is_an_error(log: Log) -> None:
     name = "x" * 1000
     assert await errors(name=name) == "there is no such function"
-    assert len(of(log, "function.failed")[0]["function"]) == 64
+    assert len(of(log, events.FunctionFailed.NAME)[0]["name"]) == 64
 
 
 async def test_a_function_of_another_agent_is_no_function(autojump_clock: MockClock) -> None:
@@ -355,7 +361,7 @@ async def test_a_result_that_is_not_json_is_an_error_with_a_traceback(log: Log) 
         return {"lock": threading.Lock()}
 
     assert await errors(run) == "its result cannot be told: it is not JSON"
-    (line,) = of(log, "function.failed")
+    (line,) = of(log, events.FunctionFailed.NAME)
     assert line["log_level"] == "error"
     assert "lock is unsupported" in line["reason"]
 
@@ -441,7 +447,7 @@ async def test_an_exception_on_the_way_out_of_a_call_stays_with_its_function(
         await wait_all_tasks_blocked()
         it.nursery.cancel_scope.cancel()
     assert it.answers == []
-    assert of(log, "function.failed")[0]["reason"] == "ValueError: while leaving"
+    assert of(log, events.FunctionFailed.NAME)[0]["reason"] == "ValueError: while leaving"
 
 
 async def test_what_is_shielded_is_torn_neither_by_the_agent_nor_by_a_hang_up(
@@ -454,7 +460,7 @@ async def test_what_is_shielded_is_torn_neither_by_the_agent_nor_by_a_hang_up(
         it.calls.cancel_all()
         it.nursery.cancel_scope.cancel()
     assert (trio.current_time(), it.answers) == (3, [])
-    (line,) = of(log, "function.finished")
+    (line,) = of(log, events.FunctionFinished.NAME)
     assert (line["outcome"], line["seconds"], line["log_level"]) == ("done", 3, "info")
 
 
@@ -495,7 +501,7 @@ async def test_what_goes_on_unawaited_is_not_done_twice(
     assert added[1] == "c"
     assert again[1:4] == ("d", "charge", "charged")
     assert [answer[1] for answer in it.unasked] == ["a"]
-    assert of(log, "function.refused")[0]["reason"] == "it is being done already"
+    assert of(log, events.FunctionRefused.NAME)[0]["reason"] == "it is being done already"
 
 
 async def test_what_is_shielded_does_not_answer_into_a_call_that_was_cut_off(
@@ -689,7 +695,7 @@ async def test_a_plain_function_that_is_async_after_all_fails(log: Log) -> None:
         return add(a=1)
 
     assert await errors(disguised, name="disguised") == "its result cannot be told: it is not JSON"
-    assert "make it async" in of(log, "function.failed")[0]["reason"]
+    assert "make it async" in of(log, events.FunctionFailed.NAME)[0]["reason"]
 
 
 # --- fillers ----------------------------------------------------------------------------------
@@ -720,7 +726,7 @@ async def test_a_filler_that_cannot_be_said_is_no_failure(
         it.call.refusal = StsTrioError("the agent is talking")
         it.ask(search, seconds=3)
         assert [answer[3] for answer in await it.ends()] == ["found"]
-    assert of(log, "function.filler_unsaid")[0]["reason"] == "the agent is talking"
+    assert of(log, events.FunctionFillerNotSaid.NAME)[0]["reason"] == "the agent is talking"
 
 
 # --- hand-over --------------------------------------------------------------------------------
@@ -779,8 +785,8 @@ async def test_a_model_that_runs_away_is_refused_and_reported(
         await it.ends()
         assert len(it.runaways) == 1
     assert len(it.answers) == MAX_AT_ONCE + RUNAWAY + 1
-    assert len(of(log, "function.refused")) == 1
-    assert len([event for event, _ in it.told if event == "function.refused"]) == 1
+    assert len(of(log, events.FunctionRefused.NAME)) == 1
+    assert len([each for each in it.told if isinstance(each, events.FunctionRefused)]) == 1
 
 
 async def test_the_budget_in_any_half_minute_is_refilled_but_that_of_the_call_is_not(

@@ -18,11 +18,12 @@ from rig_dialogue import (
     Bridge,
     echo,
     mark,
-    odd,
     play,
     played,
     reach,
+    said_by_agent,
     say,
+    violation,
 )
 from rig_peers import ACCOUNT_SID, CALL_SID, SETTINGS, START, STOP, STREAM_SID, media
 
@@ -31,25 +32,26 @@ from sts_trio.logic.acts import (
     Act,
     AgentReached,
     CallFunctions,
+    Collect,
+    Collected,
     Dial,
     DialFailed,
     FlushCaller,
     FunctionDone,
     HangUp,
     Heard,
-    Log,
     OutboxFull,
     PlayTones,
     SendToAgent,
     SendToCaller,
     ShutDown,
+    StreamBegan,
     Tick,
-    Transcript,
-    TurnHeard,
 )
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.output import MAX_REASONS
 from sts_trio.logic.states import Phase
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 from sts_trio.wire.deepgram import (
@@ -76,14 +78,13 @@ def started_in(encoding: str, sample_rate: int, channels: int) -> twilio.Start:
 
 def test_a_call_goes_through_its_phases_in_order() -> None:
     bridge = Bridge()
-    started = Log("info", "call.started", {"call_sid": CALL_SID, "stream_sid": STREAM_SID})
-    welcomed = Log("debug", "agent.welcomed", {"request_id": "r"})
+    welcomed = events.AgentWelcomed("r")
     story: list[tuple[Heard, list[Act], Phase]] = [
         (twilio.Connected(), [], Phase.AWAITING_START),
-        (START, [started, Dial()], Phase.DIALLING),
+        (START, [StreamBegan(), Dial()], Phase.DIALLING),
         (AgentReached(), [], Phase.AWAITING_WELCOME),
         (Welcome("r"), [welcomed, SendToAgent(SETTINGS)], Phase.AWAITING_APPLIED),
-        (SettingsApplied(), [Log("debug", "agent.ready", {})], Phase.TALKING),
+        (SettingsApplied(), [events.AgentReady()], Phase.TALKING),
         (STOP, [HangUp(Ending(Cause.STOP))], Phase.HUNG_UP),
     ]
     for heard, acts, phase in story:
@@ -100,9 +101,9 @@ def test_settings_are_made_once_for_the_caller_who_started() -> None:
 def test_an_agent_that_was_dialled_ahead_has_had_its_settings() -> None:
     bridge = reach(Phase.DIALLING)
     bridge.hear(AgentReached("sales", is_prepared=True))
-    welcomed = Log("debug", "agent.welcomed", {"request_id": "r"})
+    welcomed = events.AgentWelcomed("r")
     assert bridge.hear(Welcome("r")) == [welcomed]
-    assert bridge.hear(SettingsApplied()) == [Log("debug", "agent.ready", {})]
+    assert bridge.hear(SettingsApplied()) == [events.AgentReady()]
     assert bridge.dialogue.agent == "sales"
 
 
@@ -114,7 +115,7 @@ def test_a_start_tells_the_sids() -> None:
 def test_what_comes_in_one_batch_is_heard_in_order() -> None:
     bridge = Bridge()
     acts = bridge.hear(twilio.Connected(), START, media(), STOP, media())
-    assert [type(act) for act in acts] == [Log, Dial, HangUp]
+    assert [type(act) for act in acts] == [StreamBegan, Dial, HangUp]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_a_stream_of_another_call_than_is_expected_is_refused_and_does_not_get_i
 
 def test_a_stream_of_the_call_that_is_expected_is_a_call_like_any_other() -> None:
     dialogue = Dialogue(lambda wanted: SETTINGS, is_expected=lambda sid: sid == CALL_SID)
-    assert [type(act) for act in dialogue.hear([START], 0.0)] == [Log, Dial]
+    assert [type(act) for act in dialogue.hear([START], 0.0)] == [StreamBegan, Dial]
 
 
 # --- endings ----------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def test_the_start_may_take_ten_seconds() -> None:
     bridge = Bridge(now=1000.0)
     bridge.hear(twilio.Connected())
     bridge.now = 1009.9
-    assert bridge.hear(Tick(), media()) == [odd("caller: media before start")]
+    assert bridge.hear(Tick(), media()) == [violation("caller: media before start")]
     assert bridge.dialogue.deadline == 1010
     assert bridge.wait_until(2000) == [(1010, HangUp(Ending(Cause.CALLER_NO_START, "after 10 s")))]
 
@@ -480,20 +481,20 @@ def test_audio_that_comes_before_the_agent_listens_waits_and_goes_at_once() -> N
         acts = bridge.hear(step)
         frame = bytes([value]) * 160
         if step == SettingsApplied():
-            assert acts == [Log("debug", "agent.ready", {}), say(waiting)]
+            assert acts == [events.AgentReady(), say(waiting)]
             assert bridge.hear(media(frame)) == [say(frame)]
         else:
             assert bridge.hear(media(frame), media(frame)) == []
             waiting += 2 * frame
     assert len(waiting) == 6 * 160
-    assert bridge.odd == {}
+    assert bridge.violations == {}
 
 
 def test_what_waits_goes_at_once_even_if_it_is_less_than_a_batch() -> None:
     bridge = reach(Phase.AWAITING_APPLIED, forward=0.4)
     bridge.hear(media(b"\x01" * 160))
     assert bridge.hear(SettingsApplied()) == [
-        Log("debug", "agent.ready", {}),
+        events.AgentReady(),
         say(b"\x01" * 160),
     ]
 
@@ -503,8 +504,8 @@ def test_of_what_waits_the_newest_two_seconds_are_kept() -> None:
     frames = [bytes([value]) * 160 for value in range(130)]
     logged = [act for frame in frames for act in bridge.hear(media(frame))]
     reason = "caller: audio dropped: the agent is not ready"
-    assert logged == [odd(reason)]
-    assert bridge.odd == {reason: 30}
+    assert logged == [violation(reason)]
+    assert bridge.violations == {reason: 30}
     numbers = bridge.dialogue.statistics()
     assert (numbers.caller_audio, numbers.caller_audio_dropped) == (2.6, 0.6)
     bridge.hear(AgentReached(), Welcome())
@@ -580,14 +581,14 @@ def test_the_agents_words_are_reported_and_no_sign_that_it_is_done() -> None:
     bridge = reach(Phase.TALKING)
     assert bridge.hear(
         ConversationText("assistant", "Hello."), ConversationText("user", "Hi.")
-    ) == [Transcript("assistant", "Hello."), Transcript("user", "Hi.")]
+    ) == [said_by_agent("Hello."), events.CallTranscript("user", "Hi.")]
 
 
 # --- barge-in -----------------------------------------------------------------------------------
 
 
-def cut(seconds: float) -> Log:
-    return Log("debug", "call.barge_in", {"cut": seconds})
+def cut(seconds: float) -> events.CallBargeIn:
+    return events.CallBargeIn(seconds)
 
 
 CLEAR = SendToCaller(twilio.Clear(STREAM_SID))
@@ -598,7 +599,7 @@ def test_a_barge_in_flushes_then_clears() -> None:
     bridge.hear(Audio(bytes(8000)), Audio(bytes(400)), echo("e0-1"))
     assert bridge.hear(UserStartedSpeaking()) == [FlushCaller(), CLEAR, mark("e1-2"), cut(0.04)]
     bridge.wait_until(0.15)
-    assert bridge.hear(echo("e1-2")) == [Log("debug", "call.silenced", {"after": 0.15})]
+    assert bridge.hear(echo("e1-2")) == [events.CallSilenced(0.15)]
     numbers = bridge.dialogue.statistics()
     assert (numbers.heard, numbers.cut, numbers.barge_ins) == (1.0, 0.04, 1)
 
@@ -609,12 +610,12 @@ def test_marks_that_a_clear_sends_back_were_not_heard() -> None:
     assert bridge.hear(echo("e0-1")) == []
     bridge.hear(AgentAudioDone(), Audio(bytes(160)), AgentAudioDone(), echo("e1-3"))
     numbers = bridge.dialogue.statistics()
-    assert (numbers.heard, numbers.cut, numbers.odd) == (0.02, 1.0, {})
+    assert (numbers.heard, numbers.cut, numbers.violations) == (0.02, 1.0, {})
 
 
 def test_speaking_over_nothing_is_cleared_all_the_same_but_is_no_barge_in() -> None:
     bridge = reach(Phase.TALKING)
-    spoke = Log("debug", "caller.speaks", {})
+    spoke = events.CallerStartedSpeaking()
     assert bridge.hear(UserStartedSpeaking()) == [FlushCaller(), CLEAR, spoke]
     assert bridge.dialogue.statistics().barge_ins == 0
 
@@ -679,8 +680,8 @@ def test_a_sentence_of_the_turn_that_was_cut_was_not_heard() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Audio(bytes(800)), UserStartedSpeaking())
     assert bridge.hear(ConversationText("assistant", "And then")) == [
-        Transcript("assistant", "And then"),
-        TurnHeard("And then", "", 0.0, 0.0),
+        said_by_agent("And then"),
+        events.CallHeard("And then", "", 0.0, 0.0),
     ]
 
 
@@ -710,7 +711,7 @@ def test_where_nothing_was_cut_nothing_is_late() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(UserStartedSpeaking())
     assert bridge.hear(ConversationText("assistant", "Hello.")) == [
-        Transcript("assistant", "Hello.")
+        said_by_agent("Hello."),
     ]
     assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
 
@@ -809,7 +810,6 @@ def test_the_agent_may_say_anything_at_any_time(
     "message",
     [
         deepgram.History("user", "Hello."),
-        deepgram.LatencyReport(tts_latency=0.1),
         deepgram.FunctionCallResponse("lookup", "{}", "fc_2"),
         deepgram.FunctionCallCancelled(()),
         deepgram.PromptUpdated(),
@@ -823,23 +823,46 @@ def test_the_agent_may_say_anything_at_any_time(
     ],
 )
 def test_what_needs_no_answer_is_logged_by_its_kind_alone(message: Heard) -> None:
-    assert reach(Phase.TALKING).hear(message) == [
-        Log("debug", "agent.said", {"kind": type(message).__name__})
-    ]
+    assert reach(Phase.TALKING).hear(message) == [events.AgentMessage(type(message).__name__)]
+
+
+def test_what_the_agent_tells_of_its_latency_is_told() -> None:
+    report = deepgram.LatencyReport(stt_latency=0.2, tts_latency=0.1)
+    assert reach(Phase.TALKING).hear(report) == [events.AgentLatency(stt=0.2, tts=0.1)]
 
 
 def test_a_warning_of_the_agent_is_logged_and_the_call_goes_on() -> None:
     bridge = reach(Phase.TALKING)
     assert bridge.hear(deepgram.AgentWarning("CODE", "words")) == [
-        Log("warning", "agent.warned", {"reason": "CODE: words"})
+        events.AgentWarned("CODE: words")
     ]
     assert bridge.hear(deepgram.AgentWarning("CODE", "words")) == []
-    assert bridge.odd == {"agent: CODE: words": 2}
+    assert bridge.violations == {"agent: CODE: words": 2}
 
 
-def test_a_key_press_is_logged_without_the_key() -> None:
+def test_a_key_press_is_told_of() -> None:
     digit = twilio.Dtmf(twilio.Digit("7"), stream_sid=STREAM_SID)
-    assert reach(Phase.TALKING).hear(digit) == [Log("debug", "caller.dtmf", {})]
+    assert reach(Phase.TALKING).hear(digit) == [events.CallerDtmf("7")]
+
+
+def test_of_keys_that_a_function_collects_nobody_else_is_told_which_they_are() -> None:
+    bridge = reach(Phase.TALKING)
+    bridge.hear(Collect(1, most=2, finish="#", within=20.0, between=5.0))
+    for key, collected in [("4", []), ("2", [Collected(1, "42")])]:
+        acts = bridge.hear(twilio.Dtmf(twilio.Digit(key), stream_sid=STREAM_SID))
+        assert acts == [events.CallerDtmf(collected=True), *collected]
+    assert bridge.hear(twilio.Dtmf(twilio.Digit("1"), stream_sid=STREAM_SID)) == [
+        events.CallerDtmf("1")
+    ]
+
+
+def test_a_function_that_the_agent_ran_itself_is_told_with_its_result() -> None:
+    bridge = reach(Phase.TALKING)
+    theirs = FunctionToCall("fc_2", "lookup", '{"x":1}', client_side=False)
+    bridge.hear(FunctionCallRequest((theirs,)))
+    assert bridge.hear(deepgram.FunctionCallResponse("lookup", "{}", "fc_2")) == [
+        events.FunctionRunByAgent("fc_2", "lookup", '{"x":1}', "{}")
+    ]
 
 
 # --- what is odd --------------------------------------------------------------------------------
@@ -880,9 +903,9 @@ def test_what_is_odd_is_counted_and_logged_once_and_the_call_goes_on(
     message: Heard, reason: str
 ) -> None:
     bridge = reach(Phase.TALKING)
-    assert bridge.hear(message) == [odd(reason)]
+    assert bridge.hear(message) == [violation(reason)]
     assert bridge.hear(message, message) == []
-    assert bridge.odd == {reason: 3}
+    assert bridge.violations == {reason: 3}
     assert bridge.dialogue.phase is Phase.TALKING
     assert (bridge.dialogue.stream_sid, bridge.dialogue.call_sid) == (STREAM_SID, CALL_SID)
     assert bridge.hear(media(b"\x01" * 160)) == [say(b"\x01" * 160)]
@@ -901,8 +924,8 @@ def test_what_is_odd_is_counted_and_logged_once_and_the_call_goes_on(
 )
 def test_a_call_can_still_start_after_what_is_odd_before_it(message: Heard, reason: str) -> None:
     bridge = Bridge()
-    assert bridge.hear(message, message) == [odd(reason)]
-    assert bridge.odd == {reason: 2}
+    assert bridge.hear(message, message) == [violation(reason)]
+    assert bridge.violations == {reason: 2}
     assert bridge.hear(START)[-1] == Dial()
     assert bridge.dialogue.statistics().caller_audio == 0
 
@@ -911,15 +934,15 @@ def test_a_call_can_still_start_after_what_is_odd_before_it(message: Heard, reas
 def test_audio_before_settings_applied_is_odd_and_played_all_the_same(phase: Phase) -> None:
     bridge = reach(phase)
     reason = "agent: audio before SettingsApplied"
-    assert bridge.hear(Audio(b"\x01" * 160)) == [odd(reason), play(b"\x01" * 160)]
+    assert bridge.hear(Audio(b"\x01" * 160)) == [violation(reason), play(b"\x01" * 160)]
     assert bridge.hear(Audio(b"\x01" * 160)) == [play(b"\x01" * 160)]
-    assert bridge.odd == {reason: 2}
+    assert bridge.violations == {reason: 2}
 
 
 @pytest.mark.parametrize("phase", DIALLED[:2])
 def test_settings_applied_before_there_were_settings_is_out_of_turn(phase: Phase) -> None:
     bridge = reach(phase)
-    assert bridge.hear(SettingsApplied()) == [odd("agent: SettingsApplied out of turn")]
+    assert bridge.hear(SettingsApplied()) == [violation("agent: SettingsApplied out of turn")]
     assert bridge.dialogue.phase is phase
 
 
@@ -927,30 +950,30 @@ def test_messages_without_a_stream_are_taken_for_ours() -> None:
     """Clones leave it out; there is but one stream on a socket."""
     bridge = reach(Phase.TALKING)
     assert bridge.hear(twilio.Media(twilio.Inbound(b"\x01" * 160))) == [say(b"\x01" * 160)]
-    assert bridge.hear(twilio.Dtmf(twilio.Digit("1"))) == [Log("debug", "caller.dtmf", {})]
+    assert bridge.hear(twilio.Dtmf(twilio.Digit("1"))) == [events.CallerDtmf("1")]
     assert bridge.hear(twilio.Stop()) == [HangUp(Ending(Cause.STOP))]
 
 
 def test_at_most_fifty_reasons_are_told_apart() -> None:
     bridge = reach(Phase.TALKING)
     acts = bridge.hear(*(Unknown(Leg.AGENT, f"Kind{number}") for number in range(70)))
-    assert [act for act in acts if isinstance(act, Log)] == [
-        *(odd(f"agent: unknown message 'Kind{number}'") for number in range(MAX_REASONS)),
-        odd("agent: (more)"),
+    assert [act for act in acts if isinstance(act, events.OfCall)] == [
+        *(violation(f"agent: unknown message 'Kind{number}'") for number in range(MAX_REASONS)),
+        violation("agent: (more)"),
     ]
     assert bridge.hear(Unknown(Leg.AGENT, "Kind0"), Malformed(Leg.CALLER, "not JSON")) == [
-        odd("caller: (more)")
+        violation("caller: (more)")
     ]
-    assert len(bridge.odd) == MAX_REASONS + 2
-    assert bridge.odd["agent: unknown message 'Kind0'"] == 2
-    assert bridge.odd["agent: (more)"] == 20
-    assert bridge.odd["caller: (more)"] == 1
+    assert len(bridge.violations) == MAX_REASONS + 2
+    assert bridge.violations["agent: unknown message 'Kind0'"] == 2
+    assert bridge.violations["agent: (more)"] == 20
+    assert bridge.violations["caller: (more)"] == 1
 
 
 def test_reasons_are_cut_to_a_readable_length() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Unknown(Leg.CALLER, "x" * 10_000), Unknown(Leg.CALLER, "x" * 10_001))
-    assert [(len(reason), count) for reason, count in bridge.odd.items()] == [(208, 2)]
+    assert [(len(reason), count) for reason, count in bridge.violations.items()] == [(208, 2)]
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -1005,8 +1028,9 @@ class Replay:
                 case SendToAgent(message):
                     encoded = json.loads(deepgram.encode(message))
                     said = {"direction": "to-agent", "message": encoded}
-                case Log("warning", event, fields):
-                    said = {"direction": "log", "message": {"event": event} | fields}
+                case events.OfCall(level=events.Level.WARNING):
+                    told = {"event": act.NAME} | act.fields()
+                    said = {"direction": "log", "message": told}
                 case HangUp(ending):
                     said = {"direction": "ending", "message": {"cause": ending.cause.label}}
                 case _:
@@ -1035,4 +1059,4 @@ def test_a_transcript_comes_out_as_it_was(path: Path) -> None:
 
 
 def test_there_are_transcripts() -> None:
-    assert [path.stem for path in TRANSCRIPTS] == ["barge_in", "odd"]
+    assert [path.stem for path in TRANSCRIPTS] == ["barge_in", "violations"]

@@ -11,11 +11,11 @@ from rig_dialogue import (
     Bridge,
     echo,
     mark,
-    odd,
     play,
     quiet,
     reach,
     talking,
+    violation,
 )
 from rig_peers import STOP, media
 from steps import at_most
@@ -33,7 +33,6 @@ from sts_trio.logic.acts import (
     FunctionDone,
     HandOver,
     HangUp,
-    Log,
     RequestDone,
     SendToAgent,
     WaitUntilHeard,
@@ -43,6 +42,7 @@ from sts_trio.logic.handing_over import VOICE_WITHIN
 from sts_trio.logic.history import INTERRUPTED
 from sts_trio.logic.requests import GO_ON, LATE
 from sts_trio.logic.states import Phase
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -88,7 +88,7 @@ def test_an_id_that_is_under_way_is_not_called_again() -> None:
     bridge = talking()
     bridge.hear(FunctionCallRequest((ORDER,)))
     assert bridge.hear(FunctionCallRequest((ORDER,))) == [
-        odd("agent: called a function twice by one id")
+        violation("agent: called a function twice by one id")
     ]
     bridge.hear(FunctionDone(ORDER, "1"))
     assert bridge.hear(FunctionCallRequest((ORDER,))) == [CallFunctions((ORDER,))]
@@ -176,7 +176,7 @@ def test_as_many_functions_as_may_be_are_called_and_room_comes_with_the_answers(
 def test_functions_before_the_settings_are_applied_are_odd() -> None:
     bridge = reach(Phase.AWAITING_APPLIED)
     reason = "agent: called a function before SettingsApplied"
-    assert bridge.hear(FunctionCallRequest((ORDER,))) == [odd(reason)]
+    assert bridge.hear(FunctionCallRequest((ORDER,))) == [violation(reason)]
 
 
 def test_functions_that_run_are_cancelled_by_the_end_of_the_call() -> None:
@@ -304,7 +304,7 @@ def handed_over(bridge: Bridge) -> list[Act]:
 def test_another_agent_goes_on_with_the_conversation_and_greets() -> None:
     bridge = talking()
     assert handed_over(bridge) == [
-        Log("info", "agent.handed_over", {"agent": "default", "to": "sales"}),
+        events.AgentHandedOver("default", "sales"),
         DropAgent(),
         Dial("sales"),
     ]

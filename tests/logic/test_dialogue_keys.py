@@ -15,15 +15,14 @@ from sts_trio.logic.acts import (
     DialFailed,
     FlushCaller,
     FunctionDone,
-    Log,
     Protect,
     SendToAgent,
     SendToCaller,
-    TurnHeard,
 )
 from sts_trio.logic.agent_audio import STALE_AFTER_KEY
 from sts_trio.logic.requests import GO_ON
 from sts_trio.logic.states import Phase
+from sts_trio.observe import events
 from sts_trio.wire import twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -61,9 +60,9 @@ def menu(*, is_whole: bool) -> Bridge:
 def test_a_key_cuts_what_plays_at_once(is_whole: bool) -> None:
     bridge = menu(is_whole=is_whole)
     acts = bridge.hear(key("1"))
-    assert acts[0] == Log("debug", "caller.dtmf", {})
+    assert acts[0] == events.CallerDtmf("1")
     assert acts[1:4] == [FlushCaller(), CLEAR, mark(f"e1-{13 if is_whole else 6}")]
-    [heard] = [act for act in acts if isinstance(act, TurnHeard)]
+    [heard] = [act for act in acts if isinstance(act, events.CallHeard)]
     assert heard.heard_seconds == 1
     assert bridge.dialogue.statistics().barge_ins == 1
 
@@ -102,7 +101,7 @@ def test_what_comes_behind_a_menu_that_was_complete_is_no_part_of_it() -> None:
 def test_the_agent_is_told_the_keys_and_not_asked_to_go_on() -> None:
     bridge = menu(is_whole=False)
     bridge.hear(key("1"))
-    assert bridge.dialogue.statistics().resumed_after_noise == 0
+    assert bridge.dialogue.statistics().false_interruptions == 0
     texts = [
         (at, act.message)
         for at, act in bridge.watch(5)

@@ -24,19 +24,19 @@ from sts_trio.logic.acts import (
     FlushCaller,
     HangUp,
     Heard,
-    Log,
     OutboxFull,
     SendToAgent,
     SendToCaller,
     ShutDown,
+    StreamBegan,
     Tick,
-    Transcript,
 )
 from sts_trio.logic.agent_audio import MAX_MEDIA_BYTES
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.keypad import is_key
 from sts_trio.logic.output import MAX_REASONS
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
@@ -78,7 +78,7 @@ class AnyConversation(RuleBasedStateMachine):
         self.played_to = 0
         self.clears = 0
         self.marks: list[str] = []
-        self.odd: set[tuple[str, Any]] = set()  # logged
+        self.violations: set[tuple[str, Any]] = set()  # logged
 
     @initialize(
         forward=st.sampled_from([0.02, 0.1, 0.4]),
@@ -336,10 +336,14 @@ class AnyConversation(RuleBasedStateMachine):
                 self.is_talking = self.is_reached = False
             case HangUp():
                 self.is_over = True
-            case Log("warning", event, {"reason": reason}):
-                assert (event, reason) not in self.odd, "logged twice"
-                self.odd.add((event, reason))
-            case Log() | FlushCaller() | Transcript():
+            case (
+                events.CallerProtocolError(reason)
+                | events.AgentProtocolError(reason)
+                | events.AgentWarned(reason)
+            ):
+                assert (act.NAME, reason) not in self.violations, "told twice"
+                self.violations.add((act.NAME, reason))
+            case events.OfCall() | FlushCaller() | StreamBegan():
                 pass
 
     def _tell_caller(self, message: twilio.ToCaller) -> None:
@@ -391,10 +395,10 @@ class AnyConversation(RuleBasedStateMachine):
         # The caller may speak over nothing.
         assert numbers.barge_ins <= self.clears
         assert (numbers.barge_ins > 0) == (numbers.cut > 0)
-        assert {reason.partition(": ")[2] for reason in numbers.odd} == {
-            reason for _, reason in self.odd
+        assert {reason.partition(": ")[2] for reason in numbers.violations} == {
+            reason for _, reason in self.violations
         }
-        assert len(numbers.odd) <= MAX_REASONS + len(Leg)
+        assert len(numbers.violations) <= MAX_REASONS + len(Leg)
 
     @invariant()
     def the_ledger_balances(self) -> None:

@@ -43,7 +43,6 @@ from sts_trio.logic.acts import (
     SendToCaller,
     ShutDown,
     Tick,
-    TurnHeard,
     WaitUntilHeard,
 )
 from sts_trio.logic.caller_audio import WAITING_ROOM
@@ -51,6 +50,7 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted
 from sts_trio.logic.hearing_out import LONGEST_WORDS
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import ANSWER_TIMEOUT, HEARD_GRACE
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import TooBig
 
@@ -491,7 +491,7 @@ class AnyManners(RuleBasedStateMachine):
                 del self.pending[number]
             case Collected(number):
                 del self.collecting[number]
-            case TurnHeard(said, heard, said_seconds, heard_seconds):
+            case events.CallHeard(said, heard, said_seconds, heard_seconds):
                 heard_words = heard.split()
                 assert said.split()[: len(heard_words)] == heard_words
                 assert 0 <= heard_seconds <= said_seconds

@@ -12,15 +12,14 @@ from sts_trio.logic.acts import (
     Close,
     FlushCaller,
     Heard,
-    Log,
     Protect,
     RequestDone,
     SendToAgent,
     SendToCaller,
-    TurnHeard,
     WaitUntilHeard,
 )
 from sts_trio.logic.rest import LEAD_IN, MAX_RESUMES
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -52,9 +51,7 @@ def speaking(*, is_whole: bool = True, resumes: bool = True) -> Bridge:
 
 
 def resumed(acts: list[tuple[float, Act]]) -> list[float]:
-    return [
-        at for at, act in acts if isinstance(act, Log) and act.event == "call.resumed_after_noise"
-    ]
+    return [at for at, act in acts if isinstance(act, events.CallFalseInterruption)]
 
 
 def last_mark(acts: list[tuple[float, Act]]) -> twilio.Mark:
@@ -78,7 +75,7 @@ def test_what_a_noise_has_cut_is_played_on_from_the_last_mark_with_a_little_befo
     acts = bridge.wait_until(2.2)
     assert resumed(acts) == [2.2]
     assert heard_of(acts) == AUDIO[8000 - LEAD_IN :]
-    assert bridge.dialogue.statistics().resumed_after_noise == 1
+    assert bridge.dialogue.statistics().false_interruptions == 1
 
 
 def test_without_the_operators_wish_it_is_dropped() -> None:
@@ -118,16 +115,16 @@ def test_what_the_agent_still_sends_of_it_is_played_on_too() -> None:
     assert heard_of(acts) == AUDIO[8000 - LEAD_IN :] + b"\x05" * 8000
     acts = [(0.0, act) for act in bridge.hear(Audio(b"\x06" * 160), AgentAudioDone())]
     assert heard_of(acts) == b"\x06" * 160
-    turns = [act for act in bridge.hear(last_mark(acts)) if isinstance(act, TurnHeard)]
+    turns = [act for act in bridge.hear(last_mark(acts)) if isinstance(act, events.CallHeard)]
     assert [turn.heard for turn in turns] == ["three four five six seven eight nine ten eleven"]
 
 
 def test_the_words_are_told_as_they_were_heard() -> None:
     bridge = speaking()
-    cut = [act for act in bridge.hear(NOISE) if isinstance(act, TurnHeard)]
+    cut = [act for act in bridge.hear(NOISE) if isinstance(act, events.CallHeard)]
     assert [turn.heard for turn in cut] == ["one two"]
     acts = bridge.wait_until(6)
-    on = [act for act in bridge.hear(last_mark(acts)) if isinstance(act, TurnHeard)]
+    on = [act for act in bridge.hear(last_mark(acts)) if isinstance(act, events.CallHeard)]
     assert [(turn.said, turn.heard) for turn in on] == [
         ("three four five six seven eight nine ten",) * 2
     ]
@@ -185,7 +182,7 @@ def test_a_noise_that_comes_again_and_again_is_not_talked_into_for_ever() -> Non
     for _ in range(MAX_RESUMES + 3):
         bridge.hear(NOISE)
         bridge.wait_until(bridge.now + 1.5)
-    assert bridge.dialogue.statistics().resumed_after_noise == MAX_RESUMES
+    assert bridge.dialogue.statistics().false_interruptions == MAX_RESUMES
     assert RequestDone(1) in bridge.hear(WaitUntilHeard(1, 5)), "what is dropped is not waited for"
 
 

@@ -10,6 +10,7 @@ from telephone import APOLOGY, CLIP, CLOSED, LOST, MANNERS, OURS, WORD, Telephon
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import Ask, Close, HandOver, Heard
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -212,9 +213,8 @@ def test_a_mute_agent_second_by_second() -> None:
     assert phone.heard(CLIP) == [6, 12, 18, 24, 30, 36, 42]
     assert phone.heard(APOLOGY) == [46.52]
     assert phone.ending == Ending(Cause.AGENT_MUTE, "owes a reply", apologised=True)
-    events = [(at, log.event) for at, log in phone.events if log.event != "agent.odd"]
-    assert (6, "agent.mute") in events
-    assert [at for at, event in events if event == "agent.lost"] == [16, 31.26]
+    assert 6 in [at for at, told in phone.events if isinstance(told, events.AgentUnresponsive)]
+    assert [at for at, told in phone.events if isinstance(told, events.AgentLost)] == [16, 31.26]
     assert phone.bridge.dialogue.statistics().reconnects == 2
     assert phone.bridge.dialogue.statistics().longest_silence == 5
 
@@ -227,19 +227,15 @@ def test_the_question_is_asked_anew_of_the_fresh_session() -> None:
     phone.wait(20)
     assert InjectUserMessage(QUESTION.content) in phone.told
     assert phone.heard(WORD)[-1] == 16.36
-    assert not phone.bridge.dialogue.statistics().odd
+    assert not phone.bridge.dialogue.statistics().violations
 
 
 def test_what_is_owed_is_told_to_the_log_once() -> None:
     phone = Telephone(silent)
     phone.wait(1)
     phone.hear(QUESTION, QUESTION)
-    owes = [(log.level, log.fields) for _, log in phone.events if log.event == "agent.owes"]
-    assert owes == [
-        ("debug", {"what": "a session"}),
-        ("debug", {"what": "a greeting"}),
-        ("debug", {"what": "an answer"}),
-    ]
+    due = [told.what for _, told in phone.events if isinstance(told, events.AgentResponseDue)]
+    assert due == ["a session", "a greeting", "an answer"]
 
 
 @pytest.mark.parametrize("text", ["", "  "])

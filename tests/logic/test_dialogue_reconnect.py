@@ -34,16 +34,15 @@ from sts_trio.logic.acts import (
     FunctionsRunAway,
     HangUp,
     Heard,
-    Log,
     RequestDone,
     SendToAgent,
     SendToCaller,
     ShutDown,
-    Transcript,
 )
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import GO_ON
 from sts_trio.logic.states import ERRORS, Phase, Retry
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import TooBig
 from sts_trio.wire.deepgram import (
@@ -88,8 +87,9 @@ def test_a_lost_agent_is_dialled_again_at_once(phase: Phase, way: str) -> None:
     bridge.hear(media())
     acts = bridge.hear(heard)
     assert quiet(acts) == [DropAgent(code), Dial("default")]
-    lost = next(act for act in acts if isinstance(act, Log))
-    assert (lost.level, lost.event, lost.fields["ending"]) == ("warning", "agent.lost", cause.label)
+    lost = next(act for act in acts if isinstance(act, events.OfCall))
+    assert isinstance(lost, events.AgentLost)
+    assert lost.ending == cause.label
     bridge.wait_until(0.3)
     bridge.connect()
     assert bridge.dialogue.phase is Phase.TALKING
@@ -144,13 +144,13 @@ def test_an_utterance_that_is_lost_in_the_middle_is_played_as_far_as_it_came() -
 
 def test_what_the_agent_has_not_answered_is_asked_anew_and_told_once() -> None:
     bridge = talking(RECONNECTS)
-    assert Transcript("user", QUESTION.content) in bridge.hear(QUESTION)
+    assert events.CallTranscript("user", QUESTION.content) in bridge.hear(QUESTION)
     bridge.hear(LOST)
     assert bridge.connect() == [ASKED_ANEW]
     assert bridge.history == []
     assert bridge.hear(QUESTION) == []
     # Said once more by the caller, it is news.
-    assert bridge.hear(QUESTION) == [Transcript("user", QUESTION.content)]
+    assert bridge.hear(QUESTION) == [events.CallTranscript("user", QUESTION.content)]
 
 
 def test_an_answer_that_was_cut_in_the_middle_is_gone_on_with() -> None:
@@ -463,7 +463,7 @@ def test_who_speaks_over_the_apology_is_nothing_odd() -> None:
     assert bridge.hear(*[media() for _ in range(200)]) == []
     numbers = bridge.dialogue.statistics()
     assert numbers.caller_audio_dropped == 2.0
-    assert numbers.odd == {}
+    assert numbers.violations == {}
 
 
 def test_without_an_apology_the_call_ends_at_once() -> None:

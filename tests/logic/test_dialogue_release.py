@@ -14,15 +14,14 @@ from sts_trio.logic.acts import (
     DropAgent,
     HangUp,
     Heard,
-    Log,
     ReleaseCall,
     SendToAgent,
     ShutDown,
-    TurnHeard,
 )
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import NOT_TRANSFERRED
 from sts_trio.logic.states import Phase
+from sts_trio.observe import events
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
     Audio,
@@ -49,7 +48,7 @@ def leaving(ending: Ending = TRANSFERRED, manners: CallPolicy = RECONNECTS) -> B
     bridge.hear(Close(ending), said("Goodbye."), Audio(b"\x01" * 4000))
     bridge.hear(AgentAudioDone())
     bridge.wait_until(0.5)
-    asked = [act for act in bridge.hear(echo("e0-1")) if not isinstance(act, TurnHeard)]
+    asked = [act for act in bridge.hear(echo("e0-1")) if not isinstance(act, events.CallHeard)]
     drops = [] if ending is TRANSFERRED else [DropAgent()]
     assert asked == [*drops, ReleaseCall(ending)]
     assert bridge.dialogue.phase is Phase.PARTING
@@ -78,7 +77,7 @@ def test_a_stream_that_ends_meanwhile_is_what_a_transfer_begins_with(gone: list[
     bridge = leaving()
     assert hang_ups(bridge.hear(*gone)) == []
     assert hang_ups(bridge.hear(CallReleased())) == [TRANSFERRED]
-    assert bridge.odd == {}
+    assert bridge.violations == {}
 
 
 @pytest.mark.parametrize("result", [FAILED, CallReleased(was_over=True)])
@@ -86,7 +85,7 @@ def test_who_hung_up_before_they_were_transferred_was_not(result: CallReleased) 
     bridge = leaving()
     bridge.hear(STOP, media())
     assert hang_ups(bridge.hear(result)) == [Ending(Cause.STOP)]
-    assert bridge.odd == {"caller: media after stop": 1}
+    assert bridge.violations == {"caller: media after stop": 1}
 
 
 def test_a_server_that_goes_away_does_not_wait_for_it() -> None:
@@ -107,7 +106,7 @@ def test_who_was_not_transferred_is_told_so_by_the_agent_and_the_call_goes_on() 
     assert quiet(bridge.hear(UserStartedSpeaking(), media(b"\x01" * 160))) == []
     acts = bridge.hear(FAILED)
     assert acts == [
-        Log("error", "call.not_transferred", {"number": NUMBER, "reason": FAILED.failure}),
+        events.CallNotTransferred(FAILED.failure, NUMBER),
         SendToAgent(UpdatePrompt(NOT_TRANSFERRED.format(number=NUMBER))),
         SendToAgent(InjectAgentMessage(SORRY, "queue")),
     ]

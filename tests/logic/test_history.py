@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from sts_trio.logic.acts import TurnHeard
 from sts_trio.logic.history import (
     INTERRUPTED,
     MAX_ITEMS,
@@ -15,6 +14,7 @@ from sts_trio.logic.history import (
     History,
     completed_call,
 )
+from sts_trio.observe import events
 from sts_trio.wire import deepgram
 
 SECOND = 8000
@@ -25,13 +25,13 @@ class Past(History):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[TurnHeard] = []
+        self.told: list[events.CallHeard] = []
 
-    def hear_mark(self, position: int, sent: int) -> list[TurnHeard]:
+    def hear_mark(self, position: int, sent: int) -> list[events.CallHeard]:
         self.told += (turns := super().hear_mark(position, sent))
         return turns
 
-    def cut(self, position: int, sent: int) -> list[TurnHeard]:
+    def cut(self, position: int, sent: int) -> list[events.CallHeard]:
         self.told += (turns := super().cut(position, sent))
         return turns
 
@@ -63,7 +63,7 @@ def test_an_utterance_is_told_once_it_has_been_heard_to_its_end() -> None:
     past.hear_mark(SECOND - 1, SECOND)
     assert past.told == []
     past.hear_mark(SECOND, SECOND)
-    assert past.told == [TurnHeard("One two.", "One two.", 1.0, 1.0)]
+    assert past.told == [events.CallHeard("One two.", "One two.", 1.0, 1.0)]
     past.hear_mark(SECOND, SECOND)
     past.cut(SECOND, SECOND)
     assert len(past.told) == 1
@@ -80,7 +80,7 @@ def test_of_a_sentence_that_was_cut_its_share_of_the_audio_counts_as_heard() -> 
     past = Past()
     past.hear_agent("one two three four five", 0)
     past.cut(SECOND, 2 * SECOND)
-    assert past.told == [TurnHeard("one two three four five", "one two", 2.0, 1.0)]
+    assert past.told == [events.CallHeard("one two three four five", "one two", 2.0, 1.0)]
 
 
 def test_of_several_sentences_those_before_the_cut_were_heard_whole() -> None:
@@ -89,7 +89,9 @@ def test_of_several_sentences_those_before_the_cut_were_heard_whole() -> None:
     past.hear_agent("Three four.", SECOND)
     past.hear_agent("Five six.", 3 * SECOND)
     past.cut(2 * SECOND, 4 * SECOND)
-    assert past.told == [TurnHeard("One two. Three four. Five six.", "One two. Three", 4.0, 2.0)]
+    assert past.told == [
+        events.CallHeard("One two. Three four. Five six.", "One two. Three", 4.0, 2.0)
+    ]
 
 
 def test_sentences_told_before_any_of_their_audio_share_it() -> None:
@@ -97,7 +99,7 @@ def test_sentences_told_before_any_of_their_audio_share_it() -> None:
     past.hear_agent("One.", 0)
     past.hear_agent("Two. Three. Four.", 0)
     past.cut(SECOND, 2 * SECOND)
-    assert past.told == [TurnHeard("One. Two. Three. Four.", "One. Two.", 2.0, 1.0)]
+    assert past.told == [events.CallHeard("One. Two. Three. Four.", "One. Two.", 2.0, 1.0)]
 
 
 def test_words_whose_audio_never_came_were_not_heard() -> None:
@@ -108,8 +110,8 @@ def test_words_whose_audio_never_came_were_not_heard() -> None:
     past.hear_agent("Three.", 2 * SECOND)
     past.cut(SECOND, 2 * SECOND)
     assert past.told == [
-        TurnHeard("One two.", "One", 2.0, 1.0),
-        TurnHeard("Three.", "", 0.0, 0.0),
+        events.CallHeard("One two.", "One", 2.0, 1.0),
+        events.CallHeard("Three.", "", 0.0, 0.0),
     ]
     assert past.messages() == [assistant("One")]
 
@@ -119,7 +121,7 @@ def test_a_sentence_told_late_belongs_to_the_audio_before_it() -> None:
     past.hear_audio(0)
     past.hear_agent("one two", SECOND)
     past.cut(SECOND, 2 * SECOND)
-    assert past.told == [TurnHeard("one two", "one", 2.0, 1.0)]
+    assert past.told == [events.CallHeard("one two", "one", 2.0, 1.0)]
 
 
 def test_audio_without_words_is_not_told_about() -> None:

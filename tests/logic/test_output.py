@@ -1,8 +1,9 @@
 """What a hearing comes to, and the violations it counts."""
 
 from sts_trio.errors import Leg
-from sts_trio.logic.acts import FlushCaller, Log, SendToAgent, SendToCaller
+from sts_trio.logic.acts import FlushCaller, SendToAgent, SendToCaller
 from sts_trio.logic.output import MAX_REASON_CHARS, MAX_REASONS, Output
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 
@@ -11,12 +12,12 @@ def test_acts_come_out_once_and_in_order() -> None:
     out.to_agent(deepgram.KeepAlive())
     out.to_caller([twilio.Clear("MZ1")])
     out.extend([FlushCaller()])
-    out.log("info", "call.started", call_sid="CA1")
+    out.add(events.AgentReady())
     assert out.drain() == [
         SendToAgent(deepgram.KeepAlive()),
         SendToCaller(twilio.Clear("MZ1")),
         FlushCaller(),
-        Log("info", "call.started", {"call_sid": "CA1"}),
+        events.AgentReady(),
     ]
     assert out.drain() == []
 
@@ -27,8 +28,8 @@ def test_a_violation_is_counted_each_time_and_logged_the_first() -> None:
     out.violation(Leg.CALLER, "a second start")
     out.violation(Leg.AGENT, "a second start")
     assert out.drain() == [
-        Log("warning", "caller.odd", {"reason": "a second start"}),
-        Log("warning", "agent.odd", {"reason": "a second start"}),
+        events.CallerProtocolError("a second start"),
+        events.AgentProtocolError("a second start"),
     ]
     assert out.violations == {"caller: a second start": 2, "agent: a second start": 1}
 

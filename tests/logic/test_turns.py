@@ -2,10 +2,10 @@
 
 from math import inf
 
-from sts_trio.logic.acts import TurnHeard
 from sts_trio.logic.history import INTERRUPTED
 from sts_trio.logic.states import Violation
 from sts_trio.logic.turns import MAX_TURN_SECONDS, Cut, Played, Turns
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 SID = "MZ1"
@@ -36,7 +36,9 @@ def test_a_turn_is_told_once_its_last_mark_comes_back() -> None:
     assert turns.plays_until == 0.2
     assert turns.finish_utterance(0.1) == [mark("e0-1")]
     assert not turns.is_heard
-    assert turns.hear_mark("e0-1", 0.3) == Played([TurnHeard("Hello.", "Hello.", 0.2, 0.2)], None)
+    assert turns.hear_mark("e0-1", 0.3) == Played(
+        [events.CallHeard("Hello.", "Hello.", 0.2, 0.2)], None
+    )
     assert turns.is_heard
     assert turns.agent_bytes == 1600
     assert turns.hear_mark("e0-9", 0.3) == Violation("a mark we never sent")
@@ -48,12 +50,12 @@ def test_the_caller_cuts_what_is_being_said_and_what_of_it_is_still_under_way() 
     turns.hear_audio(b"\x01" * 1600, 0.0)
     cut = turns.hear_user_speaks(0.1)
     assert cut == Cut(
-        1600, True, [twilio.Clear(SID), mark("e1-1")], [TurnHeard("One two.", "", 0.2, 0.0)]
+        1600, True, [twilio.Clear(SID), mark("e1-1")], [events.CallHeard("One two.", "", 0.2, 0.0)]
     )
     assert turns.barge_ins == 1
     assert turns.user_speaks_until == 0.1 + MAX_TURN_SECONDS
     assert turns.hear_audio(b"\x01" * 1600, 0.2) == []
-    assert turns.hear_agent("Three.", 0.2) == TurnHeard("Three.", "", 0.0, 0.0)
+    assert turns.hear_agent("Three.", 0.2) == events.CallHeard("Three.", "", 0.0, 0.0)
     assert turns.hear_mark("e0-1", 0.2) is None, "an echo of what was cut"
     assert turns.hear_mark("e1-1", 0.3) == Played([], 0.3 - 0.1)
     turns.end_user_turn()
@@ -158,5 +160,5 @@ def test_our_own_audio_is_marked_and_at_the_end_nothing_more_is_heard() -> None:
     ]
     turns.hear_agent("Hello.", 0.0)
     turns.hear_audio(b"\x01" * 1600, 0.0)
-    assert turns.end() == [TurnHeard("Hello.", "", 0.2, 0.0)]
+    assert turns.end() == [events.CallHeard("Hello.", "", 0.2, 0.0)]
     assert turns.end() == []

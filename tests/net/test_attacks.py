@@ -29,6 +29,8 @@ sys.path.insert(0, str(BENCH))
 from attacks import GET, KINDS, open_peer  # noqa: E402
 from servers import free_ports  # noqa: E402
 
+from sts_trio.observe import events  # noqa: E402
+
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="there is no list of a process's descriptors here"
 )
@@ -178,14 +180,14 @@ async def test_nothing_is_left_of_strangers_and_calls_get_in_among_them(
             async with trio.open_nursery() as nursery:
                 for name in itertools.islice(itertools.cycle(["nothing", "slow-head"]), 2 * FEW):
                     nursery.start_soon(server.suffer, name)
-                await until(lambda: "connections.ended" in server.said())
+                await until(lambda: events.ConnectionsEvicted.NAME in server.said())
                 assert (await server.health()).startswith(b"HTTP/1.1 200 ")
                 async with phone_at(server.port, server.tls) as phone:
                     await hear_the_greeting(phone)
                 nursery.cancel_scope.cancel()
             said = server.said()
-            assert said.count("connections.ended") == 1
-            assert said.count("descriptors.too_few") == 1
+            assert said.count(events.ConnectionsEvicted.NAME) == 1
+            assert said.count(events.DescriptorsTooFew.NAME) == 1
             assert "Traceback" not in said
 
             await server.suffer_all()
@@ -204,7 +206,7 @@ async def test_the_limit_of_descriptors_is_raised(how: str) -> None:
             # It listens before the app has started, and it answers only then.
             await server.health()
             assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (2000, 2000)
-            assert "descriptors.too_few" not in server.said()
+            assert events.DescriptorsTooFew.NAME not in server.said()
 
 
 @pytest.mark.parametrize("how", COMMANDS)

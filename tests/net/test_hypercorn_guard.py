@@ -27,6 +27,7 @@ from trio_websocket import open_websocket_url
 
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.hypercorn_guard import Connection, connection, tcp
+from sts_trio.observe import events
 
 UPGRADE = (
     b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -232,7 +233,7 @@ async def test_a_crash_ends_its_own_connection_only(log: list[Any]) -> None:
             await read_to_the_end(stream)
         await call.send_message("after")
         assert await call.get_message() == "after"
-    (line,) = (line for line in log if line["event"] == "connection.crashed")
+    (line,) = (line for line in log if line["event"] == events.ConnectionCrashed.NAME)
     assert line["log_level"] == "error"
     assert line["client"].startswith("127.0.0.1:")
     assert repr(line["exc_info"]) == "ValueError('a bug')"
@@ -268,7 +269,7 @@ async def test_a_crash_while_the_server_is_cancelled_is_logged_and_the_cancellat
     assert not went_on
     (line,) = log
     assert (line["event"], repr(line["exc_info"])) == (
-        "connection.crashed",
+        events.ConnectionCrashed.NAME,
         "ValueError('at the worst moment')",
     )
 
@@ -548,7 +549,7 @@ def test_an_unknown_hypercorn_is_left_alone_with_a_warning(
     hypercorn_guard.install()
     assert hypercorn.trio.run.TCPServer is TCPServer  # type: ignore[attr-defined]
     (line,) = log
-    assert (line["event"], line["log_level"]) == ("guard.not_installed", "warning")
+    assert (line["event"], line["log_level"]) == (events.GuardNotInstalled.NAME, "warning")
     assert line["hypercorn"] == "0.19.0"
     assert "may end the server" in line["unprotected"]
 

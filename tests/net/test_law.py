@@ -35,6 +35,7 @@ from sts_trio.net.hypercorn_guard.law import (
     PIECE,
     WRITE_TIME,
 )
+from sts_trio.observe import events
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -317,7 +318,7 @@ async def test_a_handler_that_forgets_to_answer(
         await peer.send(GET)
         await peer.until_over(ANSWER_TIME)
         assert await peer.rest() == b""
-    assert [line["event"] for line in log] == ["request.not_answered"]
+    assert [line["event"] for line in log] == [events.RequestNotAnswered.NAME]
 
 
 async def test_a_websocket_that_is_neither_accepted_nor_refused(

@@ -14,6 +14,7 @@ import trio.testing
 from sts_trio.net.hypercorn_guard import descriptors, strangers
 from sts_trio.net.hypercorn_guard.descriptors import RESERVE
 from sts_trio.net.hypercorn_guard.strangers import FRESH, MAX, SELDOM, NoTracebacks, Strangers
+from sts_trio.observe import events
 
 AMPLE = 3
 
@@ -151,7 +152,7 @@ async def test_all_of_it_is_told_in_one_line_a_minute(
     crowd(here, 20, 1023)
     assert log == [
         {
-            "event": "connections.ended",
+            "event": events.ConnectionsEvicted.NAME,
             "log_level": "warning",
             "reason": "the process has few descriptors left",
             "ended": 2,
@@ -220,7 +221,7 @@ def test_too_few_for_the_calls_are_warned_of(
     monkeypatch: pytest.MonkeyPatch, log: list[Any], calls: int, is_enough: bool
 ) -> None:
     descriptors.raise_limit(calls)
-    assert [line["event"] for line in log] == ([] if is_enough else ["descriptors.too_few"])
+    assert [line["event"] for line in log] == ([] if is_enough else [events.DescriptorsTooFew.NAME])
 
 
 def test_strangers_are_few_enough_for_a_small_machine() -> None:

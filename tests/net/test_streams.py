@@ -23,6 +23,7 @@ from rig_server import talk, world
 from sts_trio.agents.endpoints import Endpoint
 from sts_trio.net.cork import Cork
 from sts_trio.net.streams import LOST_AFTER, TcpStream, TlsStream
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 
@@ -726,7 +727,7 @@ async def test_a_call_whose_agent_cannot_be_trusted_says_so(tmp_path: Path) -> N
             await phone.tell(twilio.Connected(), START)
             assert await phone.play_until_closed() == 1011
             await here.until_over()
-        [ended] = [line for line in here.logs if line["event"] == "call.ended"]
+        [ended] = [line for line in here.logs if line["event"] == events.CallEnded.NAME]
         assert ended["ending"] == "agent_unreachable"
         assert "localhost" in ended["detail"]
         assert "certificate verify failed" in ended["detail"]

@@ -6,11 +6,13 @@ import pytest
 import trio
 import trio.testing
 
-from sts_trio.observe.feed import MAX_TEXT, CallEvent, EventFeed, Subscription, call_event
+from sts_trio.observe import events
+from sts_trio.observe.events import MAX_TEXT
+from sts_trio.observe.feed import MAX_SID, CallEvent, EventFeed, Subscription, call_event
 
 
 def entry(number: int) -> CallEvent:
-    return call_event("CA1", number, "call.transcript", {"role": "user", "text": str(number)})
+    return call_event("CA1", number, events.CallTranscript("user", str(number)))
 
 
 def told(event_feed: EventFeed, *numbers: int) -> None:
@@ -114,7 +116,7 @@ async def test_followers_are_counted_while_they_follow() -> None:
 
 def test_what_a_peer_wrote_is_kept_short() -> None:
     long = "x" * 1_000_000
-    made = call_event(long, math.pi, "call.transcript", {"text": long, "count": 7})
-    assert made.fields == {"text": "x" * MAX_TEXT, "count": 7}
-    assert len(made.call_sid) == MAX_TEXT
+    made = call_event(long, math.pi, events.CallTranscript("user", long))
+    assert made.event == events.CallTranscript("user", "x" * (MAX_TEXT - 1) + "…")
+    assert len(made.call_sid) == MAX_SID
     assert made.at == 3.142

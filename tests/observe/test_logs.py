@@ -12,6 +12,7 @@ import structlog
 from hypercorn.config import Config as HypercornConfig
 
 from sts_trio.config import Config, load
+from sts_trio.observe import events
 from sts_trio.observe.logs import configure
 
 LIBRARIES = ("hypercorn", "hypercorn.error", "hypercorn.access", "sts_trio.test_log")
@@ -47,11 +48,11 @@ def test_a_line_of_json_has_its_level_its_time_and_what_was_bound(
 ) -> None:
     configure(config(STS_LOG="json"))
     with structlog.contextvars.bound_contextvars(call_sid="CA1", stream_sid="MZ1"):
-        structlog.get_logger().info("call.ended", ending="stop", seconds=3.5)
+        structlog.get_logger().info(events.CallEnded.NAME, ending="stop", seconds=3.5)
     (line,) = json_lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "call.ended",
+        "event": events.CallEnded.NAME,
         "level": "info",
         "call_sid": "CA1",
         "stream_sid": "MZ1",
@@ -63,7 +64,7 @@ def test_a_line_of_json_has_its_level_its_time_and_what_was_bound(
 def test_a_line_for_people_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     configure(config())
     with structlog.contextvars.bound_contextvars(call_sid="CA1"):
-        structlog.get_logger().warning("call.ended", detail="two\nlines \x1b[31m")
+        structlog.get_logger().warning(events.CallEnded.NAME, detail="two\nlines \x1b[31m")
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
@@ -79,7 +80,7 @@ def test_a_terminal_gets_colours(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     configure(config())
-    structlog.get_logger().info("call.started")
+    structlog.get_logger().info(events.CallStarted.NAME)
     assert "\x1b[" in capsys.readouterr().err
 
 
@@ -188,9 +189,9 @@ def test_a_crash_has_its_traceback_and_no_local_variables(
         try:
             crash()
         except RuntimeError:
-            log.exception("call.crashed")
+            log.exception(events.CallCrashed.NAME)
     err = capsys.readouterr().err
-    assert err.count("call.crashed") == 2
+    assert err.count(events.CallCrashed.NAME) == 2
     assert err.count("RuntimeError: after 6 letters") == 2
     assert err.count("in crash") == 2
     # The line that raised is shown, the values around it are not.
@@ -326,7 +327,7 @@ def test_a_traceback_is_as_ever_where_there_is_nothing_odd_in_it(
     try:
         _ = 1 / 0
     except ZeroDivisionError as exc:
-        structlog.get_logger().exception("call.crashed")
+        structlog.get_logger().exception(events.CallCrashed.NAME)
         usual = "".join(traceback.format_exception(exc))
     assert usual.rstrip("\n") in capsys.readouterr().err
 

@@ -18,6 +18,7 @@ from limits import HANG
 from sts_trio import cli, config
 from sts_trio.agents.endpoints import Endpoint
 from sts_trio.errors import ConfigError
+from sts_trio.observe import events
 from sts_trio.offline.mode import NEEDED, Mode, choose, missing
 from sts_trio.offline.protocol import server
 from sts_trio.offline.workers import pool as crews
@@ -96,7 +97,9 @@ async def test_the_app_has_ears_where_it_can(monkeypatch: pytest.MonkeyPatch) ->
 async def test_the_app_says_why_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     modes, logs = await app_says(monkeypatch)
     assert modes == [Mode.SCRIPTED]
-    assert logs == [{"event": "offline_agent.scripted", "log_level": "warning", "reason": ABSENT}]
+    assert logs == [
+        {"event": events.OfflineAgentScripted.NAME, "log_level": "warning", "reason": ABSENT}
+    ]
 
 
 @pytest.mark.usefixtures("without_pocketsphinx")
@@ -254,7 +257,7 @@ async def test_ears_that_fail_are_warned_of_and_the_call_goes_on(autojump_clock:
     assert heard[-1] == deepgram.AgentAudioDone()
     assert logs == [
         {
-            "event": "offline_agent.crew_failed",
+            "event": events.OfflineAgentWorkerFailed.NAME,
             "log_level": "warning",
             "reason": "no reply within 3 seconds",
         }

@@ -13,6 +13,7 @@ import trio_websocket
 from limits import HANG
 
 from sts_trio.audio.frames import seconds
+from sts_trio.observe import events
 from sts_trio.offline.protocol import server
 from sts_trio.offline.protocol.faults import Faults
 from sts_trio.offline.speech import voice
@@ -277,7 +278,7 @@ async def test_a_bug_ends_one_session_and_not_the_server(
                 async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                     assert await stream.receive_some() == b""
             nursery.cancel_scope.cancel()
-    assert [line["event"] for line in logs] == ["offline_agent.crashed"] * 2
+    assert [line["event"] for line in logs] == [events.OfflineAgentCrashed.NAME] * 2
 
 
 async def test_a_port_that_is_taken_is_an_oserror() -> None:

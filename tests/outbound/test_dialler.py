@@ -15,6 +15,7 @@ from rig_rest import ACCOUNT, REFUSED, TOKEN, UNCERTAIN, FakeAccount
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.config import load
 from sts_trio.errors import DialRefused, TwilioFailed
+from sts_trio.observe import events
 from sts_trio.outbound import progress
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.requests import OnMachine
@@ -75,13 +76,13 @@ class Desk:
         with pytest.raises(DialRefused) as caught, structlog.testing.capture_logs() as logs:
             await self.dialler.place(to, **options)
         [line] = logs
-        assert (line["event"], line["why"]) == ("dial.refused", caught.value.why)
+        assert (line["event"], line["why"]) == (events.DialRefused.NAME, caught.value.why)
         assert line["reason"] == str(caught.value)
         return caught.value
 
-    def told(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def told(self) -> list[tuple[str, events.OfCall]]:
         _, entries = self.live_calls.event_feed.entries_beyond(0)
-        return [(entry.call_sid, entry.event, entry.fields) for entry in entries]
+        return [(entry.call_sid, entry.event) for entry in entries]
 
 
 @pytest.fixture
@@ -181,7 +182,9 @@ async def test_a_call_that_nobody_here_placed_is_told_of(
         with structlog.testing.capture_logs() as logs:
             assert desk.dialler.placed.answered("CA1", "t0ken") is None
             assert desk.dialler.placed.answered("CA2", "") is None  # somebody called us
-        assert [(line["event"], line["call_sid"]) for line in logs] == [("dial.unknown", "CA1")]
+        assert [(line["event"], line["call_sid"]) for line in logs] == [
+            (events.DialUnknown.NAME, "CA1")
+        ]
 
 
 async def test_what_is_remembered_has_a_bound(
@@ -580,7 +583,9 @@ async def test_a_bug_ends_one_request_and_not_the_dialler(
         with structlog.testing.capture_logs() as logs, pytest.raises(TwilioFailed) as caught:
             await desk.dialler.place(TO)
         assert caught.value.is_uncertain
-        assert [(line["event"], line["log_level"]) for line in logs] == [("dial.crashed", "error")]
+        assert [(line["event"], line["log_level"]) for line in logs] == [
+            (events.DialCrashed.NAME, "error")
+        ]
         await desk.dialler.place(TO)
 
 
@@ -597,14 +602,13 @@ async def test_the_states_of_a_call_are_logged_and_told(
         with structlog.testing.capture_logs() as logs:
             desk.dialler.placed.heard_status(over, desk.account.token())
             desk.dialler.placed.heard_status(VoiceRequest("CA1", call_status="ringing"), "")
-        fields = {"status": "completed", "seconds": "37"}
         assert desk.told() == [
-            (placed.call_sid, "call.status", fields),
-            ("CA1", "call.status", {"status": "ringing"}),
+            (placed.call_sid, events.CallStatus("completed", seconds="37")),
+            ("CA1", events.CallStatus("ringing")),
         ]
         _, entries = desk.live_calls.event_feed.entries_beyond(0)
         assert [entry.at for entry in entries] == [40, 0]
-        assert [line["event"] for line in logs] == ["call.status"] * 2
+        assert [line["event"] for line in logs] == [events.CallStatus.NAME] * 2
 
 
 async def leave(desk: Desk, message: str = "Call <us> back.") -> str:
@@ -621,7 +625,7 @@ async def test_a_human_goes_on_talking(open_desk: OpenDesk, autojump_clock: Cloc
         )
         await trio.testing.wait_all_tasks_blocked()
         assert (desk.account.hung_up, desk.account.redirected) == ([], [])
-        assert desk.told()[0][:2] == (call_sid, "call.answered_by")
+        assert desk.told()[0] == (call_sid, events.CallAnsweredBy(by))
 
 
 @pytest.mark.parametrize("by", ["machine_end_beep", "machine_end_silence", "machine_end_other"])
@@ -651,7 +655,10 @@ async def test_a_machine_is_hung_up_on_unless_told_otherwise(
             desk.dialler.placed.heard_answerer(answered, "")
             await trio.testing.wait_all_tasks_blocked()
         assert desk.account.hung_up == [placed.call_sid]
-        assert [line["event"] for line in logs] == ["call.answered_by", "dial.machine_handled"]
+        assert [line["event"] for line in logs] == [
+            events.CallAnsweredBy.NAME,
+            events.DialMachineHandled.NAME,
+        ]
 
 
 async def test_a_machine_that_has_hung_up_is_told_as_gone_and_its_account_is_asked(
@@ -664,7 +671,10 @@ async def test_a_machine_that_has_hung_up_is_told_as_gone_and_its_account_is_ask
             with structlog.testing.capture_logs() as logs:
                 desk.dialler.placed.heard_answerer(machine, "")
                 await trio.testing.wait_all_tasks_blocked()
-            assert [line["event"] for line in logs] == ["call.answered_by", "dial.machine_gone"]
+            assert [line["event"] for line in logs] == [
+                events.CallAnsweredBy.NAME,
+                events.DialMachineGone.NAME,
+            ]
         assert (len(desk.account.redirected), len(desk.account.hung_up)) == (1, 1)
         assert desk.account.accounts == ["AC1", "AC1"]
 
@@ -693,7 +703,10 @@ async def test_a_machine_that_nobody_here_dialled_is_hung_up_on(
 
 @pytest.mark.parametrize(
     ("failure", "event"),
-    [(UNCERTAIN, "dial.machine_not_handled"), (ZeroDivisionError(), "dial.crashed")],
+    [
+        (UNCERTAIN, events.DialMachineNotHandled.NAME),
+        (ZeroDivisionError(), events.DialCrashed.NAME),
+    ],
 )
 async def test_a_machine_that_cannot_be_handled_is_told_of(
     open_desk: OpenDesk, autojump_clock: Clock, failure: Exception, event: str
@@ -732,7 +745,10 @@ async def test_one_call_is_hung_up_on_once_however_often_a_machine_is_told_of(
             await trio.testing.wait_all_tasks_blocked()
         assert desk.account.hung_up == [call_sid]
         assert desk.account.redirected == []
-        assert [event for _, event, _ in desk.told()] == ["call.answered_by", "call.status"]
+        assert [type(event) for _, event in desk.told()] == [
+            events.CallAnsweredBy,
+            events.CallStatus,
+        ]
 
 
 async def test_a_hang_up_that_failed_is_not_repeated_by_whoever_tells_of_the_machine_again(
@@ -756,7 +772,7 @@ async def test_every_status_of_a_call_is_told_once(
         for status in states + states[::-1] + ["ringing"] * 20:
             told = VoiceRequest(call_sid, call_status=status)
             desk.dialler.placed.heard_status(told, desk.account.token())
-        assert [fields["status"] for _, _, fields in desk.told()] == states
+        assert [event for _, event in desk.told()] == [events.CallStatus(each) for each in states]
         # Of another call, it is news.
         desk.dialler.placed.heard_status(VoiceRequest("CA2", call_status="ringing"), "")
         assert len(desk.told()) == 4

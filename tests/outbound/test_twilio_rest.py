@@ -15,6 +15,7 @@ from rig_rest import ACCOUNT, CALL, DROP, STALL, TOKEN, Answer, FakeApi, refusal
 
 from sts_trio.config import load
 from sts_trio.errors import TwilioFailed
+from sts_trio.observe import events
 from sts_trio.outbound import twilio_rest
 from sts_trio.outbound.twilio_rest import Placed, TwilioRest
 
@@ -202,7 +203,7 @@ async def test_what_twilio_turned_away_is_asked_again_later_and_later(
         await ask(account(api))
     assert trio.current_time() == 1 + 2 + 4
     assert len(api.asked) == 4
-    assert [line["event"] for line in logs] == ["twilio.retried"] * 3
+    assert [line["event"] for line in logs] == [events.TwilioRetried.NAME] * 3
     assert TOKEN not in str(logs)
 
 

@@ -1,12 +1,11 @@
 """What happens in calls becomes rows, and those a record."""
 
-from typing import Any
-
 import msgspec
 import pytest
 from call_stories import FROM, NOON, TO, sid
 
 from sts_trio.call.info import CallInfo
+from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
 from sts_trio.records import call_log
 from sts_trio.records.call_log import CallLog
@@ -44,8 +43,8 @@ class Rig:
         self.sink = Sink()
         self.call_log = CallLog(self.sink, "p1", wall=lambda: self.now)
 
-    def hear(self, event: str, call_sid: str = sid(1), **fields: Any) -> None:
-        self.call_log.hear(CallEvent(call_sid, 0.0, event, fields))
+    def hear(self, event: events.OfCall, call_sid: str = sid(1), at: float = 0.0) -> None:
+        self.call_log.hear(CallEvent(call_sid, at, event))
 
     @property
     def last(self) -> Row:
@@ -91,56 +90,62 @@ def test_two_calls_of_one_moment_have_two_epochs(rig: Rig) -> None:
 
 def test_a_stream_without_a_call_is_not_put_down(rig: Rig) -> None:
     assert rig.call_log.start(CallInfo()) == 0
-    rig.hear("call.ended", "", ending="caller_no_start")
+    rig.hear(events.CallEnded("caller_no_start", "caller", "", 10.0), "")
     assert rig.sink.rows == []
 
 
 def test_what_is_said_is_put_down_with_when_it_began(rig: Rig) -> None:
-    rig.hear("caller.speaks")
+    rig.hear(events.CallerStartedSpeaking())
     rig.now += 2
-    rig.hear("call.transcript", role="user", text="Hello?")
+    rig.hear(events.CallTranscript(role="user", text="Hello?"))
     assert (rig.last.kind, rig.last.body) == (Kind.USER, {"text": "Hello?", "began": NOON})
-    rig.hear("call.transcript", role="user", text="Anybody?")
+    rig.hear(events.CallTranscript(role="user", text="Anybody?"))
     assert rig.last.body == {"text": "Anybody?"}
-    rig.hear("call.transcript", role=THE_AGENTS, text="Hi.")
+    rig.hear(events.CallTranscript(role=THE_AGENTS, text="Hi."))
     assert (rig.last.kind, rig.last.body) == (Kind.AGENT, {"text": "Hi."})
-    heard: dict[str, Any] = {"said": "Hi.", "heard": "Hi.", "heard_seconds": 1.0}
-    rig.hear("call.heard", **heard)
-    assert (rig.last.kind, rig.last.body) == (Kind.HEARD, heard)
+    heard = events.CallHeard("Hi.", "Hi.", 1.0, 1.0)
+    rig.hear(heard)
+    assert (rig.last.kind, rig.last.body) == (Kind.HEARD, heard.fields())
+
+
+def test_the_end_of_speech_is_put_down_by_the_clock_of_the_wall(rig: Rig) -> None:
+    rig.hear(events.CallTranscript("user", "Hello?", until=2.5), at=3.25)
+    assert rig.last.body == {"text": "Hello?", "until": NOON - 0.75}
 
 
 def test_a_shielded_function_is_put_down_before_it_runs(rig: Rig) -> None:
-    rig.hear("function.called", function="look_up", id="1")
+    rig.hear(events.FunctionCalled("1", "look_up", "{}", shield=False))
     assert rig.sink.at_once == []
-    rig.hear("function.called", function="pay", id="2", shield=True)
-    assert rig.last.body == {"name": "pay", "id": "2", "shield": True}
+    rig.hear(events.FunctionCalled("2", "pay", "{}", shield=True))
+    assert rig.last.body == {"name": "pay", "id": "2", "arguments": "{}", "shield": True}
     assert rig.sink.at_once == [Kind.FUNCTION_ASKED]
-    rig.hear("function.finished", function="pay", id="2", outcome="done", seconds=0.1)
+    rig.hear(events.FunctionFinished("2", "pay", "done", 0.1, result="true"))
     assert (rig.last.kind, rig.last.body["name"]) == (Kind.FUNCTION_ANSWERED, "pay")
+    assert rig.last.body["content"] == "true"
 
 
 def test_sessions_know_their_agent(rig: Rig) -> None:
     rig.call_log.start(INFO)
-    rig.hear("agent.welcomed", request_id="r1")
+    rig.hear(events.AgentWelcomed(request_id="r1"))
     assert rig.last.body == {"agent": "default", "request_id": "r1"}
-    rig.hear("agent.lost", ending="agent_lost", detail="FIN")
+    rig.hear(events.AgentLost(ending="agent_lost", detail="FIN"))
     assert rig.last.kind is Kind.AGENT_LOST
-    rig.hear("agent.handed_over", agent="default", to="sales")
-    rig.hear("agent.welcomed", request_id="r2")
+    rig.hear(events.AgentHandedOver(agent="default", to="sales"))
+    rig.hear(events.AgentWelcomed(request_id="r2"))
     assert rig.last.body == {"agent": "sales", "request_id": "r2"}
 
 
 def test_what_the_calls_own_code_notes_is_told_apart_from_what_we_do(rig: Rig) -> None:
-    rig.hear("call.note", mood="good")
+    rig.hear(events.CallNoted("mood", "good"))
     assert rig.last.body == {"mood": "good"}
-    rig.hear("call.barge_in", cut=0.3)
+    rig.hear(events.CallBargeIn(cut=0.3))
     assert rig.last.body == {"sts.call.barge_in": {"cut": 0.3}}
-    rig.hear("agent.said", kind="History")
+    rig.hear(events.AgentMessage(kind="History"))
     assert rig.last.body == {"sts.call.barge_in": {"cut": 0.3}}
 
 
 def test_the_end_has_what_the_call_counted(rig: Rig) -> None:
-    rig.hear("call.ended", ending="stop", verdict="success", detail="", seconds=9.0, barge_ins=2)
+    rig.hear(events.CallEnded("stop", "success", "", 9.0, from_=FROM, to=TO, barge_ins=2))
     assert rig.last.body == {
         "ending": "stop",
         "verdict": "success",
@@ -152,9 +157,9 @@ def test_the_end_has_what_the_call_counted(rig: Rig) -> None:
 
 @pytest.mark.parametrize("status", ["busy", "no-answer", "failed", "canceled"])
 def test_a_call_of_ours_that_nobody_took_has_an_ending(rig: Rig, status: str) -> None:
-    rig.hear("call.status", status="ringing")
+    rig.hear(events.CallStatus(status="ringing"))
     assert rig.sink.kinds == [Kind.NOTE]
-    rig.hear("call.status", status=status)
+    rig.hear(events.CallStatus(status=status))
     assert rig.last.body == {"ending": status, "verdict": "caller"}
 
 
@@ -162,9 +167,11 @@ def test_keys_that_a_function_collects_are_in_no_row(rig: Rig) -> None:
     rig.call_log.start(INFO)
     rig.call_log.collect(sid(1), "4111111111111111")
     assert (rig.last.kind, rig.last.body) == (Kind.KEYS, {"collected": 16})
-    rig.hear("function.finished", function="card", id="1", content='{"card": "4111111111111111"}')
-    rig.hear("call.transcript", role=THE_AGENTS, text="It is 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1.")
-    rig.hear("call.ended", ending="stop", verdict="success", detail="4111111111111111")
+    told = '{"card": "4111111111111111"}'
+    rig.hear(events.FunctionFinished("1", "card", "done", 0.1, result=told))
+    words = "It is 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1."
+    rig.hear(events.CallTranscript(THE_AGENTS, words))
+    rig.hear(events.CallEnded("stop", "success", "4111111111111111", 9.0))
     kept = msgspec.json.encode(rig.sink.rows).decode()
     assert "4111" not in kept
     assert "1 1 1" not in kept
@@ -177,9 +184,9 @@ def test_a_call_that_lasts_is_never_forgotten(rig: Rig, monkeypatch: pytest.Monk
     epoch = rig.call_log.start(INFO)
     for number in range(2, 20):
         rig.call_log.announce(msgspec.structs.replace(INFO, call_sid=sid(number)), "webhook")
-    rig.hear("call.ended", ending="stop")
+    rig.hear(events.CallEnded("stop", "success", "", 9.0))
     assert (rig.last.epoch, rig.last.seq) == (epoch, 1)
-    rig.hear("function.finished", function="pay", id="1")
+    rig.hear(events.FunctionFinished("1", "pay", "done", 0.1))
     assert (rig.last.epoch, rig.last.seq) == (epoch, 2)
     assert len(rig.call_log._runs) <= 3
 

@@ -12,6 +12,7 @@ from call_stories import FROM, sid, whole
 from sts_trio.call.info import CallInfo
 from sts_trio.config.records import Prices, Records
 from sts_trio.errors import ConfigError
+from sts_trio.observe import events
 from sts_trio.records.opening import Opened, open_records
 from sts_trio.records.store import Process, Wanted
 
@@ -91,7 +92,7 @@ async def test_what_is_too_old_goes_as_soon_as_the_server_runs(tmp_path: Path) -
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
     assert second.store.calls(Wanted()).calls == []
-    expected = {"event": "records.expired", "calls": 1, "events": len(whole())}
+    expected = {"event": events.RecordsExpired.NAME, "calls": 1, "events": len(whole())}
     assert {**expected, "log_level": "info"} in lines
     for each in (first, second):
         each.store.database.close()
@@ -113,7 +114,7 @@ async def test_a_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> No
                 figures = kept.writer.figures
                 nursery.cancel_scope.cancel()
     assert (figures.status, figures.spooled) == ("behind", len(whole()))
-    assert lines[0]["event"] == "records.away"
+    assert lines[0]["event"] == events.RecordsAway.NAME
     assert "hidden" not in str(lines)
     assert sorted(name for name, _ in files(tmp_path)) == ["00000001.ndjson", "lock"]
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from call_stories import FROM, NOON, TO, Story, many, sid, whole
 
 from sts_trio.config.records import Prices
+from sts_trio.observe import events
 from sts_trio.records import schema
 from sts_trio.records.database import Database
 from sts_trio.records.redaction import Redaction
@@ -466,7 +467,7 @@ def test_all_that_is_of_a_caller_is_forgotten(store: Store, database: Database) 
             sa.insert(schema.delivery).values(
                 webhook_id="w",
                 call_sid=sid(1),
-                kind="call.ended",
+                kind=events.CallEnded.NAME,
                 body=FROM,
                 attempts=0,
                 next_at=NOON,

@@ -21,6 +21,7 @@ import trio.testing
 from call_stories import NOON, Story, sid, whole
 from rig_postgresql import Cluster
 
+from sts_trio.observe import events
 from sts_trio.records import writer as writers
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.redaction import Redaction
@@ -56,7 +57,7 @@ class Rig:
             self.spool,
             Shipper(self.store, self.spool, "p1"),
             lambda: ME,
-            tell=lambda event, fields: self.news.append(event),
+            tell=lambda event: self.news.append(event.NAME),
             wall=lambda: NOON + 60,
             **options,
         )
@@ -159,7 +160,11 @@ async def test_tidying_is_done_beside_and_may_fail(database: Database, tmp_path:
             await rig.until(lambda: bool(calls))
             rig.put(*whole())
             assert await rig.writer.flush(WITHIN)
-    assert {"event": "records.not_tidied", "reason": "away", "log_level": "warning"} in lines
+    assert {
+        "event": events.RecordsNotTidied.NAME,
+        "reason": "away",
+        "log_level": "warning",
+    } in lines
     assert threading.main_thread() not in calls
 
 
@@ -302,7 +307,7 @@ async def test_what_nobody_takes_to_the_end_is_lost_and_said(stuck: Stuck) -> No
     with structlog.testing.capture_logs() as lines:
         async with stuck.writing() as writer:
             writer.put(whole()[0])
-    assert {"event": "records.lost", "rows": 1, "log_level": "error"} in lines
+    assert {"event": events.RecordsLost.NAME, "rows": 1, "log_level": "error"} in lines
     assert not stuck.store.database.is_open
 
 
@@ -316,7 +321,7 @@ async def test_a_bug_costs_its_rows_and_nothing_else(stuck: Stuck) -> None:
             stuck.spool.fault = None
             writer.put(whole()[1])
             assert await writer.flush(WITHIN)
-    assert [line["event"] for line in lines] == ["records.crashed"]
+    assert [line["event"] for line in lines] == [events.RecordsCrashed.NAME]
     assert (stuck.store.kept, writer.figures.lost) == (whole()[1:2], 1)
 
 
@@ -339,7 +344,7 @@ async def test_a_bug_on_the_way_to_the_database_costs_no_row(
             writer.put(whole()[0])
             while not stuck.store.kept:  # noqa: ASYNC110 - a thread sets no event
                 await trio.sleep(0.01)
-    assert [line["event"] for line in lines] == ["records.crashed"] * 2
+    assert [line["event"] for line in lines] == [events.RecordsCrashed.NAME] * 2
     assert stuck.store.kept == whole()[:1]
 
 
@@ -419,7 +424,7 @@ async def test_it_is_told_when_the_records_fall_behind_and_when_they_have_caught
             rig.store.write = write  # type: ignore[method-assign]
             await rig.until(lambda: len(rig.news) == 2)
             assert rig.writer.figures.status == "ok"
-    assert rig.news == ["records.behind", "records.caught_up"]
+    assert rig.news == [events.RecordsBehind.NAME, events.RecordsCaughtUp.NAME]
     assert [line["event"] for line in lines] == rig.news
     assert reopened(rig).rows(sid(1)) == rows
 

@@ -13,6 +13,7 @@ from limits import HANG
 from rig_server import knock
 from test_plain_hypercorn import hypercorn
 
+from sts_trio.observe import events
 from sts_trio.simulate import webhook
 from sts_trio.simulate.caller import NotConnected, place_call
 from sts_trio.simulate.report import Result
@@ -56,7 +57,7 @@ async def test_the_number_that_is_called_decides_who_answers(tmp_path: Path) -> 
     async with scripted_agent() as agent, running(shop, agent=agent) as server:
         report = await call(server.webhook, BRIEFLY)
         happened = await server.happened_in(report)
-    words = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    words = [each.event.text for each in happened if isinstance(each.event, events.CallTranscript)]
     assert words == ["Sales."]
 
 

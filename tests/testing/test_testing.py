@@ -22,6 +22,7 @@ from sts_trio.audio import wav
 from sts_trio.audio.frames import length
 from sts_trio.config import local_key
 from sts_trio.errors import Cause, ConfigError, Ending
+from sts_trio.observe import events
 from sts_trio.offline.workers import pool as crews
 from sts_trio.testing import (
     CallFunction,
@@ -180,9 +181,10 @@ async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_cl
             happened = await server.happened_in(report)
             assert await server.happened_in(other)
     assert {each.call_sid for each in happened} == {report.call_sid}
-    events = [each.event for each in happened]
-    assert (events[0], events[-1]) == ("call.started", "call.ended")
-    said = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    story = [each.event for each in happened]
+    assert isinstance(story[0], events.CallStarted)
+    assert isinstance(story[-1], events.CallEnded)
+    said = [each.text for each in story if isinstance(each, events.CallTranscript)]
     assert said[-1] == "It is on its way."
 
 

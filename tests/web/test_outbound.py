@@ -28,6 +28,7 @@ from sts_trio import cli
 from sts_trio.call.info import CallInfo, announced
 from sts_trio.config import load
 from sts_trio.errors import Cause, DialRefused, Ending, TwilioFailed
+from sts_trio.observe import events
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import transfer_twiml
 from sts_trio.server import Server
@@ -180,7 +181,7 @@ async def test_what_a_foreign_page_could_have_a_browser_send_places_no_call(
         with structlog.testing.capture_logs() as logs:
             response = await office.request("/calls", body, typed)
         assert response.status_code == 415
-        assert [line["event"] for line in logs] == ["dial.refused"]
+        assert [line["event"] for line in logs] == [events.DialRefused.NAME]
         assert office.account.created == []
         charset = {"content-type": "application/json; charset=utf-8"}
         assert (await office.request("/calls", body, headers | charset)).status_code == 201
@@ -225,7 +226,7 @@ async def test_what_is_wrong_with_a_request_is_told_field_by_field(
         for name, reason in fields.items():
             assert answer["fields"][name].startswith(reason)
             assert f"{name}: {reason}" in answer["error"]
-        assert [line["event"] for line in logs] == ["dial.refused"]
+        assert [line["event"] for line in logs] == [events.DialRefused.NAME]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ async def test_whatever_json_is_given_is_refused_in_few_words(
         assert len(body) < 4000
         assert office.account.created == []
         [line] = logs
-        assert (line["event"], line["log_level"]) == ("dial.refused", "warning")
+        assert (line["event"], line["log_level"]) == (events.DialRefused.NAME, "warning")
         assert len(line["reason"]) < 2000
         assert line["reason"].isprintable()
 
@@ -399,7 +400,7 @@ async def test_a_status_is_logged_and_the_last_one_frees_the_memory(
             assert office.app.server.dialler.placed.request_of(sid) is not None
             await office.tell(path, CallSid=sid, CallStatus="no-answer", SipResponseCode="487")
         assert office.app.server.dialler.placed.request_of(sid) is None
-        assert [line["event"] for line in logs] == ["call.status"] * 2
+        assert [line["event"] for line in logs] == [events.CallStatus.NAME] * 2
         assert logs[1]["sip_response_code"] == "487"
 
 
@@ -465,9 +466,12 @@ async def test_after_a_transfer_the_caller_is_not_transferred_again(
         with structlog.testing.capture_logs() as logs:
             assert await office.tell("/twiml/after", **fields) == twiml
     [line] = logs
-    assert (line["event"], line["status"]) == ("call.transfer_ended", dial_status)
+    assert (line["event"], line["status"]) == (
+        events.CallTransferEnded.NAME,
+        dial_status,
+    )
     [told] = office.app.live_calls.event_feed.entries_beyond(0)[1]
-    assert told.event == "call.transfer_ended"
+    assert told.event == events.CallTransferEnded(dial_status)
 
 
 async def test_a_number_that_is_not_on_the_list_is_not_dialled(tmp_path: Path) -> None:
@@ -476,7 +480,7 @@ async def test_a_number_that_is_not_on_the_list_is_not_dialled(tmp_path: Path) -
         with structlog.testing.capture_logs() as logs:
             twiml = await office.tell("/twiml/after", CallSid=CALL, CallStatus="in-progress")
         assert twiml == webhook.not_taken()
-        assert [line["event"] for line in logs] == ["call.not_transferred"]
+        assert [line["event"] for line in logs] == [events.CallNotTransferred.NAME]
         assert "STS_TRANSFER_NUMBERS" in logs[0]["reason"]
 
 

@@ -22,6 +22,7 @@ from sts_trio.config import load
 from sts_trio.errors import Cause
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.net import hypercorn_guard
+from sts_trio.observe import events
 from sts_trio.observe.feed import EventFeed, call_event
 from sts_trio.offline.mode import Mode
 from sts_trio.web import page as routes
@@ -206,7 +207,7 @@ async def test_others_are_refused_and_nothing_they_send_helps(
     assert status == 403
     assert "www-authenticate" not in answered
     assert b"STS_ADMIN_TOKEN" in body
-    assert [line["event"] for line in logs] == ["request.refused"]
+    assert [line["event"] for line in logs] == [events.RequestRefused.NAME]
     assert "STS_ADMIN_TOKEN" in logs[0]["reason"]
 
 
@@ -607,8 +608,8 @@ async def following(
 
 
 def tell(app: App, text: str, call_sid: str = "CA1") -> None:
-    fields = {"role": "user", "text": text}
-    app.live_calls.event_feed.tell(call_event(call_sid, 1.5, "call.transcript", fields))
+    told = call_event(call_sid, 1.5, events.CallTranscript("user", text))
+    app.live_calls.event_feed.tell(told)
 
 
 async def test_what_happens_is_streamed_as_it_happens(
@@ -623,7 +624,7 @@ async def test_what_happens_is_streamed_as_it_happens(
         assert json.loads(event["data"]) == {
             "call_sid": "CA1",
             "at": 1.5,
-            "event": "call.transcript",
+            "event": events.CallTranscript.NAME,
             "fields": {"role": "user", "text": "line\nbreak"},
         }
         tell(app, "two")
@@ -797,13 +798,13 @@ async def test_what_comes_in_quick_succession_is_told_in_one_piece(
 
 
 def test_what_many_are_told_is_written_once() -> None:
-    entry = call_event("CA1", 1.5, "call.transcript", {"text": "x"})
+    entry = call_event("CA1", 1.5, events.CallHeard("x y", "x", 1.0, 0.5))
     assert entry.json is entry.json
     assert json.loads(entry.json) == {
         "call_sid": "CA1",
         "at": 1.5,
-        "event": "call.transcript",
-        "fields": {"text": "x"},
+        "event": events.CallHeard.NAME,
+        "fields": {"said": "x y", "heard": "x", "said_seconds": 1.0, "heard_seconds": 0.5},
     }
 
 
@@ -861,19 +862,19 @@ async def test_a_call_tells_its_story_from_start_to_end(
         nursery.cancel_scope.cancel()
     _, entries = event_feed.entries_beyond(0)
     assert {entry.call_sid for entry in entries} == {CALL_SID}
-    story = [(round(entry.at, 1), entry.event) for entry in entries]
-    assert [each for each in story if each[1] != "agent.welcomed"] == [
-        (0, "call.started"),
-        (0, "agent.ready"),
-        (1, "call.transcript"),
-        (1.5, "call.barge_in"),
-        (1.5, "call.heard"),
-        (2, "call.transcript"),
-        (3, "call.ended"),
+    story = [(round(entry.at, 1), type(entry.event)) for entry in entries]
+    assert [each for each in story if each[1] is not events.AgentWelcomed] == [
+        (0, events.CallStarted),
+        (0, events.AgentReady),
+        (1, events.CallTranscript),
+        (1.5, events.CallBargeIn),
+        (1.5, events.CallHeard),
+        (2, events.CallTranscript),
+        (3, events.CallEnded),
     ]
-    by_event = {entry.event: entry.fields for entry in entries}
-    assert by_event["call.transcript"] == {"role": "user", "text": "Hello?"}
-    assert by_event["call.barge_in"] == {"cut": 1.0}
-    assert by_event["call.ended"]["ending"] == "stop"
-    assert by_event["call.ended"]["verdict"] == "success"
-    assert by_event["call.ended"]["barge_ins"] == 1
+    by_event = {type(entry.event): entry.event for entry in entries}
+    assert by_event[events.CallTranscript] == events.CallTranscript("user", "Hello?")
+    assert by_event[events.CallBargeIn] == events.CallBargeIn(1.0)
+    ended = by_event[events.CallEnded]
+    assert isinstance(ended, events.CallEnded)
+    assert (ended.ending, ended.verdict, ended.barge_ins) == ("stop", "success", 1)

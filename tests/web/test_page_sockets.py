@@ -23,6 +23,7 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 
 from sts_trio.config import load
+from sts_trio.observe import events
 from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
 from sts_trio.wire import twilio
@@ -196,9 +197,9 @@ async def test_events_come_over_a_socket_and_end_with_it(tmp_path: Path) -> None
             call = await here.connect(f"/twilio?key={here.app.server.key}")
             async with call.stream:
                 await call.tell(START)
-                while b'"event":"agent.ready"' not in received:
+                while f'"event":"{events.AgentReady.NAME}"'.encode() not in received:
                     received += await stream.receive_some()
-            while b'"event":"call.ended"' not in received:
+            while f'"event":"{events.CallEnded.NAME}"'.encode() not in received:
                 received += await stream.receive_some()
         await until(lambda: event_feed.followers == 0)
 
@@ -215,7 +216,7 @@ async def test_a_browser_that_never_reads_holds_nobody_up(tmp_path: Path) -> Non
             await until(lambda: len(here.app.live_calls.calls) == 1)
             [live] = here.app.live_calls.calls
             for _ in range(10_000):
-                live._reports.publish("call.transcript", {"role": "user", "text": "x" * 2000})
+                live.report(events.CallTranscript("user", "x" * 2000))
             assert (await here.ask("GET", "/calls"))[0] == 200
         await here.app.live_calls.empty()
         await trio.aclose_forcefully(stream)

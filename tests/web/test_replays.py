@@ -25,6 +25,7 @@ from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
 from sts_trio.legs.handshake import converse
+from sts_trio.observe import events
 from sts_trio.testing import running
 from sts_trio.web.app import App, create_app
 from sts_trio.wire import deepgram, twilio, webhook
@@ -204,7 +205,9 @@ async def test_a_stream_of_our_webhook_is_let_in_once_and_by_twilio_only(
             assert await here.knock(answer.path, signature) == 403
             await hang_up(here, phone)
         assert await here.knock(answer.path, signature) == 403
-        refused = [line["reason"] for line in here.logs if line["event"] == "request.refused"]
+        refused = [
+            line["reason"] for line in here.logs if line["event"] == events.RequestRefused.NAME
+        ]
         assert [reason.partition(":")[0] for reason in refused] == [
             "not signed",
             *["wrong signature for wss"] * 3,
@@ -228,7 +231,7 @@ async def test_a_stream_that_starts_with_another_call_is_refused(
             assert await phone.play_until_closed() == 1008
             assert await here.until_over() < PROMISE
         assert here.endings == ["caller_refused"]
-        [ended] = [line for line in here.logs if line["event"] == "call.ended"]
+        [ended] = [line for line in here.logs if line["event"] == events.CallEnded.NAME]
         assert ended["detail"] == "its stream token was given to another call"
         # That call's own ending stays what it was, and its caller's line is still there.
         assert here.app.live_calls.ending_of(call_sid) == Ending(Cause.AGENT_LOST)
@@ -281,7 +284,7 @@ async def test_where_no_bin_is_used_the_bare_path_is_closed(
         caught = webhook.sign(SECRET, "wss://bridge.example.com/twilio") if signed else None
         for _ in range(3):
             assert await here.knock("/twilio", caught) == 403
-        assert [line["event"] for line in here.logs] == ["request.refused"] * 3
+        assert [line["event"] for line in here.logs] == [events.RequestRefused.NAME] * 3
         assert "STS_BINS=0" in here.logs[0]["reason"]
         assert agents.dials == 0
         if signed:

@@ -23,6 +23,7 @@ from limits import HANG
 from sts_trio.config import Config, load, local_key
 from sts_trio.errors import ConfigError
 from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.observe import events
 from sts_trio.web import serve as serve_module
 from sts_trio.web.app import create_app
 from sts_trio.web.serve import serve
@@ -200,13 +201,13 @@ async def test_sigterm_lets_calls_finish_and_the_server_answers_meanwhile(
         await call.aclose()
     assert log == [
         {
-            "event": "server.draining",
+            "event": events.ServerDraining.NAME,
             "log_level": "info",
             "signal": "SIGTERM",
             "live": 1,
             "seconds": 3600.0,
         },
-        {"event": "server.stopped", "log_level": "info"},
+        {"event": events.ServerStopped.NAME, "log_level": "info"},
     ]
 
 
@@ -238,8 +239,8 @@ async def test_ctrl_c_hangs_up_at_once_and_is_no_exception(tmp_path: Path, log: 
         tell(signal.SIGINT)
         assert await read_to_the_end(call) == CLOSE_1001
     assert [(line["event"], line.get("seconds")) for line in log] == [
-        ("server.draining", 0.0),
-        ("server.stopped", None),
+        (events.ServerDraining.NAME, 0.0),
+        (events.ServerStopped.NAME, None),
     ]
 
 

@@ -15,6 +15,7 @@ from werkzeug.datastructures import Headers
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
+from sts_trio.observe import events
 from sts_trio.web.app import create_app
 from sts_trio.wire.twilio import StreamStart
 
@@ -200,7 +201,7 @@ async def test_an_unsigned_or_wrongly_signed_webhook_is_refused(
     with structlog.testing.capture_logs() as logs:
         response = await post(app, "/twiml", CALL, headers)
     assert response.status_code == 403
-    assert [line["event"] for line in logs] == ["request.refused"]
+    assert [line["event"] for line in logs] == [events.RequestRefused.NAME]
     assert TOKEN not in str(logs)
 
 

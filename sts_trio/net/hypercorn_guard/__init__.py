@@ -27,12 +27,13 @@ from functools import wraps
 from typing import Any
 
 import hypercorn.trio.run
-import structlog
 from hypercorn.config import Config
 
 from sts_trio.net.hypercorn_guard.descriptors import raise_limit
 from sts_trio.net.hypercorn_guard.strangers import NoTracebacks
 from sts_trio.net.hypercorn_guard.tcp import Connection, connection, reset_on_close
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 __all__ = ["PING_INTERVAL", "Connection", "connection", "install", "raise_limit", "reset_on_close"]
 
@@ -49,7 +50,6 @@ _SETTINGS = {
 
 _Create = Callable[[Config], ssl.SSLContext | None]
 
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _no_tracebacks = NoTracebacks()
 
 
@@ -60,13 +60,14 @@ def install() -> None:
     """
     version = importlib.metadata.version("hypercorn")
     if version.split(".")[:2] != ["0", "18"]:
-        _logger.warning(
-            "guard.not_installed",
-            hypercorn=version,
-            expected="0.18",
-            unprotected="one malformed connection may end the server and every call on it,"
-            " connections of peers who are gone may stay for ever and block shutdown,"
-            " and dead peers go unnoticed",
+        report(
+            events.GuardNotInstalled(
+                hypercorn=version,
+                expected="0.18",
+                unprotected="one malformed connection may end the server and every call on it,"
+                " connections of peers who are gone may stay for ever and block shutdown,"
+                " and dead peers go unnoticed",
+            )
         )
         return
     run: Any = hypercorn.trio.run

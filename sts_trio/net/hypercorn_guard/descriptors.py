@@ -4,7 +4,8 @@ import contextlib
 import sys
 from math import inf
 
-import structlog
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 if sys.platform != "win32":
     import resource
@@ -18,7 +19,6 @@ BESIDE_CALLS = 200
 # macOS calls its hard limit unlimited, and takes no more than this.
 _MAX_ON_MACOS = 10_240
 
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 Limits = tuple[int, int]  # what is allowed, and what it may be raised to
 
@@ -63,11 +63,12 @@ def raise_limit(calls: int) -> None:
                 break
     needed = 2 * calls + BESIDE_CALLS
     if limit() < needed:
-        _logger.warning(
-            "descriptors.too_few",
-            limit=limit(),
-            needed=needed,
-            calls=calls,
-            what_to_do="raise the hard limit (ulimit -Hn; LimitNOFILE= of a systemd unit),"
-            " or lower STS_MAX_CALLS",
+        report(
+            events.DescriptorsTooFew(
+                limit=limit(),
+                needed=needed,
+                calls=calls,
+                what_to_do="raise the hard limit (ulimit -Hn; LimitNOFILE= of a systemd unit),"
+                " or lower STS_MAX_CALLS",
+            )
         )

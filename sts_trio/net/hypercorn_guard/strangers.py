@@ -12,10 +12,11 @@ from collections import OrderedDict
 from math import inf
 from typing import Protocol
 
-import structlog
 import trio
 
 from sts_trio.net.hypercorn_guard import descriptors
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 # Followers of events (100), a proxy's pool, and 100 webhooks a second that take a second each.
 MAX = 300
@@ -24,8 +25,6 @@ MAX = 300
 FRESH = 1.0
 # Seconds between two log lines.
 SELDOM = 60.0
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Stranger(Protocol):
@@ -100,12 +99,13 @@ class Strangers:
         now = trio.current_time()
         if now >= self._next_line:
             self._next_line = now + SELDOM
-            _logger.warning(
-                "connections.ended",
-                reason=reason,
-                ended=self._ended,
-                left=len(self),
-                descriptors=descriptors.limit(),
+            report(
+                events.ConnectionsEvicted(
+                    reason=reason,
+                    ended=self._ended,
+                    left=len(self),
+                    descriptors=descriptors.limit(),
+                )
             )
             self._ended = 0
 

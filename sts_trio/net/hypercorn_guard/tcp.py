@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from math import inf
 from typing import Any
 
-import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -34,6 +33,8 @@ from sts_trio.net.hypercorn_guard.law import (
     Step,
 )
 from sts_trio.net.hypercorn_guard.strangers import Strangers
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 
 # The kernel drops a connection whose data stayed unacknowledged for twice the interval of pings.
 # (TCP_USER_TIMEOUT is in milliseconds. Not every platform has them all.)
@@ -46,8 +47,6 @@ SOCKET_OPTIONS = (
 )
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Connection(TCPServer):
@@ -151,14 +150,14 @@ class Connection(TCPServer):
         except* Exception as crash:
             # Cancelled, if it came along, goes on by itself: `except*` takes only its own part.
             # The listener closes the socket when this returns.
-            _logger.error("connection.crashed", client=self.client, exc_info=_innermost(crash))
+            report(events.ConnectionCrashed(self.client), exc_info=_innermost(crash))
         finally:
             self._strangers.leave(self)
             # No reference cycles are left for the collector.
             del self._tcp.receive_some
             self.protocol = self._task_group = None
         if self._law.cancelled_caught and self.at is Step.ANSWER:
-            _logger.warning("request.not_answered", client=self.client, seconds=ANSWER_TIME)
+            report(events.RequestNotAnswered(self.client, ANSWER_TIME))
 
     async def _serve(self, beside: trio.Nursery) -> None:
         try:

@@ -15,12 +15,13 @@ import uuid
 from functools import partial
 
 import msgspec
-import structlog
 import trio
 import trio_websocket
 import wsproto.utilities
 from wsproto.frame_protocol import CloseReason
 
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.offline import domain
 from sts_trio.offline.answers.policy import Policy
 from sts_trio.offline.mode import Mode
@@ -42,8 +43,6 @@ GOODBYE_TIMEOUT = 2.0  # for its answer to our close frame
 MAX_BYTES = 2**20
 
 NO_FAULTS = Faults()
-
-_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 async def serve(
@@ -77,7 +76,7 @@ async def _serve_one(
     try:
         await serve_stream(stream, script=script, crew=crew, faults=faults)
     except* Exception:
-        _logger.exception("offline_agent.crashed")
+        report(events.OfflineAgentCrashed(), exc_info=True)
 
 
 async def serve_stream(
@@ -234,7 +233,7 @@ class _Conversation:
             else:
                 outcome = Spoken(errand.ticket, await self._crew.say(errand.text))
         except WorkerFailed as exc:
-            _logger.warning("offline_agent.crew_failed", reason=str(exc))
+            report(events.OfflineAgentWorkerFailed(str(exc)))
             outcome = (
                 Heard(errand.ticket, "", str(exc))
                 if isinstance(errand, Listen)

@@ -232,7 +232,7 @@ function happen({ call_sid, at, event, fields }) {
   } else if (event === "agent.handed_over") {
     writeNote(`The call is handed over to ${fields.to}.`, at);
   } else if (event === "function.called") {
-    writeNote(`The agent calls ${fields.function}.`, at);
+    writeNote(`The agent calls ${fields.name}.`, at);
   } else if (event === "call.ended") {
     conclude(shown, fields);
   }
