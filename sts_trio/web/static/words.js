@@ -64,6 +64,8 @@ const ENDINGS = {
   agent_finished: "The agent hung up.",
   hung_up: "The agent hung up.",
   transferred: "The call was transferred; a phone would ring now.",
+  not_hung_up: "The agent hung up; Twilio may not have, so the phone call may go on.",
+  not_transferred: "The call was to be transferred, and was not.",
   silence: "The agent hung up, as nobody spoke.",
   time_up: "The longest call is over.",
   caller_closed: "Your side closed the call.",
