@@ -1,5 +1,8 @@
 """An app on Quart's test client, without a socket."""
 
+import base64
+import hashlib
+import hmac
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -39,3 +42,23 @@ async def post(
 
 async def body_of(response: Response) -> str:
     return str(await response.get_data(as_text=True))
+
+
+ROUTES = [
+    ("GET", "/"),
+    ("GET", "/web/page.js"),
+    ("GET", "/state"),
+    ("GET", "/calls"),
+    ("GET", "/events"),
+    ("GET", "/calls/CA1/events"),
+    ("POST", "/stream-token"),
+]
+
+
+TOKEN = "12345"
+
+
+def sign(url: str, fields: dict[str, str]) -> str:
+    text = url + "".join(name + fields[name] for name in sorted(fields))
+    digest = hmac.new(TOKEN.encode(), text.encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode()

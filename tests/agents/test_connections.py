@@ -14,8 +14,8 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from rig_cancel import CancelAtStep
 from rig_peers import SETTINGS, FakeAgent, names
-from test_cancellations import CancelAtStep
 
 from sts_trio.agents import prewarm as prepared
 from sts_trio.agents.allowance import BURST, MAX_SID

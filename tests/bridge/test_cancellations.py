@@ -7,27 +7,13 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from rig_cancel import CancelAtStep
 from rig_dialogue import RECONNECTS
 from rig_peers import START, STOP, FakeAgent, FakeTwilio, make_call, media
 
 from sts_trio.functions import Functions, function
 from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
-
-
-class CancelAtStep(trio.abc.Instrument):
-    """Cancels the scope just before the given step of any task; counts the steps it saw."""
-
-    def __init__(self, scope: trio.CancelScope, step: int) -> None:
-        self._scope = scope
-        self._step = step
-        self.seen = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self.seen == self._step:
-            self._scope.cancel()
-        self.seen += 1
-
 
 Story = Callable[[FakeTwilio, Sequence[FakeAgent]], Awaitable[None]]
 

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from rig_peers import FakeAgent
 from rig_server import talk, world
-from test_prewarm_sockets import hang_up
+from rig_webhook import hang_up
 
 from sts_trio import function
 from sts_trio.bridge import collector

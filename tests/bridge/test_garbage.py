@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import structlog
-import test_call_api as test_call_methods
+import test_call_api
 import test_cancellations
-import test_connections as test_agent_lines
+import test_connections
 import test_endings
 import test_release
 import trio
@@ -34,7 +34,7 @@ from rig_peers import (
 )
 from rig_server import Phone as RealPhone
 from rig_server import World, talk, world
-from test_prewarm_sockets import announce, hang_up, start
+from rig_webhook import announce, hang_up, start
 
 from sts_trio import FunctionFailed, function
 from sts_trio.agents.prewarm import Line, PrewarmedLeg
@@ -243,12 +243,12 @@ async def test_a_function_that_failed_in_a_thread_leaves_no_garbage(
 
 
 METHODS = [
-    test_call_methods.test_who_is_cancelled_while_it_waits_leaves_nothing_behind,
-    test_call_methods.test_a_transfer_ends_the_call_with_the_number,
-    test_call_methods.test_another_agent_goes_on,
-    test_call_methods.test_a_function_that_is_not_to_be_torn_outlives_the_sockets,
-    test_call_methods.test_a_function_hands_the_call_over,
-    test_call_methods.test_a_function_that_hangs_up_has_the_goodbye_heard,
+    test_call_api.test_who_is_cancelled_while_it_waits_leaves_nothing_behind,
+    test_call_api.test_a_transfer_ends_the_call_with_the_number,
+    test_call_api.test_another_agent_goes_on,
+    test_call_api.test_a_function_that_is_not_to_be_torn_outlives_the_sockets,
+    test_call_api.test_a_function_hands_the_call_over,
+    test_call_api.test_a_function_that_hangs_up_has_the_goodbye_heard,
     test_release.test_releasing_takes_no_longer_than_it_may,
     test_release.test_a_bug_in_releasing_is_logged_and_closes_both_sockets,
 ]
@@ -263,24 +263,24 @@ async def test_what_is_asked_of_a_call_leaves_no_garbage(story: Any, autojump_cl
 # --- lines dialled ahead --------------------------------------------------------------------------
 
 LINES = [
-    test_agent_lines.test_a_call_that_comes_while_the_line_is_being_dialled_gets_that_one,
-    test_agent_lines.test_a_line_that_nobody_takes_is_closed_with_1000_after_twenty_seconds,
-    test_agent_lines.test_a_line_that_is_taken_lives_as_long_as_the_call,
-    test_agent_lines.test_of_a_goodbye_the_agent_sees_the_close_frame_and_nothing_is_left,
-    test_agent_lines.test_a_call_that_is_cancelled_leaves_nothing_when_it_is_over,
-    test_agent_lines.test_a_call_that_is_cancelled_while_it_waits_takes_the_line_with_it,
-    test_agent_lines.test_an_agent_that_is_lost_after_it_was_taken_is_heard_of_behind_its_last_word,
-    test_agent_lines.test_when_the_app_goes_away_the_call_hears_that_its_agent_is_lost,
-    test_agent_lines.test_lines_that_wait_are_closed_with_1000_when_the_app_stops,
-    test_agent_lines.test_an_agent_that_answers_no_goodbye_holds_nothing_up,
-    test_agent_lines.test_a_line_whose_time_is_up_as_it_is_taken_is_not_handed_over,
-    test_agent_lines.test_a_line_does_not_live_longer_for_being_announced_again,
+    test_connections.test_a_call_that_comes_while_the_line_is_being_dialled_gets_that_one,
+    test_connections.test_a_line_that_nobody_takes_is_closed_with_1000_after_twenty_seconds,
+    test_connections.test_a_line_that_is_taken_lives_as_long_as_the_call,
+    test_connections.test_of_a_goodbye_the_agent_sees_the_close_frame_and_nothing_is_left,
+    test_connections.test_a_call_that_is_cancelled_leaves_nothing_when_it_is_over,
+    test_connections.test_a_call_that_is_cancelled_while_it_waits_takes_the_line_with_it,
+    test_connections.test_an_agent_that_is_lost_after_it_was_taken_is_heard_of_behind_its_last_word,
+    test_connections.test_when_the_app_goes_away_the_call_hears_that_its_agent_is_lost,
+    test_connections.test_lines_that_wait_are_closed_with_1000_when_the_app_stops,
+    test_connections.test_an_agent_that_answers_no_goodbye_holds_nothing_up,
+    test_connections.test_a_line_whose_time_is_up_as_it_is_taken_is_not_handed_over,
+    test_connections.test_a_line_does_not_live_longer_for_being_announced_again,
 ]
 # These need no clock.
 PROMPT_LINES = [
-    test_agent_lines.test_a_line_to_another_agent_than_is_wanted_is_closed,
-    test_agent_lines.test_a_line_whose_dial_fails_says_so_and_the_call_dials_afresh,
-    test_agent_lines.test_a_leg_that_breaks_before_anybody_hears_it_is_a_bug_of_the_line,
+    test_connections.test_a_line_to_another_agent_than_is_wanted_is_closed,
+    test_connections.test_a_line_whose_dial_fails_says_so_and_the_call_dials_afresh,
+    test_connections.test_a_leg_that_breaks_before_anybody_hears_it_is_a_bug_of_the_line,
 ]
 
 
@@ -299,7 +299,7 @@ async def test_a_line_that_is_spoilt_at_once_leaves_no_garbage(story: Any) -> No
 async def test_a_dial_whose_endpoints_fail_one_after_the_other_leaves_no_garbage() -> None:
     with leaving_no_garbage():
         for agent in (None, FakeAgent(refuse=503)):
-            await test_agent_lines.test_within_one_dial_the_next_is_tried_when_one_fails(agent)
+            await test_connections.test_within_one_dial_the_next_is_tried_when_one_fails(agent)
 
 
 # --- through Hypercorn and Quart, on real sockets -------------------------------------------------

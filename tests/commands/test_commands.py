@@ -4,7 +4,6 @@ import base64
 import hmac
 import http.server
 import itertools
-import logging
 import os
 import re
 import socket
@@ -18,9 +17,9 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 import trio
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from rig_commands import NUMBER, a_wav, failure, run
 
 from sts_trio import __version__, cli, config
 from sts_trio.commands import dial as dialling
@@ -63,52 +62,10 @@ REPORT = Report(
 )
 
 
-@pytest.fixture(autouse=True)
-def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No variable of the developer's, no file in the working directory, no log set up by us."""
-    for variable in os.environ:
-        if variable.startswith(("DEEPGRAM_", "STS_", "TWILIO_", "FORCE_COLOR")):
-            monkeypatch.delenv(variable)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    # Ours would write to the stderr of a runner that is gone.
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-
-
 @pytest.fixture
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(cli.main, arguments)
-    # Anything but these is a traceback at the operator's terminal.
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def failure(*arguments: str, code: int) -> str:
-    """The one line that a command fails with."""
-    result = run(*arguments)
-    assert result.exit_code == code
-    *usage, line = result.stderr.strip().splitlines()
-    assert all(each.startswith(("Usage:", "Try ")) or not each for each in usage)
-    assert line.startswith("Error: ")
-    return line
-
-
-def a_wav(path: Path, seconds: float = 0.1) -> str:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(struct.pack("<h", 9000) * int(8000 * seconds))
-    return str(path)
 
 
 # --- the group ------------------------------------------------------------------------------------
@@ -842,7 +799,6 @@ def test_a_file_that_cannot_be_written_is_told(
 
 # --- dial -----------------------------------------------------------------------------------------
 
-NUMBER = "+15005550010"
 STARTED = events.CallStarted("CA1", "MZ1")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_commands import NUMBER, _nothing_configured, a_wav, failure, run  # noqa: F401
+from rig_commands import NUMBER, a_wav, failure, run
 from wsproto.utilities import generate_accept_token
 
 from sts_trio.commands import client

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from rig_demo import GOOD
 
 from sts_trio.demo import clips, scenarios
 from sts_trio.demo import run as demo
@@ -155,25 +156,6 @@ async def test_a_bridge_that_leaves_a_caller_in_silence_is_found_out(autojump_cl
 
 
 # --- verdicts -------------------------------------------------------------------------------------
-
-GOOD = Report(
-    seconds=20.0,
-    frames_sent=1000,
-    agent_received=8.0,
-    agent_heard=8.0,
-    first_agent_audio=0.1,
-    agent_spans=((0.1, 2.0), (5.5, 8.0)),
-    turns=(Turn(3.0, 5.0, wait=0.5, talked_over=None), Turn(9.0, 10.0, wait=0.6, talked_over=0.1)),
-    clears=1,
-    marks=3,
-    refused={},
-    first_refusal="",
-    out_of_time=False,
-    closed_by="caller",
-    close_code=1000,
-    said=b"",
-    heard=b"",
-)
 
 
 def but(**changes: Any) -> Report:

@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,150 +19,32 @@ import trustme
 from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import WSStream
 from limits import HANG
+from rig_adopted import BEAT, Line, a_line, mark, play, split, told
+from rig_frames import closing, fragmented, frame
 from rig_peers import START, STOP, media
 from rig_server import World, talk, world
-from test_frames import closing, fragmented, frame
 
 from sts_trio.bridge import run as call
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.legs import adoption
 from sts_trio.legs import caller_adopted as module
 from sts_trio.legs.adoption import can_adopt
-from sts_trio.legs.caller_adopted import MAX_PENDING, PING_EVERY, AdoptedLeg
+from sts_trio.legs.caller_adopted import MAX_PENDING, PING_EVERY
 from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, SILENT_AFTER, STALLED_AFTER
 from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.net.hypercorn_guard.http import Http
-from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker, Turn
+from sts_trio.net.ticker import Ticker, Turn
 from sts_trio.web import media as media_routes
 from sts_trio.wire import deepgram, frames, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
-from sts_trio.wire.twilio import Clear, Connected, Mark, MarkName, Outbound, PlayMark, PlayMedia
+from sts_trio.wire.twilio import Clear, Connected, MarkName, PlayMark
 
-BEAT = SHORTEST_PERIOD
-LIMIT = 800.0  # of virtual seconds
 HELLO = Connected()
-
-
-def told(*messages: twilio.Message) -> bytes:
-    """Frames as Twilio sends them."""
-    return b"".join(frame(TEXT, twilio.encode_as_twilio(message).encode()) for message in messages)
-
-
-def mark(name: object) -> Mark:
-    return Mark(MarkName(str(name)), stream_sid="MZ1")
-
-
-def play(number: int, length: int = 160) -> PlayMedia:
-    return PlayMedia("MZ1", Outbound(bytes([number % 251]) * length))
 
 
 def said(*messages: twilio.ToCaller) -> list[tuple[int, bytes]]:
     return [(TEXT, twilio.encode(message)) for message in messages]
-
-
-def split(data: bytes) -> list[tuple[int, bytes]]:
-    """Whole frames of ours, as (opcode, payload), with nothing over."""
-    heard = []
-    while data:
-        assert data[0] & 0xF0 == 0x80, "ours are neither fragmented nor extended"
-        length, begin = data[1], 2
-        if length >= 126:
-            begin = 4 if length == 126 else 10
-            length = int.from_bytes(data[2:begin])
-        assert len(data) >= begin + length, "half a frame"
-        heard.append((data[0] & 0x0F, data[begin : begin + length]))
-        data = data[begin + length :]
-    return heard
-
-
-class Watched(socket.socket):
-    """Knows when it was read."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.read_at: list[float] = []
-
-    def recv(self, *args: Any) -> bytes:
-        self.read_at.append(trio.current_time())
-        return super().recv(*args)
-
-
-class Line:
-    """A socket with a caller at one end, who does what a test tells, and a leg at the other."""
-
-    def __init__(self, ticker: Ticker, *, small: bool = False) -> None:
-        self.socket, theirs = socket.socketpair()
-        self.bridge = Watched(theirs.family, theirs.type, fileno=theirs.detach())
-        for end in (self.socket, self.bridge):
-            end.setblocking(False)
-        if small:
-            self.bridge.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.ticker = ticker
-        self.early = bytearray()
-        self.leg = AdoptedLeg(self.bridge, ticker, self.early)
-        self.batches: list[Sequence[Any]] = []
-        self.ended_at: float | None = None
-        self.got = b""
-        self.on_hear: Callable[[Sequence[Any]], None] = lambda batch: None
-
-    @property
-    def heard(self) -> list[Any]:
-        return [message for batch in self.batches for message in batch]
-
-    def say(self, *data: bytes) -> None:
-        """All at once: it has to fit into the socket."""
-        whole = b"".join(data)
-        assert self.socket.send(whole) == len(whole)
-
-    async def say_much(self, data: bytes) -> None:
-        """As fast as it is read."""
-        while data:
-            with contextlib.suppress(BlockingIOError):
-                data = data[self.socket.send(data) :]
-            await trio.sleep(BEAT / 2)
-
-    def read(self, most: int = 1 << 20) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while data := self.socket.recv(min(65536, most)):
-                self.got += data
-                most -= len(data)
-
-    @property
-    def frames(self) -> list[tuple[int, bytes]]:
-        """What has come, but for pings."""
-        self.read()
-        return [(opcode, payload) for opcode, payload in split(self.got) if opcode != PING]
-
-    async def listen(self) -> None:
-        await self.leg.listen(self.hear)
-        self.ended_at = trio.current_time()
-
-    def hear(self, batch: Sequence[Any]) -> None:
-        assert batch
-        self.batches.append(batch)
-        self.on_hear(batch)
-
-    def close(self) -> None:
-        self.socket.close()
-        self.bridge.close()
-
-
-@contextlib.asynccontextmanager
-async def a_line(*, small: bool = False) -> AsyncIterator[Line]:
-    """A line whose leg listens, a beat and a half ago."""
-    ticker = Ticker()
-    line = Line(ticker, small=small)
-    try:
-        with trio.fail_after(LIMIT):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(ticker.run)
-                nursery.start_soon(line.listen)
-                await trio.sleep(1.5 * BEAT)
-                yield line
-                nursery.cancel_scope.cancel()
-    finally:
-        line.close()
 
 
 async def beats(count: float = 1) -> None:

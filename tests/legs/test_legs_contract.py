@@ -17,11 +17,11 @@ import trio.testing
 import wsproto.events
 from hypercorn.config import Config
 from limits import HANG
+from rig_adopted import mark, play
+from rig_agent_leg import LANGUAGE, Peer, said
+from rig_cancel import CancelAtStep
 from rig_peers import SETTINGS, FakeTwilio, SocketTwilio
-from test_agent_leg import LANGUAGE, Peer, said
-from test_caller_adopted import mark, play
-from test_cancellations import CancelAtStep
-from test_streams import TRUSTED, connected
+from rig_streams import TRUSTED, connected
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 

@@ -21,7 +21,7 @@ import pytest
 import trio
 import trustme
 from limits import HANG
-from test_plain_hypercorn import PLAIN, hear_the_greeting, phone_at, until_it_answers
+from rig_hypercorn import PLAIN, hear_the_greeting, phone_at, until_it_answers
 
 BENCH = Path(__file__).parent.parents[1] / "bench"
 sys.path.insert(0, str(BENCH))

@@ -9,10 +9,9 @@ import pytest
 import trio
 import trio.testing
 from limits import HANG
-from test_caller_adopted import BEAT, Line, a_line, mark, told
-from test_frames import frame
-from test_poller import Reader
-from test_streams import connected, fill, read, read_all, reset
+from rig_adopted import BEAT, Line, a_line, mark, told
+from rig_frames import frame
+from rig_streams import Reader, connected, fill, read, read_all, reset
 
 from sts_trio.legs.caller_adopted import MAX_HELD, MAX_PENDING
 from sts_trio.net.cork import Cork

@@ -2,36 +2,15 @@
 
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
 import trio.testing
 from limits import HANG
+from rig_streams import Reader
 
 from sts_trio.net.poller import Poller
-
-
-class Reader:
-    """One end of a pair, read by a poller; the test has the other."""
-
-    def __init__(self, poller: Poller, *, most: int = 65536) -> None:
-        self.peer, self._socket = socket.socketpair()
-        self._socket.setblocking(False)
-        self.fileno = self._socket.fileno()
-        self._poller = poller
-        self._most = most
-        self.reads: list[bytes] = []
-        poller.watch(self.fileno, self.read)
-
-    def read(self) -> None:
-        self.reads.append(os.read(self.fileno, self._most))
-
-    def close(self) -> None:
-        self._poller.forget(self.fileno)
-        self.peer.close()
-        self._socket.close()
 
 
 @contextlib.asynccontextmanager

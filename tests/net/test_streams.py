@@ -7,21 +7,29 @@ import contextlib
 import os
 import socket
 import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import trio
 import trio.testing
 import trustme
-from limits import HANG
 from rig_peers import START, STOP, FakeAgent, media
 from rig_server import talk, world
+from rig_streams import (
+    TRUSTED,
+    Authority,
+    Pair,
+    authority,
+    connected,
+    fill,
+    read,
+    read_all,
+    reset,
+    secured,
+)
 
 from sts_trio.agents.endpoints import Endpoint
-from sts_trio.net.cork import Cork
 from sts_trio.net.streams import LOST_AFTER, TcpStream, TlsStream
 from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
@@ -30,67 +38,6 @@ from sts_trio.wire import deepgram, twilio
 def pattern(length: int) -> bytes:
     """Bytes in which a piece that is lost, doubled or moved is seen."""
     return b"".join(n.to_bytes(4) for n in range(length // 4 + 1))[:length]
-
-
-class Pair(NamedTuple):
-    ours: TcpStream
-    theirs: trio.SocketStream
-
-
-@contextlib.asynccontextmanager
-async def connected(*, small: bool = False, cork: Cork | None = None) -> AsyncIterator[Pair]:
-    """Both ends of a TCP connection; `small`: it holds a few kilobytes on its way."""
-    with trio.fail_after(HANG):
-        with trio.socket.socket() as listener:
-            if small:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            await listener.bind(("127.0.0.1", 0))
-            listener.listen()
-            client = trio.socket.socket()
-            if small:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            await client.connect(listener.getsockname())
-            server, _ = await listener.accept()
-        ours, theirs = TcpStream(trio.SocketStream(client), cork), trio.SocketStream(server)
-        try:
-            yield Pair(ours, theirs)
-        finally:
-            await trio.aclose_forcefully(ours)
-            await trio.aclose_forcefully(theirs)
-
-
-async def read(stream: trio.abc.ReceiveStream, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        part = await stream.receive_some(65536)
-        assert part, f"the end after {len(data)} of {length} bytes"
-        data += part
-    return data
-
-
-async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    data = b""
-    while part := await stream.receive_some(65536):
-        data += part
-    return data
-
-
-def fill(ours: TcpStream | TlsStream, piece: bytes) -> bytes:
-    """Sends without waiting until no more is taken; returns what was.
-
-    A little later the kernel may find room for some more, so a piece that is to stay refused is
-    much longer than that.
-    """
-    taken = b""
-    while ours.try_send(piece):
-        taken += piece
-    return taken
-
-
-async def reset(stream: trio.SocketStream) -> None:
-    """Closes with an RST."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    await trio.aclose_forcefully(stream)
 
 
 # --- plain --------------------------------------------------------------------------------------
@@ -340,43 +287,6 @@ async def test_what_is_cancelled_before_it_began_leaves_the_stream_whole() -> No
 
 
 # --- TLS ----------------------------------------------------------------------------------------
-
-
-class Authority(NamedTuple):
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-
-
-def authority(host: str = "localhost") -> Authority:
-    ca = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(host).configure_cert(server)
-    client = ssl.create_default_context()
-    ca.configure_trust(client)
-    return Authority(server, client)
-
-
-TRUSTED = authority()
-
-
-class TlsPair(NamedTuple):
-    ours: TlsStream
-    theirs: trio.SSLStream[trio.SocketStream]
-    tcp: Pair
-
-
-@contextlib.asynccontextmanager
-async def secured(
-    *, small: bool = False, trust: Authority = TRUSTED, ragged: bool = True
-) -> AsyncIterator[TlsPair]:
-    """Both ends of TLS on TCP. `ragged`: the peer closes without a close_notify."""
-    async with connected(small=small) as tcp:
-        ours = TlsStream(tcp.ours, trust.client, "localhost")
-        theirs = trio.SSLStream(tcp.theirs, trust.server, server_side=True, https_compatible=ragged)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ours.do_handshake)
-            await theirs.do_handshake()
-        yield TlsPair(ours, theirs, tcp)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from test_caller_adopted import Line, mark, told
-from test_frames import frame
+from rig_adopted import Line, mark, told
+from rig_frames import frame
 
 from sts_trio.legs.caller_adopted import RECEIVE
 from sts_trio.net.poller import Poller

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from matplotlib.text import Text
-from test_demo import GOOD
+from rig_demo import GOOD
 
 from sts_trio.audio.frames import length
 from sts_trio.simulate import picture

@@ -5,7 +5,7 @@ import io
 import msgspec
 import pytest
 from rich.console import Console
-from test_demo import GOOD
+from rig_demo import GOOD
 
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.screen import Screen, Timeline, summary

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import msgspec
 import pytest
-from test_demo import GOOD
+from rig_demo import GOOD
 
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length

@@ -10,8 +10,8 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import HANG
+from rig_hypercorn import hypercorn
 from rig_server import knock
-from test_plain_hypercorn import hypercorn
 
 from sts_trio.observe import events
 from sts_trio.simulate import webhook

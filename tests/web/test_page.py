@@ -14,7 +14,7 @@ import structlog
 import trio
 import trio.testing
 from limits import HANG
-from rig_app import key
+from rig_app import ROUTES, key
 from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, Lines, dial
 
 from sts_trio.bridge.run import Bridge
@@ -33,15 +33,6 @@ from sts_trio.wire import deepgram, deepgram_settings
 TOKEN = "operators-own"
 HERE = ("127.0.0.1", 5)
 ELSEWHERE = ("192.0.2.7", 5)
-ROUTES = [
-    ("GET", "/"),
-    ("GET", "/web/page.js"),
-    ("GET", "/state"),
-    ("GET", "/calls"),
-    ("GET", "/events"),
-    ("GET", "/calls/CA1/events"),
-    ("POST", "/stream-token"),
-]
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from test_page import ROUTES
+from rig_app import ROUTES
 
 from sts_trio.config import load
 from sts_trio.testing import (

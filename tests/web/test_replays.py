@@ -13,13 +13,12 @@ import pytest
 import trio
 import trio.testing
 from limits import HANG
-from rig_app import body_of, post
+from rig_app import TOKEN as SECRET
+from rig_app import body_of, post, sign
+from rig_hypercorn import hypercorn
 from rig_peers import CALL_SID, START, FakeAgent, media
 from rig_server import PROMISE, Answer, World, answer_in, knock, world
-from test_plain_hypercorn import hypercorn
-from test_prewarm_sockets import CALL, GREETING, announce, hang_up, ringing, start
-from test_voice_webhooks import TOKEN as SECRET
-from test_voice_webhooks import sign
+from rig_webhook import CALL, GREETING, announce, hang_up, ringing, start
 
 from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.config import load

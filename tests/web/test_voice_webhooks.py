@@ -1,14 +1,11 @@
 """The voice webhooks, on Quart's test client: who is let in, and what TwiML they get."""
 
-import base64
-import hashlib
-import hmac
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 import structlog
-from rig_app import body_of, client_of, key, make_app, post
+from rig_app import TOKEN, body_of, client_of, key, make_app, post, sign
 from rig_server import answer_in
 from werkzeug.datastructures import Headers
 
@@ -19,19 +16,12 @@ from sts_trio.observe import events
 from sts_trio.web.app import create_app
 from sts_trio.wire.twilio import StreamStart
 
-TOKEN = "12345"
 SIGNED = {
     "TWILIO_AUTH_TOKEN": f"other,{TOKEN}",
     "STS_AGENT": "offline",
     "STS_PUBLIC_URL": "https://bridge.example.com",
 }
 CALL = {"CallSid": "CA1", "To": "+15005550006", "CallStatus": "ringing", "ToCity": ""}
-
-
-def sign(url: str, fields: dict[str, str]) -> str:
-    text = url + "".join(name + fields[name] for name in sorted(fields))
-    digest = hmac.new(TOKEN.encode(), text.encode(), hashlib.sha1).digest()
-    return base64.b64encode(digest).decode()
 
 
 async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ In what is heard, a violation is written as its close code.
 
 import array
 import itertools
-import operator
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rig_frames import MASK, bare, closing, fragmented, frame
 from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
@@ -36,47 +36,10 @@ from sts_trio.wire.frames import (
     Violation,
 )
 
-MASK = b"\x37\xfa\x21\x3d"
 MAX = 1 << 16
 HELLO = b"Hello, world!"
 
 Heard = bytes | Binary | Ping | Pong | Close | int
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    mask: bytes | None = MASK,
-    length: bytes | None = None,
-) -> bytes:
-    """A client's frame, or what a bad client takes for one. `length` is written as it is."""
-    if length is None:
-        if len(payload) < 126:
-            length = bytes([len(payload)])
-        elif len(payload) < 65536:
-            length = struct.pack(">BH", 126, len(payload))
-        else:
-            length = struct.pack(">BQ", 127, len(payload))
-    head = bytes([fin << 7 | rsv << 4 | opcode])
-    if mask is None:
-        return head + length + payload
-    masked = bytes(map(operator.xor, payload, itertools.cycle(mask)))
-    return head + bytes([length[0] | 0x80]) + length[1:] + mask + masked
-
-
-def closing(code: int, reason: bytes = b"") -> bytes:
-    return frame(CLOSE, struct.pack(">H", code) + reason)
-
-
-def fragmented(opcode: int, *fragments: bytes) -> list[bytes]:
-    last = len(fragments) - 1
-    return [
-        frame(CONTINUATION if n else opcode, fragment, fin=n == last)
-        for n, fragment in enumerate(fragments)
-    ]
 
 
 def ends_in_codes(heard: Iterable[frames.Frame]) -> list[Heard]:
@@ -95,13 +58,6 @@ def one_by_one(stream: bytes) -> list[bytes]:
 def cut(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
     edges = [0, *sorted(cuts), len(stream)]
     return [stream[start:stop] for start, stop in itertools.pairwise(edges)]
-
-
-def bare(masked: bytes) -> bytes:
-    """A client's frame as a server sends it."""
-    at = 2 + {126: 2, 127: 8}.get(masked[1] & 0x7F, 0)
-    payload = bytes(map(operator.xor, masked[at + 4 :], itertools.cycle(masked[at : at + 4])))
-    return masked[:1] + bytes([masked[1] & 0x7F]) + masked[2:at] + payload
 
 
 class Oracle:

@@ -1,0 +1,88 @@
+"""The plain `hypercorn` command as a process of its own, and a phone at it."""
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import trio
+import trio_websocket
+from rig_peers import START, media
+
+from sts_trio.config import local_key
+from sts_trio.wire import twilio
+
+PLAIN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("STS_", "DEEPG"))
+}
+
+
+@contextlib.asynccontextmanager
+async def hypercorn(
+    *options: str, log: Path | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[trio.Process, int]]:
+    """The command with these options, once it answers: its process and its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio"]
+    with (log or Path(os.devnull)).open("wb") as stderr:
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(
+                partial(
+                    trio.run_process,
+                    [*command, "--bind", f"127.0.0.1:{port}", *options],
+                    env={**PLAIN, "STS_AGENT": "offline", **(environ or {})},
+                    check=False,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                )
+            )
+            await until_it_answers(port)
+            yield process, port
+            nursery.cancel_scope.cancel()
+
+
+async def until_it_answers(port: int) -> None:
+    """Hypercorn listens before the app is there."""
+    while True:
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+        except OSError:
+            await trio.sleep(0.05)
+        else:
+            async with stream:
+                await stream.send_all(b"x\r\n\r\n")  # plain or TLS, it is refused
+                async for _ in stream:
+                    pass
+            return
+
+
+@contextlib.asynccontextmanager
+async def phone_at(
+    port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+    tcp = await trio.open_tcp_stream("127.0.0.1", port)
+    stream = trio.SSLStream(tcp, tls, server_hostname="localhost") if tls else tcp
+    async with tcp, trio.open_nursery() as nursery:
+        key = local_key.of_peer(tcp.socket) or "none"
+        yield await trio_websocket.wrap_client_stream(
+            nursery,
+            stream,
+            f"localhost:{port}",
+            "/twilio",
+            extra_headers=[(b"authorization", f"Bearer {key}".encode())],
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def hear_the_greeting(phone: trio_websocket.WebSocketConnection) -> None:
+    for message in (twilio.Connected(), START, media()):
+        await phone.send_message(twilio.encode_as_twilio(message))
+    while not isinstance(twilio.decode_as_twilio(await phone.get_message()), twilio.PlayMedia):
+        pass
