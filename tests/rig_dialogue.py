@@ -160,12 +160,12 @@ def say(audio: bytes) -> SendToAgent:
     return SendToAgent(Audio(audio))
 
 
-def said_by_agent(text: str) -> events.CallTranscript:
+def said_by_agent(text: str, position: float | None = 0.0) -> events.CallTranscript:
     """The sentence, with the role that Deepgram has for the agent's."""
     past = History()
     past.hear_agent(text, 0)
     [told] = past.messages()
-    return events.CallTranscript(told["role"], text)
+    return events.CallTranscript(told["role"], text, position=position)
 
 
 def violation(reason: str) -> events.OfCall:

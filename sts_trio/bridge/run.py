@@ -43,6 +43,7 @@ from sts_trio.bridge.leg_tasks import (
 from sts_trio.bridge.reports import Reports
 from sts_trio.call.api import Call
 from sts_trio.call.info import CallInfo, streamed
+from sts_trio.call.notes import Notes
 from sts_trio.call.pending import Pending
 from sts_trio.errors import Cause, Ending, Leg
 from sts_trio.functions import Functions
@@ -94,6 +95,7 @@ class Bridge:
         "_hands_over_to",
         "_is_polled",
         "_may_transfer",
+        "_notes",
         "_nursery",
         "_open_caller",
         "_pending",
@@ -131,6 +133,7 @@ class Bridge:
         self._may_transfer = may_transfer
         self._release_phone_call = release_phone_call
         self._reports = Reports(dialogue, tell, log_transcripts=log_transcripts)
+        self._notes = Notes(self._reports.report)
         self._to_caller = caller_outbox()
         self._session = AgentSession()
         self._function_calls: FunctionCalls | None = None
@@ -149,6 +152,7 @@ class Bridge:
             self._tell_dialogue,
             self._pending,
             self._reports.report,
+            self._notes,
             agents=self._hands_over_to,
             may_transfer=self._may_transfer,
         )

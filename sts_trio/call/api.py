@@ -13,6 +13,7 @@ import trio
 
 from sts_trio.audio.tones import tones
 from sts_trio.call.info import CallInfo, streamed
+from sts_trio.call.notes import Notes, Value
 from sts_trio.call.pending import Pending
 from sts_trio.errors import CallOver, Cause, Ending, NumberRefused
 from sts_trio.logic.acts import (
@@ -60,7 +61,7 @@ class CallView(Protocol):
 class Call:
     """A live call. What its methods ask for raises `CallOver` once the call has ended."""
 
-    __slots__ = ("_agents", "_may_transfer", "_pending", "_report", "_tell", "_view")
+    __slots__ = ("_agents", "_may_transfer", "_notes", "_pending", "_report", "_tell", "_view")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Call:
         tell: Callable[[Heard], None],
         pending: Pending,
         report: Callable[[events.OfCall], None],
+        notes: Notes,
         *,
         agents: Collection[str] = (),
         may_transfer: Callable[[str], bool] = lambda number: False,
@@ -76,6 +78,7 @@ class Call:
         self._tell = tell
         self._pending = pending
         self._report = report
+        self._notes = notes
         self._agents = agents
         self._may_transfer = may_transfer
 
@@ -94,6 +97,19 @@ class Call:
         """What the caller has heard of the agent so far, and what not, as it is now."""
         ledger = self._view.playout
         return PlayoutStats(ledger.heard_seconds, ledger.unheard_seconds, ledger.cut_seconds)
+
+    def note(self, **values: Value) -> None:
+        """Notes something of the call for whoever looks at it later: an order's number, a mood.
+
+        Each is told as an event, `call.noted`.
+
+        Raises:
+            ValueError: more than a hundred of one call, a name of over 64 letters or a text of over
+                1000, or a value that is no text, number or bool.
+        """
+        if self._pending.is_over:
+            raise CallOver("the call has ended")
+        self._notes.add(values)
 
     async def say(self, text: str) -> None:
         """Has the agent say this, after what it is saying; returns when it begins to.

@@ -7,7 +7,7 @@ any text, so `requests` hears each of them before its function does, and sends w
 from collections.abc import Callable
 from typing import Any
 
-from sts_trio.audio.frames import SILENT
+from sts_trio.audio.frames import SILENT, seconds
 from sts_trio.errors import Cause, Leg
 from sts_trio.logic.acts import CallFunctions, CancelFunctions, Heard
 from sts_trio.logic.agent_audio import MAX_AHEAD_SECONDS
@@ -68,19 +68,23 @@ def _hear_audio_done(parts: Parts, message: deepgram.AgentAudioDone) -> None:
 
 def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
     role, text = message.role, message.content
-    unheard = None
+    unheard = until = position = None
     if role != "user":
+        position = round(seconds(parts.turns.playout.sent), 3)
         unheard = parts.turns.hear_agent(text, parts.out.now)
         if unheard is None:
             parts.watch.hear_next()
+        else:
+            position = None
     elif _hear_user(parts, text):
-        parts.caller_audio.end_turn()
+        if (ended_at := parts.caller_audio.end_turn(parts.out.now)) is not None:
+            until = round(ended_at - parts.out.began, 3)
         parts.limits.hear_caller(parts.out.now)
         if parts.session.is_live and parts.closing.is_open and text.strip():
             parts.owe(Debt.ANSWER)
     else:
         return
-    parts.out.add(events.CallTranscript(role, text))
+    parts.out.add(events.CallTranscript(role, text, until, position))
     if unheard is not None:
         parts.out.add(unheard)
 

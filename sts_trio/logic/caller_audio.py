@@ -14,7 +14,8 @@ said, and frames that were on their way when it was lost.
 
 from math import inf
 
-from sts_trio.audio.frames import SILENCE, Batch, length
+from sts_trio.audio.frames import FRAME, SILENCE, Batch, length, seconds
+from sts_trio.audio.g711 import is_audible
 
 # Caller audio kept until the agent listens. A backlog of 2 s is known to be taken well.
 WAITING_ROOM = 2.0
@@ -123,9 +124,17 @@ class CallerAudio:
         self.repeated += len(again)
         return again + self.take()
 
-    def end_turn(self) -> None:
-        """The agent has understood what it was given so far."""
-        self._given.take()
+    def end_turn(self, now: float) -> float | None:
+        """The agent has understood what it was given so far. Returns when the caller was last to be
+        heard in it; None: that is longer ago than what is kept, or in a gap."""
+        audio = self._given.take()
+        last = self.gap_deadline - GAP  # the newest of it, unless silence has filled a gap since
+        if not self.is_open or last < now - (GAP - GAP_STEP):
+            return None
+        for end in range(len(audio), 0, -FRAME):
+            if is_audible(audio[max(0, end - FRAME) : end]):
+                return min(last, now) - seconds(len(audio) - end)
+        return None
 
     def close_session(self, now: float) -> None:
         """There is no agent, for the time being or for good."""

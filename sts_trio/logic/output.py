@@ -36,12 +36,12 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Output:
-    """`now` is when the hearing takes place; `drain` ends it."""
+    """`now` is when the hearing takes place; `drain` ends it. `began`: when the call did."""
 
-    __slots__ = ("_acts", "_violations", "now")
+    __slots__ = ("_acts", "_violations", "began", "now")
 
     def __init__(self, now: float) -> None:
-        self.now = now
+        self.began = self.now = now
         self._acts: list[Act] = []
         self._violations = Violations()
 

@@ -157,12 +157,10 @@ class CallEnded(OfCall, frozen=True):
     verdict: Annotated[str, "who is answerable for it"]
     detail: Annotated[str, "for people: a status, a code, a peer's own words"]
     seconds: Annotated[Seconds, "how long the call lasted"]
-    call_sid: str | None = None
     from_: Annotated[PhoneNumber | None, "the caller's number"] = None
     to: Annotated[PhoneNumber | None, "the number that was dialled"] = None
     direction: Annotated[str | None, "as in `call.started`"] = None
     agent: Annotated[str | None, "the agent that talked with the caller last"] = None
-    request_id: Annotated[str | None, "the agent's own name for its last session"] = None
     apologised: Annotated[bool | None, "the caller was told that something went wrong"] = None
     caller_audio: Annotated[Seconds | None, "that came from the caller"] = None
     caller_audio_dropped: Annotated[Seconds | None, "of it, what the agent never got"] = None
@@ -206,7 +204,8 @@ class CallTranscript(OfCall, frozen=True):
     role: Annotated[str, "`user`; else it is the agent's, and called as the agent calls it"]
     text: Words
     until: Annotated[
-        Seconds | None, "of the caller's: when in the call the speech ended, if that is known"
+        Seconds | None,
+        "of the caller's: when in the call the speech ended, if that was in its last two seconds",
     ] = None
     position: Annotated[
         Seconds | None, "of the agent's: where in all of its audio the sentence begins"

@@ -27,6 +27,7 @@ from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver, Cause, Ending, NumberRefused
 from sts_trio.functions import Functions, function, hand_over
 from sts_trio.observe import events
+from sts_trio.observe.feed import CallEvent
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
@@ -406,6 +407,18 @@ async def test_who_waits_when_the_call_ends_is_told_so(autojump_clock: Clock) ->
         tasks.start_soon(outcome.of, lambda: call.call.say("Hello."))
         await settle(phone)
     assert isinstance(outcome.error, CallOver)
+
+
+async def test_what_is_noted_is_told_until_the_call_is_over(autojump_clock: Clock) -> None:
+    told: list[CallEvent] = []
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent, tell=told.append) as call:
+        call.call.note(order=4711, mood="good")
+        call.call.note()
+    notes = [each.event for each in told if isinstance(each.event, events.CallNoted)]
+    assert notes == [events.CallNoted("order", 4711), events.CallNoted("mood", "good")]
+    with pytest.raises(CallOver):
+        call.call.note(order=1)
 
 
 async def test_a_call_that_is_ending_is_transferred_nowhere(autojump_clock: Clock) -> None:

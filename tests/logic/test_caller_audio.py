@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from sts_trio.logic.caller_audio import CallerAudio
 
 SECOND = 8000
+LOUD = b"\x00\x80" * 80  # 20 ms
+QUIET = b"\xff" * 160
 
 
 def test_audio_is_forwarded_once_there_is_enough() -> None:
@@ -85,7 +87,7 @@ def test_what_was_understood_is_not_given_again() -> None:
     caller_audio.open_session(0.0)
     caller_audio.hear(b"\x01" * 800, 0.0)
     caller_audio.due(0.0)
-    caller_audio.end_turn()
+    caller_audio.end_turn(0.0)
     caller_audio.close_session(0.0)
     assert caller_audio.open_session(0.2) == b""
 
@@ -162,8 +164,8 @@ def test_passing_on_is_hearing_and_asking_what_is_due(
             case "mute" | "unmute":
                 one.is_muted = other.is_muted = step == "mute"
             case "end turn":
-                one.end_turn()
-                other.end_turn()
+                one.end_turn(now)
+                other.end_turn(now)
             case bytes():
                 passed_on = one.pass_on(step, now)
                 other.hear(step, now)
@@ -182,3 +184,33 @@ def test_a_tick_forwards_a_batch_that_has_waited_and_fills_a_gap() -> None:
     assert caller_audio.tick(1.0) == [b"\xff" * 1600]
     caller_audio.hear(b"\x02" * 160, 1.1)
     assert caller_audio.tick(2.1) == [b"\x02" * 160, b"\xff" * 1600]
+
+
+# --- when the caller stopped speaking -------------------------------------------------------------
+
+
+def heard(*frames: bytes) -> CallerAudio:
+    """An agent is there, and the frames come in every 20 ms, the first at 0."""
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
+    for number, frame in enumerate(frames):
+        caller_audio.pass_on(frame, number * 0.02)
+    return caller_audio
+
+
+def test_speech_ended_with_the_last_frame_that_can_be_heard() -> None:
+    caller_audio = heard(*[LOUD] * 10, *[QUIET] * 40)  # the last at 0.98
+    assert caller_audio.end_turn(1.0) == pytest.approx(0.18)
+    assert caller_audio.end_turn(1.0) is None  # nothing was said since
+
+
+def test_of_speech_that_is_longer_ago_than_what_is_kept_it_is_not_known() -> None:
+    assert heard(LOUD, *[QUIET] * 150).end_turn(3.02) is None
+    assert heard(*[QUIET] * 10).end_turn(0.2) is None
+    assert CallerAudio(0.02).end_turn(0.0) is None
+
+
+def test_in_a_gap_it_is_not_known_when_speech_ended() -> None:
+    caller_audio = heard(LOUD)
+    assert caller_audio.tick(1.0)
+    assert caller_audio.end_turn(1.1) is None

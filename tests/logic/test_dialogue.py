@@ -680,7 +680,7 @@ def test_a_sentence_of_the_turn_that_was_cut_was_not_heard() -> None:
     bridge = reach(Phase.TALKING)
     bridge.hear(Audio(bytes(800)), UserStartedSpeaking())
     assert bridge.hear(ConversationText("assistant", "And then")) == [
-        said_by_agent("And then"),
+        said_by_agent("And then", None),
         events.CallHeard("And then", "", 0.0, 0.0),
     ]
 
@@ -704,6 +704,21 @@ def test_a_second_barge_in_drops_stale_audio_anew() -> None:
     assert bridge.hear(Audio(bytes(800))) == []
     bridge.wait_until(3.5)
     assert bridge.hear(Audio(bytes(800))) == [play(bytes(800))]
+
+
+def test_a_sentence_says_where_it_is_in_the_call() -> None:
+    bridge = Bridge(now=100.0)
+    bridge.hear(*STEPS.values())
+    bridge.hear(Audio(b"\x11" * 4000))
+    said = ConversationText(said_by_agent("Hello.").role, "Hello.")
+    assert bridge.hear(said) == [said_by_agent("Hello.", 0.5)]
+    bridge.now = 103.0
+    bridge.hear(media(b"\x00\x80" * 80))
+    bridge.now = 103.5
+    bridge.hear(media(b"\xff" * 160))
+    assert bridge.hear(ConversationText("user", "Hi.")) == [
+        events.CallTranscript("user", "Hi.", until=3.48)
+    ]
 
 
 def test_where_nothing_was_cut_nothing_is_late() -> None:
