@@ -12,6 +12,10 @@ from sts_trio.config.variables import config_error
 from sts_trio.functions.registry import Functions, make_importable
 from sts_trio.wire.printable import one_line
 
+# "Invalid 'tools[1].function.description': string too long. Expected a string with maximum length
+# 1024": getsentry/sentry-mcp issue 106 and many more, read 2026-11-30.
+OPENAI_LETTERS = 1024
+
 
 def attached(
     config: Config, functions: Iterable[Callable[..., Any] | str]
@@ -53,12 +57,19 @@ def equip(
         for each in functions
         if not each.description
     ]
+    warnings += [
+        f"functions: {each.name}: its docstring describes {', '.join(each.described_in_vain)}, but"
+        f" what it takes is {', '.join(each.parameters.names) or 'nothing'}"
+        for each in functions
+        if each.described_in_vain
+    ]
     attached: dict[str, AgentSettings] = {}
     for name, agent in agents.items():
         definitions = functions.definitions(name)
         if isinstance(agent, dict):
             attached[name] = with_functions(agent, definitions, f"agents.{name}")
             warnings += _unanswered(attached[name], functions, name)
+            warnings += _too_long(attached[name], name)
             continue
         # Not a mistake: its own block may well define them, and then they are answered here.
         attached[name] = agent
@@ -99,7 +110,48 @@ def _extended(
             f"{where}.think.functions: {name} is a function of this server too;"
             " take it out here, or give one of them another name"
         )
+    if _provider(think) == "google":
+        definitions = [
+            {**each, "parameters": _for_google(each["parameters"])} for each in definitions
+        ]
     return {**think, "functions": [*own, *definitions]}
+
+
+def _provider(think: Any) -> Any:
+    provider = think.get("provider") if isinstance(think, dict) else None
+    return provider.get("type") if isinstance(provider, dict) else None
+
+
+def _for_google(schema: Any) -> Any:
+    """The schema without formats that Google's models refuse, and a session with them: "only 'enum'
+    and 'date-time' are supported for STRING type". They are told by the description instead.
+    Source: google-gemini/gemini-cli issue 3178, read 2026-11-30."""
+    if isinstance(schema, list):
+        return [_for_google(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: _for_google(each) for name, each in schema.items()}
+    if schema.get("type") == "string" and schema.get("format") not in (None, "enum", "date-time"):
+        words = f"format: {kept.pop('format')}"
+        kept["description"] = f"{kept['description']} ({words})" if "description" in kept else words
+    return kept
+
+
+def _too_long(agent: AgentSettings, name: str) -> list[str]:
+    """Descriptions that the model's provider refuses, and with them every turn of a call."""
+    blocks = agent.get("think") if isinstance(agent, dict) else None
+    long = dict.fromkeys(
+        (each["name"], len(each.get("description") or ""))
+        for think in (blocks if isinstance(blocks, list) else [blocks or {}])
+        if _provider(think) == "open_ai"
+        for each in think.get("functions") or []
+        if len(each.get("description") or "") > OPENAI_LETTERS
+    )
+    return [
+        f"agents.{name}: the description of the function {function} has {letters} letters, and"
+        f" OpenAI refuses more than {OPENAI_LETTERS}: shorten its docstring"
+        for function, letters in long
+    ]
 
 
 def _unanswered(agent: AgentSettings, functions: Functions, name: str) -> list[str]:

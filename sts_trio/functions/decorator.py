@@ -67,11 +67,13 @@ def function(
     """Marks a function as one that agents may call. It stays the function it is.
 
     A parameter annotated `Call` is given the call; all others are the model's to give, and need
-    an annotation. Describe one by `Annotated[str, msgspec.Meta(description="…")]`.
+    an annotation. Describe one in the docstring, in Google's, NumPy's or Sphinx's way, or by
+    `Annotated[str, msgspec.Meta(description="…")]`.
 
     Args:
         name: what the model calls it; unset: the function's own name.
-        description: what the model reads; unset: the docstring's first paragraph.
+        description: what the model reads; unset: the docstring, but for what that says of
+            parameters, which the model reads there.
         timeout: seconds until it is cancelled, and the agent told so.
         shield: once begun it is not torn by a hang-up, nor by the agent; only by its time limit.
             For what must not be half done, such as a payment. A plain `def` runs in a thread, which

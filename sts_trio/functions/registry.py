@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.config.variables import config_error
-from sts_trio.functions import decorator
+from sts_trio.functions import decorator, docstring
 from sts_trio.functions.decorator import MARK, Options
 from sts_trio.functions.schema import Parameters
 from sts_trio.wire.printable import shown
@@ -34,6 +34,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     parameters: Parameters
     options: Options
+    described_in_vain: tuple[str, ...]  # by the docstring, as parameters that there are not
 
     def may_be_called_by(self, agent: str) -> bool:
         return self.options.agents is None or agent in self.options.agents
@@ -112,14 +113,15 @@ def _read(run: Callable[..., Any]) -> Function:
         msgspec.convert(msgspec.structs.asdict(options), Options)
     except msgspec.ValidationError as exc:
         raise config_error(f"{where}: @function: {exc}") from None
-    first = (inspect.getdoc(run) or "").partition("\n\n")[0]
+    told = docstring.read(inspect.getdoc(run) or "", inspect.signature(run).parameters)
     return Function(
         run=run,
         is_async=inspect.iscoroutinefunction(run),
         name=name,
-        description=" ".join((options.description or first).split()),
-        parameters=Parameters(run, where),
+        description=inspect.cleandoc(options.description or told.description),
+        parameters=Parameters(run, where, told.parameters),
         options=options,
+        described_in_vain=told.unknown,
     )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from sts_trio.call.api import Call
 from sts_trio.config.variables import config_error
 from sts_trio.errors import FunctionFailed
+from sts_trio.functions import times
 from sts_trio.wire.printable import one_line
 
 _TYPES = (
@@ -43,6 +44,7 @@ class Parameter(msgspec.Struct, frozen=True):
     schema: dict[str, Any]
     is_required: bool
     decoder: msgspec.json.Decoder[Any]
+    times: times.Reader | None
 
     def read(self, name: str, given: msgspec.Raw) -> dict[str, Any]:
         """{name: its value}; nothing for a null that stands for the default.
@@ -50,6 +52,8 @@ class Parameter(msgspec.Struct, frozen=True):
         Raises:
             msgspec.MsgspecError, RecursionError: it does not fit.
         """
+        if self.times is not None:
+            given = msgspec.Raw(msgspec.json.encode(self.times(msgspec.json.decode(given))))
         try:
             return {name: self.decoder.decode(given)}
         except msgspec.ValidationError as exc:
@@ -65,8 +69,14 @@ class Parameter(msgspec.Struct, frozen=True):
 class Parameters:
     """The parameters of one function; `call` names the one that the call is injected for."""
 
-    def __init__(self, run: Callable[..., Any], where: str) -> None:
-        """Raises `ConfigError` where a model could not be told of a parameter, naming it."""
+    def __init__(
+        self, run: Callable[..., Any], where: str, descriptions: Mapping[str, str]
+    ) -> None:
+        """`descriptions` are for those whose annotations have none.
+
+        Raises:
+            ConfigError: a model could not be told of a parameter, which it names.
+        """
         self.call: str | None = None
         self._known: dict[str, Parameter] = {}
         for name, parameter in inspect.signature(run).parameters.items():
@@ -77,11 +87,17 @@ class Parameters:
                 raise config_error(f"{place}: has no annotation; {_TYPES}")
             hint = _resolve(run, parameter.annotation, place)
             if hint is not Call:
-                self._known[name] = _parameter(hint, parameter.default, place)
+                description = descriptions.get(name, "")
+                self._known[name] = _parameter(hint, parameter.default, description, place)
             elif self.call is None:
                 self.call = name
             else:
                 raise config_error(f"{place}: there is one call, and {self.call} is it")
+
+    @property
+    def names(self) -> list[str]:
+        """Of those that are the model's to give."""
+        return list(self._known)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -118,7 +134,7 @@ class Parameters:
                     faults.append(_told(name, exc))
             elif parameter.is_required:
                 faults.append(f"{name}: missing")
-        known = ", ".join(self._known) or "none"
+        known = ", ".join(self.names) or "none"
         faults += [f"{name}: unknown, known are: {known}" for name in given.keys() - self._known]
         if faults:
             raise FunctionFailed("; ".join(faults))
@@ -151,6 +167,7 @@ def _without_nulls(value: Any) -> Any:
 def _told(name: str, error: Exception) -> str:
     # "Expected `int`, got `str` - at `$.year`"
     reason, _, path = str(error).partition(" - at `$")
+    reason = times.EXPECTED.get(reason, reason)
     return f"{name}{path.rstrip('`')}: {reason[:1].lower()}{reason[1:]}"
 
 
@@ -172,23 +189,26 @@ def _resolve(run: Callable[..., Any], annotation: Any, place: str) -> Any:
         ) from exc
 
 
-def _parameter(hint: Any, default: Any, place: str) -> Parameter:
+def _parameter(hint: Any, default: Any, description: str, place: str) -> Parameter:
     try:
-        schema = msgspec.json.schema(hint)
+        schema, definitions = times.schema_of(hint)
         decoder = msgspec.json.Decoder(hint, strict=False)
     except Exception as exc:
         # msgspec explains how its users could extend it, then names the type.
         reason = str(exc).splitlines()[-1]
         raise config_error(f"{place}: {_TYPES}, got {one_line(_shown(hint))} ({reason})") from exc
-    definitions = schema.pop("$defs", {})
+    if description:
+        # What is said of the parameter goes before what is said of its type.
+        schema.setdefault("description", description)
     schema = _inline(schema, definitions, (), place)
+    reader = times.reader_of(hint)
     if default is inspect.Parameter.empty:
-        return Parameter(schema, True, decoder)
+        return Parameter(schema, True, decoder, reader)
     if default is not None:  # that it is optional says as much
         # A value that only Python has is not told; the parameter is optional all the same.
         with contextlib.suppress(TypeError, ValueError, OverflowError, RecursionError):
             schema["default"] = msgspec.json.decode(msgspec.json.encode(default))
-    return Parameter(schema, False, decoder)
+    return Parameter(schema, False, decoder, reader)
 
 
 def _shown(hint: Any) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import date
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -106,7 +106,7 @@ async def book_test_drive(
     """Book a test drive.
     For one car.
 
-    Not told: what stands here.
+    Ask for the day first.
     """
     return {}
 
@@ -115,7 +115,7 @@ def test_name_docstring_and_annotations_make_the_definition() -> None:
     definition = one(book_test_drive).definition()
     assert definition == {
         "name": "book_test_drive",
-        "description": "Book a test drive. For one car.",
+        "description": "Book a test drive.\nFor one car.\n\nAsk for the day first.",
         "parameters": {
             "type": "object",
             "properties": {
@@ -146,7 +146,11 @@ def test_a_marked_function_stays_the_function_it_is() -> None:
 def test_options_say_more_than_the_function() -> None:
     @function(
         name="charge-card",
-        description="Charge\n  the card.",
+        description="""
+            Charge the card.
+
+            Only once.
+        """,
         timeout=20,
         shield=True,
         defer_until_eot=True,
@@ -159,7 +163,7 @@ def test_options_say_more_than_the_function() -> None:
     found = one(charge)
     assert found.definition() == {
         "name": "charge-card",
-        "description": "Charge the card.",
+        "description": "Charge the card.\n\nOnly once.",
         "parameters": {"type": "object", "properties": {}},
         "defer_until_eot": True,
     }
@@ -362,7 +366,7 @@ def test_two_functions_of_one_name_are_refused_by_both_their_names() -> None:
 
 
 def arguments(run: Callable[..., Any], text: str) -> dict[str, Any]:
-    return Parameters(run, "here").read(text)
+    return Parameters(run, "here", {}).read(text)
 
 
 def faults(run: Callable[..., Any], text: str) -> str:
@@ -717,6 +721,68 @@ def test_a_function_that_the_model_is_told_nothing_of_gets_a_warning(project: Pa
     assert app_agents(project, text, ping, bare).warnings == (
         "functions: bare has no docstring: the model has to guess what it is for",
     )
+
+
+def test_a_docstring_of_a_parameter_that_there_is_not_gets_a_warning(project: Path) -> None:
+    def paint(call: Call, colour: str) -> None:
+        """Paint.
+
+        Args:
+            call: The call.
+            color: Which one.
+        """
+
+    text = "[agents.default.think]\nprovider = {}\n"
+    assert app_agents(project, text, paint).warnings == (
+        "functions: paint: its docstring describes color, but what it takes is colour",
+    )
+
+
+def test_a_description_that_the_models_provider_refuses_gets_a_warning(project: Path) -> None:
+    def wordy() -> None: ...
+
+    text = """
+        [[agents.default.think]]
+        provider = {{ type = "{}" }}
+        [[agents.default.think]]
+        provider = {{ type = "anthropic" }}
+        """
+    wordy.__doc__ = "x" * 1024
+    assert app_agents(project, text.format("open_ai"), wordy).warnings == ()
+    wordy.__doc__ = "x" * 1025
+    assert app_agents(project, text.format("anthropic"), wordy).warnings == ()
+    assert app_agents(project, text.format("open_ai"), wordy).warnings == (
+        "agents.default: the description of the function wordy has 1025 letters, and OpenAI refuses"
+        " more than 1024: shorten its docstring",
+    )
+
+
+def test_google_is_told_no_format_that_its_models_refuse() -> None:
+    def remind(
+        at: datetime,
+        days: list[date],
+        slot: Annotated[dict[str, time], msgspec.Meta(description="By name.")],
+        format: Annotated[time, msgspec.Meta(description="When.")],
+    ) -> None:
+        """Remind."""
+
+    definitions = Functions([remind]).definitions("default")
+    before = json.dumps(definitions)
+    google = {"provider": {"type": "google"}}
+    told = with_functions({"think": [google, THINK]}, definitions)["think"]
+    assert told[1]["functions"] == definitions
+    assert json.dumps(definitions) == before
+    properties = told[0]["functions"][0]["parameters"]["properties"]
+    assert properties == {
+        "at": {"type": "string", "format": "date-time"},
+        "days": {"type": "array", "items": {"type": "string", "description": "format: date"}},
+        "slot": {
+            "type": "object",
+            "description": "By name.",
+            "additionalProperties": {"type": "string", "description": "format: time"},
+        },
+        "format": {"type": "string", "description": "When. (format: time)"},
+    }
 
 
 def test_a_hand_over_names_its_agent() -> None:
