@@ -18,6 +18,7 @@ import trio
 
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.errors import ConfigError
+from sts_trio.functions import foreign
 from sts_trio.functions.registry import make_importable
 from sts_trio.observe import events
 from sts_trio.observe.report import report
@@ -72,8 +73,10 @@ class Routing:
             if patience.cancelled_caught:
                 reason = f"choose_agent took longer than {CHOICE_WITHIN:g} s"
                 report(events.AgentChoiceFailed(info.call_sid, reason))
-        except Exception:
-            report(events.AgentChoiceFailed(info.call_sid, "choose_agent failed"), exc_info=True)
+        except Exception as exc:
+            hint = foreign.hint(exc, is_async=True)
+            failed = events.AgentChoiceFailed(info.call_sid, "choose_agent failed", hint)
+            report(failed, exc_info=True)
         return name
 
     def _knows(self, info: CallInfo, name: object, source: str) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from sts_trio.config import Config
 from sts_trio.config.agents import AgentSettings
 from sts_trio.config.variables import config_error
+from sts_trio.functions.foreign import REMEDY, foreign_to
 from sts_trio.functions.registry import Functions, make_importable
 from sts_trio.wire.printable import one_line
 
@@ -62,6 +63,11 @@ def equip(
         f" what it takes is {', '.join(each.parameters.names) or 'nothing'}"
         for each in functions
         if each.described_in_vain
+    ]
+    warnings += [
+        f"functions: {each.name} is async, so it runs on Trio, where {library} fails: {REMEDY}"
+        for each in functions
+        if (library := foreign_to(each.run)) is not None
     ]
     attached: dict[str, AgentSettings] = {}
     for name, agent in agents.items():

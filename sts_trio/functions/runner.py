@@ -22,6 +22,7 @@ from typing import Protocol, cast
 import trio
 
 from sts_trio.errors import FunctionFailed, StsTrioError
+from sts_trio.functions import foreign
 from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
@@ -370,7 +371,11 @@ class FunctionCalls:
             # Meant to be told: arguments that do not fit, a number off the list, the user's own.
             self._report(events.FunctionFailed(*running.ids, reason, crashed=False))
             return text or FAILED
-        self._report(events.FunctionFailed(*running.ids, reason, crashed=True), exc_info=cause)
+        hint = None
+        if running.function is not None:
+            hint = foreign.hint(cause, running.function.is_async)
+        failed = events.FunctionFailed(*running.ids, reason, crashed=True, hint=hint)
+        self._report(failed, exc_info=cause)
         if isinstance(cause, NotJson):
             return "its result cannot be told: it is not JSON"
         return FAILED

@@ -505,6 +505,7 @@ class FunctionFailed(OfCall, frozen=True):
     name: str
     reason: Annotated[str, "the exception's type and text"]
     crashed: Annotated[bool, "by an exception that is none of those meant for the agent"]
+    hint: Annotated[str | None, "what to do about it, where that is known"] = None
 
     @property
     def level(self) -> Level:
@@ -681,6 +682,7 @@ class AgentChoiceFailed(Event, frozen=True):
     LEVEL = Level.ERROR
     call_sid: str
     reason: str
+    hint: Annotated[str | None, "what to do about it, where that is known"] = None
 
 
 class AgentNotPrewarmed(Event, frozen=True):
