@@ -323,7 +323,7 @@ def _endpoints(config: Config) -> list[Endpoint]:
 def _check_offline_agent(config: Config) -> None:
     wants_ears = config.agent is AgentKind.OFFLINE and config.offline_mode is Mode.EARS
     if wants_ears and (reason := missing()) is not None:
-        raise ConfigError(f"STS_OFFLINE_MODE: ears cannot be had: {reason}")
+        raise ConfigError(f"{config.where('STS_OFFLINE_MODE')}: ears cannot be had: {reason}")
 
 
 def _chooser(config: Config, given: ChooseAgent | None) -> ChooseAgent | None:
@@ -332,5 +332,5 @@ def _chooser(config: Config, given: ChooseAgent | None) -> ChooseAgent | None:
         check_chooser(given, "choose_agent")
         return given
     if config.choose_agent is not None:
-        return load_chooser(config.choose_agent, "STS_CHOOSE_AGENT")
+        return load_chooser(config.choose_agent, config.where("STS_CHOOSE_AGENT"))
     return None

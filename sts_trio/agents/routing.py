@@ -9,7 +9,6 @@ written by this server, or by the operator into a Bin of theirs. A softphone, le
 token, writes it itself, and so chooses among the configured agents.
 """
 
-import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ import trio
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.errors import ConfigError
 from sts_trio.functions import foreign
-from sts_trio.functions.registry import make_importable
+from sts_trio.functions.modules import import_module, make_importable
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.wire import addresses
@@ -100,12 +99,7 @@ def load_chooser(path: str, where: str) -> ChooseAgent:
     """
     module_name, _, name = path.partition(":")
     make_importable([Path()])
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as exc:
-        raise ConfigError(
-            f"{where}: cannot import {module_name}: {type(exc).__name__}: {exc}"
-        ) from exc
+    module = import_module(module_name, where)
     function = getattr(module, name, None)
     if function is None:
         raise ConfigError(f"{where}: there is no {name} in {module_name} ({module.__file__})")

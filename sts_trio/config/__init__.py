@@ -21,6 +21,7 @@ from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
 from sts_trio.config.policy import read_manners
 from sts_trio.config.variables import (
     PREFIX,
+    SETTINGS,
     URLS,
     AgentKind,
     LogFormat,
@@ -89,6 +90,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_transcripts: bool
     drain: float
     warnings: tuple[str, ...]  # what is odd but not wrong, to be logged at start-up
+    places: dict[str, str]  # {variable: where it was written: itself, or the file and its key}
+
+    def where(self, variable: str) -> str:
+        """The place to look at: the variable, or, if it was written there, the file and its key."""
+        return self.places[variable]
 
     def agent_for(self, address: str) -> str:
         """The name of the agent that answers a call to that address of ours."""
@@ -104,7 +110,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The fields for people to see: no secret, and no agent, as agents hold keys too."""
-        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "places"}
         for name in ("deepgram_api_keys", "twilio_auth_tokens", "admin_token"):
             shown[name] = "hidden" if shown[name] else None
         return list((shown | {"agents": list(self.agents)}).items())
@@ -176,6 +182,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         log_transcripts=given("STS_LOG_TRANSCRIPTS", False),
         drain=given("STS_DRAIN_SECONDS", 30.0),
         warnings=tuple(one_line(warning) for warning in warnings),
+        places={variable: given.where(variable) for variable in SETTINGS},
     )
 
 
@@ -283,7 +290,7 @@ def _agent_kind(
     if tokens:
         # No stranger is to be answered by a demonstration by mistake.
         raise config_error(
-            "DEEPGRAM_API_KEY: not set, but TWILIO_AUTH_TOKEN is: set the key,"
+            f"DEEPGRAM_API_KEY: not set, but {given.where('TWILIO_AUTH_TOKEN')} is: set the key,"
             " or STS_AGENT=offline to have callers answered by the offline agent"
         )
     warnings.append(
@@ -294,20 +301,20 @@ def _agent_kind(
 
 
 def _deepgram_urls(given: RawConfig, dialect: Dialect, keys: tuple[str, ...]) -> tuple[str, ...]:
-    urls = tuple(_deepgram_url(given, url) for url in _several(given, "DEEPGRAM_URL"))
+    is_trusted = given("STS_INSECURE_AGENT", False)
+    urls = tuple(_deepgram_url(given, url, is_trusted) for url in _several(given, "DEEPGRAM_URL"))
     urls = urls or (URLS[dialect],)
     if len(keys) > 1 and len(keys) != len(urls):
         raise config_error(
             f"{given.where('DEEPGRAM_API_KEY')}: expected one key, or one for each address in"
-            f" DEEPGRAM_URL, which has {len(urls)}, got {len(keys)}"
+            f" {given.where('DEEPGRAM_URL')}, which has {len(urls)}, got {len(keys)}"
         )
     return urls
 
 
-def _deepgram_url(given: RawConfig, url: str) -> str:
+def _deepgram_url(given: RawConfig, url: str, is_trusted: bool) -> str:
     parts = _url(given, "DEEPGRAM_URL", url, ("ws", "wss"))
-    trusted = given("STS_INSECURE_AGENT", False) or _is_loopback(parts.hostname or "")
-    if parts.scheme == "ws" and not trusted:
+    if parts.scheme == "ws" and not (is_trusted or _is_loopback(parts.hostname or "")):
         raise config_error(
             f"{given.where('DEEPGRAM_URL')}: the key and the call would cross the network"
             f" unencrypted: expected wss://, or STS_INSECURE_AGENT=1, got {shown(url)}"

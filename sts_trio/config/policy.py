@@ -21,7 +21,7 @@ LONGEST_CALL = 7200.0
 MAX_CLIP = 30.0
 
 
-class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Words(msgspec.Struct, frozen=True):
     """The table `[words]`: sentences for the agent to say, and WAV files for when it cannot.
 
     "" for a file: nothing is to be heard.
@@ -39,11 +39,7 @@ class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_manners(given: RawConfig) -> CallPolicy:
     """Raises `ConfigError`: something in it is wrong."""
-    where = given.in_file("words")
-    try:
-        words = msgspec.convert(given.section("words"), _Words)
-    except msgspec.ValidationError as exc:
-        raise config_error(f"{where}: {exc}") from None
+    words = given.read_table("words", _Words)
     return CallPolicy(
         reconnects=given("STS_RECONNECT", True),
         resumes=True,

@@ -9,7 +9,7 @@ import enum
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from sts_trio.offline.mode import Mode
 from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.printable import one_line, shown
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 FILE = "sts-trio.toml"
 TABLES = ("agents", "numbers", "words")
@@ -381,6 +383,21 @@ class RawConfig:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
                 raise config_error(f"{self.in_file(key)}: unknown key; {hint}")
+
+    def read_table(self, name: str, type: type[T]) -> T:
+        """The file's table of that name, whose keys are the struct's fields."""
+        section = self.section(name)
+        known = msgspec.structs.fields(type)
+        for key in section.keys() - {field.name for field in known}:
+            names = ", ".join(field.name for field in known)
+            raise config_error(f"{self.in_file(f'{name}.{key}')}: unknown key; known are {names}")
+        try:
+            return msgspec.convert(section, type)
+        except msgspec.ValidationError as exc:
+            # "Expected `str`, got `int` - at `$.asks`"
+            reason, _, path = str(exc).partition(" - at `$")
+            where = self.in_file(name + path.rstrip("`"))
+            raise config_error(f"{where}: {reason[:1].lower()}{reason[1:]}") from None
 
     def section(self, name: str) -> dict[str, Any]:
         section = self.table.get(name, {})

@@ -10,7 +10,8 @@ from sts_trio.config import Config
 from sts_trio.config.agents import AgentSettings
 from sts_trio.config.variables import config_error
 from sts_trio.functions.foreign import REMEDY, foreign_to
-from sts_trio.functions.registry import Functions, make_importable
+from sts_trio.functions.modules import make_importable
+from sts_trio.functions.registry import Functions, load
 from sts_trio.wire.printable import one_line
 
 # "Invalid 'tools[1].function.description': string too long. Expected a string with maximum length
@@ -28,11 +29,13 @@ def attached(
     Raises:
         ConfigError: one of them is not fit for an agent.
     """
-    given = [*config.functions, *functions]
-    if any(isinstance(each, str) for each in given):
+    given = list(functions)
+    if config.functions or any(isinstance(each, str) for each in given):
         beside = [config.file.parent] if config.file is not None else []
         make_importable([Path(), *beside])
-    registry = Functions(given)
+    where = config.where("STS_FUNCTIONS")
+    configured = [run for spec in config.functions for run in load(spec, where)]
+    registry = Functions([*configured, *given])
     agents, odd = equip(config.agents, registry)
     warnings = (*config.warnings, *map(one_line, odd))
     return msgspec.structs.replace(config, agents=agents, warnings=warnings), registry

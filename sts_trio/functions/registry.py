@@ -4,20 +4,17 @@ A function is a plain or async Python function. What a model is told of it is re
 docstring, annotations. `runner.py` runs them.
 """
 
-import importlib
 import inspect
 import re
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sts_trio.config.variables import config_error
-from sts_trio.functions import decorator, docstring
+from sts_trio.functions import docstring
 from sts_trio.functions.decorator import MARK, Options
+from sts_trio.functions.modules import import_module
 from sts_trio.functions.schema import Parameters
 from sts_trio.wire.printable import shown
 
@@ -63,7 +60,7 @@ class Functions:
     def __init__(self, given: Iterable[Callable[..., Any] | str] = ()) -> None:
         self._by_name: dict[str, Function] = {}
         for each in given:
-            for run in _load(each) if isinstance(each, str) else [each]:
+            for run in load(each, "functions") if isinstance(each, str) else [each]:
                 self._add(_read(run))
 
     def _add(self, new: Function) -> None:
@@ -128,40 +125,23 @@ def _read(run: Callable[..., Any]) -> Function:
 # --- finding them ---------------------------------------------------------------------------------
 
 
-def make_importable(directories: Iterable[Path]) -> None:
-    """Modules in these can be imported from now on, as a script imports what lies beside it.
+def load(spec: str, where: str) -> list[Callable[..., Any]]:
+    """What `spec` names; `where` is what to name in a mistake.
 
-    For good: a function may import its neighbours when it is called.
+    Raises:
+        ConfigError: there is no such module or function.
     """
-    for directory in directories:
-        path = str(directory.resolve())
-        if path not in sys.path:
-            sys.path.insert(0, path)
-
-
-def _load(spec: str) -> list[Callable[..., Any]]:
     module_name, _, name = spec.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as exc:
-        places = traceback.extract_tb(exc.__traceback__)
-        # An option that @function does not have is found out in here.
-        place = next(
-            (each for each in reversed(places) if each.filename != decorator.__file__), places[-1]
-        )
-        at = "" if "importlib" in place.filename else f" ({place.filename}, line {place.lineno})"
-        raise config_error(
-            f"functions: {module_name} cannot be imported: {type(exc).__name__}: {exc}{at}"
-        ) from exc
+    module = import_module(module_name, where)
     if name:
         if not hasattr(module, name):
-            raise config_error(f"functions: {module_name} holds no {name}")
+            raise config_error(f"{where}: {module_name} holds no {name}")
         return [getattr(module, name)]
     routines: list[Any] = [each for each in vars(module).values() if inspect.isroutine(each)]
     marked = [each for each in routines if hasattr(each, MARK)]
     if not marked:
         raise config_error(
-            f"functions: {module_name} holds none: mark them with @function,"
+            f"{where}: {module_name} holds none: mark them with @function,"
             f" or name one: {module_name}:NAME"
         )
     return marked

@@ -15,8 +15,15 @@ def utc_now() -> datetime.datetime:
 class Budget:
     """So many calls a day, a day being UTC's."""
 
-    def __init__(self, per_day: int, utc_now: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self,
+        per_day: int,
+        utc_now: Callable[[], datetime.datetime],
+        where: str = "STS_DIAL_PER_DAY",
+    ) -> None:
+        """`where` is the place where it was decided."""
         self._per_day = per_day
+        self._where = where
         self._utc_now = utc_now
         self._day = datetime.date.min
         self._spent = 0
@@ -36,7 +43,7 @@ class Budget:
             raise DialRefused(
                 "budget",
                 429,
-                f"today's {self._per_day} calls are used up (STS_DIAL_PER_DAY); the day is UTC's",
+                f"today's {self._per_day} calls are used up ({self._where}); the day is UTC's",
                 retry_after=(tomorrow - now).total_seconds(),
             )
         self._spent += 1

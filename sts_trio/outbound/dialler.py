@@ -66,7 +66,7 @@ class Dialler:
         self._config = config
         self._rest = rest
         self._live_calls = live_calls
-        self._budget = Budget(config.dial_per_day, utc_now)
+        self._budget = Budget(config.dial_per_day, utc_now, config.where("STS_DIAL_PER_DAY"))
         self._pause = 1 / config.dials_per_second
         self._queue: collections.deque[_Attempt] = collections.deque()
         self._has_queued = trio.Event()
@@ -156,7 +156,7 @@ class Dialler:
                 "rate",
                 429,
                 f"{len(self._queue)} calls are queued, at {self._config.dials_per_second:g} a"
-                " second (STS_DIALS_PER_SECOND): ask again later",
+                f" second ({self._config.where('STS_DIALS_PER_SECOND')}): ask again later",
                 retry_after=LONGEST_WAIT,
             )
         day = self._budget.spend()
@@ -174,7 +174,10 @@ class Dialler:
         calls = self._live_calls.live + self.placed.ringing() + len(self._queue)
         if calls >= self._config.max_calls:
             raise DialRefused(
-                "full", 503, f"all {self._config.max_calls} lines are busy (STS_MAX_CALLS)"
+                "full",
+                503,
+                f"all {self._config.max_calls} lines are busy"
+                f" ({self._config.where('STS_MAX_CALLS')})",
             )
 
     def _forget_old_keys(self) -> None:

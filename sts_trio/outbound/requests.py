@@ -76,7 +76,9 @@ def checked(
         )
     if not config.may_dial(to):
         raise DialRefused(
-            "prefix", 403, f"{to} may not be dialled: no prefix in STS_DIAL_PREFIXES allows it"
+            "prefix",
+            403,
+            f"{to} may not be dialled: no prefix in {config.where('STS_DIAL_PREFIXES')} allows it",
         )
     # Of an outbound call, `From` is the number of ours that [numbers] may know.
     name = agent or config.agent_for(config.caller_id or "")

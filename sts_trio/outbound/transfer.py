@@ -39,7 +39,7 @@ def transfer_twiml(config: Config, number: str, info: CallInfo, base: str | None
         raise DialRefused(
             "transfer",
             403,
-            f"nobody may be transferred to {number[:40]!r}: STS_TRANSFER_NUMBERS"
+            f"nobody may be transferred to {number[:40]!r}: {config.where('STS_TRANSFER_NUMBERS')}"
             " is the list of the numbers that may",
         )
     action = None if base is None else base + AFTER_PATH

@@ -144,7 +144,8 @@ def admin_denial(
             return None
         return Refusal(403, f"asked for by {elsewhere}, which is not of this server")
     if config.twilio_auth_tokens:
-        reason = f"no admin token, which is needed as TWILIO_AUTH_TOKEN is set: {_ADMIN_ADVICE}"
+        token = config.where("TWILIO_AUTH_TOKEN")
+        reason = f"no admin token, which is needed as {token} is set: {_ADMIN_ADVICE}"
     elif elsewhere is not None:
         reason = f"asked for by {elsewhere}: {_ADMIN_ADVICE}"
     else:
@@ -153,7 +154,7 @@ def admin_denial(
             return None
         reason = local
     if config.admin_token and "authorization" in visit.headers:
-        reason = "wrong admin token: STS_ADMIN_TOKEN is another here"
+        reason = f"wrong admin token: {config.where('STS_ADMIN_TOKEN')} is another here"
     return Refusal(401 if config.admin_token else 403, reason)
 
 
@@ -255,8 +256,8 @@ def _why_not_signed(visit: RequestInfo, config: Config, is_stream: bool) -> str 
     if _is_signed_for(visit, config, urls):
         return None
     return (
-        f"wrong signature for {urls[0]}: check TWILIO_AUTH_TOKEN, and STS_PUBLIC_URL"
-        " if Twilio knows this server by another address"
+        f"wrong signature for {urls[0]}: check {config.where('TWILIO_AUTH_TOKEN')}, and"
+        f" {config.where('STS_PUBLIC_URL')} if Twilio knows this server by another address"
     )
 
 

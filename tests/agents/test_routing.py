@@ -209,8 +209,13 @@ def test_the_function_is_found_in_the_working_directory(written: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "cannot import chooser: ModuleNotFoundError: No module named 'chooser'"),
-        ("1 / 0", "cannot import chooser: ZeroDivisionError: division by zero"),
+        (None, "chooser cannot be imported: ModuleNotFoundError: No module named 'chooser'"),
+        ("1 / 0", "chooser cannot be imported: ZeroDivisionError: division by zero (/"),
+        (
+            "import os\nos.environ['NO_SUCH_']",
+            "chooser cannot be imported: KeyError: 'NO_SUCH_' (/",
+        ),
+        ("raise SystemExit(3)", "chooser cannot be imported: SystemExit: 3 (/"),
         ("def chose(call): ...", "there is no choose in chooser (/"),
         ("choose = 5", "expected an async function, async def choose_agent(call: CallInfo)"),
         ("def choose(call): ...", "expected an async function"),

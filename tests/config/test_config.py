@@ -590,3 +590,32 @@ def test_any_environment_is_a_configuration_or_one_line(environ: dict[str, str])
     found = outcome(environ, NOWHERE)
     lines = found.warnings if isinstance(found, Config) else [str(found)]
     assert all(line.isprintable() for line in lines)
+
+
+def test_where_a_setting_was_written_is_known(tmp_path: Path) -> None:
+    (tmp_path / "sts-trio.toml").write_text("max_calls = 7\nadmin_token = 'a'\n")
+    config = load({"STS_AGENT": "offline", "STS_ADMIN_TOKEN": "0123456789" * 2}, tmp_path)
+    assert config.where("STS_MAX_CALLS") == f"{tmp_path / 'sts-trio.toml'}: max_calls"
+    assert config.where("STS_ADMIN_TOKEN") == "STS_ADMIN_TOKEN"
+    assert config.where("STS_FUNCTIONS") == "STS_FUNCTIONS"
+
+
+@pytest.mark.parametrize("variable", sorted(SETTINGS))
+def test_a_mistake_in_the_file_is_told_by_the_file(variable: str, tmp_path: Path) -> None:
+    """And not by the variable, which nobody has set."""
+    key = SETTINGS[variable].key
+    (tmp_path / "sts-trio.toml").write_text(f"{key} = {{}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load({}, tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'sts-trio.toml'}: {key}: ")
+    assert variable not in str(caught.value)
+
+
+def test_what_the_file_lacks_is_not_blamed_on_the_variable_that_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "sts-trio.toml"
+    file.write_text(f"twilio_auth_token = '{'0' * 32}'\n")
+    with pytest.raises(ConfigError, match=rf"not set, but {file}: twilio_auth_token is"):
+        load({}, tmp_path)
+    file.write_text("deepgram_url = ['wss://a.example/x', 'wss://b.example/x']\n")
+    with pytest.raises(ConfigError, match=rf"one for each address in {file}: deepgram_url"):
+        load({"DEEPGRAM_API_KEY": "a,b,c"}, tmp_path)

@@ -100,10 +100,14 @@ def test_a_clip_may_last_half_a_minute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("asks = 7", "words: Expected `str`, got `int` - at `$.asks`"),
-        ("goodbye = 'Bye.'", "words: Object contains unknown field `goodbye`"),
+        ("asks = 7", "words.asks: expected `str`, got `int`"),
+        (
+            "goodbye = 'Bye.'",
+            "words.goodbye: unknown key; known are asks, say_again, farewell, warning, time_is_up,"
+            " one_moment, apology",
+        ),
         ("functions = ['mine']", "words.functions: write functions above the first [table]"),
-        ("apology = 7", "words: Expected `str | null`, got `int` - at `$.apology`"),
+        ("apology = 7", "words.apology: expected `str | null`, got `int`"),
     ],
 )
 def test_what_is_no_word_of_ours_is_a_mistake(words: str, reason: str, tmp_path: Path) -> None:

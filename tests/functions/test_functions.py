@@ -555,14 +555,18 @@ def test_without_modules_the_path_stays_as_it_was(project: Path) -> None:
 
 def test_a_module_that_is_not_there_is_named(project: Path) -> None:
     assert complaint(project, "my_funktions") == (
-        "functions: my_funktions cannot be imported: ModuleNotFoundError:"
-        " No module named 'my_funktions'"
+        f"{project / 'sts-trio.toml'}: functions: my_funktions cannot be imported:"
+        " ModuleNotFoundError: No module named 'my_funktions'"
     )
+    with pytest.raises(ConfigError) as caught:
+        create_app(load({"STS_AGENT": "offline", "STS_FUNCTIONS": "my_funktions"}, project))
+    assert str(caught.value).startswith("STS_FUNCTIONS: my_funktions cannot be imported")
+    assert refusal("my_funktions").startswith("functions: my_funktions cannot be imported")
 
 
 def test_a_module_that_fails_says_how_and_where(project: Path) -> None:
     write(project / "broken.py", "import trio\n1 / 0\n")
-    assert complaint(project, "broken").startswith(
+    assert complaint(project, "broken").endswith(
         "functions: broken cannot be imported: ZeroDivisionError: division by zero"
         f" ({project / 'broken.py'}, line 2)"
     )
@@ -577,11 +581,45 @@ def test_a_module_that_fails_says_how_and_where(project: Path) -> None:
     assert told.endswith("misspelt.py, line 2)")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason", "line"),
+    [
+        ("import os\n\nKEY = os.environ['NO_SUCH_KEY']\n", "KeyError: 'NO_SUCH_KEY'", 3),
+        ("import json\njson.loads('{')\n", "JSONDecodeError: Expecting property name", 2),
+        ("import click\nclick.Choice(5)\n", "TypeError: ", 2),
+        ("import nonsense_\n", "ModuleNotFoundError: No module named 'nonsense_'", 1),
+        ("from os import nonsense_\n", "ImportError: cannot import name 'nonsense_' from 'os'", 1),
+        ("\ndef f(:\n    pass\n", "SyntaxError: invalid syntax", 2),
+        ("def f():\n\tpass\n        pass\n", "TabError: inconsistent use of tabs", 3),
+        ("import my_colours\nmy_colours.Kolour\n", "AttributeError: module 'my_colours'", 2),
+    ],
+)
+def test_a_module_that_fails_is_told_by_the_line_of_the_user(
+    project: Path, text: str, reason: str, line: int
+) -> None:
+    """Not by that of Python's, or of a library, which it has called."""
+    (project / "failing.py").write_text(text)
+    told = complaint(project, "failing")
+    assert f"functions: failing cannot be imported: {reason}" in told
+    assert told.endswith(f"({project / 'failing.py'}, line {line})")
+    assert "<" not in told
+
+
+def test_a_module_that_another_one_imports_is_told_by_its_own_line(project: Path) -> None:
+    write(project / "outer.py", "import inner_\n")
+    write(project / "inner_.py", "import os\nos.environ['NO_SUCH_KEY']\n")
+    assert complaint(project, "outer").endswith(f"({project / 'inner_.py'}, line 2)")
+
+
+def test_a_module_of_somebody_elses_that_fails_is_told_by_its_line(project: Path) -> None:
+    assert "cannot be imported: ModuleNotFoundError" in complaint(project, "json.nonsense_")
+
+
 def test_a_module_without_functions_is_refused(project: Path) -> None:
-    assert complaint(project, "my_colours") == (
+    assert complaint(project, "my_colours").endswith(
         "functions: my_colours holds none: mark them with @function, or name one: my_colours:NAME"
     )
-    assert complaint(project, "my_functions:pain") == "functions: my_functions holds no pain"
+    assert complaint(project, "my_functions:pain").endswith("functions: my_functions holds no pain")
     assert "expected a plain or async function" in complaint(project, "my_colours:Colour")
 
 
