@@ -559,7 +559,7 @@ def test_a_module_that_is_not_there_is_named(project: Path) -> None:
         " ModuleNotFoundError: No module named 'my_funktions'"
     )
     with pytest.raises(ConfigError) as caught:
-        create_app(load({"STS_AGENT": "offline", "STS_FUNCTIONS": "my_funktions"}, project))
+        Server(load({"STS_AGENT": "offline", "STS_FUNCTIONS": "my_funktions"}, project))
     assert str(caught.value).startswith("STS_FUNCTIONS: my_funktions cannot be imported")
     assert refusal("my_funktions").startswith("functions: my_funktions cannot be imported")
 
