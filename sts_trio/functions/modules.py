@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-import sts_trio
 from sts_trio.config.variables import config_error
 
-_OURS = Path(sts_trio.__file__).parent
+_OURS = Path(__file__).parents[1]
 _PATHS = sysconfig.get_paths()
 # Where Python's own modules and those of others are.
 _NOT_THE_USERS = [Path(_PATHS[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
