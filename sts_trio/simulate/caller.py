@@ -23,7 +23,7 @@ from sts_trio.errors import StsTrioError
 from sts_trio.simulate import webhook
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
-from sts_trio.simulate.script import Manners, Step
+from sts_trio.simulate.script import IsBusy, Manners, Step, never
 from sts_trio.wire import handshake
 from sts_trio.wire.printable import shown
 
@@ -63,6 +63,9 @@ async def place_call(
     headers: Mapping[str, str] | None = None,
     sign: Sign | None = None,
     watch: Watch | None = None,
+    is_busy: IsBusy | None = None,
+    sids: Sids | None = None,
+    numbers: webhook.Numbers = webhook.NUMBERS,
 ) -> Report:
     """Calls the websocket at `url`, takes the steps, hangs up, and reports.
 
@@ -72,15 +75,16 @@ async def place_call(
     Whatever happens once the call is connected is told by the report. `limit` is the most seconds
     it may last; `parameters` are TwiML's `<Parameter>`s, beside those that a webhook gives;
     `headers` go with every request, and those that `sign` makes for it; `watch` is told 50 times a
-    second.
+    second. `is_busy` is asked whether the agent is at work at that second of the call, so that what
+    it said is no answer yet. `numbers` are told to a webhook.
 
     Raises:
         NotConnected: there was no call.
     """
-    sids = Sids()
+    sids = sids or Sids()
     given = dict(parameters or {})
     if url.startswith(("http://", "https://")):
-        streamed = await _ask_webhook(url, sids, headers or {}, sign)
+        streamed = await _ask_webhook(url, sids, numbers, headers or {}, sign)
         url, given = streamed.url, streamed.parameters | given
     parts, port = _parts(url, _WEBSOCKET)
     signed = {} if sign is None else sign(url, {})
@@ -94,15 +98,20 @@ async def place_call(
         parameters=given,
         headers={**_key_for(stream), **(headers or {}), **signed},
         watch=watch,
+        is_busy=is_busy,
         sids=sids,
     )
 
 
 async def _ask_webhook(
-    url: str, sids: Sids, headers: Mapping[str, str], sign: Sign | None
+    url: str,
+    sids: Sids,
+    numbers: webhook.Numbers,
+    headers: Mapping[str, str],
+    sign: Sign | None,
 ) -> webhook.Streamed:
     parts, port = _parts(url, _HTTP)
-    form = webhook.form(sids.call, sids.account)
+    form = webhook.form(sids.call, sids.account, numbers)
     signed = {} if sign is None else sign(url, form)
     stream = await _connect(parts.hostname or "", port, parts.scheme == "https")
     try:
@@ -197,6 +206,7 @@ async def call_over(
     parameters: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     watch: Watch | None = None,
+    is_busy: IsBusy | None = None,
     sids: Sids | None = None,
 ) -> Report:
     """`place_call` over a stream that is connected already. Closes it."""
@@ -221,7 +231,7 @@ async def call_over(
                 )
             if not reader.opening.cancelled_caught:
                 door.is_open = True
-                manners = Manners(steps, limit)
+                manners = Manners(steps, limit, is_busy or never)
                 result = await Phone(
                     websocket, stream, manners, dict(parameters or {}), watch, sids
                 ).run()

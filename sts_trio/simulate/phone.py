@@ -152,6 +152,8 @@ class Phone:
             await trio.sleep_until(self._began + begins + FRAME_SECONDS)
             self._said += frame
             await self._send(self._media(frame))
+            for key in self._manners.take_keys():
+                await self._send(self._dtmf(key))
             await self._echo(self._earpiece.advance(self._now))
             if self._watch is not None:
                 self._own.add(frame)
@@ -166,7 +168,7 @@ class Phone:
             self._now,
             frame != QUIET,
             bool(agent.spans) and self._now - agent.last < JUST_NOW,
-            saying=saying.text if saying else "",
+            saying=saying,
             stretches=len(agent.spans),
             wait=began - own.last if own.spans and began >= own.last and not answered else None,
         )
@@ -199,6 +201,13 @@ class Phone:
             twilio.Inbound(
                 frame, chunk=len(self._said) // FRAME, timestamp=round(self._now * 1000)
             ),
+            stream_sid=self._stream_sid,
+            sequence_number=self._next_number(),
+        )
+
+    def _dtmf(self, key: str) -> twilio.Dtmf:
+        return twilio.Dtmf(
+            twilio.Digit(key),
             stream_sid=self._stream_sid,
             sequence_number=self._next_number(),
         )

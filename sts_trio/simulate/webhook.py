@@ -23,9 +23,6 @@ MAX_TWIML = 64 * 1024  # (11750)
 # Header fields and the like, of which a hostile server may send without end.
 MAX_HEAD = 16 * 1024
 RECEIVE = 16 * 1024
-# Numbers of Twilio's for tests.
-FROM = "+15005550010"
-TO = "+15005550006"
 
 # After which Twilio goes on with the next verb.
 _IN_PASSING = ("Say", "Play", "Pause")
@@ -39,6 +36,16 @@ class NotStreamed(StsTrioError):
         self.status = status
 
 
+class Numbers(msgspec.Struct, frozen=True):
+    """Who calls whom, in any of the forms that Twilio has for it."""
+
+    from_: str = "+15005550010"  # both are Twilio's for tests
+    to: str = "+15005550006"
+
+
+NUMBERS = Numbers()
+
+
 class Streamed(msgspec.Struct, frozen=True):
     """What TwiML says of the stream."""
 
@@ -46,7 +53,7 @@ class Streamed(msgspec.Struct, frozen=True):
     parameters: dict[str, str]
 
 
-def form(call_sid: str, account_sid: str) -> dict[str, str]:
+def form(call_sid: str, account_sid: str, numbers: Numbers = NUMBERS) -> dict[str, str]:
     """What Twilio tells of a call that comes in."""
     return {
         "AccountSid": account_sid,
@@ -54,8 +61,8 @@ def form(call_sid: str, account_sid: str) -> dict[str, str]:
         "CallSid": call_sid,
         "CallStatus": "ringing",
         "Direction": "inbound",
-        "From": FROM,
-        "To": TO,
+        "From": numbers.from_,
+        "To": numbers.to,
     }
 
 

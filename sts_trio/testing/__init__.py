@@ -16,7 +16,7 @@ pytest-trio:
     )
 
 
-    async def test_a_caller_can_interrupt() -> None:
+    async def test_a_caller_can_interrupt(fast_clock: object) -> None:
         async with scripted_agent("We are open from nine to six, every day but Sunday.") as agent:
             async with running(agent=agent) as server:
                 report = await call(
@@ -27,7 +27,7 @@ pytest-trio:
         assert max(report.talked_over) < 0.5
 
 
-    async def test_a_caller_is_released_when_the_agent_dies() -> None:
+    async def test_a_caller_is_released_when_the_agent_dies(fast_clock: object) -> None:
         async with scripted_agent() as agent:
             async with running({"STS_RECONNECT": "0"}, agent=agent) as server:
                 before = inventory()
@@ -41,14 +41,14 @@ pytest-trio:
                 left = await leftovers(before)
         assert left.is_empty, left
 
-Your own project is run by its file, `running(Path("sts-trio.toml"))`, whatever else is configured;
+Your own project is run by its file, `running("sts-trio.toml")`, whatever else is configured;
 functions that it does not name are given as `functions`. A scripted agent calls them when told to;
 what happened is told by events, which are the classes of `sts_trio.observe.events`:
 
     from sts_trio.observe.events import FunctionFinished
 
 
-    async def test_a_caller_is_told_what_a_function_found() -> None:
+    async def test_a_caller_is_told_what_a_function_found(fast_clock: object) -> None:
         def look_up(order: int) -> str:
             return f"order {order} is on its way"
 
@@ -62,12 +62,18 @@ what happened is told by events, which are the classes of `sts_trio.observe.even
 
 There are more examples in `examples/dealership`, also with an agent that has ears.
 
-Nothing here needs pytest; `trio.run` will do. Calls take as long as calls take, unless the clock
-jumps: pytest-trio's `autojump_clock`, or `trio.testing.MockClock(autojump_threshold=0)`. Then they
-take no longer than their work does, and what they tell of time is the same on any machine. While a
-thread works, or the offline agent recognises words, `running` has the clock wait. What your
-functions wait for beyond Trio otherwise, another process or another machine, it cannot see.
+The clock of these examples is a fixture. This line in `conftest.py` has it for all tests:
+
+    from sts_trio.testing import fast_clock as fast_clock
+
+With it they take no longer than their work does, and what they tell of time is the same on any
+machine. While a thread works, or the offline agent recognises words, `running` has the clock wait.
+What your functions wait for beyond Trio otherwise, another process or another machine, it cannot
+see. Without it calls take as long as calls take. Nothing else here needs pytest; `trio.run` will
+do, with `clock=trio.testing.MockClock(autojump_threshold=0)`.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from sts_trio.observe.feed import CallEvent
 from sts_trio.offline.protocol.faults import Faults
@@ -75,11 +81,14 @@ from sts_trio.offline.protocol.script import CallFunction
 from sts_trio.simulate.caller import NotConnected
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Result, Turn
-from sts_trio.simulate.script import HangUp, Speak, Step, WaitForQuiet, WaitForSpeech
+from sts_trio.simulate.script import HangUp, Keys, Speak, Step, WaitForQuiet, WaitForSpeech
 from sts_trio.testing.agent import Agent, offline_agent, scripted_agent
 from sts_trio.testing.caller import Said, call
 from sts_trio.testing.leftovers import Inventory, inventory, leftovers
 from sts_trio.testing.server import Server, running
+
+if TYPE_CHECKING:
+    from sts_trio.testing.fixtures import fast_clock as fast_clock
 
 __all__ = [
     "Agent",
@@ -88,6 +97,7 @@ __all__ = [
     "Faults",
     "HangUp",
     "Inventory",
+    "Keys",
     "Moment",
     "NotConnected",
     "Report",
@@ -106,3 +116,12 @@ __all__ = [
     "running",
     "scripted_agent",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The fixture is had when it is asked for, as nothing else here needs pytest."""
+    if name == "fast_clock":
+        from sts_trio.testing.fixtures import fast_clock
+
+        return fast_clock
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

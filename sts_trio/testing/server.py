@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
 from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
+
+Given = Callable[..., Any] | str  # a function, or a specification of it
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -64,25 +67,29 @@ class Server(msgspec.Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def running(
-    app: App | Config | Mapping[str, str] | Path | None = None,
+    app: App | Config | Mapping[str, str] | str | os.PathLike[str] | None = None,
     *,
     agent: Agent | str | None = None,
-    functions: Iterable[Callable[..., Any] | str] = (),
+    functions: Given | Iterable[Given] = (),
 ) -> AsyncIterator[Server]:
     """The bridge, served by Hypercorn, as in production but for the port, which is a free one.
 
-    Give it your `sts-trio.toml`, or the variables to make a configuration from (`STS_CONFIG` names
-    a file there, too), or a configuration, or your own app. Nothing else is read: no environment,
-    and no file that is not named. `functions` are what agents may call beside those that are
-    configured. `agent`, from `scripted_agent` or `offline_agent` or a URL, is who answers; without
-    one, who the configuration says, and without that the offline agent.
+    Give it the path of your `sts-trio.toml`, or the variables to make a configuration from
+    (`STS_CONFIG` names a file there, too), or a configuration, or your own app. Nothing else is
+    read: no environment, and no file that is not named. `functions` are what agents may call beside
+    those that are configured, or the one that they may. `agent`, from `scripted_agent` or
+    `offline_agent` or a URL, is who answers; without one, who the configuration says, and without
+    that the offline agent.
 
     When the block is left the server and its calls are gone, and the logging is as it was before.
 
     Raises:
         ConfigError: the variables make no configuration, or a function is not fit for an agent.
         ValueError: an app was given, and an agent or functions: the app has its own.
+        TypeError: what was given is none of these.
     """
+    if isinstance(functions, str) or callable(functions):
+        functions = [functions]
     if isinstance(app, App) and (agent is not None or functions):
         raise ValueError(
             "an app comes with its agent and its functions: give them with a configuration only"
@@ -92,26 +99,54 @@ async def running(
             app = create_app(_settings(app, agent), functions)
         start = functools.partial(serve, app.server.config, port=0, app=app, take_signals=False)
         async with running_beside(start) as base:
-            yield Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
+            server = Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
+            _running[_origin(base)] = server
+            try:
+                yield server
+            finally:
+                del _running[_origin(base)]
 
 
-def _settings(given: Config | Mapping[str, str] | Path | None, agent: Agent | str | None) -> Config:
-    if isinstance(given, Path):
-        given = {"STS_CONFIG": str(given)}
-    if not isinstance(given, Config):
-        with tempfile.TemporaryDirectory() as nowhere:
-            variables = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning", **(given or {})}
-            if file := variables.get("STS_CONFIG"):
-                variables["STS_CONFIG"] = str(Path(file).resolve())
-            given = config.load(variables, Path(nowhere))
-    if agent is None:
-        return given
+# Those of this process, by host and port: a simulated caller asks what one of them is at.
+_running: dict[str, Server] = {}
+
+
+def server_at(url: str) -> Server | None:
+    """The one that is running there, if it is of this process."""
+    return _running.get(_origin(url))
+
+
+def _origin(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
+def _settings(given: Any, agent: Agent | str | None) -> Config:
+    if isinstance(given, str | os.PathLike):
+        given = {"STS_CONFIG": os.fspath(given)}
+    if not isinstance(given, Config | Mapping | None):
+        raise TypeError(
+            "expected the path of a configuration, or variables, a configuration or an app, got"
+            f" {given!r}"
+        )
+    settings = given if isinstance(given, Config) else _load(given or {})
+    return settings if agent is None else _dialling(settings, agent)
+
+
+def _load(given: Mapping[str, str]) -> Config:
+    with tempfile.TemporaryDirectory() as nowhere:
+        variables = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning", **given}
+        if file := variables.get("STS_CONFIG"):
+            variables["STS_CONFIG"] = str(Path(file).resolve())
+        return config.load(variables, Path(nowhere))
+
+
+def _dialling(settings: Config, agent: Agent | str) -> Config:
     url = agent if isinstance(agent, str) else agent.url
     return msgspec.structs.replace(
-        given,
+        settings,
         agent=AgentKind.DEEPGRAM,
         deepgram_urls=(url,),
-        deepgram_api_keys=given.deepgram_api_keys[:1] or ("any",),
+        deepgram_api_keys=settings.deepgram_api_keys[:1] or ("any",),
     )
 
 

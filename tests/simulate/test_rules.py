@@ -1,16 +1,19 @@
 """What a simulated caller hears and how it behaves: pure, and time is a number."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sts_trio.audio.frames import FRAME, length
 from sts_trio.offline.speech import voice
+from sts_trio.simulate.at_work import AtWork
 from sts_trio.simulate.earpiece import CAPACITY, Earpiece, Spans
 from sts_trio.simulate.report import Turn, turns
 from sts_trio.simulate.script import (
     QUIET,
     HangUp,
+    Keys,
     Manners,
     Speak,
     Step,
@@ -173,8 +176,14 @@ def test_a_clip_is_audible_from_its_first_word_to_its_last() -> None:
 class Rehearsal:
     """Manners against an agent that is audible at given times; keeps what was done when."""
 
-    def __init__(self, steps: list[Step], agent: list[tuple[float, float]], limit: float = 60.0):
-        self.manners = Manners(steps, limit)
+    def __init__(
+        self,
+        steps: list[Step],
+        agent: list[tuple[float, float]],
+        limit: float = 60.0,
+        at_work: tuple[float, float] = (0, 0),
+    ):
+        self.manners = Manners(steps, limit, lambda now: at_work[0] <= now < at_work[1])
         heard = Spans()
         self.did: list[tuple[float, str]] = []  # (time, what began then)
         last = ""
@@ -189,6 +198,7 @@ class Rehearsal:
             if doing != last:
                 self.did.append((now, doing))
             last = doing
+            self.did += [(now, f"press {key}") for key in self.manners.take_keys()]
             audible = any(begin <= now < end for begin, end in agent)
             heard.add((LOUD if audible else SILENCE) * FRAME)
 
@@ -245,6 +255,87 @@ def test_an_impatient_caller_speaks_into_every_answer_but_the_last() -> None:
 def test_waiting_for_quiet_needs_no_second_greeting() -> None:
     rehearsal = Rehearsal([WaitForQuiet(patience=2.0), WaitForQuiet(patience=2.0)], agent=[(0, 1)])
     assert rehearsal.did == [(0.0, "wait"), (4.0, "hang up")]
+
+
+def test_what_an_agent_says_while_it_is_at_work_is_not_the_answer() -> None:
+    """ "Let me look that up.", then 6 s of a function, then the answer."""
+    for at_work in ((2.0, 9.0), (2.0, 9.9)):
+        rehearsal = Rehearsal(
+            [Speak(loud(1.0)), WaitForQuiet()], agent=[(3.0, 4.0), (10.0, 11.0)], at_work=at_work
+        )
+        assert rehearsal.did == [(0.0, "speak"), (1.0, "wait"), (12.0, "hang up")]
+
+
+def test_nobody_waits_for_ever_for_what_a_function_has_come_to() -> None:
+    rehearsal = Rehearsal([WaitForQuiet()], agent=[(0.0, 1.0)], at_work=(0.0, 3.0))
+    assert rehearsal.did == [(0.0, "wait"), (10.98, "hang up")]
+
+
+def test_keys_are_pressed_one_after_the_other_beside_silence() -> None:
+    rehearsal = Rehearsal([Keys("12#"), Speak(loud(1.0)), Keys("9", every=1.0)], agent=[])
+    assert rehearsal.did == [
+        (0.0, "wait"),
+        (0.0, "press 1"),
+        (0.3, "press 2"),
+        (0.6, "press #"),
+        (0.9, "speak"),
+        (1.9, "wait"),
+        (1.9, "press 9"),
+        (2.9, "hang up"),
+    ]
+
+
+def test_a_polite_caller_presses_keys_when_they_would_speak() -> None:
+    rehearsal = Rehearsal(polite([Keys("1")]), agent=[(0.2, 2.0), (4.5, 6.0)])
+    assert rehearsal.did == [(0.0, "wait"), (3.0, "press 1"), (7.0, "hang up")]
+
+
+@pytest.mark.parametrize("keys", ["", "1 2", "x", "+1", "１"])
+def test_what_is_no_key_is_not_pressed(keys: str) -> None:
+    with pytest.raises(ValueError, match=r"expected keys of a phone, 0123456789\*#ABCD, got '"):
+        Keys(keys)
+
+
+def test_the_words_and_the_keys_of_a_step_are_known_while_it_lasts() -> None:
+    manners = Manners([Speak(LOUD * FRAME, "Hi."), Keys("12")], 10.0)
+    heard, said = Spans(), []
+    for n in range(20):
+        manners.frame(n * 0.02, heard)
+        said.append(manners.saying)
+    assert list(dict.fromkeys(said)) == ["Hi.", "(keys 12)"]
+
+
+def test_an_agent_is_at_work_until_it_has_said_what_came_of_it() -> None:
+    it = AtWork()
+    assert not it.is_busy(0.0)
+    it.hear(1.0, "function.called", {"id": "a"})
+    it.hear(1.0, "function.called", {"id": "b"})
+    it.hear(3.0, "call.transcript", {"role": "agent", "text": "Let me look."})
+    it.hear(4.0, "function.finished", {"id": "a", "outcome": "done"})
+    it.hear(4.1, "call.transcript", {"role": "agent", "text": "Nearly."})
+    assert it.is_busy(90.0)
+    it.hear(5.0, "function.finished", {"id": "b", "outcome": "failed"})
+    it.hear(5.0, "call.transcript", {"role": "user", "text": "And?"})
+    assert it.is_busy(12.9)
+    assert not it.is_busy(13.0)
+    it.hear(6.0, "call.transcript", {"role": "agent", "text": "Here it is."})
+    assert not it.is_busy(6.0)
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "late"])
+def test_an_agent_says_nothing_of_what_it_took_back(outcome: str) -> None:
+    it = AtWork()
+    it.hear(1.0, "function.called", {"id": "a"})
+    it.hear(2.0, "function.finished", {"id": "a", "outcome": outcome})
+    assert not it.is_busy(2.0)
+
+
+def test_nobody_is_at_work_in_a_call_that_is_over() -> None:
+    it = AtWork()
+    it.hear(1.0, "function.finished", {"id": "a", "outcome": "done"})
+    it.hear(1.0, "function.called", {"id": "b"})
+    it.hear(2.0, "call.ended", {})
+    assert not it.is_busy(2.0)
 
 
 def test_the_limit_ends_every_call() -> None:

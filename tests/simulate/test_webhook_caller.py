@@ -51,7 +51,7 @@ async def test_a_call_by_the_webhook_goes_where_the_twiml_says(lane: str, bins: 
 async def test_the_number_that_is_called_decides_who_answers(tmp_path: Path) -> None:
     (tmp_path / "shop.toml").write_text(
         '[agents.default]\ngreeting = "Hello."\n[agents.sales]\ngreeting = "Sales."\n'
-        f'[numbers]\n"{webhook.TO}" = "sales"\n'
+        f'[numbers]\n"{webhook.NUMBERS.to}" = "sales"\n'
     )
     shop = tmp_path / "shop.toml"
     async with scripted_agent() as agent, running(shop, agent=agent) as server:
@@ -149,8 +149,8 @@ async def test_what_is_asked_is_what_twilio_asks() -> None:
         "ApiVersion": "2010-04-01",
         "CallStatus": "ringing",
         "Direction": "inbound",
-        "From": webhook.FROM,
-        "To": webhook.TO,
+        "From": webhook.NUMBERS.from_,
+        "To": webhook.NUMBERS.to,
     }
 
 

@@ -3,10 +3,13 @@
 import logging
 import re
 import socket
+import subprocess
+import sys
 import textwrap
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import trio.testing
 from limits import HANG
 
 import sts_trio.testing
-from sts_trio import config
+from sts_trio import Call, config, function
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length
 from sts_trio.config import local_key
@@ -25,10 +28,13 @@ from sts_trio.errors import Cause, ConfigError, Ending
 from sts_trio.observe import events
 from sts_trio.offline.workers import pool as crews
 from sts_trio.testing import (
+    CallEvent,
     CallFunction,
     Faults,
     HangUp,
+    Keys,
     NotConnected,
+    Report,
     Result,
     Said,
     Speak,
@@ -41,6 +47,7 @@ from sts_trio.testing import (
     running,
     scripted_agent,
 )
+from sts_trio.testing import fast_clock as fast_clock
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
 from sts_trio.web.app import create_app
@@ -86,7 +93,7 @@ async def test_an_example_in_the_documentation_works(
     name: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     with trio.fail_after(60):
-        await examples()[name]()
+        await examples()[name](autojump_clock)
 
 
 # --- the server -----------------------------------------------------------------------------------
@@ -163,10 +170,29 @@ async def test_an_app_has_its_functions_already(tmp_path: Path) -> None:
 async def test_a_project_is_run_by_its_file_wherever_one_is(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "my.toml").write_text("max_calls = 7\n")
-    async with running(tmp_path / "mine" / "my.toml") as server:
-        assert server.app.server.config.max_calls == 7
+    for file in (tmp_path / "mine" / "my.toml", str(tmp_path / "mine" / "my.toml"), "mine/my.toml"):
+        async with running(file) as server:
+            assert server.app.server.config.max_calls == 7
     async with running({"STS_CONFIG": "mine/my.toml", "STS_FORWARD_MS": "40"}) as server:
         assert (server.app.server.config.max_calls, server.app.server.config.forward) == (7, 0.04)
+
+
+@pytest.mark.parametrize("odd", [7, ["my.toml"], b"my.toml"])
+async def test_what_is_no_configuration_is_told_plainly(odd: Any) -> None:
+    with pytest.raises(TypeError, match="expected the path of a configuration, or variables"):
+        async with running(odd):
+            pass
+
+
+async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no file .*nowhere\.toml"):
+        async with running("nowhere.toml"):
+            pass
+
+
+async def test_a_module_with_functions_can_be_given_alone(tmp_path: Path) -> None:
+    async with running(functions="sts_trio.call_control") as server:
+        assert "hang_up" in [each.name for each in server.app.server.functions]
 
 
 async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_clock: Any) -> None:
@@ -256,6 +282,146 @@ async def test_a_caller_says_texts_files_and_bytes(autojump_clock: Any, tmp_path
             report = await call(server.url, said)
     assert [turn.text for turn in report.turns] == ["Hello.", "clip.wav", "", "hm"]
     assert len(report.waits) == 4
+
+
+def answers(happened: list[CallEvent]) -> list[str]:
+    """What the agent said."""
+    return [
+        each.fields["text"]
+        for each in happened
+        if each.event == "call.transcript" and each.fields["role"] != "user"
+    ]
+
+
+async def heard(
+    slow: Callable[..., Any], *says: Said, url: str = "url"
+) -> tuple[list[CallEvent], Report]:
+    """A call in which the agent runs that function in each turn."""
+    script: list[str | CallFunction] = []
+    for number, _ in enumerate(says, 1):
+        script += [CallFunction(slow.__name__), f"That is answer {number}."]
+    with trio.fail_after(300):
+        async with (
+            scripted_agent(*script) as agent,
+            running(agent=agent, functions=slow) as server,
+        ):
+            report = await call(getattr(server, url), says)
+            return await server.happened_in(report), report
+
+
+@pytest.mark.parametrize(
+    ("filler", "seconds"), [("Let me look that up.", 6.0), (None, 9.5)], ids=["filler", "none"]
+)
+async def test_a_slow_function_is_waited_for(
+    filler: str | None, seconds: float, fast_clock: Any
+) -> None:
+    """The filler is not the answer, and a function without one is no reason to hang up."""
+
+    @function(filler=filler)
+    async def slow() -> str:
+        await trio.sleep(seconds)
+        return "found"
+
+    happened, report = await heard(slow, "Where is my order?", "And the other one?")
+    outcomes = [each.fields["outcome"] for each in happened if each.event == "function.finished"]
+    assert outcomes == ["done", "done"]
+    assert answers(happened)[-1] == "That is answer 2."
+    assert "That is answer 1." in answers(happened)
+    assert report.turns[1].began > report.turns[0].ended + seconds
+    assert report.fault is None
+
+
+async def test_a_function_in_a_thread_is_waited_for_too(fast_clock: Any) -> None:
+    @function(filler="Let me look that up.")
+    def slow() -> str:
+        trio.from_thread.run(trio.sleep, 4.0)
+        return "found"
+
+    happened, _ = await heard(slow, "Where is my order?", url="webhook")
+    (outcome,) = [each.fields["outcome"] for each in happened if each.event == "function.finished"]
+    assert (outcome, answers(happened)[-1]) == ("done", "That is answer 1.")
+
+
+async def test_a_caller_who_barges_in_interrupts_a_filler(fast_clock: Any) -> None:
+    @function(filler="Let me look that up, it may take a moment.")
+    async def slow() -> str:
+        await trio.sleep(5)
+        return "found"
+
+    with trio.fail_after(300):
+        async with (
+            scripted_agent(CallFunction("slow"), "It is here.") as agent,
+            running(agent=agent, functions=slow) as server,
+        ):
+            says = ["Where is it?", "Wait."]
+            report = await call(server.url, says, barge_in_after=0.5)
+            happened = await server.happened_in(report)
+    outcomes = [each.fields["outcome"] for each in happened if each.event == "function.finished"]
+    assert outcomes == ["cancelled"]
+
+
+async def test_keys_are_pressed_and_collected(fast_clock: Any) -> None:
+    typed: list[str] = []
+
+    @function
+    async def ask_for_pin(call: Call) -> str:
+        typed.append(await call.collect_digits(4))
+        return "thanks"
+
+    with trio.fail_after(300):
+        async with (
+            scripted_agent("Hm?", CallFunction("ask_for_pin"), "Thank you.") as agent,
+            running(agent=agent, functions=[ask_for_pin]) as server,
+        ):
+            exactly: list[Said | Step] = [
+                WaitForQuiet(),
+                "Hello.",
+                WaitForQuiet(),
+                "My account, please.",
+                WaitForSpeech(0.1, patience=2.0),
+                Keys("1234"),
+                WaitForQuiet(),
+            ]
+            report = await call(server.url, exactly)
+            assert "Thank you." in answers(await server.happened_in(report))
+    assert typed == ["1234"]
+
+
+async def test_keys_are_told_to_the_agent_where_nobody_collects_them(fast_clock: Any) -> None:
+    with trio.fail_after(60):
+        async with scripted_agent("Yes.") as agent, running(agent=agent) as server:
+            report = await call(server.url, [Keys("42"), "Hello."])
+            happened = await server.happened_in(report)
+    told = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    assert "I have keyed in: 4 2" in told
+    assert len(report.turns) == 1
+
+
+async def test_one_thing_may_be_said_and_one_function_be_given(fast_clock: Any) -> None:
+    with trio.fail_after(60):
+        async with (
+            scripted_agent(CallFunction("look_up", {"order": 7}), "It is on its way.") as agent,
+            running(agent=agent, functions=look_up) as server,
+        ):
+            report = await call(server.url, "Where is my order?")
+            assert answers(await server.happened_in(report))[-1] == "It is on its way."
+    assert [turn.text for turn in report.turns] == ["Where is my order?"]
+
+
+async def test_the_bridge_is_told_who_calls_whom(fast_clock: Any) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def note(call: Call) -> None:
+        """Note who calls."""
+        seen.append((call.info.from_, call.info.to))
+
+    with trio.fail_after(60):
+        async with (
+            scripted_agent(CallFunction("note"), "Noted.") as agent,
+            running(agent=agent, functions=note) as server,
+        ):
+            await call(server.webhook, "Hi.", from_="+15005550001", to="+15005550002")
+    assert seen == [("+15005550001", "+15005550002")]
 
 
 async def test_a_file_that_is_no_wav_is_an_error_before_anybody_is_called(tmp_path: Path) -> None:
@@ -371,6 +537,36 @@ async def test_within_another_block_the_clock_is_held_and_beyond_it(
                 await trio.sleep(1)
             await trio.to_thread.run_sync(time.sleep, 0.05)
             assert 1.05 <= trio.current_time() < 60
+
+
+async def test_a_test_with_the_fixture_takes_no_real_time(fast_clock: Any) -> None:
+    assert isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
+    started, real = trio.current_time(), time.monotonic()
+    await trio.sleep(3600)
+    assert trio.current_time() - started == pytest.approx(3600)
+    assert time.monotonic() - real < HANG
+
+
+async def test_the_clock_of_the_fixture_leaves_bytes_their_time(fast_clock: Any) -> None:
+    """Also outside of `running`."""
+    async with scripted_agent("Yes.") as agent, trio.open_nursery() as nursery:
+        stream = await trio.open_tcp_stream("127.0.0.1", int(agent.url.split(":")[2].split("/")[0]))
+        nursery.start_soon(stream.send_all, b"GET /nowhere HTTP/1.1\r\n\r\n")
+        with trio.fail_after(0.05):
+            assert b"HTTP/1.1 4" in await stream.receive_some()
+        await stream.aclose()
+        nursery.cancel_scope.cancel()
+
+
+def test_the_fixture_is_had_when_it_is_asked_for() -> None:
+    loaded = "'sts_trio.testing.fixtures' in sys.modules"
+    script = f"import sys, sts_trio.testing as t; print({loaded}); t.fast_clock; print({loaded})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = sts_trio.testing.nonsense
 
 
 async def test_the_real_clock_is_left_alone() -> None:
