@@ -12,7 +12,8 @@ import click
 
 from sts_trio import __version__
 from sts_trio.commands.call import call
-from sts_trio.commands.common import Group, run, say
+from sts_trio.commands.check import check
+from sts_trio.commands.common import FILE, Group, run, say
 from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
 from sts_trio.errors import ConfigError
@@ -20,9 +21,9 @@ from sts_trio.errors import ConfigError
 if TYPE_CHECKING:
     from sts_trio.config import Config
     from sts_trio.offline.mode import Mode
+    from sts_trio.offline.protocol.script import Script
 
 PORT = click.IntRange(0, 65535)
-FILE = click.Path(exists=True, dir_okay=False)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,29 +144,45 @@ def _without_a_phone(config: "Config", base: str, key: str | None) -> list[str]:
     "hears when you speak but not what, and says its lines in turn. [default: ears, where the "
     "demo extra is installed]",
 )
-def agent(host: str, port: int, mode: str | None) -> None:
-    """Run the offline agent: a server of Deepgram's Voice Agent protocol, without a key."""
+@click.option(
+    "--script",
+    type=click.Path(),
+    metavar="FILE",
+    help='What it says, a line a turn; `@call NAME {"argument": 1}` calls a function, `@silence` '
+    "says nothing, and # begins a comment.",
+)
+def agent(host: str, port: int, mode: str | None, script: str | None) -> None:
+    """Run the offline agent: a server of Deepgram's Voice Agent protocol, without a key.
+
+    With --script it says your own lines, in words where the demo extra is installed.
+    """
+    from pathlib import Path
+
     from sts_trio.config import LogFormat, LogLevel
     from sts_trio.observe import logs as log
     from sts_trio.offline.mode import Mode, choose
+    from sts_trio.offline.protocol import script_file
 
     log.set_up(LogFormat.CONSOLE, LogLevel.INFO)
     chosen, reason = choose(None if mode is None else Mode(mode))
     if reason is not None:
         if mode is not None:
             raise ConfigError(f"--mode ears: {reason}")
-        say(f"Scripted: {reason}", err=True)
-    run(_agent, host, port, chosen)
+        told = "Scripted" if script is None else "A voice without words"
+        say(f"{told}: {reason}", err=True)
+    lines = None if script is None else script_file.read(Path(script))
+    run(_agent, host, port, chosen, lines, chosen.value if script is None else script)
 
 
-async def _agent(host: str, port: int, mode: "Mode") -> None:
+async def _agent(host: str, port: int, mode: "Mode", script: "Script | None", what: str) -> None:
     import trio
 
     from sts_trio.offline.protocol import server
 
     async with trio.open_nursery() as nursery:
+        serve = functools.partial(server.serve, host, port, mode=mode, script=script)
         try:
-            port = await nursery.start(functools.partial(server.serve, host, port, mode=mode))
+            port = await nursery.start(serve)
         except (OSError, UnicodeError) as exc:
             reason = getattr(exc, "strerror", None) or exc
             raise ConfigError(
@@ -173,13 +190,14 @@ async def _agent(host: str, port: int, mode: "Mode") -> None:
             ) from None
         name = f"[{host}]" if ":" in host else host
         v1, legacy = server.PATHS
+        say(f"The offline agent ({what}) listens on ws://{name}:{port}{v1}")
         click.echo(
-            f"The offline agent ({mode.value}) listens on ws://{name}:{port}{v1}\n"
             f"(the legacy dialect on {legacy}). Any key will do:\n"
             f"  DEEPGRAM_API_KEY=any DEEPGRAM_URL=ws://{name}:{port}{v1} sts-trio serve"
         )
 
 
 main.add_command(call)
+main.add_command(check)
 main.add_command(demo)
 main.add_command(dial)

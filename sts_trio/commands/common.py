@@ -11,6 +11,7 @@ from sts_trio.errors import ConfigError, StsTrioError
 from sts_trio.wire.printable import encodable, printable
 
 T = TypeVar("T")
+FILE = click.Path(exists=True, dir_okay=False)
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 

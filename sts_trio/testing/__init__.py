@@ -77,7 +77,7 @@ from typing import TYPE_CHECKING, Any
 
 from sts_trio.observe.feed import CallEvent
 from sts_trio.offline.protocol.faults import Faults
-from sts_trio.offline.protocol.script import CallFunction
+from sts_trio.offline.protocol.script import CallFunction, Silence
 from sts_trio.simulate.caller import NotConnected
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Result, Turn
@@ -104,6 +104,7 @@ __all__ = [
     "Result",
     "Said",
     "Server",
+    "Silence",
     "Speak",
     "Step",
     "Turn",

@@ -2,17 +2,19 @@
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
 from sts_trio.offline import mode as modes
 from sts_trio.offline.mode import Mode
+from sts_trio.offline.protocol import script_file
 from sts_trio.offline.protocol import server as offline
 from sts_trio.offline.protocol.faults import Faults
-from sts_trio.offline.protocol.script import CAR_SELLER, CallFunction, Script
+from sts_trio.offline.protocol.script import CAR_SELLER, Line, Script
 from sts_trio.offline.workers import pool as crews
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
@@ -91,23 +93,34 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def scripted_agent(
-    *lines: str | CallFunction, faults: Faults | None = None
-) -> AsyncIterator[Agent]:
+async def scripted_agent(*lines: Line | Path, faults: Faults | None = None) -> AsyncIterator[Agent]:
     """An agent that says these lines, one a turn, whatever it hears; then from the first again.
 
     It speaks all of Deepgram's Voice Agent protocol and is as strict about it, needs no key, and
     listens on a free port of the loopback. It notices when the caller speaks, and lets itself be
     interrupted, but recognises no words. Its greeting is not a line: that comes with the bridge's
-    settings. A `CallFunction` among the lines has the bridge run a function.
+    settings. A `CallFunction` among the lines has the bridge run a function, a `Silence` has the
+    agent say nothing in its turn, and a `Path` is a file of lines, as `sts-trio agent --script`
+    takes it.
 
     `faults` is what is to go wrong with every session, see `Faults`.
+
+    Raises:
+        ConfigError: a file is no script.
     """
-    script = Script(lines) if lines else CAR_SELLER
+    script = Script(tuple(_written(lines))) if lines else CAR_SELLER
     serve_stream = partial(offline.serve_stream, script=script)
     agent = Agent(serve_stream, faults or Faults(), Mode.SCRIPTED)
     async with running_beside(agent.serve):
         yield agent
+
+
+def _written(lines: Iterable[Line | Path]) -> Iterator[Line]:
+    for each in lines:
+        if isinstance(each, Path):
+            yield from script_file.read(each).lines
+        else:
+            yield each
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,8 @@ import base64
 import hmac
 import http.server
 import itertools
+import json
+import logging
 import os
 import re
 import socket
@@ -30,6 +32,7 @@ from sts_trio.observe import events
 from sts_trio.observe.feed import call_event
 from sts_trio.offline import mode as modes
 from sts_trio.offline.protocol import server as offline
+from sts_trio.offline.protocol.script import CallFunction, Script, Silence
 from sts_trio.simulate import caller, picture
 from sts_trio.simulate.caller import NotConnected, Sign
 from sts_trio.simulate.phone import Moment
@@ -77,6 +80,7 @@ def test_help_names_every_command() -> None:
     assert re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE) == [
         "agent",
         "call",
+        "check",
         "demo",
         "dial",
         "serve",
@@ -291,9 +295,14 @@ def test_the_agent_tells_where_it_is_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def serve(
-        host: str, port: int, *, mode: modes.Mode, task_status: trio.TaskStatus[int]
+        host: str,
+        port: int,
+        *,
+        mode: modes.Mode,
+        script: Script | None,
+        task_status: trio.TaskStatus[int],
     ) -> None:
-        assert (host, port) == ("127.0.0.1", 0)
+        assert (host, port, script) == ("127.0.0.1", 0, None)
         served.append(mode.value)
         task_status.started(40404)
 
@@ -305,6 +314,35 @@ def test_the_agent_tells_where_it_is_reached(
     assert result.stderr == told
     assert f"({mode}) listens on ws://127.0.0.1:40404/v1/agent/converse\n" in result.stdout
     assert "DEEPGRAM_URL=ws://127.0.0.1:40404/v1/agent/converse sts-trio serve" in result.stdout
+
+
+@pytest.mark.parametrize("missing", [None, "it takes pocketsphinx"])
+def test_the_agent_says_the_lines_of_a_file(
+    missing: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In words, where there is a voice for them."""
+
+    async def serve(*args: Any, task_status: trio.TaskStatus[int], **options: Any) -> None:
+        served.append((options["mode"].value, options["script"].lines))
+        task_status.started(40404)
+
+    served: list[tuple[str, Any]] = []
+    monkeypatch.setattr(modes, "missing", lambda: missing)
+    monkeypatch.setattr(offline, "serve", serve)
+    (tmp_path / "my.script").write_text('Hello.\n@call look_up {"order": 7}\n@silence\n')
+    result = run("agent", "--script", "my.script")
+    lines = ("Hello.", CallFunction("look_up", {"order": 7}), Silence())
+    assert served == [("ears" if missing is None else "scripted", lines)]
+    assert "(my.script) listens on" in result.stdout
+    assert result.stderr == ("" if missing is None else f"A voice without words: {missing}\n")
+
+
+def test_a_file_that_is_no_script_is_told_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "my.script").write_text("Hello.\n@wait 3\n")
+    told = failure("agent", "--mode", "scripted", "--script", "my.script", code=2)
+    assert told.startswith("Error: my.script, line 2: expected @call NAME")
+    told = failure("agent", "--mode", "scripted", "--script", "nowhere", code=2)
+    assert told == "Error: nowhere: cannot be read: No such file or directory"
 
 
 def test_ears_that_are_asked_for_and_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +361,99 @@ def test_an_address_that_the_agent_cannot_have_is_told(taken_port: int) -> None:
     told = failure("agent", "--mode", "scripted", "--port", str(taken_port), code=2)
     assert told.startswith(f"Error: cannot listen on 127.0.0.1:{taken_port} (")
     assert "another --host or --port" in told
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+PROJECT = """
+functions = ["shop"]
+
+[agents]
+stored = "00000000-0000-4000-8000-000000000000"
+
+[agents.default]
+greeting = "Hello!"
+listen.provider = { type = "deepgram", model = "nova-3" }
+think.provider = { type = "open_ai", model = "gpt-4o-mini" }
+think.endpoint = { url = "https://llm.example", headers = { authorization = "bearer s3cret" } }
+think.prompt = "You sell cars."
+
+[agents.sales]
+think.provider = { type = "google", model = "gemini-2.5-flash" }
+
+[numbers]
+"+15005550006" = "sales"
+"""
+FUNCTIONS = '''
+from datetime import date
+from sts_trio import function
+
+@function
+async def book(car: str, day: date) -> str:
+    """Book a test drive.
+
+    Args:
+        car: Which one.
+    """
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "sts-trio.toml").write_text(PROJECT)
+    (tmp_path / "shop.py").write_text(FUNCTIONS)
+    yield tmp_path
+    sys.modules.pop("shop", None)
+
+
+def test_check_prints_who_answers_and_what_the_models_are_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPGRAM_API_KEY", "s3cret-key")
+    result = run("check")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:11] == [
+        "Configuration: sts-trio.toml",
+        "Answers: Deepgram at wss://agent.deepgram.com/v1/agent/converse",
+        "Agents:",
+        "  stored: stored as 00000000-0000-4000-8000-000000000000; functions: book",
+        "  default: listen deepgram nova-3; think open_ai gpt-4o-mini; functions: book",
+        "  sales: think google gemini-2.5-flash; functions: book",
+        "Numbers:",
+        "  +15005550006: sales",
+        "  all others: default",
+        "Functions, as the models are told of them:",
+        "for default:",
+    ]
+    schema = re.compile(r"^for (.*):\n(\{\n(?:.*\n)*?\})$", re.MULTILINE)
+    told = {names: json.loads(text) for names, text in schema.findall(result.stdout)}
+    assert told["default"]["description"] == "Book a test drive."
+    assert told["default"]["parameters"]["properties"] == {
+        "car": {"type": "string", "description": "Which one."},
+        "day": {"type": "string", "format": "date"},
+    }
+    day = told["sales"]["parameters"]["properties"]["day"]
+    assert day == {"type": "string", "description": "format: date"}
+    assert "s3cret" not in result.output
+    assert "Warning: agents.stored: a stored agent cannot be told of functions" in result.stdout
+
+
+def test_check_tells_a_mistake_in_one_line(project: Path) -> None:
+    (project / "shop.py").write_text("1 / 0\n")
+    told = failure("check", code=2)
+    assert told.endswith(f"ZeroDivisionError: division by zero ({project / 'shop.py'}, line 1)")
+    (project / "other.toml").write_text("max_call = 7\n")
+    assert "did you mean max_calls?" in failure("check", "--config", "other.toml", code=2)
+
+
+def test_check_needs_no_file() -> None:
+    result = run("check")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Configuration: no file, the environment alone\n")
+    assert "Functions: none" in result.stdout
 
 
 # --- call -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sts_trio.offline.protocol.faults import Faults, FaultySession, Garbage
 from sts_trio.offline.protocol.functions import Functions
-from sts_trio.offline.protocol.script import CAR_SELLER, CallFunction, Prompter, Script
+from sts_trio.offline.protocol.script import CAR_SELLER, CallFunction, Prompter, Script, Silence
 from sts_trio.offline.protocol.session import (
     CLIENT_TIMEOUT,
     NO_STATUS,
@@ -585,6 +585,29 @@ def test_a_script_goes_on_where_another_session_was_lost() -> None:
 def test_a_script_has_something_to_say() -> None:
     with pytest.raises(ValueError, match="at least one line"):
         Script((CallFunction("find_car"),))
+
+
+def test_an_agent_may_say_nothing_in_a_turn_and_go_on_in_the_next() -> None:
+    """It has heard what was said, and gives no other sign of life."""
+    client = Client(Script((Silence(), "Yes.")))
+    client.begin()
+    client.take()
+    client.say(deepgram.InjectUserMessage("Are you there?"))
+    assert client.take() == [
+        deepgram.ConversationText("user", "Are you there?"),
+        deepgram.History("user", "Are you there?"),
+    ]
+    client.say(deepgram.InjectUserMessage("Hello?"))
+    assert any(getattr(each, "content", "") == "Yes." for each in client.take())
+
+
+def test_an_agent_may_be_mute_from_the_beginning_to_the_end() -> None:
+    client = Client(Script((Silence(),)))
+    client.begin()
+    client.take()
+    for _ in range(3):
+        client.say(deepgram.InjectUserMessage("Hello?"))
+        assert all(getattr(each, "role", "user") == "user" for each in client.take())
 
 
 def test_what_fails_in_the_middle_of_a_burst_is_the_last_thing_said() -> None:

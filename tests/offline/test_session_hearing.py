@@ -35,7 +35,7 @@ class Client:
 
     def __init__(self, **agent: Any) -> None:
         self.now = 100.0
-        self.session = Session(Policy(CARS), sense=SENSE, has_crew=True)
+        self.session = Session(Policy(CARS), sense=SENSE, has_ears=True, has_voice=True)
         self.acts: list[Act] = self.session.open(self.now)
         self.hear(deepgram_settings.phone_settings(agent))
 

@@ -14,7 +14,11 @@ class CallFunction(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
 
 
-Line = str | CallFunction
+class Silence(msgspec.Struct, frozen=True):
+    """Instead of answering, says nothing in this turn, as an agent does that has gone mute."""
+
+
+Line = str | CallFunction | Silence
 
 
 class Mind(Protocol):
@@ -59,7 +63,7 @@ class Script(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
 
     def __post_init__(self) -> None:
-        if not any(isinstance(line, str) for line in self.lines):
+        if all(isinstance(line, CallFunction) for line in self.lines):
             raise ValueError("a script needs at least one line to say")
 
     def line(self, turn: int) -> Line:

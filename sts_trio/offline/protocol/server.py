@@ -5,8 +5,8 @@ do what it returns, one at a time and in that order; writing waits for a client 
 read, and so does all else, as with any server. When the nursery ends, by whichever side, nothing is
 left.
 
-With a crew the agent recognises words and answers by the policy of its domain; without one it says
-the lines of its script.
+With a crew the agent recognises words and answers by the policy of its domain. With a script it
+says the lines of that, in the crew's voice if there is one; with neither, those of a car seller's.
 """
 
 import contextlib
@@ -50,13 +50,14 @@ async def serve(
     port: int,
     *,
     mode: Mode = Mode.SCRIPTED,
-    script: Script = CAR_SELLER,
+    script: Script | None = None,
     faults: Faults = NO_FAULTS,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until cancelled. Reports the port it listens on, which tells what port 0 became.
 
-    `Mode.EARS` takes the `demo` extra: `mode.choose` tells whether it is there.
+    `Mode.EARS` takes the `demo` extra: `mode.choose` tells whether it is there. With a `script` it
+    is for the voice alone.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -70,7 +71,7 @@ async def serve(
 
 
 async def _serve_one(
-    stream: trio.abc.Stream, *, script: Script, crew: WorkerPool | None, faults: Faults
+    stream: trio.abc.Stream, *, script: Script | None, crew: WorkerPool | None, faults: Faults
 ) -> None:
     """The boundary: a bug ends one session and not the server, which may be somebody's bridge."""
     try:
@@ -82,7 +83,7 @@ async def _serve_one(
 async def serve_stream(
     stream: trio.abc.Stream,
     *,
-    script: Script = CAR_SELLER,
+    script: Script | None = None,
     crew: WorkerPool | None = None,
     faults: Faults = NO_FAULTS,
 ) -> None:
@@ -108,21 +109,26 @@ async def serve_stream(
         await trio.aclose_forcefully(stream)
 
 
-def _make_session(script: Script, crew: WorkerPool | None, request_id: str) -> Session:
-    if crew is None:
-        return Session(Prompter(script), request_id=request_id)
+def _make_session(script: Script | None, crew: WorkerPool | None, request_id: str) -> Session:
+    if crew is None or script is not None:
+        mind = Prompter(script or CAR_SELLER)
+        return Session(mind, has_voice=crew is not None, request_id=request_id)
     # webrtcvad is in the extra.
     from sts_trio.offline.hearing import vad as voiced
 
     return Session(
-        Policy(domain.load()), sense=voiced.sense(), has_crew=True, request_id=request_id
+        Policy(domain.load()),
+        sense=voiced.sense(),
+        has_ears=True,
+        has_voice=True,
+        request_id=request_id,
     )
 
 
 async def _serve_client(
     nursery: trio.Nursery,
     stream: FaultyStream,
-    script: Script,
+    script: Script | None,
     crew: WorkerPool | None,
     faults: Faults,
 ) -> None:

@@ -10,11 +10,11 @@ The ears tell when the caller begins and ceases to speak; the mouth hands out sp
 Speech that begins silences the mouth and voids a function call in flight, even if the mouth had
 already sent everything. Speech that ceases ends the turn, and the mind answers.
 
-With a crew, words are recognised and answers are rendered elsewhere: both are errands, run between
-an act (`Listen`, `Speak`) and a message (`Heard`, `Spoken`). A pause sends the audio off early, so
-that the words are there when the turn is over; who goes on speaking has it sent again, with the
-rest. Without a crew no word is recognised, no transcript pretends that one was, and the voice is
-the base install's.
+Words are recognised and answers are rendered elsewhere, by a crew, where there is one: both are
+errands, run between an act (`Listen`, `Speak`) and a message (`Heard`, `Spoken`). A pause sends the
+audio off early, so that the words are there when the turn is over; who goes on speaking has it sent
+again, with the rest. Without ears no word is recognised, no transcript pretends that one was, and
+without a voice of the crew's it is the base install's.
 Source: developers.deepgram.com/docs/voice-agent (message flow, errors), read 2026-11-22.
 """
 
@@ -37,7 +37,7 @@ from sts_trio.offline.hearing.endpointing import (
 )
 from sts_trio.offline.protocol.functions import Functions
 from sts_trio.offline.protocol.jobs import Errand, Heard, Listen, Outcome, Speak, Spoken
-from sts_trio.offline.protocol.script import Line, Mind
+from sts_trio.offline.protocol.script import CallFunction, Line, Mind, Silence
 from sts_trio.offline.speech import voice
 from sts_trio.offline.speech.pacing import Mouth, pieces
 from sts_trio.offline.speech.sentence_queue import Recital, sentences
@@ -88,11 +88,13 @@ class Session:
         mind: Mind,
         *,
         sense: Sense = BY_LOUDNESS,
-        has_crew: bool = False,
+        has_ears: bool = False,
+        has_voice: bool = False,
         request_id: str = "",
     ) -> None:
         self._mind = mind
-        self._has_crew = has_crew
+        self._has_ears = has_ears
+        self._has_voice = has_voice
         self._request_id = request_id
         self._phase = Phase.AWAITING_SETTINGS
         self._ears = Ears(sense)
@@ -281,7 +283,7 @@ class Session:
     def _end_turn(self, ceased: Ceased | None, now: float) -> None:
         if ceased is None:
             return
-        if not self._has_crew:
+        if not self._has_ears:
             self._user_said(f"(speech, {ceased.duration:.1f} s)", now)
             return
         if self._turn.ticket is None:
@@ -312,14 +314,16 @@ class Session:
         """No words: there was speech, but none were made out."""
         if content:
             self._acts += self._text("user", content)
-        self._acts.append(deepgram.AgentThinking(self._mind.thought))
-        self._answer(self._mind.reply(content, self._functions.ours), now)
+        line = self._mind.reply(content, self._functions.ours)
+        if not isinstance(line, Silence):
+            self._acts.append(deepgram.AgentThinking(self._mind.thought))
+        self._answer(line, now)
 
     # --- the agent's ----------------------------------------------------------------------------
 
     def _answer(self, line: Line, now: float) -> None:
         """A function the client does not run is passed over."""
-        while not isinstance(line, str):
+        while isinstance(line, CallFunction):
             function = self._functions.get(line.name)
             if function is None:
                 self._fail(
@@ -331,10 +335,11 @@ class Session:
                 return
             self._warn("FUNCTION_CALL_FAILED", f"{line.name}: the offline agent calls no endpoint")
             line = self._mind.go_on("")
-        self._say(line, now)
+        if not isinstance(line, Silence):
+            self._say(line, now)
 
     def _say(self, text: str, now: float) -> None:
-        if not self._has_crew:
+        if not self._has_voice:
             self._say_by_base_voice(text, now)
             return
         lines = sentences(text) or [text]
