@@ -1,7 +1,7 @@
 """How a command runs, and how it ends: one line on stderr for whatever an operator can cause."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
@@ -76,11 +76,34 @@ def fail(reason: str, status: int = 1) -> NoReturn:
     raise SystemExit(status)
 
 
+def pairs(option: str, given: Iterable[str]) -> dict[str, str]:
+    """NAME=VALUE, as an option takes it."""
+    found = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise Misuse(f"{option} {each!r}: expected NAME=VALUE")
+        found[name] = value
+    return found
+
+
 def make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise Misuse(f"{path}: cannot be made: {exc.strerror}") from exc
+
+
+def check_writable(path: Path) -> None:
+    """Before something is done that is to be written down there."""
+    is_new = not path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if is_new:
+            path.unlink()
+    except OSError as exc:
+        raise Misuse(f"{path}: cannot be written: {exc.strerror}") from exc
 
 
 def save(write: Callable[..., None], target: Path, *what: Any) -> None:

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from sts_trio.commands.client import Asked
-from sts_trio.commands.common import INTERRUPTED, Misuse, fail, say
+from sts_trio.commands.common import INTERRUPTED, Misuse, fail, pairs, say
 from sts_trio.observe.events import (
     CallAnsweredBy,
     CallEnded,
@@ -95,7 +95,7 @@ def dial(
     if key is not None and not re.fullmatch("[!-~]{1,255}", key):
         raise Misuse("--idempotency-key: expected 1 to 255 visible ASCII characters")
     order: dict[str, Any] = {"to": number, "on_machine": on_machine.replace("-", "_")}
-    order |= {"agent": agent, "message": message, "parameters": _pairs(parameters)}
+    order |= {"agent": agent, "message": message, "parameters": pairs("--parameter", parameters)}
     server = _Server(url)
     try:
         call_sid = _place(server, order, key or secrets.token_urlsafe(16))
@@ -108,16 +108,6 @@ def dial(
         fail(f"{server.url} cannot be reached: {exc}: is `sts-trio serve` running?")
     if fault is not None:
         fail(fault)
-
-
-def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for each in parameters:
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise Misuse(f"--parameter {each!r}: expected NAME=VALUE")
-        pairs[name] = value
-    return pairs
 
 
 def _place(server: "_Server", order: dict[str, Any], key: str) -> str:

@@ -23,7 +23,8 @@ from sts_trio.observe.events import AgentReconnected, CallCrashed, CallHeard, Ca
 from sts_trio.observe.feed import CallEvent, Subscription
 from sts_trio.offline.mode import Mode
 from sts_trio.offline.protocol.faults import Faults
-from sts_trio.simulate.caller import NotConnected, place_call
+from sts_trio.simulate.caller import place_call
+from sts_trio.simulate.connect import NotConnected
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.transcript import Line, Narrator, Sentence, lines

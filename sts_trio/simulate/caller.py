@@ -5,11 +5,6 @@ any Trio stream. What the caller does is told by steps, see `manners`, and what 
 `Report`.
 """
 
-import os
-import re
-import socket
-import ssl
-import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,16 +13,24 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
-from sts_trio.config import local_key
-from sts_trio.errors import StsTrioError
 from sts_trio.simulate import webhook
+from sts_trio.simulate.connect import (
+    HTTP,
+    WEBSOCKET,
+    NotAUrl,
+    NotConnected,
+    connect,
+    host_of,
+    key_for,
+    parts_of,
+    target_of,
+)
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.script import IsBusy, Manners, Step, never
 from sts_trio.wire import handshake
 from sts_trio.wire.printable import shown
 
-CONNECT_TIMEOUT = 5.0
 HANDSHAKE_TIMEOUT = 5.0
 # A bridge may send a whole answer at once.
 MAX_BYTES = 2**24
@@ -35,23 +38,7 @@ MAX_BYTES = 2**24
 # The headers that a request for this URL, with this form if it is a webhook's, is signed with.
 Sign = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
-# Schemes, the secure one last.
-_HTTP = ("http", "https")
-_WEBSOCKET = ("ws", "wss")
-
 HEADERS = {"User-Agent": "Twilio.TmeWs/1.0", "Accept-Encoding": "gzip"}
-
-
-class NotConnected(StsTrioError):
-    """There was no call: nobody there, or the handshake was refused, by `status` if it was HTTP."""
-
-    def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-class NotAUrl(NotConnected):
-    """Nothing can be called by what was given."""
 
 
 async def place_call(
@@ -86,17 +73,17 @@ async def place_call(
     if url.startswith(("http://", "https://")):
         streamed = await _ask_webhook(url, sids, numbers, headers or {}, sign)
         url, given = streamed.url, streamed.parameters | given
-    parts, port = _parts(url, _WEBSOCKET)
+    parts, port = parts_of(url, WEBSOCKET)
     signed = {} if sign is None else sign(url, {})
-    stream = await _connect(parts.hostname or "", port, parts.scheme == "wss")
+    stream = await connect(parts.hostname or "", port, parts.scheme == "wss")
     return await call_over(
         stream,
         steps,
-        host=_host(parts),
-        path=_target(parts),
+        host=host_of(parts),
+        path=target_of(parts),
         limit=limit,
         parameters=given,
-        headers={**_key_for(stream), **(headers or {}), **signed},
+        headers={**key_for(stream), **(headers or {}), **signed},
         watch=watch,
         is_busy=is_busy,
         sids=sids,
@@ -110,15 +97,15 @@ async def _ask_webhook(
     headers: Mapping[str, str],
     sign: Sign | None,
 ) -> webhook.Streamed:
-    parts, port = _parts(url, _HTTP)
+    parts, port = parts_of(url, HTTP)
     form = webhook.form(sids.call, sids.account, numbers)
     signed = {} if sign is None else sign(url, form)
-    stream = await _connect(parts.hostname or "", port, parts.scheme == "https")
+    stream = await connect(parts.hostname or "", port, parts.scheme == "https")
     try:
         streamed = await webhook.ask(
-            stream, _host(parts), _target(parts), form, {**_key_for(stream), **headers, **signed}
+            stream, host_of(parts), target_of(parts), form, {**key_for(stream), **headers, **signed}
         )
-        _parts(streamed.url, _WEBSOCKET)
+        parts_of(streamed.url, WEBSOCKET)
     except webhook.NotStreamed as exc:
         raise NotConnected(str(exc), exc.status) from exc
     except NotAUrl as exc:
@@ -128,72 +115,6 @@ async def _ask_webhook(
     finally:
         await trio.aclose_forcefully(stream)
     return streamed
-
-
-def _parts(url: str, schemes: tuple[str, str]) -> tuple[urllib.parse.SplitResult, int]:
-    """A URL's parts and its port."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port or (443 if parts.scheme == schemes[1] else 80)
-    except ValueError as exc:
-        raise NotAUrl(f"{url}: not a URL: {exc}") from None
-    if parts.scheme not in schemes or not parts.hostname or not re.fullmatch("[!-~]+", url):
-        raise NotAUrl(
-            f"{url}: not a URL to call; it looks like ws://127.0.0.1:5000/twilio, or"
-            " http://127.0.0.1:5000/twiml for the webhook"
-        )
-    return parts, port
-
-
-def _host(parts: urllib.parse.SplitResult) -> str:
-    return parts.netloc.rpartition("@")[2]
-
-
-def _target(parts: urllib.parse.SplitResult) -> str:
-    return urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-
-
-def _key_for(stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> dict[str, str]:
-    """What lets this user in at a server of their own that is on this machine."""
-    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    key = local_key.of_peer(tcp.socket)
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
-
-
-async def _connect(
-    host: str, port: int, is_secure: bool
-) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
-    try:
-        with trio.fail_after(CONNECT_TIMEOUT):
-            if not is_secure:
-                return await trio.open_tcp_stream(host, port)
-            stream = await trio.open_ssl_over_tcp_stream(
-                host, port, ssl_context=ssl.create_default_context(), https_compatible=True
-            )
-            try:
-                await stream.do_handshake()
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-            return stream
-    except trio.TooSlowError:
-        raise NotConnected(f"{host}:{port} did not answer in {CONNECT_TIMEOUT:.0f} s") from None
-    except trio.BrokenResourceError as exc:
-        raise NotConnected(f"{host}:{port}: no TLS: {exc.__cause__ or exc}") from exc
-    except (OSError, UnicodeError) as exc:  # a name that none can be
-        raise NotConnected(f"{host}:{port}: {_reason(exc)}") from exc
-
-
-def _reason(exc: BaseException) -> str:
-    """The system's own words, which Trio wraps once for all addresses and once for each."""
-    while exc.__cause__ is not None:
-        exc = exc.__cause__
-        if isinstance(exc, BaseExceptionGroup):
-            exc = exc.exceptions[0]
-    if isinstance(exc, OSError) and exc.errno is not None:
-        is_name = isinstance(exc, socket.gaierror)  # which has numbers of its own
-        return (exc.strerror or str(exc)) if is_name else os.strerror(exc.errno)
-    return str(exc)
 
 
 async def call_over(

@@ -17,7 +17,7 @@ HEAD_START = 1.0
 
 
 class Sentence(msgspec.Struct, frozen=True):
-    """As the agent reports it: `role` is user, for what it heard, or assistant."""
+    """As the agent reports it: `role` is user for what it heard, and another for what it said."""
 
     at: float
     role: str
@@ -50,7 +50,7 @@ def lines(report: Report, sentences: Sequence[Sentence] = ()) -> list[Line]:
     # The agent tells a sentence before it speaks it.
     begins = [begin for begin, _ in report.agent_spans]
     said = _shared_out(
-        [s for s in sentences if s.role == "assistant"], [begin - HEAD_START for begin in begins]
+        [s for s in sentences if s.role != "user"], [begin - HEAD_START for begin in begins]
     )
     for (began, ended), text in zip(report.agent_spans, said, strict=True):
         waited = next((wait for at, wait in answers.items() if abs(at - began) < 0.001), None)
@@ -81,12 +81,13 @@ def _shared_out(sentences: Sequence[Sentence], begins: Sequence[float]) -> Itera
 class Narrator:
     """Tells a call's lines while it runs, each as it begins: who, from when, what, how long waited.
 
-    With `knows_words` the agent's lines wait for the words, which `hear` is to be told.
+    With `knows_words` the agent's lines wait for the words, which `hear` is to be told: no longer
+    than it speaks, as what the bridge itself says is told by nobody.
     """
 
     def __init__(self, tell: Callable[[Line], None], *, knows_words: bool) -> None:
         self._tell = tell
-        self._knows_words = knows_words
+        self.knows_words = knows_words
         self._saying = ""
         self._stretches = 0
         self._words: list[str] = []  # of the agent, not told yet
@@ -103,10 +104,10 @@ class Narrator:
         if moment.stretches > self._stretches:
             self._stretches = moment.stretches
             self._begun = moment
-        self._tell_agent(moment.agent_speaks)
+        self._tell_agent(moment)
 
     def hear(self, sentence: Sentence) -> None:
-        if sentence.role == "assistant":
+        if sentence.role != "user":
             self._words.append(sentence.text)
         else:
             self._tell(Line(sentence.at, sentence.at, CALLER, understood=sentence.text))
@@ -116,15 +117,30 @@ class Narrator:
         if heard and heard != said:
             self._tell(Line(at, at, AGENT, heard=heard))
 
-    def _tell_agent(self, agent_speaks: bool) -> None:
+    def _tell_agent(self, moment: Moment) -> None:
         """A sentence at a time: the first when the agent is heard, the others as they come."""
         begun, self._begun = self._begun, None
-        if begun is not None and not self._words and self._knows_words:
+        if begun is not None and not self._words and self._may_come(begun, moment):
             self._begun = begun  # until there are words
         elif begun is not None:
             text = self._words.pop(0) if self._words else ""
             self._tell(Line(begun.seconds, begun.seconds, AGENT, text, waited=begun.wait))
-        elif agent_speaks:
+        elif moment.agent_speaks:
             for text in self._words:
                 self._tell(Line(0.0, 0.0, "", text))
             self._words.clear()
+
+    def _may_come(self, begun: Moment, moment: Moment) -> bool:
+        late = moment.seconds >= begun.seconds + HEAD_START
+        return self.knows_words and (moment.agent_speaks or not late)
+
+
+def text(told: Sequence[Line]) -> str:
+    """The transcript as a text file has it."""
+    rows = []
+    for line in told:
+        words = line.text or "(speaks)"
+        if line.understood is not None and line.understood != line.text:
+            words += f" (understood: {line.understood})"
+        rows.append(f"{line.at:7.1f} s  {line.who:<6}  {words}\n")
+    return "".join(rows)

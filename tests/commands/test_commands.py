@@ -1,6 +1,7 @@
 """The commands: what they print, and with what status they end."""
 
 import base64
+import errno
 import hmac
 import http.server
 import itertools
@@ -24,8 +25,10 @@ from click.testing import CliRunner
 from rig_commands import NUMBER, a_wav, failure, run
 
 from sts_trio import __version__, cli, config
+from sts_trio.audio import wav
 from sts_trio.commands import dial as dialling
 from sts_trio.commands.call import signer
+from sts_trio.config import local_key
 from sts_trio.demo import run as demo
 from sts_trio.demo.scenarios import Scenario, scenarios
 from sts_trio.observe import events
@@ -33,13 +36,16 @@ from sts_trio.observe.feed import call_event
 from sts_trio.offline import mode as modes
 from sts_trio.offline.protocol import server as offline
 from sts_trio.offline.protocol.script import CallFunction, Script, Silence
-from sts_trio.simulate import caller, picture
-from sts_trio.simulate.caller import NotConnected, Sign
-from sts_trio.simulate.phone import Moment
+from sts_trio.simulate import caller, follow, picture
+from sts_trio.simulate.caller import Sign
+from sts_trio.simulate.connect import NotConnected
+from sts_trio.simulate.follow import NotTold
+from sts_trio.simulate.phone import Moment, Sids
 from sts_trio.simulate.report import Report, Turn
 from sts_trio.simulate.screen import Screen
-from sts_trio.simulate.script import HangUp, Speak, WaitForSpeech
+from sts_trio.simulate.script import HangUp, Keys, Speak, WaitForSpeech
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
+from sts_trio.simulate.webhook import NUMBERS, Numbers
 from sts_trio.testing import Agent, Inventory, Server, Step, running, scripted_agent
 from sts_trio.testing import call as call_bridge
 from sts_trio.web.app import App
@@ -468,6 +474,26 @@ class Bridge:
         self.steps: list[Any] = []
         self.limit = 0.0
         self.sign: Sign | None = None
+        self.parameters: dict[str, str] = {}
+        self.numbers = NUMBERS
+        self.tells: list[tuple[float, str, dict[str, Any]]] = []  # of the call, if anything
+        self.key: str | None = None
+
+    async def follow(
+        self,
+        url: str,
+        call_sid: str,
+        hear: Callable[..., None],
+        *,
+        key: str,
+        has_begun: Callable[[], None],
+    ) -> None:
+        self.key = key
+        if not self.tells:
+            raise NotTold("the bridge tells of no events")
+        has_begun()
+        for event in self.tells:
+            hear(*event)
 
     async def place_call(
         self,
@@ -477,8 +503,14 @@ class Bridge:
         limit: float,
         sign: Sign | None,
         watch: Callable[[Moment], None],
+        parameters: dict[str, str],
+        is_busy: Callable[[float], bool],
+        sids: Sids,
+        numbers: Numbers,
     ) -> Report:
         self.url, self.steps, self.limit, self.sign = url, steps, limit, sign
+        self.parameters, self.numbers = parameters, numbers
+        await trio.testing.wait_all_tasks_blocked()
         watch(Moment(0.02, False, True, stretches=1))
         watch(Moment(3.6, True, True, saying="one.wav", stretches=1))
         watch(Moment(6.1, False, True, stretches=2, wait=0.5))
@@ -495,6 +527,7 @@ class Bridge:
 def bridge(monkeypatch: pytest.MonkeyPatch) -> Bridge:
     bridge = Bridge(REPORT)
     monkeypatch.setattr(caller, "place_call", bridge.place_call)
+    monkeypatch.setattr(follow, "follow", bridge.follow)
     return bridge
 
 
@@ -521,7 +554,9 @@ def test_a_call_says_its_wavs_and_reports(bridge: Bridge, tmp_path: Path) -> Non
         "marks, clears 17, 1",
         "Twilio warning 31951 2 messages; the first: no streamSid",
         "limit reached: the caller hung up",
-        "Recording: a/b/rec.wav",
+        "The agent's words are not known: no `sts-trio serve` is known there; give its ?key= or"
+        " STS_ADMIN_TOKEN if it is one",
+        "Recording: a/b/rec.wav, transcript: a/b/rec.txt",
     ]
 
 
@@ -569,7 +604,8 @@ def test_the_recording_has_the_caller_on_the_left_and_the_agent_on_the_right(
     bridge: Bridge, tmp_path: Path
 ) -> None:
     assert run("call", "--out", "here").exit_code == 0
-    (recording,) = (tmp_path / "here").iterdir()
+    recording, words = sorted((tmp_path / "here").iterdir(), key=lambda path: path.suffix)[::-1]
+    assert words == recording.with_suffix(".txt")
     assert re.fullmatch(r"call-\d{8}-\d{6}\.wav", recording.name)
     with wave.open(str(recording)) as file:
         assert (file.getnchannels(), file.getnframes()) == (2, 160)
@@ -684,9 +720,156 @@ def test_a_place_that_cannot_be_written_is_told_before_anybody_is_called(
     assert bridge.url == ""
 
 
-def test_a_recording_that_cannot_be_written_is_told(bridge: Bridge, tmp_path: Path) -> None:
-    (tmp_path / "rec.wav").mkdir()
-    assert "rec.wav: cannot be written" in failure("call", "--out", "rec.wav", code=1)
+@pytest.mark.parametrize("name", ["rec.wav", "rec.txt"])
+def test_a_file_that_cannot_be_written_is_told_before_anybody_is_called(
+    name: str, bridge: Bridge, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    assert f"{name}: cannot be written" in failure("call", "--out", "rec.wav", code=2)
+    assert bridge.url == ""
+
+
+def test_a_file_of_another_kind_is_no_place_for_a_recording(bridge: Bridge, tmp_path: Path) -> None:
+    told = failure("call", "--out", "rec.mp3", code=2)
+    assert told == "Error: --out rec.mp3: expected a directory, or a file ending in .wav"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a.b").mkdir()
+    assert run("call", "--out", "a.b").exit_code == 0
+
+
+def test_where_there_is_no_call_no_file_is_left(bridge: Bridge, tmp_path: Path) -> None:
+    bridge.result = NotConnected("gone")
+    assert run("call", "--out", "rec.wav").exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_that_cannot_be_written_after_all_is_told(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*what: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wav, "write", full)
+    told = failure("call", "--out", "rec.wav", code=1)
+    assert told == "Error: rec.wav: cannot be written: No space left on device"
+
+
+def test_what_is_said_and_pressed_comes_in_the_order_in_which_it_was_given(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    one = a_wav(tmp_path / "one.wav")
+    run("call", "--keys", "1#", "--say", "Hi.", one, "--keys", "2d", "--say", "Bye.")
+    acts = [each for each in bridge.steps if isinstance(each, Speak | Keys)]
+    assert [each.text if isinstance(each, Speak) else each.keys for each in acts] == [
+        "one.wav",
+        "1#",
+        "Hi.",
+        "2D",
+        "Bye.",
+    ]
+
+
+def test_what_is_no_key_is_told(bridge: Bridge) -> None:
+    told = failure("call", "--keys", "1 2", code=2)
+    assert told == "Error: --keys: expected keys of a phone, 0123456789*#ABCD, got '1 2'"
+
+
+def test_a_websocket_is_told_who_calls_whom_as_a_bin_tells_it(bridge: Bridge) -> None:
+    options = ("--from", "sip:a@b.example", "--to", "+15005550001", "--agent", "sales")
+    run("call", *options, "--parameter", "order=7=8", "--parameter", "empty=")
+    assert bridge.parameters == {
+        "order": "7=8",
+        "empty": "",
+        "from": "sip:a@b.example",
+        "to": "+15005550001",
+        "agent": "sales",
+    }
+    run("call")
+    assert bridge.parameters == {}
+
+
+def test_a_webhook_is_told_who_calls_whom_and_decides_who_answers(bridge: Bridge) -> None:
+    url = ("--url", "http://127.0.0.1:1/twiml")
+    run("call", *url, "--from", "anonymous", "--to", "+15005550001", "--parameter", "a=b")
+    assert bridge.numbers == Numbers("anonymous", "+15005550001")
+    assert bridge.parameters == {"a": "b"}
+    run("call", *url)
+    assert bridge.numbers == NUMBERS
+    assert "--agent: a webhook decides" in failure("call", *url, "--agent", "sales", code=2)
+
+
+@pytest.mark.parametrize("given", ["order", "=7"])
+def test_a_parameter_without_a_name_is_told(given: str, bridge: Bridge) -> None:
+    told = failure("call", "--parameter", given, code=2)
+    assert told == f"Error: --parameter {given!r}: expected NAME=VALUE"
+
+
+def test_the_words_of_both_are_told_and_written_beside_the_recording(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bridge.tells = [
+        (0.0, "call.transcript", {"role": "agent", "text": "Hello!"}),
+        (5.0, "call.transcript", {"role": "user", "text": "what cars"}),
+        (5.2, "call.transcript", {"role": "agent", "text": "We have three. \x1b[2J"}),
+        (7.0, "call.heard", {"said": "We have three.", "heard": "We have"}),
+        (7.0, "call.transcript", {"role": 7}),
+        (9.0, "call.ended", {}),
+    ]
+    monkeypatch.setattr(local_key, "find", lambda address: "the-key")
+    result = run("call", "--out", "rec.wav")
+    assert bridge.key == "the-key"
+    assert "not known" not in result.stdout
+    assert "Hello!" in result.stdout
+    assert "\x1b" not in result.stdout
+    written = (tmp_path / "rec.txt").read_text()
+    assert "agent   Hello!" in written
+    facts = msgspec.json.decode(run("call", "--json", "--out", "rec.wav").stdout)
+    assert facts["words"] == "rec.txt"
+    assert any(line.get("text") == "Hello!" for line in facts["transcript"])
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("ws://127.0.0.1:1/twilio", "0123456789-admin-token"),
+        ("http://localhost:1/twiml", "0123456789-admin-token"),
+        ("wss://phone.example/twilio", "0123456789-admin-token"),
+        ("wss://phone.example/twilio?key=of-the-run", "of-the-run"),
+        # Nobody else's server is told the operator's token, nor that there is one.
+        ("ws://phone.example/twilio", None),
+        ("wss://other.example/twilio", None),
+        ("ws://10.0.0.1/twilio", None),
+        ("wss://127.0.0.1.other.example/twilio", None),
+    ],
+)
+def test_only_a_server_of_the_operators_is_asked_for_the_words(
+    url: str, key: str | None, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STS_ADMIN_TOKEN", "0123456789-admin-token")
+    monkeypatch.setenv("STS_PUBLIC_URL", "https://phone.example")
+    run("call", "--url", url)
+    assert bridge.key == key
+
+
+def test_a_configuration_that_is_wrong_is_no_reason_not_to_call(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    (tmp_path / "sts-trio.toml").write_text("colour = 'red'\n")
+    assert run("call").exit_code == 0
+    assert bridge.key is None
+
+
+async def test_a_running_server_tells_the_words(tmp_path: Path) -> None:
+    """Through the page's own route, with the key of its run."""
+    async with scripted_agent("It is on its way.") as agent, running(agent=agent) as server:
+        arguments = ("call", "--say", "Where is it?", "--url", server.url, "--out", "rec.wav")
+        result = await trio.to_thread.run_sync(run, *arguments)
+    assert result.exit_code == 0, result.output
+    written = (tmp_path / "rec.txt").read_text().splitlines()
+    agent_lines = [line for line in written if " agent " in line]
+    assert agent_lines[0].endswith("Hello! How can I help you today?")
+    assert agent_lines[1].endswith("It is on its way.")
+    assert any("caller  Where is it?" in line for line in written)
 
 
 @pytest.mark.parametrize(

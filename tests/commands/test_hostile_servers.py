@@ -20,7 +20,7 @@ from wsproto.utilities import generate_accept_token
 from sts_trio.commands import client
 from sts_trio.commands import dial as dialling
 from sts_trio.observe import events
-from sts_trio.simulate import caller
+from sts_trio.simulate import caller, connect
 from sts_trio.wire import frames
 from sts_trio.wire.handshake import MAX_ANSWER
 from sts_trio.wire.printable import MAX_SHOWN
@@ -139,7 +139,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "SILENCE_TIMEOUT", 1.0)
     monkeypatch.setattr(dialling, "CONNECT_TIMEOUT", 1.0)
     monkeypatch.setattr(caller, "HANDSHAKE_TIMEOUT", 1.0)
-    monkeypatch.setattr(caller, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 1.0)
 
 
 # --- dial: the call is placed ---------------------------------------------------------------------

@@ -13,7 +13,8 @@ import trio_websocket
 from limits import HANG
 
 from sts_trio.audio.frames import length
-from sts_trio.simulate.caller import NotConnected, call_over, place_call
+from sts_trio.simulate.caller import call_over, place_call
+from sts_trio.simulate.connect import NotConnected
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.script import HangUp, Speak, Step, WaitForQuiet, WaitForSpeech, polite

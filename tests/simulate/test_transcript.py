@@ -12,7 +12,7 @@ from sts_trio.demo.clips import broken_off, clips, speak
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Turn
 from sts_trio.simulate.script import Speak, audible_part
-from sts_trio.simulate.transcript import AGENT, CALLER, Line, Narrator, Sentence, lines
+from sts_trio.simulate.transcript import AGENT, CALLER, Line, Narrator, Sentence, lines, text
 
 # --- afterwards -----------------------------------------------------------------------------------
 
@@ -105,6 +105,31 @@ def test_words_that_come_after_the_voice_are_waited_for_and_further_ones_go_on_f
     audience.narrator.hear(Sentence(1.2, "assistant", "How can I help?"))
     audience.moments(1.2, 1.3, agent_speaks=True, stretches=1)
     assert audience.told == [Line(0.0, 0.0, AGENT, "Hello!"), Line(0.0, 0.0, "", "How can I help?")]
+
+
+def test_words_that_never_come_are_waited_for_no_longer_than_they_could() -> None:
+    """What the bridge says itself, "One moment, please", is told by nobody."""
+    audience = Audience()
+    audience.moments(0.0, 2.0, agent_speaks=True, stretches=1)
+    assert audience.told == []
+    audience.moments(2.0, 2.1, stretches=1)
+    assert audience.told == [Line(0.0, 0.0, AGENT)]
+    audience.narrator.hear(Sentence(3.0, "agent", "Three."))
+    audience.moments(3.0, 3.1, agent_speaks=True, stretches=2)
+    assert audience.told[1:] == [Line(3.0, 3.0, AGENT, "Three.")]
+
+
+def test_a_transcript_is_written_a_line_for_each_stretch() -> None:
+    told = [
+        Line(0.1, 2.0, AGENT, "Hello!"),
+        Line(12.0, 13.0, CALLER, "What cars?", understood="what cars"),
+        Line(14.0, 15.0, AGENT),
+    ]
+    assert text(told) == (
+        "    0.1 s  agent   Hello!\n"
+        "   12.0 s  caller  What cars? (understood: what cars)\n"
+        "   14.0 s  agent   (speaks)\n"
+    )
 
 
 def test_words_that_were_cut_off_before_they_were_heard_are_not_put_into_the_next_answer() -> None:

@@ -15,7 +15,8 @@ from rig_server import knock
 
 from sts_trio.observe import events
 from sts_trio.simulate import webhook
-from sts_trio.simulate.caller import NotConnected, place_call
+from sts_trio.simulate.caller import place_call
+from sts_trio.simulate.connect import NotConnected
 from sts_trio.simulate.report import Result
 from sts_trio.simulate.script import HangUp, WaitForSpeech
 from sts_trio.simulate.webhook import ANSWER_TIMEOUT, MAX_TWIML, NotStreamed, Streamed, read_twiml
