@@ -138,7 +138,7 @@ def agent(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     """`sts-trio agent`, and the mode it serves in."""
     modes: list[Mode] = []
 
-    async def serve(host: str, port: int, *, mode: Mode, task_status: Any) -> None:
+    async def serve(host: str, port: int, *, mode: Mode, script: Any, task_status: Any) -> None:
         modes.append(mode)
         task_status.started(9001)
 
