@@ -19,6 +19,7 @@ from wsproto.utilities import generate_accept_token
 
 from sts_trio.commands import client
 from sts_trio.commands import dial as dialling
+from sts_trio.config import local_key
 from sts_trio.observe import events
 from sts_trio.simulate import caller, connect
 from sts_trio.wire import frames
@@ -140,6 +141,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "CONNECT_TIMEOUT", 1.0)
     monkeypatch.setattr(caller, "HANDSHAKE_TIMEOUT", 1.0)
     monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 1.0)
+    # Of a server that was killed, and had the port before.
+    monkeypatch.setattr(local_key, "find", lambda address: None)
 
 
 # --- dial: the call is placed ---------------------------------------------------------------------
