@@ -200,9 +200,11 @@ async def _call(
     told: _Told,
     is_quiet: bool,
 ) -> "Report":
+    import msgspec
     import trio
     from rich.console import Console
 
+    from sts_trio.observe import events
     from sts_trio.simulate.caller import place_call
     from sts_trio.simulate.follow import NotTold, follow
     from sts_trio.simulate.phone import Moment, Sids
@@ -218,13 +220,18 @@ async def _call(
             narrator.watch(moment)
             screen.watch(moment)
 
-        def hear(at: float, event: str, fields: dict[str, Any]) -> None:
-            told.at_work.hear(at, event, fields)
-            match event, fields:
-                case "call.transcript", {"role": str(role), "text": str(text)}:
+        def hear(at: float, name: str, fields: dict[str, Any]) -> None:
+            try:
+                event = events.read(name, fields)
+            except msgspec.ValidationError:
+                return  # of another version, or of a server that is none of ours
+            if event is not None:
+                told.at_work.hear(at, event)
+            match event:
+                case events.CallTranscript(role=role, text=text):
                     told.sentences.append(Sentence(at, role, text))
                     narrator.hear(told.sentences[-1])
-                case "call.heard", {"said": str(said), "heard": str(heard)}:
+                case events.CallHeard(said=said, heard=heard):
                     narrator.end_turn(at, said, heard)
 
         def has_begun() -> None:
@@ -232,7 +239,9 @@ async def _call(
 
         async def listen(key: str) -> None:
             try:
-                await follow(url, sids.call, hear, key=key, has_begun=has_begun)
+                await follow(
+                    url, sids.call, hear, key=key, last=events.CallEnded.NAME, has_begun=has_begun
+                )
             except NotTold as exc:
                 told.why_not = str(exc)
                 narrator.knows_words = False

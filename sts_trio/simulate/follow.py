@@ -52,9 +52,10 @@ async def follow(
     hear: Hear,
     *,
     key: str,
+    last: str,
     has_begun: Callable[[], None] = lambda: None,
 ) -> None:
-    """Calls `hear` with what happens in the call, until the server has told its end.
+    """Calls `hear` with what happens in the call, until the server has told the event `last`.
 
     `url` is what the caller calls, `key` is what lets an operator in: the server's admin token, or
     the key of its run. `has_begun` is called once the server is going to tell.
@@ -76,7 +77,7 @@ async def follow(
         told = _read(line)
         if told is not None:
             hear(told.at, told.event, told.fields)
-        return told is not None and told.event == "call.ended"
+        return told is not None and told.event == last
 
     try:
         await _ask(stream, host_of(parts), target, headers, has_begun, take)

@@ -99,7 +99,7 @@ class _Follower:
         self._seen = first + len(entries) - 1
         for each in entries:
             if each.call_sid == self._call_sid:
-                self._at_work.hear(each.at, each.event, each.fields)
+                self._at_work.hear(each.at, each.event)
         return self._at_work.is_busy(now)
 
 

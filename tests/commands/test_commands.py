@@ -486,6 +486,7 @@ class Bridge:
         hear: Callable[..., None],
         *,
         key: str,
+        last: str,
         has_begun: Callable[[], None],
     ) -> None:
         self.key = key
@@ -807,14 +808,14 @@ def test_a_parameter_without_a_name_is_told(given: str, bridge: Bridge) -> None:
 def test_the_words_of_both_are_told_and_written_beside_the_recording(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bridge.tells = [
-        (0.0, "call.transcript", {"role": "agent", "text": "Hello!"}),
-        (5.0, "call.transcript", {"role": "user", "text": "what cars"}),
-        (5.2, "call.transcript", {"role": "agent", "text": "We have three. \x1b[2J"}),
-        (7.0, "call.heard", {"said": "We have three.", "heard": "We have"}),
-        (7.0, "call.transcript", {"role": 7}),
-        (9.0, "call.ended", {}),
+    happened = [
+        (0.0, events.CallTranscript("agent", "Hello!")),
+        (5.0, events.CallTranscript("user", "what cars")),
+        (5.2, events.CallTranscript("agent", "We have three. \x1b[2J")),
+        (7.0, events.CallHeard("We have three.", "We have", 2.0, 1.0)),
     ]
+    bridge.tells = [(at, event.NAME, event.fields()) for at, event in happened]
+    bridge.tells += [(7.0, events.CallTranscript.NAME, {"role": 7}), (8.0, "of.tomorrow", {})]
     monkeypatch.setattr(local_key, "find", lambda address: "the-key")
     result = run("call", "--out", "rec.wav")
     assert bridge.key == "the-key"

@@ -19,6 +19,7 @@ from sts_trio.functions import Functions
 from sts_trio.functions.attach import attached
 from sts_trio.functions.foreign import foreign_to, hint
 from sts_trio.functions.runner import FunctionCalls
+from sts_trio.observe import events
 from sts_trio.wire.deepgram import FunctionToCall
 
 LOCK = asyncio.Lock()
@@ -182,12 +183,15 @@ async def outcome(run: Callable[..., Any]) -> dict[str, Any]:
     """What the operator is told of a function that has failed."""
 
     class Host:
-        info = CallInfo(call_sid="CA1")
         agent = "default"
 
         async def say(self, text: str, /) -> None: ...
 
-    told: list[tuple[str, dict[str, Any]]] = []
+    told: list[events.OfCall] = []
+
+    def report(event: events.OfCall, /, *, exc_info: BaseException | bool = False) -> None:
+        told.append(event)
+
     done = trio.Event()
     async with trio.open_nursery() as nursery:
         calls = FunctionCalls(
@@ -196,13 +200,13 @@ async def outcome(run: Callable[..., Any]) -> dict[str, Any]:
             Host(),
             nursery,
             lambda _: done.set(),
-            tell=lambda event, fields: told.append((event, fields)),
+            report,
         )
         with capture_logs():
             calls.start(FunctionToCall("f1", run.__name__, "{}"))
             await done.wait()
-    (failed,) = [fields for event, fields in told if event == "function.failed"]
-    return failed
+    (failed,) = [each for each in told if isinstance(each, events.FunctionFailed)]
+    return failed.fields()
 
 
 @pytest.mark.parametrize("run", FAIL)

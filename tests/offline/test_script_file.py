@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sts_trio.errors import ConfigError
+from sts_trio.observe.events import CallTranscript
 from sts_trio.offline.protocol.script import CallFunction, Line, Silence
 from sts_trio.offline.protocol.script_file import MAX_BYTES, parse, read
 from sts_trio.testing import call, running, scripted_agent
@@ -106,5 +107,5 @@ async def test_a_file_is_a_script_in_tests_too(fast_clock: Any, tmp_path: Path) 
         ):
             report = await call(server.url, ["Where is my order?", "Thanks."])
             happened = await server.happened_in(report)
-    said = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    said = [each.event.text for each in happened if isinstance(each.event, CallTranscript)]
     assert said[2::2] == ["It is on its way.", "Anything else?"]

@@ -13,7 +13,7 @@ from sts_trio.simulate.follow import MAX_LINE, NotTold, follow
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
 HELLO = b'id: 1-1\ndata: {"call_sid":"CA1","at":0.5,"event":"a.b","fields":{"text":"Hi."}}\n\n'
-ENDED = b'data: {"call_sid":"CA1","at":9,"event":"call.ended","fields":{}}\n\n'
+ENDED = b'data: {"call_sid":"CA1","at":9,"event":"the.end","fields":{}}\n\n'
 
 Serve = Callable[[trio.StapledStream[Any, Any]], Awaitable[None]]
 
@@ -44,6 +44,7 @@ class Reading:
                     "CA1",
                     lambda *event: self.heard.append(event),
                     key="the-key",
+                    last="the.end",
                     has_begun=lambda: setattr(self, "has_begun", True),
                 )
             finally:
@@ -75,7 +76,7 @@ async def test_events_are_told_until_the_call_has_ended(monkeypatch: pytest.Monk
     for said in ((HEAD, text), (chunked, chunks), tuple(bytes([each]) for each in HEAD + text)):
         reading = Reading(monkeypatch, *said, closes=False)
         await reading.run()
-        assert reading.heard == [(0.5, "a.b", {"text": "Hi."}), (9.0, "call.ended", {})]
+        assert reading.heard == [(0.5, "a.b", {"text": "Hi."}), (9.0, "the.end", {})]
         assert reading.has_begun
 
 

@@ -7,7 +7,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sts_trio.audio.frames import FRAME, length
 from sts_trio.offline.speech import voice
-from sts_trio.simulate.at_work import AtWork
 from sts_trio.simulate.earpiece import CAPACITY, Earpiece, Spans
 from sts_trio.simulate.report import Turn, turns
 from sts_trio.simulate.script import (
@@ -303,39 +302,6 @@ def test_the_words_and_the_keys_of_a_step_are_known_while_it_lasts() -> None:
         manners.frame(n * 0.02, heard)
         said.append(manners.saying)
     assert list(dict.fromkeys(said)) == ["Hi.", "(keys 12)"]
-
-
-def test_an_agent_is_at_work_until_it_has_said_what_came_of_it() -> None:
-    it = AtWork()
-    assert not it.is_busy(0.0)
-    it.hear(1.0, "function.called", {"id": "a"})
-    it.hear(1.0, "function.called", {"id": "b"})
-    it.hear(3.0, "call.transcript", {"role": "agent", "text": "Let me look."})
-    it.hear(4.0, "function.finished", {"id": "a", "outcome": "done"})
-    it.hear(4.1, "call.transcript", {"role": "agent", "text": "Nearly."})
-    assert it.is_busy(90.0)
-    it.hear(5.0, "function.finished", {"id": "b", "outcome": "failed"})
-    it.hear(5.0, "call.transcript", {"role": "user", "text": "And?"})
-    assert it.is_busy(12.9)
-    assert not it.is_busy(13.0)
-    it.hear(6.0, "call.transcript", {"role": "agent", "text": "Here it is."})
-    assert not it.is_busy(6.0)
-
-
-@pytest.mark.parametrize("outcome", ["cancelled", "late"])
-def test_an_agent_says_nothing_of_what_it_took_back(outcome: str) -> None:
-    it = AtWork()
-    it.hear(1.0, "function.called", {"id": "a"})
-    it.hear(2.0, "function.finished", {"id": "a", "outcome": outcome})
-    assert not it.is_busy(2.0)
-
-
-def test_nobody_is_at_work_in_a_call_that_is_over() -> None:
-    it = AtWork()
-    it.hear(1.0, "function.finished", {"id": "a", "outcome": "done"})
-    it.hear(1.0, "function.called", {"id": "b"})
-    it.hear(2.0, "call.ended", {})
-    assert not it.is_busy(2.0)
 
 
 def test_the_limit_ends_every_call() -> None:

@@ -286,10 +286,14 @@ async def test_a_caller_says_texts_files_and_bytes(autojump_clock: Any, tmp_path
 
 def answers(happened: list[CallEvent]) -> list[str]:
     """What the agent said."""
+    said = [each.event for each in happened if isinstance(each.event, events.CallTranscript)]
+    return [each.text for each in said if each.role != "user"]
+
+
+def outcomes_of(happened: list[CallEvent]) -> list[str]:
+    """What the functions came to."""
     return [
-        each.fields["text"]
-        for each in happened
-        if each.event == "call.transcript" and each.fields["role"] != "user"
+        each.event.outcome for each in happened if isinstance(each.event, events.FunctionFinished)
     ]
 
 
@@ -323,7 +327,7 @@ async def test_a_slow_function_is_waited_for(
         return "found"
 
     happened, report = await heard(slow, "Where is my order?", "And the other one?")
-    outcomes = [each.fields["outcome"] for each in happened if each.event == "function.finished"]
+    outcomes = outcomes_of(happened)
     assert outcomes == ["done", "done"]
     assert answers(happened)[-1] == "That is answer 2."
     assert "That is answer 1." in answers(happened)
@@ -338,7 +342,7 @@ async def test_a_function_in_a_thread_is_waited_for_too(fast_clock: Any) -> None
         return "found"
 
     happened, _ = await heard(slow, "Where is my order?", url="webhook")
-    (outcome,) = [each.fields["outcome"] for each in happened if each.event == "function.finished"]
+    (outcome,) = outcomes_of(happened)
     assert (outcome, answers(happened)[-1]) == ("done", "That is answer 1.")
 
 
@@ -356,7 +360,7 @@ async def test_a_caller_who_barges_in_interrupts_a_filler(fast_clock: Any) -> No
             says = ["Where is it?", "Wait."]
             report = await call(server.url, says, barge_in_after=0.5)
             happened = await server.happened_in(report)
-    outcomes = [each.fields["outcome"] for each in happened if each.event == "function.finished"]
+    outcomes = outcomes_of(happened)
     assert outcomes == ["cancelled"]
 
 
@@ -392,7 +396,7 @@ async def test_keys_are_told_to_the_agent_where_nobody_collects_them(fast_clock:
         async with scripted_agent("Yes.") as agent, running(agent=agent) as server:
             report = await call(server.url, [Keys("42"), "Hello."])
             happened = await server.happened_in(report)
-    told = [each.fields["text"] for each in happened if each.event == "call.transcript"]
+    told = [each.event.text for each in happened if isinstance(each.event, events.CallTranscript)]
     assert "I have keyed in: 4 2" in told
     assert len(report.turns) == 1
 
