@@ -6,7 +6,6 @@ import hmac
 import http.server
 import itertools
 import json
-import logging
 import os
 import re
 import socket
