@@ -53,10 +53,13 @@ def test_what_there_is_at_the_start_is_not_looked_at_again(started: Collector) -
     assert gc.get_threshold() == (NEW, LOTS, NEVER)
 
 
-def test_what_is_new_is_looked_at_when_a_call_ends(started: Collector) -> None:
+def test_what_is_new_is_looked_at_when_a_call_ends_or_begins(started: Collector) -> None:
     loop = weakref.ref(Loop())
     assert loop() is not None
     started.note_end(1000, 1.0)
+    assert loop() is None
+    loop = weakref.ref(Loop())
+    started.note_begin()
     assert loop() is None
 
 
@@ -86,14 +89,16 @@ def test_lots_stay_small_while_calls_come_and_go(started: Collector) -> None:
     gc.enable()
     try:
         for number in range(10 * live):
+            started.note_begin()
             calls.append([[] for _ in range(objects_of_a_call)])
-            if len(calls) > live:
-                calls.popleft()
-                started.note_end(live, number / 20)
+            if number % 10 == 9:  # ten come, and then ten go
+                while len(calls) > live:
+                    calls.popleft()
+                    started.note_end(live, number / 20)
     finally:
         gc.callbacks.remove(look)
-    assert len(looked_at) > 9 * live
-    assert max(looked_at) < 10 * NEW
+    assert len(looked_at) > 10 * live
+    assert max(looked_at) < 5 * NEW
 
 
 def test_everything_is_looked_at_when_there_is_no_call_at_most_once_a_minute(
