@@ -12,6 +12,7 @@ seen which reference has to go.
 import collections
 import contextlib
 import gc
+import sys
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,41 +37,60 @@ class Cycle(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def uncollected() -> Iterator[list[Any]]:
     """Gives a list that has, once the block is left, all objects made inside of it that reference
-    counting has not freed and nobody can reach."""
+    counting has not freed and nobody can reach. The collector is off meanwhile."""
     garbage: list[Any] = []
-    was_enabled, was_debugged = gc.isenabled(), gc.get_debug()
-    was_frozen = gc.get_freeze_count() > 0
+    was_enabled, was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # what was there before is of no interest
     gc.disable()
     try:
         yield garbage
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        garbage += gc.garbage
+        garbage += _unreachable(gc.get_objects())
     finally:
-        gc.set_debug(was_debugged)
-        gc.garbage.clear()
         if not was_frozen:
             gc.unfreeze()
         if was_enabled:
             gc.enable()
 
 
+def _unreachable(objects: list[Any]) -> list[Any]:
+    """What nobody outside refers to, be it by way of others: as the collector itself finds it.
+
+    The collector is not asked: before it tells, it ends generators, and takes cycles apart by that.
+    """
+    place = {id(each): index for index, each in enumerate(objects)}
+    graph = _graph(objects, place)
+    outside = _references(objects)
+    for successors in graph:
+        for there in successors:
+            outside[there] -= 1
+    ours = _references([object()])[0]  # the list's, and those of counting
+    roots = [index for index, count in enumerate(outside) if count > ours]
+    reachable = _reach(graph, roots, set())
+    return [each for index, each in enumerate(objects) if index not in reachable]
+
+
+def _references(objects: list[Any]) -> list[int]:
+    return [sys.getrefcount(each) for each in objects]
+
+
+def _graph(objects: Sequence[Any], place: dict[int, int]) -> Graph:
+    return [
+        [place[id(referent)] for referent in gc.get_referents(each) if id(referent) in place]
+        for each in objects
+    ]
+
+
 def find(garbage: Sequence[Any]) -> list[Cycle]:
     """The cycles in it: first those that nothing else in it refers to."""
-    place = {id(each): index for index, each in enumerate(garbage)}
-    graph = [
-        [place[id(referent)] for referent in gc.get_referents(each) if id(referent) in place]
-        for each in garbage
-    ]
+    graph = _graph(garbage, {id(each): index for index, each in enumerate(garbage)})
     found = []
     seen: set[int] = set()
     for members in _tangles(graph):
         path = _way_round(graph, members)
         if path:
             hanging = _reach(graph, members, seen)
-            homes = frozenset(filter(None, (home(garbage[member]) for member in members)))
+            homes = frozenset(filter(None, (home(garbage[each]) for each in members)))
             found.append(Cycle(_told([garbage[each] for each in path]), homes, len(hanging)))
             seen |= hanging
     return found

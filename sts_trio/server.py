@@ -236,6 +236,7 @@ class Server:
         """
         # Without Twilio's token there is no phone, but somebody on this machine who plays one.
         has_phones = bool(self.config.twilio_auth_tokens) or self.config.allow_unsigned
+        self.collector.note_begin()
         call = Bridge(
             Dialogue(
                 self._settings_for,

@@ -31,6 +31,8 @@ from sts_trio.legs.handshake import converse
 from sts_trio.logic.dialogue import Dialogue, Settings
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import AGENT_TIMEOUT
+from sts_trio.net import wsproto_cycle
+from sts_trio.net.side_tasks import side_tasks
 from sts_trio.net.ticker import Ticker
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.dialect import Dialect, language
@@ -229,7 +231,12 @@ class FakeAgent:
             await request.reject(self.refuse)
             return
         await self.doors["handshake"].wait()
-        self.socket = await request.accept()
+        try:
+            self.socket = await request.accept()
+        except trio.Cancelled:
+            # It would look like one of ours that was left.
+            wsproto_cycle.break_cycle(request._connection._wsproto.connection)
+            raise
         try:
             await self.doors["welcome"].wait()
             await self.say(deepgram.Welcome("request"))
@@ -343,7 +350,7 @@ class SocketTwilio:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[AdoptedLeg]:
         ticker = Ticker()
-        async with trio.open_nursery() as nursery:
+        async with side_tasks() as nursery:
             nursery.start_soon(ticker.run)
             nursery.start_soon(self._run)
             self.accepted.set()
@@ -353,7 +360,6 @@ class SocketTwilio:
                 self._bridge.close()
                 self._read()
                 self._end()
-                nursery.cancel_scope.cancel()
 
     def tell(self, *messages: twilio.Message) -> None:
         for message in messages:
@@ -440,6 +446,7 @@ class SocketTwilio:
             self.gone_at = trio.current_time()
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
+            wsproto_cycle.break_cycle(self._wire.connection)
 
 
 Phone = FakeTwilio | SocketTwilio

@@ -48,7 +48,6 @@ async def open_adopted(
     """Accepts the websocket and takes its socket over. Only where `can_adopt` says so."""
     stream: Any = connection.stream
     websocket: Any = send.__self__  # type: ignore[attr-defined]
-    protocol: Any = connection.protocol
     early = bytearray()
     # Before the accept: the caller's first frames may come with its next segment.
     connection.protocol = _Diverted(early)
@@ -67,4 +66,3 @@ async def open_adopted(
         # Where it was not taken over after all: Hypercorn's reader may still wait for it, and a
         # caller who is quiet would keep it there.
         stream.socket.close()
-        protocol.stream = None  # it has the protocol, and the guard does not find that any more

@@ -18,6 +18,7 @@ from wsproto.connection import ConnectionState
 
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
+from sts_trio.net.side_tasks import side_tasks
 from sts_trio.net.ticker import Ticker
 from sts_trio.wire import twilio
 from sts_trio.wire.anomalies import Malformed, TooBig
@@ -182,12 +183,11 @@ async def open_caller(
     Left to itself it would wait for each packet, which is a third of what this way costs.
     """
     await accept(send)
-    async with trio.open_nursery() as nursery:
+    async with side_tasks() as nursery:
         with _paced(connection, ticker) as reading:
             leg = CallerLeg(receive, send, connection, reading)
             nursery.start_soon(leg.watch)
             yield leg
-        nursery.cancel_scope.cancel()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ trio-websocket shakes hands. Once the websocket is open, the socket is ours.
 import contextlib
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import h11
@@ -16,7 +16,9 @@ from wsproto.utilities import ProtocolError
 
 from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.legs.agent import AgentLeg
+from sts_trio.net import wsproto_cycle
 from sts_trio.net.poller import Poller
+from sts_trio.net.side_tasks import side_tasks
 from sts_trio.net.streams import TcpStream, TlsStream
 from sts_trio.wire import handshake
 from sts_trio.wire.dialect import Language
@@ -74,10 +76,11 @@ class _Reader:
         self.refusal: tuple[int, bytes] | None = None  # status and body
         self.fault = ""
 
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, reader: Any) -> None:
+        """A method of the connection's, without arguments."""
         self._nursery.start_soon(self._run, reader)
 
-    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, reader: Any) -> None:
         try:
             await reader()
         except trio_websocket.ConnectionRejected as exc:
@@ -87,6 +90,7 @@ class _Reader:
             self.fault = str(exc)
         finally:
             self._over()
+            wsproto_cycle.break_cycle(reader.__self__._wsproto.connection)
 
 
 @contextlib.asynccontextmanager
@@ -135,7 +139,7 @@ async def converse(
     """
     try:
         early = await _shake_hands(stream, host, path, headers)
-        async with trio.open_nursery() as nursery:
+        async with side_tasks() as nursery:
             leg = AgentLeg(stream, language, nursery)
             try:
                 if early:
@@ -145,9 +149,10 @@ async def converse(
                 yield leg
             finally:
                 leg.forget()
-            nursery.cancel_scope.cancel()
     finally:
-        await trio.aclose_forcefully(stream)
+        # Forcefully, and shielded: its own cancellation would take the place of what is raised.
+        with trio.move_on_after(0, shield=True):
+            await stream.aclose()
 
 
 async def _shake_hands(

@@ -61,15 +61,18 @@ Clock = trio.testing.MockClock
 KINDS = [FakeTwilio, SocketTwilio]
 
 # What is to be gone as soon as the call is, without any collector.
-OURS = (
-    *(Bridge, Dialogue, FunctionCalls, Outbox, Line, Connection),
+OURS: tuple[type, ...] = (
+    *(Bridge, Dialogue, FunctionCalls, Outbox, Line),
     *(AdoptedLeg, CallerLeg, AgentLeg, PrewarmedLeg),
 )
+if sys.version_info < (3, 12):
+    OURS += (Connection,)  # else Trio's cycle has the frames of who read the socket, see below
 # Whose cycles are none of the call's: those of the peers that stand at its two ends here.
 PEERS = ("rig_peers", "rig_server", "test_", "trio.testing")
 # Werkzeug finds a request's route by a function that calls itself: 8 objects a request. msgspec
-# looks a type up by another, once.
-KNOWN = {"werkzeug.routing.matcher", "msgspec._utils"}
+# looks a type up by another, once. From Python 3.12 on Trio leaves some 20 objects where a socket
+# was reset, as contextlib keeps an exception that became another (CPython issue 129280).
+KNOWN = {"werkzeug.routing.matcher", "msgspec._utils", "contextlib", "trio._highlevel_socket"}
 
 
 @contextlib.contextmanager
@@ -77,10 +80,13 @@ def leaving_no_garbage() -> Iterator[None]:
     with cycles.uncollected() as garbage:
         yield
         alive = [type(each).__name__ for each in gc.get_objects() if isinstance(each, OURS)]
+    # What hangs on a cycle that was told before is told with it, or is a peer's with it.
     found = [
         str(cycle)
         for cycle in cycles.find(garbage)
-        if not cycle.homes <= KNOWN and not any(home.startswith(PEERS) for home in cycle.homes)
+        if cycle.objects
+        and not cycle.homes <= KNOWN
+        and not any(home.startswith(PEERS) for home in cycle.homes)
     ]
     assert not found, "\n".join(found)
     assert not alive, f"no cycle has them, but something does: {alive}"

@@ -31,6 +31,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import ConnectionState, TaskGroup
 
+from sts_trio.net import wsproto_cycle
 from sts_trio.net.hypercorn_guard.law import Step
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Http(H11Protocol):
         self._connection = connection
         self._has_begun_to_answer = False  # the request under way, or what came instead of one
         self._has_refused = False  # what came too early; the answer under way is the last
+        self._websocket: Any = None  # once it is accepted
 
     async def handle(self, event: Event) -> None:
         if not isinstance(event, RawData):
@@ -79,6 +81,12 @@ class Http(H11Protocol):
                 self._connection.step(Step.HEAD)
             self.connection.receive_data(event.data)
             await self._handle_events()
+
+    def let_go(self) -> None:
+        """The connection is over, and no task of it runs: no reference cycles are left."""
+        if self._websocket is not None:
+            wsproto_cycle.break_cycle(self._websocket.connection)
+        self.stream = self._websocket = None
 
     async def go_on(self) -> None:
         """With what came while it was not its turn."""
@@ -173,6 +181,7 @@ class Http(H11Protocol):
         if isinstance(event, Response):
             self._has_begun_to_answer = True
             if event.status_code == 101:
+                self._websocket = self.stream
                 self._connection.step(Step.CALL)
             elif self._is_last():
                 headers = [*event.headers, (b"connection", b"close")]

@@ -70,6 +70,7 @@ class Connection(TCPServer):
     ) -> None:
         super().__init__(app, config, context, state, stream)
         self.protocol = None
+        self._spoken: Http | None = None  # also while a handler has put another protocol there
         self._is_tls = not isinstance(stream, trio.SocketStream)
         self._tcp: trio.SocketStream = stream.transport_stream if self._is_tls else stream
         # When the peer's last bytes came, whatever they were, on Trio's clock. Whoever reads the
@@ -155,7 +156,9 @@ class Connection(TCPServer):
             self._strangers.leave(self)
             # No reference cycles are left for the collector.
             del self._tcp.receive_some
-            self.protocol = self._task_group = None
+            if self._spoken is not None:
+                self._spoken.let_go()
+            self.protocol = self._spoken = self._task_group = None
         if self._law.cancelled_caught and self.at is Step.ANSWER:
             report(events.RequestNotAnswered(self.client, ANSWER_TIME))
 
@@ -164,7 +167,7 @@ class Connection(TCPServer):
             async with trio.open_nursery() as handlers:
                 self._task_group = _Tasks(handlers, beside)
                 try:
-                    self.protocol = self._http()
+                    self.protocol = self._spoken = self._http()
                 except OSError:
                     return  # they were gone before they were served
                 with self._reading:
