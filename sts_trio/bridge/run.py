@@ -25,9 +25,9 @@ A bug is an exception in a listener, a speaker or the timer. It ends this call a
 its traceback, 1011 to both sides.
 """
 
-import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
+from types import TracebackType
 from typing import assert_never
 
 import trio
@@ -273,17 +273,9 @@ class Bridge:
         if self.ending is None:
             self._hang_up(Ending(Cause.CRASHED))
 
-    @contextlib.contextmanager
-    def _boundary(self) -> Iterator[None]:
+    def _boundary(self) -> "_Boundary":
         """An exception that arises in here is a bug: it ends this call, and nothing else."""
-        try:
-            try:
-                yield
-            except Exception:
-                self._crash()
-        except* Exception:
-            # Of a group that holds `Cancelled` as well; that part goes on by itself.
-            self._crash()
+        return _Boundary(self._crash)
 
     # --- the tasks of a call --------------------------------------------------------------------
 
@@ -338,3 +330,39 @@ class Bridge:
     def _close_code(self, leg: Leg) -> int:
         ending = self.ending or Ending(Cause.CRASHED)
         return ending.cause.close_code(leg)
+
+
+class _Boundary:
+    """Calls `crash` while an exception of its block is being handled, and lets none through.
+
+    Of a group that holds `Cancelled` as well, that part goes on. It is no generator with `except*`:
+    that makes another group, and contextlib keeps the first in a frame of its own traceback.
+    """
+
+    __slots__ = ("_crash",)
+
+    def __init__(self, crash: Callable[[], None]) -> None:
+        self._crash = crash
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(raised, Exception):
+            self._crash()
+            return True
+        if not isinstance(raised, BaseExceptionGroup):
+            return False
+        bugs, others = raised.split(Exception)
+        if bugs is None or others is None:
+            return False
+        self._crash()
+        try:
+            raise others
+        finally:
+            del raised, bugs, others  # this frame is in their tracebacks
