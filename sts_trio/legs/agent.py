@@ -7,8 +7,8 @@ times what a message costs without. So once the websocket is open, the socket is
 
 Whoever reads hears: the process's poller for all sockets at once, where it is out and the stream
 can be read without waiting, and otherwise a task of the leg's own. An agent that floods is heard a
-piece at a time, with everyone's turn in between, and no more is read until that is through: what it
-sends then waits at its own end.
+piece at a time, with everyone's turn in between, and no more than so much a second: what else it
+sends waits at its own end.
 """
 
 import collections
@@ -41,6 +41,12 @@ MAX_TEXT = 256 * 1024
 AT_ONCE = 8192
 MAX_MESSAGES = 256
 MAX_AUDIO = 65536
+# What is heard of an agent in a second on the average, and at once when it has been quiet: bytes,
+# and a frame counts as half a KiB. That is 4,000 frames, or four minutes of audio: more than any
+# agent sends, and some hundredths of a core.
+RATE = 2 * 1024 * 1024
+BURST = 2 * RATE
+FRAME = 512
 # What an agent may say while nobody listens: 8 s of audio, and nobody is that late.
 MAX_EARLY = 65536
 
@@ -62,28 +68,33 @@ class AgentLeg:
 
     __slots__ = (
         "_bug",
+        "_caught_up",
         "_context",
+        "_credit",
+        "_credited_at",
         "_decode",
         "_early",
         "_encode",
         "_forget",
-        "_goes_on",
         "_has_said_goodbye",
         "_hear",
         "_heard_all",
         "_is_at_end",
+        "_is_behind",
         "_is_closing",
         "_is_much",
         "_is_ponged",
         "_nursery",
         "_over",
         "_owed",
+        "_read_to",
         "_reader",
         "_sending",
         "_stream",
         "_try_write",
         "_unheard",
         "_unread",
+        "_watch",
     )
 
     is_polled = False
@@ -96,11 +107,15 @@ class AgentLeg:
         self._nursery = nursery
         self._reader = frames.FrameReader(MAX_PER_MESSAGE, of_server=True)
         self._hear: Hear | None = None
+        self._credit = float(BURST)  # see `RATE`
+        self._credited_at = trio.current_time()
         self._early = 0  # bytes that came while nobody listened
-        self._unread = b""  # what came, as far as it is not understood yet
+        self._unread = b""  # what came; empty, once all of it is understood
+        self._read_to = 0  # as far as it is
         self._unheard: collections.deque[Heard] = collections.deque()
         self._is_at_end = False  # nothing comes behind that
-        self._goes_on = False  # a task hears what is left of it
+        self._is_behind = False  # it has more than may be heard at once, or sent too much
+        self._caught_up: trio.Event  # when it was
         self._is_much = False  # what was understood last, for one go
         self._is_ponged = True
         self._is_closing = False  # nothing more is to be sent
@@ -113,6 +128,7 @@ class AgentLeg:
         self._bug: Exception | None = None
         # What `hear` starts is to inherit this call's context, not the poller's.
         self._context = contextvars.copy_context()
+        self._watch: Callable[[], None] = _nothing
         self._forget: Callable[[], None] = _nothing
         # Other streams (memory streams in tests) know only `await`.
         self._try_write: Callable[[bytes], bool] = getattr(stream, "try_send", _never)
@@ -162,8 +178,9 @@ class AgentLeg:
             self._nursery.start_soon(self._read_on)
             return
         fileno = stream.fileno()
+        self._watch = functools.partial(poller.watch, fileno, self._look)
         self._forget = functools.partial(poller.forget, fileno)
-        poller.watch(fileno, self._look)
+        self._watch()
         self._look()  # TLS may have in itself what its socket has no more
 
     def forget(self) -> None:
@@ -175,7 +192,8 @@ class AgentLeg:
         if self._over.is_set():
             return
         if not data or len(data) > AT_ONCE or self._hear is None or self._unheard or self._unread:
-            self._unread += data
+            self._unread = self._unread[self._read_to :] + data
+            self._read_to = 0
             self._is_at_end = not data
             self._go_on()
             return
@@ -186,11 +204,11 @@ class AgentLeg:
                 self._give(heard)
         elif heard:
             self._keep(heard)
-            self._go_on()
+            self._hear_some()
+        if self._unheard or self._credit < 0:
+            self._fall_behind()
 
     def _look(self) -> None:
-        if self._has_more:
-            return
         stream: Any = self._stream  # one that can be read without waiting, see `read_with`
         try:
             data = stream.read(RECEIVE)
@@ -208,8 +226,8 @@ class AgentLeg:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             self.take(bytes(data))
-            while self._has_more:
-                await trio.lowlevel.checkpoint()
+            if self._is_behind:
+                await self._caught_up.wait()
 
     # --- hearing --------------------------------------------------------------------------------
 
@@ -220,15 +238,33 @@ class AgentLeg:
 
     def _go_on(self) -> None:
         self._hear_some()
-        if self._has_more and not self._goes_on:
-            self._goes_on = True
-            self._nursery.start_soon(self._hear_on)
+        if self._has_more or self._credit < 0:
+            self._fall_behind()
 
-    async def _hear_on(self) -> None:
-        while self._has_more:
-            await trio.lowlevel.checkpoint()
+    def _fall_behind(self) -> None:
+        """No more is read until what came is heard, and may have come."""
+        if not self._is_behind:
+            self._is_behind = True
+            self._caught_up = trio.Event()
+            self._forget()
+            self._nursery.start_soon(self._catch_up)
+
+    async def _catch_up(self) -> None:
+        while self._has_more or self._credit < 0:
+            await trio.sleep(self._rest())
             self._hear_some()
-        self._goes_on = False
+        self._is_behind = False
+        self._caught_up.set()
+        if not self._over.is_set():
+            self._watch()
+
+    def _rest(self) -> float:
+        """How long until the agent may be heard again, in seconds."""
+        if self._credit < 0:
+            now = trio.current_time()
+            self._credit = min(self._credit + (now - self._credited_at) * RATE, BURST)
+            self._credited_at = now
+        return max(0.0, -self._credit / RATE)
 
     def _hear_some(self) -> None:
         """Understands a piece of what came, and tells whoever listens."""
@@ -249,7 +285,10 @@ class AgentLeg:
     def _understand_some(self) -> None:
         if self._over.is_set():
             return
-        piece, self._unread = self._unread[:AT_ONCE], self._unread[AT_ONCE:]
+        piece = self._unread[self._read_to : self._read_to + AT_ONCE]
+        self._read_to += len(piece)
+        if self._read_to == len(self._unread):
+            self._unread, self._read_to = b"", 0
         heard = self._understand(piece)
         if self._hear is None:
             self._early += len(piece)
@@ -285,6 +324,7 @@ class AgentLeg:
                 ping = frame
             else:
                 self._hear_seldom(frame, heard)
+        self._credit -= len(data) + FRAME * self._reader.frames
         if ping is not None and not self._is_closing:
             # One answer to many (RFC 6455, section 5.5.3): thousands fit into one read.
             self._tell(frames.pong(ping.payload))
@@ -329,7 +369,7 @@ class AgentLeg:
     def _stop_reading(self) -> None:
         """The end is known, though it may be still to be heard."""
         self._forget()
-        self._unread = b""
+        self._unread, self._read_to = b"", 0
         self._is_closing = True
         self._over.set()
 

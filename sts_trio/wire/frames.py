@@ -117,6 +117,7 @@ class FrameReader:
         "_read_usual",
         "_rest",
         "_utf8",
+        "frames",
         "is_all_text",
     )
 
@@ -126,6 +127,7 @@ class FrameReader:
         self._read_usual = _read_usual_of_server if of_server else _read_usual
         # Whether what was heard last is whole texts and nothing else.
         self.is_all_text = True
+        self.frames = 0  # how many were read last, fragments among them
         self._over = False
         self._rest = bytearray()  # of a frame that has not all come
         self._needed = 0  # how long `_rest` must be before reading on is of use; 0: there is none
@@ -136,6 +138,7 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """What has become whole with `data`, in order. Nothing follows a close or a violation."""
+        self.frames = 0
         if self._over:
             return []
         if self._needed:
@@ -148,6 +151,7 @@ class FrameReader:
         at = 0
         if self._may_come is _BETWEEN_MESSAGES:
             at = self._read_usual(data, heard, self._most)
+            self.frames = len(heard)
             if at == len(data):
                 self.is_all_text = self._mask_bit != 0
                 return heard
@@ -200,6 +204,7 @@ class FrameReader:
             if self._mask_bit:
                 payload = xor(payload, data[mask_at:payload_at])
             at = stop
+            self.frames += 1
             if is_control:
                 heard.append(_control_frame(first, payload))
                 if first == FIN | CLOSE:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import contextvars
 import itertools
+import math
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -255,7 +256,7 @@ async def test_of_an_agent_that_floods_a_look_reads_no_more_than_its_share() -> 
         nursery.cancel_scope.cancel()
 
 
-async def test_one_leg_with_a_bug_does_not_keep_the_lookout_from_the_others() -> None:
+async def test_one_leg_with_a_bug_does_not_keep_the_poller_from_the_others() -> None:
     poller = Poller()
     async with connected() as one, connected() as other, trio.open_nursery() as nursery:
         nursery.start_soon(poller.run)
@@ -379,6 +380,12 @@ async def test_after_the_goodbye_nothing_is_heard(
 # --- an agent that floods -----------------------------------------------------------------------
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much an agent sends in a second, it is heard."""
+    monkeypatch.setattr(module, "BURST", math.inf)
+
+
 class Neighbour:
     """Somebody else on the same core; how often it had its turn."""
 
@@ -435,6 +442,7 @@ async def floodable(kind: str) -> AsyncIterator[tuple[AgentLeg, Peer, Listener]]
     """A leg that is read by the poller, or by a task of its own."""
     pairs: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Any]]] = {
         "memory": _on_memory,
+        "paced": _on_memory,  # without a neighbour, so that time can pass
         "poller, TLS": secured,
     }
     async with pairs.get(kind, connected)() as pair, trio.open_nursery() as nursery:
@@ -448,11 +456,13 @@ async def floodable(kind: str) -> AsyncIterator[tuple[AgentLeg, Peer, Listener]]
         nursery.start_soon(peer.run)
         neighbour = Neighbour()
         async with converse(ours, "localhost", "/", [], LANGUAGE, poller) as leg:
-            nursery.start_soon(neighbour.run)
+            if kind != "paced":
+                nursery.start_soon(neighbour.run)
             yield leg, peer, Listener(neighbour)
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("kind", FLOODABLE)
 async def test_a_flood_is_heard_whole_and_in_order_with_everyones_turn_in_between(
     kind: str,
@@ -466,6 +476,7 @@ async def test_a_flood_is_heard_whole_and_in_order_with_everyones_turn_in_betwee
         assert listener.most_in_a_turn <= 4 * MAX_MESSAGES
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("kind", FLOODABLE)
 async def test_a_message_of_much_audio_is_heard_a_part_at_a_time(kind: str) -> None:
     audio = random.Random(1).randbytes(MAX_PER_MESSAGE)
@@ -479,6 +490,7 @@ async def test_a_message_of_much_audio_is_heard_a_part_at_a_time(kind: str) -> N
         assert listener.most_in_a_turn <= 6
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("kind", FLOODABLE)
 async def test_what_came_before_a_loss_is_heard_before_it(kind: str) -> None:
     said_ = [AgentAudioDone()] * 3 * MAX_MESSAGES
@@ -507,6 +519,7 @@ async def test_in_the_midst_of_a_flood_one_listener_may_follow_another() -> None
         assert [*first.messages, *second.messages[:-1]] == said_
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_while_a_flood_is_heard_no_more_of_it_is_read(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -534,6 +547,7 @@ async def test_while_a_flood_is_heard_no_more_of_it_is_read(
     assert [after - before for before, after in itertools.pairwise(reads[:-1])] == [in_one_read] * 3
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_of_a_flood_nothing_is_heard_once_we_have_said_goodbye() -> None:
     """Not even what has been understood already."""
     async with floodable("memory") as (leg, peer, listener), trio.open_nursery() as nursery:
@@ -549,6 +563,7 @@ async def test_of_a_flood_nothing_is_heard_once_we_have_said_goodbye() -> None:
         assert len(listener.messages) == late
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_flood_that_comes_before_anyone_listens_is_heard_a_part_at_a_time() -> None:
     many = MAX_EARLY // 4
     async with floodable("memory") as (leg, peer, listener):
@@ -574,6 +589,90 @@ async def test_a_ping_unanswered_in_the_midst_of_a_flood_is_told_behind_it(
         await trio.sleep(2)
         await leg.listen(into(heard))
     assert heard == [*[Audio(b"x")] * 1000, LegEnded(Leg.AGENT, How.SILENT)]
+
+
+PACED = {
+    "empty audio": frames.binary(b""),
+    "audio": frames.binary(bytes(160)),
+    "texts": said(AgentAudioDone()),
+    "pings": frames.ping(),
+    "pongs": frames.pong(),
+    "texts of a megabyte": frames.text(b" " * 2**20),
+    "audio of a megabyte": frames.binary(bytes(2**20)),
+}
+
+
+@pytest.mark.parametrize("name", PACED)
+async def test_of_a_flood_no_more_is_heard_in_a_second_than_may_be(
+    name: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the average, once the first of it has been; what else was sent waits at the agent's."""
+    message = PACED[name]
+    cost = len(message) + module.FRAME
+    seconds = 20
+    enough = (module.BURST + 2 * seconds * module.RATE) // cost
+    taken = 0
+    understand = AgentLeg._understand
+
+    def count(leg: AgentLeg, data: bytes) -> Any:
+        nonlocal taken
+        taken += len(data)
+        return understand(leg, data)
+
+    monkeypatch.setattr(AgentLeg, "_understand", count)
+    async with floodable("paced") as (leg, peer, _), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, into([]))
+        nursery.start_soon(peer.say, message * enough)
+        await trio.sleep(seconds)
+        heard = taken / len(message) * cost
+        # A piece is heard whole, and may be of a frame for each two bytes.
+        piece = AT_ONCE + AT_ONCE // 2 * module.FRAME
+        assert abs(heard - module.BURST - seconds * module.RATE) <= piece
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_has_flooded_is_heard_as_ever_a_little_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with floodable("paced") as (leg, peer, _), trio.open_nursery() as nursery:
+        heard: Heard = []
+        nursery.start_soon(leg.listen, into(heard))
+        await peer.say(said(Audio(b"x")) * 10_000)
+        await trio.sleep(10)
+        assert len(heard) == 10_000
+        for number in range(100):  # at its usual pace
+            await peer.say(said(Audio(bytes(160))))
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(heard) == 10_000 + number + 1
+            await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("kind", ["poller", "poller, TLS"])
+async def test_the_poller_does_not_look_at_who_has_to_wait(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would look again and again, and never sleep; and afterwards it looks as ever."""
+    looks = collections.Counter[bool]()
+    look = AgentLeg._look
+
+    def count(leg: AgentLeg) -> None:
+        looks[leg._is_behind] += 1
+        look(leg)
+
+    monkeypatch.setattr(AgentLeg, "_look", count)
+    many = module.BURST // module.FRAME + 500
+    async with floodable(kind) as (leg, peer, listener), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, listener.hear)
+        await peer.say(said(Audio(b"x")) * many)
+        while len(listener.messages) < many:
+            await trio.lowlevel.checkpoint()
+        await peer.say(said(Audio(b"y")))
+        while len(listener.messages) == many:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert looks[True] == 0
+    assert looks[False] > 2
 
 
 @pytest.mark.parametrize("length", [MAX_TEXT, MAX_TEXT + 1, MAX_PER_MESSAGE])
