@@ -35,12 +35,13 @@ MAX_PER_MESSAGE = 4 * 1024 * 1024
 # Of a text, which is read in one go: 2 ms for the worst there is. Deepgram's own are of some KiB,
 # and an answer to a function is cut at 16. What is longer is passed over.
 MAX_TEXT = 256 * 1024
+# A longer message of audio than 8 s is told in parts, as they come.
+MAX_AUDIO = 65536
 # What is heard of an agent in one go, until others had their turn: bytes as they came, which may be
-# a message for each two of them; and of whole messages so many, and so much audio (8 s). Of the
-# dearest there are, the caller's barge-ins, it takes 3 ms.
+# a message for each two of them, and so many messages. Of the dearest there are, the caller's
+# barge-ins, it takes 3 ms.
 AT_ONCE = 8192
 MAX_MESSAGES = 256
-MAX_AUDIO = 65536
 # What is heard of an agent in a second on the average, and at once when it has been quiet: bytes,
 # and a frame counts as half a KiB. That is 4,000 frames, or four minutes of audio: more than any
 # agent sends, and some hundredths of a core.
@@ -82,7 +83,6 @@ class AgentLeg:
         "_is_at_end",
         "_is_behind",
         "_is_closing",
-        "_is_much",
         "_is_ponged",
         "_nursery",
         "_over",
@@ -105,7 +105,9 @@ class AgentLeg:
         self._decode = language.decode
         self._encode = language.encode
         self._nursery = nursery
-        self._reader = frames.FrameReader(MAX_PER_MESSAGE, of_server=True)
+        self._reader = frames.FrameReader(
+            MAX_PER_MESSAGE, of_server=True, most_whole=MAX_AUDIO, most_text=MAX_TEXT
+        )
         self._hear: Hear | None = None
         self._credit = float(BURST)  # see `RATE`
         self._credited_at = trio.current_time()
@@ -116,7 +118,6 @@ class AgentLeg:
         self._is_at_end = False  # nothing comes behind that
         self._is_behind = False  # it has more than may be heard at once, or sent too much
         self._caught_up: trio.Event  # when it was
-        self._is_much = False  # what was understood last, for one go
         self._is_ponged = True
         self._is_closing = False  # nothing more is to be sent
         self._has_said_goodbye = False  # so nothing but the end is to be heard
@@ -199,7 +200,7 @@ class AgentLeg:
             return
         # Nearly all there is to hear; it takes the short way.
         heard = self._understand(data)
-        if heard and not self._is_much and len(heard) <= MAX_MESSAGES and not _has_ended(heard):
+        if heard and len(heard) <= MAX_MESSAGES and not _has_ended(heard):
             if not self._has_said_goodbye:
                 self._give(heard)
         elif heard:
@@ -272,15 +273,9 @@ class AgentLeg:
             self._understand_some()
         if self._hear is None:
             return
-        heard: list[Heard] = []
-        audio = 0
-        while self._unheard and audio < MAX_AUDIO and len(heard) < MAX_MESSAGES:
-            message = self._unheard.popleft()
-            if type(message) is deepgram.Audio:
-                audio += len(message.data)
-            heard.append(message)
-        if heard:
-            self._give(heard)
+        count = min(len(self._unheard), MAX_MESSAGES)
+        if count:
+            self._give([self._unheard.popleft() for _ in range(count)])
 
     def _understand_some(self) -> None:
         if self._over.is_set():
@@ -310,16 +305,11 @@ class AgentLeg:
     def _understand(self, data: bytes) -> list[Heard]:
         heard: list[Heard] = []
         ping: frames.Ping | None = None
-        self._is_much = False
         for frame in self._reader.feed(data):
             if isinstance(frame, frames.Binary):
-                if len(frame.data) <= MAX_AUDIO:
-                    heard.append(self._decode(frame.data))
-                else:
-                    self._is_much = True
-                    heard += self._parts_of(frame.data)
+                heard.append(self._decode(frame.data))
             elif isinstance(frame, bytes):
-                heard.append(self._understand_text(frame))
+                heard.append(self._decode(frame.decode()))
             elif isinstance(frame, frames.Ping):
                 ping = frame
             else:
@@ -330,20 +320,16 @@ class AgentLeg:
             self._tell(frames.pong(ping.payload))
         return heard
 
-    def _parts_of(self, data: bytes) -> list[Heard]:
-        return [self._decode(data[at : at + MAX_AUDIO]) for at in range(0, len(data), MAX_AUDIO)]
-
-    def _understand_text(self, text: bytes) -> Heard:
-        if len(text) > MAX_TEXT:
-            return Malformed(Leg.AGENT, f"a text of over {MAX_TEXT} bytes")
-        return self._decode(text.decode())
-
     def _hear_seldom(
-        self, frame: frames.Pong | frames.Close | frames.Violation, heard: list[Heard]
+        self,
+        frame: frames.Pong | frames.Close | frames.TooLong | frames.Violation,
+        heard: list[Heard],
     ) -> None:
         match frame:
             case frames.Pong():
                 self._is_ponged = True
+            case frames.TooLong():
+                heard.append(Malformed(Leg.AGENT, f"a text of over {MAX_TEXT} bytes"))
             case frames.Close(code, reason):
                 self._close(code)
                 code = _NO_CODE if code is None else code

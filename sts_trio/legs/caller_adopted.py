@@ -211,11 +211,11 @@ class AdoptedLeg:
 
     def _hear_seldom(
         self,
-        frame: frames.Pong | frames.Binary | frames.Close | frames.Violation,
+        frame: frames.Pong | frames.Binary | frames.Close | frames.TooLong | frames.Violation,
         heard: list[Heard],
     ) -> None:
         match frame:
-            case frames.Pong():
+            case frames.Pong() | frames.TooLong():  # no caller's text is passed over
                 pass
             case frames.Binary():
                 heard.append(Malformed(Leg.CALLER, "binary frame"))

@@ -85,6 +85,13 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
+class TooLong(msgspec.Struct, frozen=True):
+    """A text message that was passed over unread, of so many bytes. It was not looked at whether it
+    is UTF-8."""
+
+    size: int
+
+
 class Violation(msgspec.Struct, frozen=True):
     """The peer broke the protocol: the last thing read. Send `close(code, reason)` and hang up."""
 
@@ -95,34 +102,53 @@ class Violation(msgspec.Struct, frozen=True):
 
 # A whole text message, checked to be UTF-8, is plain `bytes`: it is what nearly every frame is, and
 # what a JSON decoder wants.
-Frame = bytes | Binary | Ping | Pong | Close | Violation
+Frame = bytes | Binary | Ping | Pong | Close | TooLong | Violation
 
 
 class FrameReader:
     """Turns what a peer sends, however it is cut, into whole messages and control frames.
 
-    The peer is a client, whose frames are masked, unless `of_server`.
+    The peer is a client, whose frames are masked, unless `of_server`. Of a server's, a binary
+    message that is longer than `most_whole` is told in parts, as they come, and a longer text than
+    `most_text` is passed over.
 
-    Between feeds it keeps at most `most_per_message` bytes and one control frame. What a feed
-    returns is bounded by what it was fed, but a frame may be of 6 bytes: do not feed megabytes.
+    Between feeds it keeps at most a message, of `most_per_message` bytes unless one of these is
+    less, and one control frame. What a feed returns is bounded by what it was fed, but a frame may
+    be of 6 bytes, or of 2 of a server's: do not feed megabytes.
     """
 
     __slots__ = (
+        "_is_last",
+        "_left",
         "_mask_bit",
         "_may_come",
         "_message",
         "_most",
+        "_most_kept",
+        "_most_text",
+        "_most_whole",
         "_needed",
         "_over",
         "_read_usual",
         "_rest",
+        "_size",
         "_utf8",
         "frames",
         "is_all_text",
     )
 
-    def __init__(self, most_per_message: int, *, of_server: bool = False) -> None:
+    def __init__(
+        self,
+        most_per_message: int,
+        *,
+        of_server: bool = False,
+        most_whole: int | None = None,
+        most_text: int | None = None,
+    ) -> None:
         self._most = most_per_message
+        self._most_whole = most_per_message if most_whole is None else most_whole
+        self._most_text = most_per_message if most_text is None else most_text
+        self._most_kept = min(self._most_whole, self._most_text)  # whatever it is
         self._mask_bit = 0 if of_server else MASKED
         self._read_usual = _read_usual_of_server if of_server else _read_usual
         # Whether what was heard last is whole texts and nothing else.
@@ -134,7 +160,11 @@ class FrameReader:
         # The fragments of a message so far.
         self._may_come = _BETWEEN_MESSAGES
         self._message = bytearray()
+        self._size = 0  # of all of them, whether they are kept or not
         self._utf8: codecs.IncrementalDecoder | None = None  # None: a binary message
+        # Of a frame that is not kept: what is still to come, and whether it is its message's last.
+        self._left = 0
+        self._is_last = False
 
     def feed(self, data: bytes) -> list[Frame]:
         """What has become whole with `data`, in order. Nothing follows a close or a violation."""
@@ -149,9 +179,15 @@ class FrameReader:
             self._rest, self._needed = bytearray(), 0
         heard: list[Frame] = []
         at = 0
+        if self._left:
+            self.is_all_text = False
+            data = data[self._read_part(data[: self._left], heard) :]
+            if not data:
+                return heard
         if self._may_come is _BETWEEN_MESSAGES:
-            at = self._read_usual(data, heard, self._most)
-            self.frames = len(heard)
+            before = len(heard)
+            at = self._read_usual(data, heard, self._most_kept)
+            self.frames = len(heard) - before
             if at == len(data):
                 self.is_all_text = self._mask_bit != 0
                 return heard
@@ -191,11 +227,16 @@ class FrameReader:
                     self._needed = mask_at - at
                     return at
                 length = _extended_length(data[at + 2 : mask_at])
-            size = len(self._message) + length
+            size = self._size + length
             if size > self._most and not is_control:
                 reason = f"message of {size} bytes, the limit is {self._most}"
                 raise _Broken(TOO_BIG, reason, size)
             payload_at = mask_at + 4 if self._mask_bit else mask_at
+            if size > self._most_kept and not is_control and size > self._most_of(first):
+                at = payload_at + self._begin_part(
+                    first, length, data[payload_at : payload_at + length], heard
+                )
+                continue
             stop = payload_at + length
             if stop > end:
                 self._needed = stop - at
@@ -227,6 +268,7 @@ class FrameReader:
         if first & OPCODE == TEXT:
             self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._message += payload
+        self._size += len(payload)
         if self._utf8 is not None:
             self._utf8.decode(payload, final=bool(first & FIN))
         if not first & FIN:
@@ -234,7 +276,42 @@ class FrameReader:
             return
         message = bytes(self._message)
         heard.append(Binary(message) if self._utf8 is None else message)
+        self._end_message()
+
+    def _end_message(self) -> None:
         self._may_come, self._message, self._utf8 = _BETWEEN_MESSAGES, bytearray(), None
+        self._size = 0
+
+    # --- what is not kept: a server's, so there is no mask ------------------------------------
+
+    def _most_of(self, first: int) -> int:
+        """How long the message may be that this is a frame of, to be told whole."""
+        opcode = first & OPCODE
+        is_text = opcode == TEXT or (opcode == CONTINUATION and self._utf8 is not None)
+        return self._most_text if is_text else self._most_whole
+
+    def _begin_part(self, first: int, length: int, part: bytes, heard: list[Frame]) -> int:
+        """A frame of so many bytes begins, with this `part`; returns how long that is."""
+        if first & OPCODE == TEXT:
+            self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        if self._message and self._utf8 is None:
+            heard.append(Binary(bytes(self._message)))
+        self._message = bytearray()
+        self._size += length
+        self._may_come = _WITHIN_A_MESSAGE
+        self._left, self._is_last = length, bool(first & FIN)
+        self.frames += 1
+        return self._read_part(part, heard)
+
+    def _read_part(self, part: bytes, heard: list[Frame]) -> int:
+        if part and self._utf8 is None:
+            heard.append(Binary(part))
+        self._left -= len(part)
+        if self._is_last and not self._left:
+            if self._utf8 is not None:
+                heard.append(TooLong(self._size))
+            self._end_message()
+        return len(part)
 
 
 def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:

@@ -9,6 +9,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -42,7 +43,7 @@ HELLO = b"Hello, world!"
 Heard = bytes | Binary | Ping | Pong | Close | int
 
 
-def ends_in_codes(heard: Iterable[frames.Frame]) -> list[Heard]:
+def ends_in_codes(heard: Iterable[frames.Frame]) -> list[Any]:
     return [item.code if isinstance(item, Violation) else item for item in heard]
 
 
@@ -702,6 +703,97 @@ def kept_after_each(parts: Sequence[bytes]) -> list[int]:
 def test_what_is_kept_is_bounded_whatever_comes(first: bytes, then: bytes) -> None:
     # A bytearray reserves an eighth more than it holds.
     assert max(kept_after_each([first, *[then] * 2000])) < MAX * 9 / 8 + 16_000
+
+
+# --- what a server sends that is too long to be kept --------------------------------------------
+
+
+def in_part(parts: Iterable[bytes], most_whole: int, most_text: int) -> list[frames.Frame]:
+    reader = FrameReader(1 << 20, of_server=True, most_whole=most_whole, most_text=most_text)
+    return [item for part in parts for item in reader.feed(part)]
+
+
+@patiently
+@given(conversations, closes, st.integers(0, 300), st.integers(0, 300), st.data())
+def test_long_audio_is_told_in_parts_and_long_texts_are_passed_over_and_all_else_is_as_ever(
+    conversation: list[bytes], end: bytes, most_whole: int, most_text: int, data: st.DataObject
+) -> None:
+    parts = data.draw(in_pieces(st.just(b"".join(map(bare, [*conversation, end])))), "parts")
+    whole = in_part(parts, 1 << 20, 1 << 20)
+    told = in_part(parts, most_whole, most_text)
+    passed_over = [
+        frames.TooLong(len(item)) if isinstance(item, bytes) and len(item) > most_text else item
+        for item in whole
+        if not isinstance(item, Binary)
+    ]
+    assert [item for item in told if not isinstance(item, Binary)] == passed_over
+    audio = [item.data for item in whole if isinstance(item, Binary)]
+    heard = [item.data for item in told if isinstance(item, Binary)]
+    assert b"".join(heard) == b"".join(audio)
+    if all(len(each) <= most_whole for each in audio):
+        assert heard == audio
+
+
+@pytest.mark.parametrize("size", [1, 7, 999])
+@pytest.mark.parametrize("cuts", [[], [100], [1, 2, 50, 500], [400, 400, 401], [1000]], ids=str)
+def test_of_long_audio_each_part_is_told_as_it_comes(cuts: list[int], size: int) -> None:
+    """But for as much as a message may have that is told whole, if it comes in fragments."""
+    audio = bytes(n % 251 for n in range(1000))
+    stream = b"".join(map(bare, fragmented(BINARY, *cut(audio, cuts))))
+    reader = FrameReader(1 << 20, of_server=True, most_whole=300)
+    told = b""
+    for at in range(0, len(stream), size):
+        for item in reader.feed(stream[at : at + size]):
+            assert isinstance(item, Binary)
+            assert 0 < len(item.data) <= 300 + size
+            told += item.data
+        came = min(at + size, len(stream)) - 4 * len(cuts) - 4  # less the heads of the frames
+        assert len(told) >= came - 300
+    assert told == audio
+    assert reader.feed(bare(frame(TEXT, HELLO))) == [HELLO]
+
+
+def test_of_a_text_that_is_passed_over_nothing_is_kept() -> None:
+    text = bare(frame(TEXT, b"x" * 60_000, fin=False)) + bare(frame(CONTINUATION, b"y" * 60_000))
+    reader = FrameReader(1 << 20, of_server=True, most_whole=1 << 20, most_text=70_000)
+    reader.feed(text[:60_000])
+    tracemalloc.start()
+    try:
+        told = [
+            item
+            for at in range(60_000, len(text), 999)
+            for item in reader.feed(text[at : at + 999])
+        ]
+        assert tracemalloc.get_traced_memory()[0] < 16_000
+    finally:
+        tracemalloc.stop()
+    assert told == [frames.TooLong(120_000)]
+
+
+def test_control_frames_between_what_is_not_kept_are_heard() -> None:
+    audio = fragmented(BINARY, b"a" * 400, b"b" * 400)
+    texts = fragmented(TEXT, b"c" * 400, b"d" * 400)
+    ping = frame(PING, b"ping")
+    stream = [audio[0], ping, audio[1], texts[0], ping, texts[1], frame(TEXT, HELLO)]
+    assert in_part(map(bare, stream), 300, 300) == [
+        Binary(b"a" * 400),
+        Ping(b"ping"),
+        Binary(b"b" * 400),
+        Ping(b"ping"),
+        frames.TooLong(800),
+        HELLO,
+    ]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_what_is_not_kept_may_be_no_longer_either(opcode: int) -> None:
+    first, last = map(bare, fragmented(opcode, b"x" * 900, b"y" * 200))
+    reader = FrameReader(1000, of_server=True, most_whole=300, most_text=300)
+    reader.feed(first)
+    assert reader.feed(last) == [Violation(1009, "message of 1100 bytes, the limit is 1000", 1100)]
+    reader = FrameReader(1000, of_server=True, most_whole=300, most_text=300)
+    told = [*reader.feed(first), *reader.feed(bare(frame(opcode, b"new")))]
+    assert isinstance(told[-1], Violation)
 
 
 @pytest.mark.parametrize("end", [closing(1000), frame(TEXT), frame(CONTINUATION, b"\xff")])
