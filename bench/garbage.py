@@ -100,6 +100,7 @@ async def served(lane: str) -> AsyncIterator[tuple[App, Crowd]]:
         "STS_ALLOW_UNSIGNED": "1",
         "STS_FAST_LANE": LANES[lane],
         # Nobody speaks here.
+        "STS_ANSWER_WITHIN_SECONDS": "0",
         "STS_ASK_AFTER_SECONDS": "0",
         "STS_HANG_UP_AFTER_SECONDS": "0",
     }
