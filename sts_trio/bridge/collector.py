@@ -29,9 +29,10 @@ from sts_trio.observe import events
 from sts_trio.observe.report import report
 
 # New objects until they are looked at, and such lots until what they left is looked at again: some
-# 5,000 objects together, 2 ms at the most. A call makes 550 of them, and its webhook 500.
-NEW = 1000
-LOTS = 4
+# 3,000 objects together, 2 ms at the most. A call makes 550 of them, and its webhook 500. A lot may
+# be three times as large, by what old calls give back meanwhile.
+NEW = 500
+LOTS = 2
 NEVER = 2**31 - 1
 # Seconds from one thought of looking at everything to the next.
 PAUSE = 60.0
