@@ -203,9 +203,10 @@ async def measure_pauses(lane: str, standing: int, seconds: float) -> Pauses:
             await trio.sleep(1)
             beats.lateness.worst = 0.0
             await crowd.come_and_go(round(seconds * RATE))
-        if app.live_calls.live < standing:
+        live = app.server.live_calls.live
+        if live < standing:
             raise click.ClickException(
-                f"of {standing} calls only {app.live_calls.live} stand: the machine is too busy"
+                f"of {standing} calls only {live} stand: the machine is too busy"
             )
         worst = beats.lateness.worst
     return Pauses(
