@@ -11,7 +11,7 @@ While `is_protected`, nothing is cut.
 
 from math import inf
 
-from sts_trio.audio.frames import FRAME, Frames, length, seconds
+from sts_trio.audio.frames import BYTES_PER_SECOND, FRAME, Frames, length, seconds
 from sts_trio.logic.playout import Playout
 from sts_trio.logic.rest import Rest
 from sts_trio.wire import twilio
@@ -26,6 +26,9 @@ STALE_AFTER_KEY = 10.0
 MAX_MEDIA_BYTES = length(1.0)
 # How far the agent may be ahead of what is heard: Twilio holds ten minutes, and drops what is more.
 MAX_AHEAD_SECONDS = 600.0
+# Less than half of it both ways needs no exact look.
+_FAR_SECONDS = MAX_AHEAD_SECONDS / 2
+_FAR_BYTES = length(_FAR_SECONDS)
 # Behind what it marks, the first mark comes back within a moment, on any phone.
 MARKS_WITHIN = 5.0
 
@@ -75,18 +78,19 @@ class AgentAudio:
 
     def say(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """The agent's audio, any length."""
-        if self.is_stale(now):
+        if now < self._stale_until:
             return []
         self.is_amid_utterance = True
         return self._say(self._frames.cut(audio), now)
 
     def _say(self, frames: bytes, now: float) -> list[twilio.ToCaller]:
-        frames = self._within_reach(frames, now)
+        if self.plays_until - now > _FAR_SECONDS or len(frames) > _FAR_BYTES:
+            frames = self._within_reach(frames, now)
         messages = self.play(frames, now)
         if frames:
             sent = self._said_to = self.playout.sent
             if self.rest is not None:
-                self.rest.keep(frames, sent, self.playout.position)
+                self.rest.keep(frames, sent)
         return messages
 
     def _within_reach(self, audio: bytes, now: float) -> bytes:
@@ -104,11 +108,11 @@ class AgentAudio:
         for start in range(0, len(audio), MAX_MEDIA_BYTES):
             piece = audio[start : start + MAX_MEDIA_BYTES]
             messages.append(twilio.PlayMedia(self.stream_sid, twilio.Outbound(piece)))
-            self.playout.play(len(piece))
-            if self.playout.wants_mark:
+            if self.playout.play(len(piece)):
                 messages.append(self._mark())
         if audio:
-            self.plays_until = max(self.plays_until, now) + seconds(len(audio))
+            begins = now if self.plays_until < now else self.plays_until
+            self.plays_until = begins + len(audio) / BYTES_PER_SECOND
             if self.mark_deadline is None:
                 self.mark_deadline = self.plays_until + MARKS_WITHIN
         return messages
@@ -169,6 +173,11 @@ class AgentAudio:
             return False
         self.mark_deadline = inf if self.playout.has_marks else now + MARKS_WITHIN
         return self.playout.has_marks
+
+    def forget_heard(self) -> None:
+        """A mark came back: what is behind the caller is not to be played on."""
+        if self.rest is not None:
+            self.rest.forget_heard(self.playout.position)
 
     def silent_after(self, mark: str, now: float) -> float | None:
         """How long a cut took to reach the caller, if it is this mark that tells."""

@@ -32,10 +32,9 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
     if not parts.session.may_speak:
         # Against its own rules, but it is audio: the caller may hear it.
         out.violation(Leg.AGENT, "audio before SettingsApplied")
-    dropped = parts.turns.dropped_bytes
     messages = parts.turns.hear_audio(message.data, out.now)
     out.to_caller(messages)
-    if parts.turns.dropped_bytes > dropped:
+    if parts.turns.has_dropped:
         out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
     is_waited_for = parts.watch.is_waiting or parts.limits.is_asking
     if is_waited_for and messages and message.data.strip(SILENT):

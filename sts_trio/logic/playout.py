@@ -75,10 +75,6 @@ class Playout:
         return seconds(self.cut)
 
     @property
-    def wants_mark(self) -> bool:
-        return self.sent - self._marked >= MARK_EVERY and len(self._pending) < MAX_PENDING_MARKS
-
-    @property
     def has_marks(self) -> bool:
         """Whether there ever was one to be echoed."""
         return self._count > 0
@@ -88,9 +84,10 @@ class Playout:
         """Whether the last mark stands at the very end of what was sent."""
         return self._marked == self.sent
 
-    def play(self, count: int) -> None:
-        """`count` bytes were sent."""
+    def play(self, count: int) -> bool:
+        """`count` bytes were sent; returns whether a mark should follow."""
         self.sent += count
+        return self.sent - self._marked >= MARK_EVERY and len(self._pending) < MAX_PENDING_MARKS
 
     def mark(self) -> str:
         """The name of a mark to send now, behind all audio sent so far."""

@@ -67,25 +67,30 @@ class Hold:
 class Rest:
     """Positions are those of the playout, in bytes. `is_whole`: the agent has said all of it."""
 
-    __slots__ = ("_frames", "_pieces", "_rest", "_size", "is_whole")
+    __slots__ = ("_frames", "_pieces", "_size", "held", "is_whole")
 
     def __init__(self) -> None:
         self.is_whole = True
         self._pieces: collections.deque[tuple[int, bytes]] = collections.deque()  # end, audio
         self._size = 0
-        self._rest: list[bytes] = []  # of what was cut; there is one as long as this is not empty
+        self.held: list[bytes] = []  # of what was cut; there is one as long as this is not empty
         self._frames = Frames()
 
     def __bool__(self) -> bool:
-        return bool(self._rest)
+        return bool(self.held)
 
-    def keep(self, audio: bytes, end: int, position: int) -> None:
-        """Whole frames were sent, up to `end`; what is before `position` is behind the caller."""
-        pieces = self._pieces
-        while pieces and (pieces[0][0] <= position - LEAD_IN or self._size > MAX_REST):
-            self._size -= len(pieces.popleft()[1])
-        pieces.append((end, audio))
+    def keep(self, audio: bytes, end: int) -> None:
+        """Whole frames were sent, up to `end`."""
+        while self._size > MAX_REST:
+            self._size -= len(self._pieces.popleft()[1])
+        self._pieces.append((end, audio))
         self._size += len(audio)
+
+    def forget_heard(self, position: int) -> None:
+        """What is before `position` is behind the caller."""
+        pieces = self._pieces
+        while pieces and pieces[0][0] <= position - LEAD_IN:
+            self._size -= len(pieces.popleft()[1])
 
     def cut(self, position: int, *, is_whole: bool) -> None:
         """The caller heard no more than what is before `position`."""
@@ -93,7 +98,7 @@ class Rest:
         unheard = [(end, audio) for end, audio in self._pieces if end > position]
         if unheard:
             self.drop()
-            self._rest = [
+            self.held = [
                 audio[max(0, start - end + len(audio)) :]
                 for end, audio in self._pieces
                 if end > start
@@ -104,16 +109,16 @@ class Rest:
 
     def add(self, audio: bytes) -> None:
         """More of what was cut, in the agent's own pieces."""
-        if self._rest and sum(map(len, self._rest)) < MAX_REST:
-            self._rest.append(self._frames.cut(audio))
+        if self.held and sum(map(len, self.held)) < MAX_REST:
+            self.held.append(self._frames.cut(audio))
 
     def take(self) -> bytes:
         """Whole frames: what was cut, once."""
-        audio = b"".join(self._rest)
+        audio = b"".join(self.held)
         self.drop()
         return audio
 
     def drop(self) -> None:
         """Something else has begun."""
-        self._rest = []
+        self.held = []
         self._frames.drop()

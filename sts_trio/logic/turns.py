@@ -59,6 +59,7 @@ class Turns:
         "barge_ins",
         "carryover",
         "greets",
+        "has_dropped",
         "hold",
         "sounds_until",
         "user_speaks_until",
@@ -66,6 +67,7 @@ class Turns:
 
     def __init__(self, *, resumes: bool = False) -> None:
         self.agent_bytes = 0  # all the agent's audio that came
+        self.has_dropped = False  # of what came last, what was too far ahead of the caller
         self.barge_ins = 0  # by the caller, those that cut something
         self.greets = True  # the next session is to begin with the agent's greeting
         self.hold = Hold()
@@ -97,11 +99,6 @@ class Turns:
         return self._agent_audio.is_without_marks(now)
 
     @property
-    def dropped_bytes(self) -> int:
-        """Of the agent's audio, what was too far ahead of the caller."""
-        return self._agent_audio.dropped
-
-    @property
     def is_amid_utterance(self) -> bool:
         return self._agent_audio.is_amid_utterance
 
@@ -128,11 +125,13 @@ class Turns:
             if agent_audio.rest:
                 agent_audio.rest.add(audio)
             return []
-        if agent_audio.rest:
+        if (rest := agent_audio.rest) is not None and rest.held:
             self.drop_rest()  # it says something else
+        dropped = agent_audio.dropped
         silent = 0 if audio.strip(SILENT) else len(audio)
         self._history.hear_audio(agent_audio.playout.sent, silent)
         messages = agent_audio.say(audio, now)
+        self.has_dropped = agent_audio.dropped > dropped
         if not silent:
             self.sounds_until = agent_audio.plays_until
             self.greets = False
@@ -177,6 +176,7 @@ class Turns:
         match echo:
             case Echo.HEARD:
                 turns = self._history.hear_mark(self.playout.position, self.playout.sent)
+                self._agent_audio.forget_heard()
                 return Played(turns, self._agent_audio.silent_after(name, now))
             case Echo.NEVER_SENT:
                 return Violation("a mark we never sent")

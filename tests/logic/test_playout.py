@@ -38,7 +38,7 @@ class TwilioPlayout(RuleBasedStateMachine):
         self.sent.append(name)
         self.buffer.append(name)
         assert self.playout.is_marked
-        assert not self.playout.wants_mark
+        assert not self.playout.play(0)
 
     @rule(count=st.integers(1, 9000))
     @precondition(lambda self: self.buffer)
@@ -183,16 +183,12 @@ def test_names_differ_across_a_clear() -> None:
 def test_a_mark_is_wanted_each_half_second() -> None:
     assert MARK_EVERY == 4000
     playout = Playout()
-    playout.play(3999)
-    assert not playout.wants_mark
-    playout.play(1)
-    assert playout.wants_mark
+    assert not playout.play(3999)
+    assert playout.play(1)
     playout.mark()
-    assert not playout.wants_mark
-    playout.play(3999)
+    assert not playout.play(3999)
     playout.clear()
-    playout.play(1)
-    assert not playout.wants_mark
+    assert not playout.play(1)
 
 
 def test_no_more_marks_are_wanted_than_twilio_can_hold_audio_for() -> None:
@@ -201,10 +197,9 @@ def test_no_more_marks_are_wanted_than_twilio_can_hold_audio_for() -> None:
     for _ in range(MAX_PENDING_MARKS):
         playout.play(MARK_EVERY)
         names.append(playout.mark())
-    playout.play(MARK_EVERY)
-    assert not playout.wants_mark
+    assert not playout.play(MARK_EVERY)
     playout.echo(names[0])
-    assert playout.wants_mark
+    assert playout.play(MARK_EVERY)
 
 
 @pytest.mark.parametrize(

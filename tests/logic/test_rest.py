@@ -7,12 +7,12 @@ def frames(number: int, count: int = 1) -> bytes:
     return bytes([number]) * 160 * count
 
 
-def kept(*pieces: bytes, position: int = 0) -> Rest:
+def kept(*pieces: bytes) -> Rest:
     rest = Rest()
     end = 0
     for piece in pieces:
         end += len(piece)
-        rest.keep(piece, end, position)
+        rest.keep(piece, end)
     return rest
 
 
@@ -22,6 +22,14 @@ def test_what_was_heard_is_gone_but_for_a_little() -> None:
     assert rest.is_whole
     assert rest.take() == frames(1, LEAD_IN // 160) + frames(2, 50)
     assert not rest
+
+
+def test_of_what_was_heard_no_more_is_kept_than_that_little() -> None:
+    piece = frames(1, 50)
+    rest = kept(*[piece] * 10)
+    rest.forget_heard(9 * len(piece) + LEAD_IN)
+    rest.cut(0, is_whole=True)
+    assert rest.take() == piece
 
 
 def test_in_what_was_heard_to_its_end_there_is_nothing_to_play_on() -> None:
@@ -53,7 +61,7 @@ def test_a_second_noise_leaves_what_the_first_has_cut() -> None:
 def test_what_is_cut_again_is_the_newer_one() -> None:
     rest = kept(frames(1))
     rest.cut(0, is_whole=True)
-    rest.keep(frames(2), 320, 160)
+    rest.keep(frames(2), 320)
     rest.cut(160, is_whole=True)
     assert rest.take() == frames(2)
 

@@ -1,5 +1,6 @@
 """Who speaks and what of it is heard: the turns alone, from one session to the next."""
 
+import tracemalloc
 from math import inf
 
 from sts_trio.logic.history import INTERRUPTED
@@ -42,6 +43,21 @@ def test_a_turn_is_told_once_its_last_mark_comes_back() -> None:
     assert turns.is_heard
     assert turns.agent_bytes == 1600
     assert turns.hear_mark("e0-9", 0.3) == Violation("a mark we never sent")
+
+
+def test_of_what_was_heard_to_its_end_hardly_any_audio_is_kept() -> None:
+    turns = Turns(resumes=True)
+    turns.begin(SID)
+    tracemalloc.start()
+    try:
+        for number in range(10):
+            [_, last] = turns.hear_audio(bytes([number]) * 8000, 0.0)
+        assert isinstance(last, twilio.PlayMark)
+        before = tracemalloc.get_traced_memory()[0]
+        turns.hear_mark(last.mark.name, 10.0)
+        assert tracemalloc.get_traced_memory()[0] < before - 60_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_caller_cuts_what_is_being_said_and_what_of_it_is_still_under_way() -> None:
