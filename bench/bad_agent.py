@@ -102,6 +102,7 @@ DONE = said("AgentAudioDone")
 # {name: what is sent again and again}; made when it is its turn
 MISBEHAVIOURS: dict[str, Callable[[], bytes]] = {
     "none": lambda: b"",
+    "700 functions in a message": lambda: functions(700),
     "2,000 functions in a message": lambda: functions(2_000),
     "5,000 functions in a message": lambda: functions(5_000),
     "10,000 functions in a message": lambda: functions(10_000),
@@ -162,8 +163,11 @@ MISBEHAVIOURS: dict[str, Callable[[], bytes]] = {
     "1 MB of objects": lambda: filled(
         b'{"type":"__customFromThinkProvider","content":[@1]}', b'{"a":{}},', 1_000_000
     ),
-    "250 KB of objects": lambda: filled(
-        b'{"type":"__customFromThinkProvider","content":[@1]}', b'{"a":{}},', 250_000
+    "60 KB of objects": lambda: filled(
+        b'{"type":"__customFromThinkProvider","content":[@1]}', b'{"a":{}},', 60_000
+    ),
+    "60 KB of objects for functions": lambda: filled(
+        b'{"type":"FunctionCallRequest","functions":[@1]}', b'{"a":{}},', 60_000
     ),
     "JSON 900,000 deep": lambda: frames.text(
         b'{"type":"History","content":' + b"[" * 900_000 + b"]" * 900_000 + b"}"

@@ -32,9 +32,10 @@ from sts_trio.wire.dialect import Language
 PING_EVERY = 10.0
 # Audio of six minutes in one message is served; Deepgram's own are 4 KiB.
 MAX_PER_MESSAGE = 4 * 1024 * 1024
-# Of a text, which is read in one go: 2 ms for the worst there is. Deepgram's own are of some KiB,
-# and an answer to a function is cut at 16. What is longer is passed over.
-MAX_TEXT = 256 * 1024
+# Of a text, which is read in one go: 3 ms for the worst there is, a list of small objects.
+# Deepgram's own are of some KiB, and an answer to a function is cut at 16. What is longer is passed
+# over.
+MAX_TEXT = 64 * 1024
 # A longer message of audio than 8 s is told in parts, as they come.
 MAX_AUDIO = 65536
 # What is heard of an agent in one go, until others had their turn: bytes as they came, which may be
