@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import trio
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from sts_trio.agents.routing import ChooseAgent
 from sts_trio.bridge.live_calls import LiveCalls
@@ -28,6 +30,8 @@ from sts_trio.web.voice import Voice
 
 # Twilio's webhooks are 2 KiB; a body is read before its signature can be checked.
 MAX_PER_WEBHOOK = 64 * 1024
+# RFC 6761, section 6.4.
+NO_HOST = "invalid"
 BODY_TIMEOUT = 10.0  # Twilio itself gives a webhook 15 s
 
 
@@ -62,6 +66,17 @@ class App(QuartTrio):
         media = Media(server, authenticator, self.stream_tokens)
         for path in media.paths:
             self.add_websocket(path, path, media.stream)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """What a client calls its host is for each route to judge; none depends on it. To Quart it
+        may be no name of a host, which it finds before it can answer: by a traceback, and 500."""
+        try:
+            return super().create_url_adapter(request)
+        except HTTPException:
+            assert request is not None
+            return self.url_map.bind(
+                NO_HOST, request.root_path, None, request.scheme, request.method, request.path
+            )
 
     def _add(self, rules: Rules) -> None:
         for path, view, methods in rules:

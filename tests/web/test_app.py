@@ -16,6 +16,15 @@ async def test_any_other_path_is_not_found(tmp_path: Path) -> None:
         assert (await client.get(path)).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "host", ["x" * 64, "a..b", ".a", "a b", "%", "a:b", "localhost:99999", "\xe4" * 64]
+)
+async def test_what_is_no_host_is_no_crash(tmp_path: Path, host: str) -> None:
+    client = client_of(make_app(tmp_path))
+    for path, status in (("/healthz", 200), ("/twiml", 403), ("/nothing", 404)):
+        assert (await client.get(path, headers={"Host": host})).status_code == status
+
+
 async def test_a_body_too_big_for_a_webhook_is_refused(tmp_path: Path) -> None:
     response = await post(make_app(tmp_path), "/twiml", {"CallSid": "x" * 70_000})
     assert response.status_code == 413

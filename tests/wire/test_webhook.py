@@ -58,6 +58,13 @@ def test_a_voice_request_tells_who_calls_whom() -> None:
     assert not request.is_over
 
 
+def test_a_form_of_more_fields_than_anybody_sends_is_not_read() -> None:
+    fields = [b"f%d=%d" % (n, n) for n in range(webhook.MAX_FIELDS)]
+    assert len(webhook.read_form(b"&".join(fields))) == webhook.MAX_FIELDS
+    assert webhook.read_form(b"&".join([*fields, b""])) == {}
+    assert webhook.read_form(b"a&" * 32_000) == {}
+
+
 def test_a_voice_request_needs_no_field_and_refuses_none() -> None:
     assert webhook.read_request(Form()) == webhook.VoiceRequest()
     form = webhook.read_form(b"To=client%3Aann&FutureField=x&To=second&CallStatus=in-progress")
