@@ -188,6 +188,7 @@ class AgentLeg:
     def forget(self) -> None:
         """Has the poller look elsewhere: before the socket is closed."""
         self._forget()
+        self._watch = _nothing  # it has this leg, which has it
 
     def take(self, data: bytes) -> None:
         """Hears what was read, now or in a moment; `b""` is the end of it. Never raises."""
