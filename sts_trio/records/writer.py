@@ -35,6 +35,10 @@ MAX_ESSENTIAL = 10_000
 FLUSH_WITHIN = 0.25
 # Longer than anything that a database is allowed; then the connection is cut.
 STUCK = 6.0
+# A thread that is stuck in the system, as with a disk that is gone, is left to itself: it cannot be
+# cancelled, and would keep the server from stopping. No other one begins before it has ended, and
+# to write its rows a second time does no harm.
+LEFT_AFTER = 15.0
 # At the end: what the database has not taken by then waits in the spool for the next start.
 LAST_WITHIN = 3.0
 BEAT_EVERY = 1.0
@@ -147,7 +151,7 @@ class Writer:
                 nursery.start_soon(self._keep_shipping)
                 nursery.start_soon(self._keep_tidy)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(LAST_WITHIN + LEFT_AFTER, shield=True):
                 await self._finish()
 
     # --- to the spool ---------------------------------------------------------------------------
@@ -168,10 +172,11 @@ class Writer:
         batch = list(itertools.islice(self._rows, LOT))
         if not batch:
             return False
-        # Whoever left the thread would have two of them before long.
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(LEFT_AFTER, shield=True) as patience:
             try:
-                await trio.to_thread.run_sync(self._append, batch, limiter=limiter)
+                await trio.to_thread.run_sync(
+                    self._append, batch, limiter=limiter, abandon_on_cancel=True
+                )
                 self._spool_is_full = False
             except SpoolFull:
                 self._spool_is_full = True
@@ -180,6 +185,9 @@ class Writer:
                 # These rows have met a bug of ours, and would meet it again. The calls go on.
                 report(events.RecordsCrashed(len(batch)), exc_info=True)
                 self._lost += len(batch)
+        if patience.cancelled_caught:
+            report(events.RecordsBehind(f"the disk has taken nothing for {LEFT_AFTER:g} s"))
+            return False
         for _ in batch:
             self._rows.popleft()
         self._taken += len(batch)
@@ -228,25 +236,25 @@ class Writer:
 
         is_sound = False
         try:
-            await self._in_thread(work, limiter)
+            is_sound = await self._in_thread(work, limiter)
         except* Exception:
             report(events.RecordsCrashed(0), exc_info=True)
-        else:
-            is_sound = True
         self._tell_progress()
         self._tell_news()
         return is_sound
 
-    async def _in_thread(self, work: Callable[[], None], limiter: trio.CapacityLimiter) -> None:
-        """Whatever `work` raises is a bug, and is raised, in a group."""
-        # A thread cannot be cancelled, and whoever left it would have two of them before long.
-        with trio.CancelScope(shield=True):
+    async def _in_thread(self, work: Callable[[], None], limiter: trio.CapacityLimiter) -> bool:
+        """Whether it was done. Whatever `work` raises is a bug, and is raised, in a group."""
+        with trio.move_on_after(LEFT_AFTER, shield=True) as patience:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._interrupt)
                 try:
-                    await trio.to_thread.run_sync(work, limiter=limiter)
+                    await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
                 finally:
                     nursery.cancel_scope.cancel()
+        if patience.cancelled_caught:
+            report(events.RecordsBehind(f"the database has not answered for {LEFT_AFTER:g} s"))
+        return not patience.cancelled_caught
 
     async def _interrupt(self) -> None:
         while True:

@@ -288,6 +288,40 @@ async def test_it_ends_even_while_its_thread_is_stuck(
     assert not stuck.store.database.is_open
 
 
+async def test_it_ends_even_while_its_disk_is_stuck(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "LEFT_AFTER", 0.05)
+    began = time.monotonic()
+    with structlog.testing.capture_logs() as lines:
+        async with stuck.writing() as writer:
+            writer.put(whole()[0])
+            assert not await writer.flush(0.05)
+    assert time.monotonic() - began < WITHIN / 2
+    stuck.spool.may_go.set()
+    lost = {"event": "records.lost", "rows": 1, "log_level": "error"}
+    assert {each["event"] for each in lines} == {"records.behind", "records.lost"}
+    assert lost in lines
+
+
+async def test_a_disk_that_was_stuck_costs_no_row(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its thread had is given to another once that has ended, and both may have written it."""
+    monkeypatch.setattr(writers, "LEFT_AFTER", 0.05)
+    with structlog.testing.capture_logs() as lines:
+        async with stuck.writing() as writer:
+            writer.put(whole()[0])
+            while not lines:  # noqa: ASYNC110 - a thread sets no event
+                await trio.sleep(0.01)
+            stuck.spool.may_go.set()
+            writer.put(whole()[1])
+            assert await writer.flush(WITHIN)
+    assert {row.seq for row in stuck.store.kept} == {row.seq for row in whole()[:2]}
+    assert lines[0]["event"] == "records.behind"
+    assert "disk" in lines[0]["reason"]
+
+
 async def test_rows_that_nobody_takes_stay_until_somebody_does(stuck: Stuck) -> None:
     stuck.spool.may_go.set()
     stuck.spool.fault = SpoolFull("full")
