@@ -5,7 +5,7 @@ import os
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["tests", "coverage", "lint", "types"]
+nox.options.sessions = ["tests", "lint", "types"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Rooms whose own tests reach every branch: the languages, the state, the sockets, the call.
@@ -28,7 +28,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ALL_CORES))
 
 
-@nox.session
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Hold the rooms that are wholly covered to it, each by the tests of its own folder."""
     install(session, "test")
