@@ -299,8 +299,8 @@ async def test_it_ends_even_while_its_disk_is_stuck(
             assert not await writer.flush(0.05)
     assert time.monotonic() - began < WITHIN / 2
     stuck.spool.may_go.set()
-    lost = {"event": "records.lost", "rows": 1, "log_level": "error"}
-    assert {each["event"] for each in lines} == {"records.behind", "records.lost"}
+    lost = {"event": events.RecordsLost.NAME, "rows": 1, "log_level": "error"}
+    assert {each["event"] for each in lines} == {events.RecordsBehind.NAME, events.RecordsLost.NAME}
     assert lost in lines
 
 
@@ -318,7 +318,7 @@ async def test_a_disk_that_was_stuck_costs_no_row(
             writer.put(whole()[1])
             assert await writer.flush(WITHIN)
     assert {row.seq for row in stuck.store.kept} == {row.seq for row in whole()[:2]}
-    assert lines[0]["event"] == "records.behind"
+    assert lines[0]["event"] == events.RecordsBehind.NAME
     assert "disk" in lines[0]["reason"]
 
 
