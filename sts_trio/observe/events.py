@@ -285,6 +285,15 @@ class CallNotTransferred(OfCall, frozen=True):
     number: Annotated[PhoneNumber | None, "to which it was to be transferred"] = None
 
 
+class CallBrokenOff(OfCall, frozen=True):
+    """A caller is on the line whose call is over without a goodbye, and is told so by Twilio."""
+
+    NAME = "call.broken_off"
+    LEVEL = Level.WARNING
+    words: Annotated[str, "what they hear: `apology` or `busy`"]
+    ending: Annotated[str | None, "of the call, if it was known here"] = None
+
+
 class CallTransferEnded(OfCall, frozen=True):
     """Twilio tells how a transfer went."""
 
@@ -906,6 +915,15 @@ class RequestRefused(Event, frozen=True):
     guesses: Annotated[int | None, "wrong tokens and keys, of late"] = None
 
 
+class RequestMisdirected(Event, frozen=True):
+    """A request came that no route takes, from Twilio or for a path that is nearly one of ours."""
+
+    NAME = "request.misdirected"
+    LEVEL = Level.WARNING
+    path: str
+    reason: Annotated[str, "the likely cause"]
+
+
 class RequestNotAnswered(Event, frozen=True):
     """The application gave no answer to a request in time."""
 
@@ -913,6 +931,16 @@ class RequestNotAnswered(Event, frozen=True):
     LEVEL = Level.WARNING
     client: str
     seconds: Annotated[Seconds, "that it had"]
+
+
+class ConnectionNotUnderstood(Event, frozen=True):
+    """What came over a connection is no request. Told once a minute of each reason."""
+
+    NAME = "connection.not_understood"
+    LEVEL = Level.WARNING
+    client: str
+    reason: Annotated[str, "the likely cause"]
+    more: Annotated[int | None, "of the same, since the last line"] = None
 
 
 class ConnectionCrashed(Event, frozen=True):

@@ -57,6 +57,7 @@ class RequestInfo(msgspec.Struct, frozen=True):
     form: webhook.Form | None = None
     body: bytes = b""
     http_version: str = "1.1"
+    method: str = "GET"
     root_path: str = ""  # the prefix that our server is mounted at
 
     @property
@@ -106,6 +107,7 @@ def request_info(scope: Any, *, form: webhook.Form | None = None, body: bytes = 
         form=form,
         body=body,
         http_version=scope["http_version"],
+        method=scope.get("method", "GET"),  # a websocket's scope has none
         root_path=scope.get("root_path", ""),
     )
 

@@ -1,27 +1,34 @@
 """The ASGI application: the routes of all groups, around one `Server`."""
 
 import functools
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
+from quart import Response, has_websocket_context, request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import MapAdapter, WebsocketMismatch
 
 from sts_trio.agents.routing import ChooseAgent
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.config import Config
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound, bound_of
+from sts_trio.observe import events
 from sts_trio.observe import logs as log
+from sts_trio.observe.report import report
 from sts_trio.server import Server
+from sts_trio.web.access import request_info
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.guesses import Guesses
 from sts_trio.web.health import Health
 from sts_trio.web.media import DirectWebsocket, Media
+from sts_trio.web.misdirected import MAX_PATH, likely_cause
 from sts_trio.web.outbound import Outbound
 from sts_trio.web.page import Page
 from sts_trio.web.responses import Rules
@@ -53,11 +60,14 @@ class App(QuartTrio):
             notice=config.notice or "",
         )
         self._bounds: list[Bound] = []
+        self._prefix = urlsplit(config.public_url or "").path
+        # Who asks for "/twiml/" means "/twiml".
+        self.url_map.strict_slashes = False
         self.config["MAX_CONTENT_LENGTH"] = MAX_PER_WEBHOOK
         self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
         self.before_serving(self._start)
         self.after_serving(server.stop)
-        self.register_error_handler(HTTPException, _error)
+        self.register_error_handler(HTTPException, self._answer_error)
         authenticator = Authenticator(config, server.key, self.guesses)
         self._add(Voice(server, authenticator, self.stream_tokens).rules)
         self._add(Health(server).rules)
@@ -95,7 +105,41 @@ class App(QuartTrio):
             return
         if scope["type"] == "lifespan":
             self._bounds = bound_of(receive)
+        else:
+            scope = self._plain(scope)
         await super().__call__(scope, receive, send)
+
+    def _plain(self, scope: Any) -> Any:
+        """The scope with what is meant in it: the signature is for what it has as raw.
+
+        Hypercorn's `ProxyFixMiddleware` writes what a proxy says, so "https" into the scope of a
+        websocket, which ASGI has no such scheme for. And a prefix of the public address is taken
+        off by some proxies only.
+        """
+        is_secure = scope["scheme"].lower() in ("https", "wss")
+        names = ("ws", "wss") if scope["type"] == "websocket" else ("http", "https")
+        path = re.sub("/{2,}", "/", scope["path"])
+        if self._prefix and not scope.get("root_path") and path.startswith(f"{self._prefix}/"):
+            path = path.removeprefix(self._prefix)
+        return {**scope, "scheme": names[is_secure], "path": path}
+
+    async def _answer_error(self, exc: HTTPException) -> Any:
+        """As Quart answers it; but there the exception itself is the result, which is kept by a
+        frame of its own traceback: hundreds of objects for the collector, for each unknown path."""
+        exc.__traceback__ = exc.__context__ = None
+        if not isinstance(exc, NotFound | MethodNotAllowed | WebsocketMismatch):
+            return exc.get_response()
+        is_websocket = has_websocket_context()
+        scope: Any = websocket.scope if is_websocket else request.scope
+        info = request_info(scope)
+        reason = likely_cause(info, scope["path"], is_websocket=is_websocket)
+        if reason is not None:
+            report(events.RequestMisdirected(info.path[:MAX_PATH], reason))
+        if isinstance(exc, WebsocketMismatch) and not is_websocket:
+            # RFC 9110, section 15.5.22.
+            headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+            return Response("Expected a websocket's handshake.\n", 426, headers)
+        return exc.get_response()
 
     async def _start(self) -> None:
         await self.nursery.start(functools.partial(self.server.run, self._bounds))
@@ -122,10 +166,3 @@ def create_app(
     log.configure(config)
     hypercorn_guard.install()
     return App(server)
-
-
-async def _error(exc: HTTPException) -> Any:
-    """As Quart answers it; but there the exception itself is the result, which is kept by a frame
-    of its own traceback: hundreds of objects for the collector, for each unknown path."""
-    exc.__traceback__ = exc.__context__ = None
-    return exc.get_response()

@@ -301,6 +301,48 @@ async def ask_for_websocket(here: World, stream: trio.SocketStream, path: str) -
     return int((await stream.receive_some()).split()[1])
 
 
+@pytest.mark.parametrize("pieces", [1, 2], ids=["in one segment", "right behind it"])
+@pytest.mark.parametrize(
+    "ahead", [b"\x81\x82\x00\x00\x00\x00hi", b"\x81", b"GET / HTTP/1.1\r\n\r\n"]
+)
+async def test_frames_ahead_of_the_handshakes_answer_are_their_senders_fault(
+    tmp_path: Path, pieces: int, ahead: bytes
+) -> None:
+    """One line, and not of ours: no traceback, no verdict against this server."""
+    async with world(tmp_path) as here:
+        handshake = "\r\n".join(
+            [
+                "GET /twilio HTTP/1.1",
+                "Host: x",
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                "",
+                "",
+            ]
+        ).encode()
+        async with await trio.open_tcp_stream(*here.address) as stream:
+            if pieces == 1:
+                await stream.send_all(handshake + ahead)
+                with contextlib.suppress(trio.BrokenResourceError):
+                    async for _ in stream:
+                        pass
+            else:
+                await stream.send_all(handshake)
+                await stream.send_all(ahead)
+        await here.until_over()
+    events = [(line["event"], line["log_level"]) for line in here.logs]
+    verdicts = [line.get("verdict") for line in here.logs]
+    if pieces == 1:
+        assert events == [("connection.not_understood", "warning")]
+    else:
+        # It may have been accepted by then.
+        assert ("call.crashed", "error") not in events
+        assert "ours" not in verdicts
+        assert all(level != "error" for _, level in events)
+
+
 async def test_a_call_over_tls_without_a_proxy(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")

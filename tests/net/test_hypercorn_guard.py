@@ -26,7 +26,7 @@ from limits import HANG
 from trio_websocket import open_websocket_url
 
 from sts_trio.net import hypercorn_guard
-from sts_trio.net.hypercorn_guard import Connection, connection, tcp
+from sts_trio.net.hypercorn_guard import Connection, connection, tcp, unread
 from sts_trio.observe import events
 
 UPGRADE = (
@@ -218,7 +218,8 @@ async def test_with_the_guard_it_is_refused_and_nothing_happens_to_anybody_else(
         assert (await get_hello(server)).endswith(b"\r\n\r\nhello")
         await call.send_message("after")
         assert await call.get_message() == "after"
-    assert not log
+    [line] = log
+    assert (line["log_level"], line["reason"]) == ("warning", unread.EARLY_FRAMES)
 
 
 async def test_a_crash_ends_its_own_connection_only(log: list[Any]) -> None:

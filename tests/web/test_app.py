@@ -12,7 +12,7 @@ from sts_trio.web.app import BODY_TIMEOUT
 
 async def test_any_other_path_is_not_found(tmp_path: Path) -> None:
     client = client_of(make_app(tmp_path))
-    for path in ("/nothing", "/static/x", "/twiml/"):
+    for path in ("/nothing", "/static/x", "/twiml/x"):
         assert (await client.get(path)).status_code == 404
 
 

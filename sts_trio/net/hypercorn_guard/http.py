@@ -32,7 +32,9 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import ConnectionState, TaskGroup
 
 from sts_trio.net import wsproto_cycle
+from sts_trio.net.hypercorn_guard import unread
 from sts_trio.net.hypercorn_guard.law import Step
+from sts_trio.net.hypercorn_guard.unread import Unread
 
 if TYPE_CHECKING:
     from sts_trio.net.hypercorn_guard.tcp import Connection
@@ -68,8 +70,11 @@ class Http(H11Protocol):
         self._has_begun_to_answer = False  # the request under way, or what came instead of one
         self._has_refused = False  # what came too early; the answer under way is the last
         self._websocket: Any = None  # once it is accepted
+        self._beginning = b""  # of all that came
 
     async def handle(self, event: Event) -> None:
+        if isinstance(event, RawData) and not self._beginning:
+            self._beginning = event.data[:16]
         if not isinstance(event, RawData):
             await super().handle(event)
         elif self._has_refused:
@@ -99,6 +104,7 @@ class Http(H11Protocol):
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError as error:
+                self._tell(unread.not_http(self._beginning))
                 await self._refuse(error.error_status_hint)
                 return
             if isinstance(event, h11.Request):
@@ -124,17 +130,26 @@ class Http(H11Protocol):
     async def _begin(self, request: h11.Request) -> None:
         self._connection.step(Step.BODY)
         if request.method == b"PRI":
+            self._tell(unread.HTTP2)
             self._connection.finish()  # it would understand no answer of ours
         elif request.http_version not in _SPOKEN:
             await self._refuse(505)
-        elif not _has_path(request.target) or self._has_frames(request):
+        elif self._has_frames(request):
+            self._tell(unread.EARLY_FRAMES)
+            await self._refuse(400)
+        elif not _has_path(request.target):
             await self._refuse(400)
         else:
             await self._create_stream(request)
             if isinstance(self.connection, H11WSConnection):
                 self._is_whole()
             if self.stream is not None and self.stream.closed:
+                if isinstance(self.stream, WSStream):
+                    self._tell(unread.NO_HANDSHAKE)
                 self._connection.finish()
+
+    def _tell(self, reason: str) -> None:
+        Unread.of_this_run().tell(self._connection.client, reason)
 
     def _is_whole(self) -> None:
         """The request. Its answer may be under way, or over."""

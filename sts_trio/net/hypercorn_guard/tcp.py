@@ -22,6 +22,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import parse_socket_addr
 
+from sts_trio.net.hypercorn_guard import unread
 from sts_trio.net.hypercorn_guard.http import Http
 from sts_trio.net.hypercorn_guard.law import (
     ANSWER_TIME,
@@ -33,6 +34,7 @@ from sts_trio.net.hypercorn_guard.law import (
     Step,
 )
 from sts_trio.net.hypercorn_guard.strangers import Strangers
+from sts_trio.net.hypercorn_guard.unread import Unread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 
@@ -190,7 +192,10 @@ class Connection(TCPServer):
             self.step(Step.HANDSHAKE)
             try:
                 await self.stream.do_handshake()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                reason = getattr(exc.__cause__, "reason", None) or ""
+                if (told := unread.no_tls(str(reason))) is not None:
+                    Unread.of_this_run().tell(self.client, told)
                 self.finish()
                 return False
         self.step(Step.HEAD)
