@@ -99,6 +99,13 @@ class PlacedCalls:
         if voice.is_over and placed is not None:
             self.forget(placed)
 
+    def heard_transfer(self, voice: webhook.VoiceRequest) -> None:
+        """A call, of ours or not, was connected with another number, and that is over."""
+        if self._is_news("transfer", voice.call_sid, voice.dial_call_status):
+            placed = self.find(voice.call_sid, "")
+            ended = events.CallTransferEnded(voice.dial_call_status[:MAX_WORD])
+            self._report(ended, voice.call_sid, placed)
+
     def heard_answerer(self, voice: webhook.VoiceRequest, token: str) -> None:
         """It is known who or what answered. On a machine, does what was asked for."""
         placed = self.find(voice.call_sid, token)

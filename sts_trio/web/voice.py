@@ -4,15 +4,17 @@
 `/twiml/after`   its stream is over, or the transfer that came after it
 """
 
+from typing import assert_never
+
 import msgspec
 from quart import Response
 
 from sts_trio.call.info import announced, parameters
-from sts_trio.errors import Cause, DialRefused, Verdict
+from sts_trio.call.owed import Owed, owed
+from sts_trio.errors import DialRefused, Ending
 from sts_trio.observe import events
-from sts_trio.observe.feed import call_event
 from sts_trio.observe.report import report
-from sts_trio.outbound.progress import MAX_WORD, TOKEN, TWIML_PATH
+from sts_trio.outbound.progress import TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
 from sts_trio.server import Server
 from sts_trio.web import responses
@@ -66,28 +68,35 @@ class Voice:
         )
 
     async def after(self) -> Response:
-        """The call's stream is over: an apology if the caller is owed one, then the end."""
+        """The call's stream is over, or the transfer that came behind it."""
         request, refusal = await self._authenticator.webhook()
         if refusal is not None:
             return refusal
         voice = webhook.read_request(request.fields)
         if voice.dial_call_status:
-            # A transfer is over. Whoever was talked with has said goodbye.
-            self._report_transfer(voice)
-            was_taken = voice.dial_call_status in ("completed", "answered")
-            over = was_taken or voice.is_over
-            return responses.twiml(webhook.hang_up() if over else webhook.not_taken())
+            self._server.dialler.placed.heard_transfer(voice)
         ending = self._server.live_calls.ending_of(voice.call_sid)
-        if ending is not None and ending.cause is Cause.TRANSFERRED and not voice.is_over:
-            return responses.twiml(self._transfer(request, voice, ending.detail))
-        owed = (
-            ending is not None
-            and ending.verdict in (Verdict.AGENT, Verdict.OURS)
-            and not ending.apologised
-        )
-        return responses.twiml(
-            webhook.apology() if owed and not voice.is_over else webhook.hang_up()
-        )
+        match owed(voice, ending):
+            case Owed.NOTHING:
+                twiml = webhook.hang_up()
+            case Owed.TRANSFER:
+                assert ending is not None
+                twiml = self._transfer(request, voice, ending.detail)
+            case Owed.REGRET:
+                twiml = webhook.not_taken()
+            case Owed.CALL:
+                twiml = self._break_off(voice, ending)
+            case never:
+                assert_never(never)
+        return responses.twiml(twiml)
+
+    def _break_off(self, voice: webhook.VoiceRequest, ending: Ending | None) -> str:
+        """Nobody can go on with the call, but somebody is on the line: they are told."""
+        is_full = not self._server.live_calls.takes_calls
+        label = None if ending is None else ending.cause.label
+        told = events.CallBrokenOff("busy" if is_full else "apology", label)
+        report(told, call_sid=voice.call_sid)
+        return webhook.busy(answered=True) if is_full else webhook.apology()
 
     def _transfer(self, request: RequestInfo, voice: webhook.VoiceRequest, number: str) -> str:
         config = self._server.config
@@ -96,8 +105,3 @@ class Voice:
         except DialRefused as exc:
             report(events.CallNotTransferred(str(exc), number), call_sid=voice.call_sid)
             return webhook.not_taken()
-
-    def _report_transfer(self, voice: webhook.VoiceRequest) -> None:
-        ended = events.CallTransferEnded(voice.dial_call_status[:MAX_WORD])
-        report(ended, call_sid=voice.call_sid)
-        self._server.live_calls.event_feed.tell(call_event(voice.call_sid, 0.0, ended))

@@ -1,11 +1,14 @@
 """The voice webhooks, on Quart's test client: who is let in, and what TwiML they get."""
 
+import contextlib
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 import structlog
+import trio
 from rig_app import TOKEN, body_of, client_of, key, make_app, post, sign
+from rig_peers import FakeAgent, FakeTwilio, make_call
 from rig_server import answer_in
 from werkzeug.datastructures import Headers
 
@@ -14,6 +17,7 @@ from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
 from sts_trio.observe import events
 from sts_trio.web.app import create_app
+from sts_trio.wire import webhook
 from sts_trio.wire.twilio import StreamStart
 
 SIGNED = {
@@ -251,12 +255,26 @@ async def test_a_full_or_draining_server_says_busy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cause", "apologises"),
     [
-        (Cause.STOP, False),
-        (Cause.CALLER_LOST, False),
+        # Somebody said goodbye, and it was heard.
+        (Cause.HUNG_UP, False),
+        (Cause.AGENT_FINISHED, False),
+        (Cause.SILENCE, False),
+        (Cause.TIME_UP, False),
+        # A proxy has cut the socket, by whatever code; or the caller went, and is gone anyway.
+        (Cause.CALLER_CLOSED, True),
+        (Cause.CALLER_LOST, True),
+        (Cause.CALLER_SILENT, True),
+        (Cause.CALLER_STALLED, True),
+        (Cause.CALLER_NO_MEDIA, True),
+        (Cause.CALLER_REFUSED, True),
+        (Cause.STOP, True),
+        (Cause.SHUTDOWN, True),
+        (Cause.CUT_OFF, True),
         (Cause.AGENT_LOST, True),
         (Cause.AGENT_DENIED, True),
         (Cause.CRASHED, True),
-        (None, False),
+        # By another process, which may be gone, or never: its stream was not let in.
+        (None, True),
     ],
 )
 async def test_what_comes_after_the_stream_depends_on_how_it_ended(
@@ -270,3 +288,29 @@ async def test_what_comes_after_the_stream_depends_on_how_it_ended(
     assert twiml.endswith("<Hangup /></Response>")
     over = await body_of(await post(app, "/twiml/after", CALL | {"CallStatus": "completed"}))
     assert "<Say>" not in over
+
+
+async def test_a_call_that_is_broken_off_is_a_line_in_the_log(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    app.live_calls.remember("CA1", Ending(Cause.CALLER_LOST))
+    with structlog.testing.capture_logs() as logs:
+        await post(app, "/twiml/after", CALL | {"CallStatus": "in-progress"})
+        await post(app, "/twiml/after", CALL | {"CallStatus": "completed"})
+    lines = [(line["event"], line["ending"], line["words"]) for line in logs]
+    assert lines == [("call.broken_off", "caller_lost", "apology")]
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "draining"])
+async def test_who_was_let_in_by_the_webhook_and_not_by_the_socket_hears_that_all_lines_are_busy(
+    tmp_path: Path, is_full: bool
+) -> None:
+    """The stream got 503: by then the line was taken, or the server on its way out."""
+    app = make_app(tmp_path, STS_MAX_CALLS="1")
+    async with trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
+        if is_full:
+            somebody = make_call(nursery, FakeTwilio(), FakeAgent())
+            stack.enter_context(app.live_calls.admit(somebody))
+        else:
+            app.live_calls.drain()
+        twiml = await body_of(await post(app, "/twiml/after", CALL | {"CallStatus": "in-progress"}))
+    assert twiml == webhook.busy(answered=True)
