@@ -24,7 +24,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from sts_trio.net import hypercorn_guard
-from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.net.hypercorn_guard import Connection, unread
 from sts_trio.net.hypercorn_guard.http import MAX_AGE
 from sts_trio.net.hypercorn_guard.law import (
     ANSWER_TIME,
@@ -730,7 +730,7 @@ async def test_http_2_by_its_preface_is_hung_up_on(
                 await peer.send(PREFACE[start : start + size])
         assert await peer.rest() == b""
         await peer.until_over(0)
-    assert log == []
+    assert [line["reason"] for line in log] == [unread.HTTP2]
 
 
 async def test_an_upgrade_to_http_2_is_answered_by_http_1(
@@ -797,7 +797,7 @@ async def test_what_is_no_request_is_refused_and_closed(
         assert received.count(b"HTTP/1.1") == 1
         await peer.until_over(0)
         nursery.cancel_scope.cancel()
-    assert log == []
+    assert [line["event"] for line in log] == ["connection.not_understood"]
 
 
 async def test_frames_that_come_before_the_handshake_is_answered(

@@ -138,6 +138,7 @@ class Http(H11Protocol):
             self._tell(unread.EARLY_FRAMES)
             await self._refuse(400)
         elif not _has_path(request.target):
+            self._tell(unread.NOT_HTTP)
             await self._refuse(400)
         else:
             await self._create_stream(request)

@@ -18,7 +18,7 @@ SELDOM = 60.0
 # Kinds that OpenSSL has names for; each is a line.
 MAX_KINDS = 50
 
-HTTP2 = "HTTP/2 without TLS: have the proxy speak HTTP/1.1 to this server"
+HTTP2 = "HTTP/2, which is not spoken here: have the proxy speak HTTP/1.1 to this server"
 EARLY_FRAMES = "frames came with a websocket's handshake, before it was answered"
 NOT_HTTP = "what came is no HTTP/1.1"
 TLS = "TLS on a port without it: have the proxy or tunnel speak http to it, or give it --certfile"
