@@ -335,10 +335,10 @@ async def test_frames_ahead_of_the_handshakes_answer_are_their_senders_fault(
     events = [(line["event"], line["log_level"]) for line in here.logs]
     verdicts = [line.get("verdict") for line in here.logs]
     if pieces == 1:
-        assert events == [("connection.not_understood", "warning")]
+        assert events == [(events.ConnectionNotUnderstood.NAME, "warning")]
     else:
         # It may have been accepted by then.
-        assert ("call.crashed", "error") not in events
+        assert (events.CallCrashed.NAME, "error") not in events
         assert "ours" not in verdicts
         assert all(level != "error" for _, level in events)
 

@@ -797,7 +797,7 @@ async def test_what_is_no_request_is_refused_and_closed(
         assert received.count(b"HTTP/1.1") == 1
         await peer.until_over(0)
         nursery.cancel_scope.cancel()
-    assert [line["event"] for line in log] == ["connection.not_understood"]
+    assert [line["event"] for line in log] == [events.ConnectionNotUnderstood.NAME]
 
 
 async def test_frames_that_come_before_the_handshake_is_answered(

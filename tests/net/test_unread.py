@@ -19,6 +19,7 @@ from limits import HANG
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.hypercorn_guard import unread
 from sts_trio.net.hypercorn_guard.unread import Unread
+from sts_trio.observe import events
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -55,7 +56,7 @@ async def told(what: bytes, port_has_tls: Path | None = None, times: int = 1) ->
             for _ in range(times):
                 await send(port, what)
             stop.set()
-    return [line for line in logs if line["event"] == "connection.not_understood"]
+    return [line for line in logs if line["event"] == events.ConnectionNotUnderstood.NAME]
 
 
 async def send(port: int, what: bytes) -> None:

@@ -15,6 +15,7 @@ from limits import HANG
 from rig_app import body_of, client_of, make_app, post
 from rig_server import answer_in
 
+from sts_trio.observe import events
 from sts_trio.web.access import RequestInfo
 from sts_trio.web.misdirected import (
     NO_UPGRADE,
@@ -132,9 +133,13 @@ async def test_what_nobody_answers_is_one_line_with_the_cause(tmp_path: Path) ->
     assert (missing.status_code, method.status_code) == (404, 405)
     lines = [(line["event"], line["path"], line["reason"]) for line in logs]
     assert lines == [
-        ("request.misdirected", "/twilio", NO_UPGRADE),
-        ("request.misdirected", "/twillio", "there is no such path: did you mean /twilio?"),
-        ("request.misdirected", "/twiml", "there is no such path: did you mean /twiml?"),
+        (events.RequestMisdirected.NAME, "/twilio", NO_UPGRADE),
+        (
+            events.RequestMisdirected.NAME,
+            "/twillio",
+            "there is no such path: did you mean /twilio?",
+        ),
+        (events.RequestMisdirected.NAME, "/twiml", "there is no such path: did you mean /twiml?"),
     ]
 
 
@@ -204,4 +209,6 @@ async def test_a_stream_to_nowhere_is_told(
 ) -> None:
     got, logs = await shake_hands(tmp_path, path, "User-Agent: Twilio.TmeWs/1.0")
     assert got == status
-    assert [line["reason"] for line in logs if line["event"] == "request.misdirected"] == [reason]
+    assert [line["reason"] for line in logs if line["event"] == events.RequestMisdirected.NAME] == [
+        reason
+    ]

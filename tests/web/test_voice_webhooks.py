@@ -297,7 +297,7 @@ async def test_a_call_that_is_broken_off_is_a_line_in_the_log(tmp_path: Path) ->
         await post(app, "/twiml/after", CALL | {"CallStatus": "in-progress"})
         await post(app, "/twiml/after", CALL | {"CallStatus": "completed"})
     lines = [(line["event"], line["ending"], line["words"]) for line in logs]
-    assert lines == [("call.broken_off", "caller_lost", "apology")]
+    assert lines == [(events.CallBrokenOff.NAME, "caller_lost", "apology")]
 
 
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "draining"])
