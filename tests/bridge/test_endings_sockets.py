@@ -332,15 +332,15 @@ async def test_frames_ahead_of_the_handshakes_answer_are_their_senders_fault(
                 await stream.send_all(handshake)
                 await stream.send_all(ahead)
         await here.until_over()
-    events = [(line["event"], line["log_level"]) for line in here.logs]
+    told = [(line["event"], line["log_level"]) for line in here.logs]
     verdicts = [line.get("verdict") for line in here.logs]
     if pieces == 1:
-        assert events == [(events.ConnectionNotUnderstood.NAME, "warning")]
+        assert told == [(events.ConnectionNotUnderstood.NAME, "warning")]
     else:
         # It may have been accepted by then.
-        assert (events.CallCrashed.NAME, "error") not in events
+        assert (events.CallCrashed.NAME, "error") not in told
         assert "ours" not in verdicts
-        assert all(level != "error" for _, level in events)
+        assert all(level != "error" for _, level in told)
 
 
 async def test_a_call_over_tls_without_a_proxy(tmp_path: Path) -> None:
