@@ -22,12 +22,13 @@ from sts_trio.net.bound import Bound, bound_of
 from sts_trio.observe import events
 from sts_trio.observe import logs as log
 from sts_trio.observe.report import report
+from sts_trio.outbound.progress import TWIML_PATH
 from sts_trio.server import Server
 from sts_trio.web.access import request_info
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.guesses import Guesses
 from sts_trio.web.health import Health
-from sts_trio.web.media import DirectWebsocket, Media
+from sts_trio.web.media import TWILIO_PATH, DirectWebsocket, Media
 from sts_trio.web.misdirected import MAX_PATH, likely_cause
 from sts_trio.web.outbound import Outbound
 from sts_trio.web.page import Page
@@ -40,6 +41,7 @@ MAX_PER_WEBHOOK = 64 * 1024
 # RFC 6761, section 6.4.
 NO_HOST = "invalid"
 BODY_TIMEOUT = 10.0  # Twilio itself gives a webhook 15 s
+OF_TWILIO = (f"{TWIML_PATH}/", f"{TWILIO_PATH}/")
 
 
 class App(QuartTrio):
@@ -61,8 +63,6 @@ class App(QuartTrio):
         )
         self._bounds: list[Bound] = []
         self._prefix = urlsplit(config.public_url or "").path
-        # Who asks for "/twiml/" means "/twiml".
-        self.url_map.strict_slashes = False
         self.config["MAX_CONTENT_LENGTH"] = MAX_PER_WEBHOOK
         self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
         self.before_serving(self._start)
@@ -121,6 +121,8 @@ class App(QuartTrio):
         path = re.sub("/{2,}", "/", scope["path"])
         if self._prefix and not scope.get("root_path") and path.startswith(f"{self._prefix}/"):
             path = path.removeprefix(self._prefix)
+        if path.startswith(OF_TWILIO):  # who asks for "/twiml/" means "/twiml"
+            path = path.rstrip("/")
         return {**scope, "scheme": names[is_secure], "path": path}
 
     async def _answer_error(self, exc: HTTPException) -> Any:
