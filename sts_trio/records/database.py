@@ -6,6 +6,7 @@ within seconds, and `interrupt` ends what a thread is waiting for even where it 
 """
 
 import contextlib
+import errno
 import os
 import socket
 import sqlite3
@@ -61,7 +62,7 @@ class Database:
         self.url = _url(url)
         self.is_postgresql = self.url.get_backend_name() == "postgresql"
         self.is_open = False
-        self._writing: Any = None  # the driver's connection that `writing` works on now
+        self._busy: Any = None  # the driver's connection that is worked on now
         self.engine = _postgresql(self.url) if self.is_postgresql else _sqlite(self.url)
 
     @property
@@ -103,8 +104,12 @@ class Database:
     def reading(self, *, within: float = READING) -> Iterator[sa.Connection]:
         """Raises `DatabaseAway`, also where a server has been started anew since the last time."""
         with self._translated(), self.engine.connect() as connection:
-            self._limit(connection, within, is_durable=False)
-            yield connection
+            self._busy = connection.connection.dbapi_connection
+            try:
+                self._limit(connection, within, is_durable=False)
+                yield connection
+            finally:
+                self._busy = None
 
     @contextlib.contextmanager
     def writing(
@@ -123,12 +128,12 @@ class Database:
         with self._translated(), self.engine.connect() as connection:
             connection = connection.execution_options(sts_writes=True)
             with connection.begin():
-                self._writing = connection.connection.dbapi_connection
+                self._busy = connection.connection.dbapi_connection
                 try:
                     self._limit(connection, within, is_durable=is_durable)
                     yield connection
                 finally:
-                    self._writing = None
+                    self._busy = None
 
     def _limit(self, connection: sa.Connection, within: float, *, is_durable: bool) -> None:
         if self.is_postgresql:
@@ -141,11 +146,11 @@ class Database:
             connection.execute(_LIMITS, limits)
 
     def interrupt(self) -> None:
-        """Ends what another thread is doing in `writing`, with `DatabaseAway`.
+        """Ends what another thread is doing here, with `DatabaseAway`; only one thread may.
 
         The last resort against a server that neither answers nor hangs up.
         """
-        connection = self._writing
+        connection = self._busy
         if connection is None:
             return
         if not self.is_postgresql:
@@ -235,9 +240,17 @@ class Database:
         path = Path(self.url.database or "")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if not path.exists():
+                # Only one that is new: to close a file that SQLite has open takes all locks of this
+                # process from it (https://sqlite.org/howtocorrupt.html, 2.2, read 2026-11-30).
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not os.access(path.parent, os.W_OK):
-                raise PermissionError(0, "its directory cannot be written to")
+                raise PermissionError(errno.EACCES, "its directory cannot be written to")
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as exc:
             raise self._mistake(exc.strerror or str(exc)) from None
 

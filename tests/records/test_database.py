@@ -4,6 +4,8 @@ import contextlib
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -385,7 +387,7 @@ def test_a_connection_that_is_gone_is_not_interrupted(database: Database) -> Non
     gone = database.engine.raw_connection()
     assert gone.driver_connection is not None
     gone.driver_connection.close()
-    database._writing = gone.driver_connection
+    database._busy = gone.driver_connection
     database.interrupt()
     gone.invalidate()
 
@@ -431,3 +433,36 @@ def test_a_day_without_a_partition_of_its_own_is_kept_with_the_others(database: 
     with database.reading() as connection:
         found = connection.exec_driver_sql("SELECT count(*) FROM event_other").scalar()
     assert found == 2 * len(whole())
+
+
+def test_a_process_that_looks_and_leaves_takes_nothing_from_who_has_the_file(
+    tmp_path: Path,
+) -> None:
+    """Locks are of a process, not of a connection. Without ours, whoever else closes the file takes
+    itself for the last, and deletes the log that we go on writing."""
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    written, read = Database(url), Database(url)
+    written.open()
+    read.open()
+    look = (
+        "import sys; from sts_trio.records.database import Database;"
+        " database = Database(sys.argv[1]); database.open(); database.close()"
+    )
+    subprocess.run([sys.executable, "-c", look, url], check=True, timeout=60)
+    Store(written).write(whole())
+    third = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, sqlite3; print(sqlite3.connect(sys.argv[1])"
+            ".execute('SELECT count(*) FROM call').fetchone()[0])",
+            str(tmp_path / "calls.db"),
+        ],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert third.stdout.strip() == "1"
+    written.close()
+    read.close()
