@@ -41,6 +41,11 @@ def _(info: inspect.AnyType) -> st.SearchStrategy[Any]:
 
 
 @_of.register
+def _(info: inspect.Metadata) -> st.SearchStrategy[Any]:
+    return _of(info.type)
+
+
+@_of.register
 def _(info: inspect.NoneType) -> st.SearchStrategy[Any]:
     return st.none()
 

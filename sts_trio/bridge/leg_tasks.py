@@ -20,8 +20,9 @@ from sts_trio.wire import deepgram, twilio
 
 # Seconds of audio. Twilio holds ten minutes and then drops; there is no use in holding more.
 CALLER_OUTBOX = 600.0
-# Caller speech older than this is an answer to a question nobody remembers.
-AGENT_OUTBOX = 2.0
+# An agent that takes nothing for a while gets all of it when it goes on. Speech that is older than
+# this is an answer to a question nobody remembers.
+AGENT_OUTBOX = 10.0
 # Both sockets are promised to be closed within 2 s; this leaves the rest for closing them hard.
 HANG_UP_GRACE = 1.5
 

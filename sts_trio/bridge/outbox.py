@@ -93,11 +93,13 @@ class Outbox(Generic[M]):
             self._audio.append(place)
         return dropped
 
-    def flush(self) -> None:
-        """Drops all that waits."""
+    def flush(self) -> list[M]:
+        """Drops all that waits; returns it, in order."""
+        waiting = [place.message for place in self._waiting if place.message is not None]
         self._waiting.clear()
         self._audio.clear()
         self._weight = self._dropped = 0
+        return waiting
 
     def close(self) -> None:
         """No more is to come. What waits is still to be taken, then iteration ends."""

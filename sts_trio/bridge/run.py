@@ -67,10 +67,12 @@ from sts_trio.logic.acts import (
     ShutDown,
     StreamBegan,
     Tick,
+    Unsent,
 )
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe.events import CallCrashed, OfCall
 from sts_trio.observe.feed import Tell
+from sts_trio.wire import deepgram
 
 # A request or two to Twilio. The caller hears nothing meanwhile.
 RELEASE_WITHIN = 5.0
@@ -254,8 +256,11 @@ class Bridge:
     def _drop_agent(self, code: int) -> None:
         session, self._session = self._session, AgentSession()
         session.code = code
-        session.outbox.flush()
+        waited = session.outbox.flush()
         session.close()
+        audio = b"".join(each.data for each in waited if isinstance(each, deepgram.Audio))
+        if audio:
+            self._hear([Unsent(audio)])
 
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending

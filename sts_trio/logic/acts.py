@@ -34,6 +34,12 @@ class OutboxFull(msgspec.Struct, frozen=True):
     dropped: int
 
 
+class Unsent(msgspec.Struct, frozen=True):
+    """Audio of the caller's that the agent was given and never got, as it is gone."""
+
+    audio: bytes
+
+
 class Tick(msgspec.Struct, frozen=True):
     """`deadline` has passed."""
 
@@ -143,6 +149,7 @@ Control = (
     | AgentReached
     | DialFailed
     | OutboxFull
+    | Unsent
     | Tick
     | ShutDown
     | CallReleased

@@ -52,6 +52,7 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
 def _hear_user_speaks(parts: Parts, message: deepgram.UserStartedSpeaking) -> None:
     parts.limits.hear_caller(parts.out.now)
     parts.cut(parts.turns.hear_user_speaks(parts.out.now))
+    parts.caller_audio.begin_turn()
     parts.watch.hear_turn(is_over=False)
 
 

@@ -7,9 +7,9 @@ Gaps in the caller's frames are no hang-up (Twilio may send none while a phone i
 is then given silence, paced as speech would be, so that it neither times out nor waits for the end
 of a turn; its `KeepAlive` is reported not to be enough (deepgram-js-sdk, issue 419).
 
-While it is not open, the newest `WAITING_ROOM` seconds wait for the agent. A fresh agent also gets
-again what its predecessor was given of a turn that it had not understood yet: words that are half
-said, and frames that were on their way when it was lost.
+While it is not open, what the caller says waits for the agent, for as long as the call itself does.
+A fresh agent also gets again what its predecessor was given of a turn that it had not understood
+yet: words that are half said, and frames that were on their way when it was lost.
 """
 
 from math import inf
@@ -17,15 +17,19 @@ from math import inf
 from sts_trio.audio.frames import FRAME, SILENCE, Batch, length, seconds
 from sts_trio.audio.g711 import is_audible
 
-# Caller audio kept until the agent listens. A backlog of 2 s is known to be taken well.
-WAITING_ROOM = 2.0
+# A call gives up after 20 s without an agent, or goes on with less to tell it.
+WAITING_ROOM = 30.0
+# Of what an agent was given: it may have been deaf for that long before it was known to be lost.
+REPEATED = 2.0
+# And of a turn that it knew to have begun: a long sentence.
+LONGEST_TURN = 10.0
 # A gap in the caller's frames longer than jitter: from here on the agent hears silence instead.
 GAP = 1.0
 GAP_STEP = 0.2
 
 _ROOM = length(WAITING_ROOM)
 # Dropping what is too old costs as much for one frame as for a dozen.
-_MAX_GIVEN = _ROOM + length(0.25)
+_SURPLUS = length(0.25)
 
 
 class CallerAudio:
@@ -36,6 +40,7 @@ class CallerAudio:
         "_delay",
         "_enough",
         "_given",
+        "_keeps",
         "batch_deadline",
         "dropped",
         "gap_deadline",
@@ -44,13 +49,15 @@ class CallerAudio:
         "is_open",
         "muted",
         "repeated",
+        "waited",
     )
 
     def __init__(self, forward: float) -> None:
         self.heard = 0  # bytes of µ-law, all that came
         self.dropped = 0  # of these, what the agent never got
         self.muted = 0  # of these, what it got silence for
-        self.repeated = 0  # bytes that a second agent got as well
+        self.repeated = 0  # bytes that were given to a second agent as well
+        self.waited = 0  # bytes that there was no agent for when they came
         self.is_open = False
         self.is_muted = False
         self.batch_deadline = inf
@@ -59,6 +66,7 @@ class CallerAudio:
         self._delay = forward
         self._batch = Batch()  # what waits to be forwarded
         self._given = Batch()  # the end of what the agent was given since the last turn
+        self._keeps = length(REPEATED)  # bytes of it
 
     def hear(self, audio: bytes, now: float) -> None:
         """The caller's audio; `due` tells what is to be forwarded of it."""
@@ -71,7 +79,7 @@ class CallerAudio:
             self.gap_deadline = now + GAP
 
     def keep(self) -> int:
-        """Of what waits for an agent, the newest stays; returns how many bytes had to go."""
+        """What waits for an agent stays, up to `WAITING_ROOM`; returns how many bytes had to go."""
         return self.drop(self._batch.keep_newest(_ROOM))
 
     def drop(self, count: int) -> int:
@@ -108,8 +116,8 @@ class CallerAudio:
 
     def _give(self, audio: bytes) -> None:
         self._given.add(audio)
-        if self._given.size > _MAX_GIVEN:
-            self._given.keep_newest(_ROOM)
+        if self._given.size > self._keeps + _SURPLUS:
+            self._given.keep_newest(self._keeps)
 
     def open_session(self, now: float) -> bytes:
         """There is an agent: what waited for it, and before that what the last one may have missed.
@@ -118,16 +126,22 @@ class CallerAudio:
         """
         self.is_open = True
         self.gap_deadline = now + GAP
-        self._given.keep_newest(max(0, _ROOM - self._batch.size))
+        self.waited += self._batch.size
+        self._given.keep_newest(min(self._keeps, _ROOM - self._batch.size))
         again = self._given.take()
         self._given.add(again)  # it may be missed once more
         self.repeated += len(again)
         return again + self.take()
 
+    def begin_turn(self) -> None:
+        """The agent hears the caller speak: all of it belongs together."""
+        self._keeps = length(LONGEST_TURN)
+
     def end_turn(self, now: float) -> float | None:
         """The agent has understood what it was given so far. Returns when the caller was last to be
         heard in it; None: that is longer ago than what is kept, or in a gap."""
         audio = self._given.take()
+        self._keeps = length(REPEATED)
         last = self.gap_deadline - GAP  # the newest of it, unless silence has filled a gap since
         if not self.is_open or last < now - (GAP - GAP_STEP):
             return None
@@ -135,6 +149,13 @@ class CallerAudio:
             if is_audible(audio[max(0, end - FRAME) : end]):
                 return min(last, now) - seconds(len(audio) - end)
         return None
+
+    def take_back(self, unsent: bytes) -> None:
+        """That much at the end of what the last agent was given it never got."""
+        if len(unsent) > self._keeps:
+            self._keeps = len(unsent)
+            self._given.take()
+            self._given.add(unsent)
 
     def close_session(self, now: float) -> None:
         """There is no agent, for the time being or for good."""

@@ -174,6 +174,7 @@ class Dialogue:
             caller_audio_dropped=_rounded(caller_audio.dropped),
             caller_audio_muted=_rounded(caller_audio.muted),
             caller_audio_repeated=_rounded(caller_audio.repeated),
+            caller_audio_waited=_rounded(caller_audio.waited),
             agent_audio=_rounded(turns.agent_bytes),
             heard=_rounded(turns.playout.heard),
             cut=_rounded(turns.playout.cut),

@@ -23,6 +23,7 @@ class Statistics(msgspec.Struct, frozen=True):
     caller_audio_dropped: float
     caller_audio_muted: float
     caller_audio_repeated: float
+    caller_audio_waited: float
     agent_audio: float
     heard: float
     cut: float

@@ -29,6 +29,7 @@ from sts_trio.logic.acts import (
     ShutDown,
     StreamBegan,
     Tick,
+    Unsent,
     WaitUntilHeard,
 )
 from sts_trio.logic.agent_messages import Handler
@@ -209,6 +210,10 @@ def hear_released(parts: Parts, released: CallReleased) -> None:
     parts.release(released)
 
 
+def hear_unsent(parts: Parts, unsent: Unsent) -> None:
+    parts.caller_audio.take_back(unsent.audio)
+
+
 def hear_end(parts: Parts, end: End) -> None:
     match end:
         case LegEnded():
@@ -248,6 +253,7 @@ def _handlers() -> dict[type[Heard], Handler]:
         **agent_messages.HANDLERS,
         FunctionDone: hear_function_done,
         CallReleased: hear_released,
+        Unsent: hear_unsent,
         Tick: hear_tick,
     }
     for family, handler in families:

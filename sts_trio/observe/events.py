@@ -166,6 +166,7 @@ class CallEnded(OfCall, frozen=True):
     caller_audio_dropped: Annotated[Seconds | None, "of it, what the agent never got"] = None
     caller_audio_muted: Annotated[Seconds | None, "of it, what the agent got silence for"] = None
     caller_audio_repeated: Annotated[Seconds | None, "that a second agent got as well"] = None
+    caller_audio_waited: Annotated[Seconds | None, "that came while there was no agent"] = None
     agent_audio: Annotated[Seconds | None, "that came from the agent"] = None
     heard: Annotated[Seconds | None, "of it, what the caller heard"] = None
     cut: Annotated[Seconds | None, "of it, what the caller cut off"] = None

@@ -17,7 +17,7 @@ import msgspec
 from sts_trio.errors import Leg
 from sts_trio.wire.anomalies import Malformed, Unknown
 from sts_trio.wire.deepgram_settings import Listen, Settings, Speak, Think, ThinkLive, check_agent
-from sts_trio.wire.salvage import salvaged
+from sts_trio.wire.salvage import JsonText, salvaged
 
 M = TypeVar("M")
 
@@ -210,7 +210,7 @@ class FunctionToCall(msgspec.Struct, frozen=True):
 
     id: str
     name: str = ""
-    arguments: str = ""  # JSON written by a model: may be empty or invalid
+    arguments: JsonText = ""  # written by a model: may be empty or invalid
     client_side: bool = True
     thought_signature: str | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -225,7 +225,7 @@ class FunctionCallResponse(
     """News of a function that Deepgram ran itself, through its `endpoint`."""
 
     name: str
-    content: str
+    content: JsonText
     id: str | None = None
 
 

@@ -7,11 +7,13 @@ that entry: to drop the whole message may leave the agent waiting for an answer 
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import inspect
 
+# A string that holds JSON, which some write without the quotes around it.
+JsonText = Annotated[str, msgspec.Meta(extra={"holds": "JSON"})]
 # Of one list: more than may be asked for at once, so that this is still found out.
 MAX_ENTRIES = 128
 
@@ -37,7 +39,9 @@ def _read(raw: Any, kind: Any) -> Any:
             continue
         value = raw[field.encode_name]
         match field.type:
-            case inspect.StrType() if value is not None:
+            case inspect.StrType() if isinstance(value, int | float):
+                found[field.name] = _text(value)
+            case inspect.Metadata(extra={"holds": "JSON"}) if value is not None:
                 found[field.name] = value if isinstance(value, str) else _text(value)
             case inspect.VarTupleType(inspect.StructType(cls=entry)):
                 if entries := tuple(_entries(value, entry)):

@@ -251,6 +251,7 @@ async def test_garbage_from_the_caller_is_survived_and_logged_once(
         ('{"type":"Welcome"', "not JSON"),
         ('{"type":"SomethingNew"}', "unknown message 'SomethingNew'"),
         ('{"type":"ConversationText","role":"user"}', None),
+        ('{"type":"ConversationText","role":7,"content":[]}', None),
         ("[" * 10_000, "no type"),
         ('{"type":"AgentThinking","content":' + "[" * 10_000, "not JSON"),
         (b"", "empty audio"),
@@ -573,7 +574,7 @@ async def test_a_gap_is_filled_in_time_and_the_timer_rests_between(autojump_cloc
         pair.caller.say(STOP)
 
 
-async def test_an_agent_slow_to_read_gets_the_newest_two_seconds(
+async def test_an_agent_that_stalls_for_three_seconds_gets_all_that_was_said(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
@@ -587,10 +588,29 @@ async def test_an_agent_slow_to_read_gets_the_newest_two_seconds(
             await trio.testing.wait_all_tasks_blocked()
         pair.agent.may_send.set()
         await trio.testing.wait_all_tasks_blocked()
+        assert pair.agent.messages == [Audio(frame) for frame in frames]
+        pair.caller.say(STOP)
+    assert "caller_audio_dropped" not in only(logs, events.CallEnded.NAME)
+
+
+async def test_an_agent_slow_to_read_gets_the_newest_ten_seconds(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    pair = Pair()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(pair.call.run)
+        await pair.talk()
+        pair.agent.may_send = trio.Event()
+        frames = [bytes([number % 250]) * 160 for number in range(550)]
+        for frame in frames:
+            pair.caller.say(media(frame))
+            await trio.testing.wait_all_tasks_blocked()
+        pair.agent.may_send.set()
+        await trio.testing.wait_all_tasks_blocked()
         # The first was already being sent.
         assert pair.agent.messages == [Audio(frame) for frame in [frames[0], *frames[50:]]]
         pair.caller.say(STOP)
-    assert AGENT_OUTBOX == 2.0
+    assert AGENT_OUTBOX == 10.0
     ended = only(logs, events.CallEnded.NAME)
     assert ended["caller_audio_dropped"] == 0.98
     assert ended["violations"] == {"agent: outbox full: audio dropped": 49}

@@ -48,16 +48,16 @@ def test_the_deadline_of_a_batch_is_that_of_its_first_frame() -> None:
     assert caller_audio.batch_deadline == 0.2
 
 
-def test_the_newest_two_seconds_wait_for_an_agent() -> None:
+def test_thirty_seconds_wait_for_an_agent() -> None:
     caller_audio = CallerAudio(0.02)
     caller_audio.hear(b"\x01" * SECOND, 0.0)
     assert caller_audio.keep() == 0
-    caller_audio.hear(b"\x02" * 2 * SECOND, 0.0)
+    caller_audio.hear(b"\x02" * 30 * SECOND, 0.0)
     assert caller_audio.due(0.0) == b""
     assert caller_audio.keep() == SECOND
     assert caller_audio.dropped == SECOND
-    assert caller_audio.open_session(1.0) == b"\x02" * 2 * SECOND
-    assert caller_audio.repeated == 0
+    assert caller_audio.open_session(1.0) == b"\x02" * 30 * SECOND
+    assert (caller_audio.waited, caller_audio.repeated) == (30 * SECOND, 0)
 
 
 def test_the_next_agent_gets_again_what_the_last_one_may_have_missed() -> None:
@@ -92,7 +92,7 @@ def test_what_was_understood_is_not_given_again() -> None:
     assert caller_audio.open_session(0.2) == b""
 
 
-def test_what_is_given_again_and_what_waited_are_two_seconds_at_most() -> None:
+def test_two_seconds_are_given_again_before_all_that_waited() -> None:
     caller_audio = CallerAudio(0.02)
     caller_audio.open_session(0.0)
     for number in range(1, 8):
@@ -101,12 +101,31 @@ def test_what_is_given_again_and_what_waited_are_two_seconds_at_most() -> None:
     caller_audio.close_session(0.0)
     caller_audio.hear(b"\x08" * 1600, 0.0)
     again = caller_audio.open_session(0.0)
-    assert again == b"\x06" * 6400 + b"\x07" * SECOND + b"\x08" * 1600
-    assert len(again) == 2 * SECOND
+    assert again == b"\x06" * SECOND + b"\x07" * SECOND + b"\x08" * 1600
     caller_audio.close_session(0.0)
-    caller_audio.hear(b"\x09" * 2 * SECOND, 0.0)
-    assert caller_audio.open_session(0.0) == b"\x09" * 2 * SECOND
-    assert caller_audio.repeated == 14_400
+    caller_audio.hear(b"\x09" * 29 * SECOND, 0.0)
+    assert caller_audio.open_session(0.0) == (
+        b"\x07" * 6400 + b"\x08" * 1600 + b"\x09" * 29 * SECOND
+    )
+    assert caller_audio.repeated == 24_000
+    assert caller_audio.waited == 1600 + 29 * SECOND
+
+
+def test_of_a_turn_ten_seconds_are_given_again_until_it_is_understood() -> None:
+    caller_audio = CallerAudio(0.02)
+    caller_audio.open_session(0.0)
+    caller_audio.begin_turn()
+    for number in range(1, 13):
+        caller_audio.pass_on(bytes([number]) * SECOND, 0.0)
+    caller_audio.close_session(0.0)
+    assert caller_audio.open_session(0.0) == b"".join(
+        bytes([number]) * SECOND for number in range(3, 13)
+    )
+    caller_audio.end_turn(0.0)
+    for number in range(1, 13):
+        caller_audio.pass_on(bytes([number]) * SECOND, 0.0)
+    caller_audio.close_session(0.0)
+    assert caller_audio.open_session(0.0) == b"\x0b" * SECOND + b"\x0c" * SECOND
 
 
 def test_a_muted_caller_is_silence_to_the_agent_and_counted() -> None:

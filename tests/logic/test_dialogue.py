@@ -499,23 +499,23 @@ def test_what_waits_goes_at_once_even_if_it_is_less_than_a_batch() -> None:
     ]
 
 
-def test_of_what_waits_the_newest_two_seconds_are_kept() -> None:
+def test_of_what_waits_the_newest_thirty_seconds_are_kept() -> None:
     bridge = reach(Phase.DIALLING)
-    frames = [bytes([value]) * 160 for value in range(130)]
-    logged = [act for frame in frames for act in bridge.hear(media(frame))]
+    seconds = [bytes([value]) * 8000 for value in range(33)]
+    logged = [act for second in seconds for act in bridge.hear(media(second))]
     reason = "caller: audio dropped: the agent is not ready"
     assert logged == [violation(reason)]
-    assert bridge.violations == {reason: 30}
+    assert bridge.violations == {reason: 3}
     numbers = bridge.dialogue.statistics()
-    assert (numbers.caller_audio, numbers.caller_audio_dropped) == (2.6, 0.6)
+    assert (numbers.caller_audio, numbers.caller_audio_dropped) == (33.0, 3.0)
     bridge.hear(AgentReached(), Welcome())
-    assert bridge.hear(SettingsApplied())[1:] == [say(b"".join(frames[30:]))]
+    assert bridge.hear(SettingsApplied())[1:] == [say(b"".join(seconds[3:]))]
 
 
-def test_a_long_message_waits_as_its_last_two_seconds() -> None:
+def test_a_long_message_waits_as_its_last_thirty_seconds() -> None:
     bridge = reach(Phase.DIALLING)
-    bridge.hear(media(b"\x01" * 16000), media(b"\x02" * 16001), AgentReached(), Welcome())
-    assert bridge.hear(SettingsApplied())[1:] == [say(b"\x02" * 16000)]
+    bridge.hear(media(b"\x01" * 16000), media(b"\x02" * 240_001), AgentReached(), Welcome())
+    assert bridge.hear(SettingsApplied())[1:] == [say(b"\x02" * 240_000)]
     assert bridge.dialogue.statistics().caller_audio_dropped == 2.0
 
 

@@ -43,6 +43,7 @@ from sts_trio.logic.acts import (
     SendToCaller,
     ShutDown,
     Tick,
+    Unsent,
     WaitUntilHeard,
 )
 from sts_trio.logic.caller_audio import WAITING_ROOM
@@ -259,11 +260,17 @@ class AnyManners(RuleBasedStateMachine):
         self.hear(deepgram.FunctionCallCancelled((deepgram.CancelledFunction(id),)))
         assert id not in self.running
 
-    @rule(how=st.sampled_from(How), code=st.sampled_from([None, 1000, 1011]))
+    @rule(
+        how=st.sampled_from(How),
+        code=st.sampled_from([None, 1000, 1011]),
+        unsent=st.sampled_from([0, 160, 24_000, 80_000]),
+    )
     @precondition(lambda self: self._is_reached and self.patience <= 20)
-    def the_agent_is_lost(self, how: How, code: int | None) -> None:
+    def the_agent_is_lost(self, how: How, code: int | None, unsent: int) -> None:
         lost = self.session
-        self.hear(LegEnded(Leg.AGENT, how, code))
+        acts = self.hear(LegEnded(Leg.AGENT, how, code))
+        if unsent and any(isinstance(act, DropAgent) for act in acts):
+            self.hear(Unsent(bytes(self.given[-unsent:])))
         assert self.is_over or self.session is not lost
 
     @rule()

@@ -38,6 +38,7 @@ from sts_trio.logic.acts import (
     SendToAgent,
     SendToCaller,
     ShutDown,
+    Unsent,
 )
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import GO_ON
@@ -256,15 +257,62 @@ def test_without_a_clip_the_caller_hears_nothing() -> None:
     assert bridge.watch(2.9) == []
 
 
-def test_the_newest_two_seconds_of_the_gap_are_kept_and_the_rest_is_counted() -> None:
+def test_all_that_is_said_in_the_gap_is_kept() -> None:
     bridge = talking(RECONNECTS)
     bridge.hear(QUESTION)  # what came before was understood
     bridge.hear(LOST)
-    bridge.hear(*(media(bytes([number]) * 1600) for number in range(1, 13)))
-    kept = b"".join(bytes([number]) * 1600 for number in range(3, 13))
-    assert bridge.connect() == [ASKED_ANEW, say(kept)]
+    said = [bytes([number]) * 1600 for number in range(1, 100)]
+    bridge.hear(*map(media, said))
+    assert bridge.connect() == [ASKED_ANEW, say(b"".join(said))]
     numbers = bridge.dialogue.statistics()
-    assert (numbers.caller_audio_dropped, numbers.caller_audio_repeated) == (0.4, 0)
+    assert (numbers.caller_audio_dropped, numbers.caller_audio_repeated) == (0, 0)
+    assert numbers.caller_audio_waited == 19.8
+
+
+def test_all_that_is_said_before_the_agent_is_there_is_kept() -> None:
+    """However long each step takes: socket, `Welcome`, `SettingsApplied`."""
+    bridge = reach(Phase.DIALLING)
+    said: list[bytes] = []
+    steps: list[Heard] = [AgentReached(), Welcome("request"), SettingsApplied()]
+    for step in steps:
+        for _ in range(49):
+            said.append(bytes([len(said) + 1]) * 800)
+            bridge.wait_until(bridge.now + 0.1)
+            bridge.hear(media(said[-1]))
+        acts = quiet(bridge.hear(step))
+    assert acts[-1] == say(b"".join(said))
+    assert bridge.dialogue.statistics().caller_audio_waited == 14.7
+
+
+@pytest.mark.parametrize(("heard", "given"), [([], 2), ([UserStartedSpeaking()], 6)])
+def test_of_a_turn_that_the_agent_knew_of_all_words_are_given_again(
+    heard: list[Heard], given: int
+) -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION, *heard)
+    said = [bytes([number]) * 8000 for number in range(1, 7)]
+    for second in said:
+        bridge.hear(media(second))
+    bridge.hear(LOST)
+    assert bridge.connect()[-1] == say(b"".join(said[-given:]))
+
+
+def test_what_a_lost_agent_had_not_taken_is_given_to_the_next() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(QUESTION)
+    said = [bytes([number]) * 8000 for number in range(1, 7)]
+    for second in said:
+        bridge.hear(media(second))
+    bridge.hear(LOST)
+    assert bridge.hear(Unsent(b"".join(said[-4:]))) == []
+    bridge.hear(media(b"\x07" * 160))
+    assert bridge.connect()[-1] == say(b"".join(said[-4:]) + b"\x07" * 160)
+    bridge.hear(ConversationText("user", "One two."), LOST)
+    assert bridge.hear(Unsent(b"")) == []
+    assert all(
+        not (isinstance(act, SendToAgent) and isinstance(act.message, Audio))
+        for act in bridge.connect()
+    )
 
 
 def test_words_half_said_are_given_again() -> None:
@@ -460,7 +508,7 @@ def test_who_speaks_over_the_apology_is_nothing_odd() -> None:
     """Nobody is there to hear it."""
     bridge = talking(CallPolicy(apology=APOLOGY))
     bridge.hear(LOST)
-    assert bridge.hear(*[media() for _ in range(200)]) == []
+    assert bridge.hear(*[media() for _ in range(1600)]) == []
     numbers = bridge.dialogue.statistics()
     assert numbers.caller_audio_dropped == 2.0
     assert numbers.violations == {}

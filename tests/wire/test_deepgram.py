@@ -85,6 +85,10 @@ def test_new_kinds_are_unknown() -> None:
             '{"type":"ConversationText","role":"user"}',
             "ConversationText: Object missing required field `content`",
         ),
+        (
+            '{"type":"ConversationText","role":"user","content":["Hi."]}',
+            "ConversationText: Expected `str`, got `array` - at `$.content`",
+        ),
     ],
 )
 def test_what_is_no_message_is_malformed_and_says_why(text: str, reason: str) -> None:
@@ -155,7 +159,7 @@ def test_odd_entries_without_end_are_not_all_read() -> None:
         ({"type": "Error", "code": 1011, "description": None}, v1.AgentError("1011")),
         (
             {"type": "Error", "code": "C", "description": {"why": 1}},
-            v1.AgentError("C", '{"why":1}'),
+            v1.AgentError("C"),
         ),
         ({"type": "Warning", "code": None, "description": "d"}, v1.AgentWarning("", "d")),
         (
