@@ -127,13 +127,13 @@ class Database:
         """
         with self._translated(), self.engine.connect() as connection:
             connection = connection.execution_options(sts_writes=True)
-            with connection.begin():
-                self._busy = connection.connection.dbapi_connection
-                try:
+            self._busy = connection.connection.dbapi_connection
+            try:
+                with connection.begin():
                     self._limit(connection, within, is_durable=is_durable)
                     yield connection
-                finally:
-                    self._busy = None
+            finally:
+                self._busy = None  # not before the commit, which may be what never ends
 
     def _limit(self, connection: sa.Connection, within: float, *, is_durable: bool) -> None:
         if self.is_postgresql:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -380,6 +381,36 @@ def test_what_a_thread_is_waiting_for_can_be_ended_from_outside(
     assert isinstance(outcome[0], DatabaseAway) == is_slow
     Store(database).write(whole())
     assert Store(database).rows(sid(1)) == whole()
+
+
+def test_a_commit_that_nobody_answers_is_ended_from_outside_too(
+    own_database: Database, own_cluster: Cluster
+) -> None:
+    outcome: list[BaseException] = []
+    is_stopped = threading.Event()
+
+    with contextlib.ExitStack() as stack:
+
+        @sa.event.listens_for(own_database.engine, "commit", once=True)
+        def stop(connection: sa.Connection) -> None:
+            stack.enter_context(own_cluster.stopped())
+            is_stopped.set()
+
+        def work() -> None:
+            try:
+                Store(own_database).write(whole())
+            except DatabaseAway as exc:
+                outcome.append(exc)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        assert is_stopped.wait(30)
+        until = time.monotonic() + 30
+        while thread.is_alive() and time.monotonic() < until:
+            own_database.interrupt()
+            thread.join(0.05)
+        assert not thread.is_alive()
+    assert len(outcome) == 1
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
