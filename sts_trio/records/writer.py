@@ -281,12 +281,26 @@ class Writer:
         self._spool.close()
 
     async def _keep_tidy(self) -> None:
-        while True:
+        """At the end what is being tidied has `LAST_WITHIN` seconds: whoever closes the database
+        would else close it to a thread that works on it."""
+        tidying = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tidy_each_hour, tidying)
             try:
-                await trio.to_thread.run_sync(self._tidy, abandon_on_cancel=True)
-            except Exception as exc:
-                report(events.RecordsNotTidied(str(exc)))
-            await trio.sleep(TIDY_EVERY)
+                await trio.sleep_forever()
+            finally:
+                tidying.deadline = trio.current_time() + LAST_WITHIN
+
+    async def _tidy_each_hour(self, tidying: trio.CancelScope) -> None:
+        with tidying:
+            while True:
+                tidying.shield = True
+                try:
+                    await trio.to_thread.run_sync(self._tidy, abandon_on_cancel=True)
+                except Exception as exc:
+                    report(events.RecordsNotTidied(str(exc)))
+                tidying.shield = False
+                await trio.sleep(TIDY_EVERY)
 
     def _tell_news(self) -> None:
         behind, told = self._shipper.behind, self._told

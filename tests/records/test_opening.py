@@ -85,15 +85,14 @@ async def test_what_is_too_old_goes_as_soon_as_the_server_runs(tmp_path: Path) -
     first = opened(tmp_path)
     first.store.write(whole(1, at=0.0))
     second = opened(tmp_path)
+    expected = {"event": events.RecordsExpired.NAME, "calls": 1, "events": len(whole())}
     with structlog.testing.capture_logs() as lines, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(second.writer.run)
-            while not lines:  # noqa: ASYNC110
+            while {**expected, "log_level": "info"} not in lines:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
     assert second.store.calls(Wanted()).calls == []
-    expected = {"event": events.RecordsExpired.NAME, "calls": 1, "events": len(whole())}
-    assert {**expected, "log_level": "info"} in lines
     for each in (first, second):
         each.store.database.close()
 

@@ -168,6 +168,48 @@ async def test_tidying_is_done_beside_and_may_fail(database: Database, tmp_path:
     assert threading.main_thread() not in calls
 
 
+async def test_a_server_that_ends_lets_tidying_come_to_its_end(
+    database: Database, tmp_path: Path
+) -> None:
+    has_begun, may_go = threading.Event(), threading.Event()
+    done = []
+
+    def tidy() -> None:
+        has_begun.set()
+        may_go.wait(WITHIN)
+        done.append(database.is_open)
+
+    rig = Rig(database, tmp_path / "spool", tidy=tidy)
+    async with running(rig):
+        await rig.until(has_begun.is_set)
+        trio.lowlevel.spawn_system_task(_set_once_it_is_cancelled, may_go)
+    assert done == [True]
+
+
+async def _set_once_it_is_cancelled(may_go: threading.Event) -> None:
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    may_go.set()
+
+
+async def test_but_no_longer_than_is_said(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "LAST_WITHIN", 0.05)
+    has_begun, may_go = threading.Event(), threading.Event()
+
+    def tidy() -> None:
+        has_begun.set()
+        may_go.wait(WITHIN)
+
+    rig = Rig(database, tmp_path / "spool", tidy=tidy)
+    try:
+        async with running(rig):
+            await rig.until(has_begun.is_set)
+        assert not may_go.is_set()
+    finally:
+        may_go.set()
+
+
 # --- a database that fails ----------------------------------------------------------------------
 
 
@@ -470,12 +512,13 @@ async def test_a_server_that_neither_answers_nor_hangs_up_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rig = Rig(own_database, tmp_path / "spool")
-    monkeypatch.setattr(writers, "STUCK", 0.5)
     rows = whole()
     async with running(rig):
         rig.put(*rows[:3])
         await rig.written()
-        with own_cluster.stopped():
+        # While it does answer, it has the time that a busy machine takes.
+        with own_cluster.stopped(), monkeypatch.context() as patch:
+            patch.setattr(writers, "STUCK", 0.5)
             rig.put(*rows[3:])
             assert await rig.writer.flush(WITHIN)
             await rig.until(lambda: rig.writer.figures.status == "behind")
