@@ -91,6 +91,8 @@ class Writer:
         self._spooled = trio.Event()  # something waits for the database
         self._progress = trio.Event()  # anew for each batch that has become safe
         self._told: Behind | None = None
+        # A thread that was left to itself keeps it for as long as it runs.
+        self._tidying = trio.CapacityLimiter(1)
 
     def put(self, row: Row) -> None:
         """Keeps a row. Costs an append."""
@@ -274,6 +276,10 @@ class Writer:
                 break
         if self._rows or self._spool.unfiled:
             report(events.RecordsLost(len(self._rows) + self._spool.unfiled))
+        with trio.move_on_after(LAST_WITHIN):
+            # Whoever closes the database would close it to a thread that works on it.
+            async with self._tidying:
+                pass
         await self._in_thread(self._close, limiter)
 
     def _close(self) -> None:
@@ -281,26 +287,14 @@ class Writer:
         self._spool.close()
 
     async def _keep_tidy(self) -> None:
-        """At the end what is being tidied has `LAST_WITHIN` seconds: whoever closes the database
-        would else close it to a thread that works on it."""
-        tidying = trio.CancelScope()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tidy_each_hour, tidying)
+        while True:
             try:
-                await trio.sleep_forever()
-            finally:
-                tidying.deadline = trio.current_time() + LAST_WITHIN
-
-    async def _tidy_each_hour(self, tidying: trio.CancelScope) -> None:
-        with tidying:
-            while True:
-                tidying.shield = True
-                try:
-                    await trio.to_thread.run_sync(self._tidy, abandon_on_cancel=True)
-                except Exception as exc:
-                    report(events.RecordsNotTidied(str(exc)))
-                tidying.shield = False
-                await trio.sleep(TIDY_EVERY)
+                await trio.to_thread.run_sync(
+                    self._tidy, limiter=self._tidying, abandon_on_cancel=True
+                )
+            except Exception as exc:
+                report(events.RecordsNotTidied(str(exc)))
+            await trio.sleep(TIDY_EVERY)
 
     def _tell_news(self) -> None:
         behind, told = self._shipper.behind, self._told
