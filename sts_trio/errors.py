@@ -87,6 +87,10 @@ class AgentRejected(AgentUnreachable):
         self.status = status
 
 
+class NoCredential(AgentUnreachable):
+    """There was nothing to show to the agent at the dial."""
+
+
 class AgentRefused(StsTrioError):
     """The agent did not do what a call asked of it, and said why."""
 

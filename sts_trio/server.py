@@ -14,13 +14,19 @@ import os
 import signal
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import trio
 
 from sts_trio.agents.connections import AgentConnections
+from sts_trio.agents.credentials import (
+    AskCredential,
+    check_credential,
+    credential_for,
+    load_credential,
+)
 from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_chooser
 from sts_trio.bridge.collector import Collector
@@ -60,8 +66,8 @@ class Server:
     """`live_calls` knows the live calls, `key` lets this machine in.
 
     Raises:
-        ConfigError: a function is not fit for an agent, `choose_agent` not for its task, or the
-            offline agent cannot be had as configured.
+        ConfigError: a function is not fit for an agent, `choose_agent` or `credential` not for its
+            task, or the offline agent cannot be had as configured.
     """
 
     def __init__(
@@ -69,9 +75,11 @@ class Server:
         config: Config,
         functions: Iterable[Callable[..., Any] | str] = (),
         choose_agent: ChooseAgent | None = None,
+        credential: AskCredential | None = None,
     ) -> None:
         _check_offline_agent(config)
         choose_agent = _chooser(config, choose_agent)
+        self._credential = _credential(config, credential)
         self.config, self.functions = attached(config, functions)
         # With Twilio's token this machine is trusted no more than any other.
         self.key = None if config.twilio_auth_tokens else local_key.mint()
@@ -282,21 +290,24 @@ class Server:
     def _settings_for(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
         agent = self.config.agents[wanted.agent]
         return deepgram_settings.phone_settings(
-            deepgram_settings.resumed(agent, wanted.history, greets=wanted.greets)
+            deepgram_settings.resumed(agent, wanted.history, greets=wanted.greets),
+            self.config.sessions[wanted.agent],
         )
 
     def _first_settings(self, agent: str, info: CallInfo) -> deepgram_settings.Settings:
         """The same, before the call has begun."""
-        return deepgram_settings.phone_settings(self.config.agents[agent])
-
-    def _dial(self, endpoint: Endpoint) -> contextlib.AbstractAsyncContextManager[AgentLeg]:
-        return open_agent(
-            endpoint.url,
-            endpoint.key,
-            language(self.config.dialect),
-            self.ssl_context,
-            self.poller,
+        return deepgram_settings.phone_settings(
+            self.config.agents[agent], self.config.sessions[agent]
         )
+
+    @contextlib.asynccontextmanager
+    async def _dial(self, endpoint: Endpoint) -> AsyncIterator[AgentLeg]:
+        credential = await credential_for(endpoint, self._credential)
+        spoken = language(self.config.dialect)
+        async with open_agent(
+            endpoint.url, credential, spoken, self.ssl_context, self.poller
+        ) as leg:
+            yield leg
 
 
 def _sigterm_is_default() -> bool:
@@ -335,3 +346,12 @@ def _chooser(config: Config, given: ChooseAgent | None) -> ChooseAgent | None:
     if config.choose_agent is not None:
         return load_chooser(config.choose_agent, config.where("STS_CHOOSE_AGENT"))
     return None
+
+
+def _credential(config: Config, given: AskCredential | None) -> AskCredential | None:
+    """The same. The offline agent of this process wants none."""
+    if given is not None:
+        check_credential(given, "credential")
+    elif config.credential is not None:
+        given = load_credential(config.credential, config.where("STS_CREDENTIAL"))
+    return given if config.agent is AgentKind.DEEPGRAM else None

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from sts_trio.agents.breaker import Attempt, Breaker, Outcome, State
-from sts_trio.errors import AgentRejected, AgentUnreachable
+from sts_trio.errors import AgentRejected, AgentUnreachable, NoCredential
 from sts_trio.legs.contract import OpenAgentLeg
 from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.observe import events
@@ -184,6 +184,8 @@ class Endpoints:
 
 
 def _outcome(exc: AgentUnreachable) -> Outcome:
+    if isinstance(exc, NoCredential):
+        return Outcome.UNKNOWN  # it was not dialled
     if isinstance(exc, AgentRejected) and exc.status != 429 and exc.status < 500:
         return Outcome.REACHED
     return Outcome.FAILED

@@ -9,16 +9,13 @@ written by this server, or by the operator into a Bin of theirs. A softphone, le
 token, writes it itself, and so chooses among the configured agents.
 """
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from pathlib import Path
 
 import trio
 
+from sts_trio.agents import user_functions
 from sts_trio.call.info import NAMED, CallInfo
-from sts_trio.errors import ConfigError
 from sts_trio.functions import foreign
-from sts_trio.functions.modules import import_module, make_importable
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.wire import addresses
@@ -92,17 +89,10 @@ class Routing:
 def load_chooser(path: str, where: str) -> ChooseAgent:
     """The function at `path`, "module:function"; `where` is what to name in a mistake.
 
-    Modules are looked for in the working directory too: a command's own is where it is installed.
-
     Raises:
         ConfigError: there is no such function, or it is not one that can be asked.
     """
-    module_name, _, name = path.partition(":")
-    make_importable([Path()])
-    module = import_module(module_name, where)
-    function = getattr(module, name, None)
-    if function is None:
-        raise ConfigError(f"{where}: there is no {name} in {module_name} ({module.__file__})")
+    function: ChooseAgent = user_functions.load(path, where)
     return check_chooser(function, where)
 
 
@@ -111,13 +101,6 @@ def check_chooser(function: ChooseAgent, where: str) -> ChooseAgent:
     Raises:
         ConfigError: it is not an async function that takes a call.
     """
-    call = getattr(function, "__call__", None)  # noqa: B004 (an object may be async to call)
-    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
-        raise ConfigError(
-            f"{where}: expected an async function, async def choose_agent(call: CallInfo) -> str"
-        )
-    try:
-        inspect.signature(function).bind(CallInfo())
-    except TypeError as exc:
-        raise ConfigError(f"{where}: expected a function of one argument, the call: {exc}") from exc
+    expected = "async def choose_agent(call: CallInfo) -> str"
+    user_functions.check(function, where, expected, CallInfo(), "the call")
     return function

@@ -22,6 +22,8 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 384_000
 
 _PCM, _ULAW, _EXTENSIBLE = 0x0001, 0x0007, 0xFFFE
 _FORMATS = {2: "ADPCM", 3: "floating point", 6: "A-law", 0x11: "ADPCM", 0x31: "GSM", 0x55: "MP3"}
+# Bytes of a stream's header: one with all that the standard knows has some hundred.
+MAX_HEADER = 4096
 # Written by programs that stream a file and never learn its length.
 _LENGTH_UNKNOWN = 0xFFFF_FFFF
 
@@ -84,6 +86,20 @@ def ulaw_file(audio: bytes) -> bytes:
         )
     )
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def behind_header(data: bytes) -> bytes | None:
+    """The audio in the first piece of a stream that may begin as a WAV file; None: the header goes
+    on in the next piece."""
+    if data[8:12] not in (b"WAVE", b"WAV", b"WA", b"W", b""):
+        return data
+    at = 12
+    while at + 8 <= min(len(data), MAX_HEADER):
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        if data[at : at + 4] == b"data":
+            return data[at + 8 :]
+        at += 8 + length + length % 2
+    return None if len(data) < MAX_HEADER else data
 
 
 def _interleave(left: bytes, right: bytes) -> bytes:

@@ -36,6 +36,8 @@ from sts_trio.wire import deepgram, deepgram_settings, twilio
 # How long protected words may take to be heard: the longest legal text, read slowly.
 PROTECTED_WITHIN = 120.0
 
+Blocks = dict[str, Any] | list[dict[str, Any]]
+
 
 class PlayoutStats(msgspec.Struct, frozen=True):
     """What became of the agent's audio, in seconds."""
@@ -111,14 +113,17 @@ class Call:
             raise CallOver("the call has ended")
         self._notes.add(values)
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: str, *, interrupt: bool = False) -> None:
         """Has the agent say this, after what it is saying; returns when it begins to.
 
+        `interrupt`: instead of what it is saying, unless that is protected.
+
         Raises:
-            AgentRefused: the caller is speaking, so the agent keeps quiet.
+            AgentRefused: the caller is speaking, so the agent keeps quiet; or it has been
+                interrupted by other words of yours.
             AgentTimedOut: it did not begin within 10 s.
         """
-        await self._ask(deepgram.InjectAgentMessage(text, "queue"))
+        await self._ask(deepgram.InjectAgentMessage(text, "interrupt" if interrupt else "queue"))
 
     async def inject(self, text: str) -> None:
         """Has the agent take this as said by the caller; returns when it has.
@@ -133,16 +138,40 @@ class Call:
         """Adds to the agent's prompt; to replace it, `update_think`. Raises as `inject` does."""
         await self._ask(deepgram.UpdatePrompt(text))
 
-    async def update_think(self, think: dict[str, Any]) -> None:
+    async def update_think(self, think: Blocks) -> None:
         """Replaces the agent's whole `think` block: what is left out of it is gone, functions
-        included. Raises as `inject` does, and `msgspec.ValidationError` for what is none."""
-        block = msgspec.convert(think, deepgram_settings.Think)
-        await self._ask(deepgram.UpdateThink(block))
+        included. A list has one for when those before it fail. Fields that are newer than this
+        package are kept.
 
-    async def update_speak(self, speak: dict[str, Any]) -> None:
-        """Replaces the agent's `speak` block, from its next words on. Raises as `update_think`."""
-        block = msgspec.convert(speak, deepgram_settings.Speak)
-        await self._ask(deepgram.UpdateSpeak(block))
+        Raises as `inject` does, and `msgspec.ValidationError` for what is none.
+        """
+        deepgram_settings.check_block(
+            think, deepgram_settings.Think | list[deepgram_settings.Think]
+        )
+        await self._ask(deepgram.UpdateThink(msgspec.to_builtins(think)))
+
+    async def update_speak(self, speak: Blocks) -> None:
+        """Replaces the agent's `speak` block, from its next words on. As `update_think`."""
+        deepgram_settings.check_block(
+            speak, deepgram_settings.Speak | list[deepgram_settings.Speak]
+        )
+        await self._ask(deepgram.UpdateSpeak(msgspec.to_builtins(speak)))
+
+    async def update_listen(self, listen: dict[str, Any]) -> None:
+        """Changes how the agent hears: what is left out keeps its value, but `language_hints`. The
+        rest is as with `update_think`; there are no lists."""
+        deepgram_settings.check_block(listen, deepgram_settings.Listen)
+        await self._ask(deepgram.UpdateListen(msgspec.to_builtins(listen)))
+
+    async def force_end_turn(self) -> None:
+        """Has the agent take the caller's turn for over now. Only Flux listeners do. Returns when
+        it has been told.
+
+        Raises:
+            AgentRefused: the legacy dialect has no words for it.
+            AgentTimedOut: there was no agent to be told for 10 s.
+        """
+        await self._ask(deepgram.ForceEndTurn())
 
     @contextlib.asynccontextmanager
     async def protected(self) -> AsyncIterator[None]:

@@ -35,6 +35,7 @@ from sts_trio.offline.mode import Mode
 from sts_trio.wire import addresses
 from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.dialect import Dialect
+from sts_trio.wire.handshake import CREDENTIAL
 from sts_trio.wire.printable import one_line, shown
 
 __all__ = [
@@ -61,6 +62,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     file: Path | None  # where the part that is not from the environment was read
     deepgram_api_keys: tuple[str, ...]  # none, one for all, or one for each URL
     deepgram_urls: tuple[str, ...]  # to be dialled in this order
+    credential: str | None  # module:function
     dialect: Dialect
     agent: AgentKind
     offline_mode: Mode | None  # None: ears if they are installed
@@ -81,6 +83,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     fast_lane: bool
     admin_token: str | None
     agents: dict[str, AgentSettings]  # {name: agent}, "default" always among them
+    sessions: dict[str, dict[str, Any]]  # {name: what stands beside that agent in `Settings`}
     numbers: dict[str, str]  # {address of ours: name of an agent}, see `agent_for`
     functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
@@ -140,10 +143,10 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     warnings = given.misspelt_variables()
     given.refuse_unknown_keys()
 
-    keys = tuple(_secrets(given, "DEEPGRAM_API_KEY"))
+    keys = tuple(_secrets(given, "DEEPGRAM_API_KEY", CREDENTIAL))
     tokens = tuple(dict.fromkeys(_secrets(given, "TWILIO_AUTH_TOKEN")))
     dialect = given("STS_DIALECT", Dialect.V1)
-    agents = read_agents(given, dialect, warnings)
+    agents, sessions = read_agents(given, dialect, warnings)
     allow_unsigned = given("STS_ALLOW_UNSIGNED", False)
     public_url = _public_url(given, warnings)
     _warn_of_open_doors(given, warnings, tokens, public_url, allow_unsigned)
@@ -153,6 +156,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         file=file,
         deepgram_api_keys=keys,
         deepgram_urls=_deepgram_urls(given, dialect, keys),
+        credential=given("STS_CREDENTIAL"),
         dialect=dialect,
         agent=_agent_kind(given, bool(keys), tokens, warnings),
         offline_mode=given("STS_OFFLINE_MODE"),
@@ -173,6 +177,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         fast_lane=given("STS_FAST_LANE", True),
         admin_token=admin_token,
         agents=agents,
+        sessions=sessions,
         numbers=read_numbers(given, agents),
         functions=_functions(given),
         notice=given("STS_SAY_NOTICE"),
@@ -217,9 +222,9 @@ def _distinct(given: RawConfig, variable: str, pattern: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(several))
 
 
-def _secrets(given: RawConfig, variable: str) -> list[str]:
+def _secrets(given: RawConfig, variable: str, pattern: str = "[!-~]+") -> list[str]:
     secrets = _several(given, variable)
-    if not all(re.fullmatch("[!-~]+", secret) for secret in secrets):
+    if not all(re.fullmatch(pattern, secret) for secret in secrets):
         raise given.config_error(variable, secrets)
     return secrets
 
@@ -279,6 +284,7 @@ def _agent_kind(
     given: RawConfig, has_key: bool, tokens: tuple[str, ...], warnings: list[str]
 ) -> AgentKind:
     kind: AgentKind | None = given("STS_AGENT")
+    has_key = has_key or given("STS_CREDENTIAL") is not None
     if kind is AgentKind.DEEPGRAM and not has_key:
         raise config_error(
             f"{given.where('STS_AGENT')}: deepgram needs a key: set DEEPGRAM_API_KEY"
@@ -302,7 +308,9 @@ def _agent_kind(
 
 def _deepgram_urls(given: RawConfig, dialect: Dialect, keys: tuple[str, ...]) -> tuple[str, ...]:
     is_trusted = given("STS_INSECURE_AGENT", False)
-    urls = tuple(_deepgram_url(given, url, is_trusted) for url in _several(given, "DEEPGRAM_URL"))
+    urls = tuple(
+        _deepgram_url(given, url, dialect, is_trusted) for url in _several(given, "DEEPGRAM_URL")
+    )
     urls = urls or (URLS[dialect],)
     if len(keys) > 1 and len(keys) != len(urls):
         raise config_error(
@@ -312,13 +320,16 @@ def _deepgram_urls(given: RawConfig, dialect: Dialect, keys: tuple[str, ...]) ->
     return urls
 
 
-def _deepgram_url(given: RawConfig, url: str, is_trusted: bool) -> str:
+def _deepgram_url(given: RawConfig, url: str, dialect: Dialect, is_trusted: bool) -> str:
     parts = _url(given, "DEEPGRAM_URL", url, ("ws", "wss"))
     if parts.scheme == "ws" and not (is_trusted or _is_loopback(parts.hostname or "")):
         raise config_error(
             f"{given.where('DEEPGRAM_URL')}: the key and the call would cross the network"
             f" unencrypted: expected wss://, or STS_INSECURE_AGENT=1, got {shown(url)}"
         )
+    if parts.path in ("", "/"):
+        # There is no agent at the bare host: it answers 404.
+        return parts._replace(path=urlsplit(URLS[dialect]).path).geturl()
     return url
 
 

@@ -1,9 +1,11 @@
 """The agents an operator configured, and the numbers they answer.
 
 An agent is Deepgram's own `agent` object, passed through, so that every field works on the day it
-is published: what we know of it is checked, what we do not know is kept, with a warning.
+is published: what we know of it is checked, what we do not know is kept, with a warning. What
+stands beside `agent` in Deepgram's `Settings` is written in tables named `settings`.
 """
 
+import difflib
 import math
 import re
 from typing import Any
@@ -11,8 +13,16 @@ from typing import Any
 import msgspec
 
 from sts_trio.config.variables import RawConfig, config_error
+from sts_trio.errors import ConfigError
 from sts_trio.wire import addresses, legacy
-from sts_trio.wire.deepgram_settings import phone_settings, read_agent
+from sts_trio.wire.deepgram_rules import oddities
+from sts_trio.wire.deepgram_settings import (
+    FIELD_NAMES,
+    Session,
+    phone_settings,
+    read_agent,
+    read_session,
+)
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.printable import shown
 
@@ -34,48 +44,110 @@ CAR_SELLER: dict[str, Any] = {
 
 def read_agents(
     given: RawConfig, dialect: Dialect, warnings: list[str]
-) -> dict[str, AgentSettings]:
-    agents = given.section("agents")
-    if not agents:
-        return {"default": CAR_SELLER}
-    for name, agent in agents.items():
+) -> tuple[dict[str, AgentSettings], dict[str, dict[str, Any]]]:
+    """The agents by name, and by the same names what stands beside them in their `Settings`."""
+    for_all = _read_session(given.in_file("settings"), given.section("settings"), dialect, warnings)
+    agents: dict[str, AgentSettings] = {}
+    sessions: dict[str, dict[str, Any]] = {}
+    for name, written in (given.section("agents") or {"default": CAR_SELLER}).items():
         where = given.in_file(f"agents.{name}")
-        if isinstance(agent, dict):
-            if "functions" in agent:
-                # TOML takes a line below a table's head for the table's own.
-                raise config_error(
-                    f"{where}.functions: an agent's own go into think.functions;"
-                    " yours, which this server is to run, above the first [table]"
-                )
-            warnings.extend(_check_agent(where, agent, dialect))
+        agent, session = written, for_all
+        if isinstance(written, dict):
+            agent = {key: value for key, value in written.items() if key != "settings"}
+            _refuse_misplaced(where, name, agent)
+            its_own = written.get("settings", {})
+            session = {**for_all, **_read_session(f"{where}.settings", its_own, dialect, warnings)}
+            warnings.extend(_check_agent(where, agent, session, dialect))
         else:
-            _check_stored(where, agent)
+            _check_stored(where, written)
         if dialect is Dialect.LEGACY:
             try:
-                legacy.encode(phone_settings(agent))
+                legacy.encode(phone_settings(agent, session))
             except legacy.Untranslatable as exc:
                 raise config_error(f"{where}: {exc}") from exc
+        agents[name], sessions[name] = agent, session
     if "default" not in agents:
         raise config_error(
             f"{given.in_file('agents')}: expected one named default, for calls"
             f" to numbers that [numbers] does not know, got {', '.join(agents)}"
         )
-    return agents
+    return agents, sessions
 
 
-def _check_agent(where: str, agent: dict[str, Any], dialect: Dialect) -> list[str]:
+def _refuse_misplaced(where: str, name: str, agent: dict[str, Any]) -> None:
+    """What Deepgram refuses, with every call, and is easily written in the wrong place."""
+    if "functions" in agent:
+        # TOML takes a line below a table's head for the table's own.
+        raise config_error(
+            f"{where}.functions: an agent's own go into think.functions;"
+            " yours, which this server is to run, above the first [table]"
+        )
+    for key in Session.__struct_fields__:
+        if key in agent:
+            raise config_error(
+                f"{where}.{key}: stands beside Deepgram's agent, not in it: write it below"
+                f" [agents.{name}.settings], or for all agents below [settings]"
+            )
+    if "agent" in agent:
+        raise config_error(f"{where}.agent: write what is in it straight below [agents.{name}]")
+    if "audio" in agent:
+        raise config_error(f"{where}.audio: a phone's is µ-law at 8 kHz; leave it out")
+
+
+def _read_session(
+    where: str, session: Any, dialect: Dialect, warnings: list[str]
+) -> dict[str, Any]:
+    if not isinstance(session, dict):
+        raise config_error(f"{where}: expected a table, got {shown(session)}")
+    for key in ("type", "audio", "agent"):
+        if key in session:
+            raise config_error(
+                f"{where}.{key}: it is written by this server; an agent goes below [agents.NAME]"
+            )
+    try:
+        _, unknown = read_session(session)
+    except msgspec.ValidationError as exc:
+        raise _mistake(where, exc) from None
+    warnings += _warn_of_unknown(where, unknown, dialect)
+    _refuse_not_finite(where, session)
+    return session
+
+
+def _check_agent(
+    where: str, agent: dict[str, Any], session: dict[str, Any], dialect: Dialect
+) -> list[str]:
     """Warnings about an agent that will do."""
     try:
         _, unknown = read_agent(agent)
     except msgspec.ValidationError as exc:
-        # "Expected `str`, got `int` - at `$.think.prompt`"
-        reason, _, path = str(exc).partition(" - at `$")
-        raise config_error(f"{where}{path.rstrip('`')}: {reason[0].lower()}{reason[1:]}") from None
-    odd = _not_finite(agent)
-    if odd is not None:
-        raise config_error(f"{where}{odd}: expected a number that JSON can write, not nan or inf")
+        raise _mistake(where, exc) from None
+    _refuse_not_finite(where, agent)
+    odd = [] if dialect is Dialect.LEGACY else oddities(agent, session)
+    return [
+        *_warn_of_unknown(where, unknown, dialect),
+        *(f"{where}.{path}: {reason}" for path, reason in odd),
+    ]
+
+
+def _mistake(where: str, error: msgspec.ValidationError) -> ConfigError:
+    # "Expected `str`, got `int` - at `$.think.prompt`"
+    reason, _, path = str(error).partition(" - at `$")
+    return config_error(f"{where}{path.rstrip('`')}: {reason[0].lower()}{reason[1:]}")
+
+
+def _warn_of_unknown(where: str, unknown: list[str], dialect: Dialect) -> list[str]:
     fate = "left out" if dialect is Dialect.LEGACY else "sent all the same"
-    return [f"{where}.{path}: not in Deepgram's published schema; {fate}" for path in unknown]
+    warnings = []
+    for path in unknown:
+        close = difflib.get_close_matches(path.rpartition(".")[2], FIELD_NAMES, n=1, cutoff=0.8)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        warnings.append(f"{where}.{path}: not in Deepgram's published schema; {fate}{hint}")
+    return warnings
+
+
+def _refuse_not_finite(where: str, value: Any) -> None:
+    if (path := _not_finite(value)) is not None:
+        raise config_error(f"{where}{path}: expected a number that JSON can write, not nan or inf")
 
 
 def _not_finite(value: Any) -> str | None:

@@ -16,13 +16,14 @@ import msgspec
 from sts_trio.errors import ConfigError
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.addresses import NUMBER
+from sts_trio.wire.deepgram_settings import Session
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.printable import one_line, shown
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 FILE = "sts-trio.toml"
-TABLES = ("agents", "numbers", "words")
+TABLES = ("agents", "settings", "numbers", "words")
 
 URLS = {
     Dialect.V1: "wss://agent.deepgram.com/v1/agent/converse",
@@ -65,6 +66,7 @@ class Setting(NamedTuple):
 
 
 Secret = Annotated[str, msgspec.Meta(pattern=r"^[!-~]+\Z")]  # fit for a header
+FUNCTION = Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)*:\w+\Z")]
 VISIBLE = "visible ASCII characters without spaces"
 PREFIX = r"\+[1-9][0-9]{0,14}"
 SWITCH = "1 or 0"
@@ -77,9 +79,9 @@ SETTINGS = {
         Setting(
             "DEEPGRAM_API_KEY",
             str | list[str],
-            f"{VISIBLE}, several with commas",
+            f"{VISIBLE}, several with commas; a token as Bearer TOKEN",
             "Your key at Deepgram: one for all addresses, or one for each address of"
-            " `DEEPGRAM_URL`, in the same order.",
+            " `DEEPGRAM_URL`, in the same order. For temporary tokens see `STS_CREDENTIAL`.",
             secret=True,
         ),
         Setting(
@@ -87,8 +89,17 @@ SETTINGS = {
             str | list[str],
             f"a websocket URL like {URLS[Dialect.V1]}",
             "Where agents are dialled. Several addresses, with commas, are tried in order within"
-            " one call. `ws://` is accepted for this machine alone.",
+            " one call. Without a path it is Deepgram's; a query is sent along. `ws://` is accepted"
+            " for this machine alone.",
             default=URLS[Dialect.V1],
+        ),
+        Setting(
+            "STS_CREDENTIAL",
+            FUNCTION,
+            "module:function",
+            "Your own `async def credential(address: str) -> str`, which is asked at each dial and"
+            " answers with a key, or with `Bearer` and a temporary token, within 1.5 s. See"
+            " [Credentials](#credentials).",
         ),
         Setting(
             "STS_DIALECT",
@@ -211,7 +222,7 @@ SETTINGS = {
         ),
         Setting(
             "STS_CHOOSE_AGENT",
-            Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)*:\w+\Z")],
+            FUNCTION,
             "module:function",
             "Your own `async def choose_agent(call: CallInfo) -> str`, which names the agent that"
             " answers, within 2 s. See [Which agent answers](#which-agent-answers).",
@@ -379,6 +390,11 @@ class RawConfig:
     def refuse_unknown_keys(self) -> None:
         known = [*(setting.key for setting in SETTINGS.values()), *TABLES]
         for key in self.table:
+            if key in Session.__struct_fields__:
+                raise config_error(
+                    f"{self.in_file(key)}: write it below [settings], for all agents, or for one"
+                    " below [agents.NAME.settings]"
+                )
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
@@ -405,7 +421,8 @@ class RawConfig:
             raise config_error(f"{self.in_file(name)}: expected a table, got {shown(section)}")
         # In TOML, what is written below a [table] is in it. Agents may have any name.
         for key in section:
-            if name != "agents" and key in (setting.key for setting in SETTINGS.values()):
+            is_deepgrams = name == "agents" or (name, key) == ("settings", "agent")
+            if not is_deepgrams and key in (setting.key for setting in SETTINGS.values()):
                 raise config_error(
                     f"{self.in_file(f'{name}.{key}')}: write {key} above the first [table]"
                 )

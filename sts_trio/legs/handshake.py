@@ -103,6 +103,8 @@ async def open_agent(
 ) -> AsyncIterator[AgentLeg]:
     """Dials the agent at `url` (`ws` or `wss`). Set no time limit here: the call does.
 
+    `key` may be another credential, with its scheme: "Bearer …".
+
     Raises:
         AgentRejected: it answered the handshake with something other than 101.
         AgentUnreachable: there is no websocket to be had at that address.
@@ -117,8 +119,8 @@ async def open_agent(
     except OSError as exc:
         raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
     stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp
-    headers = [(b"authorization", f"Token {key}".encode())] if key else []
-    path = parts.path or "/"
+    headers = [(b"authorization", handshake.authorization(key).encode())] if key else []
+    path = handshake.target(parts.path, parts.query)
     async with converse(stream, parts.netloc, path, headers, language, poller) as leg:
         yield leg
 

@@ -114,7 +114,8 @@ def _take(parts: Parts, step: Step) -> None:
         case Step.END:
             # Else the goodbye would wait behind all that Twilio still has.
             parts.make_room()
-            words = deepgram.InjectAgentMessage(policy.time_is_up, "interrupt")
+            way = "queue" if parts.closing.is_uninterruptible else "interrupt"
+            words = deepgram.InjectAgentMessage(policy.time_is_up, way)
             parts.requests.ask(None, words, now)
             parts.close(Ending(Cause.TIME_UP))
         case _:

@@ -98,6 +98,11 @@ def says_all(message: deepgram.ToAgent) -> bool:
     return True
 
 
+def interrupts(message: deepgram.TextToAgent) -> bool:
+    """Whether these are words that replace what the agent is saying."""
+    return isinstance(message, deepgram.InjectAgentMessage) and message.behavior == "interrupt"
+
+
 class Requests:
     """`can_say` tells whether the agent's dialect has words for a message. `say_again` are ours for
     a question that is lost.
@@ -178,12 +183,17 @@ class Requests:
             return _answers([request], reason)
         if len(self._waiting) >= MAX_WAITING:
             return _answers([request], "too many requests at once")
+        answers: list[RequestDone] = []
+        if interrupts(message):
+            unsaid = self._sent.pop(deepgram.InjectAgentMessage, None)
+            answers = _answers([unsaid] if unsaid else [], "other words were to be said at once")
+            is_first = True
         if is_first:
             self._waiting.appendleft(request)
         else:
             self._waiting.append(request)
         self._may_send = True
-        return []
+        return answers
 
     def ask_anew(self, question: str, now: float) -> str | None:
         """The agent owes an answer which the last connection took with it; `""`: to what, cannot be
@@ -378,14 +388,22 @@ class Requests:
         message = request.message
         if not isinstance(message, _UPDATES):
             return
-        replaced: set[_Kind] = set()
-        if not isinstance(message, deepgram.UpdatePrompt):
-            replaced.add(type(message))
-        if isinstance(message, deepgram.UpdateThink):
-            # It replaces the prompt, with whatever was appended to that.
-            replaced.add(deepgram.UpdatePrompt)
-        kept = [each for each in self._updates if type(each.message) not in replaced]
+        kept = [each for each in self._updates if not _is_replaced(each.message, message)]
         self._updates = [*kept, request][-MAX_UPDATES:]
+
+
+def _is_replaced(before: deepgram.TextToAgent, update: deepgram.TextToAgent) -> bool:
+    """Whether nothing is left of an update that was taken before this one."""
+    match update, before:
+        case deepgram.UpdateListen(new), deepgram.UpdateListen(old):
+            # What is left out keeps its value.
+            return set(new["provider"]) >= set(old["provider"])
+        case deepgram.UpdatePrompt(), _:
+            return False  # it is appended
+        case deepgram.UpdateThink(), deepgram.UpdatePrompt():
+            return True  # with whatever was appended to the one before
+        case _:
+            return type(update) is type(before)
 
 
 def _answers(

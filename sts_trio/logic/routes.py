@@ -7,6 +7,8 @@ message, and passes the part's news on; what concerns more than two parts is lef
 
 from typing import Any, assert_never
 
+import msgspec
+
 from sts_trio.audio.frames import seconds
 from sts_trio.audio.g711 import is_audible
 from sts_trio.errors import Cause, How, Leg, LegEnded
@@ -38,6 +40,7 @@ from sts_trio.logic.due import hear_tick
 from sts_trio.logic.keypad import is_key
 from sts_trio.logic.output import MAX_REASON_CHARS
 from sts_trio.logic.parts import Parts
+from sts_trio.logic.requests import interrupts
 from sts_trio.logic.states import (
     REFUSING_CLOSES,
     Violation,
@@ -170,6 +173,8 @@ def hear_own(parts: Parts, wish: OwnWish) -> None:
     now = parts.out.now
     match wish:
         case Ask(number, message):
+            if interrupts(message):
+                message = _interrupt(parts, message)
             parts.out.extend(parts.requests.ask(number, message, now))
             parts.send_requests()
         case Close(ending):
@@ -190,6 +195,15 @@ def hear_own(parts: Parts, wish: OwnWish) -> None:
             parts.out.extend(parts.keypad.cancel(number, now))
         case _:
             assert_never(wish)
+
+
+def _interrupt(parts: Parts, message: deepgram.TextToAgent) -> deepgram.TextToAgent:
+    """Makes room for these words, or has them come behind those that are to be heard."""
+    if parts.closing.is_uninterruptible:
+        return msgspec.structs.replace(message, behavior="queue")
+    if parts.session.is_live:
+        parts.make_room()
+    return message
 
 
 def hear_anomaly(parts: Parts, anomaly: Anomaly) -> None:

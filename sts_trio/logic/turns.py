@@ -9,6 +9,7 @@ from math import inf
 
 import msgspec
 
+from sts_trio.audio import wav
 from sts_trio.audio.frames import SILENT
 from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
 from sts_trio.logic.carryover import Carryover
@@ -53,6 +54,7 @@ class Resumed(msgspec.Struct, frozen=True):
 class Turns:
     __slots__ = (
         "_agent_audio",
+        "_header",
         "_history",
         "_is_resumed",
         "agent_bytes",
@@ -73,6 +75,7 @@ class Turns:
         self.hold = Hold()
         self._is_resumed = False  # what a noise had cut is being played
         self._agent_audio = AgentAudio(keeps_rest=resumes)
+        self._header = b""  # of a WAV file, as far as it came
         self._history = History()
         self.carryover = Carryover(self._history)
         # As `plays_until`, but there is more to be heard than an agent's silence.
@@ -119,6 +122,10 @@ class Turns:
 
     def hear_audio(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """The agent's."""
+        if self._header or audio[:4] == b"RIFF":
+            audio = self._behind_header(audio)
+            if not audio:
+                return []
         agent_audio = self._agent_audio
         self.agent_bytes += len(audio)
         if agent_audio.is_stale(now):
@@ -139,6 +146,13 @@ class Turns:
                 self.carryover.prove()
         return messages
 
+    def _behind_header(self, audio: bytes) -> bytes:
+        """Without the header of a WAV file, which nobody asked for and some servers send."""
+        audio = self._header + audio
+        behind = wav.behind_header(audio)
+        self._header = audio if behind is None else b""
+        return behind or b""
+
     def hear_agent(self, text: str, now: float) -> CallHeard | None:
         """A sentence of the agent's. If it is of a turn that was cut, on its way when it was, it is
         told at once that nobody hears it."""
@@ -157,6 +171,7 @@ class Turns:
         self.drop_rest()
 
     def finish_utterance(self, now: float) -> list[twilio.ToCaller]:
+        self._header = b""
         messages = self._agent_audio.finish(now)
         self._history.finish(self.playout.sent)
         return messages

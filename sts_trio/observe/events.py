@@ -695,6 +695,17 @@ class AgentChoiceFailed(Event, frozen=True):
     hint: Annotated[str | None, "what to do about it, where that is known"] = None
 
 
+class AgentNoCredential(Event, frozen=True):
+    """The function of `STS_CREDENTIAL` raised, took too long, or answered none, so the agent is not
+    dialled. With its traceback if it raised."""
+
+    NAME = "agent.no_credential"
+    LEVEL = Level.ERROR
+    endpoint: Annotated[str, "host and port that were to be dialled"]
+    reason: str
+    hint: Annotated[str | None, "what to do about it, where that is known"] = None
+
+
 class AgentNotPrewarmed(Event, frozen=True):
     """The agent is not dialled while the phone rings, but when the stream begins."""
 

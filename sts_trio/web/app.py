@@ -14,6 +14,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter, WebsocketMismatch
 
+from sts_trio.agents.credentials import AskCredential
 from sts_trio.agents.routing import ChooseAgent
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.config import Config
@@ -152,19 +153,21 @@ def create_app(
     functions: Iterable[Callable[..., Any] | str] = (),
     *,
     choose_agent: ChooseAgent | None = None,
+    credential: AskCredential | None = None,
 ) -> App:
     """The app for this configuration. Any ASGI server may run it; all it promises, Hypercorn's
     Trio worker keeps.
 
     `functions` are what agents may call beside those that are configured: functions, or modules
     that hold them, see `sts_trio.functions`. `choose_agent` names the agent that answers a call, in
-    at most two seconds; what it leaves open, by "", is decided by parameter and number. It goes
-    before `STS_CHOOSE_AGENT`.
+    at most two seconds; what it leaves open, by "", is decided by parameter and number.
+    `credential` is asked for what Deepgram is shown at a dial. They go before `STS_CHOOSE_AGENT`
+    and `STS_CREDENTIAL`.
 
     Raises:
         ConfigError: one of them is not fit for it, or not where the configuration says.
     """
-    server = Server(config, functions, choose_agent)
+    server = Server(config, functions, choose_agent, credential)
     log.configure(config)
     hypercorn_guard.install()
     return App(server)

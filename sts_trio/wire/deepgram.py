@@ -16,7 +16,15 @@ import msgspec
 
 from sts_trio.errors import Leg
 from sts_trio.wire.anomalies import Malformed, Unknown
-from sts_trio.wire.deepgram_settings import Listen, Settings, Speak, Think, ThinkLive, check_agent
+from sts_trio.wire.deepgram_settings import (
+    Listen,
+    Settings,
+    Speak,
+    Think,
+    ThinkLive,
+    check_settings,
+    plain,
+)
 from sts_trio.wire.salvage import JsonText, salvaged
 
 M = TypeVar("M")
@@ -50,21 +58,26 @@ class FunctionItem(msgspec.Struct, frozen=True, tag_field="type", tag="History")
     function_calls: tuple[CalledFunction, ...]
 
 
+Blocks = dict[str, Any] | list[dict[str, Any]]
+
 # --- To the agent -------------------------------------------------------------------------------
 
 
 class UpdateListen(
     msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
 ):
-    listen: Listen
+    """What is left out keeps its value. `listen` is a `Listen` as plain data."""
+
+    listen: dict[str, Any]
 
 
 class UpdateThink(
     msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
 ):
-    """Replaces the whole block: what is left out is gone."""
+    """Replaces the whole block: what is left out is gone. `think` is a `Think` as plain data, or a
+    list of them, each for when the one before fails."""
 
-    think: Think | list[Think]
+    think: Blocks
 
 
 class UpdateThinkLive(
@@ -80,7 +93,9 @@ class UpdateThinkLive(
 class UpdateSpeak(
     msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True
 ):
-    speak: Speak | list[Speak]
+    """`speak` is a `Speak` as plain data, or a list of them, as in `UpdateThink`."""
+
+    speak: Blocks
 
 
 class UpdatePrompt(
@@ -385,7 +400,7 @@ def encode(message: ToAgent) -> str | bytes:
     """The frame for one message: `bytes` for audio, `str` for all else."""
     if isinstance(message, Audio):
         return message.data
-    return _encoder.encode(message).decode()
+    return _encoder.encode(plain(message) if isinstance(message, Settings) else message).decode()
 
 
 def decode_as_agent(data: str | bytes) -> ToAgent:
@@ -397,8 +412,15 @@ def decode_as_agent(data: str | bytes) -> ToAgent:
     if isinstance(data, bytes):
         return Audio(data)
     message = _agent_decoder.decode(data)
-    if isinstance(message, Settings) and isinstance(message.agent, dict):
-        check_agent(message.agent)
+    match message:
+        case Settings():
+            check_settings(message)
+        case UpdateThink(think):
+            msgspec.convert(think, Think | list[Think])
+        case UpdateSpeak(speak):
+            msgspec.convert(speak, Speak | list[Speak])
+        case UpdateListen(listen):
+            msgspec.convert(listen, Listen)
     return message
 
 

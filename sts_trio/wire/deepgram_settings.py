@@ -78,6 +78,16 @@ class Agent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     speak: Speak | list[Speak] | None = None
 
 
+# All names that are published, to find out what a misspelt one was meant to be.
+FIELD_NAMES = sorted(
+    {
+        name
+        for block in (Agent, Context, Listen, DeepgramListener, Think, ThinkLive, Speak, Function)
+        for name in block.__struct_fields__
+    }
+)
+
+
 class AudioFormat(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     encoding: str
     sample_rate: int | None = None
@@ -94,6 +104,15 @@ class Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: bool = True
 
 
+class Session(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What stands beside `agent` in `Settings`, as far as it is published and ours to choose."""
+
+    tags: list[str] = []
+    experimental: bool = False
+    mip_opt_out: bool = False
+    flags: Flags | None = None
+
+
 class Settings(
     msgspec.Struct,
     frozen=True,
@@ -102,14 +121,40 @@ class Settings(
     omit_defaults=True,
     forbid_unknown_fields=True,
 ):
-    """Sent once, after `Welcome`. `agent` is an `Agent` as plain data, or a stored agent's UUID."""
+    """Sent once, after `Welcome`. `agent` is an `Agent` as plain data, or a stored agent's UUID;
+    `flags` are `Flags` as plain data. On the wire the fields of `more` stand beside the others."""
 
     audio: AudioSettings
     agent: dict[str, Any] | str
     tags: list[str] = []
     experimental: bool = False
     mip_opt_out: bool = False
-    flags: Flags | None = None
+    flags: dict[str, Any] | None = None
+    more: dict[str, Any] = {}
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """As they are written."""
+    written: dict[str, Any] = msgspec.to_builtins(settings)
+    more: dict[str, Any] = written.pop("more", {})
+    return written | more
+
+
+def check_settings(settings: Settings) -> None:
+    """Holds what they have as plain data against the published schema.
+
+    Raises:
+        msgspec.ValidationError: naming the field at fault.
+    """
+    if settings.more:
+        raise msgspec.ValidationError("Object contains unknown field `more`")
+    if isinstance(settings.agent, dict):
+        check_agent(settings.agent)
+    read_flags(settings)
+
+
+def read_flags(settings: Settings) -> Flags:
+    return msgspec.convert(settings.flags or {}, Flags)
 
 
 def check_agent(agent: dict[str, Any]) -> Agent:
@@ -119,6 +164,23 @@ def check_agent(agent: dict[str, Any]) -> Agent:
         msgspec.ValidationError: naming the field at fault.
     """
     return msgspec.convert(agent, Agent)
+
+
+def read_session(session: dict[str, Any]) -> tuple[Session, list[str]]:
+    """As `read_agent`, of what stands beside `agent`."""
+    known, unknown = prune(session, Session)
+    return msgspec.convert(known, Session), unknown
+
+
+def check_block(block: Any, kind: Any) -> Any:
+    """Holds a block as plain data against what is published of that kind; fields that are newer
+    are kept.
+
+    Raises:
+        msgspec.ValidationError: naming a field that is known and of a wrong type.
+    """
+    known, _ = prune(block, kind)
+    return msgspec.convert(known, kind)
 
 
 def read_agent(agent: dict[str, Any]) -> tuple[Agent, list[str]]:
@@ -157,13 +219,17 @@ def _has_functions(agent: dict[str, Any]) -> bool:
     return bool(blocks) and all(block and block.get("functions") for block in blocks)
 
 
-def phone_settings(agent: dict[str, Any] | str, *, tags: list[str] | None = None) -> Settings:
-    """`Settings` for a phone call: µ-law, 8 kHz, no container, both ways, for this `agent`."""
+def phone_settings(agent: dict[str, Any] | str, session: dict[str, Any] | None = None) -> Settings:
+    """`Settings` for a phone call: µ-law, 8 kHz, no container, both ways, for this `agent`;
+    `session` is what stands beside it, a `Session` as plain data and newer fields."""
+    session = session or {}
+    known = {name: value for name, value in session.items() if name in Session.__struct_fields__}
     return Settings(
         audio=AudioSettings(
             input=AudioFormat(encoding="mulaw", sample_rate=8000),
             output=AudioFormat(encoding="mulaw", sample_rate=8000, container="none"),
         ),
         agent=agent,
-        tags=tags or [],
+        more={name: value for name, value in session.items() if name not in known},
+        **known,
     )

@@ -1,4 +1,4 @@
-"""The answer to a websocket handshake of ours, as far as it came. Pure.
+"""What is said in a websocket handshake of ours, and the answer to it, as far as it came. Pure.
 
 Whoever shakes hands for us tells what a refusal was only once it has ended, and it need not: its
 body may be cut off, without a length, or without end.
@@ -11,8 +11,21 @@ MAX_ANSWER = 65536
 # Letters of a refusal that are told: HTTP bodies may be long, a reason is for people.
 MAX_REASON = 300
 
+# A key, or the scheme of a credential and that.
+CREDENTIAL = "(?:(?:Token|Bearer) )?[!-~]+"
+
 BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a head
 _REFUSAL = re.compile(rb"HTTP/1\.[01] ([2-9][0-9][0-9])[ \r\n]")
+
+
+def authorization(credential: str) -> str:
+    """The header for a key of Deepgram's, or for a credential whose scheme is said."""
+    return credential if " " in credential else f"Token {credential}"
+
+
+def target(path: str, query: str) -> str:
+    """What is asked for of a host."""
+    return f"{path or '/'}?{query}" if query else path or "/"
 
 
 def refusal(answer: bytes | bytearray) -> tuple[int, bytes] | None:

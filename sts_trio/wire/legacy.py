@@ -233,7 +233,7 @@ def _to_legacy(message: v1.TextToAgent) -> LegacyToAgent:
         case v1.UpdatePrompt():
             return UpdateInstructions(message.prompt)
         case v1.UpdateSpeak():
-            speak = _speak(_first(message.speak))
+            speak = _speak(_read_speak(_first(message.speak)))
             if speak is None or speak.model is None:
                 raise Untranslatable("UpdateSpeak: the legacy dialect changes Deepgram voices only")
             return UpdateSpeak(speak.model)
@@ -246,6 +246,18 @@ def _to_legacy(message: v1.TextToAgent) -> LegacyToAgent:
             return message
         case _:
             raise _untranslatable(message)
+
+
+def _read_speak(block: dict[str, Any] | None) -> deepgram_settings.Speak | None:
+    if block is None:
+        return None
+    try:
+        speak: deepgram_settings.Speak = deepgram_settings.check_block(
+            block, deepgram_settings.Speak
+        )
+    except msgspec.ValidationError as exc:
+        raise Untranslatable(f"not a speak block: {exc}") from exc
+    return speak
 
 
 def _untranslatable(message: msgspec.Struct) -> Untranslatable:
@@ -354,9 +366,7 @@ def decode_as_agent(data: str | bytes) -> v1.ToAgent:
         case UpdateInstructions():
             return v1.UpdatePrompt(message.instructions)
         case UpdateSpeak():
-            return v1.UpdateSpeak(
-                deepgram_settings.Speak({"type": "deepgram", "model": message.model})
-            )
+            return v1.UpdateSpeak({"provider": {"type": "deepgram", "model": message.model}})
         case InjectAgentMessage():
             return v1.InjectAgentMessage(message.message)
         case FunctionCallResponse():

@@ -8,6 +8,8 @@ import wave
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sts_trio.audio import g711, wav
 
@@ -201,3 +203,30 @@ def test_two_sides_are_left_and_right_and_the_shorter_is_padded(tmp_path: Path) 
         samples = struct.unpack("<200h", reader.readframes(100))
     assert samples[0::2] == (32124,) * 100
     assert samples[1::2] == (-32124,) * 60 + (0,) * 40
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(4, 400))
+def test_behind_the_header_of_a_stream_is_its_audio_however_it_comes(
+    audio: bytes, cut: int
+) -> None:
+    file = wav.ulaw_file(audio)
+    behind = wav.behind_header(file[:cut])
+    if behind is None:
+        behind = wav.behind_header(file)
+        assert behind is not None
+    else:
+        behind += file[cut:]
+    assert behind == audio + b"\0" * (len(audio) % 2)  # chunks are of even length
+
+
+def test_a_header_with_other_chunks_is_passed_over_and_one_without_end_is_none() -> None:
+    header = riff(fmt(), chunk(b"LIST", b"abc"), chunk(b"data", b"\1\2"))
+    assert wav.behind_header(header) == b"\1\2"
+    assert wav.behind_header(b"RIFFxxxxWAVE") is None
+    assert wav.behind_header(b"RIFFxxxxWAVE" + bytes(100)) is None
+    endless = b"RIFFxxxxWAVE" + bytes(3_000_000)
+    assert wav.behind_header(endless) == endless
+
+
+def test_what_only_begins_like_a_header_is_audio() -> None:
+    assert wav.behind_header(b"RIFFxxxxAVI " + b"\1" * 40) == b"RIFFxxxxAVI " + b"\1" * 40

@@ -1,5 +1,6 @@
 """What a call's own code may ask of it: the public methods, on the virtual clock."""
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio.testing
 from rig_dialogue import RECONNECTS
 from rig_peers import (
     CALL_SID,
+    SETTINGS,
     START,
     STREAM_SID,
     FakeAgent,
@@ -20,15 +22,20 @@ from rig_peers import (
     settle,
     talking,
 )
+from telephone import speaks
 
 from sts_trio.audio.tones import tones
 from sts_trio.bridge.run import Bridge
+from sts_trio.call.api import Call
 from sts_trio.call.info import CallInfo
+from sts_trio.call.notes import Notes
+from sts_trio.call.pending import Pending
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver, Cause, Ending, NumberRefused
 from sts_trio.functions import Functions, function, hand_over
+from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
-from sts_trio.wire import deepgram, deepgram_settings, twilio
+from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
 Clock = trio.testing.MockClock
@@ -114,6 +121,7 @@ async def test_say_that_comes_to_nothing_is_given_up_after_ten_seconds(
 
 
 THINK = {"provider": {"type": "open_ai", "model": "gpt-4o-mini"}, "prompt": "Be brief."}
+LISTEN = {"provider": {"type": "deepgram", "keyterms": ["Otter"]}}
 SPEAK = {"provider": {"type": "deepgram", "model": "aura-2-apollo-en"}}
 
 
@@ -132,13 +140,28 @@ SPEAK = {"provider": {"type": "deepgram", "model": "aura-2-apollo-en"}}
         ),
         (
             lambda call: call.call.update_think(THINK),
-            deepgram.UpdateThink(msgspec.convert(THINK, deepgram_settings.Think)),
+            deepgram.UpdateThink(THINK),
             deepgram.ThinkUpdated(),
         ),
         (
             lambda call: call.call.update_speak(SPEAK),
-            deepgram.UpdateSpeak(msgspec.convert(SPEAK, deepgram_settings.Speak)),
+            deepgram.UpdateSpeak(SPEAK),
             deepgram.SpeakUpdated(),
+        ),
+        (
+            lambda call: call.call.update_think([THINK, THINK]),
+            deepgram.UpdateThink([THINK, THINK]),
+            deepgram.ThinkUpdated(),
+        ),
+        (
+            lambda call: call.call.update_speak([SPEAK, SPEAK]),
+            deepgram.UpdateSpeak([SPEAK, SPEAK]),
+            deepgram.SpeakUpdated(),
+        ),
+        (
+            lambda call: call.call.update_listen(LISTEN),
+            deepgram.UpdateListen(LISTEN),
+            deepgram.ListenUpdated(),
         ),
     ],
 )
@@ -158,13 +181,82 @@ async def test_each_update_waits_for_its_acknowledgement(
     assert (outcome.at, outcome.error) == (0.5, None)
 
 
+@pytest.mark.parametrize(
+    ("method", "block"),
+    [
+        ("update_think", THINK | {"new": {"field": 1}}),
+        ("update_think", [THINK, THINK | {"new": 1}]),
+        ("update_speak", SPEAK | {"new": [None]}),
+        ("update_listen", {"provider": {"type": "deepgram", "new": 1}, "newer": 2}),
+    ],
+)
+async def test_a_field_that_is_newer_than_we_are_is_sent_as_it_was(
+    method: str, block: Any, autojump_clock: Clock
+) -> None:
+    heard: list[Any] = []
+    reported: list[events.OfCall] = []
+    call = Call(
+        Dialogue(lambda wanted: SETTINGS),
+        heard.append,
+        Pending(),
+        reported.append,
+        Notes(reported.append),
+    )
+    with trio.move_on_after(1):
+        await getattr(call, method)(block)
+    [asked, _] = heard
+    assert json.loads(deepgram.encode(asked.message))[method.removeprefix("update_")] == block
+
+
+async def test_the_callers_turn_is_ended_at_once(autojump_clock: Clock) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent) as call:
+        await call.call.force_end_turn()
+        await trio.testing.wait_all_tasks_blocked()
+        assert told(agent) == [deepgram.ForceEndTurn()]
+
+
+async def test_words_that_interrupt_cut_what_is_being_said(autojump_clock: Clock) -> None:
+    phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
+    async with talking(phone, agent) as call, trio.open_nursery() as tasks:
+        await agent.say(Audio(b"\x01" * 8000))
+        await settle(phone)
+        tasks.start_soon(outcome.of, lambda: call.call.say("Fire!", interrupt=True))
+        await settle(phone)
+        assert told(agent) == [deepgram.InjectAgentMessage("Fire!", "interrupt")]
+        assert twilio.Clear(STREAM_SID) in phone.played
+        begun = speaks("Fire!")[0][1]
+        assert isinstance(begun, ConversationText)
+        await agent.say(begun)
+    assert outcome.error is None
+
+
+async def test_protected_words_are_heard_before_those_that_interrupt(autojump_clock: Clock) -> None:
+    phone, agent, outcome = FakeTwilio(), FakeAgent(), Outcome()
+    async with talking(phone, agent) as call, trio.open_nursery() as tasks:
+        async with call.call.protected():
+            await agent.say(Audio(b"\x01" * 160))
+            await settle(phone)
+            tasks.start_soon(outcome.of, lambda: call.call.say("Fire!", interrupt=True))
+            await settle(phone)
+            assert told(agent) == [deepgram.InjectAgentMessage("Fire!", "queue")]
+            await agent.say(AgentAudioDone())
+            await settle(phone)
+            [mark] = [each for each in phone.played if isinstance(each, twilio.PlayMark)]
+            phone.tell(twilio.Mark(mark.mark, stream_sid=STREAM_SID))
+        assert twilio.Clear(STREAM_SID) not in phone.played
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_block_that_is_none_never_reaches_the_agent(autojump_clock: Clock) -> None:
     phone, agent = FakeTwilio(), FakeAgent()
     async with talking(phone, agent) as call:
         with pytest.raises(msgspec.ValidationError, match="prompt"):
             await call.call.update_think({"provider": {}, "prompt": 7})
-        with pytest.raises(msgspec.ValidationError, match="modle"):
-            await call.call.update_speak({"provider": {}, "modle": "x"})
+        with pytest.raises(msgspec.ValidationError, match="provider"):
+            await call.call.update_speak([SPEAK, {"modle": "x"}])
+        with pytest.raises(msgspec.ValidationError, match="keyterms"):
+            await call.call.update_listen({"provider": {"type": "deepgram", "keyterms": 5}})
     assert told(agent) == []
 
 

@@ -103,6 +103,121 @@ def test_what_no_schema_knows_is_kept_and_mentioned(tmp_path: Path) -> None:
     assert [warning.rpartition("; ")[2] for warning in old.warnings] == ["left out", "left out"]
 
 
+def test_what_stands_beside_an_agent_is_for_all_or_for_one(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        """
+        [settings]
+        mip_opt_out = true
+        tags = ["phone"]
+        region = "eu"
+        [agents.default]
+        greeting = "Hello!"
+        [agents.sales]
+        settings = { tags = ["sales"], flags = { history = false, colour = "red" } }
+        [agents.stored]
+        settings = {}
+        """,
+    )
+    assert config.agents == {"default": {"greeting": "Hello!"}, "sales": {}, "stored": {}}
+    for_all = {"mip_opt_out": True, "tags": ["phone"], "region": "eu"}
+    assert config.sessions == {
+        "default": for_all,
+        "sales": for_all | {"tags": ["sales"], "flags": {"history": False, "colour": "red"}},
+        "stored": for_all,
+    }
+    published = "not in Deepgram's published schema; sent all the same"
+    assert config.warnings == (
+        f"{tmp_path / FILE}: settings.region: {published}",
+        f"{tmp_path / FILE}: agents.sales.settings.flags.colour: {published}",
+    )
+
+
+def test_without_agents_what_stands_beside_them_is_for_the_one_there_is(tmp_path: Path) -> None:
+    config = configured(tmp_path, "[settings]\nmip_opt_out = true")
+    assert config.sessions == {"default": {"mip_opt_out": True}}
+    assert configured(tmp_path, "").sessions == {"default": {}}
+
+
+BESIDE = "stands beside Deepgram's agent, not in it: write it below"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[agents.default]\nmip_opt_out = true",
+            f"agents.default.mip_opt_out: {BESIDE} [agents.default.settings], or for all agents"
+            " below [settings]",
+        ),
+        (
+            "[agents.default]\n[agents.sales.flags]\nhistory = true",
+            f"agents.sales.flags: {BESIDE} [agents.sales.settings], or for all agents below"
+            " [settings]",
+        ),
+        (
+            "tags = ['phone']",
+            "tags: write it below [settings], for all agents, or for one below"
+            " [agents.NAME.settings]",
+        ),
+        (
+            "[agents.default.agent]\ngreeting = 'Hi.'",
+            "agents.default.agent: write what is in it straight below [agents.default]",
+        ),
+        (
+            "[agents.default.audio]",
+            "agents.default.audio: a phone's is µ-law at 8 kHz; leave it out",
+        ),
+        (
+            "[settings.agent]",
+            "settings.agent: it is written by this server; an agent goes below [agents.NAME]",
+        ),
+        ("[settings]\ntags = 'phone'", "settings.tags: expected `array`, got `str`"),
+        (
+            "[agents.default.settings.flags]\nhistory = 1",
+            "agents.default.settings.flags.history: expected `bool`, got `int`",
+        ),
+        (
+            "[agents.default]\nsettings = 5",
+            "agents.default.settings: expected a table, got 5",
+        ),
+        ("[settings]\nnew = nan", "settings.new: expected a number that JSON can write"),
+        ("[settings]\nmax_calls = 5", "settings.max_calls: write max_calls above the first"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_told_where_it_goes(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    assert config_error(tmp_path, text).startswith(expected)
+
+
+def test_the_old_dialect_cannot_opt_out(tmp_path: Path) -> None:
+    text = "[settings]\nmip_opt_out = true\n[agents.default]"
+    assert config_error(tmp_path, text, STS_DIALECT="legacy") == (
+        "agents.default: the legacy dialect cannot opt out of model improvement"
+    )
+
+
+def test_what_cannot_work_is_told_at_start_up_with_what_is_right(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        """
+        [agents.default.listen.provider]
+        type = "deepgram"
+        model = "flux-general-en"
+        eot_threshold = 2
+        language_hint = ["de"]
+        """,
+    )
+    where = f"{tmp_path / FILE}: agents.default.listen.provider"
+    assert config.warnings == (
+        f"{where}.language_hint: not in Deepgram's published schema; sent all the same;"
+        " did you mean language_hints?",
+        f'{where}.version: expected "v2", without which flux-general-en is taken for no model',
+        f"{where}.eot_threshold: expected a number from 0.5 to 1, got 2",
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -225,7 +340,7 @@ agents = st.dictionaries(
 
 def outcome(section: dict[str, Any], dialect: Dialect) -> dict[str, Any] | ConfigError:
     try:
-        return read_agents(RawConfig({}, Path(FILE), {"agents": section}), dialect, [])
+        return read_agents(RawConfig({}, Path(FILE), {"agents": section}), dialect, [])[0]
     except ConfigError as exc:
         return exc
 

@@ -71,6 +71,7 @@ def test_nothing_set_is_a_demonstration_on_this_machine() -> None:
 EVERYTHING = {
     "DEEPGRAM_API_KEY": "dg-key, other",
     "DEEPGRAM_URL": "wss://agent.example:8443/v1/agent/converse?x=1, ws://localhost:9001,",
+    "STS_CREDENTIAL": "shop.phone:credential",
     "STS_DIALECT": "legacy",
     "STS_AGENT": "Deepgram",
     "STS_OFFLINE_MODE": "Scripted",
@@ -106,7 +107,11 @@ EVERYTHING = {
 EVERYTHING_DECIDED: dict[str, Any] = {
     "file": None,
     "deepgram_api_keys": ("dg-key", "other"),
-    "deepgram_urls": ("wss://agent.example:8443/v1/agent/converse?x=1", "ws://localhost:9001"),
+    "deepgram_urls": (
+        "wss://agent.example:8443/v1/agent/converse?x=1",
+        "ws://localhost:9001/agent",
+    ),
+    "credential": "shop.phone:credential",
     "dialect": Dialect.LEGACY,
     "agent": AgentKind.DEEPGRAM,
     "offline_mode": Mode.SCRIPTED,
@@ -157,6 +162,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         f"""
         deepgram_api_key = ["dg-key", "other"]
         deepgram_url = ["wss://agent.example:8443/v1/agent/converse?x=1", "ws://localhost:9001"]
+        credential = "shop.phone:credential"
         dialect = "legacy"
         agent = "deepgram"
         offline_mode = "scripted"
@@ -274,7 +280,42 @@ def test_the_old_dialect_has_an_address_of_its_own() -> None:
     "url", ["ws://localhost:9001", "ws://127.0.0.1/x", "ws://127.9.9.9", "ws://[::1]:9001/a"]
 )
 def test_an_agent_on_this_machine_needs_no_encryption(url: str) -> None:
-    assert load({"DEEPGRAM_URL": url}, NOWHERE).deepgram_urls == (url,)
+    [dialled] = load({"DEEPGRAM_URL": url}, NOWHERE).deepgram_urls
+    assert dialled.startswith(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "dialled"),
+    [
+        ("wss://agent.example", "wss://agent.example/v1/agent/converse"),
+        ("wss://agent.example/", "wss://agent.example/v1/agent/converse"),
+        ("wss://agent.example:8443?a=1&b", "wss://agent.example:8443/v1/agent/converse?a=1&b"),
+        ("wss://agent.example/?a=1", "wss://agent.example/v1/agent/converse?a=1"),
+        ("wss://agent.example/other?a=1", "wss://agent.example/other?a=1"),
+        ("wss://agent.example/v1/agent/converse/", "wss://agent.example/v1/agent/converse/"),
+        ("ws://[::1]:9001", "ws://[::1]:9001/v1/agent/converse"),
+    ],
+)
+def test_an_address_without_a_path_is_dialled_at_deepgrams(url: str, dialled: str) -> None:
+    assert load({"DEEPGRAM_URL": url}, NOWHERE).deepgram_urls == (dialled,)
+    old = load({"DEEPGRAM_URL": url, "STS_DIALECT": "legacy"}, NOWHERE).deepgram_urls
+    assert old == (dialled.replace("/v1/agent/converse", "/agent"),) or old == (url,)
+
+
+@pytest.mark.parametrize("key", ["Bearer eyJ.a.b", "Token k", "k, Bearer eyJ.a.b"])
+def test_a_credential_may_say_its_scheme(key: str) -> None:
+    urls = "wss://a.example" if "," not in key else "wss://a.example,wss://b.example"
+    config = load({"DEEPGRAM_API_KEY": key, "DEEPGRAM_URL": urls}, NOWHERE)
+    assert config.deepgram_api_keys == tuple(key.split(", "))
+    assert "eyJ" not in repr(config)
+
+
+def test_a_credential_of_your_own_is_as_good_as_a_key() -> None:
+    config = load({"STS_CREDENTIAL": "shop:credential", "TWILIO_AUTH_TOKEN": "t" * 32}, NOWHERE)
+    assert (config.agent, config.credential) == (AgentKind.DEEPGRAM, "shop:credential")
+    assert in_environment(STS_CREDENTIAL="shop").startswith(
+        "STS_CREDENTIAL: expected module:function"
+    )
 
 
 @pytest.mark.parametrize("url", ["ws://agent.example/", "ws://10.0.0.1:8080", "ws://localhost.x"])
@@ -283,8 +324,8 @@ def test_an_agent_elsewhere_needs_encryption_or_consent(url: str) -> None:
         "DEEPGRAM_URL: the key and the call would cross the network unencrypted:"
         f" expected wss://, or STS_INSECURE_AGENT=1, got {url!r}"
     )
-    config = load({"DEEPGRAM_URL": url, "STS_INSECURE_AGENT": "1"}, NOWHERE)
-    assert config.deepgram_urls == (url,)
+    [dialled] = load({"DEEPGRAM_URL": url, "STS_INSECURE_AGENT": "1"}, NOWHERE).deepgram_urls
+    assert dialled.startswith(url)
 
 
 def test_addresses_share_a_key_or_have_one_each() -> None:
@@ -464,7 +505,10 @@ def test_a_mistake_is_named_with_what_was_expected(
 @pytest.mark.parametrize(
     ("variable", "expected"),
     [
-        ("DEEPGRAM_API_KEY", "visible ASCII characters without spaces, several with commas"),
+        (
+            "DEEPGRAM_API_KEY",
+            "visible ASCII characters without spaces, several with commas; a token as Bearer TOKEN",
+        ),
         ("STS_ADMIN_TOKEN", "visible ASCII characters without spaces"),
         ("TWILIO_AUTH_TOKEN", "visible ASCII characters without spaces, several with commas"),
     ],

@@ -1167,14 +1167,18 @@ async def test_dialling_asks_for_the_path_of_the_url_with_the_key(scheme: str) -
             await leg.aclose(1000)
         async with open_agent(url, None, LANGUAGE, TRUSTED.client) as leg:
             await leg.aclose(1000)
-    with_key, without = (peer.request for peer in peers)
+        async with open_agent(url + "?a=1&b", "Bearer t", LANGUAGE, TRUSTED.client) as leg:
+            await leg.aclose(1000)
+    with_key, without, with_query = (peer.request for peer in peers)
     assert with_key.target == "/v1/x"
     assert with_key.host == address
     assert dict(with_key.extra_headers)[b"authorization"] == b"Token secret"
     assert without.target == "/"
     assert b"authorization" not in dict(without.extra_headers)
+    assert with_query.target == "/?a=1&b"
+    assert dict(with_query.extra_headers)[b"authorization"] == b"Bearer t"
     assert peers[0].messages == [Audio(b"tried"), Audio(b"sent")]
-    assert [peer.closed_with for peer in peers] == [1000, 1000]
+    assert [peer.closed_with for peer in peers] == [1000, 1000, 1000]
 
 
 async def test_an_agent_that_cannot_be_trusted_is_named_with_the_reason() -> None:

@@ -27,6 +27,7 @@ from rig_dialogue import (
 )
 from rig_peers import ACCOUNT_SID, CALL_SID, SETTINGS, START, STOP, STREAM_SID, media
 
+from sts_trio.audio import wav
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
@@ -530,6 +531,25 @@ def test_agent_audio_is_played_in_whole_frames_and_padded_when_it_is_done() -> N
         play(b"\x02" * 80 + b"\xff" * 80),
         mark("e0-1"),
     ]
+    assert bridge.hear(Audio(b"\x03" * 160)) == [play(b"\x03" * 160)]
+
+
+@pytest.mark.parametrize("cut", [None, 4, 10, 30, 57, 58, 59, 100])
+def test_the_header_of_a_wav_file_is_not_played(cut: int | None) -> None:
+    bridge = reach(Phase.TALKING)
+    audio = bytes(range(1, 161)) * 3
+    for _ in range(2):  # each utterance may have one
+        file = wav.ulaw_file(audio)
+        pieces = [file] if cut is None else [file[:cut], file[cut:]]
+        acts = [act for piece in pieces for act in bridge.hear(Audio(piece))]
+        acts += bridge.hear(AgentAudioDone())
+        assert played(acts) == audio
+    assert bridge.dialogue.statistics().agent_audio == 0.12
+
+
+def test_a_header_that_never_ends_costs_no_more_than_its_utterance() -> None:
+    bridge = reach(Phase.TALKING)
+    bridge.hear(Audio(b"RIFFxxxxWAVE"), AgentAudioDone())
     assert bridge.hear(Audio(b"\x03" * 160)) == [play(b"\x03" * 160)]
 
 

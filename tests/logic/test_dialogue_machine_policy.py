@@ -90,7 +90,7 @@ anything = strategies.structs(deepgram.TextFromAgent)
 questions = st.sampled_from(
     [
         deepgram.UpdatePrompt("more"),
-        deepgram.UpdateSpeak(deepgram_settings.Speak({"type": "deepgram"})),
+        deepgram.UpdateSpeak({"provider": {"type": "deepgram"}}),
         deepgram.InjectAgentMessage("One two three.", "queue"),
         deepgram.InjectUserMessage("Yes."),
         deepgram.ForceEndTurn(),

@@ -44,7 +44,7 @@ from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import GO_ON
 from sts_trio.logic.states import ERRORS, Phase, Retry
 from sts_trio.observe import events
-from sts_trio.wire import deepgram, deepgram_settings, twilio
+from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.anomalies import TooBig
 from sts_trio.wire.deepgram import (
     AgentAudioDone,
@@ -658,7 +658,7 @@ def test_a_renewal_that_fails_is_a_loss() -> None:
 def test_updates_are_told_again_to_a_fresh_session_before_anything_else() -> None:
     bridge = talking(RECONNECTS)
     more = deepgram.UpdatePrompt("The caller is verified.")
-    voice = deepgram.UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "m"}))
+    voice = deepgram.UpdateSpeak({"provider": {"type": "deepgram", "model": "m"}})
     assert bridge.hear(Ask(1, more)) == [SendToAgent(more)]
     assert RequestDone(1) in bridge.hear(deepgram.PromptUpdated())
     bridge.hear(Ask(2, voice))

@@ -166,7 +166,7 @@ def test_an_update_that_the_agent_has_spoken_after_is_not_to_blame() -> None:
 
 def test_a_voice_that_is_taken_and_then_fails_is_forgotten() -> None:
     bridge = begun()
-    voice = deepgram.UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "none"}))
+    voice = deepgram.UpdateSpeak({"provider": {"type": "deepgram", "model": "none"}})
     bridge.hear(Ask(1, voice))
     bridge.hear(deepgram.SpeakUpdated(), QUESTION, AgentError("FAILED_TO_SPEAK"))
     assert bridge.connect() == [SendToAgent(voice)]
@@ -176,7 +176,7 @@ def test_a_voice_that_is_taken_and_then_fails_is_forgotten() -> None:
 
 def test_what_is_suspected_goes_alone() -> None:
     bridge = begun()
-    bad = deepgram.UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "none"}))
+    bad = deepgram.UpdateSpeak({"provider": {"type": "deepgram", "model": "none"}})
     bridge.hear(Ask(1, MORE), Ask(2, bad), ERROR)
     assert bridge.connect() == [SendToAgent(MORE)]
     assert SendToAgent(bad) in bridge.hear(PromptUpdated())

@@ -28,12 +28,10 @@ from sts_trio.wire.deepgram import (
     UpdateThink,
 )
 
-SPEAK = UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "aura-2-apollo-en"}))
-OTHER_SPEAK = UpdateSpeak(deepgram_settings.Speak({"type": "deepgram", "model": "aura-2-zeus-en"}))
-THINK = UpdateThink(deepgram_settings.Think({"type": "open_ai", "model": "gpt-4o-mini"}))
-LISTEN = deepgram.UpdateListen(
-    deepgram_settings.Listen(deepgram_settings.DeepgramListener("deepgram"))
-)
+SPEAK = UpdateSpeak({"provider": {"type": "deepgram", "model": "aura-2-apollo-en"}})
+OTHER_SPEAK = UpdateSpeak({"provider": {"type": "deepgram", "model": "aura-2-zeus-en"}})
+THINK = UpdateThink({"provider": {"type": "open_ai", "model": "gpt-4o-mini"}})
+LISTEN = deepgram.UpdateListen({"provider": {"type": "deepgram"}})
 LIVE = deepgram.UpdateThinkLive(deepgram_settings.ThinkLive({"type": "deepgram"}))
 TIMED_OUT = "no answer"
 
@@ -275,6 +273,41 @@ def test_a_new_think_block_replaces_the_prompts_before_it() -> None:
     requests = opened()
     taken(requests, UpdatePrompt("one"), THINK, UpdatePrompt("two"))
     assert told(requests) == [THINK, UpdatePrompt("two")]
+
+
+def listen(**fields: object) -> deepgram.UpdateListen:
+    return deepgram.UpdateListen({"provider": {"type": "deepgram", **fields}})
+
+
+def test_of_a_listener_what_is_left_out_keeps_its_value() -> None:
+    requests = opened()
+    updates = [
+        listen(model="flux-general-en", eot_threshold=0.8),
+        listen(keyterms=["Otter"]),
+        listen(eot_threshold=0.9),
+        listen(keyterms=["Heron"]),
+    ]
+    for number, update in enumerate(updates):
+        ask(requests, number, update)
+        requests.send()
+        assert requests.hear(deepgram.ListenUpdated()) == [RequestDone(number)]
+    requests.close_session(0.0)
+    requests.open_session(0.0)
+    messages = []
+    while more := sent(requests):
+        messages += more
+        requests.hear(deepgram.ListenUpdated())
+    assert messages == [updates[0], updates[2], updates[3]]
+
+
+def test_words_that_interrupt_go_before_all_others() -> None:
+    requests = opened()
+    ask(requests, 1, InjectAgentMessage("One.", "queue"))
+    ask(requests, 2, InjectAgentMessage("Two.", "queue"))
+    assert sent(requests) == [InjectAgentMessage("One.", "queue")]
+    stop = InjectAgentMessage("Stop!", "interrupt")
+    assert requests.ask(3, stop, 0.0) == [RequestDone(1, "other words were to be said at once")]
+    assert sent(requests) == [stop]
 
 
 def test_a_loss_amid_the_retelling_loses_no_update() -> None:

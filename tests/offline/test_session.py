@@ -133,7 +133,7 @@ def test_without_history_there_is_none() -> None:
     settings = deepgram_settings.Settings(
         audio=deepgram_settings.phone_settings({}).audio,
         agent={"greeting": GREETING, "think": THINK},
-        flags=deepgram_settings.Flags(history=False),
+        flags={"history": False},
     )
     client.say(settings, deepgram.InjectUserMessage("Hi."))
     assert not [each for each in client.take() if isinstance(each, deepgram.History)]
@@ -350,10 +350,8 @@ def test_other_messages_hold_no_session() -> None:
 
 # --- updates and injections -----------------------------------------------------------------------
 
-SPEAK = deepgram_settings.Speak({"type": "deepgram", "model": "aura-2-apollo-en"})
-FLUX = deepgram_settings.Listen(
-    deepgram_settings.DeepgramListener("deepgram", version="v2", model="flux-general-en")
-)
+SPEAK = {"provider": {"type": "deepgram", "model": "aura-2-apollo-en"}}
+FLUX = {"provider": {"type": "deepgram", "model": "flux-general-en", "version": "v2"}}
 
 
 @pytest.mark.parametrize(
@@ -363,7 +361,7 @@ FLUX = deepgram_settings.Listen(
         (deepgram.UpdateSpeak(SPEAK), deepgram.SpeakUpdated()),
         (deepgram.UpdateListen(FLUX), deepgram.ListenUpdated()),
         (
-            deepgram.UpdateThink(deepgram_settings.Think({"type": "open_ai"})),
+            deepgram.UpdateThink({"provider": {"type": "open_ai"}}),
             deepgram.ThinkUpdated(),
         ),
         (
@@ -542,11 +540,7 @@ def test_a_function_defined_later_can_be_called() -> None:
     client.begin()
     client.say(
         deepgram.UpdateThink(
-            [
-                deepgram_settings.Think(
-                    {"type": "open_ai"}, functions=[deepgram_settings.Function("find_car")]
-                )
-            ]
+            [{"provider": {"type": "open_ai"}, "functions": [{"name": "find_car"}]}]
         ),
         deepgram.InjectUserMessage("A red car?"),
     )
@@ -680,7 +674,7 @@ MESSAGES: list[deepgram.ToAgent | Unparsable] = [
     deepgram.InjectAgentMessage("Hi.", behavior="queue"),
     deepgram.InjectAgentMessage("Hi.", behavior="interrupt"),
     deepgram.FunctionResult("call_r1_1", "find_car", "{}"),
-    deepgram.UpdateThink(deepgram_settings.Think({"type": "open_ai"})),
+    deepgram.UpdateThink({"provider": {"type": "open_ai"}}),
 ]
 
 

@@ -226,6 +226,12 @@ def test_audio_goes_out_as_it_is() -> None:
         {"type": "InjectAgentMessage", "content": "Hi"},
         {"type": "FunctionCallResponse", "id": "1", "name": "f", "content": {"ok": True}},
         {"type": "UpdateThink", "think": {"prompt": "No provider."}},
+        {"type": "UpdateThink", "think": [THINK, {"prompt": "No provider."}]},
+        {"type": "UpdateSpeak", "speak": {"provider": {}, "colour": "red"}},
+        {"type": "UpdateListen", "listen": {"provider": {"type": "deepgram", "endpointing": 300}}},
+        {"type": "Settings", "audio": {}, "agent": {}, "flags": {"colour": "red"}},
+        {"type": "Settings", "audio": {}, "agent": {}, "more": {"colour": "red"}},
+        {"type": "Settings", "audio": {}, "agent": {}, "colour": "red"},
         {"type": "Settings", "audio": {}},
         {"type": "Settings", "audio": {}, "agent": {"colour": "red"}},
         {"type": "Settings", "audio": {}, "agent": {"greeting": 5}},
@@ -255,14 +261,29 @@ settings = st.builds(
     tags=st.lists(st.text(max_size=10), max_size=2),
     experimental=st.booleans(),
     mip_opt_out=st.booleans(),
-    flags=st.none() | structs(deepgram_settings.Flags),
+    flags=st.none() | structs(deepgram_settings.Flags).map(msgspec.to_builtins),
 )
-# `Settings.agent` is plain data that must be an `Agent` all the same.
-to_agent = st.one_of(
+
+
+def blocks(kind: Any) -> st.SearchStrategy[Any]:
+    one = structs(kind).map(msgspec.to_builtins)
+    return one | st.lists(one, max_size=2)
+
+
+# What is plain data must be of the published kind all the same.
+plain = [
     settings,
-    *(structs(each) for each in v1.TextToAgent.__args__ if each is not deepgram_settings.Settings),
-    st.builds(v1.Audio, st.binary()),
-)
+    st.builds(v1.UpdateThink, blocks(deepgram_settings.Think)),
+    st.builds(v1.UpdateSpeak, blocks(deepgram_settings.Speak)),
+    st.builds(v1.UpdateListen, structs(deepgram_settings.Listen).map(msgspec.to_builtins)),
+]
+others = set(v1.TextToAgent.__args__) - {
+    deepgram_settings.Settings,
+    v1.UpdateThink,
+    v1.UpdateSpeak,
+    v1.UpdateListen,
+}
+to_agent = st.one_of(*plain, *map(structs, others), st.builds(v1.Audio, st.binary()))
 
 
 @given(to_agent)
@@ -275,7 +296,7 @@ def test_what_we_write_an_agent_reads(message: v1.ToAgent) -> None:
 
 def test_the_settings_of_a_phone_call_are_mulaw_without_a_container() -> None:
     assert json.loads(
-        v1.encode(deepgram_settings.phone_settings({"greeting": "Hi"}, tags=["phone"]))
+        v1.encode(deepgram_settings.phone_settings({"greeting": "Hi"}, {"tags": ["phone"]}))
     ) == {
         "type": "Settings",
         "audio": {
@@ -285,6 +306,14 @@ def test_the_settings_of_a_phone_call_are_mulaw_without_a_container() -> None:
         "agent": {"greeting": "Hi"},
         "tags": ["phone"],
     }
+
+
+def test_what_stands_beside_the_agent_is_sent_beside_it_new_fields_too() -> None:
+    session = {"mip_opt_out": True, "flags": {"history": False, "new": 1}, "region": "eu"}
+    sent = json.loads(v1.encode(deepgram_settings.phone_settings({"greeting": "Hi"}, session)))
+    assert sent["agent"] == {"greeting": "Hi"}
+    assert {name: sent[name] for name in session} == session
+    assert "more" not in sent
 
 
 def test_an_agent_is_read_as_far_as_it_is_known() -> None:

@@ -257,9 +257,7 @@ def test_fields_that_no_schema_knows_are_left_out() -> None:
     [
         (v1.UpdatePrompt("Short."), {"type": "UpdateInstructions", "instructions": "Short."}),
         (
-            v1.UpdateSpeak(
-                [deepgram_settings.Speak({"type": "deepgram", "model": "aura-orion-en"})]
-            ),
+            v1.UpdateSpeak([{"provider": {"type": "deepgram", "model": "aura-orion-en"}}]),
             {"type": "UpdateSpeak", "model": "aura-orion-en"},
         ),
         (
@@ -284,18 +282,17 @@ def test_what_has_words_is_said(message: v1.ToAgent, expected: dict[str, Any]) -
         (v1.InjectUserMessage("Hi"), "the legacy dialect has no InjectUserMessage"),
         (v1.InjectAgentMessage(is_dynamic=True), "the legacy dialect has no InjectAgentMessage"),
         (v1.ForceEndTurn(), "the legacy dialect has no ForceEndTurn"),
-        (v1.UpdateThink(deepgram_settings.Think({})), "the legacy dialect has no UpdateThink"),
+        (v1.UpdateThink({"provider": {}}), "the legacy dialect has no UpdateThink"),
         (
-            v1.UpdateListen(
-                deepgram_settings.Listen(deepgram_settings.DeepgramListener("deepgram"))
-            ),
+            v1.UpdateListen({"provider": {"type": "deepgram"}}),
             "the legacy dialect has no UpdateListen",
         ),
         (
-            v1.UpdateSpeak(deepgram_settings.Speak({"type": "cartesia", "voice_id": "v7"})),
+            v1.UpdateSpeak({"provider": {"type": "cartesia", "voice_id": "v7"}}),
             "UpdateSpeak: the legacy dialect changes Deepgram voices only",
         ),
         (v1.UpdateSpeak([]), "UpdateSpeak: the legacy dialect changes Deepgram voices only"),
+        (v1.UpdateSpeak({}), "not a speak block: Object missing required field `provider`"),
         (
             deepgram_settings.phone_settings("00000000-0000-4000-8000-000000000000"),
             "the legacy dialect has no stored agents: write the agent out",

@@ -181,7 +181,7 @@ class Session:
     ) -> None:
         self._phase = Phase.APPLIED
         self._last_sign = now
-        self._history = settings.flags is None or settings.flags.history
+        self._history = deepgram_settings.read_flags(settings).history
         self._listen_with(agent.listen)
         self._functions.configure(agent.think)
         self._acts.append(deepgram.SettingsApplied())
@@ -243,10 +243,11 @@ class Session:
             case deepgram.UpdateSpeak():
                 self._acts.append(deepgram.SpeakUpdated())
             case deepgram.UpdateListen(listen):
-                self._listen_with(listen)
+                self._listen_with(msgspec.convert(listen, deepgram_settings.Listen))
                 self._acts.append(deepgram.ListenUpdated())
             case deepgram.UpdateThink(think):
-                self._functions.configure(think)
+                blocks = deepgram_settings.Think | list[deepgram_settings.Think]
+                self._functions.configure(msgspec.convert(think, blocks))
                 self._acts.append(deepgram.ThinkUpdated())
             case deepgram.UpdateThinkLive():
                 self._acts.append(deepgram.ThinkLiveUpdated())
