@@ -6,7 +6,7 @@ The libraries are imported by the command that needs them, so that `--help` is q
 """
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,12 +37,24 @@ def main() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5000, show_default=True, type=PORT, help="0: any that is free.")
+@click.option("--port", type=PORT, help="0: any that is free. [default: PORT, else 5000]")
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
+@click.option(
+    "--keep-alive",
+    type=click.FloatRange(1, 3600),
+    metavar="SECONDS",
+    help="How long a connection is kept for its next request: longer than your proxy keeps it. "
+    "[default: 130]",
+)
 @click.option("--certfile", type=FILE, help="TLS certificate, PEM.")
 @click.option("--keyfile", type=FILE, help="Its key, PEM.")
 def serve(
-    host: str, port: int, file: str | None, certfile: str | None, keyfile: str | None
+    host: str,
+    port: int | None,
+    file: str | None,
+    keep_alive: float | None,
+    certfile: str | None,
+    keyfile: str | None,
 ) -> None:
     """Answer calls: Twilio's webhook at /twiml, its media at /twilio.
 
@@ -51,12 +63,15 @@ def serve(
     """
     from sts_trio import config
 
-    run(_serve, config.from_environment(file), host, port, certfile, keyfile)
+    settings = config.from_environment(file)
+    options: dict[str, Any] = {"host": host, "certfile": certfile, "keyfile": keyfile}
+    options["port"] = settings.port if port is None else port
+    if keep_alive is not None:
+        options["keep_alive"] = keep_alive
+    run(_serve, settings, options)
 
 
-async def _serve(
-    config: "Config", host: str, port: int, certfile: str | None, keyfile: str | None
-) -> None:
+async def _serve(config: "Config", options: dict[str, Any]) -> None:
     import trio
 
     from sts_trio.web.app import create_app
@@ -65,10 +80,9 @@ async def _serve(
     app = create_app(config)
     app.server.key_is_told = True
     async with trio.open_nursery() as nursery:
-        start = functools.partial(
-            serve, config, host=host, port=port, certfile=certfile, keyfile=keyfile, app=app
-        )
-        click.echo(_welcome(config, host, await nursery.start(start), app.server.key))
+        start = functools.partial(serve, config, app=app, **options)
+        base = await nursery.start(start)
+        click.echo(_welcome(config, options["host"], base, app.server.key))
 
 
 def _welcome(config: "Config", host: str, base: str, key: str | None) -> str:

@@ -13,6 +13,7 @@ import functools
 import os
 import signal
 import ssl
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -60,6 +61,9 @@ GOODBYE = 2.0
 # Twilio speaks about 15 letters a second, and the stream begins only then. A longer notice would
 # outlast the agent that is dialled ahead.
 LONGEST_NOTICE = 200
+# By these a process is told to stop by whoever manages it; by the last one that its terminal is
+# gone, unless `nohup` has it ignored.
+STOPS = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 
 class Server:
@@ -147,8 +151,8 @@ class Server:
         nursery.start_soon(self.poller.run)
         await nursery.start(self.dialler.run)
         await nursery.start(self.phone_calls.run)
-        if _sigterm_is_default():
-            nursery.start_soon(self._handle_sigterm)
+        if deadly := _deadly_signals():
+            nursery.start_soon(self._handle_signals, deadly)
         if self.config.agent is AgentKind.OFFLINE:
             self.agent_connections.endpoints = [await self._start_offline_agent(nursery)]
         await nursery.start(self.agent_connections.run)
@@ -182,17 +186,16 @@ class Server:
         self.live_calls.shut_down()
         self.agent_connections.shut_down()
 
-    async def _handle_sigterm(self) -> None:
+    async def _handle_signals(self, deadly: Sequence[signal.Signals]) -> None:
         """Hangs up on everyone before the process dies as it would have died."""
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            async for _ in signals:
-                report(events.ServerDraining(self.live_calls.live, "SIGTERM"))
-                self.shut_down()
-                with trio.move_on_after(GOODBYE):
-                    await self.live_calls.empty()
-                break
+        with trio.open_signal_receiver(*deadly) as signals:
+            first = signal.Signals(await anext(signals))
+            report(events.ServerDraining(self.live_calls.live, first.name))
+            self.shut_down()
+            with trio.move_on_after(GOODBYE):
+                await self.live_calls.empty()
         self._key_files.close()
-        os.kill(os.getpid(), signal.SIGTERM)
+        _die_of(first)
 
     def health(self) -> dict[str, Any]:
         """Figures of a process that lives."""
@@ -310,13 +313,20 @@ class Server:
             yield leg
 
 
-def _sigterm_is_default() -> bool:
-    """Whether SIGTERM would end this process on the spot: `hypercorn --workers 0`, and any of its
-    workers when the whole process group is told, as service managers do."""
-    return (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
+def _deadly_signals() -> list[signal.Signals]:
+    """Those that would end this process on the spot: `hypercorn --workers 0`, and any of its
+    workers when the whole process group is told, as service managers and terminals do."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [each for each in STOPS if signal.getsignal(each) is signal.SIG_DFL]
+
+
+def _die_of(signum: signal.Signals) -> None:
+    """As if it had never been taken."""
+    os.kill(os.getpid(), signum)
+    if os.getpid() == 1:
+        # To the first process of a container the kernel does nothing that it has not asked for.
+        os._exit(128 + signum)
 
 
 def _is_from_bin(start: StreamStart) -> bool:

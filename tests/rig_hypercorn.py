@@ -1,4 +1,5 @@
-"""The plain `hypercorn` command as a process of its own, and a phone at it."""
+"""The plain `hypercorn` command, and `sts-trio serve`, as processes of their own, and a phone at
+them."""
 
 import contextlib
 import os
@@ -6,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,25 +28,48 @@ async def hypercorn(
     *options: str, log: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[trio.Process, int]]:
     """The command with these options, once it answers: its process and its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio"]
+    command += ["--bind", f"127.0.0.1:{port}", *options]
+    async with running(command, log=log, environ=environ) as process:
+        await until_it_answers(port)
+        yield process, port
+
+
+@contextlib.asynccontextmanager
+async def sts_trio_serve(
+    port: int, *options: str, log: Path | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[trio.Process]:
+    """`sts-trio serve` there, with these options. It may not answer yet."""
+    command = [sys.executable, "-m", "sts_trio", "serve", "--port", str(port), *options]
+    async with running(command, log=log, environ=environ) as process:
+        yield process
+
+
+@contextlib.asynccontextmanager
+async def running(
+    command: Sequence[str], *, log: Path | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[trio.Process]:
+    """The command, until it ends or the block does."""
     with (log or Path(os.devnull)).open("wb") as stderr:
         async with trio.open_nursery() as nursery:
-            process = await nursery.start(
+            yield await nursery.start(
                 partial(
                     trio.run_process,
-                    [*command, "--bind", f"127.0.0.1:{port}", *options],
+                    command,
                     env={**PLAIN, "STS_AGENT": "offline", **(environ or {})},
                     check=False,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
                 )
             )
-            await until_it_answers(port)
-            yield process, port
             nursery.cancel_scope.cancel()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def until_it_answers(port: int) -> None:

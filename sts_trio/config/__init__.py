@@ -92,6 +92,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel
     log_transcripts: bool
     drain: float
+    port: int
     warnings: tuple[str, ...]  # what is odd but not wrong, to be logged at start-up
     places: dict[str, str]  # {variable: where it was written: itself, or the file and its key}
 
@@ -186,6 +187,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         log_level=given("STS_LOG_LEVEL", LogLevel.INFO),
         log_transcripts=given("STS_LOG_TRANSCRIPTS", False),
         drain=given("STS_DRAIN_SECONDS", 30.0),
+        port=given("PORT", 5000),
         warnings=tuple(one_line(warning) for warning in warnings),
         places={variable: given.where(variable) for variable in SETTINGS},
     )

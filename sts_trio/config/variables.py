@@ -327,6 +327,15 @@ SETTINGS = {
             "How long `sts-trio serve` lets calls finish after SIGTERM.",
             default="30",
         ),
+        # The name that platforms for containers tell it by.
+        Setting(
+            "PORT",
+            Annotated[int, msgspec.Meta(ge=0, le=65535)],
+            "a whole number from 0 to 65535",
+            "Where `sts-trio serve` listens without `--port`. What runs in a container takes"
+            " `--host 0.0.0.0` as well.",
+            default="5000",
+        ),
     )
 }
 

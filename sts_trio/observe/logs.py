@@ -7,9 +7,11 @@ Whatever is in them comes out as one line that paints no terminal, see `printabl
 each message is one.
 """
 
+import contextlib
 import logging
 import sys
 import traceback
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -41,12 +43,12 @@ def set_up(log_format: LogFormat, log_level: LogLevel) -> None:
     structlog.configure(
         processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Spare(sys.stderr))),
         # Loggers of modules must follow when the log is set up anew.
         cache_logger_on_first_use=False,
     )
 
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Spare(sys.stderr))
     handler.setLevel(level)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -66,6 +68,22 @@ def set_up(log_format: LogFormat, log_level: LogLevel) -> None:
         if name.partition(".")[0] in ("quart", "sts_trio"):
             # Quart gives an app's logger a handler when it is used before there is one here.
             logging.getLogger(name).handlers = []
+
+
+class _Spare:
+    """Writes for whoever still reads. A terminal may be closed, a pipe's reader gone, a disk full:
+    a line that nobody can be told is lost, and the call that has told it goes on."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
 
 class _Detour(logging.Filter):

@@ -3,13 +3,14 @@
 Told to stop, Hypercorn cuts every websocket off after its graceful timeout. So the signals are
 taken here, and Hypercorn hears of them last:
 
-1. The first SIGTERM: no new calls (`/readyz` is 503, the webhook declines), those under way go on
-   for up to `config.drain` seconds. Ctrl+C (SIGINT) is someone at a terminal who wants the prompt
-   back: for it, that time is none.
+1. The first SIGTERM, or SIGHUP: no new calls (`/readyz` is 503, the webhook declines), those under
+   way go on for up to `config.drain` seconds. Ctrl+C (SIGINT) is someone at a terminal who wants
+   the prompt back: for it, that time is none.
 2. Who is still talking is hung up on with 1001, and has `GOODBYE` seconds to be gone.
 3. Hypercorn stops: no new connections, `GRACE` seconds for those that are in use.
 
-Every further signal, of either kind, ends the step that is being waited for.
+Every further SIGTERM or SIGINT ends the step that is being waited for. A further SIGHUP does not: a
+terminal that is closed sends two, and systemd may send one behind its SIGTERM.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.server import GOODBYE
+from sts_trio.server import GOODBYE, STOPS
 from sts_trio.web.app import create_app
 
 # Nothing but short requests is left by then.
@@ -63,6 +64,7 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 5000,
+    keep_alive: float = hypercorn_guard.KEEP_ALIVE,
     certfile: str | Path | None = None,
     keyfile: str | Path | None = None,
     app: App | None = None,
@@ -80,6 +82,7 @@ async def serve(
     """
     with contextlib.ExitStack() as stack:
         settings = _Settings(certfile, keyfile)
+        settings.keep_alive_timeout = keep_alive
         settings.listen(stack.enter_context(_listen(host, port)))
         hypercorn_guard.install()
         if app is None:
@@ -87,11 +90,8 @@ async def serve(
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             if take_signals and threading.current_thread() is threading.main_thread():
-                signals = stack.enter_context(
-                    trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
-                )
-                patience = {signal.SIGTERM: config.drain, signal.SIGINT: 0.0}
-                shutdown = _Shutdown(signals, app.live_calls, patience, stop)
+                signals = stack.enter_context(trio.open_signal_receiver(*_signals()))
+                shutdown = _Shutdown(signals, app.live_calls, config.drain, stop)
                 nursery.start_soon(shutdown.run, nursery.cancel_scope)
 
             async def run(task_status: trio.TaskStatus[list[str]]) -> None:
@@ -109,6 +109,12 @@ async def serve(
     report(events.ServerStopped())
 
 
+def _signals() -> list[signal.Signals]:
+    """SIGHUP is one of them unless it is ignored, as by `nohup`."""
+    wanted = [*STOPS, signal.SIGINT]
+    return [each for each in wanted if signal.getsignal(each) is not signal.SIG_IGN]
+
+
 class _Shutdown:
     """From the first signal to Hypercorn's end."""
 
@@ -116,19 +122,19 @@ class _Shutdown:
         self,
         signals: AsyncIterator[int],
         live_calls: LiveCalls,
-        patience: dict[signal.Signals, float],  # {first signal: seconds to drain}
+        drain: float,
         stop: trio.Event,
     ) -> None:
         self._signals = signals
         self._live_calls = live_calls
-        self._patience = patience
+        self._drain = drain
         self._stop = stop
         self._waiting = trio.CancelScope()
 
     async def run(self, server: trio.CancelScope) -> None:
         """Needs to be cancelled when the server is gone: it reads signals till then."""
         first = signal.Signals(await anext(self._signals))
-        drain = self._patience[first]
+        drain = 0.0 if first is signal.SIGINT else self._drain
         report(events.ServerDraining(self._live_calls.live, first.name, drain))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hurry)
@@ -144,8 +150,9 @@ class _Shutdown:
             await self._live_calls.empty()
 
     async def _hurry(self) -> None:
-        async for _ in self._signals:
-            self._waiting.cancel()
+        async for signum in self._signals:
+            if signum in (signal.SIGTERM, signal.SIGINT):
+                self._waiting.cancel()
 
 
 class _Settings(hypercorn.config.Config):

@@ -106,6 +106,7 @@ def test_the_version_is_told() -> None:
     [
         (("bogus",), "No such command 'bogus'"),
         (("serve", "--port", "99999"), "99999 is not in the range"),
+        (("serve", "--keep-alive", "0"), "0.0 is not in the range"),
         (("serve", "--config", "gone.toml"), "File 'gone.toml' does not exist"),
         (("serve", "--certfile", "gone.pem"), "File 'gone.pem' does not exist"),
         (("agent", "--mode", "shouting"), "'shouting' is not one of"),
@@ -161,6 +162,42 @@ def test_a_port_that_is_taken_is_told(taken_port: int) -> None:
     assert f"cannot listen on 127.0.0.1:{taken_port}" in told
 
 
+@pytest.mark.parametrize(
+    ("environ", "options", "port"),
+    [
+        ({}, (), 5000),
+        ({"PORT": "8080"}, (), 8080),
+        ({"PORT": "8080"}, ("--port", "0"), 0),
+        ({"PORT": ""}, (), 5000),
+    ],
+)
+def test_a_platform_names_the_port_unless_the_operator_does(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], options: tuple[str, ...], port: int
+) -> None:
+    import sts_trio.web.serve
+
+    async def serve(
+        *_: Any, port: int, task_status: trio.TaskStatus[str], **options: object
+    ) -> None:
+        listened.append(port)
+        task_status.started("http://somewhere")
+
+    listened: list[int] = []
+    monkeypatch.delenv("PORT", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sts_trio.web.serve, "serve", serve)
+    assert run("serve", *options).exit_code == 0
+    assert listened == [port]
+
+
+def test_a_port_of_the_platforms_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "tcp://10.0.0.1:5000")
+    assert failure("serve", code=2) == (
+        "Error: PORT: expected a whole number from 0 to 65535, got 'tcp://10.0.0.1:5000'"
+    )
+
+
 def test_a_certificate_without_its_key_is_told_whoever_has_the_port(
     tmp_path: Path, taken_port: int
 ) -> None:
@@ -179,17 +216,24 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
         task_status: trio.TaskStatus[str],
         **options: Any,
     ) -> None:
-        assert options == {"host": "::1", "port": 8443, "certfile": None, "keyfile": None}
+        assert options == {
+            "host": "::1",
+            "port": 8443,
+            "certfile": None,
+            "keyfile": None,
+            "keep_alive": 620.0,
+        }
         assert app.server.key_is_told
         app.server.key = "of-this-run"
         task_status.started("http://[::1]:8443")
 
     monkeypatch.setattr(sts_trio.web.serve, "serve", serve)
     monkeypatch.setattr(modes, "missing", lambda: None)
-    result = run("serve", "--host", "::1", "--port", "8443")
+    command = ("serve", "--host", "::1", "--port", "8443", "--keep-alive", "620")
+    result = run(*command)
     assert result.exit_code == 0
     monkeypatch.setattr(modes, "missing", lambda: "it takes pocketsphinx")
-    scripted = run("serve", "--host", "::1", "--port", "8443").stdout
+    scripted = run(*command).stdout
     assert "the offline one (scripted)" in scripted
     assert "says its lines in turn: it takes pocketsphinx\n" in scripted
     assert result.stdout == (

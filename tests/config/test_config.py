@@ -99,6 +99,7 @@ EVERYTHING = {
     "STS_LOG_LEVEL": "Debug",
     "STS_LOG_TRANSCRIPTS": "True",
     "STS_DRAIN_SECONDS": "7.5",
+    "PORT": "8080",
     "STS_ANSWER_WITHIN_SECONDS": "2.5",
     "STS_ASK_AFTER_SECONDS": "10",
     "STS_HANG_UP_AFTER_SECONDS": "0",
@@ -137,6 +138,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "log_level": LogLevel.DEBUG,
     "log_transcripts": True,
     "drain": 7.5,
+    "port": 8080,
     "numbers": {},
     "warnings": (),
     "manners": CallPolicy(
@@ -190,6 +192,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         log_level = "debug"
         log_transcripts = true
         drain_seconds = 7.5
+        port = 8080
         answer_within_seconds = 2.5
         ask_after_seconds = 10
         hang_up_after_seconds = 0
@@ -459,6 +462,7 @@ PUBLIC = "a URL like https://example.com, without a query"
         ("STS_FORWARD_MS", "19", "milliseconds from 20 to 400, got '19'"),
         ("STS_FORWARD_MS", "401", "milliseconds from 20 to 400, got '401'"),
         ("STS_FORWARD_MS", "nan", "milliseconds from 20 to 400, got 'nan'"),
+        ("PORT", "65536", "a whole number from 0 to 65535, got '65536'"),
         ("STS_DRAIN_SECONDS", "-1", "seconds from 0 to 86400, got '-1'"),
         ("STS_DRAIN_SECONDS", "inf", "seconds from 0 to 86400, got 'inf'"),
         ("STS_RECONNECT", "maybe", "1 or 0, got 'maybe'"),

@@ -542,6 +542,12 @@ def test_installing_twice_guards_once() -> None:
     assert Config.create_ssl_context is create
 
 
+def test_plain_hypercorn_keeps_connections_for_longer_than_proxies_unless_told_otherwise() -> None:
+    hypercorn_guard.install()
+    assert Config().keep_alive_timeout == hypercorn_guard.KEEP_ALIVE > 120
+    assert Config.from_mapping(keep_alive_timeout=7).keep_alive_timeout == 7
+
+
 def test_an_unknown_hypercorn_is_left_alone_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, log: list[Any]
 ) -> None:

@@ -741,7 +741,7 @@ async def test_an_upgrade_to_http_2_is_answered_by_http_1(
         for _ in range(3):
             await peer.send(GET[:-2] + headers + b"\r\n")
             assert (await peer.answer()).startswith(b"HTTP/1.1 200 ")
-        await peer.until_over(5)
+        await peer.until_over(hypercorn_guard.KEEP_ALIVE)
 
 
 @pytest.mark.parametrize("version", [b"2.0", b"1.2", b"3.0", b"0.9"])

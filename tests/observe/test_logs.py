@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import re
@@ -82,6 +83,40 @@ def test_a_terminal_gets_colours(
     configure(config())
     structlog.get_logger().info(events.CallStarted.NAME)
     assert "\x1b[" in capsys.readouterr().err
+
+
+class Gone:
+    """A terminal that was closed; on what it is told fails that."""
+
+    def __init__(self, failing: str) -> None:
+        self._failing = failing
+        self.tried: list[str] = []
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, text: str) -> None:
+        self._try("write")
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def _try(self, what: str) -> None:
+        self.tried.append(what)
+        if what == self._failing:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("failing", ["write", "flush"])
+@pytest.mark.parametrize("logger", [structlog.get_logger, lambda: logging.getLogger("hypercorn")])
+def test_a_line_that_nobody_can_be_told_costs_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, failing: str, logger: Callable[[], Any]
+) -> None:
+    terminal = Gone(failing)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    configure(config())
+    logger().warning("said to nobody")
+    assert terminal.tried == ["write", "flush"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The plain command, `hypercorn sts_trio.app:app --worker-class trio`, as its own process."""
 
+import os
 import re
 import signal
 import ssl
@@ -12,7 +13,15 @@ import trio
 import trio_websocket
 import trustme
 from limits import HANG
-from rig_hypercorn import PLAIN, hear_the_greeting, hypercorn, phone_at
+from rig_hypercorn import (
+    PLAIN,
+    free_port,
+    hear_the_greeting,
+    hypercorn,
+    phone_at,
+    running,
+    until_it_answers,
+)
 from rig_peers import STOP
 
 from sts_trio.config import local_key
@@ -27,17 +36,54 @@ async def close_code(phone: trio_websocket.WebSocketConnection) -> int:
         return int(exc.reason.code) if exc.reason else 1006
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-async def test_the_plain_command_serves_and_says_going_away(workers: str) -> None:
+@pytest.mark.parametrize(
+    ("workers", "signum"), [("0", signal.SIGTERM), ("1", signal.SIGTERM), ("0", signal.SIGHUP)]
+)
+async def test_the_plain_command_serves_and_says_going_away(
+    workers: str, signum: signal.Signals
+) -> None:
     with trio.fail_after(HANG):
         async with (
             hypercorn("--workers", workers) as (process, port),
             phone_at(port) as phone,
         ):
             await hear_the_greeting(phone)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signum)
             assert await close_code(phone) == 1001
             await process.wait()
+
+
+@pytest.fixture(scope="module")
+def inside() -> list[str]:
+    """What runs a command as the first process of a namespace, as containers do."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"no namespaces to be had here: {exc}")
+    return command
+
+
+async def test_as_the_first_process_of_a_container_it_ends_when_it_is_told_to(
+    inside: list[str],
+) -> None:
+    """The kernel does nothing to PID 1 for a signal that it has no handler for."""
+    port = free_port()
+    command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio"]
+    command += ["--workers", "0", "--bind", f"127.0.0.1:{port}"]
+    with trio.fail_after(HANG):
+        async with running([*inside, *command]) as process:
+            await until_it_answers(port)
+            [first] = children(process.pid)
+            async with phone_at(port) as phone:
+                await hear_the_greeting(phone)
+                os.kill(first, signal.SIGTERM)
+                assert await close_code(phone) == 1001
+            assert await process.wait() == 128 + signal.SIGTERM
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("workers", ["0", "1", "2"])

@@ -22,7 +22,7 @@ from limits import HANG
 
 from sts_trio.config import Config, load, local_key
 from sts_trio.errors import ConfigError
-from sts_trio.net.hypercorn_guard import Connection
+from sts_trio.net.hypercorn_guard import KEEP_ALIVE, Connection
 from sts_trio.observe import events
 from sts_trio.web import serve as serve_module
 from sts_trio.web.app import create_app
@@ -164,14 +164,15 @@ async def serving(directory: Path, drain: str = FOREVER, **options: Any) -> Asyn
 
 @pytest.fixture(autouse=True)
 def no_stray_signal() -> Iterator[None]:
-    """A SIGTERM that nobody takes fails the test, not the whole run."""
+    """A signal that nobody takes fails the test, not the whole run."""
 
     def fail(signum: int, frame: object) -> None:
         raise AssertionError("nobody took the signal")
 
-    before = signal.signal(signal.SIGTERM, fail)
+    before = {each: signal.signal(each, fail) for each in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture
@@ -187,12 +188,13 @@ async def test_it_serves_on_a_free_port_and_says_where(tmp_path: Path) -> None:
         tell(signal.SIGTERM)
 
 
-async def test_sigterm_lets_calls_finish_and_the_server_answers_meanwhile(
-    tmp_path: Path, log: list[Any]
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_to_stop_lets_calls_finish_and_the_server_answers_meanwhile(
+    tmp_path: Path, log: list[Any], signum: signal.Signals
 ) -> None:
     async with serving(tmp_path) as server:
         call = await server.call()
-        tell(signal.SIGTERM)
+        tell(signum)
         while not server.app.live_calls.is_draining:
             await trio.lowlevel.checkpoint()
         assert (await server.get()).startswith(b"HTTP/1.1 503 ")
@@ -203,12 +205,55 @@ async def test_sigterm_lets_calls_finish_and_the_server_answers_meanwhile(
         {
             "event": events.ServerDraining.NAME,
             "log_level": "info",
-            "signal": "SIGTERM",
+            "signal": signum.name,
             "live": 1,
             "seconds": 3600.0,
         },
         {"event": events.ServerStopped.NAME, "log_level": "info"},
     ]
+
+
+async def test_a_terminal_that_is_closed_does_not_end_the_draining_by_its_second_signal(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as server:
+        call = await server.call()
+        for _ in range(3):
+            tell(signal.SIGHUP)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        await echo(call)
+        assert not server.app.live_calls.hang_up.is_set()
+        tell(signal.SIGTERM)
+        assert await read_to_the_end(call) == CLOSE_1001
+
+
+async def test_who_is_started_by_nohup_outlives_the_terminal(tmp_path: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    async with serving(tmp_path) as server:
+        call = await server.call()
+        tell(signal.SIGHUP)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert not server.app.live_calls.is_draining
+        await call.aclose()
+        tell(signal.SIGTERM)
+
+
+async def test_a_connection_is_kept_for_longer_than_proxies_keep_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[float] = []
+    monkeypatch.setattr(Connection, "run", lambda self: note(self.config.keep_alive_timeout))
+
+    async def note(seconds: float) -> None:
+        kept.append(seconds)
+
+    given: list[dict[str, Any]] = [{}, {"keep_alive": 620.0}]
+    for options in given:
+        async with serving(tmp_path, **options) as server:
+            await read_to_the_end(await server.connect())
+            tell(signal.SIGTERM)
+    assert kept == [KEEP_ALIVE, 620.0]
+    assert KEEP_ALIVE > 120
 
 
 async def test_sigterm_hangs_up_on_who_still_talks_when_the_time_to_drain_is_over(

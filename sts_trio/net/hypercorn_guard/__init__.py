@@ -11,6 +11,7 @@ accepted connection, so that, whichever way Hypercorn is started:
   HTTP/2. TLS offers no other.
 - There is a cap on connections that are no calls, and a reserve of descriptors for those that are
   (`strangers.py`, `descriptors.py`).
+- Connections are kept for longer than proxies keep them, unless the operator has chosen a time.
 - Dead peers are found: pings are turned on, unless the operator has chosen an interval, so that a
   live peer always has something to say, and the kernel gives up on a peer that acknowledges
   nothing.
@@ -35,14 +36,28 @@ from sts_trio.net.hypercorn_guard.tcp import Connection, connection, reset_on_cl
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 
-__all__ = ["PING_INTERVAL", "Connection", "connection", "install", "raise_limit", "reset_on_close"]
+__all__ = [
+    "KEEP_ALIVE",
+    "PING_INTERVAL",
+    "Connection",
+    "connection",
+    "install",
+    "raise_limit",
+    "reset_on_close",
+]
 
 # Well inside the times after which proxies forget an idle connection (60 s and up), and often
 # enough that two lost pongs tell a dead peer within half a minute.
 PING_INTERVAL = 10.0
+# How long a connection is kept for its next request. Who keeps it open has to be the one that
+# closes it, else a request meets the close, and a proxy answers Twilio with 502: nginx, HAProxy and
+# AWS keep theirs for 60 s, cloudflared, ngrok and whatever else is Go's for 90 s, Caddy for 120 s.
+# (Google's keep theirs for 600 s.)
+KEEP_ALIVE = 130.0
 # Of Hypercorn's settings, where the operator has not chosen otherwise.
 _SETTINGS = {
     "websocket_ping_interval": PING_INTERVAL,
+    "keep_alive_timeout": KEEP_ALIVE,
     # Browsers and proxies open another, at the price of a round trip in a hundred.
     "keep_alive_max_requests": 100,
     "ssl_handshake_timeout": 10.0,  # two round trips; Twilio gives a webhook 15 s in all
