@@ -21,6 +21,7 @@ HAPPENED = {
     Cause.STOP: "The caller hung up.",
     Cause.AGENT_FINISHED: "The agent ended its session properly (1000).",
     Cause.HUNG_UP: "The agent or your code hung up; the caller has heard the goodbye.",
+    Cause.OPERATOR_HUNG_UP: "The operator hung up, by the page or `POST /calls/SID/hang-up`.",
     Cause.TRANSFERRED: "The agent or your code transferred the caller, after the goodbye.",
     Cause.SILENCE: "Nobody spoke; the agent asked, and said goodbye.",
     Cause.TIME_UP: "The longest call was over; the agent warned, and said goodbye.",

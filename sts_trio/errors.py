@@ -143,6 +143,8 @@ class Cause(enum.Enum):
     AGENT_FINISHED = ("agent_finished", Verdict.SUCCESS, 1000, 1000)
     # By a function, or by the app.
     HUNG_UP = ("hung_up", Verdict.SUCCESS, 1000, 1000)
+    # By a person who looks on, at once.
+    OPERATOR_HUNG_UP = ("operator_hung_up", Verdict.SUCCESS, 1000, 1000)
     TRANSFERRED = ("transferred", Verdict.SUCCESS, 1000, 1000)
     # Nobody was there any more, or the longest call was over: both with a goodbye.
     SILENCE = ("silence", Verdict.CALLER, 1000, 1000)

@@ -59,6 +59,7 @@ from sts_trio.logic.acts import (
     FlushCaller,
     HangUp,
     Heard,
+    OperatorHangsUp,
     OutboxFull,
     ReleaseCall,
     RequestDone,
@@ -191,6 +192,10 @@ class Bridge:
     def shut_down(self) -> None:
         """Hangs up because the server goes away."""
         self._tell_dialogue(ShutDown())
+
+    def hang_up(self) -> None:
+        """Hangs up because the operator wants it, at once: nobody says goodbye."""
+        self._tell_dialogue(OperatorHangsUp())
 
     # --- hearing and acting ---------------------------------------------------------------------
 

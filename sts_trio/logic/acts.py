@@ -58,6 +58,10 @@ class CallReleased(msgspec.Struct, frozen=True):
     was_over: bool = False
 
 
+class OperatorHangsUp(msgspec.Struct, frozen=True):
+    """The operator wants the call to be over, now."""
+
+
 class FunctionDone(msgspec.Struct, frozen=True):
     """A function has come to its end. `content` is JSON; with `hand_over`, that agent goes on.
 
@@ -153,6 +157,7 @@ Control = (
     | Tick
     | ShutDown
     | CallReleased
+    | OperatorHangsUp
     | FunctionDone
     | FunctionsRunAway
     | Ask

@@ -27,7 +27,15 @@ WORDS_WITHIN = 4.0
 # A goodbye that makes no progress.
 MAX_GOODBYE_SECONDS = 15.0
 # Ends of the phone call, not only of its stream.
-_DELIBERATE = frozenset({Cause.HUNG_UP, Cause.TRANSFERRED, Cause.SILENCE, Cause.TIME_UP})
+_DELIBERATE = frozenset(
+    {
+        Cause.HUNG_UP,
+        Cause.OPERATOR_HUNG_UP,
+        Cause.TRANSFERRED,
+        Cause.SILENCE,
+        Cause.TIME_UP,
+    }
+)
 
 
 class SayGoodbye(msgspec.Struct, frozen=True):
@@ -141,7 +149,7 @@ class Closing:
         return self._go(on, ending, now)
 
     def end(self, ending: Ending, now: float) -> ClosingNews | None:
-        """There is nobody left to hear anything, or no time: whatever was planned."""
+        """There is nobody left to hear anything, no time, or an operator: whatever was planned."""
         if self.state is ClosingState.RELEASING and ending.cause is not Cause.SHUTDOWN:
             self._left = self._left or ending
             return self._go(ClosingInput.LEFT, ending, now)

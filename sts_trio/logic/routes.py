@@ -25,6 +25,7 @@ from sts_trio.logic.acts import (
     FunctionsRunAway,
     HandOver,
     Heard,
+    OperatorHangsUp,
     OutboxFull,
     PlayTones,
     Protect,
@@ -61,7 +62,7 @@ from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 OwnWish = Ask | Close | HandOver | PlayTones | Protect | WaitUntilHeard | Collect | CancelRequest
 Anomaly = Unknown | Malformed | OutboxFull
-End = LegEnded | TooBig | ShutDown | FunctionsRunAway
+End = LegEnded | TooBig | ShutDown | OperatorHangsUp | FunctionsRunAway
 
 
 def hear_caller(parts: Parts, message: twilio.Message) -> None:
@@ -238,6 +239,8 @@ def hear_end(parts: Parts, end: End) -> None:
             parts.lose_agent(Cause.AGENT_TOO_BIG, f"a message of {size} bytes")
         case ShutDown():
             parts.end(Cause.SHUTDOWN)
+        case OperatorHangsUp():
+            parts.end(Cause.OPERATOR_HUNG_UP)
         case FunctionsRunAway():
             parts.lose_agent(Cause.AGENT_RAN_AWAY, "function calls")
         case _:

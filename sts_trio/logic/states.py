@@ -248,7 +248,7 @@ class ClosingInput(enum.Enum):
     GO_ON = "not transferred, the agent is there"
     APOLOGISE = "not transferred, there is an apology"
     LEFT = "caller ends"
-    END = "caller ends, shut-down"
+    END = "caller ends, operator ends, shut-down"
 
 
 CLOSING: Mapping[ClosingState, Mapping[ClosingInput, ClosingState]] = {
@@ -259,6 +259,7 @@ CLOSING: Mapping[ClosingState, Mapping[ClosingInput, ClosingState]] = {
         ClosingInput.DOWN: ClosingState.OVER,
         ClosingInput.FINISHED_UNHEARD: ClosingState.LAST_WORDS,
         ClosingInput.FINISHED: ClosingState.OVER,
+        ClosingInput.RELEASE: ClosingState.RELEASING,
         ClosingInput.END: ClosingState.OVER,
     },
     ClosingState.GOODBYE: {

@@ -170,6 +170,10 @@ async def shut_down(stage: Stage) -> None:
     stage.call.shut_down()
 
 
+async def operator_hangs_up(stage: Stage) -> None:
+    stage.call.hang_up()
+
+
 ENDS = {
     "stop": End(stop, Cause.STOP),
     "close frame without stop": End(caller_closes, Cause.CALLER_CLOSED, caller_hears=False),
@@ -230,6 +234,7 @@ ENDS = {
         crash_in_the_timer, Cause.CRASHED, ("listening", "speaking"), found_within=GAP
     ),
     "shutdown": End(shut_down, Cause.SHUTDOWN),
+    "the operator hangs up": End(operator_hangs_up, Cause.OPERATOR_HUNG_UP),
 }
 
 

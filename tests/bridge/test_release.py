@@ -70,13 +70,17 @@ async def end(
         elif ending == "transfer":
             await call.call.transfer(NUMBER)
             await agent.say(deepgram.AgentAudioDone())
+        elif ending == "operator":
+            call.hang_up()
         else:
             phone.tell(STOP)
     assert call.ending is not None
     return phone, agent, call.ending
 
 
-@pytest.mark.parametrize(("kind", "agent_gone_at"), [("hang up", 0), ("transfer", 3)])
+@pytest.mark.parametrize(
+    ("kind", "agent_gone_at"), [("hang up", 0), ("operator", 0), ("transfer", 3)]
+)
 async def test_a_call_is_released_while_its_caller_is_there(
     kind: str, agent_gone_at: float, autojump_clock: Clock
 ) -> None:

@@ -41,6 +41,7 @@ from sts_trio.logic.acts import (
     FunctionDone,
     HangUp,
     Heard,
+    OperatorHangsUp,
     OutboxFull,
     PlayTones,
     SendToAgent,
@@ -175,6 +176,7 @@ def test_stop_ends_the_call_in_every_phase(phase: Phase, stream_sid: str) -> Non
         (LegEnded(Leg.CALLER, How.STALLED), Ending(Cause.CALLER_STALLED)),
         (TooBig(Leg.CALLER, 9), Ending(Cause.CALLER_TOO_BIG, "a message of 9 bytes")),
         (ShutDown(), Ending(Cause.SHUTDOWN)),
+        (OperatorHangsUp(), Ending(Cause.OPERATOR_HUNG_UP)),
     ],
 )
 def test_the_caller_and_the_server_may_end_the_call_in_every_phase(
@@ -261,6 +263,7 @@ def test_nothing_is_done_after_hanging_up(phase: Phase) -> None:
         LegEnded(Leg.AGENT, How.CLOSED),
         OutboxFull(Leg.AGENT, 1),
         ShutDown(),
+        OperatorHangsUp(),
         Tick(),
     ]
     assert bridge.hear(*everything) == []

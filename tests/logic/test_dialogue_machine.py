@@ -24,6 +24,7 @@ from sts_trio.logic.acts import (
     FlushCaller,
     HangUp,
     Heard,
+    OperatorHangsUp,
     OutboxFull,
     SendToAgent,
     SendToCaller,
@@ -219,7 +220,7 @@ class AnyConversation(RuleBasedStateMachine):
     def the_end_comes(self, data: st.DataObject) -> None:
         ends: list[st.SearchStrategy[Any]] = [
             st.just(twilio.Stop(stream_sid=STREAM_SID)),
-            st.just(ShutDown()),
+            st.sampled_from([ShutDown(), OperatorHangsUp()]),
             st.builds(TooBig, st.just(Leg.CALLER), sizes),
             st.builds(LegEnded, st.just(Leg.CALLER), st.sampled_from(How)),
         ]
@@ -414,7 +415,9 @@ def _is_fatal(message: Heard) -> bool:
             return sid != OTHER
         case twilio.Start(start):
             return start.media_format != twilio.MediaFormat()
-        case Tick() | ShutDown() | LegEnded() | TooBig() | DialFailed() | deepgram.AgentError():
+        case Tick() | ShutDown() | OperatorHangsUp() | LegEnded() | TooBig() | DialFailed():
+            return True
+        case deepgram.AgentError():
             return True
         case _:
             return False

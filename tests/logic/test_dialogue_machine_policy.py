@@ -36,6 +36,7 @@ from sts_trio.logic.acts import (
     HandOver,
     HangUp,
     Heard,
+    OperatorHangsUp,
     PlayTones,
     Protect,
     RequestDone,
@@ -378,7 +379,9 @@ class AnyManners(RuleBasedStateMachine):
     def the_call_is_left(self, cause: Cause) -> None:
         self.hear(Close(Ending(cause)))
 
-    @rule(end=st.sampled_from([STOP, ShutDown(), LegEnded(Leg.CALLER, How.LOST)]))
+    @rule(
+        end=st.sampled_from([STOP, ShutDown(), OperatorHangsUp(), LegEnded(Leg.CALLER, How.LOST)])
+    )
     @precondition(lambda self: self.patience <= -10)
     def the_end_comes(self, end: Heard) -> None:
         self.hear(end)
