@@ -46,6 +46,7 @@ from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
 from sts_trio.net.ticker import Ticker
 from sts_trio.observe import events
+from sts_trio.observe.kept import KeptEvents
 from sts_trio.observe.report import report
 from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.offline.protocol import server as offline
@@ -248,6 +249,7 @@ class Server:
         # Without Twilio's token there is no phone, but somebody on this machine who plays one.
         has_phones = bool(self.config.twilio_auth_tokens) or self.config.allow_unsigned
         self.collector.note_begin()
+        kept = KeptEvents(self.live_calls.event_feed)
         call = Bridge(
             Dialogue(
                 self._settings_for,
@@ -265,12 +267,12 @@ class Server:
             may_transfer=self.config.may_transfer,
             release_phone_call=self.phone_calls.release,
             log_transcripts=self.config.log_transcripts,
-            tell=self.live_calls.event_feed.tell,
+            tell=kept.tell,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
         try:
-            with self.live_calls.admit(call):
+            with self.live_calls.admit(call, kept):
                 async with trio.open_nursery() as nursery:
                     if terminated is not None:
                         nursery.start_soon(self._shut_down_after, terminated)

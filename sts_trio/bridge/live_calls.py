@@ -14,6 +14,7 @@ import trio
 from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Ending
 from sts_trio.observe.feed import EventFeed
+from sts_trio.observe.kept import KeptEvents
 
 # Endings are asked for by `/twiml/after`, a second or two after the call's stream ended.
 REMEMBERED_ENDINGS = 1000
@@ -23,7 +24,7 @@ class LiveCalls:
     def __init__(self, max_calls: int) -> None:
         self.event_feed = EventFeed()
         self._max_calls = max_calls
-        self._calls: set[Bridge] = set()
+        self._calls: dict[Bridge, KeptEvents] = {}
         self._endings: collections.OrderedDict[str, Ending] = collections.OrderedDict()
         self._is_draining = False
         self._emptied = trio.Event()
@@ -52,14 +53,21 @@ class LiveCalls:
         """For people and their tools: ready, full or draining."""
         return "draining" if self._is_draining else "ready" if self.takes_calls else "full"
 
+    def find(self, call_sid: str) -> dict[Bridge, KeptEvents]:
+        """The calls under way of that SID, the oldest first: one, unless Twilio streams it more
+        than once."""
+        found = [call for call in self._calls if call_sid and call.dialogue.call_sid == call_sid]
+        return {call: self._calls[call] for call in sorted(found, key=lambda call: call.began)}
+
     @contextlib.contextmanager
-    def admit(self, call: Bridge) -> Iterator[None]:
-        """Counts the call as live while inside, and remembers its ending."""
-        self._calls.add(call)
+    def admit(self, call: Bridge, events: KeptEvents | None = None) -> Iterator[None]:
+        """Counts the call as live while inside, and remembers its ending. `events` are what was
+        told of it so far."""
+        self._calls[call] = events or KeptEvents(self.event_feed)
         try:
             yield
         finally:
-            self._calls.remove(call)
+            del self._calls[call]
             if call.ending is not None and call.dialogue.call_sid:
                 self.remember(call.dialogue.call_sid, call.ending)
             if not self._calls:

@@ -4,6 +4,8 @@ token.
 `/` and `/web/…`          the page; `/?key=KEY` opens it
 `/state`                  who answers, how many calls there are, what is odd
 `/calls`                  the live calls
+`/calls/CALL_SID`         one of them, and what has happened in it
+`/calls/CALL_SID/hang-up` (POST) ends it
 `/events`                 what happens in all calls, as server-sent events
 `/calls/CALL_SID/events`  ... in one
 `/stream-token`           (POST) lets one websocket in, at `/twilio/TOKEN`
@@ -17,6 +19,8 @@ import trio
 from quart import Response, request
 
 from sts_trio import __version__
+from sts_trio.bridge.run import Bridge
+from sts_trio.call.info import streamed
 from sts_trio.config import AgentKind
 from sts_trio.net import hypercorn_guard
 from sts_trio.observe.feed import FROM_THE_OLDEST, CallEvent, Subscription
@@ -32,6 +36,7 @@ from sts_trio.web.tokens import LIFETIME, StreamTokens
 # Each is a task and a connection of its own.
 MAX_FOLLOWERS = 100
 MAX_DIGITS = 20  # of an event's number
+_NOT_LIVE = "There is no live call of that SID."
 _TOO_MANY = f"{MAX_FOLLOWERS} are following the calls already."
 # Within what proxies take for an idle connection, which is a minute or more.
 KEEP_ALIVE = 15.0
@@ -70,6 +75,8 @@ class Page:
             ("/web/<name>", self.file, GET),
             ("/state", self.state, GET),
             ("/calls", self.calls, GET),
+            ("/calls/<call_sid>", self.call, GET),
+            ("/calls/<call_sid>/hang-up", self.hang_up, POST),
             ("/events", self.events, GET),
             ("/calls/<call_sid>/events", self.events, GET),
             ("/stream-token", self.stream_token, POST),
@@ -107,18 +114,31 @@ class Page:
     async def calls(self) -> Response:
         if refusal := await self._authenticator.operator():
             return refusal
-        now = trio.current_time()
-        calls = [
-            {
-                "call_sid": call.dialogue.call_sid,
-                "stream_sid": call.dialogue.stream_sid,
-                "phase": call.dialogue.phase.name.lower(),
-                "seconds": round(now - call.began, 3),
-                "statistics": call.dialogue.statistics(),
-            }
-            for call in sorted(self._server.live_calls.calls, key=lambda call: call.began)
-        ]
-        return responses.json({"live": len(calls), "calls": calls})
+        live = sorted(self._server.live_calls.calls, key=lambda call: call.began)
+        return responses.json({"live": len(live), "calls": [_facts(call) for call in live]})
+
+    async def call(self, call_sid: str) -> Response:
+        """With `?after=NUMBER`, only what happened behind that event."""
+        if refusal := await self._authenticator.operator():
+            return refusal
+        found = self._server.live_calls.find(call_sid)
+        if not found:
+            return responses.text(_NOT_LIVE, 404)
+        call, events = found.popitem()  # Twilio's newest stream is the one that is listened to
+        after = request.args.get("after", "0")
+        is_whole, kept = events.beyond(int(after) if _is_number(after) else 0)
+        return responses.json({**_facts(call), "is_whole": is_whole, "events": list(kept)})
+
+    async def hang_up(self, call_sid: str) -> Response:
+        """Whoever the caller is, and whatever is being said."""
+        if refusal := await self._authenticator.operator():
+            return refusal
+        found = self._server.live_calls.find(call_sid)
+        if not found:
+            return responses.text(_NOT_LIVE, 404)
+        for call in found:
+            call.hang_up()
+        return responses.json({"call_sid": call_sid}, 202)
 
     async def stream_token(self) -> Response:
         if refusal := await self._authenticator.operator():
@@ -143,7 +163,7 @@ class Page:
         after: int | None = None
         if era:
             # Behind what it had, or from the beginning of what is kept.
-            known = era == self._era and number.isdecimal() and len(number) < MAX_DIGITS
+            known = era == self._era and _is_number(number)
             after = int(number) if known else FROM_THE_OLDEST
         elif call_sid is not None:
             after = FROM_THE_OLDEST
@@ -201,6 +221,27 @@ def _without_key_in_the_address(key: str | None) -> Response:
         cookie = f"{cookie_of(info)}={key}; Path=/; HttpOnly; SameSite=Strict{secure}"
         response.headers["Set-Cookie"] = cookie
     return response
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < MAX_DIGITS
+
+
+def _facts(call: Bridge) -> dict[str, Any]:
+    """What there is to know of a live call."""
+    dialogue = call.dialogue
+    info = streamed(dialogue.start)
+    return {
+        "call_sid": dialogue.call_sid,
+        "stream_sid": dialogue.stream_sid,
+        "from": info.from_,
+        "to": info.to,
+        "direction": info.direction,
+        "agent": dialogue.agent or info.agent,
+        "phase": dialogue.phase.name.lower(),
+        "seconds": round(trio.current_time() - call.began, 3),
+        "statistics": dialogue.statistics(),
+    }
 
 
 async def _receive(follower: Subscription) -> News | None:

@@ -1,0 +1,63 @@
+"""What is kept of one call's events."""
+
+import json
+
+from sts_trio.observe.feed import EventFeed, call_event
+from sts_trio.observe.kept import KeptEvents
+
+
+def texts(kept: KeptEvents, after: int = 0) -> tuple[bool, list[str]]:
+    is_whole, events = kept.beyond(after)
+    return is_whole, [json.loads(bytes(event.told))["fields"]["text"] for event in events]
+
+
+def tell(kept: KeptEvents, text: str) -> None:
+    kept.tell(call_event("CA1", 1.5, "call.transcript", {"role": "user", "text": text}))
+
+
+def test_what_was_told_is_kept_and_told_to_the_feed() -> None:
+    feed = EventFeed()
+    kept = KeptEvents(feed)
+    tell(kept, "one")
+    tell(kept, "two")
+    assert feed.count == 2
+    assert texts(kept) == (True, ["one", "two"])
+
+
+def test_events_have_the_feeds_numbers() -> None:
+    feed = EventFeed()
+    first, second = KeptEvents(feed), KeptEvents(feed)
+    tell(first, "one")
+    tell(second, "two")
+    tell(first, "three")
+    assert [event.number for event in first.beyond(0)[1]] == [1, 3]
+    assert texts(first, after=1) == (True, ["three"])
+    assert texts(first, after=2) == (True, ["three"])
+    assert texts(first, after=3) == (True, [])
+
+
+def test_of_a_long_call_the_newest_is_kept_and_no_more_bytes_than_there_may_be() -> None:
+    feed = EventFeed()
+    kept = KeptEvents(feed, most=1000)
+    for number in range(100):
+        tell(kept, str(number))
+    is_whole, events = kept.beyond(0)
+    told = list(events)
+    assert not is_whole
+    assert 500 < sum(len(event.told) for event in told) <= 1000
+    assert [event.number for event in told] == list(range(101 - len(told), 101))
+
+
+def test_who_has_what_is_gone_already_misses_nothing() -> None:
+    kept = KeptEvents(EventFeed(), most=1000)
+    for number in range(100):
+        tell(kept, str(number))
+    oldest = next(kept.beyond(0)[1]).number
+    assert kept.beyond(oldest - 2)[0] is False
+    assert kept.beyond(oldest - 1)[0] is True
+
+
+def test_an_event_that_is_larger_than_all_may_be_is_not_kept() -> None:
+    kept = KeptEvents(EventFeed(), most=100)
+    tell(kept, "x" * 1000)
+    assert texts(kept) == (False, [])
