@@ -80,6 +80,13 @@ class Server:
                     story.append(json.loads(line.removeprefix("data: "))["event"])
             return story
 
+    def pause(self) -> None:
+        """As of a machine that sleeps, or of a network that loses everything."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()

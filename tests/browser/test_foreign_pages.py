@@ -266,9 +266,9 @@ def test_a_page_of_an_earlier_run_is_told_to_be_opened_anew(serve: Serve, launch
     server = serve()
     with opened(launch(), server.url) as page:
         server.stop()
-        eventually(lambda: page.shows("#server", "Is it still running"), "the loss")
+        eventually(lambda: page.shows("#trouble", "Is it still running"), "the loss")
         again = serve(PORT=str(server.port))
-        eventually(lambda: page.shows("#server", "was started anew"), "the words")
+        eventually(lambda: page.shows("#trouble", "was started anew"), "the words")
         page.page.goto(again.url)
         eventually(lambda: "answers" in page.text("#server"), "the page again")
         assert page.page.url == f"http://127.0.0.1:{server.port}/"

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig_app import key
 from rig_peers import CALL_SID, STOP, STREAM_SID, FakeAgent
 from rig_server import World, talk, world
-from test_page import ELSEWHERE, HERE, ask, key, make_app
+from test_page import ELSEWHERE, HERE, ask, make_app
 
 from sts_trio.errors import Cause
 from sts_trio.wire import deepgram, twilio

@@ -9,8 +9,8 @@ const LONGEST_RETRY = 60_000;
 /**
  * Follows the server's events for as long as the page lives. Tells its `listener`:
  *
- * happened(entry)   {call_sid, at, event, fields}, named as in the log
- * missed(count)     so many before the next were lost, as this page was too slow
+ * happened(event)   {number, call_sid, at, event, fields}, named as in the log
+ * missed()          some before the next were lost, as this page was too slow
  * following(isSo)   whether the server can be heard; false until it can, and whenever it cannot
  */
 export function follow(listener, last = "", retry = RETRY) {
@@ -28,7 +28,7 @@ export function follow(listener, last = "", retry = RETRY) {
   };
   source.onmessage = ({ data, lastEventId }) => {
     last = lastEventId;
-    listener.happened(JSON.parse(data));
+    listener.happened({ number: Number(last.split("-")[1]), ...JSON.parse(data) });
   };
-  source.addEventListener("missed", ({ data }) => listener.missed(Number(data)));
+  source.addEventListener("missed", () => listener.missed());
 }

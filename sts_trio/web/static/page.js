@@ -1,44 +1,64 @@
 // The page: the phone's buttons and meters, and who tells whom.
 
-import { here } from "./address.js";
+import { CallList, rowsOf } from "./calls.js";
 import { Call } from "./call.js";
-import { follow } from "./events.js";
+import { CallView } from "./call-view.js";
+import { Conversation } from "./conversation.js";
+import { byId, clock, disable, isDisabled, make } from "./elements.js";
 import { QUIETEST, Ribbon, share } from "./ribbon.js";
+import { Server } from "./server.js";
 import {
-  byId,
-  clock,
-  emptyTranscript,
-  make,
-  markHeard,
-  showCalls,
-  showFigures,
-  showServer,
-  showWaits,
-  writeLine,
-  writeNote,
-} from "./view.js";
-import { NOBODY, STRANGER, Trouble, endingInWords, whatIsMissing } from "./words.js";
+  BROKEN_OFF,
+  NOBODY,
+  Trouble,
+  WAVERING,
+  adviceOn,
+  callName,
+  endingInWords,
+  isAgentLost,
+  isRefusal,
+  serverInWords,
+  whatIsMissing,
+} from "./words.js";
 
 // The server tells how a call ended once nothing is left of it, which takes up to two seconds.
 const LAST_WORD = 3000;
-// Milliseconds; several things that happen at once are asked about once.
-const SETTLE = 150;
-// The state of the server is another after these.
-const ASK_AFTER = new Set(["call.started", "agent.ready", "call.ended"]);
+// How often the figures of a call that is open are asked for.
+const FIGURES = 2000;
 const KEYS = "123456789*0#";
+// Codes of a socket that ended as nobody wanted it to: lost, or closed by what is in between.
+const BROKEN = new Set([1006, 1012, 1013, 1014]);
 
 const ribbon = new Ribbon(byId("ribbon"));
+const view = new CallView();
 let call = null; // from the press of Call until it is over
-let shown = null; // the last call, which the page is about
+let ours = null; // the conversation of the last call from here, which stays until the next one's
+let opened = null; // the conversation of another call that is looked at, or was
 let began = 0;
 
 function say(status) {
   byId("status").textContent = status;
 }
 
+// --- what is wrong ------------------------------------------------------------------------------
+
+let callTrouble = null; // why there is no call, until the next is tried
+let serverTrouble = null; // why the server cannot be talked with, as long as that is so
+
 function complain(trouble) {
-  byId("trouble").textContent = trouble ?? "";
-  byId("trouble").hidden = trouble === null;
+  callTrouble = trouble;
+  showTrouble();
+}
+
+function showTrouble() {
+  const isTalking = call !== null && call.turns !== null;
+  const wavers = serverTrouble === NOBODY && isTalking ? WAVERING : serverTrouble;
+  const troubles = [...new Set([callTrouble, wavers])].filter(Boolean);
+  byId("trouble").hidden = troubles.length === 0;
+  // What stands there is not to be read out again.
+  const there = Array.from(byId("trouble").children, ({ textContent }) => textContent);
+  if (String(there) === String(troubles)) return;
+  byId("trouble").replaceChildren(...troubles.map((text) => make("p", {}, text)));
 }
 
 // --- the phone ----------------------------------------------------------------------------------
@@ -48,7 +68,6 @@ async function place() {
   say("Asking for your microphone …");
   const placed = new Call(listener);
   call = placed;
-  shown = { callSid: placed.callSid, closeCode: null, isEnded: false };
   showButtons();
   try {
     await placed.place();
@@ -61,22 +80,24 @@ async function place() {
 }
 
 function showButtons() {
-  byId("call").hidden = call !== null;
-  byId("hang-up").hidden = call === null;
-  // The button that was pressed is gone; the focus goes to the one in its place.
-  if (document.activeElement === document.body) byId(call === null ? "call" : "hang-up").focus();
+  disable(byId("call"), call !== null);
+  disable(byId("hang-up"), call === null);
   const isTalking = call !== null && call.turns !== null;
   for (const key of byId("keys").children) key.disabled = !isTalking;
+  server.isInCall = call !== null;
 }
 
 const listener = {
   talking() {
     began = call.now;
     say("Connected. The agent is getting ready.");
-    emptyTranscript();
+    ours = new Conversation(call.callSid, { isOurs: true });
+    ours.turns = call.turns;
+    ours.line = call.figures;
     ribbon.restart();
-    showWaits(call.turns);
+    view.show(ours);
     showButtons();
+    showCalls();
     requestAnimationFrame(draw);
   },
   caller(loudness, time) {
@@ -88,31 +109,62 @@ const listener = {
     levels.agent = loudness;
   },
   answered() {
-    showWaits(call.turns);
+    view.showWaits();
   },
   interrupted() {
-    showWaits(call.turns);
+    view.showWaits();
   },
   over(closeCode) {
-    const ended = shown;
-    ended.closeCode = closeCode;
-    showFigures(call.figures);
+    const hasBegun = call.turns !== null;
+    const seconds = call.now - began;
     call = null;
     levels.you = levels.agent = -Infinity;
     showLevels();
     tellLevels();
     showButtons();
+    showTrouble();
+    if (!hasBegun) {
+      say("You hung up.");
+      return;
+    }
+    const ended = ours;
+    view.refresh();
     // Unless the server's word came first: it may overtake the close of the socket.
-    if (!ended.isEnded) say(closeCode === null ? "You hung up." : "The call is over.");
-    if (closeCode !== null) setTimeout(() => conclude(ended, null), LAST_WORD);
+    if (!ended.isOver) say(closeCode === null ? "You hung up." : "The call is over.");
+    if (closeCode !== null) setTimeout(() => conclude(ended, closeCode, seconds), LAST_WORD);
+    if (BROKEN.has(closeCode)) tellLoss(ended);
+    showCalls();
   },
 };
 
-/** Says how the call ended, once. */
-function conclude(ended, fields) {
-  if (ended.isEnded) return;
-  ended.isEnded = true;
-  if (ended === shown) say(endingInWords(fields, ended.closeCode));
+/** The server has not told how the call ended. */
+function conclude(conversation, closeCode, seconds) {
+  if (conversation.isOver) return;
+  view.update(conversation, conversation.story.conclude(seconds, null, closeCode));
+  if (conversation === ours && call === null) {
+    say("The call is over.");
+    if (callTrouble === null && serverTrouble === null) {
+      complain(endingInWords(null, { closeCode }));
+    }
+  }
+  showCalls();
+}
+
+/** The socket of our call is gone. */
+async function tellLoss(conversation) {
+  const answers = await server.ask();
+  // It may tell why, or that there is no server any more.
+  if (answers && conversation === ours && !conversation.isOver && call === null) {
+    complain(BROKEN_OFF);
+  }
+}
+
+/** The server has told how our call ended. */
+function hearEnd(fields) {
+  if (call !== null && call.callSid !== ours.callSid) return;
+  const advice = adviceOn(fields);
+  say(advice === null ? endingInWords(fields) : "The call is over.");
+  if (advice !== null) complain(`${endingInWords(fields)} ${advice}`);
 }
 
 // --- what moves while a call is on --------------------------------------------------------------
@@ -121,7 +173,7 @@ const levels = { you: -Infinity, agent: -Infinity };
 
 function draw() {
   if (call === null) return;
-  ribbon.draw();
+  if (view.shown === ours) ribbon.draw();
   showLevels();
   byId("clock").textContent = clock(call.now - began);
   requestAnimationFrame(draw);
@@ -141,7 +193,7 @@ function tellLevels() {
 
 setInterval(() => {
   if (call === null) return;
-  showFigures(call.figures);
+  if (view.shown === ours) view.refresh();
   tellLevels();
 }, 200);
 
@@ -166,98 +218,159 @@ document.addEventListener("keydown", (event) => {
   if (isPlain && event.key.length === 1 && KEYS.includes(event.key)) press(event.key);
 });
 
-// --- the server ---------------------------------------------------------------------------------
-
-let asking;
-let liveCalls = [];
-let askedAt = 0;
-
-function ask() {
-  clearTimeout(asking);
-  asking = setTimeout(async () => {
-    try {
-      const [state, { calls }] = await Promise.all([fetchJson("state"), fetchJson("calls")]);
-      liveCalls = calls;
-      askedAt = performance.now();
-      showServer(state);
-      showLiveCalls();
-    } catch (error) {
-      byId("server").textContent = error instanceof Trouble ? error.message : NOBODY;
-    }
-  }, SETTLE);
+function openKeypad(isOpen) {
+  byId("keypad").dataset.open = String(isOpen);
+  byId("keypad-toggle").ariaExpanded = String(isOpen);
 }
 
-async function fetchJson(path) {
-  const response = await fetch(here(path));
-  if (response.status === 401 || response.status === 403) throw new Trouble(STRANGER);
-  return response.json();
+// --- the server and its calls -------------------------------------------------------------------
+
+let state = null;
+let hasRefused = false;
+let live = [];
+let listedAt = 0;
+const list = new CallList(byId("calls"), open);
+
+function showServer() {
+  const isWrong = serverTrouble !== null || (state !== null && (hasRefused || isAgentLost(state)));
+  byId("server").classList.toggle("wrong", isWrong);
+  if (serverTrouble !== null) byId("server").textContent = `${serverTrouble.split(/[.:]/)[0]}.`;
+  else if (state !== null) byId("server").textContent = serverInWords(state, hasRefused);
 }
 
-/** Why what happens cannot be followed. */
-async function tellLoss() {
-  byId("server").textContent = NOBODY;
-  try {
-    await fetchJson("state");
-  } catch (error) {
-    if (error instanceof Trouble) byId("server").textContent = error.message;
+function showWarnings({ warnings }) {
+  byId("warnings").replaceChildren(...warnings.map((text) => make("li", {}, text)));
+  byId("warnings").hidden = warnings.length === 0;
+}
+
+function showCalls() {
+  const known = serverTrouble === null ? live : [];
+  const ago = (performance.now() - listedAt) / 1000;
+  const rows = rowsOf(known, ago, ours, opened);
+  list.show(rows, view.shown?.callSid);
+  byId("no-calls").hidden = rows.length > 0 && serverTrouble === null;
+  byId("no-calls").textContent = serverTrouble === null ? "None." : "Not known at present.";
+}
+
+/** Looks at a call of the list. */
+async function open(callSid) {
+  if (callSid === ours?.callSid) {
+    view.show(ours);
+  } else if (callSid !== opened?.callSid) {
+    opened = new Conversation(callSid);
+    const facts = live.find(({ call_sid: sid }) => sid === callSid);
+    if (facts !== undefined) opened.know(facts);
+    view.show(opened);
+    await catchUp(opened);
+  } else {
+    view.show(opened);
   }
+  showCalls();
 }
 
-function showLiveCalls() {
-  showCalls(liveCalls, (performance.now() - askedAt) / 1000, call?.callSid);
+/** Asks for what happened in a call behind what is known. */
+async function catchUp(conversation) {
+  try {
+    const changed = await conversation.catchUp((after) => server.call(conversation.callSid, after));
+    view.update(conversation, changed);
+  } catch (error) {
+    if (!(error instanceof Trouble)) throw error;
+    // The server is in trouble, which is told; or it does not know the call any more.
+  }
+  if (conversation === view.shown) view.refresh();
 }
 
 setInterval(() => {
-  if (liveCalls.length > 0) showLiveCalls();
+  if (opened !== null && opened === view.shown && !opened.isOver) catchUp(opened);
+}, FIGURES);
+
+setInterval(() => {
+  if (live.length > 0) showCalls();
+  if (opened !== null && opened === view.shown && !opened.isOver) view.refresh();
 }, 1000);
 
-function happen({ call_sid, at, event, fields }) {
-  if (ASK_AFTER.has(event)) ask();
-  if (shown === null || call_sid !== shown.callSid) return;
-  if (event === "call.transcript") {
-    if (fields.role === "user") call?.turns?.hearWords(call.now);
-    writeLine(fields.role, fields.text, at);
-  } else if (event === "agent.ready" && call !== null) {
-    say("You are talking with the agent.");
-  } else if (event === "agent.warned") {
-    writeNote(`The agent warns: ${fields.reason}`, at);
-  } else if (event === "call.barge_in" && fields.cut > 0) {
-    writeNote(`You interrupted: ${fields.cut.toFixed(1)} s of it went unheard.`, at);
-  } else if (event === "call.heard") {
-    markHeard(fields.said, fields.heard);
-  } else if (event === "agent.lost") {
-    writeNote("The connection to the agent was lost; another one is opened.", at);
-  } else if (event === "agent.reconnected") {
-    writeNote(`The agent is back, after ${fields.gap.toFixed(1)} s.`, at);
-  } else if (event === "agent.handed_over") {
-    writeNote(`The call is handed over to ${fields.to}.`, at);
-  } else if (event === "function.called") {
-    writeNote(`The agent calls ${fields.name}.`, at);
-  } else if (event === "call.ended") {
-    conclude(shown, fields);
-  }
+const server = new Server({
+  knows(told) {
+    state = told;
+    showServer();
+    showWarnings(told);
+  },
+  lists(calls) {
+    live = calls;
+    listedAt = performance.now();
+    const facts = calls.find(({ call_sid: sid }) => sid === ours?.callSid);
+    if (facts !== undefined) ours.know(facts);
+    showCalls();
+  },
+  happened(event) {
+    if (event.event === "agent.ready") hasRefused = false;
+    if (event.event === "call.ended") hasRefused = isRefusal(event.fields.ending);
+    for (const conversation of [ours, opened]) {
+      if (conversation?.callSid !== event.call_sid) continue;
+      view.update(conversation, conversation.hear(event));
+      if (conversation.isOurs) hearOurs(event);
+      else if (conversation.isOver) dialog.close();
+      if (conversation.isOver) showCalls();
+    }
+  },
+  missed() {
+    for (const conversation of [ours, opened]) {
+      if (conversation !== null && !conversation.isOver) catchUp(conversation);
+    }
+  },
+  troubled(trouble) {
+    serverTrouble = trouble;
+    showTrouble();
+    showServer();
+    showCalls();
+  },
+});
+
+function hearOurs({ event, fields }) {
+  if (event === "call.transcript" && fields.role === "user") call?.turns?.hearWords(call.now);
+  else if (event === "agent.ready" && call !== null) say("You are talking with the agent.");
+  else if (event === "call.ended") hearEnd(fields);
 }
 
-follow({
-  happened: happen,
-  missed(count) {
-    writeNote(`${count} events were missed: this page could not keep up.`, 0);
-  },
-  following(isSo) {
-    if (isSo) ask();
-    else tellLoss();
-  },
+// --- to end a call of somebody else's -----------------------------------------------------------
+
+const dialog = byId("confirm");
+
+byId("end-call").addEventListener("click", () => {
+  byId("confirm-whom").textContent = opened.facts === null ? opened.callSid : callName(opened.facts);
+  dialog.showModal();
+});
+
+byId("keep").addEventListener("click", () => dialog.close());
+
+byId("end").addEventListener("click", async () => {
+  dialog.close();
+  const { callSid } = opened;
+  try {
+    await server.hangUp(callSid);
+  } catch (error) {
+    complain(`The call was not ended. ${error.message}`);
+  }
 });
 
 // --- the beginning ------------------------------------------------------------------------------
 
-byId("call").addEventListener("click", place);
-byId("hang-up").addEventListener("click", () => call?.hangUp());
+byId("call").addEventListener("click", () => {
+  if (!isDisabled(byId("call"))) place();
+});
+byId("hang-up").addEventListener("click", () => {
+  if (!isDisabled(byId("hang-up"))) call.hangUp();
+});
+byId("keypad-toggle").addEventListener("click", () => {
+  openKeypad(byId("keypad").dataset.open !== "true");
+});
 window.addEventListener("pagehide", () => call?.hangUp());
-byId("keypad").open = matchMedia("(min-width: 44rem)").matches;
-showFigures(new Call(listener).figures);
+openKeypad(false);
+view.refresh();
 const missing = whatIsMissing(window);
+showButtons();
 if (missing !== null) {
   complain(missing);
   byId("call").disabled = true;
 }
+server.start();

@@ -49,9 +49,34 @@ test("a refused token is told in the server's words, if it has any", () => {
 });
 
 test("an ending is told in words, with its detail", () => {
-  assert.equal(words.endingInWords({ ending: "stop", detail: "" }, 1000), "You hung up.");
-  assert.match(words.endingInWords({ ending: "agent_error", detail: "X: y" }, 1011), /\(X: y\)$/);
-  assert.match(words.endingInWords({ ending: "new_one", detail: "" }, 1011), /new_one/);
-  assert.match(words.endingInWords(null, 1006), /1006/);
-  assert.doesNotMatch(words.endingInWords(null, null), /null/);
+  const inWords = words.endingInWords;
+  assert.equal(inWords({ ending: "stop", detail: "" }), "You hung up.");
+  assert.equal(inWords({ ending: "stop", detail: "" }, { isOurs: false }), "The caller hung up.");
+  assert.equal(inWords({ ending: "agent_finished" }, { isOurs: false }), "The agent hung up.");
+  assert.match(inWords({ ending: "agent_error", detail: "X: y" }), /\(X: y\)$/);
+  assert.match(inWords({ ending: "new_one", detail: "" }), /new_one/);
+  assert.match(inWords(null, { closeCode: 1006 }), /1006/);
+  assert.doesNotMatch(inWords(null), /null/);
+});
+
+test("of an end that is none as calls should have, it is said what to do", () => {
+  const advice = (ending, verdict) => words.adviceOn({ ending, verdict });
+  assert.equal(advice("stop", "success"), null);
+  assert.equal(advice("agent_finished", "success"), null);
+  assert.match(advice("agent_unreachable", "agent"), /DEEPGRAM_URL/);
+  assert.match(advice("agent_denied", "ours"), /DEEPGRAM_API_KEY/);
+  assert.match(advice("one_of_tomorrow", "agent"), /Call again/);
+});
+
+test("an agent that cannot be had is not said to answer", () => {
+  const state = { agent: "deepgram", live: 0, status: "ready", lines: { endpoints: [] } };
+  const with_ = (...failures) => ({
+    ...state,
+    lines: { endpoints: failures.map((count) => ({ failures: count })) },
+  });
+  assert.match(words.serverInWords(state, false), /Deepgram answers/);
+  assert.match(words.serverInWords(with_(0), false), /Deepgram answers/);
+  assert.match(words.serverInWords(with_(1, 0), false), /Deepgram answers/);
+  assert.match(words.serverInWords(with_(1, 2), false), /could not be reached/);
+  assert.match(words.serverInWords(with_(0), true), /refused the last call/);
 });
