@@ -12,6 +12,8 @@ import pytest
 from browser.rig import Server, eventually, question, silence
 from browser.test_softphone import GONE_WITHIN, Page, opened
 
+from sts_trio.observe import events
+
 pytestmark = pytest.mark.browser
 
 Launch = Callable[..., Any]
@@ -149,7 +151,7 @@ class LongCall:
                 "number": number,
                 "told": {
                     "at": number,
-                    "event": "call.transcript",
+                    "event": events.CallTranscript.NAME,
                     "fields": {
                         "role": ("user", "agent")[number // 3 % 2],
                         "text": f"This is number {number} of all that there is to say.",
@@ -215,7 +217,7 @@ def test_a_server_that_dies_in_a_call_is_told_where_one_looks(
         server.kill()
         eventually(lambda: page.shows("#trouble", "Is it still running.*start it again"), "words")
         assert is_in_sight(page, "#trouble")
-        assert page.shows("#status", "over")
+        eventually(lambda: page.shows("#status", "over"), "the end of the call")
         assert "answers" not in page.text("#server")
         assert page.lines("agent") == 1
         eventually(lambda: page.shows("#transcript", "did not say why"), "the end, in its place")
@@ -232,7 +234,7 @@ def test_a_server_that_dies_without_a_call_is_told_where_one_looks(
     with opened(launch(), server.url) as page:
         server.kill()
         eventually(lambda: page.shows("#trouble", "Is it still running"), "the words")
-        assert page.shows("#no-calls", "Not known")
+        eventually(lambda: page.shows("#no-calls", "Not known"), "no list of the past")
 
 
 def test_a_server_that_does_not_answer_any_more_is_told_while_the_call_is_on(
@@ -358,6 +360,23 @@ def test_an_agent_that_lets_nobody_in_is_told_where_one_looks(
         eventually(lambda: "refused the last call" in page.text("#server"), "no promises")
 
 
+NO_LOUDSPEAKER = "AudioContext.prototype.resume = () => new Promise(() => {});"
+
+
+def test_a_browser_without_a_loudspeaker_is_told_so(
+    serve: Serve, launch: Launch, microphone: Microphone
+) -> None:
+    """Firefox waits for one for ever."""
+    server = serve()
+    with opened(launch(*microphone(silence(1))), server.url) as page:
+        page.page.add_init_script(NO_LOUDSPEAKER)
+        page.page.reload()
+        page.page.click("#call")
+        eventually(lambda: page.shows("#trouble", "no loudspeaker.*call again"), "the words")
+        assert page.page.locator("#call").is_enabled()
+        assert server.live == 0
+
+
 # --- calls of others --------------------------------------------------------------------------
 
 
@@ -422,7 +441,7 @@ def test_the_own_conversation_is_there_again_after_another_was_looked_at(
         eventually(lambda: server.live == 1, "one call less", GONE_WITHIN)
         page.page.locator("#calls button", has_text="This one").click()
         eventually(lambda: page.text("#transcript").startswith(own), "the own words")
-        assert page.shows("#transcript", "You hung up")
+        eventually(lambda: page.shows("#transcript", "You hung up"), "their end")
 
 
 def many(count: int) -> list[dict[str, Any]]:

@@ -2,17 +2,18 @@
 
 import json
 
+from sts_trio.observe import events
 from sts_trio.observe.feed import EventFeed, call_event
 from sts_trio.observe.kept import KeptEvents
 
 
 def texts(kept: KeptEvents, after: int = 0) -> tuple[bool, list[str]]:
-    is_whole, events = kept.beyond(after)
-    return is_whole, [json.loads(bytes(event.told))["fields"]["text"] for event in events]
+    is_whole, found = kept.beyond(after)
+    return is_whole, [json.loads(bytes(event.told))["fields"]["text"] for event in found]
 
 
 def tell(kept: KeptEvents, text: str) -> None:
-    kept.tell(call_event("CA1", 1.5, "call.transcript", {"role": "user", "text": text}))
+    kept.tell(call_event("CA1", 1.5, events.CallTranscript("user", text)))
 
 
 def test_what_was_told_is_kept_and_told_to_the_feed() -> None:
@@ -41,8 +42,8 @@ def test_of_a_long_call_the_newest_is_kept_and_no_more_bytes_than_there_may_be()
     kept = KeptEvents(feed, most=1000)
     for number in range(100):
         tell(kept, str(number))
-    is_whole, events = kept.beyond(0)
-    told = list(events)
+    is_whole, found = kept.beyond(0)
+    told = list(found)
     assert not is_whole
     assert 500 < sum(len(event.told) for event in told) <= 1000
     assert [event.number for event in told] == list(range(101 - len(told), 101))

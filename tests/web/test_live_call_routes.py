@@ -11,6 +11,7 @@ from rig_server import World, talk, world
 from test_page import ELSEWHERE, HERE, ask, make_app
 
 from sts_trio.errors import Cause
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
 ROUTES = [("GET", f"/calls/{CALL_SID}"), ("POST", f"/calls/{CALL_SID}/hang-up")]
@@ -31,7 +32,7 @@ async def test_a_call_is_shown_with_what_has_happened_in_it_so_far(tmp_path: Pat
         # What is kept is what is told, so whoever has the event has it here, too.
         with here.app.live_calls.event_feed.follow(0) as follower:
             told: list[str] = []
-            while "call.transcript" not in told:
+            while events.CallTranscript.NAME not in told:
                 told += [
                     json.loads(entry.json)["event"] for _, entry in (await follower.receive())[1]
                 ]
@@ -45,10 +46,10 @@ async def test_a_call_is_shown_with_what_has_happened_in_it_so_far(tmp_path: Pat
         )
         assert call["statistics"]["agent_audio"] == 0.2
         assert call["is_whole"] is True
-        events = [event["told"] for event in call["events"]]
-        assert [event["event"] for event in events] == told
-        assert events[-1]["fields"]["text"] == "Hello?"
-        assert {event["call_sid"] for event in events} == {CALL_SID}
+        happened = [event["told"] for event in call["events"]]
+        assert [event["event"] for event in happened] == told
+        assert happened[-1]["fields"]["text"] == "Hello?"
+        assert {event["call_sid"] for event in happened} == {CALL_SID}
 
         # Behind what is known, there is nothing.
         last = call["events"][-1]["number"]
@@ -57,7 +58,7 @@ async def test_a_call_is_shown_with_what_has_happened_in_it_so_far(tmp_path: Pat
         assert [event["number"] for event in one_less] == [last]
         for odd in ("", "-1", "x", "1.5", "٣", "9" * 5000):
             again = (await asked(here, f"/calls/{CALL_SID}?after={odd}"))[1]["events"]
-            assert len(again) == len(events), odd
+            assert len(again) == len(happened), odd
         await phone.tell(STOP)
         await here.until_over()
         assert (await asked(here, f"/calls/{CALL_SID}"))[0] == 404

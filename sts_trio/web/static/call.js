@@ -3,8 +3,17 @@
 import { here } from "./address.js";
 import { Writer, read } from "./twilio.js";
 import { Turns } from "./turns.js";
-import { NOBODY, Trouble, microphoneTrouble, socketTrouble, tokenTrouble } from "./words.js";
+import {
+  NOBODY,
+  NO_LOUDSPEAKER,
+  Trouble,
+  microphoneTrouble,
+  socketTrouble,
+  tokenTrouble,
+} from "./words.js";
 
+// Milliseconds. It takes some ten; where there is no loudspeaker, Firefox waits for one for ever.
+const SOUND_WITHIN = 5000;
 // Twilio does not wait for a bridge that reads too slowly; a second of frames may lie here.
 const MAX_UNSENT = 20_000;
 
@@ -68,7 +77,7 @@ export class Call {
       // First of all, as long as the browser takes it for the answer to a press of a button.
       this.#context = new AudioContext({ latencyHint: "interactive" });
       this.#microphone = await askForMicrophone();
-      await this.#context.resume();
+      await inTime(this.#context.resume());
       const path = await askForToken();
       await this.#context.audioWorklet.addModule(new URL("audio-worklet.js", import.meta.url));
       if (!this.#isOver) await this.#connect(path);
@@ -193,6 +202,19 @@ export class Call {
     for (const track of this.#microphone?.getTracks() ?? []) track.stop();
     this.#socket?.close(1000);
     if (this.#context !== null && this.#context.state !== "closed") await this.#context.close();
+  }
+}
+
+/** Waits for the browser to play sound. */
+async function inTime(resumed) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Trouble(NO_LOUDSPEAKER)), SOUND_WITHIN);
+  });
+  try {
+    await Promise.race([resumed, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

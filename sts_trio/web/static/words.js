@@ -31,6 +31,10 @@ export function microphoneTrouble(error) {
   return new Trouble(MICROPHONE[error.name] ?? `The microphone cannot be used: ${error.message}`);
 }
 
+export const NO_LOUDSPEAKER =
+  "The browser cannot play sound: it finds no loudspeaker. Connect one, or start the system's sound " +
+  "service, then call again.";
+
 export const NOBODY =
   "The server does not answer. Is it still running? If it was stopped, start it again, and open " +
   "the address that it tells then.";
