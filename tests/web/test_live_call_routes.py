@@ -8,7 +8,7 @@ import pytest
 from rig_app import key
 from rig_peers import CALL_SID, STOP, STREAM_SID, FakeAgent
 from rig_server import World, talk, world
-from test_page import ELSEWHERE, HERE, ask, make_app
+from web.test_page import ELSEWHERE, HERE, ask, make_app
 
 from sts_trio.errors import Cause
 from sts_trio.observe import events
