@@ -71,9 +71,10 @@ def launch(browser_path: str) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def microphone(tmp_path: Path) -> Callable[..., tuple[str, str]]:
-    """Flags for a microphone that hears these pieces of µ-law once, and silence after them."""
+    """Flags for a microphone that hears these pieces of µ-law once, and silence after them; or
+    again and again, for who has to wait until one of them was understood."""
 
-    def make(*pieces: bytes) -> tuple[str, str]:
+    def make(*pieces: bytes, again: bool = False) -> tuple[str, str]:
         path = tmp_path / "microphone.wav"
         with wave.open(str(path), "wb") as file:
             file.setnchannels(1)
@@ -82,7 +83,7 @@ def microphone(tmp_path: Path) -> Callable[..., tuple[str, str]]:
             file.writeframes(decode(b"".join(pieces) + silence(1)))
         return (
             "--use-fake-ui-for-media-stream",
-            f"--use-file-for-fake-audio-capture={path}%noloop",
+            f"--use-file-for-fake-audio-capture={path}{'' if again else '%noloop'}",
         )
 
     return make

@@ -385,7 +385,7 @@ def test_a_live_call_opens_with_its_past_goes_on_and_can_be_ended(
     serve: Serve, launch: Launch, microphone: Microphone, width: int
 ) -> None:
     server = serve()
-    browser = launch(*microphone(silence(8), question()))
+    browser = launch(*microphone(silence(8), question(), again=True))
     viewport = {"width": width, "height": 800}
     with opened(browser, server.url) as caller:
         talk(caller)
