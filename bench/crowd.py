@@ -13,6 +13,7 @@ At the end of stdin all are gone.
 """
 
 import base64
+import collections
 import hashlib
 import itertools
 import re
@@ -50,6 +51,8 @@ class Crowd:
         self._agent_port = agent_port
         self._numbers = itertools.count()
         self._through = 0
+        # {why calls did not come through: how many}
+        self._lost: collections.Counter[str] = collections.Counter()
         # How long each third agent stays before it says goodbye.
         self._patience = inf
 
@@ -61,11 +64,14 @@ class Crowd:
             print(0, flush=True)
             async for line in trio.wrap_file(sys.stdin):
                 self._through = 0
+                self._lost.clear()
                 what, count, rate, *seconds = line.split()
                 if what == "stand":
                     await self._stand(int(count), float(rate), nursery)
                 else:
                     await self._pass(int(count), float(rate), float(seconds[0]))
+                for reason, lost in self._lost.items():
+                    print(f"{lost} calls did not come through: {reason}", file=sys.stderr)
                 print(self._through, flush=True)
             nursery.cancel_scope.cancel()
 
@@ -73,43 +79,66 @@ class Crowd:
         self._patience = inf
         began = trio.current_time()
         for number in range(count):
-            nursery.start_soon(_heeding_no_loss, partial(self._call, "", {}), inf)
+            nursery.start_soon(self._call, "", inf)
             await trio.sleep_until(began + (number + 1) / rate)
         with trio.move_on_after(PATIENCE):
-            while self._through < count:  # noqa: ASYNC110
+            while self._through + self._lost.total() < count:  # noqa: ASYNC110
                 await trio.sleep(READ_EVERY)
+            return
+        waiting = count - self._through - self._lost.total()
+        self._lost[f"no answer within {PATIENCE:g} s: server or callers had no CPU"] = waiting
 
     async def _pass(self, count: int, rate: float, seconds: float) -> None:
         self._patience = seconds
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for number in range(count):
-                nursery.start_soon(_heeding_no_loss, self._come_and_go, seconds)
+                nursery.start_soon(self._call, f"CA{next(self._numbers):032x}", seconds)
                 await trio.sleep_until(began + (number + 1) / rate)
 
     # --- callers --------------------------------------------------------------------------------
 
-    async def _come_and_go(self, seconds: float) -> None:
-        call_sid = f"CA{next(self._numbers):032x}"
+    async def _call(self, call_sid: str, seconds: float) -> None:
+        """With its webhook, if it has a CallSid."""
+        began = trio.current_time()
+        try:
+            parameters = await self._announce(call_sid) if call_sid else {}
+            stream = await self._connect()
+        except (OSError, trio.BrokenResourceError) as exc:
+            after = round(trio.current_time() - began)
+            self._lost[f"after {after} s: {exc!r}, caused by {exc.__cause__!r}"] += 1
+            return
+        self._through += 1
+        start = twilio.StreamStart(STREAM_SID, call_sid, custom_parameters=parameters)
+        await _heeding_no_loss(partial(self._talk, start, seconds), stream)
+
+    async def _announce(self, call_sid: str) -> dict[str, str]:
         query = urllib.parse.urlencode({"CallSid": call_sid})
         async with await trio.open_tcp_stream("127.0.0.1", self._port) as stream:
             head = f"GET /twiml?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
             await stream.send_all(head.encode())
-            twiml = b"".join([bytes(data) async for data in stream]).decode()
-        parameters = dict(re.findall(r'<Parameter name="(\w+)" value="([^"]*)"', twiml))
-        await self._call(call_sid, parameters, seconds)
+            answer = b"".join([bytes(data) async for data in stream])
+        if b"<Stream " not in answer:
+            raise trio.BrokenResourceError(f"no stream in {answer!r}")
+        return dict(re.findall(r'<Parameter name="(\w+)" value="([^"]*)"', answer.decode()))
 
-    async def _call(self, call_sid: str, parameters: dict[str, str], seconds: float) -> None:
+    async def _connect(self) -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+        await stream.send_all(
+            b"GET /twilio HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        head = await _read_head(stream)
+        if not head.startswith(b"HTTP/1.1 101 "):
+            raise trio.BrokenResourceError(f"refused: {head!r}")
+        return stream
+
+    async def _talk(
+        self, start: twilio.StreamStart, seconds: float, stream: trio.SocketStream
+    ) -> None:
         is_lost = next(self._numbers) % 2 == 0
-        async with await trio.open_tcp_stream("127.0.0.1", self._port) as stream:
-            await stream.send_all(
-                b"GET /twilio HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            )
-            await _read_head(stream)
-            self._through += 1
-            start = twilio.StreamStart(STREAM_SID, call_sid, custom_parameters=parameters)
+        async with stream:
             await _tell(stream, twilio.Start(start, stream_sid=STREAM_SID))
             with trio.move_on_after(seconds):
                 async with trio.open_nursery() as nursery:
