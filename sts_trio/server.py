@@ -150,6 +150,7 @@ class Server:
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
+        nursery.start_soon(self.collector.run)
         await nursery.start(self.dialler.run)
         await nursery.start(self.phone_calls.run)
         if deadly := _deadly_signals():

@@ -8,13 +8,24 @@ from pathlib import Path
 
 import pytest
 import structlog
+import trio
+import trio.testing
 from rig_peers import FakeAgent
 from rig_server import talk, world
 from rig_webhook import hang_up
 
 from sts_trio import function
 from sts_trio.bridge import collector
-from sts_trio.bridge.collector import LOTS, MAX_UNEXPLAINED, NEVER, NEW, OF_A_CALL, PAUSE, Collector
+from sts_trio.bridge.collector import (
+    LOTS,
+    MAX_UNEXPLAINED,
+    NEVER,
+    NEW,
+    OF_A_CALL,
+    PAUSE,
+    SOON,
+    Collector,
+)
 from sts_trio.observe import events
 from sts_trio.wire import deepgram
 
@@ -99,6 +110,38 @@ def test_lots_stay_small_while_calls_come_and_go(started: Collector) -> None:
         gc.callbacks.remove(look)
     assert len(looked_at) > 10 * live
     assert max(looked_at) < 8 * NEW
+
+
+async def test_what_is_new_is_looked_at_while_calls_stand_and_none_comes_or_goes(
+    started: Collector, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What they give back must not hide what they take."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(started.run)
+        started.note_begin()
+        for _ in range(3):
+            loop = weakref.ref(Loop())
+            await trio.sleep(2 * SOON)
+            assert loop() is None
+        started.note_end(1, trio.current_time())  # one is left
+        loop = weakref.ref(Loop())
+        await trio.sleep(2 * SOON)
+        assert loop() is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_a_call_nobody_wakes_up_to_look(
+    started: Collector, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(started.run)
+        started.note_begin()
+        started.note_end(0, trio.current_time())
+        await trio.sleep(2 * SOON)
+        loop = weakref.ref(Loop())
+        await trio.sleep(PAUSE)
+        assert loop() is not None
+        nursery.cancel_scope.cancel()
 
 
 def test_everything_is_looked_at_when_there_is_no_call_at_most_once_a_minute(
