@@ -862,6 +862,47 @@ class RecordsCrashed(Event, frozen=True):
     lost: Annotated[int, "rows that it cost"]
 
 
+# --- of the process: recordings -------------------------------------------------------------------
+
+
+class RecordingsBehind(Event, frozen=True):
+    """The disk does not take all that is recorded: from here on seconds are missing."""
+
+    NAME = "recordings.behind"
+    LEVEL = Level.WARNING
+    reason: str
+
+
+class RecordingsCaughtUp(Event, frozen=True):
+    """The disk takes what is recorded again."""
+
+    NAME = "recordings.caught_up"
+    LEVEL = Level.INFO
+
+
+class RecordingFinished(Event, frozen=True):
+    """A call is over, and so is its recording."""
+
+    NAME = "recording.finished"
+    LEVEL = Level.DEBUG
+    call_sid: str
+    result: Annotated[str, "ok; degraded: with gaps; failed: there is none"]
+    duration: Annotated[Seconds, "of what it plays"]
+
+    @property
+    def level(self) -> Level:
+        """debug; warning where it is not ok"""
+        return Level.DEBUG if self.result == "ok" else Level.WARNING
+
+
+class RecordingsLeft(Event, frozen=True):
+    """The process ends, and these recordings are not complete: the next start sees to them."""
+
+    NAME = "recordings.left"
+    LEVEL = Level.ERROR
+    recordings: int
+
+
 # --- of the process: the server -------------------------------------------------------------------
 
 
