@@ -684,14 +684,17 @@ def test_each_fallback_of_an_agent_gets_them() -> None:
     assert told == {"think": [{**THINK, "functions": [PING]}] * 2}
 
 
+THINKS = '[agents.default.think]\nprovider = { type = "open_ai", model = "gpt-4o-mini" }\n'
+
+
 def test_the_app_tells_each_configured_agent_what_it_may_call(project: Path) -> None:
     settings = app_agents(
         project,
         """
         [agents.default.think]
-        provider = { type = "open_ai" }
+        provider = { type = "open_ai", model = "gpt-4o-mini" }
         [agents.sales.think]
-        provider = { type = "open_ai" }
+        provider = { type = "open_ai", model = "gpt-4o-mini" }
         functions = [{ name = "weather", endpoint = { url = "https://weather.example" } }]
         """,
         ping,
@@ -708,7 +711,7 @@ def test_the_app_tells_each_configured_agent_what_it_may_call(project: Path) -> 
 def test_a_name_that_an_agent_has_already_is_refused(project: Path) -> None:
     text = """
         [agents.default.think]
-        provider = { type = "open_ai" }
+        provider = { type = "open_ai", model = "gpt-4o-mini" }
         functions = [{ name = "ping", endpoint = { url = "https://ping.example" } }]
         """
     with pytest.raises(ConfigError) as caught:
@@ -732,7 +735,7 @@ def test_an_agent_that_does_not_think_cannot_be_told(project: Path) -> None:
 
 
 def test_a_stored_agent_may_know_the_functions_itself_so_it_gets_a_warning(project: Path) -> None:
-    text = f"[agents]\nstored = '{UUID}'\n[agents.default.think]\nprovider = {{}}\n"
+    text = f"[agents]\nstored = '{UUID}'\n{THINKS}"
     settings = app_agents(project, text, ping)
     assert settings.agents["stored"] == UUID
     (warning,) = settings.warnings
@@ -744,10 +747,11 @@ def test_a_stored_agent_may_know_the_functions_itself_so_it_gets_a_warning(proje
 def test_a_function_that_nobody_will_run_gets_a_warning(project: Path) -> None:
     text = """
         [[agents.default.think]]
-        provider = { type = "open_ai" }
+        provider = { type = "open_ai", model = "gpt-4o-mini" }
         functions = [{ name = "pong" }, { name = "weather", endpoint = { url = "https://x.y" } }]
         [[agents.default.think]]
-        provider = { type = "groq" }
+        provider = { type = "groq", model = "m" }
+        endpoint = { url = "https://x.y" }
         functions = [{ name = "pong" }]
         """
     (warning,) = app_agents(project, text, ping).warnings
@@ -755,7 +759,7 @@ def test_a_function_that_nobody_will_run_gets_a_warning(project: Path) -> None:
 
 
 def test_a_function_that_the_model_is_told_nothing_of_gets_a_warning(project: Path) -> None:
-    text = "[agents.default.think]\nprovider = {}\n"
+    text = THINKS
     assert app_agents(project, text, ping, bare).warnings == (
         "functions: bare has no docstring: the model has to guess what it is for",
     )
@@ -770,7 +774,7 @@ def test_a_docstring_of_a_parameter_that_there_is_not_gets_a_warning(project: Pa
             color: Which one.
         """
 
-    text = "[agents.default.think]\nprovider = {}\n"
+    text = THINKS
     assert app_agents(project, text, paint).warnings == (
         "functions: paint: its docstring describes color, but what it takes is colour",
     )
@@ -781,9 +785,9 @@ def test_a_description_that_the_models_provider_refuses_gets_a_warning(project: 
 
     text = """
         [[agents.default.think]]
-        provider = {{ type = "{}" }}
+        provider = {{ type = "{}", model = "m" }}
         [[agents.default.think]]
-        provider = {{ type = "anthropic" }}
+        provider = {{ type = "anthropic", model = "m" }}
         """
     wordy.__doc__ = "x" * 1024
     assert app_agents(project, text.format("open_ai"), wordy).warnings == ()
