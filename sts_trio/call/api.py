@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
+from sts_trio.audio.frames import seconds
 from sts_trio.audio.tones import tones
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.call.notes import Notes, Value
@@ -98,7 +99,7 @@ class Call:
     def playout(self) -> PlayoutStats:
         """What the caller has heard of the agent so far, and what not, as it is now."""
         ledger = self._view.playout
-        return PlayoutStats(ledger.heard_seconds, ledger.unheard_seconds, ledger.cut_seconds)
+        return PlayoutStats(seconds(ledger.heard), seconds(ledger.unheard), seconds(ledger.cut))
 
     def note(self, **values: Value) -> None:
         """Notes something of the call for whoever looks at it later: an order's number, a mood.

@@ -42,9 +42,9 @@ class HandingOver:
         self.agent = self._hearing_out = None
 
     def hear_words(self, until: float) -> None:
-        """Something is to be heard until then."""
-        if self._hearing_out is not None:
-            self._hearing_out.hear_words(until)
+        """Something is to be heard until then. Only while an agent is to go on."""
+        assert self._hearing_out is not None
+        self._hearing_out.hear_words(until)
 
     def hear_end_of_words(self) -> None:
         """The agent has said what it had to say, or was cut."""

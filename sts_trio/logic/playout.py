@@ -12,7 +12,7 @@ import collections
 import enum
 import re
 
-from sts_trio.audio.frames import length, seconds
+from sts_trio.audio.frames import length
 
 # How exactly we know what was heard: half a sentence's word or two. A mark costs two messages.
 MARK_EVERY = length(0.5)
@@ -58,21 +58,6 @@ class Playout:
     def position(self) -> int:
         """How much of what was sent is behind us, heard or cut."""
         return self.heard + self.cut
-
-    @property
-    def heard_seconds(self) -> float:
-        """What the caller has heard of the agent so far."""
-        return seconds(self.heard)
-
-    @property
-    def unheard_seconds(self) -> float:
-        """What the caller is still to hear."""
-        return seconds(self.unheard)
-
-    @property
-    def cut_seconds(self) -> float:
-        """What the caller will never hear."""
-        return seconds(self.cut)
 
     @property
     def has_marks(self) -> bool:

@@ -32,7 +32,7 @@ from sts_trio.legs.agent import (
     RECEIVE,
     AgentLeg,
 )
-from sts_trio.legs.handshake import converse, open_agent
+from sts_trio.legs.handshake import _Door, converse, open_agent
 from sts_trio.net.poller import Poller
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.anomalies import Malformed, TooBig
@@ -330,6 +330,16 @@ async def test_a_socket_that_ends_without_a_close_frame_is_lost(
     async with opened() as (leg, peer):
         heard = await ending(peer, leg, peer.stream.aclose)
         assert heard == [LegEnded(Leg.AGENT, How.LOST)]
+
+
+async def test_whoever_listens_behind_the_end_hears_nothing_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (leg, peer):
+        assert await ending(peer, leg, peer.stream.aclose) == [LegEnded(Leg.AGENT, How.LOST)]
+        heard: Heard = []
+        await leg.listen(into(heard))
+        assert heard == []
 
 
 @pytest.mark.parametrize("is_out", [True, False], ids=["poller", "no poller"])
@@ -754,6 +764,16 @@ async def test_a_ping_that_cannot_be_sent_any_more_is_nobodys_fault(
         assert len(heard) == 1
 
 
+async def test_behind_our_goodbye_no_ping_is_sent(autojump_clock: trio.testing.MockClock) -> None:
+    async with opened(answers_close=False) as (leg, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, into([]))
+        await trio.sleep(module.PING_EVERY - 1)
+        with trio.move_on_after(2):
+            await leg.aclose(1000)
+        assert [type(event) for event in peer.got] == [wsproto.events.CloseConnection]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_peer_that_reads_nothing_is_found_silent_as_its_ping_is_stuck(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1137,6 +1157,13 @@ async def test_a_handshake_that_is_not_ours_is_refused(
 
 
 # --- dialling -----------------------------------------------------------------------------------
+
+
+async def test_what_shakes_hands_can_close_the_stream() -> None:
+    """As trio-websocket does with a peer that it gives up."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    await _Door(ours).aclose()
+    assert await theirs.receive_some() == b""
 
 
 @contextlib.asynccontextmanager

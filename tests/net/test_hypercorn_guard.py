@@ -473,6 +473,15 @@ async def test_the_kernel_is_told_to_give_up_on_dead_peers() -> None:
         here.abort()
 
 
+async def test_an_option_that_this_system_does_not_have_is_done_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = (*tcp.SOCKET_OPTIONS, (socket.SOL_SOCKET, "SO_OF_ANOTHER_SYSTEM", 1))
+    monkeypatch.setattr(tcp, "SOCKET_OPTIONS", options)
+    async with serving() as server:
+        assert (await get_hello(server)).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_peer_that_was_gone_before_it_was_served_is_no_crash(log: list[Any]) -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:

@@ -35,6 +35,7 @@ from sts_trio.net.hypercorn_guard.law import (
     PIECE,
     WRITE_TIME,
 )
+from sts_trio.net.hypercorn_guard.strangers import Strangers
 from sts_trio.observe import events
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -663,6 +664,45 @@ async def test_what_comes_in_the_moment_of_being_woken_is_not_lost(
         for _ in range(3):
             await peer.send(GET)
             await peer.answer()
+
+
+async def test_an_answer_that_nobody_waits_for_any_more(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None
+) -> None:
+    async def answers_late(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await answers(send)
+
+    async with served(answers_late, tls) as peer:
+        await peer.send(GET)
+        await trio.sleep(0.1)
+        await peer.leave()
+        await peer.until_over(0.9)
+
+
+async def test_who_says_no_more_and_reads_no_more(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None
+) -> None:
+    async def answers_much(scope: Any, receive: Any, send: Any) -> None:
+        await answers(send, bytes(MANY))
+
+    async with served(answers_much, tls) as peer:
+        await peer.send(GET)
+        await trio.sleep(1)
+        await peer.raw.send_eof()
+        await peer.until_over(CUT_OFF_GRACE)
+
+
+async def test_who_has_to_make_room_is_over_at_once(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None, log: list[Any]
+) -> None:
+    """Though its handler works, and does not listen."""
+    async with served(forgets, tls) as peer:
+        await peer.send(GET)
+        await trio.sleep(1)
+        Strangers.of_this_run().make_room()
+        await peer.until_over(0)
+    assert [line["event"] for line in log] == [events.ConnectionsEvicted.NAME]
 
 
 async def test_an_answer_whose_bookkeeping_gets_stuck(

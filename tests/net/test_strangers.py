@@ -1,9 +1,12 @@
 """Who goes when there are too many connections that are no calls, and what is said of it."""
 
 import errno
+import importlib.util
 import logging
+import math
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -222,6 +225,62 @@ def test_too_few_for_the_calls_are_warned_of(
 ) -> None:
     descriptors.raise_limit(calls)
     assert [line["event"] for line in log] == ([] if is_enough else [events.DescriptorsTooFew.NAME])
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[int, int]]]:
+    """A system with that hard limit, which it says or does not keep; returns what has been set."""
+
+    def system(hard: int, most: float) -> list[tuple[int, int]]:
+        have = [(256, hard)]
+
+        def set_limits(wanted: tuple[int, int]) -> None:
+            if not 0 <= wanted[0] <= most:
+                raise ValueError("not allowed")
+            have.append(wanted)
+
+        monkeypatch.setattr(descriptors, "limits", lambda: have[-1])
+        monkeypatch.setattr(descriptors, "set_limits", set_limits)
+        return have
+
+    return system
+
+
+@pytest.mark.parametrize(
+    ("hard", "most", "soft"),
+    [(4096, 4096, 4096), (-1, 10_240, 10_240), (4096, 100, 256)],
+    ids=["what is allowed", "macOS", "nothing is allowed"],
+)
+def test_the_limit_is_raised_as_far_as_the_system_has_it(
+    limits: Callable[..., list[tuple[int, int]]], hard: int, most: int, soft: int
+) -> None:
+    have = limits(hard, most)
+    descriptors.raise_limit(1)
+    assert have[-1] == (soft, hard)
+
+
+def test_a_system_without_limits_has_none_to_be_raised(
+    monkeypatch: pytest.MonkeyPatch, log: list[Any]
+) -> None:
+    monkeypatch.setattr(descriptors, "resource", None)
+    monkeypatch.setattr(descriptors, "limit", lambda: math.inf)
+    descriptors.raise_limit(10**6)
+    descriptors.set_limits((1, 1))
+    descriptors.set_limits(None)
+    assert descriptors.limits() is None
+    assert log == []
+
+
+def test_on_windows_nothing_is_known_of_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    spec = importlib.util.spec_from_file_location("as_on_windows", descriptors.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.limits() is None
+    assert module.limit() == math.inf
+    assert not module.are_scarce(10**9)
 
 
 def test_strangers_are_few_enough_for_a_small_machine() -> None:

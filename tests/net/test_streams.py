@@ -249,6 +249,15 @@ async def test_closing_wakes_whoever_waits() -> None:
         await pair.ours.aclose()
 
 
+async def test_a_stream_that_was_closed_before_it_is_taken_over_tells_so_when_it_is_read() -> None:
+    async with connected() as pair:
+        await trio.aclose_forcefully(pair.theirs)
+        taken = TcpStream(pair.theirs)
+        with pytest.raises(trio.BrokenResourceError):
+            taken.read()
+        await taken.aclose()
+
+
 async def test_a_closed_stream_says_so_and_may_be_closed_again() -> None:
     async with connected() as pair:
         await pair.ours.aclose()

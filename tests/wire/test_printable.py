@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sts_trio.wire import printable as texts
 from sts_trio.wire.printable import MAX_DEEP, MAX_SHOWN, one_line, printable
 
 # What each is written as.
@@ -106,3 +107,26 @@ def test_long_texts_are_cut_and_deep_values_too() -> None:
     for _ in range(MAX_DEEP):
         [shown] = shown
     assert shown == "..."
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("utf-8", "Grüße ✓"), ("latin-1", r"Grüße \u2713"), ("ascii", r"Gr\xfc\xdfe \u2713")],
+)
+def test_what_an_encoding_has_no_letters_for_is_written_out(encoding: str, written: str) -> None:
+    assert texts.encodable("Grüße ✓", encoding) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (5, "5"),
+        ("a 'b'", "\"a 'b'\""),
+        ({"key": "secret"}, "a table"),
+        (["secret"], "a list"),
+        ("x" * 78, repr("x" * 78)),
+        ("x" * 79, "'" + "x" * 78 + "…"),
+    ],
+)
+def test_a_value_in_a_message_is_short_and_no_table_is_opened(value: Any, written: str) -> None:
+    assert texts.shown(value) == written

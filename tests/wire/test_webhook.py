@@ -107,6 +107,15 @@ def test_there_are_seventy_vectors() -> None:
     assert (len(VECTORS), sum(vector["valid"] for vector in VECTORS)) == (70, 34)
 
 
+@pytest.mark.parametrize("form", [None, {"CallSid": "CA1", "From": "+15005550010"}])
+def test_what_we_sign_is_signed_as_twilio_would(form: dict[str, str] | None) -> None:
+    url = "https://x.example/twiml"
+    posted = webhook.read_form(urlencode(form or {}).encode())
+    signature = webhook.sign(TOKEN, url, form)
+    assert signature == sign(url, form=posted)
+    assert webhook.is_signed(tokens=[TOKEN], signature=signature, urls=[url], form=posted)
+
+
 def test_a_captured_webhook_is_signed() -> None:
     assert webhook.is_signed(
         tokens=[TOKEN],

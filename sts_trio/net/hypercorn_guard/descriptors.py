@@ -1,14 +1,15 @@
 """How many files and sockets this process may hold."""
 
 import contextlib
-import sys
 from math import inf
 
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 
-if sys.platform != "win32":
+try:
     import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Kept free of connections: for the agents that calls dial (a dial may race two addresses), for name
 # look-ups in threads, and for files.
@@ -22,24 +23,16 @@ _MAX_ON_MACOS = 10_240
 
 Limits = tuple[int, int]  # what is allowed, and what it may be raised to
 
-if sys.platform == "win32":
 
-    def limits() -> Limits | None:
-        """There are none to be known."""
-        return None
+def limits() -> Limits | None:
+    """None where there are none to be known."""
+    return None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def set_limits(wanted: Limits | None) -> None:
-        pass
 
-else:
-
-    def limits() -> Limits | None:
-        return resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def set_limits(wanted: Limits | None) -> None:
-        """Raises ValueError or OSError where the system does not allow that."""
-        if wanted is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
+def set_limits(wanted: Limits | None) -> None:
+    """Raises ValueError or OSError where the system does not allow that."""
+    if wanted is not None and resource is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, wanted)
 
 
 def limit() -> float:

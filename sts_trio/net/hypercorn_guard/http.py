@@ -81,7 +81,7 @@ class Http(H11Protocol):
             pass
         elif isinstance(self.stream, WSStream) and not self.stream.handshake.accepted:
             await self._refuse_frames()
-        elif self.stream is not None or not isinstance(self.connection, H11WSConnection):
+        else:
             if self._connection.at is Step.IDLE:
                 self._connection.step(Step.HEAD)
             self.connection.receive_data(event.data)
@@ -124,7 +124,8 @@ class Http(H11Protocol):
                 self._is_whole()
                 self._look_ahead()  # before the handler can answer
                 await self.stream.handle(EndBody(stream_id=STREAM_ID))
-            elif isinstance(event, Data):
+            else:
+                assert isinstance(event, Data)  # of a websocket, as it came
                 await self.stream.handle(event)
 
     async def _begin(self, request: h11.Request) -> None:

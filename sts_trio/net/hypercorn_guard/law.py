@@ -35,6 +35,7 @@ Pure: a table. `tcp.py` keeps it.
 
 import enum
 from math import inf
+from typing import assert_never
 
 from hypercorn.config import Config
 
@@ -89,6 +90,8 @@ class Step(enum.Enum):
                 return inf
             case Step.END:
                 return CALL_GRACE if was is Step.CALL else CUT_OFF_GRACE
+            case _:
+                assert_never(self)
 
 
 BEFORE_A_REQUEST = frozenset({Step.HANDSHAKE, Step.HEAD, Step.IDLE})

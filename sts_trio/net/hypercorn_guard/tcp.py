@@ -224,10 +224,8 @@ class Connection(TCPServer):
                 return
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData):
-            await self._write(event.data)
-        elif isinstance(event, Closed):
-            self.finish()
+        assert isinstance(event, RawData)  # all else `Http` tells us itself
+        await self._write(event.data)
 
     async def _write(self, data: bytes) -> None:
         """Shielded: behind half of it, no peer would understand what comes next."""
