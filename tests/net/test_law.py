@@ -235,6 +235,16 @@ async def test_who_speaks_no_tls_where_it_is_spoken(autojump_clock: trio.testing
         await peer.until_over(0.0)
 
 
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_who_leaves_in_the_handshake_is_not_worth_a_line(
+    autojump_clock: trio.testing.MockClock, how: str, log: list[Any]
+) -> None:
+    async with served(hello, TLS, shakes_hands=False) as peer:
+        await peer.leave(how)
+        await peer.until_over(0)
+    assert log == []
+
+
 async def test_a_head_that_drips(autojump_clock: trio.testing.MockClock, tls: Tls | None) -> None:
     async with served(hello, tls) as peer, trio.open_nursery() as nursery:
         await peer.send(GET[:-2] + b"X: ")
