@@ -18,7 +18,22 @@ from sts_trio.records.store import DAY, Process, Store
 from sts_trio.records.writer import Writer
 
 
-class Opened(msgspec.Struct, frozen=True):
+def make_store(settings: Records, url: str) -> Store:
+    """Its database is still to be opened.
+
+    Raises:
+        ConfigError: the URL is none of a database for us.
+    """
+    key = settings.redact_key
+    return Store(
+        Database(url),
+        prices=settings.prices,
+        keeps_words=settings.keep_words,
+        redaction=None if key is None else Redaction(key),
+    )
+
+
+class OpenRecords(msgspec.Struct, frozen=True):
     """`writer.run` is to be started, and `call_log` to be told what happens. `store` is for those
     who read."""
 
@@ -32,7 +47,7 @@ def open_records(
     settings: Records,
     process: Callable[[str], Process],
     tell: Callable[[events.Event], None] = lambda event: None,
-) -> Opened | None:
+) -> OpenRecords | None:
     """None where nothing is to be kept. Blocks: for seconds where a server does not answer.
 
     `process` is given this process's id, and tells how it is; for `tell` see `Writer`. A server
@@ -44,20 +59,9 @@ def open_records(
     if settings.database_url is None:
         return None
     process_id = uuid.uuid4().hex
-
-    def store() -> Store:
-        key = settings.redact_key
-        assert settings.database_url is not None
-        return Store(
-            Database(settings.database_url),
-            prices=settings.prices,
-            keeps_words=settings.keep_words,
-            redaction=None if key is None else Redaction(key),
-        )
-
-    # The writer's is its own: it may be interrupted.
-    written, read = store(), store()
-    for each in (written, read):
+    # Those that have one thread may be interrupted.
+    written, tidied, read = (make_store(settings, settings.database_url) for _ in range(3))
+    for each in (written, tidied, read):
         try:
             each.database.open()
         except DatabaseAway as exc:
@@ -65,17 +69,21 @@ def open_records(
             break
     spool = Spool(settings.spool, process_id)
 
-    def tidy() -> None:
+    def tidy(is_wanted: Callable[[], bool]) -> None:
         now = time.time()
-        read.prepare_day(now + DAY)
-        read.close_unanswered(now)
+        tidied.prepare_day(now + DAY)
+        tidied.close_unanswered(now)
         if settings.keep_days:
             before = now - settings.keep_days * DAY
             spool.expire(before)
-            deleted = read.expire(before)
+            deleted = tidied.expire(before, is_wanted)
             if deleted.calls:
                 report(events.RecordsExpired(deleted.calls, deleted.events))
-        read.database.shrink_log()
+        tidied.database.shrink_log()
+
+    def close() -> None:
+        tidied.database.close()
+        read.database.close()
 
     shipper = Shipper(written, spool, process_id)
     writer = Writer(
@@ -84,6 +92,8 @@ def open_records(
         lambda: process(process_id),
         redaction=written.redaction,
         tidy=tidy,
+        interrupt=tidied.database.interrupt,
+        close=close,
         tell=tell,
     )
-    return Opened(process_id, writer, CallLog(writer, process_id), read)
+    return OpenRecords(process_id, writer, CallLog(writer, process_id), read)

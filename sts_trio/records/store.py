@@ -512,15 +512,16 @@ class Store:
 
     # --- deleting -------------------------------------------------------------------------------
 
-    def expire(self, before: float) -> Deleted:
+    def expire(self, before: float, is_wanted: Callable[[], bool] = lambda: True) -> Deleted:
         """Deletes the calls that began before that time, in small steps, and all that is of them.
 
-        Those that still last are left.
+        Those that still last are left; and between two steps all others, if it is not `is_wanted`
+        any more.
         """
         deleted = Deleted()
         if self.database.is_postgresql:
             self._drop_days(before)
-        while True:
+        while is_wanted():
             with self.database.reading() as connection:
                 sids = list(
                     connection.execute(
@@ -544,18 +545,31 @@ class Store:
         self.database.shrink_log()
         return deleted
 
-    def forget(self, *, call_sid: str | None = None, number: str | None = None) -> Deleted:
-        """Deletes all that is known of a call, or of all calls from or to a number."""
-        deleted = Deleted()
-        if call_sid is not None:
-            deleted = self._delete([call_sid])
+    def forget(self, *, call_sid: str | None = None, number: str | None = None) -> list[str]:
+        """Deletes all that is known of a call, or of all calls from or to a number. Returns which.
+
+        Of a call that is under way more is written later: it is left.
+        """
+        forgotten: list[str] = []
+        if call_sid is not None and self._state(call_sid) in _OVER:
+            self._delete([call_sid])
+            forgotten = [call_sid]
         while number is not None:
-            page = self.calls(Wanted(number=number), limit=LOT)
+            page = self.calls(Wanted(number=number, has_ended=True), limit=LOT)
             if not page.calls:
                 break
-            deleted = _sum(deleted, self._delete([each.call_sid for each in page.calls]))
+            sids = [each.call_sid for each in page.calls]
+            self._delete(sids)
+            forgotten += sids
         self.database.shrink_log()
-        return deleted
+        return forgotten
+
+    def _state(self, call_sid: str) -> str | None:
+        if not _is_askable(call_sid):
+            return None
+        with self.database.reading() as connection:
+            query = sa.select(call.c.state).where(call.c.call_sid == call_sid)
+            return connection.execute(query).scalar()
 
     def _delete(self, sids: list[str]) -> Deleted:
         recording = schema.recording
@@ -686,7 +700,7 @@ def _says(words: str) -> sa.ColumnElement[bool]:
 
 def _structs(of: type[_Struct], rows: Iterable[sa.Row[Any]]) -> list[_Struct]:
     """Of rows whose columns are the fields, in their order."""
-    names = of.__struct_fields__
+    names = of.__struct_encode_fields__
     return [msgspec.convert(dict(zip(names, row, strict=True)), of) for row in rows]
 
 

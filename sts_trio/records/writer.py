@@ -11,13 +11,15 @@ would be no record.
 """
 
 import collections
+import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import trio
 
+from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.redaction import Redaction
@@ -41,8 +43,12 @@ STUCK = 6.0
 LEFT_AFTER = 15.0
 # At the end: what the database has not taken by then waits in the spool for the next start.
 LAST_WITHIN = 3.0
+# And all in all, whatever disk and database do.
+END_WITHIN = 20.0
 BEAT_EVERY = 1.0
 TIDY_EVERY = 3600.0
+# Longer than a step of it is allowed.
+TIDY_STUCK = 40.0
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -61,7 +67,10 @@ class Figures(msgspec.Struct, frozen=True):
 
 class Writer:
     """`process` tells how this process is, once a second. `tell` is given the news, with their
-    fields: `records.behind` and `records.caught_up`. `tidy` deletes what is too old, in a thread.
+    fields: `records.behind` and `records.caught_up`.
+
+    `tidy` deletes what is too old, step by step as long as what it is given is true; `interrupt`
+    ends a step. `close` is called at the very end. These have threads.
     """
 
     def __init__(
@@ -71,7 +80,9 @@ class Writer:
         process: Callable[[], Process],
         *,
         redaction: Redaction | None = None,
-        tidy: Callable[[], None] = lambda: None,
+        tidy: Callable[[Callable[[], bool]], None] = lambda is_wanted: None,
+        interrupt: Callable[[], None] = lambda: None,
+        close: Callable[[], None] = lambda: None,
         tell: Callable[[events.Event], None] = lambda event: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -80,6 +91,10 @@ class Writer:
         self._process = process
         self._redaction = redaction
         self._tidy = tidy
+        self._interrupt_tidy = interrupt
+        self._is_ending = False
+        self._tidying = trio.CapacityLimiter(1)  # as long as its thread is at work it is taken
+        self._close_others = close
         self._tell = tell
         self._wall = wall
         self._rows: collections.deque[Row] = collections.deque()
@@ -91,8 +106,6 @@ class Writer:
         self._spooled = trio.Event()  # something waits for the database
         self._progress = trio.Event()  # anew for each batch that has become safe
         self._told: Behind | None = None
-        # A thread that was left to itself keeps it for as long as it runs.
-        self._tidying = trio.CapacityLimiter(1)
 
     def put(self, row: Row) -> None:
         """Keeps a row. Costs an append."""
@@ -144,17 +157,20 @@ class Writer:
         )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Writes until it is cancelled, and then the rest. It takes `LAST_WITHIN` seconds for that,
-        or as long as a database that answers no more is given."""
+        """Writes until it is cancelled, and then the rest: for `LAST_WITHIN` seconds, or longer
+        where a disk or a database answers no more, but no longer than `END_WITHIN`."""
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_spooling)
                 nursery.start_soon(self._keep_shipping)
                 nursery.start_soon(self._keep_tidy)
+                nursery.start_soon(self._note_the_end)
         finally:
-            with trio.move_on_after(LAST_WITHIN + LEFT_AFTER, shield=True):
+            with trio.CancelScope(shield=True, relative_deadline=END_WITHIN) as scope:
                 await self._finish()
+            if scope.cancelled_caught:
+                report(events.RecordsLost(len(self._rows) + self._spool.unfiled))
 
     # --- to the spool ---------------------------------------------------------------------------
 
@@ -174,22 +190,20 @@ class Writer:
         batch = list(itertools.islice(self._rows, LOT))
         if not batch:
             return False
-        with trio.move_on_after(LEFT_AFTER, shield=True) as patience:
-            try:
-                await trio.to_thread.run_sync(
-                    self._append, batch, limiter=limiter, abandon_on_cancel=True
-                )
-                self._spool_is_full = False
-            except SpoolFull:
-                self._spool_is_full = True
+        try:
+            with trio.move_on_after(LEFT_AFTER, shield=True) as patience:
+                await run_in_thread(lambda: self._append(batch), limiter)
+            if patience.cancelled_caught:
+                report(events.RecordsBehind(f"the disk has taken nothing for {LEFT_AFTER:g} s"))
                 return False
-            except Exception:
-                # These rows have met a bug of ours, and would meet it again. The calls go on.
-                report(events.RecordsCrashed(len(batch)), exc_info=True)
-                self._lost += len(batch)
-        if patience.cancelled_caught:
-            report(events.RecordsBehind(f"the disk has taken nothing for {LEFT_AFTER:g} s"))
+            self._spool_is_full = False
+        except SpoolFull:
+            self._spool_is_full = True
             return False
+        except Exception:
+            # These rows have met a bug of ours, and would meet it again. The calls go on.
+            report(events.RecordsCrashed(len(batch)), exc_info=True)
+            self._lost += len(batch)
         for _ in batch:
             self._rows.popleft()
         self._taken += len(batch)
@@ -238,30 +252,14 @@ class Writer:
 
         is_sound = False
         try:
-            is_sound = await self._in_thread(work, limiter)
+            is_sound = await _bounded(work, self._shipper.interrupt, limiter)
+            if not is_sound:
+                report(events.RecordsBehind(f"the database has not answered for {LEFT_AFTER:g} s"))
         except* Exception:
             report(events.RecordsCrashed(0), exc_info=True)
         self._tell_progress()
         self._tell_news()
         return is_sound
-
-    async def _in_thread(self, work: Callable[[], None], limiter: trio.CapacityLimiter) -> bool:
-        """Whether it was done. Whatever `work` raises is a bug, and is raised, in a group."""
-        with trio.move_on_after(LEFT_AFTER, shield=True) as patience:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._interrupt)
-                try:
-                    await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
-                finally:
-                    nursery.cancel_scope.cancel()
-        if patience.cancelled_caught:
-            report(events.RecordsBehind(f"the database has not answered for {LEFT_AFTER:g} s"))
-        return not patience.cancelled_caught
-
-    async def _interrupt(self) -> None:
-        while True:
-            await trio.sleep(STUCK)
-            self._shipper.interrupt()
 
     async def _finish(self) -> None:
         limiter = trio.CapacityLimiter(1)
@@ -276,36 +274,70 @@ class Writer:
                 break
         if self._rows or self._spool.unfiled:
             report(events.RecordsLost(len(self._rows) + self._spool.unfiled))
+        # Who deletes what is old was interrupted, and is waited for.
         with trio.move_on_after(LAST_WITHIN):
-            # Whoever closes the database would close it to a thread that works on it.
             async with self._tidying:
                 pass
-        await self._in_thread(self._close, limiter)
+        await _bounded(self._close, self._shipper.interrupt, limiter)
 
     def _close(self) -> None:
         self._shipper.close()
         self._spool.close()
+        self._close_others()
 
     async def _keep_tidy(self) -> None:
+        def tidy() -> None:
+            self._tidy(lambda: not self._is_ending)
+
         while True:
             try:
-                await trio.to_thread.run_sync(
-                    self._tidy, limiter=self._tidying, abandon_on_cancel=True
-                )
-            except Exception as exc:
-                report(events.RecordsNotTidied(str(exc)))
+                async with _interrupting(self._interrupt_tidy, TIDY_STUCK):
+                    await run_in_thread(tidy, self._tidying)
+            except* Exception as group:
+                if not self._is_ending:
+                    report(events.RecordsNotTidied(str(group.exceptions[0])))
             await trio.sleep(TIDY_EVERY)
+
+    async def _note_the_end(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._is_ending = True
+            self._interrupt_tidy()
 
     def _tell_news(self) -> None:
         behind, told = self._shipper.behind, self._told
         if (behind is None) == (told is None):
             return
         self._told = behind
-        news: events.Event | None = None
         if behind is not None:
-            news = events.RecordsBehind(behind.reason)
-        elif told is not None:
+            news: events.Event = events.RecordsBehind(behind.reason)
+        else:
+            assert told is not None
             news = events.RecordsCaughtUp(round(self._wall() - told.since, 1))
-        if news is not None:
-            report(news)
-            self._tell(news)
+        report(news)
+        self._tell(news)
+
+
+async def _bounded(
+    work: Callable[[], None], interrupt: Callable[[], None], limiter: trio.CapacityLimiter
+) -> bool:
+    """Whether it was done. Also when cancelled it is waited for: whoever leaves a thread that uses
+    the database has two of them before long. Whatever `work` raises is raised, in a group."""
+    with trio.move_on_after(LEFT_AFTER, shield=True) as patience:
+        async with _interrupting(interrupt, STUCK):
+            await run_in_thread(work, limiter)
+    return not patience.cancelled_caught
+
+
+@contextlib.asynccontextmanager
+async def _interrupting(interrupt: Callable[[], None], every: float) -> AsyncIterator[None]:
+    async def watch() -> None:
+        while True:
+            await trio.sleep(every)
+            interrupt()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        yield
+        nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ from sts_trio.call.info import CallInfo
 from sts_trio.config.records import Prices, Records
 from sts_trio.errors import ConfigError
 from sts_trio.observe import events
-from sts_trio.records.opening import Opened, open_records
+from sts_trio.records.opening import OpenRecords, open_records
 from sts_trio.records.store import Process, Wanted
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -37,7 +37,7 @@ def process(process_id: str) -> Process:
     )
 
 
-def opened(tmp_path: Path, spool: str = "spool", **others: Any) -> Opened:
+def opened(tmp_path: Path, spool: str = "spool", **others: Any) -> OpenRecords:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     made = open_records(settings(url, tmp_path / spool, **others), process)
     assert made is not None

@@ -150,7 +150,7 @@ async def test_the_process_tells_of_itself_while_it_lives(rig: Rig) -> None:
 async def test_tidying_is_done_beside_and_may_fail(database: Database, tmp_path: Path) -> None:
     calls = []
 
-    def tidy() -> None:
+    def tidy(is_wanted: Callable[[], bool]) -> None:
         calls.append(threading.current_thread())
         raise DatabaseAway("away")
 
