@@ -99,6 +99,7 @@ async def served(lane: str) -> AsyncIterator[tuple[App, Crowd]]:
         "STS_LOG_LEVEL": "error",
         "STS_ALLOW_UNSIGNED": "1",
         "STS_FAST_LANE": LANES[lane],
+        "STS_DATABASE_URL": "none",
         # Nobody speaks here.
         "STS_ANSWER_WITHIN_SECONDS": "0",
         "STS_ASK_AFTER_SECONDS": "0",

@@ -143,6 +143,7 @@ def _environment(
         "STS_AGENT": "deepgram",
         "STS_MAX_CALLS": "5000",
         "STS_LOG_LEVEL": "warning",
+        "STS_DATABASE_URL": "none",
         # The generator signs nothing.
         "STS_ALLOW_UNSIGNED": "1",
     }

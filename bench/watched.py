@@ -46,7 +46,10 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, watch.begin_anew)
     signal.signal(signal.SIGUSR2, watch.tell)
     port = int(sys.argv[1])
-    trio.run(functools.partial(serve, config.from_environment(), port=port), instruments=[watch])
+    trio.run(
+        functools.partial(serve, config.from_environment(STS_DATABASE_URL="none"), port=port),
+        instruments=[watch],
+    )
 
 
 if __name__ == "__main__":

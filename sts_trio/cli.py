@@ -12,6 +12,7 @@ import click
 
 from sts_trio import __version__
 from sts_trio.commands.call import call
+from sts_trio.commands.calls import calls
 from sts_trio.commands.check import check
 from sts_trio.commands.common import FILE, Group, run, say
 from sts_trio.commands.demo import demo
@@ -212,6 +213,7 @@ async def _agent(host: str, port: int, mode: "Mode", script: "Script | None", wh
 
 
 main.add_command(call)
+main.add_command(calls)
 main.add_command(check)
 main.add_command(demo)
 main.add_command(dial)

@@ -10,13 +10,16 @@ meanwhile goes to `live_calls.event_feed`.
 
 import contextlib
 import functools
+import importlib.metadata
 import os
 import signal
+import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
@@ -44,6 +47,7 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
+from sts_trio.net.threads import run_in_thread
 from sts_trio.net.ticker import Ticker
 from sts_trio.observe import events
 from sts_trio.observe.kept import KeptEvents
@@ -51,11 +55,16 @@ from sts_trio.observe.report import report
 from sts_trio.offline.mode import Mode, choose, missing
 from sts_trio.offline.protocol import server as offline
 from sts_trio.outbound.dialler import Dialler
+from sts_trio.outbound.requests import OUTBOUND
 from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import Dialect, can_say, language
 from sts_trio.wire.twilio import StreamStart
+
+if TYPE_CHECKING:
+    from sts_trio.records.opening import OpenRecords
+    from sts_trio.records.store import Process
 
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
@@ -68,7 +77,8 @@ STOPS = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signa
 
 
 class Server:
-    """`live_calls` knows the live calls, `key` lets this machine in.
+    """`live_calls` knows the live calls, `key` lets this machine in. While it runs, `records` keeps
+    what happens in calls, unless nothing is to be kept.
 
     Raises:
         ConfigError: a function is not fit for an agent, `choose_agent` or `credential` not for its
@@ -91,8 +101,11 @@ class Server:
         self.key_is_told = False  # the caller of `run` tells the operator the page's address itself
         self.live_calls = LiveCalls(config.max_calls)
         self.twilio = TwilioRest.of(config)
-        self.dialler = Dialler(config, self.twilio, self.live_calls)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
+        self.dialler = Dialler(
+            config, self.twilio, self.live_calls, on_placed=self._record_announced
+        )
+        self.records: OpenRecords | None = None
         self.collector = Collector()
         self.poller = Poller()
         self.ticker = Ticker(self.poller)
@@ -108,6 +121,9 @@ class Server:
             live=lambda: self.live_calls.live,
         )
         self._key_files = contextlib.ExitStack()
+        self._bounds: Sequence[Bound] = ()
+        self._started_at = time.time()
+        self._version = _version()
         self._scope = trio.CancelScope()
         self._has_stopped = trio.Event()
 
@@ -122,11 +138,16 @@ class Server:
         """Runs what lasts, until `stop`; `task_status.started()` once calls may come.
 
         `bounds` are the addresses it listens on, as far as they are known. Run it once.
+
+        Raises:
+            ConfigError: as `open_records`, unless that was called before.
         """
+        self._bounds = bounds
         for warning in self.config.warnings:
             report(events.ConfigWarning(warning))
         hypercorn_guard.raise_limit(self.config.max_calls)
         try:
+            await self.open_records()
             with self._scope, self._key_files:
                 async with trio.open_nursery() as nursery:
                     await self._start(nursery)
@@ -147,6 +168,9 @@ class Server:
 
     async def _start(self, nursery: trio.Nursery) -> None:
         """The tasks that last; an offline agent of our own too, if it answers."""
+        if self.records is not None:
+            await nursery.start(self.records.writer.run)
+            self.live_calls.event_feed.listen(self.records.call_log.hear)
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
@@ -196,6 +220,8 @@ class Server:
             self.shut_down()
             with trio.move_on_after(GOODBYE):
                 await self.live_calls.empty()
+        if self.records is not None:
+            await self.records.writer.flush(GOODBYE)
         self._key_files.close()
         _die_of(first)
 
@@ -212,7 +238,20 @@ class Server:
 
     def readiness(self) -> dict[str, Any]:
         """Figures that go with `live_calls.takes_calls`, the answer of readiness itself."""
-        return {"status": self.live_calls.status, "live": self.live_calls.live}
+        figures: dict[str, Any] = {
+            "status": self.live_calls.status,
+            "live": self.live_calls.live,
+        }
+        if self.records is not None:
+            records = self.records.writer.figures
+            # Anybody may ask, so not the reason, which has addresses in it.
+            figures["records"] = {
+                "status": records.status,
+                "lag": records.lag,
+                "waiting": records.waiting + records.spooled,
+                "lost": records.lost,
+            }
+        return figures
 
     # --- a call ---------------------------------------------------------------------------------
 
@@ -226,12 +265,15 @@ class Server:
         if self.config.dial_ahead and is_soon and not is_over:
             line = self.agent_connections.dial_ahead(call.agent, call)
             call = msgspec.structs.replace(call, line=line)
+        self._record_announced(call)
         return call
 
     def refuse(self, call: CallInfo | None = None) -> None:
         """A call for which there is no room. None: nothing is known of it."""
         call_sid = None if call is None else call.call_sid
         report(events.CallRefused(self.live_calls.live, call_sid))
+        if call is not None and self.records is not None:
+            self.records.call_log.refuse(call, _source(call), self.live_calls.status)
 
     async def run_call(
         self,
@@ -269,6 +311,7 @@ class Server:
             release_phone_call=self.phone_calls.release,
             log_transcripts=self.config.log_transcripts,
             tell=kept.tell,
+            on_start=self._record_started,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
@@ -290,6 +333,48 @@ class Server:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
         await terminated()
         self.shut_down()
+
+    # --- what is kept of it ---------------------------------------------------------------------
+
+    async def open_records(self) -> None:
+        """Opens the database of past calls, unless it is open or nothing is to be kept.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if self.records is not None or self.config.records.database_url is None:
+            return
+        # SQLAlchemy takes a third of a second to import, which is not for those who keep nothing.
+        from sts_trio.records.opening import open_records
+
+        self.records = await run_in_thread(
+            lambda: open_records(self.config.records, self._process), trio.CapacityLimiter(1)
+        )
+
+    def _record_announced(self, call: CallInfo) -> None:
+        if self.records is not None:
+            self.records.call_log.announce(call, _source(call))
+
+    def _record_started(self, call: CallInfo) -> None:
+        if self.records is not None:
+            self.records.call_log.start(call)
+
+    def _process(self, process_id: str) -> "Process":
+        """How this process is, for others that share the database."""
+        from sts_trio.records.store import Process
+
+        address = f"{self._bounds[0].host}:{self._bounds[0].port}" if self._bounds else ""
+        port = f"-{self._bounds[0].port}" if self._bounds else ""
+        return Process(
+            process_id=process_id,
+            name=self.config.records.process_name or f"{socket.gethostname()}{port}",
+            address=address,
+            version=self._version,
+            state=self.live_calls.status,
+            live=self.live_calls.live,
+            capacity=self.config.max_calls,
+            started_at=self._started_at,
+        )
 
     # --- its agent ------------------------------------------------------------------------------
 
@@ -314,6 +399,18 @@ class Server:
             endpoint.url, credential, spoken, self.ssl_context, self.poller
         ) as leg:
             yield leg
+
+
+def _version() -> str:
+    """As it was installed; "" from a source tree that was not."""
+    try:
+        return importlib.metadata.version("sts-trio")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _source(call: CallInfo) -> str:
+    return "outbound" if call.direction == OUTBOUND else "webhook"
 
 
 def _deadly_signals() -> list[signal.Signals]:

@@ -1,10 +1,17 @@
 """How the suite runs, and how a test tells what it has measured."""
 
 import gc
+import os
 from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
+
+from sts_trio.config import records
+
+# Nothing is kept of a test's calls, neither here nor in processes that it starts, unless it says so
+# or asks for what is the default.
+os.environ["STS_DATABASE_URL"] = records.DEFAULT_URL = records.NOTHING
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
 # (`print_blob`), so no database is kept: it would be one more thing that differs between runs.
@@ -37,6 +44,12 @@ def pytest_collection_finish() -> None:
 def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Tells a figure below the results, whichever process the test ran in."""
     return lambda figure: record_property("figure", figure)
+
+
+@pytest.fixture
+def calls_kept_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STS_DATABASE_URL", raising=False)
+    monkeypatch.setattr(records, "DEFAULT_URL", f"sqlite:///{records.FILE}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

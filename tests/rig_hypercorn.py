@@ -20,7 +20,7 @@ from sts_trio.wire import twilio
 
 PLAIN = {
     name: value for name, value in os.environ.items() if not name.startswith(("STS_", "DEEPG"))
-}
+} | {"STS_DATABASE_URL": "none"}
 
 
 @contextlib.asynccontextmanager

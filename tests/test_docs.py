@@ -235,7 +235,9 @@ def test_every_variable_and_every_ending_has_its_row() -> None:
 @pytest.mark.parametrize(
     "name", [name for name, setting in SETTINGS.items() if setting.default], ids=str
 )
-def test_a_default_is_what_holds_where_nothing_is_written(name: str, tmp_path: Path) -> None:
+def test_a_default_is_what_holds_where_nothing_is_written(
+    name: str, tmp_path: Path, calls_kept_by_default: None
+) -> None:
     unset = {"STS_AGENT": "offline"}
     written = unset | {name: SETTINGS[name].default}
     assert config.load(written, tmp_path) == config.load(unset, tmp_path)

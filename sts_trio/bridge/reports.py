@@ -1,9 +1,11 @@
 """What is told of one call, to the log and to the event feed."""
 
+from collections.abc import Callable
+
 import msgspec
 import trio
 
-from sts_trio.call.info import streamed
+from sts_trio.call.info import CallInfo, streamed
 from sts_trio.errors import Ending
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe import events
@@ -13,13 +15,21 @@ from sts_trio.observe.report import report
 
 class Reports:
     """Tells the log and the event feed of one call. The feed has the words, the log only if
-    `log_transcripts`."""
+    `log_transcripts`. `on_start` is told who is calling whom."""
 
-    __slots__ = ("_began", "_clock", "_dialogue", "_ids", "_log_transcripts", "_tell")
+    __slots__ = ("_began", "_clock", "_dialogue", "_ids", "_log_transcripts", "_on_start", "_tell")
 
-    def __init__(self, dialogue: Dialogue, tell: Tell, *, log_transcripts: bool) -> None:
+    def __init__(
+        self,
+        dialogue: Dialogue,
+        tell: Tell,
+        on_start: Callable[[CallInfo], None],
+        *,
+        log_transcripts: bool,
+    ) -> None:
         self._dialogue = dialogue
         self._tell = tell
+        self._on_start = on_start
         self._log_transcripts = log_transcripts
         self._ids: dict[str, str] = {}  # of the call, once it has any: each line has them
         self._clock = trio.lowlevel.current_clock()
@@ -37,6 +47,7 @@ class Reports:
         """The stream has begun, so it is known who is calling whom."""
         info = streamed(self._dialogue.start)
         self._ids = {"call_sid": info.call_sid, "stream_sid": info.stream_sid}
+        self._on_start(info)
         self.report(
             events.CallStarted(
                 info.call_sid,

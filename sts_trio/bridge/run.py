@@ -85,7 +85,8 @@ ReleasePhoneCall = Callable[[CallInfo, Ending], Awaitable[CallReleased]]
 class Bridge:
     """A call from its caller's websocket to its end. Run it once.
 
-    `call` is what the call's own code is given of it.
+    `call` is what the call's own code is given of it. `on_start` is told who is calling whom,
+    before the first event that names the call.
     """
 
     __slots__ = (
@@ -124,6 +125,7 @@ class Bridge:
         release_phone_call: ReleasePhoneCall | None = None,
         log_transcripts: bool = False,
         tell: Tell = lambda entry: None,
+        on_start: Callable[[CallInfo], None] = lambda call: None,
     ) -> None:
         self.dialogue = dialogue
         self.ending: Ending | None = None
@@ -135,7 +137,7 @@ class Bridge:
         self._hands_over_to = hands_over_to
         self._may_transfer = may_transfer
         self._release_phone_call = release_phone_call
-        self._reports = Reports(dialogue, tell, log_transcripts=log_transcripts)
+        self._reports = Reports(dialogue, tell, on_start, log_transcripts=log_transcripts)
         self._notes = Notes(self._reports.report)
         self._to_caller = caller_outbox()
         self._session = AgentSession()

@@ -19,6 +19,7 @@ import msgspec
 
 from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
 from sts_trio.config.policy import read_manners
+from sts_trio.config.records import Records, read_records
 from sts_trio.config.variables import (
     PREFIX,
     SETTINGS,
@@ -88,6 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
     manners: CallPolicy
+    records: Records
     log_format: LogFormat
     log_level: LogLevel
     log_transcripts: bool
@@ -183,6 +185,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         functions=_functions(given),
         notice=given("STS_SAY_NOTICE"),
         manners=read_manners(given),
+        records=read_records(given),
         log_format=given("STS_LOG", LogFormat.CONSOLE),
         log_level=given("STS_LOG_LEVEL", LogLevel.INFO),
         log_transcripts=given("STS_LOG_TRANSCRIPTS", False),

@@ -23,7 +23,7 @@ from sts_trio.wire.printable import one_line, shown
 T = TypeVar("T", bound=msgspec.Struct)
 
 FILE = "sts-trio.toml"
-TABLES = ("agents", "settings", "numbers", "words")
+TABLES = ("agents", "settings", "numbers", "words", "prices")
 
 URLS = {
     Dialect.V1: "wss://agent.deepgram.com/v1/agent/converse",
@@ -287,6 +287,60 @@ SETTINGS = {
             SWITCH,
             "`1` logs what is said and keyed in, at level debug.",
             default="0",
+        ),
+        Setting(
+            "STS_DATABASE_URL",
+            str,
+            "sqlite:///PATH, postgresql+psycopg://USER:PASSWORD@HOST/DATABASE or none",
+            "Where calls are kept, see [records.md](records.md). A path is seen from"
+            " `sts-trio.toml`, or from the working directory where there is none. `none`: nothing"
+            " is kept.",
+            default="sqlite:///sts-trio.db",
+            secret=True,
+        ),
+        Setting(
+            "STS_SPOOL",
+            str,
+            "a directory",
+            "Where rows wait for the database. Not set: `sts-trio.spool`, beside the database's"
+            " file or `sts-trio.toml`.",
+        ),
+        Setting(
+            "STS_PROCESS_NAME",
+            Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9-]{1,63}\Z")],
+            "up to 63 letters, digits and -",
+            "What this process is called in the records. Not set: host name and port.",
+        ),
+        # Ten years; who needs more keeps them for ever.
+        Setting(
+            "STS_KEEP_DAYS",
+            Annotated[float, msgspec.Meta(ge=0, le=3653)],
+            "days from 0 to 3653",
+            "Records of calls that began longer ago are deleted. `0`: never.",
+            default="30",
+        ),
+        Setting(
+            "STS_KEEP_WORDS",
+            bool,
+            SWITCH,
+            "`0`: what was said, and what functions were given and gave, is deleted when the call"
+            " ends.",
+            default="1",
+        ),
+        Setting(
+            "STS_REDACT",
+            bool,
+            SWITCH,
+            "`1` keeps a keyed hash of a number and its last two digits instead of the number."
+            " Needs `STS_REDACT_KEY`.",
+            default="0",
+        ),
+        Setting(
+            "STS_REDACT_KEY",
+            Annotated[str, msgspec.Meta(pattern=r"^[!-~]{32,}\Z")],
+            "32 or more visible ASCII characters without spaces",
+            "The key of these hashes. With another one no caller is known again.",
+            secret=True,
         ),
         Setting(
             "STS_ASK_AFTER_SECONDS",

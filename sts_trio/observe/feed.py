@@ -77,6 +77,7 @@ class EventFeed:
         self._count = 0
         self._more = trio.Event()
         self._followers = 0
+        self._listener: Tell | None = None
 
     @property
     def count(self) -> int:
@@ -87,9 +88,16 @@ class EventFeed:
     def followers(self) -> int:
         return self._followers
 
+    def listen(self, listener: Tell) -> None:
+        """Has each entry told to `listener` at once, whatever became of those who follow. It has to
+        be quick, and is one for all: calls wait for it."""
+        self._listener = listener
+
     def tell(self, entry: CallEvent) -> None:
         self._entries.append(entry)
         self._count += 1
+        if self._listener is not None:
+            self._listener(entry)
         if self._followers:
             self._more.set()
             self._more = trio.Event()

@@ -23,6 +23,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from sts_trio.call.info import CallInfo
 from sts_trio.config import Config
 from sts_trio.errors import DialRefused, StsTrioError, TwilioFailed
 from sts_trio.observe import events
@@ -30,7 +31,7 @@ from sts_trio.observe.feed import EventFeed
 from sts_trio.observe.report import report
 from sts_trio.outbound.budget import Budget, utc_now
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN, TWIML_PATH, PlacedCalls
-from sts_trio.outbound.requests import DialRequest, OnMachine, checked
+from sts_trio.outbound.requests import OUTBOUND, DialRequest, OnMachine, checked
 from sts_trio.outbound.twilio_rest import Placed, TwilioRest
 
 # Seconds until one's turn, after which a client or a proxy has given up.
@@ -53,7 +54,8 @@ class LiveCalls(Protocol):
 
 
 class Dialler:
-    """Run it once, for as long as the server lives. `placed` knows what became of the calls."""
+    """Run it once, for as long as the server lives. `placed` knows what became of the calls, and
+    `on_placed` is told of each that Twilio has taken."""
 
     def __init__(
         self,
@@ -61,8 +63,10 @@ class Dialler:
         rest: TwilioRest,
         live_calls: LiveCalls,
         *,
+        on_placed: Callable[[CallInfo], None] = lambda call: None,
         utc_now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
+        self._on_placed = on_placed
         self._config = config
         self._rest = rest
         self._live_calls = live_calls
@@ -232,6 +236,16 @@ class Dialler:
                 self.placed.forget(remembered)
             raise
         self.placed.find(placed.call_sid, token)
+        self._on_placed(
+            CallInfo(
+                call_sid=placed.call_sid,
+                from_=self._config.caller_id or "",
+                to=request.to,
+                direction=OUTBOUND,
+                agent=request.agent,
+                parameters=dict(request.parameters),
+            )
+        )
         seconds = round(trio.current_time() - remembered.placed_at, 3)
         report(events.DialPlaced(placed.call_sid, request.agent, seconds))
         return placed

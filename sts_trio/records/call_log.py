@@ -18,6 +18,8 @@ from sts_trio.records.rows import OURS, Kind, Row
 # Calls whose rows are still numbered though they have no stream: some have yet to get one, and a
 # shielded function may end after its call. What comes of one that is forgotten begins a new epoch.
 REMEMBERED = 2000
+# The ending of a call for which there was no room.
+REFUSED = "refused"
 # As notes of ours. Of other events there are many, and the log has them.
 _NOTED = frozenset(
     {
@@ -91,10 +93,11 @@ class CallLog:
         """Our webhook has been asked about a call: from here on there is a record of it."""
         self._put(info.call_sid, Kind.ANNOUNCED, self._info(info, source))
 
-    def refuse(self, info: CallInfo, source: str, ending: str, verdict: str) -> None:
-        """It was not taken."""
+    def refuse(self, info: CallInfo, source: str, why: str) -> None:
+        """It was not taken: the server is `full`, or `draining`."""
         self.announce(info, source)
-        self._put(info.call_sid, Kind.ENDED, {"ending": ending, "verdict": verdict}, at_once=True)
+        body = {"ending": REFUSED, "verdict": "ours", "detail": why}
+        self._put(info.call_sid, Kind.ENDED, body, at_once=True)
 
     def start(
         self,

@@ -35,8 +35,8 @@ _WORDS = {
 }
 
 
-class CallRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table `call`."""
+class CallRow(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """A row of the table `call`. Times are seconds since 1970."""
 
     call_sid: str
     direction: str

@@ -16,7 +16,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -312,6 +312,25 @@ class Spool:
             (directory / _LOCK).unlink(missing_ok=True)
             directory.rmdir()
         os.close(lock)
+
+
+def forget_refused(root: Path, texts: Collection[str]) -> int:
+    """Deletes what was put aside and has one of these texts in it. Returns how many lines.
+
+    Raises:
+        OSError: it could not be read or written.
+    """
+    path = root / _REFUSED
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return 0
+    sought = [text.encode("utf-8", "replace") for text in texts]
+    kept = [line for line in lines if not any(text in line for text in sought)]
+    if len(kept) < len(lines):
+        # In place: a process may be about to append.
+        path.write_bytes(b"".join(kept))
+    return len(lines) - len(kept)
 
 
 def _lock(path: Path) -> int | None:

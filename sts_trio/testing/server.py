@@ -76,10 +76,11 @@ async def running(
 
     Give it the path of your `sts-trio.toml`, or the variables to make a configuration from
     (`STS_CONFIG` names a file there, too), or a configuration, or your own app. Nothing else is
-    read: no environment, and no file that is not named. `functions` are what agents may call beside
-    those that are configured, or the one that they may. `agent`, from `scripted_agent` or
-    `offline_agent` or a URL, is who answers; without one, who the configuration says, and without
-    that the offline agent.
+    read: no environment, and no file that is not named. Nothing is kept of the calls, unless
+    `STS_DATABASE_URL` is among the variables. `functions` are what agents may call beside those
+    that are configured, or the one that they may. `agent`, from `scripted_agent` or `offline_agent`
+    or a URL, is who answers; without one, who the configuration says, and without that the offline
+    agent.
 
     When the block is left the server and its calls are gone, and the logging is as it was before.
 
@@ -134,7 +135,12 @@ def _settings(given: Any, agent: Agent | str | None) -> Config:
 
 def _load(given: Mapping[str, str]) -> Config:
     with tempfile.TemporaryDirectory() as nowhere:
-        variables = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning", **given}
+        variables = {
+            "STS_AGENT": "offline",
+            "STS_LOG_LEVEL": "warning",
+            "STS_DATABASE_URL": "none",
+            **given,
+        }
         if file := variables.get("STS_CONFIG"):
             variables["STS_CONFIG"] = str(Path(file).resolve())
         return config.load(variables, Path(nowhere))

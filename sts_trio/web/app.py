@@ -18,6 +18,7 @@ from sts_trio.agents.credentials import AskCredential
 from sts_trio.agents.routing import ChooseAgent
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.config import Config
+from sts_trio.errors import ConfigError
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound, bound_of
 from sts_trio.observe import events
@@ -64,6 +65,7 @@ class App(QuartTrio):
         )
         self._bounds: list[Bound] = []
         self._prefix = urlsplit(config.public_url or "").path
+        self.startup_fault: ConfigError | None = None
         self.config["MAX_CONTENT_LENGTH"] = MAX_PER_WEBHOOK
         self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
         self.before_serving(self._start)
@@ -106,6 +108,14 @@ class App(QuartTrio):
             return
         if scope["type"] == "lifespan":
             self._bounds = bound_of(receive)
+            try:
+                await self.server.open_records()
+            except ConfigError as exc:
+                # Not from within Quart, which would log a traceback.
+                self.startup_fault = exc
+                await receive()
+                await send({"type": "lifespan.startup.failed", "message": str(exc)})
+                return
         else:
             scope = self._plain(scope)
         await super().__call__(scope, receive, send)

@@ -3,8 +3,8 @@ token.
 
 `/` and `/web/…`          the page; `/?key=KEY` opens it
 `/state`                  who answers, how many calls there are, what is odd
-`/calls`                  the live calls
-`/calls/CALL_SID`         one of them, and what has happened in it
+`/calls`                  the live calls; with `ended=1` past ones, see `past_calls`
+`/calls/CALL_SID`         one of them, and what has happened in it; of one that is over, its record
 `/calls/CALL_SID/hang-up` (POST) ends it
 `/events`                 what happens in all calls, as server-sent events
 `/calls/CALL_SID/events`  ... in one
@@ -30,6 +30,7 @@ from sts_trio.web import responses
 from sts_trio.web.access import cookie_of, has_key, request_info
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.files import HEADERS, Files
+from sts_trio.web.past_calls import PastCalls
 from sts_trio.web.responses import GET, POST, Rules
 from sts_trio.web.tokens import LIFETIME, StreamTokens
 
@@ -53,6 +54,7 @@ NOTHING: News = (0, [])
 
 class Page:
     def __init__(self, server: Server, authenticator: Authenticator, tokens: StreamTokens) -> None:
+        self._past_calls = PastCalls(server)
         self._server = server
         self._authenticator = authenticator
         self._tokens = tokens
@@ -114,16 +116,18 @@ class Page:
     async def calls(self) -> Response:
         if refusal := await self._authenticator.operator():
             return refusal
+        if request.args.get("ended", "0") != "0":
+            return await self._past_calls.list(request.args)
         live = sorted(self._server.live_calls.calls, key=lambda call: call.began)
         return responses.json({"live": len(live), "calls": [_facts(call) for call in live]})
 
     async def call(self, call_sid: str) -> Response:
-        """With `?after=NUMBER`, only what happened behind that event."""
+        """A live one, by `?after=NUMBER` only what happened behind that event; else its record."""
         if refusal := await self._authenticator.operator():
             return refusal
         found = self._server.live_calls.find(call_sid)
         if not found:
-            return responses.text(_NOT_LIVE, 404)
+            return await self._past_calls.record(call_sid)
         call, events = found.popitem()  # Twilio's newest stream is the one that is listened to
         after = request.args.get("after", "0")
         is_whole, kept = events.beyond(int(after) if _is_number(after) else 0)

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import hypercorn.config
 import hypercorn.trio
 import trio
+from hypercorn.utils import LifespanFailureError
 
 from sts_trio.config import Config
 from sts_trio.errors import ConfigError
@@ -54,6 +55,8 @@ class LiveCalls(Protocol):
 class App(Protocol):
     """An ASGI application with calls."""
 
+    startup_fault: ConfigError | None
+
     @property
     def live_calls(self) -> LiveCalls: ...
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
@@ -78,7 +81,7 @@ async def serve(
     beside other things says `take_signals=False`. When cancelled it ends at once, with all calls.
 
     Raises:
-        ConfigError: the address cannot be had, or the certificate cannot be used.
+        ConfigError: the address cannot be had, or the certificate or the database cannot be used.
     """
     with contextlib.ExitStack() as stack:
         settings = _Settings(certfile, keyfile)
@@ -95,13 +98,19 @@ async def serve(
                 nursery.start_soon(shutdown.run, nursery.cancel_scope)
 
             async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-                await hypercorn.trio.serve(
-                    app,
-                    settings,
-                    shutdown_trigger=stop.wait,
-                    mode="asgi",
-                    task_status=task_status,
-                )
+                try:
+                    await hypercorn.trio.serve(
+                        app,
+                        settings,
+                        shutdown_trigger=stop.wait,
+                        mode="asgi",
+                        task_status=task_status,
+                    )
+                except* LifespanFailureError:
+                    if app.startup_fault is None:
+                        raise
+                if app.startup_fault is not None:
+                    raise app.startup_fault
                 nursery.cancel_scope.cancel()
 
             await nursery.start(run)

@@ -85,6 +85,7 @@ def test_help_names_every_command() -> None:
     assert re.findall(r"^  (\w+)  ", result.stdout, re.MULTILINE) == [
         "agent",
         "call",
+        "calls",
         "check",
         "demo",
         "dial",
@@ -92,7 +93,7 @@ def test_help_names_every_command() -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["agent", "call", "demo", "dial", "serve"])
+@pytest.mark.parametrize("command", ["agent", "call", "calls", "demo", "dial", "serve"])
 def test_every_command_explains_itself(command: str) -> None:
     assert run(command, "-h").exit_code == 0
 

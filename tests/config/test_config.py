@@ -10,6 +10,7 @@ from strategies import any_text
 
 from sts_trio.audio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
+from sts_trio.config.records import Prices, Records
 from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import ConfigError
 from sts_trio.logic.policy import CallPolicy
@@ -104,6 +105,13 @@ EVERYTHING = {
     "STS_ASK_AFTER_SECONDS": "10",
     "STS_HANG_UP_AFTER_SECONDS": "0",
     "STS_LONGEST_CALL_SECONDS": "600",
+    "STS_DATABASE_URL": "postgresql+psycopg://sts:hidden@db.example/calls",
+    "STS_SPOOL": "/var/spool/sts-trio",
+    "STS_PROCESS_NAME": "phone-1",
+    "STS_KEEP_DAYS": "7",
+    "STS_KEEP_WORDS": "0",
+    "STS_REDACT": "1",
+    "STS_REDACT_KEY": "0123456789abcdef0123456789abcdef",
 }
 EVERYTHING_DECIDED: dict[str, Any] = {
     "file": None,
@@ -148,6 +156,15 @@ EVERYTHING_DECIDED: dict[str, Any] = {
         answer_within=2.5,
         ask_after=10,
         longest=600,
+    ),
+    "records": Records(
+        database_url="postgresql+psycopg://sts:hidden@db.example/calls",
+        spool=Path("/var/spool/sts-trio"),
+        process_name="phone-1",
+        keep_days=7.0,
+        keep_words=False,
+        redact_key="0123456789abcdef0123456789abcdef",
+        prices=Prices(),
     ),
 }
 
@@ -197,6 +214,13 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         ask_after_seconds = 10
         hang_up_after_seconds = 0
         longest_call_seconds = 600
+        database_url = "postgresql+psycopg://sts:hidden@db.example/calls"
+        spool = "/var/spool/sts-trio"
+        process_name = "phone-1"
+        keep_days = 7
+        keep_words = false
+        redact = true
+        redact_key = "0123456789abcdef0123456789abcdef"
         """,
     )
     config = load({}, tmp_path)

@@ -67,8 +67,8 @@ def test_a_call_is_put_down_from_its_announcement_on(rig: Rig) -> None:
         "webhook",
     )
     assert body["process_id"] == "p1"
-    rig.call_log.refuse(INFO, "webhook", "busy", "ours")
-    assert rig.last.body == {"ending": "busy", "verdict": "ours"}
+    rig.call_log.refuse(INFO, "webhook", "full")
+    assert rig.last.body == {"ending": "refused", "verdict": "ours", "detail": "full"}
     assert rig.sink.at_once == [Kind.ENDED]
 
 

@@ -174,7 +174,7 @@ async def test_a_server_that_ends_lets_tidying_come_to_its_end(
     has_begun, may_go = threading.Event(), threading.Event()
     done = []
 
-    def tidy() -> None:
+    def tidy(is_wanted: Callable[[], bool]) -> None:
         has_begun.set()
         may_go.wait(WITHIN)
         done.append(database.is_open)
@@ -197,7 +197,7 @@ async def test_but_no_longer_than_is_said(
     monkeypatch.setattr(writers, "LAST_WITHIN", 0.05)
     has_begun, may_go = threading.Event(), threading.Event()
 
-    def tidy() -> None:
+    def tidy(is_wanted: Callable[[], bool]) -> None:
         has_begun.set()
         may_go.wait(WITHIN)
 

@@ -62,6 +62,7 @@ class App:
 
     def __init__(self) -> None:
         self.live_calls = Lines()
+        self.startup_fault: ConfigError | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

@@ -1,0 +1,299 @@
+"""`sts-trio calls`: past calls, read from the database itself. No server has to run."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+from sts_trio.commands.common import Failure, Misuse, fail, say
+
+if TYPE_CHECKING:
+    from sts_trio.config.records import Records
+    from sts_trio.records.record import CallRow, Record, Turn
+    from sts_trio.records.store import Store, Wanted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False)
+# Read at once, while they are written to a file.
+_LOT = 500
+
+
+@click.group("calls")
+@click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
+@click.pass_context
+def calls(context: click.Context, file: str | None) -> None:
+    """Look at past calls: list, show, export, forget.
+
+    They are read from the database that the configuration names (STS_DATABASE_URL).
+    """
+    context.obj = file
+
+
+def _filtered(command: F) -> F:
+    """Which calls."""
+    for option in reversed(
+        (
+            click.option("--since", metavar="TIME", help="Began then or later: 2026-11-30, 24h …"),
+            click.option("--until", metavar="TIME", help="Began before then."),
+            click.option("--number", metavar="+NUMBER", help="Of either side."),
+            click.option("--agent", metavar="NAME"),
+            click.option("--ending", metavar="NAME", help="As in docs/endings.md."),
+            click.option(
+                "--verdict", metavar="NAME", help="success, caller, agent, ours, unclear."
+            ),
+            click.option("--words", metavar="TEXT", help="Said by either side."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@calls.command("list")
+@_filtered
+@click.option("--limit", type=click.IntRange(1, 500), default=30, show_default=True)
+@click.pass_obj
+def list_(file: str | None, /, limit: int, **filters: str | None) -> None:
+    """List calls, the newest first."""
+    wanted = _wanted(filters)
+    with _open(file) as store:
+        found: list[CallRow] = []
+        after: str | None = None
+        while len(found) < limit:
+            page = store.calls(wanted, limit - len(found), after)
+            found += page.calls
+            after = page.after
+            if after is None:
+                break
+    if not found:
+        say("No call is kept that is like this.")
+        return
+    rows = [_cells(call) for call in found]
+    titles = ("began", "seconds", "from", "to", "agent", "ending", "call")
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say("  ".join(padded).rstrip())
+    if after is not None:
+        say(f"There are more: --limit takes up to 500, --until {_local(found[-1].created_at)}.")
+
+
+def _cells(call: "CallRow") -> tuple[str, ...]:
+    seconds = (call.summary or {}).get("seconds")
+    return (
+        _local(call.created_at),
+        "" if seconds is None else f"{seconds:.0f}",
+        call.from_,
+        call.to,
+        call.agent,
+        call.ending or call.state,
+        call.call_sid,
+    )
+
+
+@calls.command()
+@click.argument("call_sid", metavar="CALL_SID")
+@click.option("--json", "as_json", is_flag=True, help="The whole record, with its events.")
+@click.pass_obj
+def show(file: str | None, call_sid: str, as_json: bool) -> None:
+    """Show one call: what was said and heard, what functions did, its figures."""
+    with _open(file) as store:
+        record = store.record(call_sid)
+    if record is None:
+        fail(f"{call_sid}: no such call is kept")
+    if as_json:
+        from sts_trio.records.export import json_line
+
+        click.echo(json_line(record), nl=False)
+        return
+    for line in _lines(record):
+        say(line)
+
+
+def _lines(record: "Record") -> Iterator[str]:
+    call = record.call
+    yield f"{call.call_sid}  {call.direction}  {call.from_} -> {call.to}"
+    yield f"began     {_local(call.created_at)}"
+    if call.answered_at is not None:
+        yield f"answered  {_local(call.answered_at)}"
+    if call.ended_at is not None:
+        yield f"ended     {_local(call.ended_at)}"
+    told = f" ({call.verdict})" if call.verdict else ""
+    detail = f": {call.detail}" if call.detail else ""
+    yield f"ending    {call.ending or call.state}{told}{detail}"
+    for name, value in call.parameters.items():
+        yield f"parameter {name} = {value}"
+    for session in record.sessions:
+        yield f"agent     {session.agent}  request {session.request_id or '-'}"
+    began = call.answered_at or call.created_at
+    lines = [(turn.at if turn.began is None else turn.began, _said(turn)) for turn in record.turns]
+    for function in record.functions:
+        outcome = function.outcome or "not known"
+        lines.append((function.asked_at, f"[{function.name}: {outcome}]"))
+    lines += [(loss.at, f"[agent lost: {loss.ending}]") for loss in record.losses]
+    if lines:
+        yield ""
+    for at, text in sorted(lines):
+        yield f"{max(0.0, at - began):7.1f}  {text}"
+    if record.notes:
+        yield ""
+    for name, note in record.notes.items():
+        yield f"{name} = {note}"
+    if call.summary:
+        yield ""
+        for name, value in _figures(call.summary):
+            yield f"{name:<26}{value}"
+
+
+def _said(turn: "Turn") -> str:
+    if turn.role == "caller":
+        return f"caller  {turn.said}"
+    if turn.heard is None:
+        return f"agent   {turn.said} [not known how much was heard]"
+    cut = turn.said.removeprefix(turn.heard)
+    waited = "" if turn.waited is None else f"  ({turn.waited:.2f} s)"
+    return f"agent   {turn.heard}{f' [not heard:{cut}]' if cut else ''}{waited}"
+
+
+def _figures(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{part}", str(each)) for part, each in value.items())
+        elif value is not None:
+            yield name, str(value)
+
+
+@calls.command()
+@_filtered
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl"]),
+    default="csv",
+    show_default=True,
+    help="jsonl: one JSON object a line.",
+)
+@click.option("--whole", is_flag=True, help="With jsonl: whole records, with what was said.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="A file. [default: stdout]")
+@click.pass_obj
+def export(
+    file: str | None, /, form: str, whole: bool, out: str | None, **filters: str | None
+) -> None:
+    """Write calls for other programs, the newest first."""
+    if whole and form == "csv":
+        raise Misuse("--whole: takes --format jsonl")
+    wanted = _wanted(filters)
+    with _open(file) as store, _output(out) as target:
+        for line in _exported(store, wanted, form, whole):
+            target.write(line)
+
+
+def _exported(store: "Store", wanted: "Wanted", form: str, whole: bool) -> Iterator[str]:
+    from sts_trio.records.export import csv_header, csv_line, json_line
+
+    if form == "csv":
+        yield csv_header()
+    after: str | None = None
+    while True:
+        page = store.calls(wanted, _LOT, after)
+        for call in page.calls:
+            if form == "csv":
+                yield csv_line(call)
+            elif not whole:
+                yield json_line(call)
+            elif (record := store.record(call.call_sid)) is not None:
+                yield json_line(record)
+        after = page.after
+        if after is None:
+            return
+
+
+@contextlib.contextmanager
+def _output(out: str | None) -> Iterator[TextIO]:
+    """Only for who runs it: it holds numbers and words."""
+    if out is None:
+        yield sys.stdout
+        return
+    path = Path(out)
+    try:
+        path.touch(mode=0o600)
+        with path.open("w", encoding="utf-8", newline="") as target:
+            yield target
+    except OSError as exc:
+        fail(f"{path}: cannot be written: {exc.strerror}")
+
+
+@calls.command()
+@click.argument("call_sid", metavar="[CALL_SID]", required=False)
+@click.option("--number", metavar="+NUMBER", help="All calls from or to it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool) -> None:
+    """Delete all that is known of a call, or of a caller, for good.
+
+    A call that is still under way is left: forget it when it has ended.
+    """
+    if (call_sid is None) == (number is None):
+        raise Misuse("expected a CALL_SID or --number, one of them")
+    from sts_trio.records.spool import forget_refused
+    from sts_trio.records.store import Wanted
+
+    with _open(file) as store:
+        if not yes:
+            what = call_sid or f"all calls from or to {number}"
+            click.confirm(f"Delete {what}, for good?", abort=True)
+        forgotten = store.forget(call_sid=call_sid, number=number)
+        sought = [*forgotten, *([] if number is None else [number])]
+        try:
+            forget_refused(_settings(file).spool, sought)
+        except OSError as exc:
+            raise Failure(f"{_settings(file).spool}: {exc.strerror}") from None
+        say(f"Deleted: {len(forgotten)} call{'' if len(forgotten) == 1 else 's'}.")
+        left = store.calls(Wanted(number=number)).calls if number else []
+        if (call_sid is not None and store.record(call_sid) is not None) or left:
+            fail("what is still under way is left: forget it when it has ended")
+
+
+# ------------------------------------------------------------------------------------------------
+
+
+def _settings(file: str | None) -> "Records":
+    from sts_trio import config
+
+    return config.from_environment(file).records
+
+
+@contextlib.contextmanager
+def _open(file: str | None) -> "Iterator[Store]":
+    from sts_trio.records.opening import make_store
+
+    settings = _settings(file)
+    if settings.database_url is None:
+        raise Misuse("STS_DATABASE_URL is none: no calls are kept")
+    store = make_store(settings, settings.database_url)
+    database = store.database
+    if not database.is_postgresql and not Path(database.url.database or "").exists():
+        fail(f"{database.url.database}: no calls are kept yet: `sts-trio serve` makes this file")
+    database.open()
+    try:
+        yield store
+    finally:
+        database.close()
+
+
+def _wanted(filters: dict[str, str | None]) -> "Wanted":
+    from sts_trio.records.filters import BadFilter, read_wanted
+
+    given = {name: text for name, text in filters.items() if text is not None}
+    try:
+        return read_wanted(given, time.time())
+    except BadFilter as exc:
+        raise Misuse(f"--{exc}") from None
+
+
+def _local(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -1,0 +1,64 @@
+"""Which calls are asked for, as people write it: in the query of a URL, or on the command line."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from math import isfinite
+
+from sts_trio.records.store import Wanted
+from sts_trio.wire.printable import shown
+
+TIME = (
+    "a date like 2026-11-30, a time like 2026-11-30T09:30 or 2026-11-30T09:30Z, an age like 90m,"
+    " 24h or 7d, or seconds since 1970"
+)
+_AGE = {"m": 60, "h": 3600, "d": 86400}
+
+
+class BadFilter(ValueError):
+    """One line: which one, what is expected, what was given."""
+
+
+def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
+    """What `given` asks for, which may hold other names, and blank values. `now` is seconds since
+    1970, for ages.
+
+    Raises:
+        BadFilter: a time is none.
+    """
+    number = _text(given, "number")
+    # In a query a plus is a space, which was stripped.
+    if number is not None and re.fullmatch("[1-9][0-9]{1,14}", number):
+        number = f"+{number}"
+    return Wanted(
+        since=_time(given, "since", now),
+        until=_time(given, "until", now),
+        number=number,
+        agent=_text(given, "agent"),
+        ending=_text(given, "ending"),
+        verdict=_text(given, "verdict"),
+        words=_text(given, "words"),
+    )
+
+
+def _text(given: Mapping[str, str], name: str) -> str | None:
+    return given.get(name, "").strip() or None
+
+
+def _time(given: Mapping[str, str], name: str, now: float) -> float | None:
+    """Without a zone it is this machine's."""
+    text = _text(given, name)
+    if text is None:
+        return None
+    if age := re.fullmatch("([0-9]{1,6})([mhd])", text):
+        return now - int(age[1]) * _AGE[age[2]]
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError, OSError):
+            seconds = float("nan")
+    if not isfinite(seconds):
+        raise BadFilter(f"{name}: expected {TIME}, got {shown(text)}")
+    return seconds

@@ -1,0 +1,75 @@
+"""Past calls, from the database, as answers. Who asks is the operator: `page` has seen to that."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+from quart import Response
+
+from sts_trio.net.threads import run_in_thread
+from sts_trio.server import Server
+from sts_trio.web import responses
+
+if TYPE_CHECKING:
+    from sts_trio.records.store import Store
+
+# How many are looked for at once: those that read in the database have as many connections.
+READERS = 4
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+
+class PastCalls:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._readers = trio.CapacityLimiter(READERS)
+
+    async def list(self, asked: Mapping[str, str]) -> Response:
+        """What the query asks for (see `records.filters`), the newest first. `after` is where the
+        next page begins."""
+        from sts_trio.records.filters import BadFilter, read_wanted
+        from sts_trio.records.store import BadCursor
+
+        try:
+            wanted = msgspec.structs.replace(read_wanted(asked, time.time()), has_ended=True)
+            limit = _limit(asked.get("limit", ""))
+            after = asked.get("after") or None
+            return await self._read(lambda store: store.calls(wanted, limit, after))
+        except (BadFilter, BadCursor) as exc:
+            return responses.json({"error": str(exc)}, 400)
+
+    async def record(self, call_sid: str) -> Response:
+        """One call's record, with its events."""
+        return await self._read(lambda store: store.record(call_sid))
+
+    async def _read(self, read: "Callable[[Store], Any]") -> Response:
+        records = self._server.records
+        if records is None:
+            return responses.text("No past calls are kept here: STS_DATABASE_URL is none.", 404)
+        from sts_trio.records.database import DatabaseAway
+
+        def encoded() -> bytes | None:
+            found = read(records.store)
+            # Also in the thread: a record may have thousands of events.
+            return None if found is None else msgspec.json.encode(found)
+
+        try:
+            body = await run_in_thread(encoded, self._readers)
+        except DatabaseAway as exc:
+            return responses.text(f"The database cannot be read now: {exc}.", 503)
+        if body is None:
+            return responses.text("No such call is kept.", 404)
+        return responses.json(msgspec.Raw(body))
+
+
+def _limit(text: str) -> int:
+    """Raises `BadFilter`."""
+    from sts_trio.records.filters import BadFilter
+
+    if not text.strip():
+        return DEFAULT_LIMIT
+    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT:
+        return int(text)
+    raise BadFilter(f"limit: expected a whole number from 1 to {MAX_LIMIT}, got {text[:80]!r}")

@@ -1,0 +1,241 @@
+"""`sts-trio calls`: what is shown of past calls, and what is deleted."""
+
+import csv
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from call_stories import FROM, NOON, Story, sid, whole
+from click.testing import CliRunner, Result
+
+from sts_trio import cli
+from sts_trio.records.database import Database
+from sts_trio.records.rows import Kind
+from sts_trio.records.spool import Spool
+from sts_trio.records.store import Store
+
+OTHER = "+14155550188"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(
+    monkeypatch: pytest.MonkeyPatch, calls_kept_by_default: None, tmp_path: Path
+) -> None:
+    for variable in os.environ:
+        if variable.startswith(("DEEPGRAM_", "STS_", "TWILIO_", "FORCE_COLOR")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    database = Database(f"sqlite:///{tmp_path / 'sts-trio.db'}")
+    database.open()
+    yield Store(database)
+    database.close()
+
+
+def run(*arguments: str, answer: str | None = None) -> Result:
+    result = CliRunner().invoke(cli.main, ["calls", *arguments], input=answer)
+    # Anything but these is a traceback at the operator's terminal.
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def told(*arguments: str) -> list[str]:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
+def failure(*arguments: str, code: int) -> str:
+    result = run(*arguments)
+    assert result.exit_code == code
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    return line
+
+
+def test_calls_are_listed_the_newest_first(store: Store) -> None:
+    store.write([*whole(1), *whole(2, at=NOON + 60, caller=OTHER)])
+    store.write(Story(sid(3), at=NOON + 120).announce().rows)
+    title, *lines = told("list")
+    assert title.split() == ["began", "seconds", "from", "to", "agent", "ending", "call"]
+    assert [line.split()[-1] for line in lines] == [sid(3), sid(2), sid(1)]
+    assert [line.split()[-2] for line in lines] == ["announced", "stop", "stop"]
+
+
+def test_they_are_chosen_by_what_is_asked_for(store: Store) -> None:
+    store.write([*whole(1), *whole(2, at=NOON + 60, caller=OTHER)])
+    for arguments in (
+        ("--number", OTHER),
+        ("--since", str(NOON + 30)),
+        ("--since", "2026-11-30T12:00:30Z"),
+        ("--words", "CARS", "--since", str(NOON + 30)),
+        ("--limit", "1"),
+    ):
+        lines = told("list", *arguments)[1:]
+        assert lines[0].endswith(sid(2)), arguments
+        assert not any(line.endswith(sid(1)) for line in lines)
+    assert told("list", "--ending", "crashed") == ["No call is kept that is like this."]
+
+
+def test_a_list_that_is_not_all_says_how_to_go_on(store: Store) -> None:
+    store.write([*whole(1), *whole(2, at=NOON + 60)])
+    assert told("list", "--limit", "1")[-1].startswith("There are more: ")
+    assert not told("list", "--limit", "2")[-1].startswith("There are more: ")
+
+
+def test_a_filter_that_is_none_is_one_line(store: Store) -> None:
+    line = failure("list", "--since", "yesterday", code=2)
+    assert line.startswith("Error: --since: expected a date like 2026-11-30, ")
+
+
+def test_a_call_is_shown_with_what_was_said_and_heard(store: Store) -> None:
+    story = Story().announce(parameters={"name": "Ann"}).start().talk()
+    story.tell(Kind.FUNCTION_ASKED, id="f", name="look_up", arguments="{}", shield=False)
+    story.tell(Kind.AGENT_LOST, ending="agent_lost", detail="FIN")
+    story.tell(Kind.NOTE, mood="good")
+    store.write(story.end().rows)
+    lines = told("show", sid(1))
+    assert lines[0] == f"{sid(1)}  inbound  {FROM} -> +15005550006"
+    text = "\n".join(lines)
+    for part in (
+        "ending    stop (success)",
+        "parameter name = Ann",
+        "caller  What cars do you have?",
+        "agent   Three of [not heard: them.]  (2.40 s)",
+        "[look_up: not known]",
+        "[agent lost: agent_lost]",
+        "mood = good",
+        "waits.p50                 2.4",
+    ):
+        assert part in text, part
+
+
+def test_a_call_is_shown_as_json_with_its_events(store: Store) -> None:
+    store.write(whole())
+    [line] = told("show", sid(1), "--json")
+    record = msgspec.json.decode(line)
+    assert record["call"]["from"] == FROM
+    assert len(record["events"]) == len(whole())
+
+
+def test_what_callers_and_peers_say_moves_no_cursor(store: Store) -> None:
+    evil = "\x1b[2J\x07\u202eevil"
+    story = Story().announce(evil, agent=evil).start()
+    story.tell(Kind.USER, text=evil)
+    store.write(story.end(ending=evil).rows)
+    for arguments in (("list",), ("show", sid(1))):
+        text = "\n".join(told(*arguments))
+        assert "evil" in text
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+
+
+def test_a_call_that_is_not_kept_is_one_line(store: Store) -> None:
+    assert failure("show", "CA0", code=1) == "Error: CA0: no such call is kept"
+
+
+def test_calls_are_exported_as_csv_and_json_lines(store: Store, tmp_path: Path) -> None:
+    store.write([*whole(1), *whole(2, at=NOON + 60)])
+    header, *lines = csv.reader(told("export"))
+    assert [line[header.index("call_sid")] for line in lines] == [sid(2), sid(1)]
+    assert [msgspec.json.decode(line)["call_sid"] for line in told("export", "--format", "jsonl")]
+    out = tmp_path / "calls.jsonl"
+    assert told("export", "--format", "jsonl", "--whole", "-o", str(out)) == []
+    records = [msgspec.json.decode(line) for line in out.read_text().splitlines()]
+    assert records[0]["turns"][0]["said"] == "Hello!"
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_an_export_that_is_asked_for_wrongly_or_cannot_be_written_is_one_line(
+    store: Store,
+) -> None:
+    assert failure("export", "--whole", code=2) == "Error: --whole: takes --format jsonl"
+    assert "cannot be written" in failure("export", "-o", "/nowhere/calls.csv", code=1)
+
+
+def test_a_call_is_forgotten(store: Store) -> None:
+    store.write([*whole(1), *whole(2)])
+    assert told("forget", sid(1), "--yes") == ["Deleted: 1 call."]
+    assert [line.split()[-1] for line in told("list")[1:]] == [sid(2)]
+    assert told("forget", sid(1), "--yes") == ["Deleted: 0 calls."]
+
+
+def test_a_caller_is_forgotten_wherever_they_are(store: Store, tmp_path: Path) -> None:
+    """Also what no database took, and was put aside."""
+    spool = Spool(tmp_path / "sts-trio.spool", "p1")
+    for row in (whole(1)[0], whole(2, caller=OTHER)[0]):
+        spool.refuse(msgspec.json.encode(row))
+    store.write([*whole(1), *whole(2, caller=OTHER), *whole(3, caller=OTHER)])
+    assert told("forget", "--number", OTHER, "--yes") == ["Deleted: 2 calls."]
+    spool.close()
+    store.database.close()
+    left = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert OTHER.encode() not in left
+    assert sid(2).encode() not in left
+    assert FROM.encode() in left
+
+
+def test_nothing_is_deleted_that_was_not_confirmed(store: Store) -> None:
+    store.write(whole())
+    assert run("forget", sid(1), answer="n\n").exit_code == 1
+    assert told("list")[-1].endswith(sid(1))
+    assert run("forget", sid(1), answer="y\n").exit_code == 0
+    assert told("list") == ["No call is kept that is like this."]
+
+
+def test_a_call_that_lasts_is_left_and_said(store: Store) -> None:
+    store.write([*Story(sid(1)).announce().start().rows, *whole(2)])
+    expected = "Error: what is still under way is left: forget it when it has ended"
+    assert failure("forget", sid(1), "--yes", code=1) == expected
+    assert failure("forget", "--number", FROM, "--yes", code=1) == expected
+    assert [line.split()[-1] for line in told("list")[1:]] == [sid(1)]
+
+
+@pytest.mark.parametrize("arguments", [(), (sid(1), "--number", FROM)])
+def test_what_is_to_be_forgotten_is_named_once(store: Store, arguments: tuple[str, ...]) -> None:
+    assert failure("forget", *arguments, code=2).startswith("Error: expected a CALL_SID or")
+
+
+def test_what_was_put_aside_and_cannot_be_deleted_is_said(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "sts-trio.spool" / "refused.ndjson").mkdir(parents=True)
+    assert "Is a directory" in failure("forget", "--number", FROM, "--yes", code=1)
+
+
+# --- no database --------------------------------------------------------------------------------
+
+
+def test_where_nothing_is_kept_yet_no_file_is_made(tmp_path: Path) -> None:
+    assert failure("list", code=1).startswith("Error: sts-trio.db: no calls are kept yet: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_is_to_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STS_DATABASE_URL", "none")
+    assert failure("list", code=2) == "Error: STS_DATABASE_URL is none: no calls are kept"
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sts-trio.db").write_bytes(b"GIF89a" * 1000)
+    assert "is not a database" in failure("list", code=2)
+
+
+def test_a_server_that_does_not_answer_is_one_line_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STS_DATABASE_URL", "postgresql://u:hidden@127.0.0.1:9/calls")
+    line = failure("list", code=1)
+    assert "hidden" not in line
+
+
+def test_the_configuration_may_be_named(store: Store, tmp_path: Path) -> None:
+    store.write(whole())
+    file = tmp_path / "elsewhere.toml"
+    file.write_text('database_url = "none"\n')
+    line = failure("--config", str(file), "list", code=2)
+    assert line == "Error: STS_DATABASE_URL is none: no calls are kept"

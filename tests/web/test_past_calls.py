@@ -1,0 +1,136 @@
+"""What the operator is told of past calls over HTTP."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import pytest
+import trio
+from call_stories import FROM, NOON, Story, sid, whole
+from rig_app import client_of, key, make_app
+
+from sts_trio.records.database import DatabaseAway
+from sts_trio.records.rows import Kind, Row
+from sts_trio.web.app import App
+
+OTHER = "+14155550188"
+
+
+@contextlib.asynccontextmanager
+async def keeping(tmp_path: Path, *rows: Row) -> AsyncIterator[App]:
+    """An app with these in its database."""
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    app = make_app(tmp_path, STS_AGENT="offline", STS_DATABASE_URL=url)
+    await app.server.open_records()
+    assert app.server.records is not None
+    if rows:
+        app.server.records.store.write(rows)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(app.server.records.writer.run)
+            yield app
+            nursery.cancel_scope.cancel()
+
+
+async def get(app: App, path: str, status: int = 200) -> bytes:
+    response = await client_of(app).get(
+        path, headers=key(app), scope_base={"client": ("127.0.0.1", 5)}
+    )
+    assert response.status_code == status
+    assert status != 200 or response.headers["Cache-Control"] == "no-store"
+    data: bytes = await response.get_data(as_text=False)
+    return data
+
+
+async def listed(app: App, query: str) -> tuple[list[str], str | None]:
+    page = msgspec.json.decode(await get(app, f"/calls?{query}"))
+    return [call["call_sid"] for call in page["calls"]], page["after"]
+
+
+async def test_past_calls_are_listed_the_newest_first_and_page_by_page(tmp_path: Path) -> None:
+    rows = [*whole(1), *whole(2, at=NOON + 60), *whole(3, at=NOON + 120)]
+    live = Story(sid(4), at=NOON + 180).announce().start().rows
+    async with keeping(tmp_path, *rows, *live) as app:
+        assert await listed(app, "ended=1") == ([sid(3), sid(2), sid(1)], None)
+        first, after = await listed(app, "ended=1&limit=2")
+        assert (first, after is not None) == ([sid(3), sid(2)], True)
+        assert await listed(app, f"ended=1&limit=2&after={quote(after or '')}") == ([sid(1)], None)
+
+
+async def test_they_are_chosen_by_what_is_asked_for(tmp_path: Path) -> None:
+    rows = [*whole(1), *whole(2, at=NOON + 60, caller=OTHER, agent="sales")]
+    async with keeping(tmp_path, *rows) as app:
+        for query in (
+            f"number={quote(OTHER)}",
+            f"number={OTHER}",  # its plus is a space
+            "agent=sales",
+            f"since={NOON + 30}&until={NOON + 90}",
+            "words=cars&agent=sales",
+        ):
+            assert await listed(app, f"ended=1&{query}") == ([sid(2)], None), query
+        assert await listed(app, "ended=1&ending=crashed") == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("since=yesterday", "since: expected a date like "),
+        ("limit=0", "limit: expected a whole number from 1 to 500, got '0'"),
+        ("limit=many", "limit: expected "),
+        ("limit=99999999999999999999", "limit: expected "),
+        ("after=x", "expected what a page gave as `after`, got 'x'"),
+    ],
+)
+async def test_what_is_asked_for_wrongly_is_told(
+    tmp_path: Path, query: str, complaint: str
+) -> None:
+    async with keeping(tmp_path) as app:
+        told = msgspec.json.decode(await get(app, f"/calls?ended=1&{query}", 400))
+        assert told["error"].startswith(complaint)
+
+
+async def test_one_call_is_told_with_all_its_events(tmp_path: Path) -> None:
+    story = Story().announce().start().talk()
+    story.tell(Kind.USER, text="<script>alert(1)</script>")
+    async with keeping(tmp_path, *story.end().rows) as app:
+        record = msgspec.json.decode(await get(app, f"/calls/{sid(1)}"))
+        assert record["call"]["from"] == FROM
+        assert [event["kind"] for event in record["events"]] == [row.kind for row in story.rows]
+        assert record["turns"][-1]["said"] == "<script>alert(1)</script>"
+        assert b"No such call is kept." in await get(app, "/calls/CA0", 404)
+
+
+async def test_live_calls_are_told_as_before(tmp_path: Path) -> None:
+    async with keeping(tmp_path, *whole()) as app:
+        for query in ("", "?ended=0"):
+            assert await get(app, f"/calls{query}") == b'{"live":0,"calls":[]}'
+
+
+async def test_nobody_but_the_operator_is_told(tmp_path: Path) -> None:
+    async with keeping(tmp_path, *whole()) as app:
+        for path in ("/calls?ended=1", f"/calls/{sid(1)}"):
+            response = await client_of(app).get(path, scope_base={"client": ("127.0.0.1", 5)})
+            assert response.status_code in (401, 403)
+            assert FROM.encode() not in await response.get_data(as_text=False)
+
+
+async def test_where_nothing_is_kept_it_is_said(tmp_path: Path) -> None:
+    app = make_app(tmp_path, STS_AGENT="offline")
+    for path in ("/calls?ended=1", f"/calls/{sid(1)}"):
+        assert b"kept here: STS_DATABASE_URL is none." in await get(app, path, 404)
+
+
+async def test_a_database_that_is_away_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping(tmp_path, *whole()) as app:
+        assert app.server.records is not None
+
+        def away(call_sid: str) -> None:
+            raise DatabaseAway("it is locked")
+
+        monkeypatch.setattr(app.server.records.store, "record", away)
+        told = await get(app, f"/calls/{sid(1)}", 503)
+        assert told == b"The database cannot be read now: it is locked.\n"
