@@ -198,7 +198,7 @@ class Cause(enum.Enum):
 class Ending(msgspec.Struct, frozen=True):
     """How a call ended. `detail` is for people: a status, a code, a peer's own words.
 
-    `apologised`: the caller has been told that something went wrong.
+    `apologised`: the caller has been told that something went wrong, or that we have to go.
     """
 
     cause: Cause

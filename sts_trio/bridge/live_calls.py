@@ -98,6 +98,12 @@ class LiveCalls:
         while self._calls:
             await self._emptied.wait()
 
+    def wind_up(self) -> None:
+        """Drains, and has everyone told that the time is up: each call ends with its goodbye."""
+        self.drain()
+        for call in list(self._calls):
+            call.wind_up()
+
     def shut_down(self) -> None:
         """Drains, and hangs up on everyone: both sockets of each call close with 1001."""
         self.drain()

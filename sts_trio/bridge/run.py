@@ -69,6 +69,7 @@ from sts_trio.logic.acts import (
     StreamBegan,
     Tick,
     Unsent,
+    WindUp,
 )
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe.events import CallCrashed, OfCall
@@ -190,6 +191,10 @@ class Bridge:
     def report(self, event: OfCall, *, exc_info: BaseException | bool = False) -> None:
         """Tells the log and the event feed that it happened in this call."""
         self._reports.report(event, exc_info=exc_info)
+
+    def wind_up(self) -> None:
+        """Ends the call with a goodbye, because the server is to go."""
+        self._tell_dialogue(WindUp())
 
     def shut_down(self) -> None:
         """Hangs up because the server goes away."""

@@ -378,7 +378,8 @@ SETTINGS = {
             "STS_DRAIN_SECONDS",
             Seconds,
             SECONDS,
-            "How long `sts-trio serve` lets calls finish after SIGTERM.",
+            "How long `sts-trio serve` lets calls finish after SIGTERM. Who talks on is told that"
+            " the time is up, which takes up to 10 s.",
             default="30",
         ),
         # The name that platforms for containers tell it by.

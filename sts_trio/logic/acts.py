@@ -44,6 +44,10 @@ class Tick(msgspec.Struct, frozen=True):
     """`deadline` has passed."""
 
 
+class WindUp(msgspec.Struct, frozen=True):
+    """The server is to go soon: let a goodbye be heard, then end the call."""
+
+
 class ShutDown(msgspec.Struct, frozen=True):
     """The server is going away."""
 
@@ -155,6 +159,7 @@ Control = (
     | OutboxFull
     | Unsent
     | Tick
+    | WindUp
     | ShutDown
     | CallReleased
     | OperatorHangsUp

@@ -224,7 +224,10 @@ class Closing:
         if to is ClosingState.RELEASING:
             return None if on is ClosingInput.LEFT else LetAgentGo()
         release = CLOSING[self.state].get(ClosingInput.RELEASE)
-        if to is ClosingState.OVER and self.needs_release and ending.cause in _DELIBERATE:
+        # Of a server that goes away the caller has been told, or there is no time for anything.
+        is_told = ending.cause is Cause.SHUTDOWN and on is not ClosingInput.END
+        is_deliberate = is_told or ending.cause in _DELIBERATE
+        if to is ClosingState.OVER and self.needs_release and is_deliberate:
             to = release or to
         self.state = to
         self._goodbye = None

@@ -112,11 +112,6 @@ def _take(parts: Parts, step: Step) -> None:
             words = deepgram.InjectAgentMessage(policy.warning, "queue")
             parts.requests.ask(None, words, now, is_insisted=True)
         case Step.END:
-            # Else the goodbye would wait behind all that Twilio still has.
-            parts.make_room()
-            way = "queue" if parts.closing.is_uninterruptible else "interrupt"
-            words = deepgram.InjectAgentMessage(policy.time_is_up, way)
-            parts.requests.ask(None, words, now)
-            parts.close(Ending(Cause.TIME_UP))
+            parts.take_leave(Ending(Cause.TIME_UP))
         case _:
             assert_never(step)

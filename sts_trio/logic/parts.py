@@ -11,6 +11,8 @@ from collections.abc import Callable
 from math import inf
 from typing import assert_never
 
+import msgspec
+
 from sts_trio.audio.frames import seconds
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
@@ -330,6 +332,31 @@ class Parts:
         """The call is to end once the goodbye has been heard."""
         is_live = self.session.is_live
         self._follow(self.closing.close(ending, self.out.now, is_live=is_live))
+
+    def take_leave(self, ending: Ending) -> None:
+        """The agent says that the time is up, whatever it was saying, and the call ends."""
+        # Else the goodbye would wait behind all that Twilio still has.
+        self.make_room()
+        self.requests.ask(None, self._time_is_up(), self.out.now)
+        self.close(ending)
+        self.send_requests()
+
+    def wind_up(self) -> None:
+        """The server is to go. The caller is told, by whomever there is."""
+        ending = Ending(Cause.SHUTDOWN)
+        if self.stream.start is None:
+            self._follow(self.closing.end(ending, self.out.now))
+        elif not self.closing.is_open:
+            pass  # they are being said goodbye to already
+        elif self.session.is_live and self.requests.can_say(self._time_is_up()):
+            self.take_leave(msgspec.structs.replace(ending, apologised=True))
+        else:
+            news = self.closing.session_down(ending, self.policy.apology, self.out.now)
+            self._follow(news, ending.cause.agent_code)
+
+    def _time_is_up(self) -> deepgram.InjectAgentMessage:
+        way = "queue" if self.closing.is_uninterruptible else "interrupt"
+        return deepgram.InjectAgentMessage(self.policy.time_is_up, way)
 
     def end(self, cause: Cause, detail: str = "") -> None:
         """The call is over, whatever there still was to say."""

@@ -34,6 +34,7 @@ from sts_trio.logic.acts import (
     Tick,
     Unsent,
     WaitUntilHeard,
+    WindUp,
 )
 from sts_trio.logic.agent_messages import Handler
 from sts_trio.logic.answer_watch import Debt
@@ -62,7 +63,7 @@ from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 OwnWish = Ask | Close | HandOver | PlayTones | Protect | WaitUntilHeard | Collect | CancelRequest
 Anomaly = Unknown | Malformed | OutboxFull
-End = LegEnded | TooBig | ShutDown | OperatorHangsUp | FunctionsRunAway
+End = LegEnded | TooBig | WindUp | ShutDown | OperatorHangsUp | FunctionsRunAway
 
 
 def hear_caller(parts: Parts, message: twilio.Message) -> None:
@@ -237,6 +238,8 @@ def hear_end(parts: Parts, end: End) -> None:
             parts.end(Cause.CALLER_TOO_BIG, f"a message of {size} bytes")
         case TooBig(_, size):
             parts.lose_agent(Cause.AGENT_TOO_BIG, f"a message of {size} bytes")
+        case WindUp():
+            parts.wind_up()
         case ShutDown():
             parts.end(Cause.SHUTDOWN)
         case OperatorHangsUp():

@@ -161,7 +161,9 @@ class CallEnded(OfCall, frozen=True):
     to: Annotated[PhoneNumber | None, "the number that was dialled"] = None
     direction: Annotated[str | None, "as in `call.started`"] = None
     agent: Annotated[str | None, "the agent that talked with the caller last"] = None
-    apologised: Annotated[bool | None, "the caller was told that something went wrong"] = None
+    apologised: Annotated[
+        bool | None, "the caller was told that something went wrong, or that the server has to go"
+    ] = None
     caller_audio: Annotated[Seconds | None, "that came from the caller"] = None
     caller_audio_dropped: Annotated[Seconds | None, "of it, what the agent never got"] = None
     caller_audio_muted: Annotated[Seconds | None, "of it, what the agent got silence for"] = None

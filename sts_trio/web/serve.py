@@ -6,8 +6,10 @@ taken here, and Hypercorn hears of them last:
 1. The first SIGTERM, or SIGHUP: no new calls (`/readyz` is 503, the webhook declines), those under
    way go on for up to `config.drain` seconds. Ctrl+C (SIGINT) is someone at a terminal who wants
    the prompt back: for it, that time is none.
-2. Who is still talking is hung up on with 1001, and has `GOODBYE` seconds to be gone.
-3. Hypercorn stops: no new connections, `GRACE` seconds for those that are in use.
+2. Who is still talking then is told that the time is up, which has `LEAVE_TAKING` seconds. After
+   Ctrl+C nobody is.
+3. Who is still there is hung up on with 1001, and has `GOODBYE` seconds to be gone.
+4. Hypercorn stops: no new connections, `GRACE` seconds for those that are in use.
 
 Every further SIGTERM or SIGINT ends the step that is being waited for. A further SIGHUP does not: a
 terminal that is closed sends two, and systemd may send one behind its SIGTERM.
@@ -38,6 +40,8 @@ from sts_trio.observe.report import report
 from sts_trio.server import GOODBYE, STOPS
 from sts_trio.web.app import create_app
 
+# A moment for the agent to begin (4 s, `logic.closing`), and a sentence.
+LEAVE_TAKING = 10.0
 # Nothing but short requests is left by then.
 GRACE = 3.0
 
@@ -49,6 +53,7 @@ class LiveCalls(Protocol):
     def live(self) -> int: ...
     def drain(self) -> None: ...
     async def empty(self) -> None: ...
+    def wind_up(self) -> None: ...
     def shut_down(self) -> None: ...
 
 
@@ -149,6 +154,9 @@ class _Shutdown:
             nursery.start_soon(self._hurry)
             self._live_calls.drain()
             await self._until_empty(drain)
+            if first is not signal.SIGINT:
+                self._live_calls.wind_up()
+                await self._until_empty(LEAVE_TAKING)
             self._live_calls.shut_down()
             await self._until_empty(GOODBYE)
             self._waiting = server

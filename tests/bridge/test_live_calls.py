@@ -194,6 +194,32 @@ async def test_shutting_down_says_goodbye_on_every_socket(
     assert ending.verdict in (Verdict.OURS, Verdict.SUCCESS)
 
 
+async def test_winding_up_ends_every_call_by_its_goodbye(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    live_calls = LiveCalls(2)
+    phones = [FakeTwilio(), FakeTwilio()]
+    agents = [FakeAgent(), FakeAgent()]
+    async with trio.open_nursery() as tasks:
+        for phone, agent in zip(phones, agents, strict=True):
+            phone.tell(twilio.Connected(), START, media())
+            tasks.start_soon(admitted, live_calls, make_call(tasks, phone, agent))
+        for agent in agents:
+            await agent.ready.wait()
+        live_calls.wind_up()
+        assert not live_calls.takes_calls
+        await live_calls.empty()
+    # Neither says a word of it, and is not waited for.
+    assert [phone.goodbye for phone in phones] == [(4.0, 1001)] * 2
+    assert [agent.closed for agent in agents] == [(4.0, 1001)] * 2
+    assert live_calls.ending_of(CALL_SID) == Ending(Cause.SHUTDOWN, apologised=True)
+
+
+async def admitted(live_calls: LiveCalls, call: Bridge) -> None:
+    with live_calls.admit(call):
+        await call.run()
+
+
 async def test_a_call_admitted_but_not_yet_running_is_shut_down_too(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

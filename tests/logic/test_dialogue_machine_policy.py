@@ -46,6 +46,7 @@ from sts_trio.logic.acts import (
     Tick,
     Unsent,
     WaitUntilHeard,
+    WindUp,
 )
 from sts_trio.logic.caller_audio import WAITING_ROOM
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted
@@ -378,6 +379,11 @@ class AnyManners(RuleBasedStateMachine):
     @precondition(lambda self: self.patience <= 0)
     def the_call_is_left(self, cause: Cause) -> None:
         self.hear(Close(Ending(cause)))
+
+    @rule()
+    @precondition(lambda self: self.patience <= 0)
+    def the_server_winds_up(self) -> None:
+        self.hear(WindUp())
 
     @rule(
         end=st.sampled_from([STOP, ShutDown(), OperatorHangsUp(), LegEnded(Leg.CALLER, How.LOST)])

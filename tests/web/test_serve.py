@@ -39,6 +39,7 @@ class Lines:
         self.live = 0
         self.is_draining = False
         self.changed = trio.Event()
+        self.is_told = trio.Event()
         self.hang_up = trio.Event()
 
     def drain(self) -> None:
@@ -47,6 +48,9 @@ class Lines:
     async def empty(self) -> None:
         while self.live:
             await self.changed.wait()
+
+    def wind_up(self) -> None:
+        self.is_told.set()
 
     def shut_down(self) -> None:
         self.hang_up.set()
@@ -58,7 +62,8 @@ class Lines:
 
 
 class App:
-    """A stand-in for ours: echoes on websockets, each a call; `/deaf` ignores the live_calls."""
+    """A stand-in for ours: echoes on websockets, each a call. `/polite` says goodbye when it is
+    told that the time is up, `/deaf` ignores the live_calls."""
 
     def __init__(self) -> None:
         self.live_calls = Lines()
@@ -83,16 +88,18 @@ class App:
             self.live_calls.change(+1)
             try:
                 async with trio.open_nursery() as nursery:
+                    lines = self.live_calls
+                    word = lines.is_told if scope["path"] == "/polite" else lines.hang_up
                     if scope["path"] != "/deaf":
-                        nursery.start_soon(self._hang_up, send, nursery.cancel_scope)
+                        nursery.start_soon(self._hang_up, word, send, nursery.cancel_scope)
                     while (message := await receive())["type"] == "websocket.receive":
                         await send({"type": "websocket.send", "text": message["text"]})
                     nursery.cancel_scope.cancel()
             finally:
                 self.live_calls.change(-1)
 
-    async def _hang_up(self, send: Any, call: trio.CancelScope) -> None:
-        await self.live_calls.hang_up.wait()
+    async def _hang_up(self, word: trio.Event, send: Any, call: trio.CancelScope) -> None:
+        await word.wait()
         await send({"type": "websocket.close", "code": 1001})
         call.cancel()
 
@@ -223,7 +230,9 @@ async def test_a_terminal_that_is_closed_does_not_end_the_draining_by_its_second
             tell(signal.SIGHUP)
             await trio.testing.wait_all_tasks_blocked(0.05)
         await echo(call)
-        assert not server.app.live_calls.hang_up.is_set()
+        assert not server.app.live_calls.is_told.is_set()
+        tell(signal.SIGTERM)
+        await server.app.live_calls.is_told.wait()
         tell(signal.SIGTERM)
         assert await read_to_the_end(call) == CLOSE_1001
 
@@ -257,10 +266,23 @@ async def test_a_connection_is_kept_for_longer_than_proxies_keep_theirs(
     assert KEEP_ALIVE > 120
 
 
-async def test_sigterm_hangs_up_on_who_still_talks_when_the_time_to_drain_is_over(
-    tmp_path: Path,
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+async def test_who_still_talks_when_the_time_to_drain_is_over_is_told_that_it_is(
+    tmp_path: Path, signum: signal.Signals
 ) -> None:
     async with serving(tmp_path, drain="0.1") as server:
+        call = await server.call("/polite")
+        before = trio.current_time()
+        tell(signum)
+        assert await read_to_the_end(call) == CLOSE_1001
+        assert 0.1 <= trio.current_time() - before < serve_module.LEAVE_TAKING
+
+
+async def test_who_still_talks_when_that_should_have_been_said_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_module, "LEAVE_TAKING", 0.1)
+    async with serving(tmp_path, drain="0") as server:
         calls = [await server.call(), await server.call()]
         before = trio.current_time()
         tell(signal.SIGTERM)
@@ -276,6 +298,8 @@ async def test_a_second_signal_ends_the_draining(tmp_path: Path) -> None:
         while not server.app.live_calls.is_draining:
             await trio.lowlevel.checkpoint()
         tell(signal.SIGTERM)
+        await server.app.live_calls.is_told.wait()
+        tell(signal.SIGTERM)
         assert await read_to_the_end(call) == CLOSE_1001
 
 
@@ -284,6 +308,7 @@ async def test_ctrl_c_hangs_up_at_once_and_is_no_exception(tmp_path: Path, log: 
         call = await server.call()
         tell(signal.SIGINT)
         assert await read_to_the_end(call) == CLOSE_1001
+        assert not server.app.live_calls.is_told.is_set()
     assert [(line["event"], line.get("seconds")) for line in log] == [
         (events.ServerDraining.NAME, 0.0),
         (events.ServerStopped.NAME, None),
@@ -315,7 +340,8 @@ async def test_further_signals_end_every_wait_there_is(
     monkeypatch.setattr(serve_module._Settings, "graceful_timeout", 3600.0)
     async with serving(tmp_path) as server:
         call = await server.call("/deaf")
-        for _ in range(4):  # the first, and one for each: the draining, the goodbye, Hypercorn
+        # The first, and one for each: the draining, the words, the goodbye, Hypercorn.
+        for _ in range(5):
             tell(signal.SIGTERM)
             await trio.testing.wait_all_tasks_blocked(0.05)
     await call.aclose()
