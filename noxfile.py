@@ -8,8 +8,9 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["tests", "lint", "types"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-# Rooms whose own tests reach every branch: the languages, the state, the sockets, the call.
-WHOLLY_COVERED = ("wire", "logic", "legs", "bridge", "net")
+# Rooms whose own tests reach every branch: the languages, the state, the sockets, the call, and
+# what your code is given of it.
+WHOLLY_COVERED = ("wire", "logic", "legs", "call", "bridge", "net")
 # One process more than cores, as some tests wait for real time; who has nothing left to do takes
 # over tests of another.
 ALL_CORES = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")

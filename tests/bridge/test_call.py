@@ -697,6 +697,15 @@ async def test_a_bug_while_sending_ends_the_call_and_says_1011_to_both(
     crashed(logs)
 
 
+async def test_what_its_server_has_to_tell_of_a_call_is_told_as_its_own(
+    autojump_clock: Clock, logs: Logs
+) -> None:
+    async with talking(FakeTwilio(), FakeAgent()) as call:
+        call.report(events.CallCrashed())
+    ended = only(logs, events.CallEnded.NAME)
+    assert only(logs, events.CallCrashed.NAME)["call_sid"] == ended["call_sid"]
+
+
 async def test_a_caller_leg_that_cannot_be_opened_is_a_crash(
     autojump_clock: Clock, logs: Logs
 ) -> None:

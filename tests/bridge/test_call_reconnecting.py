@@ -7,7 +7,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from rig_dialogue import APOLOGY, ONE_MOMENT, RECONNECTS
+from rig_dialogue import APOLOGY, LOST, ONE_MOMENT, RECONNECTS
 from rig_peers import (
     START,
     STREAM_SID,
@@ -145,6 +145,22 @@ async def test_no_frame_of_the_gap_is_lost_and_the_callers_question_is_answered(
     ended = only(logs, events.CallEnded.NAME)
     assert "caller_audio_dropped" not in ended
     assert 0.8 <= ended["longest_gap"] <= 0.95
+
+
+async def test_what_still_waited_for_the_agent_that_is_lost_goes_to_the_next(
+    autojump_clock: Clock,
+) -> None:
+    phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
+    said = [bytes([number]) * 8000 for number in range(1, 7)]
+    async with talking(phone, first, second, manners=RECONNECTS, settings=settings) as call:
+        # In one go. The first is the speaker's at once, which has waited for it; the other waits.
+        call._hear([ConversationText("user", "Where is it?")])
+        for second_of_speech in said:
+            call._hear([media(second_of_speech)])
+        call._hear([LOST])
+        await until_ready(second, phone)
+    assert first.audio.replace(b"\xff", b"") == said[0]
+    assert second.audio.replace(b"\xff", b"").endswith(b"".join(said[1:]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

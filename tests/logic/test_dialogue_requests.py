@@ -93,6 +93,14 @@ def test_who_no_longer_waits_is_not_answered() -> None:
     assert quiet(bridge.hear(PromptUpdated())) == []
 
 
+def test_words_that_may_interrupt_find_nobody_to_interrupt_while_there_is_no_agent() -> None:
+    now = InjectAgentMessage("We close in a minute.", "interrupt")
+    bridge = talking(RECONNECTS)
+    bridge.hear(Audio(b"\x01" * 800), LOST)
+    assert bridge.hear(Ask(1, now)) == []
+    assert SendToAgent(now) in bridge.connect()
+
+
 @pytest.mark.parametrize("phase", [Phase.AWAITING_START, Phase.DIALLING, Phase.AWAITING_APPLIED])
 def test_what_is_asked_too_early_waits_for_the_agent(phase: Phase) -> None:
     bridge = reach(phase)
