@@ -178,6 +178,7 @@ class Bridge:
                         self._nursery,
                         self._tell_dialogue,
                         self._reports.report,
+                        self.dialogue.turn_after,
                     )
                     self._nursery.start_soon(self._keep_time)
                     self._nursery.start_soon(self._run_caller)

@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     defer_until_eot: bool = False
     filler: str | None = None
     filler_after: Seconds = FILLER_AFTER
+    confirm: str | None = None
     agents: tuple[str, ...] | None = None
 
 
@@ -59,6 +60,7 @@ def function(
     defer_until_eot: bool = False,
     filler: str | None = None,
     filler_after: float = FILLER_AFTER,
+    confirm: str | None = None,
     agents: str | Iterable[str] | None = None,
 ) -> Callable[[F], F]: ...
 def function(
@@ -82,6 +84,9 @@ def function(
         defer_until_eot: not before the caller has surely finished speaking. For what cannot be
             undone: agents begin to answer on a guess, and take it back.
         filler: said to the caller when it takes longer than `filler_after` seconds.
+        confirm: the question that names the deed, with parameters in braces, "Shall I book the
+            {car} on {day:%A}?". It runs only if the caller has heard that to its end and has had
+            a turn since, once for each time; else the agent is told to ask.
         agents: the names of those that may call it; unset: all.
     """
     names = (agents,) if isinstance(agents, str) else agents

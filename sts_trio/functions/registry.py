@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.config.variables import config_error
-from sts_trio.functions import docstring
+from sts_trio.functions import confirmation, docstring
 from sts_trio.functions.decorator import MARK, Options
 from sts_trio.functions.modules import import_module
 from sts_trio.functions.schema import Parameters
@@ -39,8 +39,9 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     def definition(self) -> dict[str, Any]:
         """As Deepgram takes it. There is no `client_side`: it would end the session."""
         definition: dict[str, Any] = {"name": self.name}
-        if self.description:
-            definition["description"] = self.description
+        rule = confirmation.RULE if self.options.confirm is not None else ""
+        if description := f"{self.description}\n\n{rule}".strip():
+            definition["description"] = description
         definition["parameters"] = self.parameters.schema
         if self.options.defer_until_eot:
             definition["defer_until_eot"] = True
@@ -111,12 +112,15 @@ def _read(run: Callable[..., Any]) -> Function:
     except msgspec.ValidationError as exc:
         raise config_error(f"{where}: @function: {exc}") from None
     told = docstring.read(inspect.getdoc(run) or "", inspect.signature(run).parameters)
+    parameters = Parameters(run, where, told.parameters)
+    if options.confirm is not None:
+        confirmation.check(options.confirm, parameters.names, where)
     return Function(
         run=run,
         is_async=inspect.iscoroutinefunction(run),
         name=name,
         description=inspect.cleandoc(options.description or told.description),
-        parameters=Parameters(run, where, told.parameters),
+        parameters=parameters,
         options=options,
         described_in_vain=told.unknown,
     )

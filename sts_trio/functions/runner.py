@@ -22,7 +22,7 @@ from typing import Protocol, cast
 import trio
 
 from sts_trio.errors import FunctionFailed, StsTrioError
-from sts_trio.functions import foreign
+from sts_trio.functions import confirmation, foreign
 from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
@@ -97,6 +97,10 @@ class Budget:
         return True
 
 
+def nobody_was_asked(question: str) -> None:
+    """For who keeps no account of it."""
+
+
 class _Running:
     """One that was asked for and has not ended. `is_void`: nobody wants its result any more.
 
@@ -116,6 +120,10 @@ class _Running:
         self.is_double = is_double
         self.is_shielded = function is not None and function.options.shield
         self.is_void = False
+        self.is_agreed = True  # by the caller, as far as that is needed
+        self.confirmed: tuple[str, int] | None = (
+            None  # the question, and the turn it was answered in
+        )
         self.began = trio.current_time()
         limit = inf if function is None else function.options.timeout
         self.scope = trio.CancelScope(deadline=self.began + limit, shield=self.is_shielded)
@@ -137,7 +145,8 @@ class FunctionCalls:
 
     `done` is never called from within `start`, and for what was cancelled only if that was not to
     be torn. It is told once when the agent goes on asking long after its budget is spent. `agents`
-    are the names of all that a function may hand over to.
+    are the names of all that a function may hand over to. `turn_after` tells which turn of the
+    caller's came after they had last heard a question; None: there was none.
     """
 
     def __init__(
@@ -148,6 +157,7 @@ class FunctionCalls:
         nursery: trio.Nursery,
         done: Done,
         report: Report,
+        turn_after: Callable[[str], int | None] = nobody_was_asked,
     ) -> None:
         self._functions = functions
         self._agents = agents
@@ -155,6 +165,9 @@ class FunctionCalls:
         self._nursery = nursery
         self._done = done
         self._report = report
+        self._turn_after = turn_after
+        # What the caller has agreed to, and is done: at most `MAX_PER_CALL`.
+        self._confirmed: set[tuple[str, int]] = set()
         self._budget = Budget()
         self._has_refused = False
         # At most `MAX_PER_CALL` and `MAX_REFUSED`, in all of a call.
@@ -258,9 +271,9 @@ class FunctionCalls:
         try:
             with running.scope:
                 answer = await self._result_of(running)
-                outcome = "done"
+                outcome = "done" if running.is_agreed else "unconfirmed"
             # A shielded scope is left by its deadline alone, any other by the agent's wish too.
-            if outcome != "done" and (running.is_shielded or not running.is_void):
+            if outcome == "cancelled" and (running.is_shielded or not running.is_void):
                 limit = running.scope.deadline - running.began
                 outcome = "timed_out"
                 known = "whether it was done is not known"
@@ -280,6 +293,11 @@ class FunctionCalls:
         if function is None:
             raise FunctionFailed("there is no such function")
         arguments = function.parameters.read(running.asked.arguments)
+        if (template := function.options.confirm) is not None:
+            question = confirmation.question(template, function.run, arguments)
+            if not self._is_agreed(running, question):
+                running.is_agreed = False
+                return error(confirmation.ask_first(question))
         if function.parameters.call is not None:
             arguments[function.parameters.call] = self._call
         async with trio.open_nursery() as nursery:
@@ -292,6 +310,15 @@ class FunctionCalls:
             nursery.cancel_scope.cancel()
         self._check_hand_over(answer.hand_over)
         return answer
+
+    def _is_agreed(self, running: _Running, question: str) -> bool:
+        """Who has agreed to something has agreed to it once."""
+        turn = self._turn_after(question)
+        if turn is None or (question, turn) in self._confirmed:
+            return False
+        running.confirmed = question, turn
+        self._confirmed.add(running.confirmed)
+        return True
 
     async def _in_thread(self, running: _Running, run: Callable[[], Answer]) -> Answer:
         """Waits for its result. Who waits may be torn from it; it goes on, and is told of late."""
@@ -381,6 +408,9 @@ class FunctionCalls:
         return FAILED
 
     def _finish(self, running: _Running, outcome: str, result: str) -> None:
+        if outcome == "cancelled" and not running.is_left and running.confirmed is not None:
+            # The agent has taken it back, as it had answered on a guess, and may call it again.
+            self._confirmed.discard(running.confirmed)
         is_unawaited = (running.is_void and running.is_shielded) or outcome == "late"
         self._report(
             events.FunctionFinished(

@@ -80,6 +80,8 @@ def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
         if (ended_at := parts.caller_audio.end_turn(parts.out.now)) is not None:
             until = round(ended_at - parts.out.began, 3)
         parts.limits.hear_caller(parts.out.now)
+        if text.strip() and not parts.is_put_by_code:
+            parts.turns.asked.answer()
         if parts.session.is_live and parts.closing.is_open and text.strip():
             parts.owe(Debt.ANSWER)
     else:
@@ -268,8 +270,10 @@ def _with_requests(handler: Handler) -> Handler:
         if parts.requests.are_pending:
             if parts.requests.is_begun_by(message):
                 parts.turns.next_turn()  # words of ours are none of those that were cut
+            parts.is_put_by_code = parts.requests.is_put_by_code(message)
             parts.out.extend(parts.requests.hear(message))
         handler(parts, message)
+        parts.is_put_by_code = False
         parts.send_requests()
 
     return hear

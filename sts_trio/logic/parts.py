@@ -59,7 +59,7 @@ from sts_trio.wire import deepgram, twilio
 
 class Parts:
     """Of one call. `is_deaf`: a leg was dropped in this hearing, so what follows of it in the same
-    batch is void."""
+    batch is void. `is_put_by_code`: what is heard as the caller's is code's own."""
 
     __slots__ = (
         "caller_audio",
@@ -67,6 +67,7 @@ class Parts:
         "function_calls",
         "handing_over",
         "is_deaf",
+        "is_put_by_code",
         "keypad",
         "limits",
         "needs_release",
@@ -94,6 +95,7 @@ class Parts:
         self.needs_release = needs_release
         self.policy = policy
         self.is_deaf = False
+        self.is_put_by_code = False
         self.out = Output(now)
         self.stream = Stream(now, is_expected)
         self.session = Session(reconnects=policy.reconnects)

@@ -323,6 +323,11 @@ class Requests:
         request = self._sent.get(deepgram.InjectAgentMessage)
         return request is not None and request.is_answered_by(message)
 
+    def is_put_by_code(self, message: deepgram.TextFromAgent) -> bool:
+        """Whether this is said by the caller in name alone, and by neither word nor key."""
+        request = self._sent.get(deepgram.InjectUserMessage)
+        return request is not None and not request.is_kept and request.is_answered_by(message)
+
     def hear(self, message: deepgram.TextFromAgent) -> list[RequestDone]:
         """The agent says this; it may be an answer."""
         if isinstance(message, deepgram.InjectionRefused):

@@ -12,6 +12,7 @@ import msgspec
 from sts_trio.audio import wav
 from sts_trio.audio.frames import SILENT
 from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
+from sts_trio.logic.asked import Asked
 from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.playout import Echo, Playout
@@ -58,6 +59,7 @@ class Turns:
         "_history",
         "_is_resumed",
         "agent_bytes",
+        "asked",
         "barge_ins",
         "carryover",
         "greets",
@@ -78,6 +80,7 @@ class Turns:
         self._header = b""  # of a WAV file, as far as it came
         self._history = History()
         self.carryover = Carryover(self._history)
+        self.asked = Asked()
         # As `plays_until`, but there is more to be heard than an agent's silence.
         self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest
@@ -191,6 +194,7 @@ class Turns:
         match echo:
             case Echo.HEARD:
                 turns = self._history.hear_mark(self.playout.position, self.playout.sent)
+                self._note_heard(turns)
                 self._agent_audio.forget_heard()
                 return Played(turns, self._agent_audio.silent_after(name, now))
             case Echo.NEVER_SENT:
@@ -283,7 +287,13 @@ class Turns:
         is_amid = self.is_amid_utterance
         size, messages = self._agent_audio.cut(now, late)
         self.sounds_until = min(self.sounds_until, now)
-        return Cut(size, is_amid or size > 0, messages, self._history.cut(position, sent))
+        turns = self._history.cut(position, sent)
+        self._note_heard(turns)
+        return Cut(size, is_amid or size > 0, messages, turns)
+
+    def _note_heard(self, turns: list[CallHeard]) -> None:
+        for turn in turns:
+            self.asked.hear(turn.heard)
 
     def end(self) -> list[CallHeard]:
         """Nobody hears anything any more."""

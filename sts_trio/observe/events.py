@@ -483,7 +483,9 @@ class FunctionFinished(OfCall, frozen=True):
     id: str
     name: str
     outcome: Annotated[
-        str, "`done`, `failed`, `timed_out`, `cancelled`, or `late`: after its time was up"
+        str,
+        "`done`, `failed`, `timed_out`, `cancelled`, `late`: after its time was up, or"
+        " `unconfirmed`: the caller has to be asked first",
     ]
     seconds: Annotated[Seconds, "since it was called"]
     result: Annotated[Json | None, "what the agent is told, if it is told anything"] = None

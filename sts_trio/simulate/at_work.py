@@ -12,7 +12,7 @@ from sts_trio.observe.events import (
 from sts_trio.simulate.script import ANSWER_PATIENCE
 
 # What a function came to that the agent says something about.
-_TOLD = ("done", "failed", "timed_out")
+_TOLD = ("done", "failed", "timed_out", "unconfirmed")
 
 
 class AtWork:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from rig_dialogue import RECONNECTS
+from rig_dialogue import RECONNECTS, said_by_agent
 from rig_peers import (
     CALL_SID,
     SETTINGS,
@@ -661,3 +661,42 @@ async def test_a_function_that_hangs_up_has_the_goodbye_heard(autojump_clock: Cl
         phone.tell(echo("e0-1"))
     assert call.ending == Ending(Cause.HUNG_UP)
     assert phone.goodbye == (1, 1000)
+
+
+async def test_what_needs_a_yes_is_done_once_the_question_was_heard_and_answered(
+    autojump_clock: Clock,
+) -> None:
+    done: list[str] = []
+
+    @function(confirm="Shall I cancel order {number}?")
+    async def cancel(number: int) -> str:
+        """Cancel an order."""
+        done.append(f"{trio.current_time():g}: {number}")
+        return "cancelled"
+
+    def results(agent: FakeAgent) -> list[str]:
+        return [m.content for m in told(agent) if isinstance(m, deepgram.FunctionResult)]
+
+    def call(id: str) -> deepgram.FunctionCallRequest:
+        return deepgram.FunctionCallRequest(
+            (deepgram.FunctionToCall(id, "cancel", '{"number":7}'),)
+        )
+
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with talking(phone, agent, functions=Functions([cancel])):
+        await agent.say(call("f1"))
+        await trio.sleep(0.1)
+        [asked] = results(agent)
+        question = "Shall I cancel order 7?"
+        assert json.loads(asked)["error"].endswith(question)
+        role = said_by_agent(question).role
+        await agent.say(ConversationText(role, question), Audio(b"\x01" * 16000), AgentAudioDone())
+        await agent.say(call("f2"))
+        await trio.sleep(2)
+        marks = [each for each in phone.played if isinstance(each, twilio.PlayMark)]
+        phone.tell(echo(marks[-1].mark.name))
+        await settle(phone)
+        await agent.say(ConversationText("user", "Yes."), call("f3"))
+        await trio.sleep(0.1)
+    assert done == ["2.1: 7"]
+    assert results(agent) == [asked, asked, '"cancelled"']

@@ -23,7 +23,7 @@ from sts_trio import Call, FunctionFailed, function, hand_over
 from sts_trio.config import load
 from sts_trio.config.agents import AgentSettings
 from sts_trio.errors import ConfigError
-from sts_trio.functions import Function, Functions, HandOver
+from sts_trio.functions import Function, Functions, HandOver, confirmation
 from sts_trio.functions.attach import with_functions
 from sts_trio.functions.schema import Parameters
 from sts_trio.server import Server
@@ -348,6 +348,35 @@ def test_options_are_checked_at_start_up(options: dict[str, Any], said: str) -> 
     message = refusal(run)
     assert said in message
     assert ".run: @function: " in message
+
+
+@pytest.mark.parametrize(
+    ("confirm", "said"),
+    [
+        ("Book the {colour}?", "confirm: {colour} is none of its parameters; known are {car}, {n}"),
+        ("Book {}?", "confirm: {} is none of its parameters"),
+        ("Book the {call.info.from_}?", "confirm: {call} is none of its parameters"),
+        ("Book the {car?", "confirm: expected '}' before end of string"),
+        ("Book the {car:{n}}?", "confirm: expected no braces within braces"),
+        ("{car}?", "confirm: expected a question, got "),
+        ("", "confirm: expected a question, got "),
+        (5, "Expected `str | null`, got `int` - at `$.confirm`"),
+    ],
+)
+def test_a_question_to_be_confirmed_is_checked_at_start_up(confirm: Any, said: str) -> None:
+    @function(confirm=confirm)
+    def run(call: Call, car: str, n: int = 1) -> None: ...
+
+    assert said in refusal(run)
+
+
+def test_the_model_is_told_that_the_caller_is_asked_first() -> None:
+    @function(confirm="Shall I book the {car}?")
+    def book(car: str) -> None:
+        """Book a car."""
+
+    (told,) = Functions([book]).definitions("default")
+    assert told["description"] == f"Book a car.\n\n{confirmation.RULE}"
 
 
 def test_two_functions_of_one_name_are_refused_by_both_their_names() -> None:

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -63,6 +64,7 @@ class Desk:
         self.unasked: list[Answer] = []  # nobody waited for them any more
         self.told: list[events.OfCall] = []
         self.runaways: list[float] = []
+        self.turns: dict[str, int] = {}  # {question that was heard: the turn that came after}
         self.nursery = nursery
         self.calls = FunctionCalls(
             Functions(given),
@@ -71,6 +73,7 @@ class Desk:
             nursery,
             self._done,
             self._report,
+            self.turns.get,
         )
 
     def _report(self, event: events.OfCall, /, *, exc_info: BaseException | bool = False) -> None:
@@ -860,3 +863,92 @@ async def test_what_a_flood_of_functions_costs_does_not_depend_on_what_runs(
         await it.ends()
     assert len(it.answers) == MAX_REFUSED
     assert len(it.runaways) == 1
+
+
+# --- what the caller has to agree to --------------------------------------------------------------
+
+
+@function(confirm="Shall I book {count} {car} on {day:%A}?")
+async def book(car: str, day: date, count: int = 1) -> str:
+    await trio.sleep(1)
+    return "booked"
+
+
+ASK = "Shall I book 1 {Otter} on Tuesday?"
+NOT_YET = {"error": f"not done yet, the caller has to agree first. Ask, word for word: {ASK}"}
+DEED: dict[str, Any] = {"car": "{Otter}", "day": "2026-12-01"}
+
+
+async def test_a_deed_is_done_once_for_each_time_that_the_caller_has_agreed_to_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with desk(book) as here:
+        here.ask(book, **DEED)
+        assert await here.ends() == [(0, "f1", "book", NOT_YET, None)]
+        here.turns[ASK] = 3
+        here.ask(book, id="f2", **DEED)
+        here.ask(book, id="f3", **DEED)
+        await here.ends()
+        here.ask(book, id="f4", **DEED)
+        await here.ends()
+        here.turns[ASK] = 5
+        here.ask(book, id="f5", **DEED)
+        here.ask(book, id="f6", **DEED, count=2)
+        await here.ends()
+    said = {id: said for _, id, _, said, _ in here.answers}
+    assert said["f1"] == said["f4"] == NOT_YET
+    assert sorted([said["f2"], said["f3"]], key=str) == ["booked", NOT_YET]  # in either order
+    assert said["f5"] == "booked"
+    assert said["f6"] == json.loads(json.dumps(NOT_YET).replace("book 1", "book 2"))
+    assert sorted(here.outcomes()) == ["done"] * 2 + ["unconfirmed"] * 4
+
+
+async def test_what_the_agent_takes_back_need_not_be_agreed_to_again(
+    autojump_clock: MockClock,
+) -> None:
+    """It had begun to answer on a guess."""
+    async with desk(book) as here:
+        here.turns[ASK] = 1
+        here.ask(book, **DEED)
+        await trio.sleep(0.5)
+        here.calls.cancel(["f1"])
+        await here.ends()
+        here.ask(book, id="f2", **DEED)
+        await here.ends()
+    assert [(id, said) for _, id, _, said, _ in here.answers] == [("f2", "booked")]
+
+
+async def test_what_is_not_known_to_be_undone_has_to_be_agreed_to_again(
+    autojump_clock: MockClock,
+) -> None:
+    begun = 0
+
+    @function(confirm="Really?", timeout=0.5)
+    async def slow() -> None:
+        nonlocal begun
+        begun += 1
+        await trio.sleep_forever()
+
+    async with desk(slow) as here:
+        here.turns["Really?"] = 1
+        here.ask(slow)
+        await here.ends()
+        here.ask(slow, id="f2")
+        await here.ends()
+    assert begun == 1
+    assert "not done yet" in here.answers[1][3]["error"]
+
+
+async def test_a_question_that_cannot_be_put_fails_that_call_alone(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    @function(confirm="Shall I take {amount:%A}?")
+    async def pay(amount: str) -> None:
+        raise AssertionError
+
+    async with desk(pay) as here:
+        here.ask(pay, amount="5")
+        [(_, _, _, said, _)] = await here.ends()
+    assert said == {"error": module.FAILED}
+    (line,) = of(log, events.FunctionFailed.NAME)
+    assert line["reason"].startswith("ValueError: ")

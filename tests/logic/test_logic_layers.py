@@ -25,6 +25,7 @@ SIBLINGS = {
 OWNERS = {
     "reconnect": {"session"},
     "agent_audio": {"turns"},
+    "asked": {"turns"},
     "carryover": {"turns"},
     "hearing_out": {"closing", "handing_over"},
     "history": {"turns", "carryover"},

@@ -204,6 +204,7 @@ const OUTCOMES = {
   done: "done",
   late: "done, too late for the agent to wait",
   timed_out: "not done in time",
+  unconfirmed: "to be confirmed by the caller first",
   cancelled: "given up",
   failed: "failed",
   refused: "refused",
