@@ -1,8 +1,16 @@
-"""Whether the agent is at work, by what is told of its call: a simulated caller who knows does not
-take "Let me look that up" for the answer. Pure.
+"""Whether the agent is at work, by what is told of its call: a simulated caller who knows takes
+neither "Let me look that up" for the answer nor the bridge's own "One moment, please". Pure.
 """
 
+from math import inf
+
 from sts_trio.observe.events import (
+    AgentHandedOver,
+    AgentLost,
+    AgentReconnected,
+    AgentRenewed,
+    AgentTookOver,
+    AgentUnresponsive,
     CallEnded,
     CallTranscript,
     Event,
@@ -20,7 +28,9 @@ class AtWork:
 
     def __init__(self) -> None:
         self._running: set[str] = set()  # ids of functions
-        self._owes_until = 0.0  # the answer that follows a function's result
+        self._is_there = True
+        # What follows a function's result, or what the bridge asks the caller to wait for.
+        self._owes_until = 0.0
 
     def hear(self, at: float, event: Event) -> None:
         """`at`: seconds since the call began."""
@@ -31,11 +41,19 @@ class AtWork:
                 self._running.discard(id)
                 if outcome in _TOLD:
                     self._owes_until = at + ANSWER_PATIENCE
+            case AgentUnresponsive():
+                # Until it is heard or the call is over: the bridge gives no agent up before.
+                self._owes_until = inf
+            case AgentLost() | AgentHandedOver() | AgentRenewed():
+                self._is_there = False
+            case AgentReconnected() | AgentTookOver():
+                self._is_there = True
             case CallTranscript(role=role) if role != "user" and not self._running:
                 self._owes_until = 0.0
             case CallEnded():
                 self._running.clear()
+                self._is_there = True
                 self._owes_until = 0.0
 
     def is_busy(self, now: float) -> bool:
-        return bool(self._running) or now < self._owes_until
+        return bool(self._running) or not self._is_there or now < self._owes_until
