@@ -9,7 +9,8 @@ nor a sign of life of the agent's does. While the caller is to be heard speaking
 
 The agent's runs while the next move is the agent's, so not while a function of ours runs. When it
 has come to `PATIENCE` times `within`, the session is given up. A sign of life sets it back, up to
-`LONGEST_THOUGHT`. After `MAX_MUTE` sessions in a row that were given up there is no other.
+`LONGEST_THOUGHT`. After `MAX_MUTE` sessions in a row that were given up there is no other: to say
+words of ours takes a voice and no model, so an agent that does is not in that row the less.
 """
 
 import enum
@@ -46,6 +47,7 @@ class Debt(enum.Enum):
     GREETING = "a greeting"
     ANSWER = "an answer"  # to words of the caller's
     REPLY = "a reply"  # to what was said in the caller's name
+    SAY_AGAIN = "a request to say it again"  # in words of ours
     QUESTION = "a question"  # of ours, to a caller who is silent
     RESULT = "the result of a function"
     REST = "the rest of what a noise has cut"
@@ -159,7 +161,7 @@ class AnswerWatch:
         if before is None or before in _FRESH or debt is Debt.RESULT:
             self._agent_since = self._owed_since = since
             self._sign_at = -inf
-        if before is not None and before not in _FRESH and debt is Debt.REPLY:
+        if before is not None and before not in _FRESH and debt in (Debt.REPLY, Debt.SAY_AGAIN):
             return False
         if debt is Debt.ANSWER:
             self.is_listening = False
@@ -211,7 +213,8 @@ class AnswerWatch:
         self._silent_since = now
         if self._is_amid:
             return
-        self._mute_sessions = 0
+        if self.debt is not Debt.SAY_AGAIN:
+            self._mute_sessions = 0
         self.forgive(now)
 
     def hear_next(self) -> None:

@@ -168,7 +168,7 @@ class Parts:
             self.owe(Debt.GREETING)
         if self.turns.carryover.is_given_up:
             self.requests.have_said_again(now)
-            self.owe(Debt.REPLY)
+            self.owe(Debt.SAY_AGAIN)
         elif (question := self.turns.carryover.take_unanswered()) is not None:
             self._ask_anew(question)
         self.requests.open_session(now)
@@ -183,7 +183,7 @@ class Parts:
     def _ask_anew(self, question: str) -> None:
         asked = self.requests.ask_anew(question, self.out.now)
         self.turns.carryover.ask_anew(question, asked)
-        self.owe(Debt.REPLY)
+        self.owe(Debt.SAY_AGAIN if asked is None else Debt.REPLY)
 
     def go_on(self) -> None:
         """The agent was cut by what were no words."""

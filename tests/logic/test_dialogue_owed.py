@@ -212,11 +212,29 @@ def test_a_mute_agent_second_by_second() -> None:
     # Five seconds of silence, a clip of one, whatever happens meanwhile.
     assert phone.heard(CLIP) == [6, 12, 18, 24, 30, 36, 42]
     assert phone.heard(APOLOGY) == [46.52]
-    assert phone.ending == Ending(Cause.AGENT_MUTE, "owes a reply", apologised=True)
+    assert phone.ending == Ending(
+        Cause.AGENT_MUTE, "owes a request to say it again", apologised=True
+    )
     assert 6 in [at for at, told in phone.events if isinstance(told, events.AgentUnresponsive)]
     assert [at for at, told in phone.events if isinstance(told, events.AgentLost)] == [16, 31.26]
     assert phone.bridge.dialogue.statistics().reconnects == 2
     assert phone.bridge.dialogue.statistics().longest_silence == 5
+
+
+def test_a_model_that_is_mute_is_the_end_though_its_voice_says_words_of_ours() -> None:
+    """Else a caller who says it again, as they are asked to, is asked for ever."""
+    phone = Telephone(silent, says_ours=True)
+    phone.wait(1)
+    phone.hear(QUESTION)
+    for _ in range(20):
+        asked = len(phone.heard(OURS))
+        while phone.ending is None and len(phone.heard(OURS)) == asked:
+            phone.wait(0.5)
+        phone.wait(3)
+        phone.hear(QUESTION)
+    assert phone.ending == Ending(Cause.AGENT_MUTE, "owes an answer", apologised=True)
+    assert (len(phone.heard(OURS)), len(phone.heard(APOLOGY))) == (1, 1)
+    assert phone.bridge.dialogue.statistics().longest_silence <= WITHIN + AHEAD
 
 
 def test_the_question_is_asked_anew_of_the_fresh_session() -> None:
