@@ -73,6 +73,7 @@ class Reports:
                 to=info.to or None,
                 direction=info.direction if info.call_sid else None,
                 agent=self._dialogue.agent or info.agent or None,
+                request_id=self._dialogue.request_id or None,
                 apologised=ending.apologised or None,
                 **{name: value or None for name, value in numbers.items()},
             )

@@ -285,7 +285,8 @@ SETTINGS = {
             "STS_LOG_TRANSCRIPTS",
             bool,
             SWITCH,
-            "`1` logs what is said and keyed in, at level debug.",
+            "`1` logs what is said and keyed in, and what functions are given and return, at level"
+            " debug.",
             default="0",
         ),
         Setting(

@@ -159,7 +159,7 @@ def _hear_function_response(parts: Parts, message: deepgram.FunctionCallResponse
 
 
 def _hear_welcome(parts: Parts, message: deepgram.Welcome) -> None:
-    news = parts.session.hear_welcome(parts.out.now)
+    news = parts.session.hear_welcome(message.request_id, parts.out.now)
     if isinstance(news, Violation):
         parts.out.violation(Leg.AGENT, news.reason)
         return

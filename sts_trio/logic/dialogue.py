@@ -158,6 +158,11 @@ class Dialogue:
         return self._parts.session.agent
 
     @property
+    def request_id(self) -> str:
+        """The agent's own name for its newest session, "" before there is one."""
+        return self._parts.session.request_id
+
+    @property
     def playout(self) -> Playout:
         """What the caller has heard of the agent, and what not."""
         return self._parts.turns.playout

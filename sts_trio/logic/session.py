@@ -95,6 +95,7 @@ class Session:
         "owes_greeting",
         "reconnect",
         "renewal_deadline",
+        "request_id",
         "state",
     )
 
@@ -102,6 +103,7 @@ class Session:
         self.state = SessionState.NONE
         self.may_speak = False  # whether the agent's audio is allowed; asked of every chunk
         self.agent = ""  # the configured agent that the caller talks with; "": not chosen yet
+        self.request_id = ""  # the agent's own name for its newest session
         self.owes_greeting = False  # with these settings the agent speaks first
         self._reconnects = reconnects
         self.reconnect = Reconnect()
@@ -148,10 +150,11 @@ class Session:
         self._is_prewarmed = reached.is_prepared
         self._enter(SESSION[self.state][SessionInput.REACHED], now)
 
-    def hear_welcome(self, now: float) -> NeedsSettings | Violation:
+    def hear_welcome(self, request_id: str, now: float) -> NeedsSettings | Violation:
         to = SESSION[self.state].get(SessionInput.WELCOME)
         if to is None:
             return Violation("a second Welcome")
+        self.request_id = request_id
         self._enter(to, now)
         return NeedsSettings(self._is_prewarmed)
 

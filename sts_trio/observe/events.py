@@ -67,15 +67,15 @@ class Event(msgspec.Struct, frozen=True, rename=_public_name):
         }
 
     def log_fields(self, *, with_words: bool = False) -> dict[str, Any]:
-        """The same for the log, with texts of bounded length. Words are only for who has asked for
-        them, and like what functions are told for the debug level alone."""
-        is_debug = self.level is Level.DEBUG
-        allowed = {Kind.WORDS: is_debug and with_words, Kind.JSON: is_debug}
+        """The same for the log, with texts of bounded length. Words, and what functions are given
+        and return, which is mostly words of the caller's too, are only for an operator who has
+        asked for them, and for the debug level alone."""
+        has_words = with_words and self.level is Level.DEBUG
         held = kinds(type(self))
         return {
             name: shortened(value)
             for name, value in self.fields().items()
-            if name not in held or allowed.get(held[name], True)
+            if has_words or held.get(name) not in (Kind.WORDS, Kind.JSON)
         }
 
 
@@ -161,6 +161,7 @@ class CallEnded(OfCall, frozen=True):
     to: Annotated[PhoneNumber | None, "the number that was dialled"] = None
     direction: Annotated[str | None, "as in `call.started`"] = None
     agent: Annotated[str | None, "the agent that talked with the caller last"] = None
+    request_id: Annotated[str | None, "of its last session, as in `agent.welcomed`"] = None
     apologised: Annotated[
         bool | None, "the caller was told that something went wrong, or that the server has to go"
     ] = None

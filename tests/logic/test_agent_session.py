@@ -32,7 +32,7 @@ def reach(state: SessionState, *, reconnects: bool = True) -> Session:
     if state in (W, A, L, B):
         session.hear_reached(AgentReached("sales"), 0.0)
     if state in (A, L, B):
-        assert session.hear_welcome(0.0) == NeedsSettings(is_prewarmed=False)
+        assert session.hear_welcome("r1", 0.0) == NeedsSettings(is_prewarmed=False)
     if state in (L, B):
         assert session.hear_settings_applied(0.0) == Live()
     if state is B:
@@ -45,10 +45,11 @@ def reach(state: SessionState, *, reconnects: bool = True) -> Session:
 @pytest.mark.parametrize("state", [N, D, W, A, L, B])
 def test_each_step_is_allowed_in_one_state_only(state: SessionState) -> None:
     welcomed = reach(state)
-    news = welcomed.hear_welcome(0.0)
+    news = welcomed.hear_welcome("r2", 0.0)
     assert isinstance(news, NeedsSettings) == (state is W)
     assert welcomed.state is (A if state is W else state)
     assert (news == Violation("a second Welcome")) == (state is not W)
+    assert welcomed.request_id == {N: "", D: "", W: "r2"}.get(state, "r1")
 
     applied = reach(state)
     assert isinstance(applied.hear_settings_applied(0.0), Live) == (state is A)
@@ -182,7 +183,7 @@ def test_the_gap_is_told_once_it_is_over() -> None:
     assert not session.is_filler_due(15.9)
     session.close_session(10.0)
     session.hear_reached(AgentReached("sales", is_prepared=True), 10.5)
-    assert session.hear_welcome(10.6) == NeedsSettings(is_prewarmed=True)
+    assert session.hear_welcome("r1", 10.6) == NeedsSettings(is_prewarmed=True)
     assert session.hear_settings_applied(11.5) == Live(1.5, was_lost=True)
     assert (session.reconnect.count, session.reconnect.longest) == (1, 1.5)
 
