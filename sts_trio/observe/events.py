@@ -908,6 +908,66 @@ class RecordingsLeft(Event, frozen=True):
     recordings: int
 
 
+# --- of the process: webhooks ---------------------------------------------------------------------
+
+
+class WebhookDelivered(Event, frozen=True):
+    """The receiver has been told of the end of a call."""
+
+    NAME = "webhook.delivered"
+    LEVEL = Level.DEBUG
+    call_sid: str
+    attempts: int
+
+
+class WebhookFailed(Event, frozen=True):
+    """The receiver has not taken it; it is told again."""
+
+    NAME = "webhook.failed"
+    LEVEL = Level.WARNING
+    call_sid: str
+    webhook_id: str
+    reason: str
+    attempts: Annotated[int, "so far"]
+    retry_in: Seconds
+
+
+class WebhookDead(Event, frozen=True):
+    """The receiver has not taken it, and is told no more: `sts-trio calls deliveries` has it."""
+
+    NAME = "webhook.dead"
+    LEVEL = Level.ERROR
+    call_sid: str
+    webhook_id: str
+    reason: str
+    attempts: int
+
+
+class WebhookCrashed(Event, frozen=True):
+    """A bug of this package, in what tells of ended calls. With its traceback."""
+
+    NAME = "webhook.crashed"
+    LEVEL = Level.ERROR
+
+
+class HookFailed(Event, frozen=True):
+    """`on_call_ended` has raised, or was not done in time. If it raised, with its traceback."""
+
+    NAME = "hook.failed"
+    LEVEL = Level.WARNING
+    call_sid: str
+    reason: str
+
+
+class HookSkipped(Event, frozen=True):
+    """`on_call_ended` is not called for that call: too many wait, or its record cannot be read."""
+
+    NAME = "hook.skipped"
+    LEVEL = Level.WARNING
+    call_sid: str
+    reason: str
+
+
 # --- of the process: the server -------------------------------------------------------------------
 
 

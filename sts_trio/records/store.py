@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sts_trio.config.records import Prices
-from sts_trio.records import schema
+from sts_trio.records import deliveries, schema, webhook
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.record import (
     CallRow,
@@ -101,7 +101,9 @@ class BadCursor(ValueError):
 
 
 class Store:
-    """`remove` deletes a recording, by its URI, before it is forgotten that there was one."""
+    """`remove` deletes a recording, by its URI, before it is forgotten that there was one. If it
+    `tells_endings`, a delivery is written with each end of a call. `on_ended` is told of calls
+    whose end has been written, in the thread that wrote it, perhaps more than once."""
 
     def __init__(
         self,
@@ -111,7 +113,11 @@ class Store:
         keeps_words: bool = True,
         redaction: Redaction | None = None,
         remove: Callable[[str], None] = lambda uri: None,
+        tells_endings: bool = False,
+        on_ended: Callable[[Sequence[str]], None] = lambda call_sids: None,
     ) -> None:
+        self._tells_endings = tells_endings
+        self._on_ended = on_ended
         self.database = database
         self.redaction = redaction
         self._prices = prices or Prices()
@@ -149,6 +155,9 @@ class Store:
             self._sum_up(connection, ended)
             if not self._keeps_words:
                 self._forget_words(connection, {row.call_sid for row in rows})
+            self._tell(connection, ended)
+        if ended:
+            self._on_ended(list(ended))
 
     def _announce(self, connection: sa.Connection, row: Row) -> None:
         known = _info(row)
@@ -263,6 +272,19 @@ class Store:
                     for sid in lot
                 ],
             )
+
+    def _tell(self, connection: sa.Connection, ended: dict[str, Row]) -> None:
+        """The receiver is to be told of these ends, if there is one."""
+        if not self._tells_endings:
+            return
+        for sid, row in ended.items():
+            told = _record(connection, sid)
+            if told is None:
+                continue
+            ending = str(row.body.get("ending", ""))
+            webhook_id = webhook.webhook_id(sid, told.call.epoch, ending)
+            body = webhook.ended(told, row.at)
+            deliveries.insert(connection, webhook_id, sid, webhook.ENDED, body, row.at)
 
     def _forget_words(self, connection: sa.Connection, sids: set[str]) -> None:
         for lot in _lots(sorted(sids), LOT):
@@ -383,6 +405,7 @@ class Store:
         self._sum_up(connection, {sid: end})
         if not self._keeps_words:
             self._forget_words(connection, {sid})
+        self._tell(connection, {sid: end})
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -491,19 +514,7 @@ class Store:
         if not _is_askable(call_sid):
             return None
         with self.database.reading() as connection:
-            found = _structs(
-                CallRow, connection.execute(sa.select(*_CALL).where(call.c.call_sid == call_sid))
-            )
-            if not found:
-                return None
-            streams = connection.execute(
-                sa.select(*_STREAM).where(stream.c.call_sid == call_sid).order_by(stream.c.epoch)
-            )
-            return record(
-                found[0],
-                _structs(StreamRow, streams),
-                _events(connection, [call_sid])[call_sid],
-            )
+            return _record(connection, call_sid)
 
     def rows(self, call_sid: str) -> list[Row]:
         """What has been put down of a call, in order: all that another process needs to go on."""
@@ -668,6 +679,18 @@ def _new_call(row: Row) -> dict[str, Any]:
         "moves": 0,
         "schema_version": schema.VERSION,
     }
+
+
+def _record(connection: sa.Connection, call_sid: str) -> Record | None:
+    found = _structs(
+        CallRow, connection.execute(sa.select(*_CALL).where(call.c.call_sid == call_sid))
+    )
+    if not found:
+        return None
+    streams = connection.execute(
+        sa.select(*_STREAM).where(stream.c.call_sid == call_sid).order_by(stream.c.epoch)
+    )
+    return record(found[0], _structs(StreamRow, streams), _events(connection, [call_sid])[call_sid])
 
 
 def _events(connection: sa.Connection, sids: Sequence[str]) -> dict[str, list[Row]]:

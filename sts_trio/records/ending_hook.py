@@ -1,0 +1,126 @@
+"""`on_call_ended` of the user's own module: called with the record of each call that has ended.
+
+It is code of the user's, so it gets a time limit, and nobody waits for it: the call is over, and
+its end is in the database. It is not called again if it fails; what must not be missed is told by
+the webhook. An `async def` runs on the loop, a plain `def` in a thread, which nothing can tear: it
+is left behind when its time is up.
+"""
+
+import collections
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from sts_trio.config.variables import config_error
+from sts_trio.errors import ConfigError
+from sts_trio.net.threads import run_in_thread
+from sts_trio.observe import events
+from sts_trio.observe.report import report
+from sts_trio.records.database import DatabaseAway
+from sts_trio.records.record import Record
+
+NAME = "on_call_ended"
+WITHIN = 30.0
+AT_ONCE = 10
+# A minute of a busy process. Whoever falls further behind will not catch up.
+MAX_WAITING = 1000
+TOO_MANY = "too many wait"
+NO_RECORD = "its record cannot be read"
+
+Hook = Callable[[Record], Any]
+
+
+def checked(hook: Any, where: str) -> Hook:
+    """Raises `ConfigError`: it is none that can be called with a record."""
+    try:
+        inspect.signature(hook).bind(object())
+    except (TypeError, ValueError):
+        raise _no_hook(where) from None
+    if not (inspect.isfunction(hook) or inspect.ismethod(hook)):
+        raise _no_hook(where)
+    found: Hook = hook
+    return found
+
+
+def _no_hook(where: str) -> ConfigError:
+    return config_error(f"{where}: expected a function of one argument, the record")
+
+
+class EndingHook:
+    """`read` gives the record of a call, in a thread; None: there is none."""
+
+    def __init__(self, hooks: Sequence[Hook], read: Callable[[str], Record | None]) -> None:
+        self._hooks = hooks
+        self._read = read
+        self._waiting: collections.deque[str] = collections.deque()
+        self._more = trio.Event()
+        self._count = 0  # of those that wait or are being called
+        self._emptied = trio.Event()
+        self._turns = trio.CapacityLimiter(AT_ONCE)
+        self._readers = trio.CapacityLimiter(1)
+        # Those that are left behind keep theirs: a hook that never ends takes no more than these.
+        self._threads = trio.CapacityLimiter(AT_ONCE)
+
+    def put(self, call_sid: str) -> None:
+        """That call has ended, and its end is in the database."""
+        if len(self._waiting) >= MAX_WAITING:
+            report(events.HookSkipped(call_sid, TOO_MANY))
+            return
+        self._waiting.append(call_sid)
+        self._count += 1
+        self._more.set()
+
+    async def empty(self) -> None:
+        """Waits until none is called any more, nor waits to be."""
+        await trio.lowlevel.checkpoint()
+        while self._count:
+            await self._emptied.wait()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until it is cancelled."""
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._more.wait()
+                self._more = trio.Event()
+                while self._waiting:
+                    turn = object()
+                    await self._turns.acquire_on_behalf_of(turn)
+                    nursery.start_soon(self._call, self._waiting.popleft(), turn)
+
+    async def _call(self, call_sid: str, turn: object) -> None:
+        try:
+            try:
+                record = await run_in_thread(lambda: self._read(call_sid), self._readers)
+            except DatabaseAway:
+                record = None
+            if record is None:
+                report(events.HookSkipped(call_sid, NO_RECORD))
+                return
+            for hook in self._hooks:
+                await self._run(hook, record)
+        finally:
+            self._turns.release_on_behalf_of(turn)
+            self._count -= 1
+            if not self._count:
+                self._emptied.set()
+                self._emptied = trio.Event()
+
+    async def _run(self, hook: Hook, record: Record) -> None:
+        call_sid = record.call.call_sid
+        raised: BaseException | None = None
+        with trio.move_on_after(WITHIN) as scope:
+            try:
+                if inspect.iscoroutinefunction(hook):
+                    await hook(record)
+                else:
+                    await run_in_thread(lambda: hook(record), self._threads)
+            except (Exception, SystemExit) as exc:
+                raised = exc
+        if raised is not None:
+            reason = f"{type(raised).__name__}: {raised}"
+            report(events.HookFailed(call_sid, reason), exc_info=raised)
+        elif scope.cancelled_caught:
+            report(events.HookFailed(call_sid, f"not done within {WITHIN:g} s"))
