@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "AgentChoice",
     "AgentRefused",
     "AgentTimedOut",
     "Call",
@@ -22,6 +23,7 @@ __all__ = [
 
 # {what users' code needs: its home}, imported when asked for: `sts-trio --help` needs none of it.
 _HOMES = {
+    "AgentChoice": "sts_trio.agents.choice",
     "AgentRefused": "sts_trio.errors",
     "AgentTimedOut": "sts_trio.errors",
     "Call": "sts_trio.call.api",
@@ -38,6 +40,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from sts_trio.agents.choice import AgentChoice
     from sts_trio.call.api import Call
     from sts_trio.call.info import CallInfo
     from sts_trio.errors import (

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
+from sts_trio.agents.choice import ConfiguredAgents
 from sts_trio.agents.connections import AgentConnections
 from sts_trio.agents.credentials import (
     AskCredential,
@@ -96,6 +97,9 @@ class Server:
         choose_agent = _chooser(config, choose_agent)
         self._credential = _credential(config, credential)
         self.config, self.functions = attached(config, functions)
+        self._agents = ConfiguredAgents(
+            self.config.agents, self.config.sessions, self.config.variables, self.config.dialect
+        )
         # With Twilio's token this machine is trusted no more than any other.
         self.key = None if config.twilio_auth_tokens else local_key.mint()
         self.key_is_told = False  # the caller of `run` tells the operator the page's address itself
@@ -115,7 +119,7 @@ class Server:
         self.agent_connections = AgentConnections(
             _endpoints(config),
             self._dial,
-            Routing(config.agents, config.numbers, choose_agent),
+            Routing(config.agents, config.numbers, choose_agent, self._agents.fitted),
             self._first_settings,
             max_calls=config.max_calls,
             live=lambda: self.live_calls.live,
@@ -260,7 +264,9 @@ class Server:
 
         The agent is dialled while the phone still rings, unless the call `is_over` already.
         """
-        call = msgspec.structs.replace(call, agent=await self.agent_connections.choose(call))
+        name = await self.agent_connections.choose(call)
+        is_tailored = self.agent_connections.choice(call.call_sid).is_tailored
+        call = msgspec.structs.replace(call, agent=name, is_tailored=is_tailored)
         is_soon = len(self.config.notice or "") <= LONGEST_NOTICE
         if self.config.dial_ahead and is_soon and not is_over:
             line = self.agent_connections.dial_ahead(call.agent, call)
@@ -379,17 +385,12 @@ class Server:
     # --- its agent ------------------------------------------------------------------------------
 
     def _settings_for(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
-        agent = self.config.agents[wanted.agent]
-        return deepgram_settings.phone_settings(
-            deepgram_settings.resumed(agent, wanted.history, greets=wanted.greets),
-            self.config.sessions[wanted.agent],
-        )
+        choice = self.agent_connections.choice(wanted.start.start.call_sid)
+        return self._agents.settings(wanted.agent, choice, wanted.history, greets=wanted.greets)
 
     def _first_settings(self, agent: str, info: CallInfo) -> deepgram_settings.Settings:
         """The same, before the call has begun."""
-        return deepgram_settings.phone_settings(
-            self.config.agents[agent], self.config.sessions[agent]
-        )
+        return self._agents.settings(agent, self.agent_connections.choice(info.call_sid))
 
     @contextlib.asynccontextmanager
     async def _dial(self, endpoint: Endpoint) -> AsyncIterator[AgentLeg]:

@@ -15,6 +15,7 @@ from sts_trio import errors
 from sts_trio.call.api import Call
 
 PUBLIC = {
+    "AgentChoice": "sts_trio.agents.choice",
     "AgentRefused": "sts_trio.errors",
     "AgentTimedOut": "sts_trio.errors",
     "Call": "sts_trio.call.api",

@@ -8,19 +8,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 import trio
 import trio.testing
-from rig_peers import CALL_SID, START, FakeAgent, FakeTwilio, dial, settle
+from rig_peers import CALL_SID, START, STOP, FakeAgent, FakeTwilio, dial, settle
 
-from sts_trio.call.info import CallInfo
+from sts_trio.agents.choice import AgentChoice
+from sts_trio.call.info import CallInfo, parameters
 from sts_trio.config import load, local_key
 from sts_trio.errors import Cause
 from sts_trio.net.bound import Bound
 from sts_trio.observe import events
 from sts_trio.server import LONGEST_NOTICE, Server
-from sts_trio.wire import twilio
+from sts_trio.wire import deepgram_settings, twilio
 
 BOUND = Bound("127.0.0.1", 5017, is_secure=False)
 CALL = CallInfo(call_sid=CALL_SID)
@@ -140,3 +142,85 @@ def test_a_server_that_drains_is_not_ready(tmp_path: Path) -> None:
     assert server.readiness() == {"status": "ready", "live": 0}
     server.shut_down()
     assert server.readiness() == {"status": "draining", "live": 0}
+
+
+# --- who calls ------------------------------------------------------------------------------------
+
+KNOWN = """
+agents.default.greeting = "Hello {caller_name}!"
+agents.default.variables.caller_name = "there"
+"""
+
+
+async def greetings(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_announced: bool,
+    is_lost: bool = False,
+    **found: Any,
+) -> list[str]:
+    """What the sessions of a call are told to greet with. One that is not announced here was
+    announced to another process, which found out more than the name as well."""
+    (directory / "sts-trio.toml").write_text(KNOWN)
+
+    async def choose_agent(call: CallInfo) -> AgentChoice:
+        return AgentChoice(**found)
+
+    phone = FakeTwilio()
+    agents = [FakeAgent(), FakeAgent()]
+    waiting = iter(agents)
+    config = load({"DEEPGRAM_API_KEY": "key", "STS_RECONNECT": "1"}, directory)
+    server = Server(config, choose_agent=choose_agent)
+    async with trio.open_nursery() as legs, trio.open_nursery() as nursery:
+        monkeypatch.setattr("sts_trio.server.open_agent", lambda *_: dial(legs, next(waiting))())
+        await nursery.start(server.run, [BOUND])
+        call = msgspec.structs.replace(CALL, agent="default", is_tailored=True)
+        if is_announced:
+            call = await server.announce(CALL, is_over=False)
+        given = msgspec.structs.replace(START.start, custom_parameters=parameters(call))
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(server.run_call, phone.open)
+            phone.tell(twilio.Connected(), msgspec.structs.replace(START, start=given))
+            await trio.sleep(0.2)
+            if is_lost:
+                await agents[0].drop()
+                await trio.sleep(0.2)
+            phone.tell(STOP)
+        await server.stop()
+        legs.cancel_scope.cancel()
+    told = [message for agent in agents for message in agent.got]
+    settings = [each.agent for each in told if isinstance(each, deepgram_settings.Settings)]
+    return [each.get("greeting", "") for each in settings if isinstance(each, dict)]
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+@pytest.mark.parametrize(
+    ("found", "greeting"),
+    [
+        ({}, "Hello there!"),
+        ({"variables": {"caller_name": "Ann"}}, "Hello Ann!"),
+        ({"greeting": "Welcome back!"}, "Welcome back!"),
+        ({"settings": {"greeting": "Hola!"}}, "Hola!"),
+    ],
+)
+async def test_the_agent_is_told_what_was_found_out_of_who_calls(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+    is_announced: bool,
+    found: dict[str, Any],
+    greeting: str,
+) -> None:
+    """Whether it was dialled while the phone rang, or in another process than was asked."""
+    told = await greetings(tmp_path, monkeypatch, is_announced=is_announced, **found)
+    assert told == [greeting]
+
+
+async def test_a_session_that_takes_over_is_told_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Lost before its first word, so the next one greets."""
+    found = {"variables": {"caller_name": "Ann"}}
+    told = await greetings(tmp_path, monkeypatch, is_announced=True, is_lost=True, **found)
+    assert told == ["Hello Ann!"] * 2

@@ -25,6 +25,7 @@ import msgspec
 import trio
 
 from sts_trio.agents.allowance import MAX_SID, REMEMBERED, Allowance
+from sts_trio.agents.choice import AgentChoice
 from sts_trio.agents.endpoints import AgentLeg, Dial, Endpoint, Endpoints, EndpointState
 from sts_trio.agents.prewarm import GOODBYE, Line
 from sts_trio.agents.routing import Routing
@@ -75,8 +76,8 @@ class AgentConnections:
         self._max_calls = max_calls
         self._live = live
         self._allowance = Allowance()
-        # {CallSid: agent}, of calls that were announced
-        self._chosen: collections.OrderedDict[str, str] = collections.OrderedDict()
+        # {CallSid: who answers}, of calls that were announced, or came without
+        self._chosen: collections.OrderedDict[str, AgentChoice] = collections.OrderedDict()
         self._choosing: dict[str, trio.Event] = {}  # {CallSid: is set when that is known}
         self._waiting: dict[str, _Promise] = {}  # {CallSid: line that nobody has taken}
         self._unowned: set[Line] = set()  # all that are not gone and no call has
@@ -106,21 +107,35 @@ class AgentConnections:
 
         It is chosen once for a call that is announced, however often that is.
         """
-        if info.stream_sid or not info.call_sid:
-            return await self._routing.choose(info)
+        if not info.call_sid:
+            return (await self._routing.choose(info)).agent
         sid = info.call_sid[:MAX_SID]
-        while (agent := self._chosen.get(sid)) is None:
+        if info.stream_sid:
+            known = self._chosen.get(sid)
+            if known is None or known.agent != info.agent:
+                known = await self._routing.choose(info)
+                self._remember(sid, known)
+            return known.agent
+        while (choice := self._chosen.get(sid)) is None:
             if (choosing := self._choosing.get(sid)) is not None:
                 await choosing.wait()
                 continue
             self._choosing[sid] = trio.Event()
             try:
-                self._chosen[sid] = await self._routing.choose(info)
+                self._remember(sid, await self._routing.choose(info))
             finally:
                 self._choosing.pop(sid).set()
-            if len(self._chosen) > REMEMBERED:
-                self._chosen.popitem(last=False)
-        return agent
+        return choice.agent
+
+    def choice(self, call_sid: str) -> AgentChoice:
+        """What was chosen for that call, beside the name."""
+        return self._chosen.get(call_sid[:MAX_SID]) or AgentChoice()
+
+    def _remember(self, sid: str, choice: AgentChoice) -> None:
+        self._chosen[sid] = choice
+        self._chosen.move_to_end(sid)
+        if len(self._chosen) > REMEMBERED:
+            self._chosen.popitem(last=False)
 
     @contextlib.asynccontextmanager
     async def open(

@@ -11,9 +11,11 @@ token, writes it itself, and so chooses among the configured agents.
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+import msgspec
 import trio
 
 from sts_trio.agents import user_functions
+from sts_trio.agents.choice import AgentChoice
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.functions import foreign
 from sts_trio.observe import events
@@ -28,44 +30,72 @@ CHOICE_WITHIN = 2.0
 # Letters kept of a name that is none.
 _MAX_NAME = 100
 
-ChooseAgent = Callable[[CallInfo], Awaitable[str]]
+ChooseAgent = Callable[[CallInfo], Awaitable[str | AgentChoice]]
+# What was chosen for the agent of that name, as far as it can be had, and why not all of it.
+Fit = Callable[[str, AgentChoice], tuple[AgentChoice, list[str]]]
+
+
+def as_it_is(name: str, choice: AgentChoice) -> tuple[AgentChoice, list[str]]:
+    return msgspec.structs.replace(choice, agent=name), []
 
 
 class Routing:
-    """`agents` are the names there are; `numbers` is {address of ours: name of an agent}."""
+    """`agents` are the names there are; `numbers` is {address of ours: name of an agent}. `fit`
+    tells what of a choice an agent can have."""
 
     def __init__(
         self,
         agents: Collection[str],
         numbers: Mapping[str, str],
         choose_agent: ChooseAgent | None = None,
+        fit: Fit = as_it_is,
     ) -> None:
+        self._fit = fit
         self._agents = agents
         self._numbers = numbers
         self._choose_agent = choose_agent
 
-    async def choose(self, info: CallInfo) -> str:
-        """The name of the agent that answers this call: always one that there is.
+    async def choose(self, info: CallInfo) -> AgentChoice:
+        """Who answers this call, always one that there is, and how.
 
         Takes `CHOICE_WITHIN` at most, as far as the user's function lets itself be cancelled.
         """
         if self._knows(info, info.agent, "our webhook"):
-            return info.agent
+            if self._choose_agent is None or not info.is_tailored:
+                return AgentChoice(info.agent)
+            # Another process was asked, and what it found out is not for Twilio to carry.
+            choice = await self._ask(self._choose_agent, info)
+            is_his = choice.agent in ("", info.agent)
+            return self._fitted(info, info.agent, choice if is_his else AgentChoice())
+        choice = AgentChoice()
         if self._choose_agent is not None:
-            name = await self._ask(self._choose_agent, info)
-            if self._knows(info, name, "choose_agent"):
-                return name
+            choice = await self._ask(self._choose_agent, info)
+            if self._knows(info, choice.agent, "choose_agent"):
+                return self._fitted(info, choice.agent, choice)
+            if choice.agent != "":
+                choice = AgentChoice()  # it was meant for somebody else
+        return self._fitted(info, self._by_call(info), choice)
+
+    def _fitted(self, info: CallInfo, name: str, choice: AgentChoice) -> AgentChoice:
+        if not choice.is_tailored:
+            return AgentChoice(name)
+        fitted, reasons = self._fit(name, choice)
+        for reason in reasons:
+            report(events.AgentChoiceFailed(info.call_sid, f"choose_agent: {reason}"))
+        return fitted
+
+    def _by_call(self, info: CallInfo) -> str:
         named = info.parameters.get(NAMED, "")
         if named:
             return named if self._knows(info, named, "<Parameter>") else DEFAULT
         return addresses.look_up(self._numbers, info.parties.ours, DEFAULT)
 
-    async def _ask(self, choose_agent: ChooseAgent, info: CallInfo) -> str:
+    async def _ask(self, choose_agent: ChooseAgent, info: CallInfo) -> AgentChoice:
         """The boundary to the user's code: whatever goes wrong in it, the call is answered."""
-        name = ""
+        answer: object = ""
         try:
             with trio.move_on_after(CHOICE_WITHIN) as patience:
-                name = await choose_agent(info)
+                answer = await choose_agent(info)
             if patience.cancelled_caught:
                 reason = f"choose_agent took longer than {CHOICE_WITHIN:g} s"
                 report(events.AgentChoiceFailed(info.call_sid, reason))
@@ -73,7 +103,14 @@ class Routing:
             hint = foreign.hint(exc, is_async=True)
             failed = events.AgentChoiceFailed(info.call_sid, "choose_agent failed", hint)
             report(failed, exc_info=True)
-        return name
+        if not isinstance(answer, AgentChoice):
+            return AgentChoice(answer)  # type: ignore[arg-type]  # it may be anything
+        try:
+            return msgspec.convert(msgspec.structs.asdict(answer), AgentChoice)
+        except msgspec.ValidationError as exc:
+            reason = f"choose_agent: an AgentChoice that is none: {exc}"
+            report(events.AgentChoiceFailed(info.call_sid, reason))
+            return AgentChoice(answer.agent)
 
     def _knows(self, info: CallInfo, name: object, source: str) -> bool:
         if isinstance(name, str) and name in self._agents:
@@ -101,6 +138,6 @@ def check_chooser(function: ChooseAgent, where: str) -> ChooseAgent:
     Raises:
         ConfigError: it is not an async function that takes a call.
     """
-    expected = "async def choose_agent(call: CallInfo) -> str"
+    expected = "async def choose_agent(call: CallInfo) -> str, or an AgentChoice"
     user_functions.check(function, where, expected, CallInfo(), "the call")
     return function

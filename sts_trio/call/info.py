@@ -18,6 +18,7 @@ FROM = "from"
 DIRECTION = "direction"
 LINE = "line"
 CHOSEN = "chosen_agent"
+TAILORED = "tailored"
 FORWARDED_FROM = "forwarded_from"
 CALLER_NAME = "caller_name"
 # Before the names of what the caller's side gave along.
@@ -28,7 +29,7 @@ WEBHOOK = "webhook"
 NAMED = "agent"
 # All names that mean something to us, and are nobody else's to give.
 OUR_PARAMETERS = frozenset(
-    {TO, FROM, DIRECTION, LINE, CHOSEN, WEBHOOK, NAMED, FORWARDED_FROM, CALLER_NAME}
+    {TO, FROM, DIRECTION, LINE, CHOSEN, TAILORED, WEBHOOK, NAMED, FORWARDED_FROM, CALLER_NAME}
 )
 
 
@@ -51,6 +52,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     caller_name: str = ""  # by Twilio's lookup, if that is on for the number
     forwarded_from: str = ""  # the number that was dialled, if another one forwards to ours
     agent: str = ""  # who answers, as our webhook decided; "" if the call did not come by it
+    is_tailored: bool = False  # our webhook found out more of it than who answers
     line: str = ""  # a token for the agent leg that was dialled ahead for this call
     is_from_bin: bool = False  # the stream was started by somebody else's TwiML, not by our webhook
 
@@ -92,6 +94,7 @@ def parameters(info: CallInfo) -> dict[str, str]:
         FROM: info.from_,
         DIRECTION: "" if info.direction == INBOUND else info.direction,
         CHOSEN: info.agent,
+        TAILORED: "1" if info.is_tailored else "",
         LINE: info.line,
         WEBHOOK: "1",
     }
@@ -116,6 +119,7 @@ def streamed(start: twilio.StreamStart | None) -> CallInfo:
         from_=rest.pop(FROM, ""),
         direction=rest.pop(DIRECTION, INBOUND),
         agent=rest.pop(CHOSEN, ""),
+        is_tailored=rest.pop(TAILORED, "") != "",
         line=rest.pop(LINE, ""),
         is_from_bin=rest.pop(WEBHOOK, "") == "",
         caller_name=rest.pop(CALLER_NAME, ""),

@@ -85,6 +85,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: str | None
     agents: dict[str, AgentSettings]  # {name: agent}, "default" always among them
     sessions: dict[str, dict[str, Any]]  # {name: what stands beside that agent in `Settings`}
+    variables: dict[str, dict[str, str]]  # {name: {variable of that agent's: default}}
     numbers: dict[str, str]  # {address of ours: name of an agent}, see `agent_for`
     functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
@@ -149,7 +150,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
     keys = tuple(_secrets(given, "DEEPGRAM_API_KEY", CREDENTIAL))
     tokens = tuple(dict.fromkeys(_secrets(given, "TWILIO_AUTH_TOKEN")))
     dialect = given("STS_DIALECT", Dialect.V1)
-    agents, sessions = read_agents(given, dialect, warnings)
+    agents = read_agents(given, dialect, warnings)
     allow_unsigned = given("STS_ALLOW_UNSIGNED", False)
     public_url = _public_url(given, warnings)
     _warn_of_open_doors(given, warnings, tokens, public_url, allow_unsigned)
@@ -179,9 +180,10 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         forward=given("STS_FORWARD_MS", 20.0) / 1000,
         fast_lane=given("STS_FAST_LANE", True),
         admin_token=admin_token,
-        agents=agents,
-        sessions=sessions,
-        numbers=read_numbers(given, agents),
+        agents=agents.settings,
+        sessions=agents.sessions,
+        variables=agents.variables,
+        numbers=read_numbers(given, agents.settings),
         functions=_functions(given),
         notice=given("STS_SAY_NOTICE"),
         manners=read_manners(given),

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sts_trio.config import templates
 from sts_trio.config.variables import RawConfig, config_error
 from sts_trio.errors import ConfigError
 from sts_trio.wire import addresses, legacy
@@ -42,22 +43,31 @@ CAR_SELLER: dict[str, Any] = {
 }
 
 
-def read_agents(
-    given: RawConfig, dialect: Dialect, warnings: list[str]
-) -> tuple[dict[str, AgentSettings], dict[str, dict[str, Any]]]:
-    """The agents by name, and by the same names what stands beside them in their `Settings`."""
+class Agents(msgspec.Struct, frozen=True):
+    """By name: the agents, what stands beside each in its `Settings`, and the defaults of its
+    variables."""
+
+    settings: dict[str, AgentSettings]
+    sessions: dict[str, dict[str, Any]]
+    variables: dict[str, dict[str, str]]
+
+
+def read_agents(given: RawConfig, dialect: Dialect, warnings: list[str]) -> Agents:
     for_all = _read_session(given.in_file("settings"), given.section("settings"), dialect, warnings)
     agents: dict[str, AgentSettings] = {}
     sessions: dict[str, dict[str, Any]] = {}
+    variables: dict[str, dict[str, str]] = {}
     for name, written in (given.section("agents") or {"default": CAR_SELLER}).items():
         where = given.in_file(f"agents.{name}")
-        agent, session = written, for_all
+        agent, session, defaults = written, for_all, {}
         if isinstance(written, dict):
-            agent = {key: value for key, value in written.items() if key != "settings"}
+            agent = {key: written[key] for key in written if key not in ("settings", "variables")}
+            defaults = _read_variables(f"{where}.variables", written.get("variables", {}))
             _refuse_misplaced(where, name, agent)
             its_own = written.get("settings", {})
             session = {**for_all, **_read_session(f"{where}.settings", its_own, dialect, warnings)}
             warnings.extend(_check_agent(where, agent, session, dialect))
+            _refuse_unknown_variables(where, agent, defaults)
         else:
             _check_stored(where, written)
         if dialect is Dialect.LEGACY:
@@ -65,13 +75,35 @@ def read_agents(
                 legacy.encode(phone_settings(agent, session))
             except legacy.Untranslatable as exc:
                 raise config_error(f"{where}: {exc}") from exc
-        agents[name], sessions[name] = agent, session
+        agents[name], sessions[name], variables[name] = agent, session, defaults
     if "default" not in agents:
         raise config_error(
             f"{given.in_file('agents')}: expected one named default, for calls"
             f" to numbers that [numbers] does not know, got {', '.join(agents)}"
         )
-    return agents, sessions
+    return Agents(agents, sessions, variables)
+
+
+def _read_variables(where: str, written: Any) -> dict[str, str]:
+    if not isinstance(written, dict):
+        raise config_error(f"{where}: expected a table, got {shown(written)}")
+    for name, default in written.items():
+        if not templates.NAME.fullmatch(name):
+            raise config_error(f"{where}.{name}: expected a name of letters, digits and _")
+        if isinstance(default, bool) or not isinstance(default, str | int | float):
+            raise config_error(f"{where}.{name}: expected text or a number, got {shown(default)}")
+    return {name: str(default) for name, default in written.items()}
+
+
+def _refuse_unknown_variables(where: str, agent: dict[str, Any], defaults: dict[str, str]) -> None:
+    """Else a caller is the first to hear them read out."""
+    for path, name in templates.fields(agent):
+        if name not in defaults:
+            raise config_error(
+                f"{where}.{path}: {{{name}}} is no variable: give it a default in"
+                f" {where.rpartition(': ')[2]}.variables, or write {{{{{name}}}}} for a name in"
+                " braces"
+            )
 
 
 def _refuse_misplaced(where: str, name: str, agent: dict[str, Any]) -> None:

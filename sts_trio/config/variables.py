@@ -225,7 +225,8 @@ SETTINGS = {
             FUNCTION,
             "module:function",
             "Your own `async def choose_agent(call: CallInfo) -> str`, which names the agent that"
-            " answers, within 2 s. See [Which agent answers](#which-agent-answers).",
+            " answers, or returns an `AgentChoice`, within 2 s. See"
+            " [Which agent answers](#which-agent-answers).",
         ),
         Setting(
             "STS_MAX_CALLS",

@@ -13,6 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sts_trio.agents.choice import AgentChoice
 from sts_trio.agents.routing import (
     CHOICE_WITHIN,
     ChooseAgent,
@@ -36,15 +37,15 @@ NUMBERS = {
 async def chosen(info: CallInfo, function: Any = None) -> tuple[str, list[str]]:
     """The name, and the events that were logged."""
     with structlog.testing.capture_logs() as logs:
-        name = await Routing(AGENTS, NUMBERS, function).choose(info)
-    return name, [line["event"] for line in logs]
+        choice = await Routing(AGENTS, NUMBERS, function).choose(info)
+    return choice.agent, [line["event"] for line in logs]
 
 
 def returning(name: Any) -> ChooseAgent:
-    async def choose_agent(call: CallInfo) -> str:
+    async def choose_agent(call: CallInfo) -> Any:
         assert call.call_sid == "CA1"
         await trio.lowlevel.checkpoint()
-        return name  # type: ignore[no-any-return]
+        return name
 
     return choose_agent
 
@@ -98,7 +99,8 @@ async def test_a_choice_that_fails_is_told_with_its_traceback_and_the_next_rule_
             raise KeyError(call.to)
 
     with structlog.testing.capture_logs() as logs:
-        assert await Routing(AGENTS, NUMBERS, broken).choose(NUMBER) == "repairs"
+        choice = await Routing(AGENTS, NUMBERS, broken).choose(NUMBER)
+    assert choice == AgentChoice("repairs")
     assert [(line["event"], line["log_level"]) for line in logs] == [
         (events.AgentChoiceFailed.NAME, "error")
     ]
@@ -136,6 +138,84 @@ async def test_an_unknown_agent_in_a_parameter_is_told_and_the_default_answers()
 
 async def test_a_name_from_a_webhook_with_another_configuration_is_told_and_decided_anew() -> None:
     assert await chosen(CallInfo(agent="nobody")) == ("default", [events.AgentUnknown.NAME])
+
+
+# --- more than a name ---------------------------------------------------------------------------
+
+ANN: Any = {"variables": {"caller_name": "Ann"}}
+
+
+@pytest.mark.parametrize(
+    ("info", "choice", "expected"),
+    [
+        (NUMBER, AgentChoice("sales", **ANN), AgentChoice("sales", **ANN)),
+        (NUMBER, AgentChoice(**ANN), AgentChoice("repairs", **ANN)),
+        (BIN, AgentChoice(greeting="Hi!"), AgentChoice("sales", greeting="Hi!")),
+        (CallInfo(call_sid="CA1", agent="repairs"), AgentChoice(**ANN), AgentChoice("repairs")),
+    ],
+)
+async def test_what_was_found_out_goes_with_whoever_answers(
+    info: CallInfo, choice: AgentChoice, expected: AgentChoice
+) -> None:
+    assert await Routing(AGENTS, NUMBERS, returning(choice)).choose(info) == expected
+
+
+async def test_what_was_found_out_for_nobody_is_nothing() -> None:
+    with structlog.testing.capture_logs() as logs:
+        routing = Routing(AGENTS, NUMBERS, returning(AgentChoice("nobody", **ANN)))
+        assert await routing.choose(NUMBER) == AgentChoice("repairs")
+    assert [line["event"] for line in logs] == [events.AgentUnknown.NAME]
+
+
+async def test_what_another_process_has_found_out_is_found_out_again() -> None:
+    """It is not for Twilio to carry."""
+    announced_ = CallInfo(call_sid="CA1", agent="sales", is_tailored=True)
+    info = streamed(start(**parameters(announced_)))
+    assert (info.is_tailored, info.parameters) == (True, {})
+    for name in ("", "sales"):
+        routing = Routing(AGENTS, NUMBERS, returning(AgentChoice(name, **ANN)))
+        assert await routing.choose(info) == AgentChoice("sales", **ANN)
+    routing = Routing(AGENTS, NUMBERS, returning(AgentChoice("repairs", **ANN)))
+    assert await routing.choose(info) == AgentChoice("sales"), "who was announced answers"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        AgentChoice("sales", variables={"caller_name": ["Ann"]}),  # type: ignore[dict-item]
+        AgentChoice("sales", variables=None),  # type: ignore[arg-type]
+        AgentChoice("sales", greeting=5),  # type: ignore[arg-type]
+        AgentChoice("sales", settings=[]),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_choice_that_is_none_is_told_and_the_name_stands(choice: AgentChoice) -> None:
+    with structlog.testing.capture_logs() as logs:
+        routing = Routing(AGENTS, NUMBERS, returning(choice))
+        assert await routing.choose(NUMBER) == AgentChoice("sales")
+    assert [line["event"] for line in logs] == [events.AgentChoiceFailed.NAME]
+
+
+async def test_what_does_not_fit_is_told_and_left_out() -> None:
+    def fit(name: str, choice: AgentChoice) -> tuple[AgentChoice, list[str]]:
+        return AgentChoice(name), ["too small"]
+
+    with structlog.testing.capture_logs() as logs:
+        routing = Routing(AGENTS, NUMBERS, returning(AgentChoice(**ANN)), fit)
+        assert await routing.choose(NUMBER) == AgentChoice("repairs")
+    assert [(line["event"], line["reason"]) for line in logs] == [
+        (events.AgentChoiceFailed.NAME, "choose_agent: too small")
+    ]
+
+
+async def test_a_choice_that_takes_too_long_has_the_defaults(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def slow(call: CallInfo) -> AgentChoice:
+        await trio.sleep(CHOICE_WITHIN + 1)
+        return AgentChoice(**ANN)
+
+    with structlog.testing.capture_logs():
+        assert await Routing(AGENTS, NUMBERS, slow).choose(NUMBER) == AgentChoice("repairs")
 
 
 # --- from the webhook to the stream -------------------------------------------------------------

@@ -139,6 +139,52 @@ def test_without_agents_what_stands_beside_them_is_for_the_one_there_is(tmp_path
     assert configured(tmp_path, "").sessions == {"default": {}}
 
 
+def test_variables_have_defaults_that_agents_are_not_told_of(tmp_path: Path) -> None:
+    text = """
+        [agents.default]
+        greeting = "Hello {caller_name}! {{caller_name}}"
+        variables = { caller_name = "there", amount = 0, unused = 1.5 }
+        think.provider = { type = "open_ai", model = "gpt-4o-mini" }
+        think.prompt = 'They owe {amount}. Answer as {"a": 1}.'
+        """
+    config = configured(tmp_path, text)
+    assert config.variables == {"default": {"caller_name": "there", "amount": "0", "unused": "1.5"}}
+    assert "variables" not in config.agents["default"]
+    assert config.warnings == ()
+    assert configured(tmp_path, "").variables == {"default": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[agents.default]\ngreeting = 'Hi {name}!'",
+            "agents.default.greeting: {name} is no variable: give it a default in"
+            " agents.default.variables, or write {{name}} for a name in braces",
+        ),
+        (
+            "[agents.default]\n[[agents.a.think]]\nprompt = 'x'\nprovider = {}\n"
+            "[[agents.a.think]]\nprompt = '{x}{y}'\nprovider = {}\n[agents.a.variables]\nx = 1",
+            "agents.a.think[1].prompt: {y} is no variable: give it a default in"
+            " agents.a.variables, or write {{y}} for a name in braces",
+        ),
+        (
+            "[agents.default.variables]\na-b = 'x'",
+            "agents.default.variables.a-b: expected a name of letters, digits and _",
+        ),
+        (
+            "[agents.default.variables]\na = true",
+            "agents.default.variables.a: expected text or a number, got True",
+        ),
+        ("[agents.default]\nvariables = 5", "agents.default.variables: expected a table, got 5"),
+    ],
+)
+def test_a_mistake_in_variables_is_found_at_the_start(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert config_error(tmp_path, text) == expected
+
+
 BESIDE = "stands beside Deepgram's agent, not in it: write it below"
 
 
@@ -340,7 +386,7 @@ agents = st.dictionaries(
 
 def outcome(section: dict[str, Any], dialect: Dialect) -> dict[str, Any] | ConfigError:
     try:
-        return read_agents(RawConfig({}, Path(FILE), {"agents": section}), dialect, [])[0]
+        return read_agents(RawConfig({}, Path(FILE), {"agents": section}), dialect, []).settings
     except ConfigError as exc:
         return exc
 
