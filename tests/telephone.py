@@ -83,6 +83,7 @@ class Telephone:
         self.answer = answer
         self.greeting: Answer | None = greeting
         self.function_takes = function_takes
+        self.function_says = "{}"
         self.says_ours = says_ours
         self.told: list[deepgram.ToAgent] = []
         self.events: list[tuple[float, events.OfCall]] = []
@@ -165,7 +166,8 @@ class Telephone:
                     self._tell_phone(message)
                 case CallFunctions(functions):
                     for function in functions:
-                        self.later(self.function_takes, FunctionDone(function, "{}"))
+                        done = FunctionDone(function, self.function_says)
+                        self.later(self.function_takes, done)
                 case HangUp(ending):
                     self.ending, self.ended_at = ending, self.now
                 case events.OfCall():
