@@ -47,6 +47,12 @@ def main() -> None:
     help="How long a connection is kept for its next request: longer than your proxy keeps it. "
     "[default: 130]",
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Where another `sts-trio serve` of yours listens: accept in its place. It lets its calls "
+    "finish.",
+)
 @click.option("--certfile", type=FILE, help="TLS certificate, PEM.")
 @click.option("--keyfile", type=FILE, help="Its key, PEM.")
 def serve(
@@ -54,6 +60,7 @@ def serve(
     port: int | None,
     file: str | None,
     keep_alive: float | None,
+    take_over: bool,
     certfile: str | None,
     keyfile: str | None,
 ) -> None:
@@ -66,7 +73,7 @@ def serve(
 
     settings = config.from_environment(file)
     options: dict[str, Any] = {"host": host, "certfile": certfile, "keyfile": keyfile}
-    options["port"] = settings.port if port is None else port
+    options |= {"port": settings.port if port is None else port, "take_over": take_over}
     if keep_alive is not None:
         options["keep_alive"] = keep_alive
     run(_serve, settings, options)

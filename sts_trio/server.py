@@ -241,7 +241,7 @@ class Server:
         }
 
     def readiness(self) -> dict[str, Any]:
-        """Figures that go with `live_calls.takes_calls`, the answer of readiness itself."""
+        """Figures that go with the answer of readiness itself."""
         figures: dict[str, Any] = {
             "status": self.live_calls.status,
             "live": self.live_calls.live,

@@ -110,3 +110,12 @@ async def hear_the_greeting(phone: trio_websocket.WebSocketConnection) -> None:
         await phone.send_message(twilio.encode_as_twilio(message))
     while not isinstance(twilio.decode_as_twilio(await phone.get_message()), twilio.PlayMedia):
         pass
+
+
+async def close_code(phone: trio_websocket.WebSocketConnection) -> int:
+    """With which it is closed, whatever is said before."""
+    try:
+        while True:
+            await phone.get_message()
+    except trio_websocket.ConnectionClosed as exc:
+        return int(exc.reason.code) if exc.reason else 1006

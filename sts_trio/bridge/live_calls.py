@@ -27,6 +27,8 @@ class LiveCalls:
         self._calls: dict[Bridge, KeptEvents] = {}
         self._endings: collections.OrderedDict[str, Ending] = collections.OrderedDict()
         self._is_draining = False
+        self._is_winding_up = False
+        self._has_heir = False
         self._emptied = trio.Event()
 
     @property
@@ -44,9 +46,19 @@ class LiveCalls:
         return self._is_draining
 
     @property
+    def has_heir(self) -> bool:
+        """Whether somebody else is there in this process's place."""
+        return self._has_heir
+
+    @property
     def takes_calls(self) -> bool:
         """Whether there is room for one more."""
-        return not self._is_draining and len(self._calls) < self._max_calls
+        return not self._is_draining and self.has_room
+
+    @property
+    def has_room(self) -> bool:
+        """The same for a call that was let in before: its phone has been told to come."""
+        return not self._is_winding_up and len(self._calls) < self._max_calls
 
     @property
     def status(self) -> str:
@@ -89,9 +101,11 @@ class LiveCalls:
                 return call.ending
         return self._endings.get(call_sid)
 
-    def drain(self) -> None:
-        """No more calls from now on; those under way go on."""
+    def drain(self, *, has_heir: bool = False) -> None:
+        """No more calls from now on; those under way go on. `has_heir`: another process takes what
+        comes to this one's address."""
         self._is_draining = True
+        self._has_heir = self._has_heir or has_heir
 
     async def empty(self) -> None:
         """Waits until there is no call."""
@@ -101,11 +115,13 @@ class LiveCalls:
     def wind_up(self) -> None:
         """Drains, and has everyone told that the time is up: each call ends with its goodbye."""
         self.drain()
+        self._is_winding_up = True
         for call in list(self._calls):
             call.wind_up()
 
     def shut_down(self) -> None:
         """Drains, and hangs up on everyone: both sockets of each call close with 1001."""
         self.drain()
+        self._is_winding_up = True
         for call in list(self._calls):
             call.shut_down()

@@ -988,8 +988,16 @@ class ServerDraining(Event, frozen=True):
     NAME = "server.draining"
     LEVEL = Level.INFO
     live: Annotated[int, "calls under way"]
-    signal: str
+    signal: Annotated[str, "or `take-over`: another process has the address now"]
     seconds: Annotated[Seconds | None, "that they have at most"] = None
+
+
+class ServerRelieved(Event, frozen=True):
+    """Another process of this user listens in this one's place, which has but its calls left."""
+
+    NAME = "server.relieved"
+    LEVEL = Level.INFO
+    live: Annotated[int, "calls under way"]
 
 
 class ServerStopped(Event, frozen=True):

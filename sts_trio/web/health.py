@@ -1,7 +1,7 @@
 """How the process is, for whoever watches over it. No secret is asked for.
 
 `/healthz`   whether it lives
-`/readyz`    whether it takes calls: 503 if it is full or draining
+`/readyz`    whether calls are taken at its address: 503 if it is full, or draining without an heir
 """
 
 from typing import Any
@@ -22,4 +22,6 @@ class Health:
         return self._server.health()
 
     async def readiness(self) -> tuple[dict[str, Any], int]:
-        return self._server.readiness(), 200 if self._server.live_calls.takes_calls else 503
+        live_calls = self._server.live_calls
+        is_ready = live_calls.takes_calls or live_calls.has_heir
+        return self._server.readiness(), 200 if is_ready else 503

@@ -65,7 +65,9 @@ class Media:
             return await self._authenticator.refuse(request, reason)
         await scope["asgi.receive"]()  # "websocket.connect"
         # From here to the call's admission nobody else has a turn, and so none takes its place.
-        if not self._server.live_calls.takes_calls:
+        live_calls = self._server.live_calls
+        # Of a token it was said, and told, that the call is taken: before a drain that began since.
+        if not (live_calls.takes_calls if stream is None else live_calls.has_room):
             self._server.refuse()
             return Response("All lines are busy.\n", 503)
         connection = hypercorn_guard.connection.get()

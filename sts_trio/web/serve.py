@@ -3,9 +3,9 @@
 Told to stop, Hypercorn cuts every websocket off after its graceful timeout. So the signals are
 taken here, and Hypercorn hears of them last:
 
-1. The first SIGTERM, or SIGHUP: no new calls (`/readyz` is 503, the webhook declines), those under
-   way go on for up to `config.drain` seconds. Ctrl+C (SIGINT) is someone at a terminal who wants
-   the prompt back: for it, that time is none.
+1. The first SIGTERM, or SIGHUP, or another process that takes over (`succession`): no new calls
+   (`/readyz` is 503, the webhook declines), those under way go on for up to `config.drain` seconds.
+   Ctrl+C (SIGINT) is someone at a terminal who wants the prompt back: for it, that time is none.
 2. Who is still talking then is told that the time is up, which has `LEAVE_TAKING` seconds. After
    Ctrl+C nobody is.
 3. Who is still there is hung up on with 1001, and has `GOODBYE` seconds to be gone.
@@ -16,6 +16,7 @@ terminal that is closed sends two, and systemd may send one behind its SIGTERM.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -39,6 +40,7 @@ from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.server import GOODBYE, STOPS
 from sts_trio.web.app import create_app
+from sts_trio.web.succession import Inheritance, Occupied, bequeath, inherit
 
 # A moment for the agent to begin (4 s, `logic.closing`), and a sentence.
 LEAVE_TAKING = 10.0
@@ -51,7 +53,9 @@ class LiveCalls(Protocol):
 
     @property
     def live(self) -> int: ...
-    def drain(self) -> None: ...
+    @property
+    def is_draining(self) -> bool: ...
+    def drain(self, *, has_heir: bool = False) -> None: ...
     async def empty(self) -> None: ...
     def wind_up(self) -> None: ...
     def shut_down(self) -> None: ...
@@ -77,6 +81,7 @@ async def serve(
     keyfile: str | Path | None = None,
     app: App | None = None,
     take_signals: bool = True,
+    take_over: bool = False,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves `app`, else our own, until a signal has shut it down.
@@ -85,18 +90,25 @@ async def serve(
     Signals are taken in the main thread only, and by one server of a process: whoever runs this
     beside other things says `take_signals=False`. When cancelled it ends at once, with all calls.
 
+    Where a process of this user listens already, its socket is taken over if it drains, or if
+    `take_over` says so, and it drains then.
+
     Raises:
         ConfigError: the address cannot be had, or the certificate or the database cannot be used.
     """
     with contextlib.ExitStack() as stack:
         settings = _Settings(certfile, keyfile)
         settings.keep_alive_timeout = keep_alive
-        settings.listen(stack.enter_context(_listen(host, port)))
+        listener, inheritance = await _listen(host, port, takes_over=take_over)
+        settings.listen(stack.enter_context(listener))
+        if inheritance is not None:
+            stack.enter_context(inheritance.predecessor)
         hypercorn_guard.install()
         if app is None:
             app = create_app(config)
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
+            shutdown = None
             if take_signals and threading.current_thread() is threading.main_thread():
                 signals = stack.enter_context(trio.open_signal_receiver(*_signals()))
                 shutdown = _Shutdown(signals, app.live_calls, config.drain, stop)
@@ -119,6 +131,10 @@ async def serve(
                 nursery.cancel_scope.cancel()
 
             await nursery.start(run)
+            if shutdown is not None and port:
+                await nursery.start(_leave_to_heir, listener, app.live_calls, shutdown)
+            if inheritance is not None:
+                await inheritance.confirm()
             task_status.started(settings.url(host))
     report(events.ServerStopped())
 
@@ -129,8 +145,23 @@ def _signals() -> list[signal.Signals]:
     return [each for each in wanted if signal.getsignal(each) is not signal.SIG_IGN]
 
 
+async def _leave_to_heir(
+    listener: socket.socket,
+    live_calls: LiveCalls,
+    shutdown: "_Shutdown",
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Another process may have the address, once this one drains, or if it takes over."""
+    await bequeath(listener, is_draining=lambda: live_calls.is_draining, task_status=task_status)
+    live_calls.drain(has_heir=True)
+    hypercorn_guard.retire()
+    report(events.ServerRelieved(live_calls.live))
+    shutdown.begin("take-over")
+
+
 class _Shutdown:
-    """From the first signal to Hypercorn's end."""
+    """From the first signal, or an heir, to Hypercorn's end."""
 
     def __init__(
         self,
@@ -143,18 +174,27 @@ class _Shutdown:
         self._live_calls = live_calls
         self._drain = drain
         self._stop = stop
+        self._begun = trio.Event()
+        self._reason = ""
         self._waiting = trio.CancelScope()
+
+    def begin(self, reason: str) -> None:
+        """`reason` is a signal, or what else it is for. Does nothing after the first time."""
+        if not self._begun.is_set():
+            self._reason = reason
+            self._begun.set()
 
     async def run(self, server: trio.CancelScope) -> None:
         """Needs to be cancelled when the server is gone: it reads signals till then."""
-        first = signal.Signals(await anext(self._signals))
-        drain = 0.0 if first is signal.SIGINT else self._drain
-        report(events.ServerDraining(self._live_calls.live, first.name, drain))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hurry)
+            nursery.start_soon(self._hear_signals)
+            await self._begun.wait()
+            is_hurried = self._reason == signal.SIGINT.name
+            drain = 0.0 if is_hurried else self._drain
+            report(events.ServerDraining(self._live_calls.live, self._reason, drain))
             self._live_calls.drain()
             await self._until_empty(drain)
-            if first is not signal.SIGINT:
+            if not is_hurried:
                 self._live_calls.wind_up()
                 await self._until_empty(LEAVE_TAKING)
             self._live_calls.shut_down()
@@ -166,9 +206,11 @@ class _Shutdown:
         with trio.move_on_after(seconds) as self._waiting:
             await self._live_calls.empty()
 
-    async def _hurry(self) -> None:
+    async def _hear_signals(self) -> None:
         async for signum in self._signals:
-            if signum in (signal.SIGTERM, signal.SIGINT):
+            if not self._begun.is_set():
+                self.begin(signal.Signals(signum).name)
+            elif signum in (signal.SIGTERM, signal.SIGINT):
                 self._waiting.cancel()
 
 
@@ -225,8 +267,40 @@ class _Settings(hypercorn.config.Config):
         return url_of(host, self.listener.getsockname()[1], is_secure=self.ssl_enabled)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+async def _listen(
+    host: str, port: int, *, takes_over: bool
+) -> tuple[socket.socket, Inheritance | None]:
+    try:
+        return _bound(host, port), None
+    except (OSError, OverflowError, UnicodeError) as exc:
+        hint = "give another --host or --port"
+        if getattr(exc, "errno", None) == errno.EADDRINUSE:
+            try:
+                inheritance = await inherit(_address(host, port), takes_over=takes_over)
+            except Occupied:
+                hint = f"a server of yours takes calls there: --take-over has it drain; or {hint}"
+            else:
+                if inheritance is not None:
+                    return inheritance.listener, inheritance
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigError(f"cannot listen on {host}:{port} ({reason}): {hint}") from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _address(host: str, port: int) -> tuple[str, int]:
+    """In digits, as a socket that is bound there tells it."""
+    found = socket.getaddrinfo(
+        host or None, port, _family(host), socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    address, number = found[0][4][:2]
+    return str(address), int(number)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    listener = socket.socket(_family(host))
     try:
         if os.name == "posix":  # elsewhere this would share the port with who has it
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -234,11 +308,8 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
         listener.listen(_Settings.backlog)
-    except (OSError, OverflowError, UnicodeError) as exc:
+    except BaseException:
         listener.close()
-        reason = getattr(exc, "strerror", None) or exc
-        raise ConfigError(
-            f"cannot listen on {host}:{port} ({reason}): give another --host or --port"
-        ) from None
+        raise
     listener.setblocking(False)
     return listener

@@ -50,13 +50,17 @@ class Voice:
         placed = self._server.dialler.placed.answered(voice.call_sid, token)
         if placed is not None:
             call = msgspec.structs.replace(call, agent=placed.agent, parameters=placed.parameters)
-        if not self._server.live_calls.takes_calls:
-            self._server.refuse(call)
-            return responses.twiml(webhook.busy(answered=voice.is_answered))
         config = self._server.config
         base = base_of(request, config)
         if base is None:
             return Response("No Host header.\n", 400)
+        if self._server.live_calls.has_heir:
+            # It came on a connection from before. The next one leads to who takes calls.
+            query = f"?{request.query}" if request.query else ""
+            return responses.twiml(webhook.redirect(f"{base}{TWIML_PATH}{query}"))
+        if not self._server.live_calls.takes_calls:
+            self._server.refuse(call)
+            return responses.twiml(webhook.busy(answered=voice.is_answered))
         call = await self._server.announce(call, is_over=voice.is_over)
         return responses.twiml(
             webhook.connect_stream(

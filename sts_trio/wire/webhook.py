@@ -420,6 +420,13 @@ def not_taken() -> str:
     return str(response)
 
 
+def redirect(url: str) -> str:
+    """TwiML for a call that is to be asked for once more, there."""
+    response = VoiceResponse()
+    response.redirect(_xml(url), method="POST")
+    return str(response)
+
+
 def leave_message(text: str) -> str:
     """TwiML that says `text` to a machine, and hangs up."""
     response = VoiceResponse()

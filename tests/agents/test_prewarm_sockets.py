@@ -161,6 +161,17 @@ async def test_a_call_that_is_over_or_refused_has_nobody_dialled(tmp_path: Path)
         assert agents.dials == 0
 
 
+async def test_a_call_that_was_answered_before_the_server_drains_is_let_in(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    async with ringing(tmp_path, agent) as (here, _):
+        answer = await announce(here)
+        here.app.live_calls.drain()
+        async with here.phone(path=answer.path) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters))
+            await agent.ready.wait()
+            await hang_up(here, phone)
+
+
 async def test_a_short_notice_is_said_while_the_agent_is_dialled(tmp_path: Path) -> None:
     agent = FakeAgent()
     async with ringing(tmp_path, agent, STS_SAY_NOTICE="This call is recorded.") as (here, _):

@@ -1,5 +1,7 @@
 """The live calls of a process: admission, endings, drain and shutdown."""
 
+from collections.abc import Callable
+
 import pytest
 import structlog
 import trio
@@ -113,6 +115,27 @@ async def test_draining_takes_no_more_calls_and_leaves_those_there_are() -> None
         assert live_calls.status == "draining"
         assert not live_calls.takes_calls
         assert call.ending is None
+
+
+@pytest.mark.parametrize("end", [LiveCalls.wind_up, LiveCalls.shut_down])
+async def test_who_was_let_in_before_it_drains_has_room_until_the_end(
+    end: Callable[[LiveCalls], None],
+) -> None:
+    live_calls = LiveCalls(1)
+    live_calls.drain()
+    assert live_calls.has_room
+    with live_calls.admit(idle_call()):
+        assert not live_calls.has_room
+    end(live_calls)
+    assert not live_calls.has_room
+
+
+async def test_an_heir_is_not_forgotten() -> None:
+    live_calls = LiveCalls(1)
+    assert not live_calls.has_heir
+    live_calls.drain(has_heir=True)
+    live_calls.drain()
+    assert live_calls.has_heir
 
 
 async def test_emptiness_is_waited_for_until_the_last_call_is_over(

@@ -223,6 +223,7 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
             "certfile": None,
             "keyfile": None,
             "keep_alive": 620.0,
+            "take_over": False,
         }
         assert app.server.key_is_told
         app.server.key = "of-this-run"

@@ -783,6 +783,31 @@ async def test_http_2_by_its_preface_is_hung_up_on(
     assert [line["reason"] for line in log] == [unread.HTTP2]
 
 
+async def test_who_only_keeps_a_connection_goes_when_another_process_is_there_to_be_asked(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None
+) -> None:
+    async with served(hello, tls) as peer:
+        await peer.send(GET)
+        await peer.answer()
+        hypercorn_guard.retire()
+        await peer.until_over(0)
+
+
+async def test_who_has_just_come_is_answered_and_goes_then(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None
+) -> None:
+    async with served(hello, tls) as peer:
+        await peer.send(GET[:-2])
+        await trio.sleep(1)
+        hypercorn_guard.retire()
+        await trio.sleep(1)
+        await peer.send(GET[-2:])
+        answer = await peer.answer()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer.lower()
+        await peer.until_over(0)
+
+
 async def test_an_upgrade_to_http_2_is_answered_by_http_1(
     autojump_clock: trio.testing.MockClock, tls: Tls | None
 ) -> None:

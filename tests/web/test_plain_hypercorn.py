@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio_websocket
 import trustme
 from limits import HANG
 from rig_hypercorn import (
     PLAIN,
+    close_code,
     free_port,
     hear_the_greeting,
     hypercorn,
@@ -26,14 +26,6 @@ from rig_peers import STOP
 
 from sts_trio.config import local_key
 from sts_trio.wire import twilio
-
-
-async def close_code(phone: trio_websocket.WebSocketConnection) -> int:
-    try:
-        while True:
-            await phone.get_message()
-    except trio_websocket.ConnectionClosed as exc:
-        return int(exc.reason.code) if exc.reason else 1006
 
 
 @pytest.mark.parametrize(

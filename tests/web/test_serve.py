@@ -42,7 +42,7 @@ class Lines:
         self.is_told = trio.Event()
         self.hang_up = trio.Event()
 
-    def drain(self) -> None:
+    def drain(self, *, has_heir: bool = False) -> None:
         self.is_draining = True
 
     async def empty(self) -> None:

@@ -31,7 +31,7 @@ import hypercorn.trio.run
 from hypercorn.config import Config
 
 from sts_trio.net.hypercorn_guard.descriptors import raise_limit
-from sts_trio.net.hypercorn_guard.strangers import NoTracebacks
+from sts_trio.net.hypercorn_guard.strangers import NoTracebacks, Strangers
 from sts_trio.net.hypercorn_guard.tcp import Connection, connection, reset_on_close
 from sts_trio.observe import events
 from sts_trio.observe.report import report
@@ -44,6 +44,7 @@ __all__ = [
     "install",
     "raise_limit",
     "reset_on_close",
+    "retire",
 ]
 
 # Well inside the times after which proxies forget an idle connection (60 s and up), and often
@@ -94,6 +95,12 @@ def install() -> None:
     setattr(Config, "create_ssl_context", _without_h2(Config.create_ssl_context))  # noqa: B010
     # To the same logger twice would be once.
     logging.getLogger("trio.serve_listeners").addFilter(_no_tracebacks)
+
+
+def retire() -> None:
+    """From now on another process accepts what this one would have. Connections that are kept end,
+    the others with their next answer."""
+    Strangers.of_this_run().retire()
 
 
 def _without_h2(create: _Create) -> _Create:

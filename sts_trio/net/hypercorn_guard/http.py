@@ -211,6 +211,7 @@ class Http(H11Protocol):
         age = self.context.time() - self._connection.began
         return (
             self._has_refused
+            or self._connection.is_retired
             or self._connection.at is Step.BODY  # who is answered before may not want to finish
             or self.context.terminated.is_set()
             or age > MAX_AGE
@@ -220,6 +221,7 @@ class Http(H11Protocol):
         """On to the next request, or to the end."""
         if (
             self._has_refused
+            or self._connection.is_retired
             or self.context.terminated.is_set()
             or self.connection.our_state is not h11.DONE
             or self.connection.their_state is not h11.DONE

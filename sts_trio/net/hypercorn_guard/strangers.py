@@ -32,6 +32,10 @@ class Stranger(Protocol):
         """Closes its socket, now, and ends its tasks."""
         ...
 
+    def retire(self) -> None:
+        """Closes its socket if nobody is using it; what is answered next is the last."""
+        ...
+
 
 class Strangers:
     """Of one run of Trio. Two, in two threads, share the process's descriptors and nothing else."""
@@ -40,6 +44,7 @@ class Strangers:
         # {who: since when it is this side's turn}, the oldest first
         self._waiting_for_peer: OrderedDict[Stranger, float] = OrderedDict()
         self._waiting_for_us: OrderedDict[Stranger, float] = OrderedDict()
+        self.are_retired = False
         self._ended = 0
         self._next_line = -inf
 
@@ -76,6 +81,12 @@ class Strangers:
         """It is a call now, or gone. May be said again."""
         self._waiting_for_peer.pop(one, None)
         self._waiting_for_us.pop(one, None)
+
+    def retire(self) -> None:
+        """Another process accepts in this one's place: who keeps a connection is to come anew."""
+        self.are_retired = True
+        for one in list(self._waiting_for_peer):
+            one.retire()
 
     def make_room(self) -> None:
         """There is no descriptor left for who wants to come."""

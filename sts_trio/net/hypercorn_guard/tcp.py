@@ -128,6 +128,16 @@ class Connection(TCPServer):
         self.abort()
         self._law.cancel()
 
+    @property
+    def is_retired(self) -> bool:
+        """Whether the peer is to open another connection, which another process will accept."""
+        return self._strangers.are_retired
+
+    def retire(self) -> None:
+        """Ends the connection if it is only kept."""
+        if self.at is Step.IDLE:
+            self.finish()
+
     def wake(self) -> None:
         """Has the protocol go on with what it was given already."""
         self._is_woken = True
