@@ -8,16 +8,27 @@ import trio
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.errors import Ending
 from sts_trio.logic.dialogue import Dialogue
-from sts_trio.observe import events
+from sts_trio.observe import events, logs
+from sts_trio.observe.collected import CollectedKeys
 from sts_trio.observe.feed import Tell, call_event
 from sts_trio.observe.report import report
 
 
 class Reports:
     """Tells the log and the event feed of one call. The feed has the words, the log only if
-    `log_transcripts`. `on_start` is told who is calling whom."""
+    `log_transcripts`. `on_start` is told who is calling whom. What is told has no key in it that
+    was `collected`."""
 
-    __slots__ = ("_began", "_clock", "_dialogue", "_ids", "_log_transcripts", "_on_start", "_tell")
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_dialogue",
+        "_ids",
+        "_log_transcripts",
+        "_on_start",
+        "_tell",
+        "collected",
+    )
 
     def __init__(
         self,
@@ -31,6 +42,7 @@ class Reports:
         self._tell = tell
         self._on_start = on_start
         self._log_transcripts = log_transcripts
+        self.collected = CollectedKeys()
         self._ids: dict[str, str] = {}  # of the call, once it has any: each line has them
         self._clock = trio.lowlevel.current_clock()
         self._began = trio.current_time()
@@ -38,10 +50,16 @@ class Reports:
     def report(self, event: events.OfCall, *, exc_info: BaseException | bool = False) -> None:
         """Something has happened. `exc_info` is an exception, or `True` for the one being
         handled."""
+        more = self._ids
+        if self.collected:
+            event = self.collected.hidden(event)
+            if exc_info:
+                more = {**more, "exception": self.collected.without(logs.written(exc_info))}
+                exc_info = False
         self._tell(call_event(self._dialogue.call_sid, self._seconds, event))
         is_said = isinstance(event, events.CallTranscript | events.CallHeard)
         if self._log_transcripts or not is_said:
-            report(event, exc_info=exc_info, with_words=self._log_transcripts, **self._ids)
+            report(event, exc_info=exc_info, with_words=self._log_transcripts, **more)
 
     def started(self) -> None:
         """The stream has begun, so it is known who is calling whom."""

@@ -244,7 +244,10 @@ class Bridge:
                 case CancelFunctions(ids):
                     assert self._function_calls is not None
                     self._function_calls.cancel(ids)
-                case RequestDone() | Collected():
+                case RequestDone():
+                    self._pending.resolve(act)
+                case Collected():
+                    self._reports.collected.add(act.digits)
                     self._pending.resolve(act)
                 case ReleaseCall(ending):
                     self._nursery.start_soon(self._release_caller, ending)

@@ -64,14 +64,18 @@ class Keypad:
         gathered, self._gathered, self._pause = self._gathered, "", inf
         return self._press_again(gathered, now)
 
+    def keyed_in(self, number: int) -> str:
+        """So far, for who collects by that number."""
+        return "".join(each.digits for each in self._collectors if each.wanted.number == number)
+
     def cancel(self, number: int, now: float) -> list[Collected]:
         """Nobody collects by that number any more; what was keyed in is the next one's. Returns
         what is complete by it."""
-        unwanted = [each for each in self._collectors if each.wanted.number == number]
+        digits = self.keyed_in(number)
         self._collectors = collections.deque(
             each for each in self._collectors if each.wanted.number != number
         )
-        return self._press_again("".join(each.digits for each in unwanted), now)
+        return self._press_again(digits, now)
 
     def _press_again(self, keys: str, now: float) -> list[Collected]:
         return [collected for key in keys for collected in self.press(key, now)]

@@ -20,6 +20,7 @@ from sts_trio.logic.acts import (
     CancelRequest,
     Close,
     Collect,
+    Collected,
     DialFailed,
     FunctionDone,
     FunctionsRunAway,
@@ -79,7 +80,7 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
         case MarkEchoed(name):
             _hear_mark(parts, name)
         case KeyPressed(digit):
-            parts.out.add(_key_event(parts, digit))
+            parts.out.add(events.CallerDtmf(parts.keypad.is_collecting or None))
             parts.limits.hear_caller(now)
             if is_key(digit) and parts.closing.is_open:
                 _speak_by_key(parts)
@@ -102,13 +103,6 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             pass
         case never:
             assert_never(never)
-
-
-def _key_event(parts: Parts, digit: str) -> events.CallerDtmf:
-    """What a function collects may be a card's number: nobody is told of it."""
-    if parts.keypad.is_collecting:
-        return events.CallerDtmf(collected=True)
-    return events.CallerDtmf(digit)
 
 
 def _speak_by_key(parts: Parts) -> None:
@@ -194,6 +188,9 @@ def hear_own(parts: Parts, wish: OwnWish) -> None:
             parts.out.extend(parts.keypad.collect(wish, now))
         case CancelRequest(number):
             parts.requests.cancel(number)
+            if digits := parts.keypad.keyed_in(number):
+                # Nobody waits for them any more, but they are not to be kept either.
+                parts.out.add(Collected(number, digits))
             parts.out.extend(parts.keypad.cancel(number, now))
         case _:
             assert_never(wish)

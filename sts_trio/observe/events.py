@@ -322,12 +322,12 @@ class CallerStartedSpeaking(OfCall, frozen=True):
 
 
 class CallerDtmf(OfCall, frozen=True):
-    """The caller pressed a key."""
+    """The caller pressed a key. Which one is not told: a function may collect it yet, and it may be
+    one of a card's number. Those that are the agent's are in what it is told."""
 
     NAME = "caller.dtmf"
     LEVEL = Level.DEBUG
-    digit: Annotated[str | None, Kind.WORDS, "left out where a function collects the keys"] = None
-    collected: Annotated[bool | None, "a function collects the keys: it may be a card's"] = None
+    collected: Annotated[bool | None, "a function was collecting the keys"] = None
 
 
 class CallerProtocolError(OfCall, frozen=True):

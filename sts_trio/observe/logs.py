@@ -128,6 +128,13 @@ def _make_printable(logger: WrappedLogger, name: str, event: EventDict) -> Event
     return shown if exc_info is None else {**shown, "exc_info": exc_info}
 
 
+def written(exc_info: BaseException | bool) -> str:
+    """The traceback of an exception as it would stand in the log; `True` is the one that is being
+    handled."""
+    exc = sys.exc_info()[1] if exc_info is True else exc_info
+    return _traceback((type(exc), exc, exc.__traceback__)) if isinstance(exc, BaseException) else ""
+
+
 def _traceback(exc_info: ExcInfo) -> str:
     error = traceback.TracebackException(*exc_info)
     errors = [error]

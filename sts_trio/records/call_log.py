@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from sts_trio.call.info import CallInfo
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
-from sts_trio.records.redaction import masked
 from sts_trio.records.rows import OURS, Kind, Row
 
 # Calls whose rows are still numbered though they have no stream: some have yet to get one, and a
@@ -54,14 +53,13 @@ class Sink(Protocol):
 class _Run:
     """The rows that this process makes of one call, or of one stream of it."""
 
-    __slots__ = ("agent", "digits", "epoch", "seq", "speaks_since")
+    __slots__ = ("agent", "epoch", "seq", "speaks_since")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.seq = 0
         self.agent = ""
         self.speaks_since: float | None = None  # the caller, seconds since 1970
-        self.digits: frozenset[str] = frozenset()  # that functions collected; kept nowhere else
 
 
 class CallLog:
@@ -122,12 +120,6 @@ class CallLog:
             body["gap_seconds"] = gap
         self._put(info.call_sid, Kind.STARTED, body)
         return run.epoch
-
-    def collect(self, call_sid: str, digits: str) -> None:
-        """A function was given these keys. They are in none of the call's rows from now on."""
-        run = self._run(call_sid)
-        run.digits |= {digits} if digits else frozenset()
-        self._put(call_sid, Kind.KEYS, {"collected": len(digits)})
 
     def hear(self, entry: CallEvent) -> None:
         """Whatever happened."""
@@ -208,8 +200,6 @@ class CallLog:
         self, call_sid: str, kind: Kind, body: dict[str, Any], *, at_once: bool = False
     ) -> None:
         run = self._run(call_sid)
-        if run.digits:
-            body = masked(body, run.digits)
         row = Row(call_sid, run.epoch, run.seq, self._wall(), kind, body)
         run.seq += 1
         if at_once:

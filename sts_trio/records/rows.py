@@ -38,7 +38,7 @@ class Kind(enum.StrEnum):
     FUNCTION_ASKED = "function_asked"
     # id, name, outcome, seconds, content?
     FUNCTION_ANSWERED = "function_answered"
-    # keys, or collected: how many, where a function asked for them
+    # collected?: a function was collecting them. Which key it was is nowhere
     KEYS = "keys"
     # ending, detail
     AGENT_LOST = "agent_lost"

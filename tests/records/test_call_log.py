@@ -163,22 +163,6 @@ def test_a_call_of_ours_that_nobody_took_has_an_ending(rig: Rig, status: str) ->
     assert rig.last.body == {"ending": status, "verdict": "caller"}
 
 
-def test_keys_that_a_function_collects_are_in_no_row(rig: Rig) -> None:
-    rig.call_log.start(INFO)
-    rig.call_log.collect(sid(1), "4111111111111111")
-    assert (rig.last.kind, rig.last.body) == (Kind.KEYS, {"collected": 16})
-    told = '{"card": "4111111111111111"}'
-    rig.hear(events.FunctionFinished("1", "card", "done", 0.1, result=told))
-    words = "It is 4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1."
-    rig.hear(events.CallTranscript(THE_AGENTS, words))
-    rig.hear(events.CallEnded("stop", "success", "4111111111111111", 9.0))
-    kept = msgspec.json.encode(rig.sink.rows).decode()
-    assert "4111" not in kept
-    assert "1 1 1" not in kept
-    rig.call_log.collect(sid(2), "")
-    assert rig.last.body == {"collected": 0}
-
-
 def test_a_call_that_lasts_is_never_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call_log, "REMEMBERED", 3)
     epoch = rig.call_log.start(INFO)
