@@ -34,6 +34,7 @@ from sts_trio.agents.credentials import (
 )
 from sts_trio.agents.endpoints import AgentLeg, Endpoint
 from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_chooser
+from sts_trio.agents.versions import version_of
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
@@ -318,6 +319,7 @@ class Server:
             log_transcripts=self.config.log_transcripts,
             tell=kept.tell,
             on_start=self._record_started,
+            make_safe=self._make_safe,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
@@ -353,8 +355,17 @@ class Server:
         # SQLAlchemy takes a third of a second to import, which is not for those who keep nothing.
         from sts_trio.records.opening import open_records
 
+        versions = {
+            name: version_of(
+                settings,
+                self.config.sessions[name],
+                [each for each in self.functions if each.may_be_called_by(name)],
+            )
+            for name, settings in self.config.agents.items()
+        }
         self.records = await run_in_thread(
-            lambda: open_records(self.config.records, self._process), trio.CapacityLimiter(1)
+            lambda: open_records(self.config.records, self._process, versions),
+            trio.CapacityLimiter(1),
         )
 
     def _record_announced(self, call: CallInfo) -> None:
@@ -364,6 +375,11 @@ class Server:
     def _record_started(self, call: CallInfo) -> None:
         if self.records is not None:
             self.records.call_log.start(call)
+
+    async def _make_safe(self) -> None:
+        """What was told so far outlives the process, or soon will: nobody waits long for it."""
+        if self.records is not None:
+            await self.records.writer.flush()
 
     def _process(self, process_id: str) -> "Process":
         """How this process is, for others that share the database."""

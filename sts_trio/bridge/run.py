@@ -47,7 +47,7 @@ from sts_trio.call.notes import Notes
 from sts_trio.call.pending import Pending
 from sts_trio.errors import Cause, Ending, Leg
 from sts_trio.functions import Functions
-from sts_trio.functions.runner import FunctionCalls
+from sts_trio.functions.runner import FunctionCalls, MakeSafe, nothing_to_keep
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.logic.acts import (
     CallFunctions,
@@ -87,7 +87,7 @@ class Bridge:
     """A call from its caller's websocket to its end. Run it once.
 
     `call` is what the call's own code is given of it. `on_start` is told who is calling whom,
-    before the first event that names the call.
+    before the first event that names the call. `make_safe` is for `FunctionCalls`.
     """
 
     __slots__ = (
@@ -99,6 +99,7 @@ class Bridge:
         "_functions",
         "_hands_over_to",
         "_is_polled",
+        "_make_safe",
         "_may_transfer",
         "_notes",
         "_nursery",
@@ -127,6 +128,7 @@ class Bridge:
         log_transcripts: bool = False,
         tell: Tell = lambda entry: None,
         on_start: Callable[[CallInfo], None] = lambda call: None,
+        make_safe: MakeSafe = nothing_to_keep,
     ) -> None:
         self.dialogue = dialogue
         self.ending: Ending | None = None
@@ -137,6 +139,7 @@ class Bridge:
         self._functions = functions or Functions()
         self._hands_over_to = hands_over_to
         self._may_transfer = may_transfer
+        self._make_safe = make_safe
         self._release_phone_call = release_phone_call
         self._reports = Reports(dialogue, tell, on_start, log_transcripts=log_transcripts)
         self._notes = Notes(self._reports.report)
@@ -179,6 +182,7 @@ class Bridge:
                         self._tell_dialogue,
                         self._reports.report,
                         self.dialogue.turn_after,
+                        self._make_safe,
                     )
                     self._nursery.start_soon(self._keep_time)
                     self._nursery.start_soon(self._run_caller)

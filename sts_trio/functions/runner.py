@@ -15,7 +15,7 @@ told late what came of it. Only a hang-up leaves it behind for good.
 
 import asyncio
 import collections
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from math import inf
 from typing import Protocol, cast
 
@@ -54,9 +54,15 @@ FAILED = "the function failed"
 # cancel, where a plain function runs something of asyncio's.
 FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 
+# Returns once what was told of the call outlives the process, or when that takes long.
+MakeSafe = Callable[[], Awaitable[None]]
 Done = Callable[[FunctionDone | FunctionsRunAway], None]
 
 _threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("function threads")
+
+
+async def nothing_to_keep() -> None:
+    """A `MakeSafe` where nothing is kept."""
 
 
 class Report(Protocol):
@@ -146,7 +152,9 @@ class FunctionCalls:
     `done` is never called from within `start`, and for what was cancelled only if that was not to
     be torn. It is told once when the agent goes on asking long after its budget is spent. `agents`
     are the names of all that a function may hand over to. `turn_after` tells which turn of the
-    caller's came after they had last heard a question; None: there was none.
+    caller's came after they had last heard a question; None: there was none. `make_safe` is waited
+    for before one with a shield is run: should the process die meanwhile, it is known that it may
+    have been done.
     """
 
     def __init__(
@@ -158,6 +166,7 @@ class FunctionCalls:
         done: Done,
         report: Report,
         turn_after: Callable[[str], int | None] = nobody_was_asked,
+        make_safe: MakeSafe = nothing_to_keep,
     ) -> None:
         self._functions = functions
         self._agents = agents
@@ -168,6 +177,7 @@ class FunctionCalls:
         self._turn_after = turn_after
         # What the caller has agreed to, and is done: at most `MAX_PER_CALL`.
         self._confirmed: set[tuple[str, int]] = set()
+        self._make_safe = make_safe
         self._budget = Budget()
         self._has_refused = False
         # At most `MAX_PER_CALL` and `MAX_REFUSED`, in all of a call.
@@ -298,6 +308,8 @@ class FunctionCalls:
             if not self._is_agreed(running, question):
                 running.is_agreed = False
                 return error(confirmation.ask_first(question))
+        if running.is_shielded:
+            await self._make_safe()
         if function.parameters.call is not None:
             arguments[function.parameters.call] = self._call
         async with trio.open_nursery() as nursery:

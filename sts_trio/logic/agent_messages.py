@@ -163,7 +163,7 @@ def _hear_welcome(parts: Parts, message: deepgram.Welcome) -> None:
     if isinstance(news, Violation):
         parts.out.violation(Leg.AGENT, news.reason)
         return
-    parts.out.add(events.AgentWelcomed(message.request_id))
+    parts.out.add(events.AgentWelcomed(message.request_id, parts.session.agent))
     assert parts.stream.start is not None
     turns = parts.turns
     history = turns.carryover.brief(greets=turns.greets)

@@ -347,6 +347,7 @@ class AgentWelcomed(OfCall, frozen=True):
     NAME = "agent.welcomed"
     LEVEL = Level.DEBUG
     request_id: Annotated[str, "the agent's own name for the session, for its support"]
+    agent: Annotated[str, "the configured agent"]
 
 
 class AgentReady(OfCall, frozen=True):

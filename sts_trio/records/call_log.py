@@ -6,7 +6,7 @@ part of a call's record is let go.
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sts_trio.call.info import CallInfo
@@ -38,9 +38,15 @@ _NOTED = frozenset(
 )
 # Twilio's last words on a call that nobody took.
 _NEVER_ANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
-_NUMBERS_ASIDE = ("ending", "verdict", "detail", "apologised")
+_NUMBERS_ASIDE = ("ending", "verdict", "detail", "apologised", "agent")
 # What is told at the end, and is known since the start.
-_KNOWN = ("call_sid", "from", "to", "direction", "agent")
+_KNOWN = ("call_sid", "from", "to", "direction")
+# Sentences of the agent's that are not heard yet. Twilio's buffer holds a few minutes of them.
+_SENTENCES = 200
+
+
+# What Twilio tells of some calls.
+_TOLD_SOMETIMES = ("caller_name", "forwarded_from", "caller_parameters")
 
 
 class Sink(Protocol):
@@ -53,23 +59,59 @@ class Sink(Protocol):
 class _Run:
     """The rows that this process makes of one call, or of one stream of it."""
 
-    __slots__ = ("agent", "epoch", "seq", "speaks_since")
+    __slots__ = ("_stt", "agent", "epoch", "latency", "sentences", "seq", "speaks_since")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.seq = 0
         self.agent = ""
         self.speaks_since: float | None = None  # the caller, seconds since 1970
+        # What the agent tells of its latency in the turn that is under way, and its sentences with
+        # that of their turns.
+        self.latency: dict[str, float] = {}
+        self.sentences: collections.deque[tuple[str, dict[str, float]]]
+        self.sentences = collections.deque(maxlen=_SENTENCES)
+        self._stt: float | None = None
+
+    def hear_latency(self, told: dict[str, float]) -> None:
+        """Each step is told by itself. That of hearing comes while the caller speaks, over and
+        over, and so before the turn that it is of."""
+        if "stt" in told:
+            self._stt = told["stt"]
+        self.latency |= {step: seconds for step, seconds in told.items() if step != "stt"}
+
+    def next_turn(self) -> None:
+        """The caller has said something, which the agent answers from here on."""
+        self.latency = {} if self._stt is None else {"stt": self._stt}
+        self._stt = None
+
+    def reported(self, said: str) -> dict[str, float]:
+        """The latency of the turn in which the agent said that, which has been settled. It is told
+        of the first turn that answers the caller, and of no other."""
+        latency: dict[str, float] = {}
+        left = said
+        while self.sentences and left.startswith(self.sentences[0][0]):
+            text, told = self.sentences.popleft()
+            left = left[len(text) :].lstrip(" ")
+            latency = latency or dict(told)
+            told.clear()
+        return latency
 
 
 class CallLog:
-    """`process_id` is ours."""
+    """`process_id` is ours; `versions` are those of the agents, by name."""
 
     def __init__(
-        self, sink: Sink, process_id: str, *, wall: Callable[[], float] = time.time
+        self,
+        sink: Sink,
+        process_id: str,
+        versions: Mapping[str, str] | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._sink = sink
         self._process_id = process_id
+        self._versions = versions or {}
         self._wall = wall
         self._runs: dict[str, _Run] = {}
         # Those without a stream, the one that came last at the end.
@@ -77,7 +119,7 @@ class CallLog:
         self._last_epoch = 0
         self._makers: dict[str, Callable[[_Run, dict[str, Any]], tuple[Kind, dict[str, Any]]]] = {
             events.CallTranscript.NAME: self._transcript,
-            events.CallHeard.NAME: lambda run, fields: (Kind.HEARD, fields),
+            events.CallHeard.NAME: self._heard,
             events.CallerDtmf.NAME: lambda run, fields: (Kind.KEYS, fields),
             events.FunctionCalled.NAME: lambda run, fields: (Kind.FUNCTION_ASKED, fields),
             events.FunctionFinished.NAME: self._answered,
@@ -128,7 +170,9 @@ class CallLog:
         event, fields = entry.event.NAME, entry.event.fields()
         if (until := fields.get("until")) is not None:
             fields["until"] = self._wall() - (entry.at - until)
-        if (maker := self._makers.get(event)) is not None:
+        if event == events.AgentLatency.NAME:
+            self._run(entry.call_sid).hear_latency(fields)
+        elif (maker := self._makers.get(event)) is not None:
             run = self._run(entry.call_sid)
             kind, body = maker(run, fields)
             self._put(
@@ -153,11 +197,17 @@ class CallLog:
     def _transcript(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         body = {name: value for name, value in fields.items() if name != "role"}
         if fields.get("role") != "user":
+            run.sentences.append((fields["text"], run.latency))
             return Kind.AGENT, body
+        run.next_turn()
         if run.speaks_since is not None:
             body["began"] = run.speaks_since
             run.speaks_since = None
         return Kind.USER, body
+
+    def _heard(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        reported = run.reported(fields["said"])
+        return Kind.HEARD, fields | ({"reported": reported} if reported else {})
 
     def _answered(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         told = {"content": fields.pop("result")} if "result" in fields else {}
@@ -167,7 +217,10 @@ class CallLog:
         return Kind.NOTE, {fields["name"]: fields["value"]}
 
     def _agent_dialled(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
-        return Kind.AGENT_DIALLED, {"agent": run.agent, **fields}
+        run.agent = str(fields.get("agent", run.agent))
+        version = self._versions.get(run.agent)
+        told = {} if version is None else {"version": version}
+        return Kind.AGENT_DIALLED, {"agent": run.agent, **fields, **told}
 
     def _handed_over(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         run.agent = str(fields.get("to", run.agent))
@@ -194,6 +247,7 @@ class CallLog:
             "parameters": info.parameters,
             "source": source,
             "process_id": self._process_id,
+            **{name: value for name in _TOLD_SOMETIMES if (value := getattr(info, name))},
         }
 
     def _put(

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -46,12 +46,14 @@ class OpenRecords(msgspec.Struct, frozen=True):
 def open_records(
     settings: Records,
     process: Callable[[str], Process],
+    versions: Mapping[str, str] | None = None,
     tell: Callable[[events.Event], None] = lambda event: None,
 ) -> OpenRecords | None:
     """None where nothing is to be kept. Blocks: for seconds where a server does not answer.
 
-    `process` is given this process's id, and tells how it is; for `tell` see `Writer`. A server
-    that does not answer now is no mistake: the rows wait for it.
+    `process` is given this process's id, and tells how it is; `versions` are those of the agents,
+    by name; for `tell` see `Writer`. A server that does not answer now is no mistake: the rows wait
+    for it.
 
     Raises:
         ConfigError: the database or the spool cannot be used.
@@ -96,4 +98,4 @@ def open_records(
         close=close,
         tell=tell,
     )
-    return OpenRecords(process_id, writer, CallLog(writer, process_id), read)
+    return OpenRecords(process_id, writer, CallLog(writer, process_id, versions), read)

@@ -20,11 +20,12 @@ class Kind(enum.StrEnum):
     """
 
     # The call's own: these make and change its record as well.
-    # direction, from, to, agent, parameters, source, process_id
+    # direction, from, to, agent, parameters, source, process_id, caller_name?, forwarded_from?,
+    # caller_parameters?
     ANNOUNCED = "announced"
     # as `announced`, and stream_sid, how (first, moved, recovered, returned), gap_seconds?
     STARTED = "started"
-    # ending, verdict, detail, apologised, statistics?
+    # ending, verdict, detail, apologised, agent?, statistics?
     ENDED = "ended"
 
     # text; until?: when the caller stopped speaking, seconds since 1970

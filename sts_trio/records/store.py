@@ -236,10 +236,12 @@ class Store:
         insert = self._insert(call).values(
             **(_new_call(row) | _info(row) | over), epoch=0, created_at=row.at
         )
+        # The agent of a call that came by a Bin was not known before.
+        known = sa.func.nullif(call.c.agent, "")
         done = connection.execute(
             insert.on_conflict_do_update(
                 index_elements=["call_sid"],
-                set_=over,
+                set_={**over, "agent": sa.func.coalesce(known, _info(row)["agent"])},
                 # The end of its newest stream, or of a call that never had one.
                 where=sa.or_(call.c.epoch == row.epoch, call.c.epoch == 0),
             ).returning(call.c.call_sid)

@@ -74,7 +74,15 @@ class Desk:
             self._done,
             self._report,
             self.turns.get,
+            self._make_safe,
         )
+        self.safe_after = 0.0  # seconds
+        self.made_safe: list[float] = []
+
+    async def _make_safe(self) -> None:
+        assert isinstance(self.told[-1], events.FunctionCalled)
+        await trio.sleep(self.safe_after)
+        self.made_safe.append(trio.current_time())
 
     def _report(self, event: events.OfCall, /, *, exc_info: BaseException | bool = False) -> None:
         self.told.append(event)
@@ -125,6 +133,35 @@ def of(log: Log, event: str) -> list[dict[str, Any]]:
 async def add(a: int, b: int = 1) -> int:
     await trio.sleep(1)
     return a + b
+
+
+async def test_one_with_a_shield_is_run_once_it_is_safe_that_it_was_asked_for(
+    autojump_clock: MockClock,
+) -> None:
+    run_at: list[float] = []
+
+    @function(shield=True)
+    async def pay() -> None:
+        run_at.append(trio.current_time())
+
+    async with desk(pay, add) as it:
+        it.safe_after = 0.25
+        it.ask(pay)
+        await it.ends()
+        assert run_at == it.made_safe == [0.25]
+        it.ask(add, id="f2", a=1)
+        await it.ends()
+        assert it.made_safe == [0.25]
+
+
+async def test_one_whose_arguments_do_not_fit_is_not_waited_for(autojump_clock: MockClock) -> None:
+    @function(shield=True)
+    async def pay(amount: int) -> None: ...
+
+    async with desk(pay) as it:
+        it.ask(pay, amount="much")
+        await it.ends()
+        assert it.made_safe == []
 
 
 class Fragile(msgspec.Struct):

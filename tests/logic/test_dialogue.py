@@ -80,7 +80,7 @@ def started_in(encoding: str, sample_rate: int, channels: int) -> twilio.Start:
 
 def test_a_call_goes_through_its_phases_in_order() -> None:
     bridge = Bridge()
-    welcomed = events.AgentWelcomed("r")
+    welcomed = events.AgentWelcomed("r", "default")
     story: list[tuple[Heard, list[Act], Phase]] = [
         (twilio.Connected(), [], Phase.AWAITING_START),
         (START, [StreamBegan(), Dial()], Phase.DIALLING),
@@ -103,7 +103,7 @@ def test_settings_are_made_once_for_the_caller_who_started() -> None:
 def test_an_agent_that_was_dialled_ahead_has_had_its_settings() -> None:
     bridge = reach(Phase.DIALLING)
     bridge.hear(AgentReached("sales", is_prepared=True))
-    welcomed = events.AgentWelcomed("r")
+    welcomed = events.AgentWelcomed("r", "sales")
     assert bridge.hear(Welcome("r")) == [welcomed]
     assert bridge.hear(SettingsApplied()) == [events.AgentReady()]
     assert bridge.dialogue.agent == "sales"

@@ -41,7 +41,8 @@ class Rig:
     def __init__(self) -> None:
         self.now = NOON
         self.sink = Sink()
-        self.call_log = CallLog(self.sink, "p1", wall=lambda: self.now)
+        versions = {"default": "v1"}
+        self.call_log = CallLog(self.sink, "p1", versions, wall=lambda: self.now)
 
     def hear(self, event: events.OfCall, call_sid: str = sid(1), at: float = 0.0) -> None:
         self.call_log.hear(CallEvent(call_sid, at, event))
@@ -126,13 +127,53 @@ def test_a_shielded_function_is_put_down_before_it_runs(rig: Rig) -> None:
 
 def test_sessions_know_their_agent(rig: Rig) -> None:
     rig.call_log.start(INFO)
-    rig.hear(events.AgentWelcomed(request_id="r1"))
-    assert rig.last.body == {"agent": "default", "request_id": "r1"}
+    rig.hear(events.AgentWelcomed("r1", "default"))
+    assert rig.last.body == {"agent": "default", "request_id": "r1", "version": "v1"}
     rig.hear(events.AgentLost(ending="agent_lost", detail="FIN"))
     assert rig.last.kind is Kind.AGENT_LOST
     rig.hear(events.AgentHandedOver(agent="default", to="sales"))
-    rig.hear(events.AgentWelcomed(request_id="r2"))
+    rig.hear(events.AgentWelcomed("r2", "sales"))
     assert rig.last.body == {"agent": "sales", "request_id": "r2"}
+
+
+def test_what_the_agent_tells_of_its_latency_is_with_the_turn_that_answers(rig: Rig) -> None:
+    rig.hear(events.CallTranscript(THE_AGENTS, "Hello!"))
+    rig.hear(events.AgentLatency(stt=0.3))
+    rig.hear(events.AgentLatency(stt=0.2))
+    rig.hear(events.CallTranscript("user", "What cars?"))
+    rig.hear(events.AgentLatency(ttt_text=0.5))
+    rig.hear(events.CallTranscript(THE_AGENTS, "Three."))
+    rig.hear(events.AgentLatency(tts=0.1, total=0.8))
+    rig.hear(events.CallTranscript(THE_AGENTS, "All red."))
+    # Somebody speaks already while the first turn is still to be settled.
+    rig.hear(events.AgentLatency(stt=0.9))
+    rig.hear(events.CallHeard("Hello!", "Hello!", 0.5, 0.5))
+    assert "reported" not in rig.last.body
+    rig.hear(events.CallHeard("Three. All red.", "Three.", 1.0, 0.5))
+    assert rig.last.body["reported"] == {"stt": 0.2, "ttt_text": 0.5, "tts": 0.1, "total": 0.8}
+    rig.hear(events.CallTranscript(THE_AGENTS, "Are you there?"))
+    rig.hear(events.CallHeard("Are you there?", "Are you there?", 1.0, 0.5))
+    assert "reported" not in rig.last.body
+    rig.hear(events.CallTranscript("user", "Yes."))
+    rig.hear(events.CallTranscript(THE_AGENTS, "Good."))
+    rig.hear(events.CallHeard("Good.", "Good.", 1.0, 0.5))
+    assert rig.last.body["reported"] == {"stt": 0.9}
+    assert Kind.NOTE not in rig.sink.kinds
+
+
+def test_a_turn_that_is_told_otherwise_than_its_sentences_costs_nothing(rig: Rig) -> None:
+    for number in range(1000):
+        rig.hear(events.AgentLatency(total=1.0))
+        rig.hear(events.CallTranscript(THE_AGENTS, f"{number}."))
+    rig.hear(events.CallHeard("Something else.", "", 1.0, 0.5))
+    assert "reported" not in rig.last.body
+
+
+def test_what_twilio_tells_of_some_calls_is_put_down(rig: Rig) -> None:
+    rig.call_log.start(msgspec.structs.replace(INFO, caller_name="ADA", forwarded_from=TO))
+    assert rig.last.body["caller_name"] == "ADA"
+    assert rig.last.body["forwarded_from"] == TO
+    assert "caller_parameters" not in rig.last.body
 
 
 def test_what_the_calls_own_code_notes_is_told_apart_from_what_we_do(rig: Rig) -> None:

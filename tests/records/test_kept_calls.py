@@ -116,7 +116,9 @@ async def test_a_call_is_kept_from_its_announcement_to_its_end(url: str, tmp_pat
     assert ("caller", "What cars do you have?") in [(t.role, t.said) for t in record.turns]
     assert "Three of them." in [turn.said for turn in record.turns]
     assert [each.stream_sid for each in record.streams] == [STREAM_SID]
-    assert len(record.sessions) == 1
+    [session] = record.sessions
+    assert session.agent == "default"
+    assert re.fullmatch("[0-9a-f]{12}", session.version)
 
 
 async def test_a_call_that_is_announced_is_kept_before_its_stream_comes(
@@ -176,7 +178,9 @@ async def test_a_stream_that_a_bin_has_started_is_kept(tmp_path: Path) -> None:
         await talk(here, phone)
         await phone.tell(STOP)
         await here.until_over()
-    assert kept(url).call.source == "bin"
+    record = kept(url)
+    assert (record.call.source, record.call.agent) == ("bin", "default")
+    assert [each.agent for each in record.sessions] == ["default"]
 
 
 async def test_ready_tells_how_the_records_are(tmp_path: Path) -> None:
