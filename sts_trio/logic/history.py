@@ -117,7 +117,7 @@ class History:
         self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
         # The ids of functions whose result is not known, and of more: those who look are few.
         self._interrupted: set[str] = set()
-        self._playing: collections.deque[_Utterance] = collections.deque()
+        self._playing: list[_Utterance] = []
         self._speaking: _Utterance | None = None
         self._unheard = ""  # the words of what was cut that nobody has heard
 
@@ -172,7 +172,7 @@ class History:
             self._speaking = _Utterance(at)
             self._playing.append(self._speaking)
             if len(self._playing) > MAX_PLAYING:
-                self._playing.popleft()
+                self._playing.pop(0)
         return self._speaking
 
     def finish(self, at: int) -> None:
@@ -193,7 +193,7 @@ class History:
             first = self._playing[0]
             if first.end is None or first.end > position:
                 break
-            self._settle(self._playing.popleft(), position, sent, turns)
+            self._settle(self._playing.pop(0), position, sent, turns)
         return turns
 
     def cut(self, position: int, sent: int) -> list[CallHeard]:
@@ -201,7 +201,7 @@ class History:
         self.finish(sent)
         turns: list[CallHeard] = []
         while self._playing:
-            self._settle(self._playing.popleft(), position, sent, turns)
+            self._settle(self._playing.pop(0), position, sent, turns)
         if turns:
             unheard = [turn.said.split()[len(turn.heard.split()) :] for turn in turns]
             self._unheard = " ".join(word for words in unheard for word in words)

@@ -5,7 +5,6 @@ Callers type while they are still being asked. So keys belong to whoever collect
 the agent has not been told of them.
 """
 
-import collections
 from math import inf
 
 import msgspec
@@ -38,7 +37,7 @@ class Keypad:
     __slots__ = ("_collectors", "_ends", "_ends_until", "_gathered", "_pause")
 
     def __init__(self) -> None:
-        self._collectors: collections.deque[_Collector] = collections.deque()
+        self._collectors: list[_Collector] = []
         self._gathered = ""
         self._pause = inf
         # Keys that would have ended the last collection, which was complete without.
@@ -72,9 +71,7 @@ class Keypad:
         """Nobody collects by that number any more; what was keyed in is the next one's. Returns
         what is complete by it."""
         digits = self.keyed_in(number)
-        self._collectors = collections.deque(
-            each for each in self._collectors if each.wanted.number != number
-        )
+        self._collectors = [each for each in self._collectors if each.wanted.number != number]
         return self._press_again(digits, now)
 
     def _press_again(self, keys: str, now: float) -> list[Collected]:
@@ -108,14 +105,12 @@ class Keypad:
             for each in self._collectors
             if each.deadline <= now
         ]
-        self._collectors = collections.deque(
-            each for each in self._collectors if each.deadline > now
-        )
+        self._collectors = [each for each in self._collectors if each.deadline > now]
         gathered = ""
         if self._pause <= now:
             gathered, self._gathered, self._pause = self._gathered, "", inf
         return collected, gathered
 
     def _complete(self) -> Collected:
-        first = self._collectors.popleft()
+        first = self._collectors.pop(0)
         return Collected(first.wanted.number, first.digits)

@@ -4,7 +4,6 @@ The first dial is at once. One that comes to nothing is repeated a second later:
 restarts needs a moment. More than `MAX_REDIALS` in `WINDOW` are no accident any more.
 """
 
-import collections
 from math import inf
 
 from sts_trio.logic.states import RETRY_AFTER
@@ -40,7 +39,7 @@ class Reconnect:
         self.dial_deadline = inf
         self._lost_at: float | None = None
         self._is_loss = False
-        self._redials: collections.deque[float] = collections.deque()
+        self._redials: list[float] = []
 
     @property
     def deadline(self) -> float:
@@ -56,7 +55,7 @@ class Reconnect:
         `dial_deadline` tells when. One that `is_lighter` by what may have been the fault is none
         of those that are numbered."""
         while self._redials and self._redials[0] <= now - WINDOW:
-            self._redials.popleft()
+            self._redials.pop(0)
         if len(self._redials) >= MAX_REDIALS and not is_lighter:
             self.end()
             return False

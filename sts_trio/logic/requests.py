@@ -7,7 +7,6 @@ wait for it. An update that was taken is remembered, as a fresh session knows no
 Source: developers.deepgram.com/docs/voice-agent (update and inject messages), read 2026-11-22.
 """
 
-import collections
 from collections.abc import Callable
 from math import inf
 
@@ -134,7 +133,7 @@ class Requests:
         self._heard_by: dict[int, float] = {}  # {who waits for all to be heard: until when}
         self._is_open = False
         self._refused = self._warned = 0  # refusals told by each way in this session
-        self._waiting: collections.deque[_Request] = collections.deque()
+        self._waiting: list[_Request] = []  # a deque takes 760 bytes when it is empty
         self._sent: dict[_Kind, _Request] = {}
         # Whether something waits that may go, or did when it was last looked at.
         self._may_send = False
@@ -189,7 +188,7 @@ class Requests:
             answers = _answers([unsaid] if unsaid else [], "other words were to be said at once")
             is_first = True
         if is_first:
-            self._waiting.appendleft(request)
+            self._waiting.insert(0, request)
         else:
             self._waiting.append(request)
         self._may_send = True
@@ -242,7 +241,7 @@ class Requests:
             # Many prompts go one after the other.
             request.deadline = now + (place + 1) * ANSWER_TIMEOUT
             request.number, request.is_restored = None, True
-            self._waiting.appendleft(request)
+            self._waiting.insert(0, request)
             self._may_send = True
 
     def close_session(self, now: float, *, is_amid_utterance: bool = False) -> list[RequestDone]:
@@ -251,9 +250,7 @@ class Requests:
         self._is_open = False
         self._refused = self._warned = 0
         open_ones = (*self._sent.values(), *self._waiting)
-        self._waiting = collections.deque(
-            request for request in open_ones if request.number is not None or request.is_kept
-        )
+        self._waiting = [each for each in open_ones if each.number is not None or each.is_kept]
         self._sent.clear()
         for request in self._updates:
             request.told_at = None
@@ -285,9 +282,7 @@ class Requests:
         open_ones = (*self._sent.values(), *self._waiting)
         unwanted = [request for request in open_ones if isinstance(request.message, _UPDATES)]
         self._sent = {kind: r for kind, r in self._sent.items() if kind not in _UPDATES}
-        self._waiting = collections.deque(
-            r for r in self._waiting if not isinstance(r.message, _UPDATES)
-        )
+        self._waiting = [r for r in self._waiting if not isinstance(r.message, _UPDATES)]
         self._may_send = True
         return _answers(unwanted, "another agent goes on")
 
@@ -302,7 +297,7 @@ class Requests:
         if not self._is_open or not self._may_send:
             return messages, answers
         self._may_send = False
-        kept: collections.deque[_Request] = collections.deque()
+        kept: list[_Request] = []
         for request in self._waiting:
             kind = type(request.message)
             is_alone = request.deaths > 0 or any(each.deaths for each in self._sent.values())
@@ -358,14 +353,14 @@ class Requests:
         self._may_send = True
         if refused.is_insisted:
             refused.is_resting = self._has_resting = True
-            self._waiting.appendleft(refused)
+            self._waiting.insert(0, refused)
         return _answers([refused], reason)
 
     def tick(self, now: float, plays_until: float = -inf) -> list[RequestDone]:
         """Those that have waited long enough. Who waits until all is heard does so for as long as
         there is something to be heard."""
         late = [request for request in self._waiting if request.deadline <= now]
-        self._waiting = collections.deque(r for r in self._waiting if r.deadline > now)
+        self._waiting = [r for r in self._waiting if r.deadline > now]
         for kind, request in list(self._sent.items()):
             if request.deadline <= now:
                 late.append(request)
@@ -383,7 +378,7 @@ class Requests:
 
     def cancel(self, number: int) -> None:
         """Nobody waits for this any more. If it was sent, its acknowledgement is still to come."""
-        self._waiting = collections.deque(r for r in self._waiting if r.number != number)
+        self._waiting = [r for r in self._waiting if r.number != number]
         for request in self._sent.values():
             if request.number == number:
                 request.number = None
