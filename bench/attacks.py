@@ -1,10 +1,11 @@
 """What a stranger can do to a connection: one function for each thing, on a stream that is open.
 
 When it returns, the stranger has done all that it does, and either is gone or holds on without a
-byte, reading or not: the server is to end it. Nothing here has a credential, but for `events`.
+byte, reading or not: the server is to end it. Nothing here has a credential, but for the last ones.
 """
 
 import contextlib
+import itertools
 import struct
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -59,6 +60,12 @@ class Peer(NamedTuple):
                 for piece in pieces:
                     await self.send(piece)
                     await trio.sleep(DRIP)
+
+    async def sip(self) -> None:
+        """Reads what comes, as slowly, until the server has ended it."""
+        with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(FOR):
+            while await self.stream.receive_some(1):  # noqa: ASYNC110 - slowness is the point
+                await trio.sleep(DRIP)
 
     async def answer(self) -> bytes:
         return bytes(await self.stream.receive_some(65536))
@@ -279,17 +286,50 @@ async def h2c(peer: Peer) -> None:
     )
 
 
+# --- read slowly ----------------------------------------------------------------------------------
+
+
+@kind("slow-reader", "one request, its answer read a byte a second")
+async def slow_reader(peer: Peer) -> None:
+    await peer.send(GET.replace(b"/healthz", b"/no/such/page"))
+    await peer.sip()
+
+
 # --- with the admin token -------------------------------------------------------------------------
+
+AUTHORIZED = b"Host: x\r\nAuthorization: Bearer " + ADMIN_TOKEN.encode() + b"\r\n"
+# All that has a body worth reading slowly.
+PAGES = (b"/", b"/web/page.js", b"/web/page.css", b"/state", b"/calls", b"/events", b"/readyz")
+JSON_POST = b"POST /calls HTTP/1.1\r\n" + AUTHORIZED + b"Content-Type: application/json\r\n"
+BRACKETS = 32_000
+_pages = itertools.cycle(PAGES)
 
 
 @kind("events-gone", "(with the admin token) events followed, then gone")
 async def events_gone(peer: Peer) -> None:
-    await peer.send(
-        b"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
-        + ADMIN_TOKEN.encode()
-        + b"\r\n\r\n"
-    )
+    await peer.send(b"GET /events HTTP/1.1\r\n" + AUTHORIZED + b"\r\n")
     await trio.sleep(0.5)
+    await peer.goes()
+
+
+@kind("slow-pages", "(with the admin token) all pages and lists, read a byte a second")
+async def slow_pages(peer: Peer) -> None:
+    peer.raw.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 2048)
+    await peer.send(b"GET " + next(_pages) + b" HTTP/1.1\r\n" + AUTHORIZED + b"\r\n")
+    await peer.sip()
+
+
+@kind("slow-json", "(with the admin token) a call asked for by a body that drips")
+async def slow_json(peer: Peer) -> None:
+    await peer.send(JSON_POST + b'Content-Length: 10000\r\n\r\n{"to": "')
+    await peer.drip(b"5")
+
+
+@kind("deep-json", "(with the admin token) a call asked for by 32,000 brackets, and gone")
+async def deep_json(peer: Peer) -> None:
+    body = b'{"to": ' + b"[" * BRACKETS + b"]" * (BRACKETS - 8) + b"}"
+    await peer.send(JSON_POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    await peer.answer()
     await peer.goes()
 
 
