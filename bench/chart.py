@@ -143,7 +143,7 @@ def _draw_pauses(axes: Any, garbage: Mapping[str, Garbage]) -> None:
     axes.set_title("Longest run of the garbage collector")
     axes.set_ylabel("ms in which everything waits")
     axes.set_yscale("log", subs=[])
-    axes.axhline(UNHEARD, color=FAINT, linewidth=1.5)
+    axes.axhline(UNHEARD, color=INK, linewidth=1, linestyle="--")
     every = [each for measured in garbage.values() for each in measured.pauses]
     for name, measured in garbage.items():
         for lane in dict.fromkeys(each.lane for each in measured.pauses):

@@ -301,7 +301,8 @@ def main(
     kept.garbage[name] = measured
     results.save(kept, out / "results.json")
     (out / "RESULTS.md").write_text(report.write(kept))
-    chart.draw_garbage(kept.garbage, out)
+    if any(each.pauses and each.memory for each in kept.garbage.values()):
+        chart.draw_garbage(kept.garbage, out)
 
 
 if __name__ == "__main__":
