@@ -47,11 +47,11 @@ OURS = twilio.Start(
 # --- the call, on the virtual clock -------------------------------------------------------------
 
 
-async def end(
-    ending: str, release_phone_call: Any, *, answers_close: bool = True
-) -> tuple[FakeTwilio, FakeAgent, Ending]:
-    """A call that comes to an end of that kind, once nothing of it is left."""
-    phone, agent = FakeTwilio(answers_close=answers_close), FakeAgent()
+@contextlib.asynccontextmanager
+async def talking_from_a_bin(
+    phone: FakeTwilio, agent: FakeAgent, release_phone_call: Any
+) -> AsyncIterator[Bridge]:
+    """A call in which both sides talk; nothing of it is left behind the block, which ends it."""
     async with trio.open_nursery() as tasks:
         call = make_call(
             tasks,
@@ -64,6 +64,15 @@ async def end(
         phone.tell(BIN, media())
         await agent.ready.wait()
         await settle(phone)
+        yield call
+
+
+async def end(
+    ending: str, release_phone_call: Any, *, answers_close: bool = True
+) -> tuple[FakeTwilio, FakeAgent, Ending]:
+    """A call that comes to an end of that kind, once nothing of it is left."""
+    phone, agent = FakeTwilio(answers_close=answers_close), FakeAgent()
+    async with talking_from_a_bin(phone, agent, release_phone_call) as call:
         if ending == "hang up":
             await call.call.hang_up()
             await agent.say(deepgram.AgentAudioDone())
@@ -185,27 +194,8 @@ async def test_who_could_not_be_transferred_goes_on_talking(autojump_clock: Cloc
         await settle(phone)
         assert phone.audio == b"\x11" * 160
         await call.call.send_dtmf("1")  # it is as open as ever
-    assert call.ending == Ending(Cause.STOP)
-
-
-@contextlib.asynccontextmanager
-async def talking_from_a_bin(
-    phone: FakeTwilio, agent: FakeAgent, release_phone_call: Any
-) -> AsyncIterator[Bridge]:
-    async with trio.open_nursery() as tasks:
-        call = make_call(
-            tasks,
-            phone,
-            agent,
-            release_phone_call=release_phone_call,
-            may_transfer=lambda number: True,
-        )
-        tasks.start_soon(call.run)
-        phone.tell(BIN, media())
-        await agent.ready.wait()
-        await settle(phone)
-        yield call
         phone.tell(STOP)
+    assert call.ending == Ending(Cause.STOP)
 
 
 # --- what is asked of Twilio ----------------------------------------------------------------------
