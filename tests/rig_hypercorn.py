@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 import trio_websocket
 from rig_peers import START, media
@@ -64,6 +65,20 @@ async def running(
                 )
             )
             nursery.cancel_scope.cancel()
+
+
+def in_a_container() -> list[str]:
+    """What runs a command as the first process of a namespace, as containers do."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"no namespaces to be had here: {exc}")
+    return command
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def free_port() -> int:

@@ -1,5 +1,7 @@
 """How a command runs, and how it ends: one line on stderr for whatever an operator can cause."""
 
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -33,12 +35,20 @@ class Group(click.Group):
     """Commands in which every error that is not a bug reaches the operator as one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _be_mortal()
         try:
             return super().invoke(ctx)
         except ConfigError as exc:
             raise Misuse(str(exc)) from exc
         except StsTrioError as exc:
             raise Failure(str(exc)) from exc
+
+
+def _be_mortal() -> None:
+    """To the first process of a container the kernel does nothing for a signal that it has no
+    handler for: SIGTERM is to end that one, too."""
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(128 + signum))
 
 
 def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:

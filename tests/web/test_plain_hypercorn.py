@@ -14,10 +14,12 @@ import trustme
 from limits import HANG
 from rig_hypercorn import (
     PLAIN,
+    children,
     close_code,
     free_port,
     hear_the_greeting,
     hypercorn,
+    in_a_container,
     phone_at,
     running,
     until_it_answers,
@@ -45,21 +47,9 @@ async def test_the_plain_command_serves_and_says_going_away(
             await process.wait()
 
 
-@pytest.fixture(scope="module")
-def inside() -> list[str]:
-    """What runs a command as the first process of a namespace, as containers do."""
-    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
-    try:
-        subprocess.run([*command, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as exc:
-        pytest.skip(f"no namespaces to be had here: {exc}")
-    return command
-
-
-async def test_as_the_first_process_of_a_container_it_ends_when_it_is_told_to(
-    inside: list[str],
-) -> None:
+async def test_as_the_first_process_of_a_container_it_ends_when_it_is_told_to() -> None:
     """The kernel does nothing to PID 1 for a signal that it has no handler for."""
+    inside = in_a_container()
     port = free_port()
     command = [sys.executable, "-m", "hypercorn", "sts_trio.app:app", "--worker-class", "trio"]
     command += ["--workers", "0", "--bind", f"127.0.0.1:{port}"]
@@ -72,10 +62,6 @@ async def test_as_the_first_process_of_a_container_it_ends_when_it_is_told_to(
                 os.kill(first, signal.SIGTERM)
                 assert await close_code(phone) == 1001
             assert await process.wait() == 128 + signal.SIGTERM
-
-
-def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("workers", ["0", "1", "2"])
