@@ -197,19 +197,19 @@ class Watch:
 async def measure_pauses(lane: str, standing: int, seconds: float) -> Pauses:
     """The collector's runs while so many calls stand, and others come and go."""
     async with served(lane) as (app, crowd):
-        beats = app.server.ticker if lane == "adopted" else app.server.portable_ticker
+        ticks = app.server.ticker if lane == "adopted" else app.server.portable_ticker
         watch = Watch()
         with watch.running():
             await crowd.stand(standing)
             await trio.sleep(1)
-            beats.lateness.worst = 0.0
+            ticks.stats.worst = 0.0
             await crowd.come_and_go(round(seconds * RATE))
         live = app.server.live_calls.live
         if live < standing:
             raise click.ClickException(
                 f"of {standing} calls only {live} stand: the machine is too busy"
             )
-        worst = beats.lateness.worst
+        worst = ticks.stats.worst
     return Pauses(
         lane=lane,
         standing=standing,
@@ -218,7 +218,7 @@ async def measure_pauses(lane: str, standing: int, seconds: float) -> Pauses:
         longest_cpu_ms=1000 * max((cpu for _, cpu in watch.took), default=0.0),
         most_objects=max(watch.objects, default=0),
         all_cpu_ms=1000 * sum(cpu for _, cpu in watch.took),
-        latest_beat_ms=1000 * worst,
+        latest_tick_ms=1000 * worst,
     )
 
 

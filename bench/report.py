@@ -283,7 +283,7 @@ def _garbage(garbage: Mapping[str, Garbage]) -> list[str]:
             str(each.most_objects),
             str(each.runs),
             number(each.all_cpu_ms),
-            number(each.latest_beat_ms),
+            number(each.latest_tick_ms),
         )
         for name, measured in garbage.items()
         for each in measured.pauses
@@ -322,11 +322,11 @@ def _garbage(garbage: Mapping[str, Garbage]) -> list[str]:
         f"The collector's runs while so many calls stand and others come and go, for"
         f" {last.seconds:g} s: the longest in ms, what of that was this process's own turn on the"
         " CPU, the most objects looked at in one, how many runs there were, what all of them took;"
-        " and the latest beat.\n",
+        " and the latest tick.\n",
         _table(
             (
                 *("", "leg", "calls", "longest ms", "of the CPU", "objects", "runs", "all ms"),
-                "latest beat ms",
+                "latest tick ms",
             ),
             pauses,
         ),

@@ -210,7 +210,7 @@ class Pauses(msgspec.Struct, frozen=True, kw_only=True):
     longest_cpu_ms: float  # what of it was this process's, and not another's turn
     most_objects: int  # looked at in one run
     all_cpu_ms: float
-    latest_beat_ms: float
+    latest_tick_ms: float
 
 
 class Memory(msgspec.Struct, frozen=True):

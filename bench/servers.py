@@ -58,13 +58,13 @@ VARIANTS = {
             OURS,
             100,
             "sts_trio as it comes: the caller's socket is adopted from Hypercorn and read in"
-            " beats of 20 to 100 ms, the longer the more calls there are",
+            " ticks of 20 to 100 ms, the longer the more calls there are",
         ),
         Variant(
             "ours portable",
             OURS,
             100,
-            "sts_trio with STS_FAST_LANE=0: everything through ASGI, Hypercorn reading once a beat",
+            "sts_trio with STS_FAST_LANE=0: everything through ASGI, Hypercorn reading once a tick",
             {"STS_FAST_LANE": "0"},
         ),
         Variant(

@@ -2,8 +2,8 @@
 
 python bench/turns.py [CALLS]
 
-Real calls on loopback sockets, whose beat is struck by hand: no task to wake up, and no load but
-this. In service the core sleeps between two beats, and its caches are gone when it wakes up; here
+Real calls on loopback sockets, whose tick is struck by hand: no task to wake up, and no load but
+this. In service the core sleeps between two ticks, and its caches are gone when it wakes up; here
 they are swept by reading more memory than they hold. Linux, as the poller.
 """
 
@@ -48,14 +48,14 @@ MAX = 1 << 20  # what is read at once of what came
 
 
 class Struck(ticker.Ticker):
-    """A ticker that has no beat of its own."""
+    """A ticker that has no tick of its own."""
 
     def __init__(self, poller: Poller) -> None:
         super().__init__(poller)
         self._turns: list[ticker.Turn] = []
 
     @contextlib.contextmanager
-    def beating(self, turn: ticker.Turn) -> Iterator[None]:
+    def registered(self, turn: ticker.Turn) -> Iterator[None]:
         self._turns.append(turn)
         yield
 
@@ -92,7 +92,7 @@ class Rig:
         await _settle()
         for message in (deepgram.Welcome(), deepgram.SettingsApplied()):
             self.say(self.agents, _of_agent(message))
-            self.poller.look()
+            self.poller.poll()
             await _settle()
         self.hear(self.agents)
         if not all(call.dialogue.phase is Phase.TALKING for call in self._calls):
@@ -176,7 +176,7 @@ def _strike(rig: Rig) -> None:
 
 
 def _look(rig: Rig) -> None:
-    rig.poller.look()
+    rig.poller.poll()
 
 
 STEPS = (

@@ -232,13 +232,13 @@ class Server:
 
     def health(self) -> dict[str, Any]:
         """Figures of a process that lives."""
-        beats = [self.ticker.lateness, self.portable_ticker.lateness]
+        tickers = [self.ticker.stats, self.portable_ticker.stats]
         return {
             "status": "ok",
             "live": self.live_calls.live,
             # Of a process that has more to do than it can, this is the first to grow.
-            "late_beats": sum(lateness.late for lateness in beats),
-            "latest_beat": round(max(lateness.worst for lateness in beats), 3),
+            "late_ticks": sum(each.late for each in tickers),
+            "latest_tick": round(max(each.worst for each in tickers), 3),
         }
 
     def readiness(self) -> dict[str, Any]:
@@ -306,7 +306,7 @@ class Server:
                 is_expected=is_expected,
                 forward=self.config.forward,
                 now=trio.current_time(),
-                policy=self.config.manners,
+                policy=self.config.policy,
                 can_say=functools.partial(can_say, self.config.dialect),
                 needs_release=_is_from_bin if is_phone and has_phones else no_call,
             ),

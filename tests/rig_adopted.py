@@ -15,7 +15,7 @@ from sts_trio.wire import twilio
 from sts_trio.wire.frames import PING, TEXT
 from sts_trio.wire.twilio import Mark, MarkName, Outbound, PlayMedia
 
-BEAT = SHORTEST_PERIOD
+TICK = SHORTEST_PERIOD
 LIMIT = 800.0  # of virtual seconds
 
 
@@ -91,7 +91,7 @@ class Line:
         while data:
             with contextlib.suppress(BlockingIOError):
                 data = data[self.socket.send(data) :]
-            await trio.sleep(BEAT / 2)
+            await trio.sleep(TICK / 2)
 
     def read(self, most: int = 1 << 20) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -121,7 +121,7 @@ class Line:
 
 @contextlib.asynccontextmanager
 async def a_line(*, small: bool = False) -> AsyncIterator[Line]:
-    """A line whose leg listens, a beat and a half ago."""
+    """A line whose leg listens, a tick and a half ago."""
     ticker = Ticker()
     line = Line(ticker, small=small)
     try:
@@ -129,7 +129,7 @@ async def a_line(*, small: bool = False) -> AsyncIterator[Line]:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ticker.run)
                 nursery.start_soon(line.listen)
-                await trio.sleep(1.5 * BEAT)
+                await trio.sleep(1.5 * TICK)
                 yield line
                 nursery.cancel_scope.cancel()
     finally:

@@ -55,7 +55,7 @@ class Bridge:
         *,
         forward: float = 0.02,
         now: float = 0.0,
-        manners: CallPolicy | None = None,
+        policy: CallPolicy | None = None,
         settings: deepgram_settings.Settings = SETTINGS,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
         needs_release: bool = False,
@@ -67,7 +67,7 @@ class Bridge:
             self._settings,
             forward=forward,
             now=now,
-            policy=manners,
+            policy=policy,
             can_say=can_say,
             needs_release=lambda start: needs_release,
         )
@@ -114,9 +114,9 @@ class Bridge:
         return self.dialogue.statistics().violations
 
 
-def reach(phase: Phase, *, forward: float = 0.02, manners: CallPolicy | None = None) -> Bridge:
+def reach(phase: Phase, *, forward: float = 0.02, policy: CallPolicy | None = None) -> Bridge:
     """A bridge whose call has just come into that phase, at 0 s."""
-    bridge = Bridge(forward=forward, manners=manners)
+    bridge = Bridge(forward=forward, policy=policy)
     for step in STEPS.values():
         if bridge.dialogue.phase is phase:
             break
@@ -125,9 +125,9 @@ def reach(phase: Phase, *, forward: float = 0.02, manners: CallPolicy | None = N
     return bridge
 
 
-def talking(manners: CallPolicy | None = None, **options: Any) -> Bridge:
+def talking(policy: CallPolicy | None = None, **options: Any) -> Bridge:
     """A bridge whose two sides can talk, at 0 s; the caller's first frame was silent."""
-    bridge = Bridge(manners=manners, **options)
+    bridge = Bridge(policy=policy, **options)
     bridge.hear(*STEPS.values())
     bridge.hear(media(b"\xff" * 160))
     return bridge

@@ -488,7 +488,7 @@ def make_call(
     phone: Phone,
     *agents: FakeAgent,
     forward: float = 0.02,
-    manners: CallPolicy | None = None,
+    policy: CallPolicy | None = None,
     settings: Settings = lambda wanted: SETTINGS,
     **options: Any,
 ) -> Bridge:
@@ -498,7 +498,7 @@ def make_call(
         settings,
         forward=forward,
         now=trio.current_time(),
-        policy=manners,
+        policy=policy,
         needs_release=lambda start: releases and streamed(start).is_from_bin,
     )
     return Bridge(
@@ -507,7 +507,7 @@ def make_call(
 
 
 async def settle(phone: Phone) -> None:
-    """Until what was sent has been heard; an adopted socket is heard in beats."""
+    """Until what was sent has been heard; an adopted socket is heard in ticks."""
     await trio.testing.wait_all_tasks_blocked()
     if isinstance(phone, SocketTwilio):
         await trio.sleep(0.05)

@@ -202,7 +202,7 @@ async def world(
     *more: FakeAgent,
     serve_agent: Callable[[trio.SocketStream], Any] | None = None,
     certificate: tuple[str, str] | None = None,
-    manners: CallPolicy | None = None,
+    policy: CallPolicy | None = None,
     functions: Sequence[Callable[..., Any]] = (),
     **environ: str,
 ) -> AsyncIterator[World]:
@@ -235,7 +235,7 @@ async def world(
                 tmp_path,
             )
             # Unless the story is about them: a lost agent is the end, and at once.
-            config = msgspec.structs.replace(config, manners=manners or CallPolicy())
+            config = msgspec.structs.replace(config, policy=policy or CallPolicy())
             app = create_app(config, functions)
             server = HypercornConfig()
             server.bind = ["127.0.0.1:0"]

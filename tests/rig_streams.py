@@ -28,13 +28,13 @@ class Reader:
         self._poller = poller
         self._most = most
         self.reads: list[bytes] = []
-        poller.watch(self.fileno, self.read)
+        poller.register(self.fileno, self.read)
 
     def read(self) -> None:
         self.reads.append(os.read(self.fileno, self._most))
 
     def close(self) -> None:
-        self._poller.forget(self.fileno)
+        self._poller.unregister(self.fileno)
         self.peer.close()
         self._socket.close()
 

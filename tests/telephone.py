@@ -35,7 +35,7 @@ WORD = b"\x31" * 1600
 OURS = b"\x41" * 1600
 CLIP = b"\x21" * 8000
 APOLOGY = b"\x22" * 8000
-MANNERS = CallPolicy(
+POLICY = CallPolicy(
     reconnects=True,
     resumes=True,
     one_moment=CLIP,
@@ -71,13 +71,13 @@ class Telephone:
         answer: Answer,
         *,
         greeting: Answer = speaks,
-        manners: CallPolicy = MANNERS,
+        policy: CallPolicy = POLICY,
         function_takes: float = inf,
         says_ours: bool = False,
         settings: deepgram_settings.Settings | None = None,
     ) -> None:
         self.bridge = Bridge(
-            manners=manners,
+            policy=policy,
             settings=settings or deepgram_settings.phone_settings({"greeting": "Hello."}),
         )
         self.answer = answer

@@ -582,7 +582,7 @@ def of_before_and_now() -> dict[str, Garbage]:
                 longest_cpu_ms=standing / 8,
                 most_objects=140_000,
                 all_cpu_ms=2.5 * standing,
-                latest_beat_ms=standing / 3,
+                latest_tick_ms=standing / 3,
             )
             for standing in (100, 400)
         ],

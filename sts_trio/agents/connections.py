@@ -27,7 +27,7 @@ import trio
 from sts_trio.agents.allowance import MAX_SID, REMEMBERED, Allowance
 from sts_trio.agents.choice import AgentChoice
 from sts_trio.agents.endpoints import AgentLeg, Dial, Endpoint, Endpoints, EndpointState
-from sts_trio.agents.prewarm import GOODBYE, Line
+from sts_trio.agents.prewarm import GOODBYE, PrewarmedSession
 from sts_trio.agents.routing import Routing
 from sts_trio.call.info import CallInfo
 from sts_trio.logic.states import AGENT_TIMEOUT
@@ -52,7 +52,7 @@ class _Promise(msgspec.Struct, frozen=True):
 
     token: str
     agent: str
-    line: Line
+    line: PrewarmedSession
 
 
 class AgentConnections:
@@ -80,7 +80,7 @@ class AgentConnections:
         self._chosen: collections.OrderedDict[str, AgentChoice] = collections.OrderedDict()
         self._choosing: dict[str, trio.Event] = {}  # {CallSid: is set when that is known}
         self._waiting: dict[str, _Promise] = {}  # {CallSid: line that nobody has taken}
-        self._unowned: set[Line] = set()  # all that are not gone and no call has
+        self._unowned: set[PrewarmedSession] = set()  # all that are not gone and no call has
         self._legs = 0  # that calls have, or are about to have
         self._nursery: trio.Nursery | None = None
         self._dialled_ahead = 0
@@ -170,11 +170,11 @@ class AgentConnections:
             self._legs -= 1
 
     @contextlib.asynccontextmanager
-    async def _owned(self, line: Line) -> AsyncIterator[AgentLeg | None]:
+    async def _owned(self, line: PrewarmedSession) -> AsyncIterator[AgentLeg | None]:
         """While a call has the line, it is counted as that call's leg."""
         self._unowned.discard(line)
         try:
-            async with line.taken() as prepared:
+            async with line.claimed() as prepared:
                 yield prepared
         finally:
             if not line.gone.is_set():
@@ -187,7 +187,7 @@ class AgentConnections:
         for call_sid in list(itertools.islice(self._waiting, excess)):
             self._give_up(call_sid, "its place was needed for a call")
 
-    def _claim(self, agent: str, info: CallInfo) -> Line | None:
+    def _claim(self, agent: str, info: CallInfo) -> PrewarmedSession | None:
         """The line this call has a token for. It is spent now."""
         promise = self._waiting.get(info.call_sid)
         if promise is None or not hmac.compare_digest(
@@ -196,7 +196,7 @@ class AgentConnections:
             return None
         del self._waiting[info.call_sid]
         if promise.agent != agent:
-            promise.line.spoil("another agent answers")
+            promise.line.discard("another agent answers")
             return None
         return promise.line
 
@@ -223,20 +223,20 @@ class AgentConnections:
             return promise.token
         if self._nursery is None or not info.call_sid:
             return ""
-        if (reason := self._why_not_ahead(info.call_sid)) is not None:
+        if (reason := self._dial_ahead_denial(info.call_sid)) is not None:
             report(events.AgentNotPrewarmed(info.call_sid, reason))
             return ""
         settings = self._settings_for(agent, info)
-        line = Line(info.call_sid, self._endpoints.open, settings)
+        line = PrewarmedSession(info.call_sid, self._endpoints.open, settings)
         promise = _Promise(secrets.token_urlsafe(32), agent, line)
-        self._waiting.pop(info.call_sid, None)  # a spoilt one, at an older place
+        self._waiting.pop(info.call_sid, None)  # a discarded one, at an older place
         self._waiting[info.call_sid] = promise
         self._unowned.add(line)
         self._dialled_ahead += 1
         self._nursery.start_soon(self._hold, info.call_sid, promise)
         return promise.token
 
-    def _why_not_ahead(self, call_sid: str) -> str | None:
+    def _dial_ahead_denial(self, call_sid: str) -> str | None:
         if self._live() + len(self._unowned) >= self._max_calls:
             return "there is no room for another line"
         if not self._endpoints.admit:
@@ -257,7 +257,7 @@ class AgentConnections:
             self._give_up(call_sid, "the server goes away")
 
     def _give_up(self, call_sid: str, reason: str) -> None:
-        self._waiting.pop(call_sid).line.spoil(reason)
+        self._waiting.pop(call_sid).line.discard(reason)
 
     async def _hold(self, call_sid: str, promise: _Promise) -> None:
         try:

@@ -3,21 +3,22 @@
 Theory of operation
 -------------------
 A Trio nursery cannot be given away, so neither can a leg: it lives and dies in the task that opened
-it. That task, `Line.run`, belongs to the app and lives on when a call takes the line. From then on
-the call has it on a leash: leaving `taken()`, be it by cancellation, cancels the task, and waits
-until it is gone and the socket with it. So a call's end leaves as little as if it had dialled.
+it. That task, `PrewarmedSession.run`, belongs to the app and lives on when a call claims the
+session. From then on the call owns its lifetime: leaving `claimed()`, also by cancellation, cancels
+the task, and waits until it is gone and the socket with it. So a call's end leaves as little as if
+it had dialled.
 
 The other way round, when the task ends first (the app goes away), the call hears that the leg is
 lost.
 
-The task listens all the time. Until somebody takes the line, what is heard is kept, in order; then
-it is handed on as it comes, in the task that heard it. The line is ready when the agent has applied
-its `Settings`, and from then until it is taken the agent hears silence: it gives up on who sends no
-audio, and `KeepAlive` is reported not to be enough (deepgram-js-sdk, issue 419). Nothing but
-`Settings` is sent before `SettingsApplied`; the protocol forbids it.
+The task listens all the time. Until a call claims the session, what is heard is kept, in order;
+then it is handed on as it comes, in the task that heard it. The session is ready when the agent has
+applied its `Settings`. From then until it is claimed the agent hears silence: it gives up on a
+client that sends no audio, and `KeepAlive` is reported not to be enough (deepgram-js-sdk, issue
+419). Nothing but `Settings` is sent before `SettingsApplied`; the protocol forbids it.
 
-A line that fails in whatever way, or of which nobody makes use, is spoilt: it says goodbye and is
-never handed over. Whoever wanted to take it dials afresh, as if there had been none.
+A session that fails in whatever way, or that no call uses, is discarded: it says goodbye and is
+never handed over. A call that wanted it dials afresh, as if there had been none.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ MAX_AUDIO = 30.0
 MAX_MESSAGES = 2000
 # Bytes of these texts: what a greeting says, and settings told back, are a few KiB.
 MAX_TEXT = 65536
-# Who takes the line hears so many at once, so that others have their turn in between.
+# The call hears so many at once, so that others have their turn in between.
 AT_ONCE = 256
 # For the agent's answer to our close frame.
 GOODBYE = 1.5
@@ -65,11 +66,11 @@ class State(enum.Enum):
     PREPARING = enum.auto()
     READY = enum.auto()
     HANDED_OVER = enum.auto()
-    SPOILT = enum.auto()
+    DISCARDED = enum.auto()
 
 
-class Line:
-    """One such leg. `run` it in a nursery that outlives the call; the call enters `taken`.
+class PrewarmedSession:
+    """One such leg. `run` it in a nursery that outlives the call; the call enters `claimed`.
 
     `open_leg` dials; `settings` is what the agent is prepared with.
     """
@@ -93,17 +94,17 @@ class Line:
         self._text = 0  # ... and of all else
         self._hear: Hear = self._keep
         self._idle: Idle = ignore
-        self._bug: Exception | None = None  # of who took the line, in what they hear with
+        self._bug: Exception | None = None  # of the call, in what it hears with
         self._has_ended = False  # and that was heard
         # Of the task. The deadline is for dialling.
         self._scope = trio.CancelScope(deadline=trio.current_time() + AGENT_TIMEOUT)
         # Of all it does before the goodbye. The deadline is that of the step it is at.
         self._patience = trio.CancelScope()
-        self._goodbye = trio.CancelScope()  # of who took the line
+        self._goodbye = trio.CancelScope()  # of the call
         self._is_taken = trio.Event()
         self._is_welcome = trio.Event()
         self._is_applied = trio.Event()
-        self._is_decided = trio.Event()  # ready or spoilt
+        self._is_decided = trio.Event()  # ready or discarded
         self._is_over = trio.Event()  # nothing more is to be heard
 
     # --- the app's side -------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Line:
         return self.state in (State.PREPARING, State.READY)
 
     async def run(self) -> None:
-        """From dialling to goodbye. Whatever happens to the line, nothing is raised."""
+        """From dialling to goodbye. Whatever happens to the session, nothing is raised."""
         try:
             with self._scope:
                 async with self._open_leg() as leg:
@@ -124,22 +125,22 @@ class Line:
                     self._is_open = True
                     await self._hold(leg)
         except* AgentUnreachable as group:
-            self.spoil(f"cannot be dialled: {group.exceptions[0]}")
+            self.discard(f"cannot be dialled: {group.exceptions[0]}")
         except* Exception:
             report(events.AgentPrewarmCrashed(self._call_sid), exc_info=True)
         finally:
-            self.spoil("cut off")
-            self._hear = _hear_no_more  # not what it was, a method of this line
+            self.discard("cut off")
+            self._hear = _hear_no_more  # not what it was, a method of this session
             self._is_over.set()
             self._goodbye.cancel()
             self.gone.set()
 
-    def spoil(self, reason: str) -> None:
-        """Gives the line up; with a goodbye, if there is anyone to say it to. One that was handed
-        over is let be."""
-        if self.state in (State.HANDED_OVER, State.SPOILT):
+    def discard(self, reason: str) -> None:
+        """Gives the session up; with a goodbye, if there is anyone to say it to. One that was
+        handed over is let be."""
+        if self.state in (State.HANDED_OVER, State.DISCARDED):
             return
-        self.state = State.SPOILT
+        self.state = State.DISCARDED
         self._kept.clear()
         self._hear = _hear_no_more
         (self._patience if self._is_open else self._scope).cancel()
@@ -154,9 +155,9 @@ class Line:
             with self._patience:
                 await self._prepare()
             if self.state is State.PREPARING:
-                self.spoil(f"not ready within {AGENT_TIMEOUT:g} s")
+                self.discard(f"not ready within {AGENT_TIMEOUT:g} s")
             else:
-                self.spoil(f"nobody wanted it for {UNUSED:g} s")
+                self.discard(f"nobody wanted it for {UNUSED:g} s")
             with trio.move_on_after(GOODBYE):
                 await leg.aclose(1000)
             nursery.cancel_scope.cancel()
@@ -200,15 +201,15 @@ class Line:
                     self._is_applied.set()
                     self._is_decided.set()
                 case deepgram.AgentError(code, description):
-                    self.spoil(f"{code}: {description}")
+                    self.discard(f"{code}: {description}")
                 case LegEnded(_, how):
-                    self.spoil(f"the agent's connection: {how.value}")
+                    self.discard(f"the agent's connection: {how.value}")
         if (
             self._audio > length(MAX_AUDIO)
             or self._text > MAX_TEXT
             or len(self._kept) > MAX_MESSAGES
         ):
-            self.spoil(
+            self.discard(
                 f"over {MAX_AUDIO:g} s of audio, {MAX_TEXT} bytes of text or {MAX_MESSAGES}"
                 " messages before a call"
             )
@@ -216,7 +217,7 @@ class Line:
     # --- the call's side ------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def taken(self) -> AsyncIterator["PrewarmedLeg | None"]:
+    async def claimed(self) -> AsyncIterator["PrewarmedLeg | None"]:
         """The leg, as soon as it is ready; None if it is not to be had, within `PATIENCE`.
 
         When this is left, by whatever way, nothing is left of the leg.
@@ -226,10 +227,10 @@ class Line:
             with trio.move_on_after(PATIENCE):
                 await self._is_decided.wait()
             if self.state is State.PREPARING:
-                self.spoil(f"not ready {PATIENCE:g} s after it was wanted")
+                self.discard(f"not ready {PATIENCE:g} s after it was wanted")
             yield self._hand_over()
         finally:
-            if self.state is not State.SPOILT:
+            if self.state is not State.DISCARDED:
                 self._scope.cancel()
                 with trio.move_on_after(GONE, shield=True):
                     await self.gone.wait()
@@ -257,7 +258,7 @@ class Line:
                 raise self._bug
         finally:
             self._hear, self._idle = _hear_no_more, ignore
-            self._bug = None  # its traceback has this line
+            self._bug = None  # its traceback has this session
         if not self._has_ended:
             hear([LegEnded(Leg.AGENT, How.LOST)])
 
@@ -266,18 +267,18 @@ class Line:
         return kept
 
     async def aclose(self, code: int) -> None:
-        """The goodbye of who took the line; nobody would answer it once the task is gone."""
+        """The goodbye of the call; nobody would answer it once the task is gone."""
         with trio.CancelScope() as self._goodbye:
             if not self.gone.is_set():
                 await self._leg.aclose(code)
 
 
 class PrewarmedLeg:
-    """The leg of a line, for the call that took it. See `sts_trio.legs` for the contract."""
+    """The leg of a session, for the call that claimed it. See `sts_trio.legs` for the contract."""
 
     is_prepared = True
 
-    def __init__(self, line: Line, leg: AgentLeg) -> None:
+    def __init__(self, line: PrewarmedSession, leg: AgentLeg) -> None:
         self.is_polled = leg.is_polled
         self.try_send = leg.try_send
         self.aclose = line.aclose

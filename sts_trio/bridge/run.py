@@ -220,7 +220,7 @@ class Bridge:
         if self.ending is not None:
             return
         for act in self.dialogue.hear(batch, self._clock.current_time()):
-            # The acts of nearly every beat; class patterns are slow.
+            # The acts of nearly every tick; class patterns are slow.
             if isinstance(act, SendToAgent):
                 if dropped := self._session.outbox.put(act.message):
                     self._hear([OutboxFull(Leg.AGENT, dropped)])

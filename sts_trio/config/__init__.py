@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
-from sts_trio.config.policy import read_manners
+from sts_trio.config.policy import read_policy
 from sts_trio.config.records import Records, read_records
 from sts_trio.config.variables import (
     PREFIX,
@@ -37,7 +37,7 @@ from sts_trio.wire import addresses
 from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.dialect import Dialect
 from sts_trio.wire.handshake import CREDENTIAL
-from sts_trio.wire.printable import one_line, shown
+from sts_trio.wire.printable import one_line, quoted
 
 __all__ = [
     "AgentKind",
@@ -89,7 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     numbers: dict[str, str]  # {address of ours: name of an agent}, see `agent_for`
     functions: tuple[str, ...]  # "package.module" or "package.module:name"
     notice: str | None
-    manners: CallPolicy
+    policy: CallPolicy
     records: Records
     log_format: LogFormat
     log_level: LogLevel
@@ -186,7 +186,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         numbers=read_numbers(given, agents.settings),
         functions=_functions(given),
         notice=given("STS_SAY_NOTICE"),
-        manners=read_manners(given),
+        policy=read_policy(given),
         records=read_records(given),
         log_format=given("STS_LOG", LogFormat.CONSOLE),
         log_level=given("STS_LOG_LEVEL", LogLevel.INFO),
@@ -332,7 +332,7 @@ def _deepgram_url(given: RawConfig, url: str, dialect: Dialect, is_trusted: bool
     if parts.scheme == "ws" and not (is_trusted or _is_loopback(parts.hostname or "")):
         raise config_error(
             f"{given.where('DEEPGRAM_URL')}: the key and the call would cross the network"
-            f" unencrypted: expected wss://, or STS_INSECURE_AGENT=1, got {shown(url)}"
+            f" unencrypted: expected wss://, or STS_INSECURE_AGENT=1, got {quoted(url)}"
         )
     if parts.path in ("", "/"):
         # There is no agent at the bare host: it answers 404.
@@ -350,7 +350,7 @@ def _public_url(given: RawConfig, warnings: list[str]) -> str | None:
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         warnings.append(
             f"{given.where('STS_PUBLIC_URL')}: Twilio streams to wss:// only, which takes https://,"
-            f" got {shown(url)}"
+            f" got {quoted(url)}"
         )
     return url.rstrip("/?")
 

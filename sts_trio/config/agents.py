@@ -25,7 +25,7 @@ from sts_trio.wire.deepgram_settings import (
     read_session,
 )
 from sts_trio.wire.dialect import Dialect
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 AgentSettings = dict[str, Any] | str  # Deepgram's `agent` object, or a stored agent's UUID
 
@@ -86,12 +86,12 @@ def read_agents(given: RawConfig, dialect: Dialect, warnings: list[str]) -> Agen
 
 def _read_variables(where: str, written: Any) -> dict[str, str]:
     if not isinstance(written, dict):
-        raise config_error(f"{where}: expected a table, got {shown(written)}")
+        raise config_error(f"{where}: expected a table, got {quoted(written)}")
     for name, default in written.items():
         if not templates.NAME.fullmatch(name):
             raise config_error(f"{where}.{name}: expected a name of letters, digits and _")
         if isinstance(default, bool) or not isinstance(default, str | int | float):
-            raise config_error(f"{where}.{name}: expected text or a number, got {shown(default)}")
+            raise config_error(f"{where}.{name}: expected text or a number, got {quoted(default)}")
     return {name: str(default) for name, default in written.items()}
 
 
@@ -130,7 +130,7 @@ def _read_session(
     where: str, session: Any, dialect: Dialect, warnings: list[str]
 ) -> dict[str, Any]:
     if not isinstance(session, dict):
-        raise config_error(f"{where}: expected a table, got {shown(session)}")
+        raise config_error(f"{where}: expected a table, got {quoted(session)}")
     for key in ("type", "audio", "agent"):
         if key in session:
             raise config_error(
@@ -201,7 +201,7 @@ def _not_finite(value: Any) -> str | None:
 def _check_stored(where: str, agent: Any) -> None:
     if not isinstance(agent, str) or not _UUID.fullmatch(agent):
         raise config_error(
-            f"{where}: expected a table, or the UUID of a stored agent, got {shown(agent)}"
+            f"{where}: expected a table, or the UUID of a stored agent, got {quoted(agent)}"
         )
 
 
@@ -219,7 +219,7 @@ def read_numbers(given: RawConfig, agents: dict[str, AgentSettings]) -> dict[str
             raise config_error(f"{where}: {key} is there already, written in another way")
         if not isinstance(name, str) or name not in agents:
             raise config_error(
-                f"{where}: expected the name of an agent ({', '.join(agents)}), got {shown(name)}"
+                f"{where}: expected the name of an agent ({', '.join(agents)}), got {quoted(name)}"
             )
         numbers[key] = name
     return numbers

@@ -37,7 +37,7 @@ class _Words(msgspec.Struct, frozen=True):
     apology: str | None = None
 
 
-def read_manners(given: RawConfig) -> CallPolicy:
+def read_policy(given: RawConfig) -> CallPolicy:
     """Raises `ConfigError`: something in it is wrong."""
     words = given.read_table("words", _Words)
     return CallPolicy(

@@ -18,7 +18,7 @@ from sts_trio.offline.mode import Mode
 from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.deepgram_settings import Session
 from sts_trio.wire.dialect import Dialect
-from sts_trio.wire.printable import one_line, shown
+from sts_trio.wire.printable import one_line, quoted
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -439,7 +439,7 @@ class RawConfig:
 
     def config_error(self, variable: str, value: Any) -> ConfigError:
         setting = SETTINGS[variable]
-        got = "" if setting.secret else f", got {shown(value)}"
+        got = "" if setting.secret else f", got {quoted(value)}"
         return config_error(f"{self.where(variable)}: expected {setting.expected}{got}")
 
     def misspelt_variables(self) -> list[str]:
@@ -484,7 +484,7 @@ class RawConfig:
     def section(self, name: str) -> dict[str, Any]:
         section = self.table.get(name, {})
         if not isinstance(section, dict):
-            raise config_error(f"{self.in_file(name)}: expected a table, got {shown(section)}")
+            raise config_error(f"{self.in_file(name)}: expected a table, got {quoted(section)}")
         # In TOML, what is written below a [table] is in it. Agents may have any name.
         for key in section:
             is_deepgrams = name == "agents" or (name, key) == ("settings", "agent")

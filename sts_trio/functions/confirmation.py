@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sts_trio.config.variables import config_error
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 # To the model, behind what the function is for.
 RULE = (
@@ -32,15 +32,15 @@ def check(template: str, names: Collection[str], where: str) -> None:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as exc:
-        raise config_error(f"{place}: {exc}, in {shown(template)}") from None
+        raise config_error(f"{place}: {exc}, in {quoted(template)}") from None
     if not re.search(r"\w", "".join(text for text, *_ in parts)):
-        raise config_error(f"{place}: expected a question, got {shown(template)}")
+        raise config_error(f"{place}: expected a question, got {quoted(template)}")
     for _, field, spec, _ in parts:
         if field is not None and (name := re.split(r"[.\[]", field)[0]) not in names:
             known = ", ".join(f"{{{each}}}" for each in names) or "none, it takes nothing"
             raise config_error(f"{place}: {{{name}}} is none of its parameters; known are {known}")
         if spec and "{" in spec:
-            raise config_error(f"{place}: expected no braces within braces, got {shown(template)}")
+            raise config_error(f"{place}: expected no braces within braces, got {quoted(template)}")
 
 
 def question(template: str, run: Callable[..., Any], arguments: Mapping[str, Any]) -> str:

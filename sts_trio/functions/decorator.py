@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar, overload
 import msgspec
 
 from sts_trio.config.variables import config_error
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 # What callers bear in silence, and what samples of Deepgram's impose on themselves. Its own limit
 # is published nowhere.
@@ -95,7 +95,7 @@ def function(
     def mark(run: F) -> F:
         if not inspect.isfunction(run):
             raise config_error(
-                f"@function: expected a plain or async function, got {shown(repr(run))};"
+                f"@function: expected a plain or async function, got {quoted(repr(run))};"
                 " it goes beneath @staticmethod and the like"
             )
         setattr(run, MARK, chosen)

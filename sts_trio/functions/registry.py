@@ -16,7 +16,7 @@ from sts_trio.functions import confirmation, docstring
 from sts_trio.functions.decorator import MARK, Options
 from sts_trio.functions.modules import import_module
 from sts_trio.functions.schema import Parameters
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 # OpenAI's rule, the narrowest of the providers'.
 _NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
@@ -97,7 +97,9 @@ def _where(run: Callable[..., Any]) -> str:
 
 def _read(run: Callable[..., Any]) -> Function:
     if not (inspect.isfunction(run) or inspect.ismethod(run)):
-        raise config_error(f"functions: expected a plain or async function, got {shown(repr(run))}")
+        raise config_error(
+            f"functions: expected a plain or async function, got {quoted(repr(run))}"
+        )
     where = _where(run)
     if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
         raise config_error(f"{where}: expected a function with one result, not a generator")
@@ -105,7 +107,7 @@ def _read(run: Callable[..., Any]) -> Function:
     name = run.__name__ if options.name is None else options.name
     if not _NAME.fullmatch(name):
         raise config_error(
-            f"{where}: expected a name of 1 to 64 letters, digits, - and _, got {shown(name)}"
+            f"{where}: expected a name of 1 to 64 letters, digits, - and _, got {quoted(name)}"
         )
     try:
         msgspec.convert(msgspec.structs.asdict(options), Options)

@@ -176,12 +176,12 @@ class AgentLeg:
     def read_with(self, poller: Poller | None) -> None:
         """Begins to read: by the poller where that can be, else in a task of its own."""
         stream = self._stream
-        if poller is None or not poller.is_out or not isinstance(stream, TcpStream | TlsStream):
+        if poller is None or not poller.is_running or not isinstance(stream, TcpStream | TlsStream):
             self._nursery.start_soon(self._read_on)
             return
         fileno = stream.fileno()
-        self._watch = functools.partial(poller.watch, fileno, self._look)
-        self._forget = functools.partial(poller.forget, fileno)
+        self._watch = functools.partial(poller.register, fileno, self._look)
+        self._forget = functools.partial(poller.unregister, fileno)
         self._watch()
         self._look()  # TLS may have in itself what its socket has no more
 

@@ -1,9 +1,9 @@
-"""The caller's socket the fast way: Hypercorn's accepted socket, read in beats and written at once.
+"""The caller's socket the fast way: Hypercorn's accepted socket, read in ticks and written at once.
 
 Hypercorn accepts the websocket; from then on the socket is ours, and with it what Hypercorn did for
-it: frames (`wire/frames.py`), pings, the size limit, the close. Every beat of the ticker reads
+it: frames (`wire/frames.py`), pings, the size limit, the close. Every tick of the ticker reads
 what has come, in one go, with no task to wake. Writing tries the socket first; what it does not
-take is kept, one message at the most, and tried again on the next beat.
+take is kept, one message at the most, and tried again on the next tick.
 
 Adoption reaches into Hypercorn: the socket is taken out of its stream, which looks closed from then
 on, and bytes that its reader had already are handed over. So it is done only where everything is
@@ -25,10 +25,10 @@ from sts_trio.net.ticker import Ticker
 from sts_trio.wire import frames, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig
 
-# Thirty beats of audio; more is read on the next beat.
+# Thirty ticks of audio; more is read on the next tick.
 RECEIVE = 65536
 PING_EVERY = 10.0
-MAX_DISCARDED = 16 * 1024 * 1024  # a beat
+MAX_DISCARDED = 16 * 1024 * 1024  # a tick
 # Pongs that a caller does not read may wait here; one who lets more pile up is not listening.
 MAX_PENDING = 65536
 # What waits for the cork may all become pending, and a message may be of a second.
@@ -106,7 +106,7 @@ class AdoptedLeg:
         # What `hear` starts is to inherit this call's context, not the ticker's.
         self._context = contextvars.copy_context()
         try:
-            with self._ticker.beating(self._turn):
+            with self._ticker.registered(self._turn):
                 await self._over.wait()
             if self._bug is not None:
                 raise self._bug
@@ -132,14 +132,14 @@ class AdoptedLeg:
         """Sends the close frame; the listener hears when the caller's has come."""
         await trio.lowlevel.checkpoint()
         self._close(code)
-        # Once the leg is over, no beat comes to write what is left.
+        # Once the leg is over, no tick comes to write what is left.
         while self._pending and not self._is_over:
             await self._written.wait()
 
-    # --- one beat -------------------------------------------------------------------------------
+    # --- one tick -------------------------------------------------------------------------------
 
     def _turn(self, now: float) -> None:
-        """Nothing may get out of here: it would end the beat of everyone."""
+        """Nothing may get out of here: it would end the tick of everyone."""
         if self._is_over:
             return
         try:
@@ -242,7 +242,7 @@ class AdoptedLeg:
     def _look_after(self, now: float, heard: list[Heard]) -> None:
         """Writes what waits; sees whether the caller is still there.
 
-        Every beat while something waits, else when a ping or the caller may be due.
+        Every tick while something waits, else when a ping or the caller may be due.
         """
         if self._pending:
             self._write_now(b"")

@@ -179,7 +179,7 @@ async def open_caller(
 ) -> AsyncIterator[CallerLeg]:
     """Accepts the websocket. Without a `connection` nothing watches over it.
 
-    With a `ticker` as well, Hypercorn reads the socket once a beat, and finds something there.
+    With a `ticker` as well, Hypercorn reads the socket once a tick, and finds something there.
     Left to itself it would wait for each packet, which is a third of what this way costs.
     """
     await accept(send)
@@ -197,7 +197,7 @@ def _paced(connection: Connection | None, ticker: Ticker | None) -> Iterator["_R
         return
     reading = _Reading()
     try:
-        with ticker.beating(reading.turn):
+        with ticker.registered(reading.turn):
             connection.pace = reading.begin
             yield reading
     finally:
@@ -206,13 +206,13 @@ def _paced(connection: Connection | None, ticker: Ticker | None) -> Iterator["_R
 
 
 class _Reading:
-    """Hypercorn's reading of the socket: once a beat, it hands over one message after the other."""
+    """Hypercorn's reading of the socket: once a tick, it hands over one message after the other."""
 
     def __init__(self) -> None:
         self._reader = trio.lowlevel.ParkingLot()
         self._listener = trio.lowlevel.ParkingLot()
         self._is_done = True
-        self._is_late = False  # a beat has come in the midst of it
+        self._is_late = False  # a tick has come in the midst of it
 
     async def begin(self) -> None:
         """For the reader, before each read."""
@@ -227,7 +227,7 @@ class _Reading:
         self._listener.unpark_all()
 
     async def until_done(self) -> None:
-        """Returns when all of it has been handed over, or at the next beat: there is room for ten
+        """Returns when all of it has been handed over, or at the next tick: there is room for ten
         messages, and where there are more the reader waits for its listener."""
         if not self._is_done and not self._is_late:
             await self._listener.park()

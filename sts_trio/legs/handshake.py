@@ -180,11 +180,11 @@ async def _shake_hands(
     if failure:
         raise AgentUnreachable(f"{host}: {failure}")
     if early is None:
-        raise _why_not(host, reader, door)
+        raise _failure(host, reader, door)
     return early
 
 
-def _why_not(host: str, reader: _Reader, door: _Door) -> AgentUnreachable:
+def _failure(host: str, reader: _Reader, door: _Door) -> AgentUnreachable:
     refusal = door.refusal
     if reader.refusal is not None:
         refusal = reader.refusal

@@ -1,10 +1,10 @@
-"""Looks, for the whole process, which sockets have something to be read: one task for all of them.
+"""Knows which sockets of the process have something to be read: one task for all of them.
 
 With a task for each socket, Trio registers, deregisters and wakes one of them for every few bytes
 that come. Here the sockets are in an epoll of our own, which is a file descriptor itself and the
-only thing Trio has to wait for; one look reads all that has come to any of them.
+only thing Trio has to wait for; one poll reads all that has come to any of them.
 
-It looks as soon as there is something to see. Looking by the clock instead, every 3 to 10 ms, was
+It polls as soon as something has come. Polling by the clock instead, every 3 to 10 ms, was
 tried with 100 to 400 calls: a sixth of the wake-ups, the same CPU, and barge-in up to 10 ms later.
 
 Only where there is epoll; elsewhere legs read by themselves.
@@ -29,25 +29,25 @@ class Poller:
         self._readers: dict[int, Read] = {}  # {descriptor: what reads it}
 
     @property
-    def is_out(self) -> bool:
-        """Whether anybody looks."""
+    def is_running(self) -> bool:
+        """Whether anybody polls."""
         return self._epoll is not None
 
-    def watch(self, fileno: int, read: Read) -> None:
-        """Has `read` called whenever there is something to be read, until `forget`.
+    def register(self, fileno: int, read: Read) -> None:
+        """Has `read` called whenever there is something to be read, until `unregister`.
 
-        It must read some of it, be quick, and not raise; only while `is_out`.
+        It must read some of it, be quick, and not raise; only while `is_running`.
         """
         assert self._epoll is not None
         self._epoll.register(fileno, select.EPOLLIN)
         self._readers[fileno] = read
 
-    def forget(self, fileno: int) -> None:
+    def unregister(self, fileno: int) -> None:
         """To be called before the socket is closed. May be called again."""
         if self._readers.pop(fileno, None) is not None and self._epoll is not None:
             self._epoll.unregister(fileno)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Reads all there is, now."""
         if self._epoll is not None:
             ready = self._epoll.poll(0)
@@ -59,13 +59,13 @@ class Poller:
                         read()
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Polls until cancelled."""
         if sys.platform != "linux":
             return
         with contextlib.closing(select.epoll()) as self._epoll:
             try:
                 while True:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    self.look()
+                    self.poll()
             finally:
                 self._epoll = None

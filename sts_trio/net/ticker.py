@@ -1,4 +1,4 @@
-"""The beat in which adopted sockets are read: one task for all calls of the process.
+"""The ticks in which adopted sockets are read: one task for all calls of the process.
 
 A call's socket is read once a period instead of once a packet, so that what would be five wake-ups,
 five reads and five messages to the agent is one of each. The period follows the load: with few
@@ -7,7 +7,7 @@ calls latency matters and CPU does not, with many it is the other way round.
 With many calls, their turns are spread evenly over the period. What a call's turn raises is that
 call's to catch; it must never get here.
 
-Between two beats a core sleeps, and wakes up with cold caches: what a turn costs is less the code
+Between two ticks a core sleeps, and wakes up with cold caches: what a turn costs is less the code
 it runs than the memory it touches, which is each call's own. Hence `__slots__` in all classes that
 a turn comes by: without a dictionary it costs a tenth less.
 """
@@ -32,16 +32,16 @@ SHORTEST_PERIOD, LONGEST_PERIOD = PERIODS[0][1], PERIODS[-1][1]
 # Turns are taken many at a time, as waking up costs as much as several of them; but no more than
 # this, as agent audio and barge-in wait for the last: about 3 ms.
 TURNS_AT_ONCE = 100
-# A beat this late is counted: the process has more to do than it can.
+# A tick this late is counted: the process has more to do than it can.
 LATE = 0.02
 
 Turn = Callable[[float], None]  # called with Trio's current time
 
 
 class TickStats(msgspec.Struct):
-    """How well the beat is kept."""
+    """How punctual the ticks are."""
 
-    beats: int = 0
+    ticks: int = 0
     late: int = 0
     worst: float = 0.0
 
@@ -71,7 +71,7 @@ class Ticker:
         self.cork = Cork() if poller is None else poller.cork
         self._turns_at_once = turns_at_once
         self._weight = weight
-        self.lateness = TickStats()
+        self.stats = TickStats()
         self._ring: collections.deque[Turn] = collections.deque()
         self._begun = trio.Event()
 
@@ -81,7 +81,7 @@ class Ticker:
         return period_for(self._weight * len(self._ring))
 
     @contextlib.contextmanager
-    def beating(self, turn: Turn) -> Iterator[None]:
+    def registered(self, turn: Turn) -> Iterator[None]:
         """Has `turn` called once a period while inside. It must be quick and must not raise."""
         self._ring.append(turn)
         self._begun.set()
@@ -91,7 +91,7 @@ class Ticker:
             self._ring.remove(turn)
 
     async def run(self) -> None:
-        """Beats until cancelled."""
+        """Ticks until cancelled."""
         due = 0.0  # turns; the part that is not yet a whole one carries over
         last = trio.current_time()
         while True:
@@ -102,24 +102,24 @@ class Ticker:
             step = self.period / math.ceil(len(self._ring) / self._turns_at_once)
             await trio.sleep_until(last + step)
             if self._poller is not None:
-                self._poller.look()
+                self._poller.poll()
             now = trio.current_time()
             self._note(now - last - step)
             count = len(self._ring)
             # After a stall everyone is due once, not as often as was missed.
             due = min(due + count * (now - last) / self.period, count)
             last = now
-            # A beat in time may come out as 0.999999 of one: times are floats.
+            # A tick in time may come out as 0.999999 of one: times are floats.
             taken = int(due + 0.001)
             due -= taken
             with self.cork:
                 for _ in range(taken):
-                    # No name for it: the last one would be kept until the next beat.
+                    # No name for it: the last one would be kept until the next tick.
                     self._ring.rotate(-1)
                     self._ring[-1](now)
 
     def _note(self, late_by: float) -> None:
-        self.lateness.beats += 1
+        self.stats.ticks += 1
         if late_by > LATE:
-            self.lateness.late += 1
-        self.lateness.worst = max(self.lateness.worst, late_by)
+            self.stats.late += 1
+        self.stats.worst = max(self.stats.worst, late_by)

@@ -11,7 +11,7 @@ from sts_trio.config import Config
 from sts_trio.errors import DialRefused
 from sts_trio.wire import webhook
 from sts_trio.wire.addresses import NUMBER
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 # Of our own making, so bounded.
 MAX_PARAMETERS = 20
@@ -57,7 +57,7 @@ def checked(
         DialRefused: it does not; each field at fault is named.
     """
     faults = {
-        "to": None if re.fullmatch(NUMBER, to) else f"expected {_A_NUMBER}, got {shown(to)}",
+        "to": None if re.fullmatch(NUMBER, to) else f"expected {_A_NUMBER}, got {quoted(to)}",
         "agent": _agent_fault(config, agent),
         "parameters": _parameters_fault(parameters or {}),
         "message": _message_fault(on_machine, message),
@@ -91,7 +91,7 @@ def checked(
 def _agent_fault(config: Config, agent: str | None) -> str | None:
     if agent is None or agent in config.agents:
         return None
-    return f"expected one of {', '.join(config.agents)}, got {shown(agent)}"
+    return f"expected one of {', '.join(config.agents)}, got {quoted(agent)}"
 
 
 def _parameters_fault(parameters: Mapping[str, str]) -> str | None:
@@ -101,7 +101,7 @@ def _parameters_fault(parameters: Mapping[str, str]) -> str | None:
         if not name or len(name) + len(value) >= webhook.PARAMETER_LIMIT:
             return (
                 f"expected a name, and with the value fewer than {webhook.PARAMETER_LIMIT}"
-                f" characters, got {shown(name)} with {len(value)}"
+                f" characters, got {quoted(name)} with {len(value)}"
             )
         if is_ours(name):
             return f"{name} is a name of ours: give it another"

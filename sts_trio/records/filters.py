@@ -6,7 +6,7 @@ from datetime import datetime
 from math import isfinite
 
 from sts_trio.records.store import Wanted
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 TIME = (
     "a date like 2026-11-30, a time like 2026-11-30T09:30 or 2026-11-30T09:30Z, an age like 90m,"
@@ -60,5 +60,5 @@ def _time(given: Mapping[str, str], name: str, now: float) -> float | None:
         except (ValueError, OverflowError, OSError):
             seconds = float("nan")
     if not isfinite(seconds):
-        raise BadFilter(f"{name}: expected {TIME}, got {shown(text)}")
+        raise BadFilter(f"{name}: expected {TIME}, got {quoted(text)}")
     return seconds

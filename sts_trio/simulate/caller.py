@@ -1,7 +1,7 @@
 """One simulated phone call to any bridge's websocket, made as Twilio makes it.
 
 `place_call` dials a URL, that of a media websocket or of a voice webhook; `call_over` calls over
-any Trio stream. What the caller does is told by steps, see `manners`, and what came of it by a
+any Trio stream. What the caller does is told by steps, see `script`, and what came of it by a
 `Report`.
 """
 
@@ -27,9 +27,9 @@ from sts_trio.simulate.connect import (
 )
 from sts_trio.simulate.phone import Phone, Sids, Watch
 from sts_trio.simulate.report import Report
-from sts_trio.simulate.script import IsBusy, Manners, Step, never
+from sts_trio.simulate.script import CallerScript, IsBusy, Step, never
 from sts_trio.wire import handshake
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 HANDSHAKE_TIMEOUT = 5.0
 # A bridge may send a whole answer at once.
@@ -110,7 +110,7 @@ async def _ask_webhook(
         raise NotConnected(str(exc), exc.status) from exc
     except NotAUrl as exc:
         # Not what was asked for, but what the webhook has answered.
-        told = shown(streamed.url)
+        told = quoted(streamed.url)
         raise NotConnected(f"the webhook has the call streamed to {told}") from exc
     finally:
         await trio.aclose_forcefully(stream)
@@ -152,19 +152,19 @@ async def call_over(
                 )
             if not reader.opening.cancelled_caught:
                 door.is_open = True
-                manners = Manners(steps, limit, is_busy or never)
+                script = CallerScript(steps, limit, is_busy or never)
                 result = await Phone(
-                    websocket, stream, manners, dict(parameters or {}), watch, sids
+                    websocket, stream, script, dict(parameters or {}), watch, sids
                 ).run()
             nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(stream)
     if result is None:
-        raise _why_not(reader, door)
+        raise _refusal(reader, door)
     return result
 
 
-def _why_not(reader: "_Reader", door: "_Door") -> NotConnected:
+def _refusal(reader: "_Reader", door: "_Door") -> NotConnected:
     if reader.fault:
         return NotConnected(f"no websocket is spoken there: {reader.fault}")
     refusal = reader.refusal or handshake.refusal(door.answer)

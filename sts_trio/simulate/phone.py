@@ -2,7 +2,7 @@
 
 One task listens to the bridge: what it sends is read as strictly and played as Twilio does, see
 `earpiece`. Another is the phone itself: every 20 ms, on an absolute schedule, it plays what is due,
-asks the caller's manners for a frame, and sends it.
+asks the caller's script for a frame, and sends it.
 """
 
 import collections
@@ -18,7 +18,7 @@ import trio_websocket
 from sts_trio.audio.frames import FRAME, seconds
 from sts_trio.simulate.earpiece import Earpiece, Spans
 from sts_trio.simulate.report import BINARY, NOT_A_MESSAGE, Report, report
-from sts_trio.simulate.script import QUIET, HangUp, Manners
+from sts_trio.simulate.script import QUIET, CallerScript, HangUp
 from sts_trio.wire import twilio
 
 FRAME_SECONDS = seconds(FRAME)
@@ -60,14 +60,14 @@ class Phone:
         self,
         socket: trio_websocket.WebSocketConnection,
         stream: trio.abc.Stream,
-        manners: Manners,
+        script: CallerScript,
         parameters: dict[str, str],
         watch: Watch | None,
         sids: Sids | None = None,
     ) -> None:
         self._socket = socket
         self._stream = stream
-        self._manners = manners
+        self._script = script
         self._parameters = parameters
         self._watch = watch
         self._earpiece = Earpiece()
@@ -106,7 +106,7 @@ class Phone:
         return report(
             bytes(self._said),
             self._earpiece,
-            self._manners,
+            self._script,
             seconds=self._now,
             refused=dict(self._refused),
             first_refusal=self._first_refusal,
@@ -127,7 +127,7 @@ class Phone:
             self._closed_by = "caller"
             self._hung_up_at = self._now
             if goodbye.abruptly:
-                self._vanished = not self._manners.out_of_time
+                self._vanished = not self._script.out_of_time
                 await trio.aclose_forcefully(self._stream)
             else:
                 await self._say_goodbye()
@@ -135,24 +135,24 @@ class Phone:
 
     async def _converse(self) -> HangUp:
         """Until the caller wants to hang up, or is held up by a bridge that does not read."""
-        with trio.move_on_after(self._manners.limit + STUCK):
+        with trio.move_on_after(self._script.limit + STUCK):
             await self._send(twilio.Connected())
             await self._send(self._start())
             return await self._speak()
-        self._manners.out_of_time = True
+        self._script.out_of_time = True
         return HangUp(abruptly=True)
 
     async def _speak(self) -> HangUp:
         while True:
             begins = seconds(len(self._said))
-            frame = self._manners.frame(begins, self._earpiece.audible)
+            frame = self._script.frame(begins, self._earpiece.audible)
             if isinstance(frame, HangUp):
                 return frame
             # A frame is 20 ms of what was said: it can only leave when they have passed.
             await trio.sleep_until(self._began + begins + FRAME_SECONDS)
             self._said += frame
             await self._send(self._media(frame))
-            for key in self._manners.take_keys():
+            for key in self._script.take_keys():
                 await self._send(self._dtmf(key))
             await self._echo(self._earpiece.advance(self._now))
             if self._watch is not None:
@@ -160,7 +160,7 @@ class Phone:
                 self._watch(self._moment(frame))
 
     def _moment(self, frame: bytes) -> Moment:
-        agent, own, saying = self._earpiece.audible, self._own, self._manners.saying
+        agent, own, saying = self._earpiece.audible, self._own, self._script.saying
         began = agent.spans[-1][0] if agent.spans else 0.0
         # Who spoke before, since the caller did, has answered already.
         answered = len(agent.spans) > 1 and agent.spans[-2][0] >= own.last

@@ -10,7 +10,7 @@ import msgspec
 
 from sts_trio.audio.frames import BYTES_PER_SECOND
 from sts_trio.simulate.earpiece import Earpiece, Spans
-from sts_trio.simulate.script import Manners, audible_part
+from sts_trio.simulate.script import CallerScript, audible_part
 
 # What Twilio logs about messages it does not take, once a stream each; a caller counts them all.
 NOT_A_MESSAGE = 31951
@@ -109,7 +109,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def report(
     said: bytes,
     earpiece: Earpiece,
-    manners: Manners,
+    script: CallerScript,
     *,
     seconds: float,
     refused: dict[int, int],
@@ -132,12 +132,12 @@ def report(
         agent_heard=earpiece.played / BYTES_PER_SECOND,
         first_agent_audio=spans[0][0] if spans else None,
         agent_spans=spans,
-        turns=turns(manners, earpiece.audible),
+        turns=turns(script, earpiece.audible),
         clears=earpiece.clears,
         marks=earpiece.marks,
         refused=refused,
         first_refusal=first_refusal,
-        out_of_time=manners.out_of_time,
+        out_of_time=script.out_of_time,
         closed_by=closed_by,
         close_code=close_code,
         said=said,
@@ -151,11 +151,11 @@ def report(
     )
 
 
-def turns(manners: Manners, agent: Spans) -> tuple[Turn, ...]:
+def turns(script: CallerScript, agent: Spans) -> tuple[Turn, ...]:
     """The caller's turns, held against when the agent was heard."""
     told: list[Turn] = []
     until = math.inf
-    for start, clip in reversed(manners.spoken):
+    for start, clip in reversed(script.spoken):
         first, last = audible_part(clip.audio)
         began, ended = start + first, start + last
         waits = (begin - ended for begin, _ in agent.spans if ended <= begin < until)

@@ -97,7 +97,7 @@ def never(now: float) -> bool:
     return False
 
 
-class Manners:
+class CallerScript:
     """Steps being taken. After the last of them, or at the limit, the caller hangs up.
 
     `is_busy` tells that the agent is at work, as far as that is known: what is heard then, "Let me

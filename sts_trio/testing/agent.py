@@ -15,7 +15,7 @@ from sts_trio.offline.protocol import script_file
 from sts_trio.offline.protocol import server as offline
 from sts_trio.offline.protocol.faults import Faults
 from sts_trio.offline.protocol.script import CAR_SELLER, Line, Script
-from sts_trio.offline.workers import pool as crews
+from sts_trio.offline.workers import pool as workers
 from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
 
@@ -133,8 +133,8 @@ async def offline_agent(*, faults: Faults | None = None) -> AsyncIterator[Agent]
     mode, reason = modes.choose(None)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(jumping_only_when_nothing_works())
-        crew = await stack.enter_async_context(crews.open_pool()) if mode is Mode.EARS else None
-        serve_stream = partial(offline.serve_stream, crew=crew)
+        pool = await stack.enter_async_context(workers.open_pool()) if mode is Mode.EARS else None
+        serve_stream = partial(offline.serve_stream, pool=pool)
         agent = Agent(serve_stream, faults or Faults(), mode, reason)
         await stack.enter_async_context(running_beside(agent.serve))
         yield agent

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import trio
 import trio.testing
 
-from sts_trio.offline.workers import pool as crew
+from sts_trio.offline.workers import pool as workers
 
 # Real seconds without news until the clock jumps: the kernel has a byte there in a hundredth of
 # that. Should it take longer, a deadline comes too early by no more than one step of a call, 20 ms.
@@ -48,6 +48,6 @@ class _Hold(trio.abc.Instrument):
         if trio.testing.active_thread_count():
             manner = (math.inf, 1.0)
         else:
-            manner = (math.inf, 0.0) if crew.at_work() else self._jumping
+            manner = (math.inf, 0.0) if workers.at_work() else self._jumping
         if manner != self._manner:
             self._manner = self._clock.autojump_threshold, self._clock.rate = manner

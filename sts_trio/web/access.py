@@ -71,7 +71,7 @@ class RequestInfo(msgspec.Struct, frozen=True):
         return webhook.read_form(self.query.encode())
 
     def bases(self, config: Config) -> list[str]:
-        """This server's address as the visitor wrote it, the likeliest first."""
+        """This server's address as the client wrote it, the likeliest first."""
         seen = webhook.Seen(
             scheme=self.scheme,
             host=self.headers.get("host", ""),
@@ -84,15 +84,17 @@ class RequestInfo(msgspec.Struct, frozen=True):
         return webhook.base_urls(seen, config.public_url)
 
 
-def base_of(visit: RequestInfo, config: Config) -> str | None:
+def base_of(request: RequestInfo, config: Config) -> str | None:
     """This server's address for Twilio to come back to: the one that it signed, if it did."""
-    bases = visit.bases(config)
-    signed = (base for base in bases if _is_signed_for(visit, config, _webhook_urls(visit, [base])))
+    bases = request.bases(config)
+    signed = (
+        base for base in bases if _is_signed_for(request, config, _webhook_urls(request, [base]))
+    )
     return next(signed, bases[0] if bases else None)
 
 
 def request_info(scope: Any, *, form: webhook.Form | None = None, body: bytes = b"") -> RequestInfo:
-    """The visit that an ASGI scope is about."""
+    """The request that an ASGI scope is about."""
     client = scope.get("client") or ("",)
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
@@ -112,16 +114,16 @@ def request_info(scope: Any, *, form: webhook.Form | None = None, body: bytes = 
     )
 
 
-def denial(visit: RequestInfo, config: Config, key: str | None, *, is_stream: bool) -> str | None:
-    """Why this visit is refused, for the log; `None` if it is welcome.
+def denial(request: RequestInfo, config: Config, key: str | None, *, is_stream: bool) -> str | None:
+    """Why this request is refused, for the log; `None` if it is welcome.
 
     `key` is that of this run; who has it is let in where there is no auth token.
     """
     if config.twilio_auth_tokens:
-        return None if config.allow_unsigned else _why_not_signed(visit, config, is_stream)
-    if not is_stream and any(name.startswith("sec-fetch-") for name in visit.headers):
+        return None if config.allow_unsigned else _signature_denial(request, config, is_stream)
+    if not is_stream and any(name.startswith("sec-fetch-") for name in request.headers):
         return f"a webhook sent by a browser, and no browser is Twilio: {_LOCAL_ADVICE}"
-    return None if config.allow_unsigned else _why_not_local(visit, config, key, _LOCAL_ADVICE)
+    return None if config.allow_unsigned else _local_denial(request, config, key, _LOCAL_ADVICE)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -132,16 +134,16 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def admin_denial(
-    visit: RequestInfo, config: Config, key: str | None, *, is_page: bool = False
+    request: RequestInfo, config: Config, key: str | None, *, is_page: bool = False
 ) -> Refusal | None:
-    """Why this visit may not see or place calls here as the operator; `None` if it may.
+    """Why this request may not see or place calls here as the operator; `None` if it may.
 
     The admin token comes as a bearer token, or as the password of HTTP's basic authentication,
     which is the way of browsers. The page itself (`is_page`) may be opened from another one: by a
     link, as a document of its own, which that page cannot read and which has no effect.
     """
-    elsewhere = None if is_page and _is_link(visit) else _page_elsewhere(visit, config)
-    if _has_admin_token(visit, config):
+    elsewhere = None if is_page and _is_link(request) else _foreign_page(request, config)
+    if _has_admin_token(request, config):
         if elsewhere is None:
             return None
         return Refusal(403, f"asked for by {elsewhere}, which is not of this server")
@@ -151,11 +153,11 @@ def admin_denial(
     elif elsewhere is not None:
         reason = f"asked for by {elsewhere}: {_ADMIN_ADVICE}"
     else:
-        local = _why_not_here(visit, _ADMIN_ADVICE) or _why_not_key(visit, key, _ADMIN_ADVICE)
+        local = _remote_denial(request, _ADMIN_ADVICE) or _key_denial(request, key, _ADMIN_ADVICE)
         if local is None:
             return None
         reason = local
-    if config.admin_token and "authorization" in visit.headers:
+    if config.admin_token and "authorization" in request.headers:
         reason = f"wrong admin token: {config.where('STS_ADMIN_TOKEN')} is another here"
     return Refusal(401 if config.admin_token else 403, reason)
 
@@ -163,21 +165,21 @@ def admin_denial(
 # --- secrets --------------------------------------------------------------------------------------
 
 
-def cookie_of(visit: RequestInfo) -> str:
+def cookie_of(request: RequestInfo) -> str:
     """The name of the cookie that keeps the key. Cookies are a host's, not a port's, so the port is
     in its name: that of the address bar, which a tunnel may lead to another one here."""
-    authority = _authority(f"{visit.scheme}://{visit.headers.get('host', '')}")
+    authority = _authority(f"{request.scheme}://{request.headers.get('host', '')}")
     return f"sts_trio_key_{authority[1] if authority else 0}"
 
 
-def is_guess(visit: RequestInfo, config: Config, key: str | None) -> bool:
-    """Whether this visit, which was refused, gave a secret that is none of ours."""
-    has_tried = visit.headers.get("authorization") or (key is not None and _given_keys(visit))
-    return bool(has_tried) and not _has_admin_token(visit, config) and not has_key(visit, key)
+def is_guess(request: RequestInfo, config: Config, key: str | None) -> bool:
+    """Whether this request, which was refused, gave a secret that is none of ours."""
+    has_tried = request.headers.get("authorization") or (key is not None and _given_keys(request))
+    return bool(has_tried) and not _has_admin_token(request, config) and not has_key(request, key)
 
 
-def _has_admin_token(visit: RequestInfo, config: Config) -> bool:
-    scheme, given = _authorization(visit)
+def _has_admin_token(request: RequestInfo, config: Config) -> bool:
+    scheme, given = _authorization(request)
     if scheme == "basic":
         try:
             given = base64.b64decode(given, validate=True).partition(b":")[2]
@@ -189,73 +191,73 @@ def _has_admin_token(visit: RequestInfo, config: Config) -> bool:
     return bool(token) and hmac.compare_digest(given, token)
 
 
-def has_key(visit: RequestInfo, key: str | None) -> bool:
+def has_key(request: RequestInfo, key: str | None) -> bool:
     """Whether one of the keys that were given is this one; takes equally long whichever it is."""
     return bool(key) and any(
-        [hmac.compare_digest(given, (key or "").encode()) for given in _given_keys(visit)]
+        [hmac.compare_digest(given, (key or "").encode()) for given in _given_keys(request)]
     )
 
 
-def _given_keys(visit: RequestInfo) -> list[bytes]:
+def _given_keys(request: RequestInfo) -> list[bytes]:
     """What was given for the key: as a bearer token, in the query, as a cookie."""
-    scheme, bearer = _authorization(visit)
+    scheme, bearer = _authorization(request)
     given = [bearer] if scheme == "bearer" else []
-    given += [each.encode(errors="replace") for each in visit.query_fields.get(KEY, ())]
-    for pair in visit.headers.get("cookie", "").split(";"):
+    given += [each.encode(errors="replace") for each in request.query_fields.get(KEY, ())]
+    for pair in request.headers.get("cookie", "").split(";"):
         name, _, value = pair.partition("=")
-        if name.strip() == cookie_of(visit):
+        if name.strip() == cookie_of(request):
             given.append(value.strip().encode("latin-1", errors="replace"))
     return given
 
 
-def _authorization(visit: RequestInfo) -> tuple[str, bytes]:
+def _authorization(request: RequestInfo) -> tuple[str, bytes]:
     """The scheme, in lower case, and the credentials."""
-    scheme, _, credentials = visit.headers.get("authorization", "").partition(" ")
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     return scheme.lower(), credentials.strip().encode("latin-1", errors="replace")
 
 
 # --- pages of others ------------------------------------------------------------------------------
 
 
-def _is_link(visit: RequestInfo) -> bool:
+def _is_link(request: RequestInfo) -> bool:
     """Whether a browser that is led here opens a window; to plain http it may not say so."""
-    if "sec-fetch-site" not in visit.headers:
-        return "origin" not in visit.headers
-    sent = visit.headers.get("sec-fetch-mode"), visit.headers.get("sec-fetch-dest")
+    if "sec-fetch-site" not in request.headers:
+        return "origin" not in request.headers
+    sent = request.headers.get("sec-fetch-mode"), request.headers.get("sec-fetch-dest")
     return sent == ("navigate", "document")
 
 
-def _page_elsewhere(visit: RequestInfo, config: Config) -> str | None:
+def _foreign_page(request: RequestInfo, config: Config) -> str | None:
     """The page that had a browser ask for this, if that page is not of this server."""
     for name in ("origin", "referer"):
-        url = visit.headers.get(name)
-        if url is not None and _authority(url) not in _own_names(visit, config):
+        url = request.headers.get(name)
+        if url is not None and _authority(url) not in _own_names(request, config):
             return f"a page of {url}"
     # To another port of the same host, "same-site". "none" is a person: typed, or a bookmark.
-    site = visit.headers.get("sec-fetch-site", "none")
+    site = request.headers.get("sec-fetch-site", "none")
     if site not in ("same-origin", "none"):
         return f"a page of another origin ({site})"
     return None
 
 
-def _own_names(visit: RequestInfo, config: Config) -> set[tuple[str, int] | None]:
+def _own_names(request: RequestInfo, config: Config) -> set[tuple[str, int] | None]:
     """What this server is called in the address bar of its own page."""
-    host = visit.headers.get("host", "")
-    urls = (*visit.bases(config), f"http://{host}", f"https://{host}")
+    host = request.headers.get("host", "")
+    urls = (*request.bases(config), f"http://{host}", f"https://{host}")
     return {_authority(url) for url in urls} - {None}
 
 
 # --- Twilio ---------------------------------------------------------------------------------------
 
 
-def _why_not_signed(visit: RequestInfo, config: Config, is_stream: bool) -> str | None:
-    if webhook.SIGNATURE_HEADER.lower() not in visit.headers:
+def _signature_denial(request: RequestInfo, config: Config, is_stream: bool) -> str | None:
+    if webhook.SIGNATURE_HEADER.lower() not in request.headers:
         return "not signed: no X-Twilio-Signature"
-    bases = visit.bases(config)
-    urls = _stream_urls(visit, bases) if is_stream else _webhook_urls(visit, bases)
+    bases = request.bases(config)
+    urls = _stream_urls(request, bases) if is_stream else _webhook_urls(request, bases)
     if not urls:
         return "no Host header, so no URL to check the signature for: set STS_PUBLIC_URL"
-    if _is_signed_for(visit, config, urls):
+    if _is_signed_for(request, config, urls):
         return None
     return (
         f"wrong signature for {urls[0]}: check {config.where('TWILIO_AUTH_TOKEN')}, and"
@@ -263,51 +265,51 @@ def _why_not_signed(visit: RequestInfo, config: Config, is_stream: bool) -> str 
     )
 
 
-def _stream_urls(visit: RequestInfo, bases: list[str]) -> list[str]:
-    return webhook.stream_urls(bases, path=visit.path, query=visit.query)
+def _stream_urls(request: RequestInfo, bases: list[str]) -> list[str]:
+    return webhook.stream_urls(bases, path=request.path, query=request.query)
 
 
-def _webhook_urls(visit: RequestInfo, bases: list[str]) -> list[str]:
-    return webhook.webhook_urls(bases, path=visit.path, query=visit.query)
+def _webhook_urls(request: RequestInfo, bases: list[str]) -> list[str]:
+    return webhook.webhook_urls(bases, path=request.path, query=request.query)
 
 
-def _is_signed_for(visit: RequestInfo, config: Config, urls: list[str]) -> bool:
+def _is_signed_for(request: RequestInfo, config: Config, urls: list[str]) -> bool:
     return webhook.is_signed(
         tokens=config.twilio_auth_tokens,
-        signature=visit.headers.get(webhook.SIGNATURE_HEADER.lower(), ""),
+        signature=request.headers.get(webhook.SIGNATURE_HEADER.lower(), ""),
         urls=urls,
-        form=visit.form,
-        body=visit.body,
+        form=request.form,
+        body=request.body,
     )
 
 
 # --- this machine ---------------------------------------------------------------------------------
 
 
-def _why_not_local(visit: RequestInfo, config: Config, key: str | None, advice: str) -> str | None:
-    if (reason := _why_not_here(visit, advice)) is not None:
+def _local_denial(request: RequestInfo, config: Config, key: str | None, advice: str) -> str | None:
+    if (reason := _remote_denial(request, advice)) is not None:
         return reason
-    if (page := _page_elsewhere(visit, config)) is not None:
+    if (page := _foreign_page(request, config)) is not None:
         return f"asked for by {page}: {advice}"
-    return _why_not_key(visit, key, advice)
+    return _key_denial(request, key, advice)
 
 
-def _why_not_here(visit: RequestInfo, advice: str) -> str | None:
-    if not _is_loopback(visit.client):
-        return f"{visit.client or 'the client'} is not on this machine: {advice}"
+def _remote_denial(request: RequestInfo, advice: str) -> str | None:
+    if not _is_loopback(request.client):
+        return f"{request.client or 'the client'} is not on this machine: {advice}"
     # Proxies still speak HTTP/1.0 to what is behind them, and hardly anybody else does.
-    if visit.http_version == "1.0" or any(map(_FORWARDED.fullmatch, visit.headers)):
+    if request.http_version == "1.0" or any(map(_FORWARDED.fullmatch, request.headers)):
         return f"forwarded by a proxy or tunnel: {advice}"
-    host = _split(f"//{visit.headers.get('host', '')}").hostname or ""
+    host = _split(f"//{request.headers.get('host', '')}").hostname or ""
     if host != "localhost" and not _is_loopback(host):
         return f"asked for as {host or 'nobody'}, which is not this machine: {advice}"
     return None
 
 
-def _why_not_key(visit: RequestInfo, key: str | None, advice: str) -> str | None:
-    if has_key(visit, key):
+def _key_denial(request: RequestInfo, key: str | None, advice: str) -> str | None:
+    if has_key(request, key):
         return None
-    wrong = "wrong key, it is another at each start" if _given_keys(visit) else "no key"
+    wrong = "wrong key, it is another at each start" if _given_keys(request) else "no key"
     return f"{wrong}: open the address that was told at the start, or {advice}"
 
 

@@ -22,7 +22,7 @@ from sts_trio.web import responses
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.responses import POST, WEBHOOK, Rules
 from sts_trio.wire import webhook
-from sts_trio.wire.printable import shown
+from sts_trio.wire.printable import quoted
 
 # {field of the request: its type, and what to expect there}
 _FIELDS: dict[str, tuple[Any, str]] = {
@@ -144,7 +144,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
-            raise ValueError(f"{shown(name)} is given twice")
+            raise ValueError(f"{quoted(name)} is given twice")
         fields[name] = value
     return fields
 
@@ -154,9 +154,9 @@ def _short(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else shown(value)
+    return "nothing" if value is None else quoted(value)
 
 
 def _invalid(fields: dict[str, str]) -> DialRefused:
-    told = "; ".join(f"{shown(name)[1:-1]}: {fault}" for name, fault in fields.items())
+    told = "; ".join(f"{quoted(name)[1:-1]}: {fault}" for name, fault in fields.items())
     return DialRefused("invalid", 400, told, fields=fields)

@@ -109,7 +109,7 @@ class Page:
                 "max_calls": self._server.config.max_calls,
                 "warnings": self._warnings,
                 "lines": self._server.agent_connections.state,
-                "beat": self._server.ticker.lateness,
+                "ticker": self._server.ticker.stats,
             }
         )
 

@@ -213,7 +213,7 @@ class FrameReader:
             # Taken away where it should be, added where it should not: no length is left then.
             first, length = data[at], data[at + 1] ^ self._mask_bit
             if first not in self._may_come:
-                raise _Broken(PROTOCOL_ERROR, _why_not(first))
+                raise _Broken(PROTOCOL_ERROR, _fault_of(first))
             if length & MASKED:
                 whose = "client without" if self._mask_bit else "server with"
                 raise _Broken(PROTOCOL_ERROR, f"frame of a {whose} a mask")
@@ -377,7 +377,7 @@ class _Broken(Exception):
         self.violation = Violation(code, reason, size)
 
 
-def _why_not(first: int) -> str:
+def _fault_of(first: int) -> str:
     opcode = first & OPCODE
     if first & 0x70:
         return "reserved bit set, but no extension was agreed on"
@@ -477,7 +477,7 @@ def _frame(opcode: int, payload: bytes) -> bytes:
 def masked_binary(payload: bytes) -> bytes:
     length = len(payload)
     mask = _fresh_mask()
-    if 126 <= length < 0x10000:  # nearly all there is: a beat's audio
+    if 126 <= length < 0x10000:  # nearly all there is: a tick's audio
         return _USUAL_HEADER.pack(_USUAL_AUDIO, length, mask) + xor(payload, mask)
     return _masked(FIN | BINARY, payload, mask)
 

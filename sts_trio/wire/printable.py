@@ -59,7 +59,7 @@ def _shown(text: str, written: Callable[[str], str]) -> str:
     return cut if cut.isprintable() else written(one_line(cut))
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value for a message: short, and never the inside of a table, where keys may be."""
     if isinstance(value, dict):
         return "a table"

@@ -649,14 +649,14 @@ async def test_a_leg_that_breaks_before_anybody_hears_it_is_a_bug_of_the_line() 
     async def open_leg() -> AsyncIterator[Any]:
         yield Broken()
 
-    line = prepared.Line("CA1", open_leg, SETTINGS)
+    line = prepared.PrewarmedSession("CA1", open_leg, SETTINGS)
     with structlog.testing.capture_logs() as logs:
         await line.run()
     assert [each["event"] for each in logs] == [
         events.AgentPrewarmCrashed.NAME,
         events.AgentPrewarmDiscarded.NAME,
     ]
-    async with line.taken() as leg:
+    async with line.claimed() as leg:
         assert leg is None
 
 

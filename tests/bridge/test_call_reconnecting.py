@@ -88,7 +88,7 @@ async def test_a_call_outlives_its_agent_three_times(
     kind: type[Phone], autojump_clock: Clock, logs: Logs
 ) -> None:
     phone, agents = kind(), [FakeAgent() for _ in range(4)]
-    async with talking(phone, *agents, manners=RECONNECTS, settings=settings):
+    async with talking(phone, *agents, policy=RECONNECTS, settings=settings):
         for number, agent in enumerate(agents):
             await until_ready(agent, phone)
             phone.tell(media(bytes([number + 1]) * 160))
@@ -123,7 +123,7 @@ async def test_no_frame_of_the_gap_is_lost_and_the_callers_question_is_answered(
     kind: type[Phone], autojump_clock: Clock, logs: Logs
 ) -> None:
     phone, first, second = kind(), FakeAgent(), FakeAgent("welcome")
-    async with talking(phone, first, second, manners=RECONNECTS, settings=settings):
+    async with talking(phone, first, second, policy=RECONNECTS, settings=settings):
         await first.say(ConversationText("user", "Where is it?"))
         await settle(phone)
         await first.drop()
@@ -152,7 +152,7 @@ async def test_what_still_waited_for_the_agent_that_is_lost_goes_to_the_next(
 ) -> None:
     phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
     said = [bytes([number]) * 8000 for number in range(1, 7)]
-    async with talking(phone, first, second, manners=RECONNECTS, settings=settings) as call:
+    async with talking(phone, first, second, policy=RECONNECTS, settings=settings) as call:
         # In one go. The first is the speaker's at once, which has waited for it; the other waits.
         call._hear([ConversationText("user", "Where is it?")])
         for second_of_speech in said:
@@ -169,7 +169,7 @@ async def test_a_caller_without_an_agent_hears_the_apology(
 ) -> None:
     phone, first, other = kind(), FakeAgent(), FakeAgent(refuse=401)
     async with trio.open_nursery() as tasks:
-        call = make_call(tasks, phone, first, other, manners=RECONNECTS)
+        call = make_call(tasks, phone, first, other, policy=RECONNECTS)
         tasks.start_soon(call.run)
         phone.tell(twilio.Connected(), START, media())
         await until_ready(first, phone)
@@ -187,7 +187,7 @@ async def test_a_lost_agent_is_dropped_with_a_goodbye_where_it_can_hear_one(
     autojump_clock: Clock,
 ) -> None:
     phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
-    async with talking(phone, first, second, manners=RECONNECTS):
+    async with talking(phone, first, second, policy=RECONNECTS):
         await first.say(deepgram.AgentError("SERVER_GOING_AWAY", "bye"))
         await until_ready(second, phone)
         assert first.closed == (0, 1000)
@@ -198,7 +198,7 @@ async def test_an_agent_that_answers_no_goodbye_does_not_hold_the_call(
     autojump_clock: Clock,
 ) -> None:
     phone, first, second = FakeTwilio(), FakeAgent(answers_close=False), FakeAgent()
-    async with talking(phone, first, second, manners=RECONNECTS):
+    async with talking(phone, first, second, policy=RECONNECTS):
         await first.say(deepgram.AgentError("SERVER_GOING_AWAY", "bye"))
         await until_ready(second, phone)
         await second.say(Audio(b"\x41" * 160))
@@ -213,7 +213,7 @@ async def test_an_agent_that_answers_no_goodbye_does_not_hold_the_call(
 
 async def test_a_redial_that_hangs_is_abandoned(autojump_clock: Clock, logs: Logs) -> None:
     phone, first, stuck, third = FakeTwilio(), FakeAgent(), FakeAgent("handshake"), FakeAgent()
-    async with talking(phone, first, stuck, third, manners=RECONNECTS):
+    async with talking(phone, first, stuck, third, policy=RECONNECTS):
         await first.drop()
         await until_ready(third, phone)
         assert trio.current_time() == 4
@@ -237,7 +237,7 @@ async def test_a_function_under_way_is_torn_with_its_agent_and_the_next_one_know
         return "done"
 
     phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
-    options: dict[str, Any] = {"manners": RECONNECTS, "functions": Functions([slow])}
+    options: dict[str, Any] = {"policy": RECONNECTS, "functions": Functions([slow])}
     async with talking(phone, first, second, settings=settings, **options):
         await first.say(
             ConversationText("user", "Do it."),
@@ -255,7 +255,7 @@ async def test_a_function_under_way_is_torn_with_its_agent_and_the_next_one_know
 async def test_an_agent_of_the_old_dialect_is_dialled_again_too(autojump_clock: Clock) -> None:
     phone = FakeTwilio()
     first, second = FakeAgent(dialect=Dialect.LEGACY), FakeAgent(dialect=Dialect.LEGACY)
-    async with talking(phone, first, second, manners=RECONNECTS, settings=settings):
+    async with talking(phone, first, second, policy=RECONNECTS, settings=settings):
         await first.say(
             ConversationText("assistant", "Hello."), Audio(bytes(160)), deepgram.AgentAudioDone()
         )
@@ -268,7 +268,7 @@ async def test_an_agent_of_the_old_dialect_is_dialled_again_too(autojump_clock: 
 async def test_who_asked_the_lost_agent_is_answered_by_the_next(autojump_clock: Clock) -> None:
     phone, first, second = FakeTwilio(), FakeAgent(), FakeAgent()
     async with (
-        talking(phone, first, second, manners=RECONNECTS) as call,
+        talking(phone, first, second, policy=RECONNECTS) as call,
         trio.open_nursery() as tasks,
     ):
         tasks.start_soon(call.call.update_prompt, "The caller is verified.")

@@ -66,7 +66,7 @@ async def slow() -> str:
 STORIES: dict[str, tuple[Story, int, dict[str, Any]]] = {
     # {name: what happens, how many agents it takes, what the call is given}
     "a talk": (talk, 1, {}),
-    "a loss": (loss, 2, {"manners": RECONNECTS, "functions": Functions([quick, slow])}),
+    "a loss": (loss, 2, {"policy": RECONNECTS, "functions": Functions([quick, slow])}),
 }
 
 

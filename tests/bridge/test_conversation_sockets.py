@@ -78,7 +78,7 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
     """What the last agent may have missed is given to the next one again, in order."""
     monkeypatch.setattr(reconnect, "WINDOW", 0.2)
     agents = [FakeAgent() for _ in range(4)]
-    manners = CallPolicy(reconnects=True, one_moment=b"\x31" * 160, apology=b"\x32" * 160)
+    policy = CallPolicy(reconnects=True, one_moment=b"\x31" * 160, apology=b"\x32" * 160)
     sent = 0
 
     async def speak() -> None:
@@ -87,7 +87,7 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
         sent += 1
         await trio.sleep(0.005)
 
-    async with world(tmp_path, *agents, manners=manners) as here, here.phone() as phone:
+    async with world(tmp_path, *agents, policy=policy) as here, here.phone() as phone:
         await talk(here, phone)
         await agents[0].say(ConversationText("user", "One."), ConversationText("assistant", "Two."))
         await agents[0].say(deepgram.AgentAudioDone())
@@ -121,8 +121,8 @@ async def test_an_agent_killed_three_times_costs_the_caller_no_frame(
 
 async def test_a_fresh_agent_knows_what_was_said(tmp_path: Path) -> None:
     first, second = FakeAgent(), FakeAgent()
-    manners = CallPolicy(reconnects=True)
-    async with world(tmp_path, first, second, manners=manners) as here, here.phone() as phone:
+    policy = CallPolicy(reconnects=True)
+    async with world(tmp_path, first, second, policy=policy) as here, here.phone() as phone:
         await talk(here, phone)
         await first.say(
             ConversationText("assistant", "Hello!"),
@@ -225,8 +225,8 @@ async def test_what_is_protected_is_heard_to_the_end(tmp_path: Path) -> None:
 
 
 async def test_a_caller_without_an_agent_hears_an_apology(tmp_path: Path) -> None:
-    manners = CallPolicy(apology=b"\x32" * 1600)
-    async with world(tmp_path, manners=manners) as here, here.phone() as phone:
+    policy = CallPolicy(apology=b"\x32" * 1600)
+    async with world(tmp_path, policy=policy) as here, here.phone() as phone:
         await talk(here, phone)
         phone.echoes = True
         await here.agent.drop()

@@ -238,7 +238,7 @@ ENDS = {
 }
 
 
-# How late a leg may be, in the virtual time of its own beat.
+# How late a leg may be, in the virtual time of its own tick.
 LEGS: dict[type[Phone], float] = {FakeTwilio: 0.0, SocketTwilio: 0.05}
 
 
@@ -440,7 +440,7 @@ async def test_a_goodbye_into_a_socket_that_hypercorn_is_closing_is_no_crash(
     assert events.CallCrashed.NAME not in [line["event"] for line in logs]
 
 
-# --- with manners that reconnect, or apologise ----------------------------------------------------
+# --- with policy that reconnect, or apologise -----------------------------------------------------
 
 APOLOGISES = CallPolicy(apology=APOLOGY)
 GAPS: dict[str, tuple[str, ...]] = {
@@ -452,7 +452,7 @@ GAPS: dict[str, tuple[str, ...]] = {
     "the apology is heard": (),
     "the goodbye is heard": (),
 }
-# What ends a call whatever its manners are; the agent's ways are those of a loss.
+# What ends a call whatever its policy are; the agent's ways are those of a loss.
 OUTRIGHT = (
     "stop",
     "close frame without stop",
@@ -490,8 +490,8 @@ async def test_both_sockets_close_together_when_an_agent_was_lost_before(
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as tasks:
             phone, first, second = kind(), FakeAgent(), FakeAgent(*GAPS[gap])
-            manners = APOLOGISES if gap == "the apology is heard" else RECONNECTS
-            call = make_call(tasks, phone, first, second, manners=manners)
+            policy = APOLOGISES if gap == "the apology is heard" else RECONNECTS
+            call = make_call(tasks, phone, first, second, policy=policy)
             stage = Stage(phone, second, call, tasks)
             tasks.start_soon(call.run)
             await reach_gap(gap, stage, first)
@@ -534,7 +534,7 @@ async def test_after_any_loss_the_caller_hears_the_apology_and_then_the_sockets_
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as tasks:
             phone, agent = kind(), FakeAgent()
-            call = make_call(tasks, phone, agent, manners=APOLOGISES)
+            call = make_call(tasks, phone, agent, policy=APOLOGISES)
             stage = Stage(phone, agent, call, tasks)
             tasks.start_soon(call.run)
             await reach(phase, stage)
@@ -563,7 +563,7 @@ async def test_after_any_loss_another_agent_goes_on(
     before = trio.lowlevel.current_statistics().tasks_living
     async with trio.open_nursery() as tasks:
         phone, first, second = kind(), FakeAgent(), FakeAgent()
-        call = make_call(tasks, phone, first, second, manners=RECONNECTS)
+        call = make_call(tasks, phone, first, second, policy=RECONNECTS)
         stage = Stage(phone, first, call, tasks)
         tasks.start_soon(call.run)
         await reach("listening", stage)

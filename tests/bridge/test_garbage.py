@@ -37,7 +37,7 @@ from rig_server import World, talk, world
 from rig_webhook import announce, hang_up, start
 
 from sts_trio import FunctionFailed, function
-from sts_trio.agents.prewarm import Line, PrewarmedLeg
+from sts_trio.agents.prewarm import PrewarmedLeg, PrewarmedSession
 from sts_trio.bridge.outbox import Outbox
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.api import Call
@@ -62,7 +62,7 @@ KINDS = [FakeTwilio, SocketTwilio]
 
 # What is to be gone as soon as the call is, without any collector.
 OURS: tuple[type, ...] = (
-    *(Bridge, Dialogue, FunctionCalls, Outbox, Line),
+    *(Bridge, Dialogue, FunctionCalls, Outbox, PrewarmedSession),
     *(AdoptedLeg, CallerLeg, AgentLeg, PrewarmedLeg),
 )
 if sys.version_info < (3, 12):

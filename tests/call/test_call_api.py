@@ -632,7 +632,7 @@ async def test_a_function_hands_the_call_over(autojump_clock: Clock) -> None:
         "functions": Functions([to_sales]),
         "hands_over_to": ["default", "sales"],
     }
-    async with talking(phone, first, second, manners=RECONNECTS, **options) as call:
+    async with talking(phone, first, second, policy=RECONNECTS, **options) as call:
         await first.say(ask_for("to_sales"))
         await second.ready.wait()
         await settle(phone)

@@ -58,7 +58,7 @@ def test_nothing_set_is_a_demonstration_on_this_machine() -> None:
     assert config.twilio_auth_tokens == ()
     assert config.public_url is None
     assert (config.allow_unsigned, config.fast_lane) == (False, True)
-    assert config.manners.reconnects
+    assert config.policy.reconnects
     assert (config.bins, config.dial_ahead, config.choose_agent) == (True, True, None)
     assert (config.max_calls, config.forward, config.drain) == (500, 0.02, 30)
     assert (config.log_format, config.log_level) == (LogFormat.CONSOLE, LogLevel.INFO)
@@ -149,7 +149,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "port": 8080,
     "numbers": {},
     "warnings": (),
-    "manners": CallPolicy(
+    "policy": CallPolicy(
         resumes=True,
         one_moment=clip("one-moment"),
         apology=clip("apology"),

@@ -14,20 +14,20 @@ from sts_trio.logic.policy import CallPolicy
 NOWHERE = Path("/nonexistent")  # a directory without a file
 
 
-def manners(directory: Path = NOWHERE, words: str = "", **environ: str) -> CallPolicy:
+def policy(directory: Path = NOWHERE, words: str = "", **environ: str) -> CallPolicy:
     if words:
         (directory / "sts-trio.toml").write_text(f"[words]\n{words}\n")
-    return load(environ, directory).manners
+    return load(environ, directory).policy
 
 
 def complaint(directory: Path, words: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        manners(directory, words)
+        policy(directory, words)
     return str(caught.value).removeprefix(f"{directory / 'sts-trio.toml'}: ")
 
 
 def test_by_default_calls_go_on_and_come_to_an_end() -> None:
-    assert manners() == CallPolicy(
+    assert policy() == CallPolicy(
         reconnects=True,
         resumes=True,
         one_moment=clip("one-moment"),
@@ -40,7 +40,7 @@ def test_by_default_calls_go_on_and_come_to_an_end() -> None:
 
 
 def test_each_may_be_turned_off() -> None:
-    off = manners(
+    off = policy(
         STS_RECONNECT="0",
         STS_ANSWER_WITHIN_SECONDS="0",
         STS_ASK_AFTER_SECONDS="0",
@@ -53,7 +53,7 @@ def test_each_may_be_turned_off() -> None:
 
 
 def test_times_are_seconds() -> None:
-    some = manners(STS_ASK_AFTER_SECONDS="5", STS_HANG_UP_AFTER_SECONDS="7.5")
+    some = policy(STS_ASK_AFTER_SECONDS="5", STS_HANG_UP_AFTER_SECONDS="7.5")
     assert (some.ask_after, some.hang_up_after) == (5, 7.5)
 
 
@@ -63,14 +63,14 @@ farewell = "Auf Wiederh\u00f6ren."
 warning = "Noch eine Minute."
 time_is_up = "Die Zeit ist um."
 """
-    some = manners(tmp_path, words)
+    some = policy(tmp_path, words)
     assert (some.asks, some.farewell) == ("Sind Sie noch da?", "Auf Wiederh\u00f6ren.")
     assert (some.warning, some.time_is_up) == ("Noch eine Minute.", "Die Zeit ist um.")
 
 
 def test_clips_are_read_from_files_and_made_of_whole_frames(tmp_path: Path) -> None:
     wav.write(tmp_path / "sorry.wav", b"\x01" * 200)
-    some = manners(tmp_path, f"apology = '{tmp_path}/sorry.wav'\none_moment = ''")
+    some = policy(tmp_path, f"apology = '{tmp_path}/sorry.wav'\none_moment = ''")
     assert some.one_moment == b""
     assert len(some.apology) == 320
     assert some.apology[200:] == b"\xff" * 120
@@ -84,13 +84,13 @@ def test_a_clip_that_is_not_there_is_a_mistake(key: str, tmp_path: Path) -> None
 
 def test_a_clip_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> None:
     wav.write(tmp_path / "sorry.wav", bytes(160))
-    assert len(manners(tmp_path, "apology = 'sorry.wav'").apology) == 160
+    assert len(policy(tmp_path, "apology = 'sorry.wav'").apology) == 160
 
 
 def test_a_clip_may_last_half_a_minute(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     wav.write(path, bytes(30 * 8000))
-    assert len(manners(tmp_path, f"apology = '{path}'").apology) == 30 * 8000
+    assert len(policy(tmp_path, f"apology = '{path}'").apology) == 30 * 8000
     wav.write(path, bytes(31 * 8000))
     assert complaint(tmp_path, f"apology = '{path}'") == (
         f"words.apology: expected up to 30 s of audio, {path} has 31.0"

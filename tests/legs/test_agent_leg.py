@@ -71,10 +71,10 @@ async def conversing(
 
 
 @contextlib.asynccontextmanager
-async def opened(*behind: bytes, **manners: bool) -> AsyncIterator[tuple[AgentLeg, Peer]]:
+async def opened(*behind: bytes, **options: bool) -> AsyncIterator[tuple[AgentLeg, Peer]]:
     """A leg and its peer on memory, for the virtual clock."""
     ours, theirs = trio.testing.memory_stream_pair()
-    peer = Peer(theirs, *behind, **manners)
+    peer = Peer(theirs, *behind, **options)
     async with conversing(ours, peer) as (leg, _):
         yield leg, peer
 
@@ -213,12 +213,12 @@ async def test_an_agent_that_talks_on_and_on_while_nobody_listens_is_given_up(
 who_hears: contextvars.ContextVar[str] = contextvars.ContextVar("who_hears", default="nobody")
 
 
-@pytest.mark.parametrize("is_out", [True, False], ids=["poller", "no poller"])
-async def test_what_hears_has_the_context_of_who_opened_the_leg(is_out: bool) -> None:
+@pytest.mark.parametrize("is_polled", [True, False], ids=["poller", "no poller"])
+async def test_what_hears_has_the_context_of_who_opened_the_leg(is_polled: bool) -> None:
     """Tasks that it starts are to log with the ids of their call."""
     poller = Poller()
     async with connected() as pair, trio.open_nursery() as nursery:
-        if is_out:
+        if is_polled:
             nursery.start_soon(poller.run)
             await trio.testing.wait_all_tasks_blocked()
         peer = Peer(pair.theirs)
@@ -342,11 +342,11 @@ async def test_whoever_listens_behind_the_end_hears_nothing_more(
         assert heard == []
 
 
-@pytest.mark.parametrize("is_out", [True, False], ids=["poller", "no poller"])
-async def test_a_reset_is_a_loss_as_well(is_out: bool) -> None:
+@pytest.mark.parametrize("is_polled", [True, False], ids=["poller", "no poller"])
+async def test_a_reset_is_a_loss_as_well(is_polled: bool) -> None:
     poller = Poller()
     async with connected() as pair, trio.open_nursery() as nursery:
-        if is_out:
+        if is_polled:
             nursery.start_soon(poller.run)
             await trio.testing.wait_all_tasks_blocked()
         peer = Peer(pair.theirs)

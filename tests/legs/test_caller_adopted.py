@@ -19,7 +19,7 @@ import trustme
 from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import WSStream
 from limits import HANG
-from rig_adopted import BEAT, Line, a_line, mark, play, split, told
+from rig_adopted import TICK, Line, a_line, mark, play, split, told
 from rig_frames import closing, fragmented, frame
 from rig_peers import START, STOP, media
 from rig_server import World, talk, world
@@ -47,8 +47,8 @@ def said(*messages: twilio.ToCaller) -> list[tuple[int, bytes]]:
     return [(TEXT, twilio.encode(message)) for message in messages]
 
 
-async def beats(count: float = 1) -> None:
-    await trio.sleep(count * BEAT)
+async def ticks(count: float = 1) -> None:
+    await trio.sleep(count * TICK)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -59,11 +59,11 @@ async def test_what_has_come_by_a_beat_is_heard_in_one_batch(
 ) -> None:
     async with a_line() as line:
         line.say(told(HELLO), told(media(), mark(1)))
-        await trio.sleep(BEAT / 4)
+        await trio.sleep(TICK / 4)
         assert line.batches == []
-        await beats()
+        await ticks()
         line.say(told(STOP))
-        await beats()
+        await ticks()
         assert line.batches == [[HELLO, media(), mark(1)], [STOP]]
 
 
@@ -72,10 +72,10 @@ async def test_a_beat_without_anything_new_is_not_heard(
 ) -> None:
     async with a_line() as line:
         line.say(told(HELLO)[:10])
-        await beats(5)
+        await ticks(5)
         assert line.batches == []
         line.say(told(HELLO)[10:])
-        await beats()
+        await ticks()
         assert line.batches == [[HELLO]]
         assert len(line.bridge.read_at) == pytest.approx(7, abs=1)
 
@@ -87,7 +87,7 @@ async def test_a_thousand_messages_in_one_beat_are_one_batch(
         flood = [Connected() for _ in range(1000)]
         assert len(told(*flood)) < module.RECEIVE
         line.say(told(*flood))
-        await beats()
+        await ticks()
         assert line.batches == [flood]
 
 
@@ -97,7 +97,7 @@ async def test_more_than_a_beat_takes_is_heard_in_the_next_ones(
     async with a_line() as line:
         flood = [media(bytes([n % 251]) * 160) for n in range(2000)]
         await line.say_much(told(*flood))
-        await beats(4)
+        await ticks(4)
         assert line.heard == flood
         assert max(map(len, line.batches)) <= module.RECEIVE // len(told(media())) + 1
 
@@ -109,9 +109,9 @@ async def test_fragments_and_what_is_between_them_are_heard(
         words = twilio.encode_as_twilio(HELLO).encode()
         first, second, third = fragmented(TEXT, words[:5], words[5:9], words[9:])
         line.say(first, frame(PING, b"still there?"), second)
-        await beats()
+        await ticks()
         line.say(frame(PONG), third, told(STOP))
-        await beats()
+        await ticks()
         assert line.heard == [HELLO, STOP]
         assert line.frames == [(PONG, b"still there?")]
 
@@ -121,7 +121,7 @@ async def test_a_binary_message_is_malformed_and_the_next_is_heard(
 ) -> None:
     async with a_line() as line:
         line.say(frame(BINARY, b"\x00"), *fragmented(BINARY, b"1", b"2"), told(HELLO))
-        await beats()
+        await ticks()
         assert line.heard == [Malformed(Leg.CALLER, "binary frame")] * 2 + [HELLO]
 
 
@@ -138,10 +138,10 @@ async def test_what_hear_starts_inherits_the_context_of_the_call(
             nursery.start_soon(other.listen)
             variable.reset(token)
             other.on_hear = line.on_hear
-            await beats()
+            await ticks()
             for each in (line, other):
                 each.say(told(HELLO))
-            await beats(2)
+            await ticks(2)
             nursery.cancel_scope.cancel()
         other.close()
         assert sorted(seen) == ["call", "ticker"]
@@ -159,7 +159,7 @@ async def test_early_bytes_come_before_the_sockets(
         line.early += stream[:at][:3]
         line.early += stream[:at][3:]
         line.say(stream[at:])
-        await beats(2)
+        await ticks(2)
         assert line.heard == [HELLO, media()]
 
 
@@ -168,7 +168,7 @@ async def test_early_bytes_are_heard_though_nothing_else_comes(
 ) -> None:
     async with a_line() as line:
         line.early += told(HELLO)
-        await beats(2)
+        await ticks(2)
         assert line.batches == [[HELLO]]
 
 
@@ -178,7 +178,7 @@ async def test_early_bytes_are_heard_though_the_caller_is_gone(
     async with a_line() as line:
         line.early += told(HELLO, STOP)
         line.socket.close()
-        await beats()
+        await ticks()
         assert line.batches == [[HELLO, STOP, LegEnded(Leg.CALLER, How.LOST)]]
 
 
@@ -189,7 +189,7 @@ async def test_an_end_among_the_early_bytes_is_the_only_one(
     async with a_line() as line:
         line.early += told(STOP) + last
         line.socket.close()
-        await beats()
+        await ticks()
         assert [type(message).__name__ for message in line.heard] == ["Stop", "LegEnded"]
 
 
@@ -209,14 +209,14 @@ async def test_a_close_frame_is_answered_and_the_last_thing_heard_or_said(
 ) -> None:
     async with a_line() as line:
         line.say(told(STOP), frame(PING, b"?"), last, told(HELLO))
-        await beats()
+        await ticks()
         assert line.heard == [STOP, ended]
         assert line.ended_at is not None
         assert not line.leg.try_send(Clear("MZ1"))
         await line.leg.send(Clear("MZ1"))
         await line.leg.aclose(1000)
         line.say(told(HELLO))
-        await beats(2)
+        await ticks(2)
         code = line.frames[0][1]
         assert line.frames == [(CLOSE, code)]
         assert frame(CLOSE, code) == answer
@@ -245,10 +245,10 @@ async def test_a_violation_is_told_with_its_code_and_ends_the_leg(
     bad, code = VIOLATIONS[name]
     async with a_line() as line:
         line.say(told(HELLO), bad, told(STOP))
-        await beats()
+        await ticks()
         line.say(told(STOP))
         await line.leg.aclose(1000)
-        await beats(2)
+        await ticks(2)
         hello, ended = line.heard
         assert hello == HELLO
         assert (ended.how, ended.code) == (How.LOST, None)
@@ -270,14 +270,14 @@ async def test_a_message_over_the_limit_is_heard_as_such_and_closed_by_the_call(
             fragmented(TEXT, payload[:9], payload[9:]) if in_fragments else [frame(TEXT, payload)]
         )
         nursery.start_soon(line.say_much, told(HELLO) + b"".join(parts) + told(STOP) * 1000)
-        await beats(3)
+        await ticks(3)
         assert line.heard == [HELLO, TooBig(Leg.CALLER, size)]
         await line.leg.aclose(1009)
-        await beats(20)
+        await ticks(20)
         assert line.frames == [(CLOSE, (1009).to_bytes(2))]
         assert len(line.heard) == 2
         line.socket.close()
-        await beats(2)
+        await ticks(2)
         assert line.heard[2:] == [LegEnded(Leg.CALLER, How.LOST)]
 
 
@@ -286,28 +286,28 @@ async def test_what_nobody_can_understand_is_read_away_for_as_long_as_it_comes(
 ) -> None:
     async with a_line() as line:
         line.say(frame(TEXT, length=b"\x7f" + (1 << 40).to_bytes(8)))
-        await beats()
+        await ticks()
         for _ in range(20):
-            line.say(bytes(150_000))  # more than a beat would hear
-            await beats()
+            line.say(bytes(150_000))  # more than a tick would hear
+            await ticks()
         line.say(bytes(150_000))
         line.socket.shutdown(socket.SHUT_WR)
-        await beats(2)
+        await ticks(2)
         assert [type(message).__name__ for message in line.heard] == ["TooBig", "LegEnded"]
 
 
 async def test_what_is_read_away_in_a_beat_is_bounded(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A caller who floods with garbage must not keep the beat from the others."""
+    """A caller who floods with garbage must not keep the tick from the others."""
     monkeypatch.setattr(module, "MAX_DISCARDED", module.RECEIVE)
     async with a_line() as line:
         line.say(frame(TEXT, length=b"\x7f" + (1 << 40).to_bytes(8)))
-        await beats()
+        await ticks()
         line.say(bytes(150_000))
-        await beats()
+        await ticks()
         assert line.bridge.recv(1, socket.MSG_PEEK)
-        await beats()
+        await ticks()
         with pytest.raises(BlockingIOError):
             line.bridge.recv(1, socket.MSG_PEEK)
 
@@ -317,7 +317,7 @@ async def test_a_message_of_just_the_limit_is_heard(
 ) -> None:
     async with a_line() as line:
         await line.say_much(frame(TEXT, b" " * (MAX_PER_MESSAGE - 2) + b"{}"))
-        await beats(40)
+        await ticks(40)
         [heard] = line.heard
         assert isinstance(heard, Malformed)
 
@@ -328,7 +328,7 @@ async def test_a_lost_socket_ends_the_leg_once(
 ) -> None:
     async with a_line() as line:
         line.say(told(HELLO))
-        await beats()
+        await ticks()
         if how == "FIN":
             line.socket.shutdown(socket.SHUT_WR)
         elif how == "RST":
@@ -336,7 +336,7 @@ async def test_a_lost_socket_ends_the_leg_once(
             line.socket.close()
         else:
             line.bridge.close()
-        await beats(3)
+        await ticks(3)
         hello, ended = line.heard
         assert hello == HELLO
         assert isinstance(ended, LegEnded)
@@ -353,7 +353,7 @@ async def test_a_leg_that_is_lost_says_nothing_any_more_and_waits_for_nobody(
             line.socket.shutdown(socket.SHUT_WR)
         else:
             line.bridge.close()
-        await beats(2)
+        await ticks(2)
         ended = trio.current_time()
         assert not line.leg.try_send(Clear("MZ1"))
         for number in range(100):
@@ -373,7 +373,7 @@ async def test_a_goodbye_that_cannot_be_written_to_a_lost_caller_is_not_waited_f
             while True:
                 line.bridge.send(frames.text(b"x"))
         line.socket.shutdown(socket.SHUT_WR)
-        await beats(2)
+        await ticks(2)
         assert line.heard == [LegEnded(Leg.CALLER, How.LOST)]
         ended = trio.current_time()
         await line.leg.aclose(1000)
@@ -382,26 +382,26 @@ async def test_a_goodbye_that_cannot_be_written_to_a_lost_caller_is_not_waited_f
 
 
 class ByHand(Ticker):
-    """Beats when told to."""
+    """Ticks when told to."""
 
     @contextlib.contextmanager
-    def beating(self, turn: Turn) -> Iterator[None]:
-        self.beat = turn
+    def registered(self, turn: Turn) -> Iterator[None]:
+        self.tick = turn
         yield
 
 
 async def test_a_beat_that_comes_before_the_listener_has_gone_is_not_heard(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """After a stall there may be no time for the listener between two beats."""
+    """After a stall there may be no time for the listener between two ticks."""
     ticker = ByHand()
     line = Line(ticker)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(line.listen)
         await trio.testing.wait_all_tasks_blocked()
         line.say(closing(1000))
-        ticker.beat(0)
-        ticker.beat(0)
+        ticker.tick(0)
+        ticker.tick(0)
     assert line.heard == [LegEnded(Leg.CALLER, How.CLOSED, 1000)]
     line.close()
 
@@ -416,10 +416,10 @@ async def test_a_leg_is_idle_in_a_beat_without_anything_to_hear(
         nursery.start_soon(line.leg.listen, line.hear, idle.append)
         await trio.testing.wait_all_tasks_blocked()
         assert line.leg.is_polled
-        ticker.beat(1)
+        ticker.tick(1)
         line.say(told(HELLO))
-        ticker.beat(2)
-        ticker.beat(3)
+        ticker.tick(2)
+        ticker.tick(3)
         nursery.cancel_scope.cancel()
     assert line.heard == [HELLO]
     assert idle == [1, 3]
@@ -441,7 +441,7 @@ async def test_a_bug_in_hear_comes_out_of_listen_and_nothing_more_is_heard(
         with pytest.raises(ZeroDivisionError):
             await line.leg.listen(line.hear)
         line.say(told(STOP))
-        await beats(3)
+        await ticks(3)
         assert line.batches == [[HELLO]]
         await line.leg.aclose(1011)
         assert line.frames == [(CLOSE, (1011).to_bytes(2))]
@@ -460,8 +460,8 @@ async def test_a_bug_lets_who_waits_for_a_full_socket_go(
     line.on_hear = broken
     while line.leg.try_send(play(1)):
         pass
-    async with trio.open_nursery() as beat:
-        beat.start_soon(ticker.run)
+    async with trio.open_nursery() as tick:
+        tick.start_soon(ticker.run)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(line.leg.send, play(2))
             line.say(told(HELLO))
@@ -470,7 +470,7 @@ async def test_a_bug_lets_who_waits_for_a_full_socket_go(
             await line.leg.aclose(1011)
         assert trio.current_time() < 1
         assert line.leg.is_stuck
-        beat.cancel_scope.cancel()
+        tick.cancel_scope.cancel()
     line.close()
 
 
@@ -482,9 +482,9 @@ async def test_a_ping_is_answered_and_of_many_the_last(
 ) -> None:
     async with a_line() as line:
         line.say(frame(PING, b"one"))
-        await beats()
+        await ticks()
         line.say(*[frame(PING, b"%d" % number) for number in range(1000)], frame(PING))
-        await beats()
+        await ticks()
         assert line.frames == [(PONG, b"one"), (PONG, b"")]
 
 
@@ -493,7 +493,7 @@ async def test_a_caller_is_pinged_so_that_a_live_one_has_something_to_say(
 ) -> None:
     async with a_line() as line:
         for _ in range(10):
-            await trio.sleep(PING_EVERY + BEAT)
+            await trio.sleep(PING_EVERY + TICK)
             line.say(frame(PONG))
         line.read()
         assert split(line.got) == [(PING, b"")] * 10
@@ -506,22 +506,22 @@ async def test_a_caller_who_sends_nothing_not_even_pongs_is_silent(
     async with a_line() as line:
         await trio.sleep(7)
         line.say(frame(PONG))
-        await beats()
+        await ticks()
         spoke = trio.current_time()
         await trio.sleep(30)
         assert line.heard == [LegEnded(Leg.CALLER, How.SILENT)]
-        assert line.ended_at == pytest.approx(spoke + SILENT_AFTER, abs=2 * BEAT)
+        assert line.ended_at == pytest.approx(spoke + SILENT_AFTER, abs=2 * TICK)
 
 
 async def test_a_caller_who_is_lost_as_he_is_found_silent_ends_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with a_line() as line:
-        await trio.sleep(SILENT_AFTER - 2 * BEAT)
+        await trio.sleep(SILENT_AFTER - 2 * TICK)
         assert line.heard == []
-        autojump_clock.jump(1)  # a stalled process: both are true by the next beat
+        autojump_clock.jump(1)  # a stalled process: both are true by the next tick
         line.socket.shutdown(socket.SHUT_WR)
-        await beats(2)
+        await ticks(2)
         assert line.heard == [LegEnded(Leg.CALLER, How.LOST)]
 
 
@@ -537,7 +537,7 @@ async def test_after_our_goodbye_there_is_no_ping_no_pong_and_no_second_goodbye(
             await trio.sleep(PING_EVERY / 2)
         await line.leg.aclose(1001)
         line.say(closing(1000))
-        await beats()
+        await ticks()
         line.read()
         assert split(line.got) == [(CLOSE, (1000).to_bytes(2))]
         assert line.heard == [media()] * 5 + [LegEnded(Leg.CALLER, How.CLOSED, 1000)]
@@ -573,7 +573,7 @@ async def test_what_is_tried_and_what_is_sent_keep_their_order_on_a_full_socket(
                 waited += 1
                 await line.leg.send(message)
         await line.leg.aclose(1000)
-        await beats(2)
+        await ticks(2)
         reading.cancel_scope.cancel()
         assert [item for item in line.frames if item[0] == TEXT] == said(*messages)
         assert (PONG, b"?") in line.frames
@@ -584,7 +584,7 @@ async def test_what_is_tried_and_what_is_sent_keep_their_order_on_a_full_socket(
 async def _read_slowly(line: Line) -> None:
     while True:
         line.read(3000)
-        await trio.sleep(BEAT / 3)
+        await trio.sleep(TICK / 3)
 
 
 async def test_a_message_is_taken_whole_or_not_at_all(
@@ -598,7 +598,7 @@ async def test_a_message_is_taken_whole_or_not_at_all(
         for number in range(10):
             assert not line.leg.try_send(play(number))
         line.read()
-        await beats(2)
+        await ticks(2)
         assert not line.leg.is_stuck
         assert line.frames == said(*[play(number, 700) for number in range(taken)])
         assert line.leg.try_send(Clear("MZ1"))
@@ -617,7 +617,7 @@ async def test_a_caller_who_does_not_read_is_stalled_and_who_waits_is_let_go(
             nursery.start_soon(line.leg.send, play(3))
             nursery.start_soon(line.say_much, told(media()) * 1000)
             await line.leg.aclose(1008)
-            assert trio.current_time() == pytest.approx(full + STALLED_AFTER, abs=2 * BEAT)
+            assert trio.current_time() == pytest.approx(full + STALLED_AFTER, abs=2 * TICK)
         assert line.heard[-1] == LegEnded(Leg.CALLER, How.STALLED)
         assert [type(message) for message in line.heard].count(LegEnded) == 1
         assert line.leg.is_stuck
@@ -634,7 +634,7 @@ async def test_a_caller_who_reads_now_and_then_is_not_stalled(
             await trio.sleep(STALLED_AFTER - 1)
             line.say(frame(PONG))
             line.read()
-        await beats()
+        await ticks()
         assert line.heard == []
 
 
@@ -647,7 +647,7 @@ async def test_a_caller_who_sends_pings_and_does_not_read_never_grows_our_memory
         most = 0
         while not line.heard:
             line.say(*[frame(PING, b"x" * 125)] * 100)
-            await beats(1)
+            await ticks(1)
             most = max(most, len(line.leg._pending))
         assert 1000 < most <= MAX_PENDING
         assert line.heard == [LegEnded(Leg.CALLER, How.STALLED)]
@@ -664,7 +664,7 @@ async def test_pongs_that_pile_up_end_the_leg_though_a_little_is_read(
         while not line.heard:
             line.say(frame(PING, b"x" * 125))
             line.read(60)
-            await beats(1)
+            await ticks(1)
             most = max(most, len(line.leg._pending))
             assert trio.current_time() < began + 600
         assert trio.current_time() > began + STALLED_AFTER
@@ -678,10 +678,10 @@ async def test_a_caller_who_is_lost_as_he_is_found_stalled_ends_once(
     async with a_line(small=True) as line:
         while line.leg.try_send(play(1)):
             pass
-        await trio.sleep(STALLED_AFTER - 2 * BEAT)
+        await trio.sleep(STALLED_AFTER - 2 * TICK)
         autojump_clock.jump(1)
         line.socket.shutdown(socket.SHUT_WR)
-        await beats(2)
+        await ticks(2)
         assert line.heard == [LegEnded(Leg.CALLER, How.LOST)]
 
 
@@ -694,7 +694,7 @@ async def test_a_socket_that_breaks_in_a_write_is_heard_of_in_the_next_beat(
         assert line.leg.is_stuck
         await line.leg.send(play(2))
         await line.leg.aclose(1000)
-        await beats(2)
+        await ticks(2)
         [ended] = line.heard
         assert ended.how is How.LOST
 

@@ -15,7 +15,7 @@ from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker
 from sts_trio.wire import twilio
 from sts_trio.wire.twilio import Mark, MarkName
 
-BEAT = SHORTEST_PERIOD
+TICK = SHORTEST_PERIOD
 ROOM = 10  # messages that Hypercorn has read, and that were not taken yet
 GONE = {"type": "websocket.disconnect", "code": 1006}
 
@@ -93,7 +93,7 @@ async def test_what_was_read_in_one_go_is_heard_in_one_go(
     async with listening() as (reader, listener):
         reader.say(*told(1, 2, 3, 4, 5))
         reader.say(*told(6))
-        await trio.sleep(2.5 * BEAT)
+        await trio.sleep(2.5 * TICK)
         assert [batch for _, batch in listener.batches] == [marks(1, 2, 3, 4, 5), marks(6)]
         assert [at for at, _ in listener.batches] == reader.read_at
 
@@ -101,13 +101,13 @@ async def test_what_was_read_in_one_go_is_heard_in_one_go(
 async def test_more_than_there_is_room_for_is_all_heard_within_a_beat_more(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Hypercorn's reader waits for its listener, and that for the reader: a beat ends it."""
+    """Hypercorn's reader waits for its listener, and that for the reader: a tick ends it."""
     async with listening() as (reader, listener):
         reader.say(*told(*range(100)))
-        await trio.sleep(2.5 * BEAT)
+        await trio.sleep(2.5 * TICK)
         assert listener.heard == marks(*range(100))
         reader.say(*told(100, 101))
-        await trio.sleep(2 * BEAT)
+        await trio.sleep(2 * TICK)
         assert listener.batches[-1][1] == marks(100, 101)
 
 
@@ -116,7 +116,7 @@ async def test_the_end_is_heard_behind_what_came_with_it(
 ) -> None:
     async with listening() as (reader, listener):
         reader.say(*told(1, 2), GONE)
-        await trio.sleep(2.5 * BEAT)
+        await trio.sleep(2.5 * TICK)
         assert listener.heard == [*marks(1, 2), LegEnded(Leg.CALLER, How.CLOSED)]
 
 
@@ -127,17 +127,17 @@ async def test_nothing_behind_the_end_is_heard(
     """Hypercorn may say it twice, and more of what was read in one piece may follow."""
     async with listening() as (reader, listener):
         reader.say(*told(1, 2), GONE, *behind)
-        await trio.sleep(4.5 * BEAT)
+        await trio.sleep(4.5 * TICK)
         assert listener.heard == [*marks(1, 2), LegEnded(Leg.CALLER, How.CLOSED)]
 
 
 async def test_the_end_alone_is_heard_at_once(autojump_clock: trio.testing.MockClock) -> None:
     """No reading follows it that anybody could wait for."""
     async with listening() as (reader, listener):
-        await trio.sleep(1.5 * BEAT)
+        await trio.sleep(1.5 * TICK)
         await reader.inlet.send(GONE)
         await trio.testing.wait_all_tasks_blocked()
-        assert [(at, len(batch)) for at, batch in listener.batches] == [(1.5 * BEAT, 1)]
+        assert [(at, len(batch)) for at, batch in listener.batches] == [(1.5 * TICK, 1)]
 
 
 async def test_another_servers_messages_are_heard_one_by_one(
@@ -152,7 +152,7 @@ async def test_another_servers_messages_are_heard_one_by_one(
     async with listening(receive) as (reader, listener):
         outlets.append(reader.outlet)
         reader.say(*told(1, 2, 3))
-        await trio.sleep(2.5 * BEAT)
+        await trio.sleep(2.5 * TICK)
         assert [batch for _, batch in listener.batches] == [marks(1), marks(2), marks(3)]
 
 

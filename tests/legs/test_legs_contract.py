@@ -25,7 +25,7 @@ from rig_streams import TRUSTED, connected
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 
-from sts_trio.agents.prewarm import Line
+from sts_trio.agents.prewarm import PrewarmedSession
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.legs.adoption import can_adopt, open_adopted
 from sts_trio.legs.caller_asgi import MAX_PER_MESSAGE, WATCH_EVERY, open_caller
@@ -394,11 +394,13 @@ class PreparedRig(AgentRig):
 @contextlib.asynccontextmanager
 async def an_agent_ahead(ours: trio.abc.Stream, theirs: trio.abc.Stream) -> AsyncIterator[Rig]:
     rig = PreparedRig(Peer(theirs, said(Welcome("r"))))
-    line = Line("CA1", functools.partial(converse, ours, "agent.test", "/", [], LANGUAGE), SETTINGS)
+    line = PrewarmedSession(
+        "CA1", functools.partial(converse, ours, "agent.test", "/", [], LANGUAGE), SETTINGS
+    )
     async with trio.open_nursery() as nursery:
         for task in (rig.peer.run, rig.apply, line.run):
             nursery.start_soon(task)
-        nursery.start_soon(rig.own, line.taken)
+        nursery.start_soon(rig.own, line.claimed)
         yield rig
         nursery.cancel_scope.cancel()
 
@@ -666,7 +668,7 @@ async def test_hypercorn_reads_a_callers_socket_once_a_beat_while_there_is_a_leg
             await rig.tell(number)
             await trio.sleep(0.001)
         await until(lambda: len(rig.heard) == 60)
-        # Sixty messages told one by one are heard in a few beats, many at a time.
+        # Sixty messages told one by one are heard in a few ticks, many at a time.
         assert rig.heard == [rig.theirs(number) for number in range(60)]
         assert len(heard_at) < 10
         await rig.leave()

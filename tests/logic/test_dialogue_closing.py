@@ -476,8 +476,8 @@ def test_the_longest_call_counts_across_sessions() -> None:
 
 
 def test_silence_and_the_end_may_fall_together() -> None:
-    manners: dict[str, Any] = {"ask_after": 80.0, "hang_up_after": 20.0}
-    bridge = talking(msgspec.structs.replace(SHORT, **manners))
+    policy: dict[str, Any] = {"ask_after": 80.0, "hang_up_after": 20.0}
+    bridge = talking(msgspec.structs.replace(SHORT, **policy))
     assert told(bridge.watch(81)) == [(80, WARNS)]
     bridge.hear(ConversationText("assistant", "We have about one minute left."))
     bridge.hear(Audio(b"\x01" * 160), AgentAudioDone())

@@ -140,7 +140,7 @@ def test_last_words_are_not_cut_by_a_key() -> None:
     bridge = menu(is_whole=True)
     bridge.hear(Close(Ending(Cause.HUNG_UP)))
     assert quiet(bridge.hear(key("1"))) == []
-    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    bridge = reach(Phase.DIALLING, policy=RECONNECTS)
     bridge.hear(DialFailed("no", 401))
     assert quiet(bridge.hear(key("1"))) == []
 

@@ -1,4 +1,4 @@
-"""The dialogue under any interleaving, with manners that reconnect, apologise, ask and end.
+"""The dialogue under any interleaving, with policy that reconnect, apologise, ask and end.
 
 As in `test_dialogue_machine.py`, our own side keeps to the rules: a session is dialled before it is
 reached, nothing is heard of one that was dropped, functions end once. Peers say anything.
@@ -60,7 +60,7 @@ from sts_trio.wire.anomalies import TooBig
 AHEAD = 0.000_001
 MAX_WAITING = length(WAITING_ROOM)
 
-manners = st.builds(
+policy = st.builds(
     CallPolicy,
     reconnects=st.sampled_from([True, True, False]),
     one_moment=st.sampled_from([b"", b"!" * 160]),
@@ -117,7 +117,7 @@ class Session:
         self.has_audio = False
 
 
-class AnyManners(RuleBasedStateMachine):
+class AnyPolicy(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
@@ -141,7 +141,7 @@ class AnyManners(RuleBasedStateMachine):
 
     @initialize(
         forward=st.sampled_from([0.02, 0.1, 0.4]),
-        manners=manners,
+        policy=policy,
         can_say=st.sampled_from([True, True, False]),
         patience=st.integers(0, 40),
         greeting=st.sampled_from(["Hello.", None]),
@@ -149,20 +149,20 @@ class AnyManners(RuleBasedStateMachine):
     def begin(
         self,
         forward: float,
-        manners: CallPolicy,
+        policy: CallPolicy,
         can_say: bool,
         patience: int,
         greeting: str | None,
     ) -> None:
         self.patience = patience
-        self.manners = manners
+        self.policy = policy
         self.is_punctual = True
         self.settings = deepgram_settings.phone_settings({"greeting": greeting} if greeting else {})
         self.dialogue = Dialogue(
             self._settings,
             forward=forward,
             now=self.now,
-            policy=manners,
+            policy=policy,
             can_say=lambda message: can_say or not isinstance(message, deepgram.InjectUserMessage),
         )
         self.hear(START)
@@ -566,8 +566,8 @@ class AnyManners(RuleBasedStateMachine):
     @invariant()
     def nobody_has_waited_longer_than_the_policy_says(self) -> None:
         # A tick that comes late is not the dialogue's, nor is a word without a clip heard.
-        if self.is_punctual and self.manners.one_moment:
-            within = self.manners.answer_within + AHEAD
+        if self.is_punctual and self.policy.one_moment:
+            within = self.policy.answer_within + AHEAD
             assert self.dialogue.statistics().longest_silence <= within
 
     @invariant()
@@ -596,5 +596,5 @@ def _is_result(act: Act, id: str) -> bool:
     )
 
 
-AnyManners.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
-TestAnyManners = AnyManners.TestCase
+AnyPolicy.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
+TestAnyPolicy = AnyPolicy.TestCase

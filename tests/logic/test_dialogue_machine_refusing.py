@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rig_peers import STREAM_SID
-from telephone import LOST, MANNERS, WORD, Telephone, speaks
+from telephone import LOST, POLICY, WORD, Telephone, speaks
 
 from sts_trio.logic.acts import Ask, Heard
 from sts_trio.wire import deepgram, deepgram_settings, twilio
@@ -33,8 +33,8 @@ from sts_trio.wire.deepgram import (
 )
 
 # Nobody falls silent: it is not their silence that is looked at.
-PATIENT = msgspec.structs.replace(MANNERS, ask_after=inf, hang_up_after=inf)
-WITHIN = MANNERS.answer_within + 0.05
+PATIENT = msgspec.structs.replace(POLICY, ask_after=inf, hang_up_after=inf)
+WITHIN = POLICY.answer_within + 0.05
 WORST = "xylophone"
 # More than may be lost in a minute.
 BETWEEN_LOSSES = 61.0
@@ -75,7 +75,7 @@ class Refusing(Telephone):
     def __init__(self, refuses: Refuses) -> None:
         self.refuses = refuses
         self.deaths: list[float] = []
-        super().__init__(speaks, manners=PATIENT, function_takes=0.3, says_ours=True, settings=None)
+        super().__init__(speaks, policy=PATIENT, function_takes=0.3, says_ours=True, settings=None)
 
     def die(self, code: str) -> None:
         self.deaths.append(self.now)

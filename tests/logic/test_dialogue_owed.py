@@ -6,7 +6,7 @@ from math import inf
 import msgspec
 import pytest
 from rig_peers import media
-from telephone import APOLOGY, CLIP, CLOSED, LOST, MANNERS, OURS, WORD, Telephone, silent, speaks
+from telephone import APOLOGY, CLIP, CLOSED, LOST, OURS, POLICY, WORD, Telephone, silent, speaks
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import Ask, Close, HandOver, Heard
@@ -268,16 +268,16 @@ def test_to_no_words_nothing_is_owed(text: str) -> None:
 
 def test_a_stored_agent_may_have_no_greeting() -> None:
     settings = deepgram_settings.phone_settings("c0ffee00-0000-4000-8000-000000000000")
-    manners = msgspec.structs.replace(MANNERS, ask_after=inf)
-    phone = Telephone(silent, greeting=silent, settings=settings, manners=manners)
+    policy = msgspec.structs.replace(POLICY, ask_after=inf)
+    phone = Telephone(silent, greeting=silent, settings=settings, policy=policy)
     phone.hear(media())
     phone.wait(60)
     assert (phone.heard(CLIP), phone.ending) == ([], None)
 
 
 def test_without_reconnecting_a_mute_agent_is_the_end() -> None:
-    manners = msgspec.structs.replace(MANNERS, reconnects=False)
-    phone = Telephone(silent, manners=manners)
+    policy = msgspec.structs.replace(POLICY, reconnects=False)
+    phone = Telephone(silent, policy=policy)
     phone.wait(1)
     phone.hear(QUESTION)
     phone.wait(30)
@@ -301,13 +301,13 @@ def test_nobody_is_talked_over_who_goes_on_speaking_after_a_cut() -> None:
 
 
 def test_an_idle_agent_that_sends_silence_is_silent_all_the_same() -> None:
-    manners = msgspec.structs.replace(MANNERS, ask_after=8.0)
-    phone = Telephone(silent, manners=manners)
+    policy = msgspec.structs.replace(POLICY, ask_after=8.0)
+    phone = Telephone(silent, policy=policy)
     phone.wait(1)
     for _ in range(50 * 9):
         phone.hear(Audio(b"\xff" * 160))
         phone.wait(0.02)
-    assert deepgram.InjectAgentMessage(manners.asks, "queue") in phone.told
+    assert deepgram.InjectAgentMessage(policy.asks, "queue") in phone.told
 
 
 def test_a_goodbye_is_not_interrupted_by_what_was_owed() -> None:

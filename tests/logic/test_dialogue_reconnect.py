@@ -84,7 +84,7 @@ def dials(acts: list[tuple[float, Act]]) -> list[tuple[float, Act]]:
 @pytest.mark.parametrize("phase", CONNECTED)
 def test_a_lost_agent_is_dialled_again_at_once(phase: Phase, way: str) -> None:
     heard, cause, code = WAYS[way]
-    bridge = reach(phase, manners=RECONNECTS)
+    bridge = reach(phase, policy=RECONNECTS)
     bridge.hear(media())
     acts = bridge.hear(heard)
     assert quiet(acts) == [DropAgent(code), Dial("default")]
@@ -335,8 +335,8 @@ def test_that_an_agent_repeats_our_words_does_not_mean_that_it_has_heard_the_cal
 
 
 def test_silence_that_comes_due_in_the_gap_waits_for_the_agent() -> None:
-    manners = msgspec.structs.replace(RECONNECTS, ask_after=2.0, longest=4.0, warn_before=1.0)
-    bridge = talking(manners)
+    policy = msgspec.structs.replace(RECONNECTS, ask_after=2.0, longest=4.0, warn_before=1.0)
+    bridge = talking(policy)
     bridge.wait_until(1.5)
     bridge.hear(LOST)
     bridge.wait_until(4.4)
@@ -345,7 +345,7 @@ def test_silence_that_comes_due_in_the_gap_waits_for_the_agent() -> None:
     bridge.hear(Welcome("request"))
     assert quiet(bridge.hear(SettingsApplied())) == []
     [(at, told)] = [(a, t) for a, t in bridge.watch(5) if isinstance(t, SendToAgent)]
-    assert (at, told) == (5, SendToAgent(InjectAgentMessage(manners.time_is_up, "interrupt")))
+    assert (at, told) == (5, SendToAgent(InjectAgentMessage(policy.time_is_up, "interrupt")))
 
 
 # --- given up -------------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def test_a_refused_key_is_not_tried_again(status: int) -> None:
 
 @pytest.mark.parametrize("status", [None, 408, 425, 429, 500, 503])
 def test_the_first_dial_is_repeated_for_as_long_as_a_caller_waits(status: int | None) -> None:
-    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    bridge = reach(Phase.DIALLING, policy=RECONNECTS)
     for second in (1, 2, 3):
         assert quiet(bridge.hear(DialFailed("HTTP", status))) == []
         assert bridge.watch(second) == [(second, Dial())]
@@ -442,14 +442,14 @@ def test_the_first_dial_is_repeated_for_as_long_as_a_caller_waits(status: int | 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 410, 426])
 def test_a_first_dial_that_would_be_answered_the_same_again_is_not_repeated(status: int) -> None:
-    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    bridge = reach(Phase.DIALLING, policy=RECONNECTS)
     assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-1")]
 
 
 @pytest.mark.parametrize("code", [*ERRORS, "SOMETHING_NEW"])
 @pytest.mark.parametrize("phase", [Phase.AWAITING_WELCOME, Phase.AWAITING_APPLIED])
 def test_the_first_settings_are_sent_again_where_that_may_help(phase: Phase, code: str) -> None:
-    bridge = reach(phase, manners=RECONNECTS)
+    bridge = reach(phase, policy=RECONNECTS)
     acts = quiet(bridge.hear(deepgram.AgentError(code)))
     match ERRORS.get(code, Retry.ONCE_LIVE):
         case Retry.ALWAYS:
@@ -493,7 +493,7 @@ def test_an_agent_that_ends_the_call_with_its_words_has_finished() -> None:
 
 
 def test_the_first_handshake_is_waited_for_once() -> None:
-    bridge = reach(Phase.DIALLING, manners=RECONNECTS)
+    bridge = reach(Phase.DIALLING, policy=RECONNECTS)
     assert bridge.watch(6) == [(5, DropAgent()), (5, play(APOLOGY)), (5, mark("e0-1"))]
 
 
@@ -679,7 +679,7 @@ def test_what_was_asked_and_not_answered_is_asked_of_the_fresh_session() -> None
 
 
 def test_settings_are_those_of_the_same_agent() -> None:
-    bridge = Bridge(manners=RECONNECTS)
+    bridge = Bridge(policy=RECONNECTS)
     for step in STEPS.values():
         bridge.hear(AgentReached("sales") if isinstance(step, AgentReached) else step)
     assert Dial("sales") in bridge.hear(LOST)

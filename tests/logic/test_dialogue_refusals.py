@@ -262,8 +262,8 @@ class AnyRefusal(RuleBasedStateMachine):
     def begin(self, thing: str, code: str) -> None:
         self.thing = thing
         self.death = AgentError(code, thing)
-        manners = msgspec.structs.replace(RECONNECTS, answer_within=5.0)
-        self.bridge = Bridge(manners=manners)
+        policy = msgspec.structs.replace(RECONNECTS, answer_within=5.0)
+        self.bridge = Bridge(policy=policy)
         self.is_over = False
         self.numbers = 0
         self.bad: set[str] = set()

@@ -3,7 +3,7 @@
 import pytest
 from rig_dialogue import APOLOGY, LOST, RECONNECTS, Bridge, echo, play, played, quiet, talking
 from rig_peers import STOP, media
-from telephone import CLIP, MANNERS, speaks
+from telephone import CLIP, POLICY, speaks
 
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
@@ -42,9 +42,9 @@ CALLER_LOST = LegEnded(Leg.CALLER, How.LOST)
 CLOSED = LegEnded(Leg.AGENT, How.CLOSED, 1000)
 
 
-def leaving(ending: Ending = TRANSFERRED, manners: CallPolicy = RECONNECTS) -> Bridge:
+def leaving(ending: Ending = TRANSFERRED, policy: CallPolicy = RECONNECTS) -> Bridge:
     """The goodbye has been heard, and Twilio is being asked."""
-    bridge = talking(manners, needs_release=True)
+    bridge = talking(policy, needs_release=True)
     bridge.hear(Close(ending), said("Goodbye."), Audio(b"\x01" * 4000))
     bridge.hear(AgentAudioDone())
     bridge.wait_until(0.5)
@@ -131,7 +131,7 @@ def test_they_may_be_transferred_again() -> None:
 
 def test_an_agent_that_does_not_tell_them_is_mute() -> None:
     """As ever when something is owed: a word after five seconds."""
-    bridge = leaving(manners=MANNERS)
+    bridge = leaving(policy=POLICY)
     bridge.wait_until(3)
     bridge.hear(FAILED)
     words = [at for at, act in bridge.watch(9) if played([act]) == CLIP]
@@ -156,7 +156,7 @@ def test_without_an_agent_they_hear_an_apology(gone: Heard) -> None:
 
 
 def test_without_an_apology_either_the_call_is_over() -> None:
-    bridge = leaving(manners=CallPolicy())
+    bridge = leaving(policy=CallPolicy())
     bridge.hear(LOST)
     assert hang_ups(bridge.hear(FAILED)) == [Ending(Cause.NOT_TRANSFERRED, FAILED.failure)]
 

@@ -11,8 +11,8 @@ from telephone import (
     CLIP,
     CLOSED,
     LOST,
-    MANNERS,
     OURS,
+    POLICY,
     WORD,
     Telephone,
     silent,
@@ -34,7 +34,7 @@ from sts_trio.wire.deepgram import AgentAudioDone, Audio, InjectAgentMessage
 
 TOLD = Ending(Cause.SHUTDOWN, apologised=True)
 UNTOLD = Ending(Cause.SHUTDOWN)
-TIME_IS_UP = InjectAgentMessage(MANNERS.time_is_up, "interrupt")
+TIME_IS_UP = InjectAgentMessage(POLICY.time_is_up, "interrupt")
 
 
 def said(text: str) -> Heard:
@@ -93,7 +93,7 @@ def test_without_an_agent_the_caller_hears_the_apology(gone: Heard) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_it_ends_the_call_in_every_phase(phase: Phase) -> None:
-    bridge = reach(phase, manners=MANNERS)
+    bridge = reach(phase, policy=POLICY)
     acts = [*bridge.hear(WindUp()), *(act for _, act in bridge.watch(10))]
     [hang_up] = [act for act in acts if isinstance(act, HangUp)]
     is_somebody_there = phase is not Phase.AWAITING_START
@@ -103,7 +103,7 @@ def test_it_ends_the_call_in_every_phase(phase: Phase) -> None:
 
 
 def test_an_agent_whose_dialect_has_no_words_for_it_leaves_it_to_the_apology() -> None:
-    bridge = talking(MANNERS, can_say=lambda message: not isinstance(message, InjectAgentMessage))
+    bridge = talking(POLICY, can_say=lambda message: not isinstance(message, InjectAgentMessage))
     assert played(bridge.hear(WindUp())) == APOLOGY
     assert [act for _, act in bridge.watch(5) if isinstance(act, HangUp)] == [HangUp(TOLD)]
 
@@ -141,8 +141,8 @@ def test_an_agent_that_is_lost_over_it_has_not_told_it() -> None:
 
 @pytest.mark.parametrize("failure", ["", "Twilio: HTTP 401"])
 def test_a_phone_call_that_would_outlive_its_stream_is_ended(failure: str) -> None:
-    bridge = talking(MANNERS, needs_release=True)
-    bridge.hear(WindUp(), said(MANNERS.time_is_up), Audio(b"\x01" * 800))
+    bridge = talking(POLICY, needs_release=True)
+    bridge.hear(WindUp(), said(POLICY.time_is_up), Audio(b"\x01" * 800))
     bridge.hear(AgentAudioDone())
     bridge.wait_until(0.2)
     assert ReleaseCall(TOLD) in bridge.hear(echo("e0-1"))
@@ -151,6 +151,6 @@ def test_a_phone_call_that_would_outlive_its_stream_is_ended(failure: str) -> No
 
 
 def test_a_caller_who_hangs_up_meanwhile_has_hung_up() -> None:
-    bridge = talking(MANNERS)
+    bridge = talking(POLICY)
     bridge.hear(WindUp())
     assert HangUp(Ending(Cause.STOP)) in bridge.hear(STOP)

@@ -5,17 +5,17 @@ from math import inf
 from sts_trio.logic.limits import Limits, Step
 from sts_trio.logic.policy import CallPolicy
 
-MANNERS = CallPolicy(ask_after=30.0, hang_up_after=20.0, longest=600.0, warn_before=60.0)
+POLICY = CallPolicy(ask_after=30.0, hang_up_after=20.0, longest=600.0, warn_before=60.0)
 
 
-def begun(manners: CallPolicy = MANNERS) -> Limits:
-    limits = Limits(manners)
+def begun(policy: CallPolicy = POLICY) -> Limits:
+    limits = Limits(policy)
     limits.open_session(0.0)
     return limits
 
 
 def test_before_the_two_sides_can_talk_nothing_is_due() -> None:
-    limits = Limits(MANNERS)
+    limits = Limits(POLICY)
     limits.hear_caller(1.0)
     limits.hear_agent(2.0)
     assert limits.deadline == inf

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 from limits import HANG
-from rig_adopted import BEAT, Line, a_line, mark, told
+from rig_adopted import TICK, Line, a_line, mark, told
 from rig_frames import frame
 from rig_streams import Reader, connected, fill, read, read_all, reset
 
@@ -153,8 +153,8 @@ async def test_what_a_turn_answers_is_written_in_the_same_beat_behind_the_last_t
         line.on_hear = functools.partial(answer, line)
         seen_by_the_next: list[list[tuple[int, bytes]]] = []
         line.say(frame(PING, b"there?"), told(mark(1)))
-        with line.ticker.beating(lambda now: seen_by_the_next.append(line.frames)):
-            await trio.sleep(BEAT)
+        with line.ticker.registered(lambda now: seen_by_the_next.append(line.frames)):
+            await trio.sleep(TICK)
         assert seen_by_the_next == [[]]
         assert sorted(line.frames) == [(TEXT, twilio.encode(VOICE)), (PONG, b"there?")]
 
@@ -165,7 +165,7 @@ async def test_a_goodbye_in_a_beat_goes_out_with_it(
     async with a_line() as line:
         line.on_hear = functools.partial(answer, line)
         line.say(told(mark(1)), frame(CLOSE, (1000).to_bytes(2)))
-        await trio.sleep(BEAT)
+        await trio.sleep(TICK)
         assert line.ended_at is not None
         assert line.frames == [(CLOSE, (1000).to_bytes(2))]
         assert not line.leg.is_stuck
@@ -174,7 +174,7 @@ async def test_a_goodbye_in_a_beat_goes_out_with_it(
 async def test_a_full_socket_and_a_full_cork_take_nothing_and_the_call_goes_on(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A long clip in one beat is no sign of a caller who does not read."""
+    """A long clip in one tick is no sign of a caller who does not read."""
     async with a_line(small=True) as line:
         count = 0
         with line.ticker.cork:
@@ -186,7 +186,7 @@ async def test_a_full_socket_and_a_full_cork_take_nothing_and_the_call_goes_on(
             assert not line.leg.try_send(CLEAR)
         while line.leg.is_stuck:
             line.read()
-            await trio.sleep(BEAT)
+            await trio.sleep(TICK)
         assert line.ended_at is None
         assert line.frames == [(TEXT, twilio.encode(VOICE))] * count
 
@@ -225,10 +225,10 @@ async def test_what_agents_say_at_one_look_is_passed_on_behind_the_last_of_them(
 
             readers = [Reader(poller) for _ in range(2)]
             for reader in readers:
-                poller.forget(reader.fileno)
-                poller.watch(reader.fileno, functools.partial(hear, reader))
+                poller.unregister(reader.fileno)
+                poller.register(reader.fileno, functools.partial(hear, reader))
                 reader.peer.send(b"x")
-            poller.look()
+            poller.poll()
             assert order == ["heard", "heard", "passed on", "passed on"]
             for reader in readers:
                 reader.close()

@@ -66,8 +66,8 @@ async def test_the_end_of_a_socket_is_something_to_read() -> None:
 async def test_who_is_forgotten_is_not_asked_and_may_be_forgotten_again() -> None:
     async with looking() as poller:
         gone, here = Reader(poller), Reader(poller)
-        poller.forget(gone.fileno)
-        poller.forget(gone.fileno)
+        poller.unregister(gone.fileno)
+        poller.unregister(gone.fileno)
         gone.peer.send(b"x")
         here.peer.send(b"y")
         await until_read(here)
@@ -83,11 +83,11 @@ async def test_who_is_forgotten_in_the_midst_of_a_look_is_not_asked_in_it() -> N
 
         def read_and_end_the_other(this: int) -> None:
             readers[this].read()
-            poller.forget(readers[1 - this].fileno)
+            poller.unregister(readers[1 - this].fileno)
 
         for number, reader in enumerate(readers):
-            poller.forget(reader.fileno)
-            poller.watch(reader.fileno, lambda number=number: read_and_end_the_other(number))  # type: ignore[misc]
+            poller.unregister(reader.fileno)
+            poller.register(reader.fileno, lambda number=number: read_and_end_the_other(number))  # type: ignore[misc]
             reader.peer.send(b"x")
         await until(lambda: any(reader.reads for reader in readers))
         await trio.testing.wait_all_tasks_blocked(0.01)
@@ -100,24 +100,24 @@ async def test_a_look_may_be_asked_for_at_any_time() -> None:
     async with looking() as poller:
         reader = Reader(poller)
         reader.peer.send(b"x")
-        poller.look()
+        poller.poll()
         assert reader.reads == [b"x"]
         reader.close()
 
 
 async def test_when_cancelled_nobody_looks_and_nothing_is_left_open() -> None:
     poller = Poller()
-    assert not poller.is_out
+    assert not poller.is_running
     before = len(os.listdir("/proc/self/fd"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(poller.run)
         await trio.testing.wait_all_tasks_blocked()
-        assert poller.is_out
+        assert poller.is_running
         reader = Reader(poller)
         nursery.cancel_scope.cancel()
-    assert not poller.is_out
+    assert not poller.is_running
     reader.peer.send(b"x")
-    poller.look()
+    poller.poll()
     assert reader.reads == []
     reader.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -127,4 +127,4 @@ async def test_without_epoll_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("sys.platform", "darwin")
     poller = Poller()
     await poller.run()
-    assert not poller.is_out
+    assert not poller.is_running

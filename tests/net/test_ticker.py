@@ -1,4 +1,4 @@
-"""The beat on the virtual clock: who gets a turn when, whatever the others do."""
+"""The tick on the virtual clock: who gets a turn when, whatever the others do."""
 
 import contextlib
 import itertools
@@ -47,7 +47,7 @@ class Player:
 
 
 @contextlib.asynccontextmanager
-async def beating() -> AsyncIterator[Ticker]:
+async def a_ticker() -> AsyncIterator[Ticker]:
     ticker = Ticker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ticker.run)
@@ -60,7 +60,7 @@ def playing(ticker: Ticker, count: int) -> Iterator[list[Player]]:
     with contextlib.ExitStack() as stack:
         players = [Player() for _ in range(count)]
         for player in players:
-            stack.enter_context(ticker.beating(player.turn))
+            stack.enter_context(ticker.registered(player.turn))
         yield players
 
 
@@ -71,7 +71,7 @@ def playing(ticker: Ticker, count: int) -> Iterator[list[Player]]:
 async def test_every_call_gets_its_turn_once_a_period_which_follows_the_load(
     calls: int, period: float, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with playing(ticker, calls) as players:
             assert ticker.period == pytest.approx(period)
             await trio.sleep(20.5 * period)
@@ -112,7 +112,7 @@ def test_a_call_may_weigh_as_much_as_several() -> None:
 async def test_many_calls_take_their_turns_evenly_spread_over_the_period(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with playing(ticker, 1000) as players:
             await trio.sleep(1)
             times = [time for player in players for time in player.turns]
@@ -124,11 +124,11 @@ async def test_nobody_gets_a_second_turn_before_everybody_had_one(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     order: list[int] = []
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with contextlib.ExitStack() as stack:
             for number in range(200):
                 stack.enter_context(
-                    ticker.beating(lambda now, number=number: order.append(number))  # type: ignore[misc]
+                    ticker.registered(lambda now, number=number: order.append(number))  # type: ignore[misc]
                 )
             await trio.sleep(1)
     assert len(order) >= 1800
@@ -138,7 +138,7 @@ async def test_nobody_gets_a_second_turn_before_everybody_had_one(
 async def test_who_joins_gets_a_first_turn_within_a_period_and_takes_nobodys(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with playing(ticker, 40) as early:
             await trio.sleep(0.111)
             joined = trio.current_time()
@@ -153,7 +153,7 @@ async def test_who_joins_gets_a_first_turn_within_a_period_and_takes_nobodys(
 async def test_who_leaves_gets_no_more_turns_and_takes_nobodys(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with playing(ticker, 125) as staying:
             with playing(ticker, 125) as leaving:
                 await trio.sleep(0.517)
@@ -174,11 +174,11 @@ async def test_a_call_that_leaves_and_comes_back_within_a_beat_is_due_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     player = Player()
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         for _ in range(100):
-            with ticker.beating(player.turn):
+            with ticker.registered(player.turn):
                 await trio.sleep(0.001)
-        with ticker.beating(player.turn):
+        with ticker.registered(player.turn):
             await trio.sleep(0.05)
     assert 2 <= len(player.turns) <= 8
 
@@ -187,47 +187,47 @@ async def test_a_call_that_comes_and_goes_between_two_steps_of_the_beat_is_no_ha
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     player = Player()
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         await trio.testing.wait_all_tasks_blocked()
-        with ticker.beating(player.turn):
+        with ticker.registered(player.turn):
             pass
         await trio.testing.wait_all_tasks_blocked()
         assert player.turns == []
-        with ticker.beating(player.turn):
+        with ticker.registered(player.turn):
             await trio.sleep(0.05)
     assert player.turns == pytest.approx([0.02, 0.04])
 
 
 async def test_without_calls_there_is_no_beat(autojump_clock: trio.testing.MockClock) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         await trio.sleep(1000)
-        assert ticker.lateness.beats == 0
+        assert ticker.stats.ticks == 0
         with playing(ticker, 1) as [player]:
             await trio.sleep(0.11)
         assert len(player.turns) == 5
-        beats = ticker.lateness.beats
+        ticks = ticker.stats.ticks
         await trio.sleep(1000)
-        assert ticker.lateness.beats <= beats + 1
+        assert ticker.stats.ticks <= ticks + 1
         with playing(ticker, 1) as [player]:
             await trio.sleep(0.11)
         # The thousand seconds without anybody are no lateness, and nothing is made up for.
         assert player.gaps == pytest.approx([0.02] * 4)
-        assert ticker.lateness.late == 0
-        assert ticker.lateness.worst == pytest.approx(0, abs=SLIGHTLY)
+        assert ticker.stats.late == 0
+        assert ticker.stats.worst == pytest.approx(0, abs=SLIGHTLY)
 
 
 async def test_a_beat_that_is_kept_is_not_late(autojump_clock: trio.testing.MockClock) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with playing(ticker, 10):
             await trio.sleep(1.01)
-        assert ticker.lateness.beats == 50
-        assert ticker.lateness.late == 0
+        assert ticker.stats.ticks == 50
+        assert ticker.stats.late == 0
 
 
 async def test_a_stall_makes_everyone_due_once_and_is_counted(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with playing(ticker, 10) as players:
             await trio.sleep(0.11)
             before = [len(player.turns) for player in players]
@@ -236,8 +236,8 @@ async def test_a_stall_makes_everyone_due_once_and_is_counted(
             assert [len(player.turns) for player in players] == [n + 1 for n in before]
             await trio.sleep(0.1)
             assert [len(player.turns) for player in players] == [n + 6 for n in before]
-        assert ticker.lateness.late == 1
-        assert ticker.lateness.worst == pytest.approx(2.99, abs=0.011)
+        assert ticker.stats.late == 1
+        assert ticker.stats.worst == pytest.approx(2.99, abs=0.011)
 
 
 @pytest.mark.parametrize("calls", [10, 500])
@@ -246,26 +246,26 @@ async def test_a_call_whose_turn_takes_long_costs_the_others_that_time_and_no_tu
 ) -> None:
     """A turn of 50 ms, once: the others' come that much later, in order, and go on as before."""
     stalls = iter([0.05])
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         with (
             playing(ticker, calls) as players,
-            ticker.beating(lambda now: autojump_clock.jump(next(stalls, 0))),
+            ticker.registered(lambda now: autojump_clock.jump(next(stalls, 0))),
         ):
             period = ticker.period
             await trio.sleep(10 * period + 0.05)
         for player in players:
             assert 8 <= len(player.turns) <= 11
-            # Late by the stall, and then early by it: the beat goes on from where it is.
+            # Late by the stall, and then early by it: the tick goes on from where it is.
             assert max(player.gaps) <= 2 * period + 0.05 + SLIGHTLY
-        assert ticker.lateness.late == 1
-        assert LATE < ticker.lateness.worst <= 0.05
+        assert ticker.stats.late == 1
+        assert LATE < ticker.stats.worst <= 0.05
 
 
-# --- with real legs: one bad call, and the beat of the others -----------------------------------
+# --- with real legs: one bad call, and the tick of the others -----------------------------------
 
 
 class Good:
-    """A call that says something every beat, and the times it was said and heard at."""
+    """A call that says something every tick, and the times it was said and heard at."""
 
     def __init__(self, ticker: Ticker) -> None:
         self.line = Line(ticker)
@@ -350,7 +350,7 @@ BAD = [
 async def test_one_bad_call_never_disturbs_the_beat_of_the_others(
     how: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with beating() as ticker:
+    async with a_ticker() as ticker:
         bad = Bad(ticker)
         # Around it: some take their turns before it, some after.
         before = [Good(ticker) for _ in range(3)]
@@ -382,8 +382,8 @@ async def test_one_bad_call_never_disturbs_the_beat_of_the_others(
                 assert late == 0
                 assert max(good.waits) <= SHORTEST_PERIOD + SLIGHTLY
             good.line.close()
-        assert ticker.lateness.late == (how == "stalls")
-        # The bad one: what it may do in a beat is bounded.
+        assert ticker.stats.late == (how == "stalls")
+        # The bad one: what it may do in a tick is bounded.
         assert (bad.bug is not None) == (how == "raises")
         assert (
             max(map(len, bad.line.batches), default=0) <= RECEIVE // len(told(mark("x" * 100))) + 1
@@ -409,10 +409,10 @@ class Words(Poller):
 
     def __init__(self) -> None:
         super().__init__()
-        self.looks: list[float] = []
+        self.polls: list[float] = []
 
-    def look(self) -> None:
-        self.looks.append(trio.current_time())
+    def poll(self) -> None:
+        self.polls.append(trio.current_time())
 
 
 @pytest.mark.parametrize("calls", [1, 100, 400])
@@ -423,13 +423,13 @@ async def test_agents_are_heard_before_the_callers_take_their_turns(
     ticker = Ticker(words)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ticker.run)
-        looked_before: list[bool] = []
+        polled_before: list[bool] = []
 
         def turn(now: float) -> None:
-            looked_before.append(bool(words.looks) and words.looks[-1] == trio.current_time())
+            polled_before.append(bool(words.polls) and words.polls[-1] == trio.current_time())
 
-        with playing(ticker, calls - 1), ticker.beating(turn):
+        with playing(ticker, calls - 1), ticker.registered(turn):
             await trio.sleep(1.001)
-        assert looked_before
-        assert all(looked_before)
+        assert polled_before
+        assert all(polled_before)
         nursery.cancel_scope.cancel()

@@ -21,7 +21,7 @@ from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.offline.mode import NEEDED, Mode, choose, missing
 from sts_trio.offline.protocol import server
-from sts_trio.offline.workers import pool as crews
+from sts_trio.offline.workers import pool as workers
 from sts_trio.offline.workers.pool import WorkerFailed, WorkerPool
 from sts_trio.web.app import create_app
 from sts_trio.wire import deepgram, deepgram_settings
@@ -173,7 +173,7 @@ def test_the_command_falls_back_unless_it_was_asked_for_ears(
     assert result.stderr == f"Error: --mode ears: {ABSENT}\n"
 
 
-# --- a server with a crew -------------------------------------------------------------------------
+# --- a server with a pool -------------------------------------------------------------------------
 
 
 class Pretender(WorkerPool):
@@ -197,7 +197,7 @@ class Pretender(WorkerPool):
         return b"\x55" * 800
 
 
-async def conversation(crew: WorkerPool, *audio: bytes) -> list[Any]:
+async def conversation(pool: WorkerPool, *audio: bytes) -> list[Any]:
     """What a client hears that says this, in real time, and then listens for a while."""
     ours, theirs = trio.testing.memory_stream_pair()
     heard: list[Any] = []
@@ -207,7 +207,7 @@ async def conversation(crew: WorkerPool, *audio: bytes) -> list[Any]:
             heard.append(deepgram.decode(await socket.get_message()))
 
     async with trio.open_nursery() as servers:
-        servers.start_soon(lambda: server.serve_stream(theirs, crew=crew))
+        servers.start_soon(lambda: server.serve_stream(theirs, pool=pool))
         async with trio.open_nursery() as nursery:
             socket = await trio_websocket.wrap_client_stream(
                 nursery,
@@ -276,8 +276,8 @@ async def test_a_voice_that_fails_is_warned_of_and_an_apology_is_heard(
 async def test_a_client_that_hangs_up_while_it_is_being_understood_leaves_nothing() -> None:
     """With real processes, which go on to serve the next one."""
     with trio.fail_after(HANG):
-        async with crews.open_pool(limit=HANG) as crew:
+        async with workers.open_pool(limit=HANG) as pool:
             for _ in range(2):
                 with trio.move_on_after(0.2):
-                    await crew.hear(CLIP * 8)
-            assert await crew.hear(CLIP) == "what cars do you have"
+                    await pool.hear(CLIP * 8)
+            assert await pool.hear(CLIP) == "what cars do you have"

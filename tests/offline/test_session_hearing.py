@@ -31,7 +31,7 @@ BOOKS: dict[str, Any] = {
 
 
 class Client:
-    """Speaks with a session and does its errands, when told to."""
+    """Speaks with a session and does its jobs, when told to."""
 
     def __init__(self, **agent: Any) -> None:
         self.now = 100.0
@@ -64,9 +64,9 @@ class Client:
         """The caller says this, and what comes of it before anything is rendered."""
         self.speak(1.0)
         self.speak(0.6, SILENCE)
-        (errand,) = self.take(Listen)
+        (job,) = self.take(Listen)
         self.take()
-        self.hear(Heard(errand.ticket, words, fault))
+        self.hear(Heard(job.ticket, words, fault))
         return self.take()
 
 
@@ -161,15 +161,15 @@ def test_a_turn_is_sent_off_at_a_pause_and_answered_when_it_is_over() -> None:
     client.speak(1.0)
     assert client.take() == [BARGE_IN]
     client.speak(0.26, SILENCE)
-    (errand,) = client.take()
-    assert errand.audio == LOUD * 50 + SILENCE * 12
-    client.hear(Heard(errand.ticket, "book a test drive"))
+    (job,) = client.take()
+    assert job.audio == LOUD * 50 + SILENCE * 12
+    client.hear(Heard(job.ticket, "book a test drive"))
     assert client.take() == []
     client.speak(0.26, SILENCE)
     assert client.take() == [
         *both("user", "book a test drive"),
         THINKING,
-        Speak(errand.ticket + 1, DAY),
+        Speak(job.ticket + 1, DAY),
     ]
 
 
@@ -218,8 +218,8 @@ def test_the_next_turn_has_nothing_of_the_last_one_in_it() -> None:
     client.speak(1.0, SILENCE)
     client.speak(0.5)
     client.speak(0.6, SILENCE)
-    (errand,) = client.take(Listen)
-    assert errand.audio == SILENCE * 15 + LOUD * 25 + SILENCE * 12
+    (job,) = client.take(Listen)
+    assert job.audio == SILENCE * 15 + LOUD * 25 + SILENCE * 12
 
 
 def test_ears_that_fail_are_told_of_and_the_call_goes_on() -> None:
@@ -248,9 +248,9 @@ def test_a_turn_that_breaks_off_is_over() -> None:
     client.speak(1.0)
     client.take()
     client.wait(1.1)
-    (errand,) = client.take()
-    assert errand.audio == LOUD * 50
-    client.hear(Heard(errand.ticket, "hello"))
+    (job,) = client.take()
+    assert job.audio == LOUD * 50
+    client.hear(Heard(job.ticket, "hello"))
     assert client.take()[0] == deepgram.ConversationText("user", "hello")
 
 
@@ -259,16 +259,16 @@ def test_a_flux_client_ends_the_turn_itself() -> None:
     client.speak(1.0)
     client.take()
     client.hear(deepgram.ForceEndTurn())
-    (errand,) = client.take()
-    assert errand.audio == LOUD * 50
+    (job,) = client.take()
+    assert job.audio == LOUD * 50
 
 
 def test_a_radio_is_cut_off() -> None:
     client = begun()
     client.speak(25.0)
-    (errand,) = client.take(Listen)
-    assert len(errand.audio) <= MAX
-    assert length(19.9) < len(errand.audio)
+    (job,) = client.take(Listen)
+    assert len(job.audio) <= MAX
+    assert length(19.9) < len(job.audio)
 
 
 # --- functions, injections, contexts --------------------------------------------------------------

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from limits import HANG
 
-from sts_trio.offline.workers import pool as crews
+from sts_trio.offline.workers import pool as workers
 from sts_trio.offline.workers import worker
 from sts_trio.offline.workers.pool import WorkerFailed, WorkerPool
 from sts_trio.offline.workers.worker import Failed, Hear, Reply, Request, Say, Sound, Words, pack
@@ -64,7 +64,7 @@ def test_the_end_of_the_requests_is_the_end_of_the_work(rest: bytes) -> None:
 
 
 def test_a_process_does_not_outlive_its_server() -> None:
-    process = subprocess.run(crews.COMMAND, input=pack(Say(7, "Hello.")), capture_output=True)
+    process = subprocess.run(workers.COMMAND, input=pack(Say(7, "Hello.")), capture_output=True)
     assert process.returncode == 0
     assert process.stderr == b""
     reply = worker.unpack_reply(process.stdout[4:])
@@ -73,7 +73,7 @@ def test_a_process_does_not_outlive_its_server() -> None:
     assert len(reply.ulaw) > 2000
 
 
-# --- a crew ---------------------------------------------------------------------------------------
+# --- a pool ---------------------------------------------------------------------------------------
 
 STUCK = 60.0  # seconds: more than any limit of these tests
 
@@ -101,34 +101,34 @@ COMMAND = (sys.executable, "-c", STAND_IN)
 
 
 @contextlib.asynccontextmanager
-async def crew(*, most: int = 1, limit: float = HANG) -> AsyncIterator[WorkerPool]:
+async def a_pool(*, most: int = 1, limit: float = HANG) -> AsyncIterator[WorkerPool]:
     with trio.fail_after(HANG):
-        async with crews.open_pool(COMMAND, most=most, limit=limit) as open_pool:
-            yield open_pool
+        async with workers.open_pool(COMMAND, most=most, limit=limit) as pool:
+            yield pool
 
 
 async def test_a_crew_hears_and_speaks() -> None:
     with trio.fail_after(HANG):
-        async with crews.open_pool() as open_pool:
-            assert len(await open_pool.say("Which day would suit you?")) > 6000
+        async with workers.open_pool() as pool:
+            assert len(await pool.say("Which day would suit you?")) > 6000
             clip = (SPEECH / "rms-02.ulaw").read_bytes()
-            assert await open_pool.hear(clip) == "what cars do you have"
+            assert await pool.hear(clip) == "what cars do you have"
 
 
 async def test_one_process_serves_one_after_the_other_and_is_kept() -> None:
-    async with crew() as open_pool:
-        first = await open_pool.say("pid")
-        assert await open_pool.say("pid") == first
-        assert await open_pool.hear(b"yes") == "yes"
+    async with a_pool() as pool:
+        first = await pool.say("pid")
+        assert await pool.say("pid") == first
+        assert await pool.hear(b"yes") == "yes"
 
 
 async def test_a_second_process_is_started_for_who_would_have_to_wait_and_no_third() -> None:
-    async with crew(most=2) as open_pool:
-        await open_pool.say("warm")
+    async with a_pool(most=2) as pool:
+        await pool.say("warm")
         said: list[bytes] = []
 
         async def say(text: str) -> None:
-            said.append(await open_pool.say(text))
+            said.append(await pool.say(text))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(say, "slow")
@@ -137,7 +137,7 @@ async def test_a_second_process_is_started_for_who_would_have_to_wait_and_no_thi
         assert sorted(said)[-1] == b"slow"
         pids = set(said) - {b"slow"}
         assert len(pids) in (1, 2)
-        assert len({await open_pool.say("pid") for _ in range(3)} | pids) <= 2
+        assert len({await pool.say("pid") for _ in range(3)} | pids) <= 2
 
 
 @pytest.mark.parametrize(
@@ -151,54 +151,54 @@ async def test_a_second_process_is_started_for_who_would_have_to_wait_and_no_thi
 async def test_a_request_that_fails_is_told_and_the_next_one_is_served(
     text: str, reason: str
 ) -> None:
-    async with crew() as open_pool:
+    async with a_pool() as pool:
         with pytest.raises(WorkerFailed) as caught:
-            await open_pool.say(text)
+            await pool.say(text)
         assert str(caught.value).startswith(reason)
-        assert await open_pool.say("on we go") == b"on we go"
+        assert await pool.say("on we go") == b"on we go"
         with pytest.raises(WorkerFailed, match="cannot hear that"):
-            await open_pool.hear(b"fail")
+            await pool.hear(b"fail")
 
 
 async def test_who_is_stuck_is_given_up_at_the_limit_and_replaced() -> None:
-    async with crew(limit=0.5) as open_pool:
+    async with a_pool(limit=0.5) as pool:
         with contextlib.suppress(WorkerFailed):
-            await open_pool.say("warm")
+            await pool.say("warm")
         began = trio.current_time()
         with pytest.raises(WorkerFailed, match=r"no reply within 0\.5 seconds"):
-            await open_pool.say("stuck")
+            await pool.say("stuck")
         assert trio.current_time() - began < STUCK
-    async with crew() as open_pool:
-        before = await open_pool.say("pid")
+    async with a_pool() as pool:
+        before = await pool.say("pid")
         os.kill(int(before), signal.SIGKILL)
         with pytest.raises(WorkerFailed, match="died"):
-            await open_pool.say("anything")
-        assert await open_pool.say("pid") != before
+            await pool.say("anything")
+        assert await pool.say("pid") != before
 
 
 async def test_who_waits_for_a_place_waits_no_longer_than_the_limit() -> None:
-    async with crew(limit=0.5) as open_pool, trio.open_nursery() as nursery:
+    async with a_pool(limit=0.5) as pool, trio.open_nursery() as nursery:
 
         async def say(text: str) -> None:
             with pytest.raises(WorkerFailed):
-                await open_pool.say(text)
+                await pool.say(text)
 
         began = trio.current_time()
         nursery.start_soon(say, "stuck")
         nursery.start_soon(say, "stuck")
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(WorkerFailed):
-            await open_pool.say("hello")
+            await pool.say("hello")
         assert trio.current_time() - began < STUCK
 
 
 async def test_a_reply_that_nobody_waits_for_is_not_taken_for_the_next_ones() -> None:
-    async with crew() as open_pool:
-        pid = await open_pool.say("pid")
+    async with a_pool() as pool:
+        pid = await pool.say("pid")
         with trio.move_on_after(0.1):
-            await open_pool.say("slow")
-        assert await open_pool.hear(b"mine") == "mine"
-        assert await open_pool.say("pid") == pid
+            await pool.say("slow")
+        assert await pool.hear(b"mine") == "mine"
+        assert await pool.say("pid") == pid
 
 
 async def test_a_reply_of_the_wrong_kind_is_a_failure() -> None:
@@ -214,8 +214,8 @@ async def test_a_reply_of_the_wrong_kind_is_a_failure() -> None:
 
 
 async def test_when_the_block_is_left_the_processes_are_gone() -> None:
-    async with crew() as open_pool:
-        pid = int(await open_pool.say("pid"))
+    async with a_pool() as pool:
+        pid = int(await pool.say("pid"))
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -223,14 +223,14 @@ async def test_when_the_block_is_left_the_processes_are_gone() -> None:
 
 async def test_a_crew_that_cannot_be_hired_says_so() -> None:
     with pytest.raises(OSError, match="No such file"):
-        async with crews.open_pool(("/nonexistent/python",)):
+        async with workers.open_pool(("/nonexistent/python",)):
             pass
 
 
 async def test_a_process_that_can_no_longer_be_started_is_a_failure_of_the_request() -> None:
-    async with crew() as open_pool:
+    async with a_pool() as pool:
         with contextlib.suppress(WorkerFailed):
-            await open_pool.say("die")
-        open_pool._command = ("/nonexistent/python",)
+            await pool.say("die")
+        pool._command = ("/nonexistent/python",)
         with pytest.raises(WorkerFailed, match="no process can be started"):
-            await open_pool.say("Hello.")
+            await pool.say("Hello.")

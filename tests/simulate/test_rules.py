@@ -11,9 +11,9 @@ from sts_trio.simulate.earpiece import CAPACITY, Earpiece, Spans
 from sts_trio.simulate.report import Turn, turns
 from sts_trio.simulate.script import (
     QUIET,
+    CallerScript,
     HangUp,
     Keys,
-    Manners,
     Speak,
     Step,
     WaitForQuiet,
@@ -169,11 +169,11 @@ def test_a_clip_is_audible_from_its_first_word_to_its_last() -> None:
     assert audible_part(silence(0.2)) == (0.0, 0.2)
 
 
-# --- manners --------------------------------------------------------------------------------------
+# --- script ---------------------------------------------------------------------------------------
 
 
 class Rehearsal:
-    """Manners against an agent that is audible at given times; keeps what was done when."""
+    """CallerScript against an agent that is audible at given times; keeps what was done when."""
 
     def __init__(
         self,
@@ -182,13 +182,13 @@ class Rehearsal:
         limit: float = 60.0,
         at_work: tuple[float, float] = (0, 0),
     ):
-        self.manners = Manners(steps, limit, lambda now: at_work[0] <= now < at_work[1])
+        self.script = CallerScript(steps, limit, lambda now: at_work[0] <= now < at_work[1])
         heard = Spans()
         self.did: list[tuple[float, str]] = []  # (time, what began then)
         last = ""
         for n in range(int(limit / 0.02) + 2):
             now = round(n * 0.02, 2)
-            frame = self.manners.frame(now, heard)
+            frame = self.script.frame(now, heard)
             if isinstance(frame, HangUp):
                 self.did.append((now, "hang up"))
                 self.goodbye = frame
@@ -197,7 +197,7 @@ class Rehearsal:
             if doing != last:
                 self.did.append((now, doing))
             last = doing
-            self.did += [(now, f"press {key}") for key in self.manners.take_keys()]
+            self.did += [(now, f"press {key}") for key in self.script.take_keys()]
             audible = any(begin <= now < end for begin, end in agent)
             heard.add((LOUD if audible else SILENCE) * FRAME)
 
@@ -296,18 +296,18 @@ def test_what_is_no_key_is_not_pressed(keys: str) -> None:
 
 
 def test_the_words_and_the_keys_of_a_step_are_known_while_it_lasts() -> None:
-    manners = Manners([Speak(LOUD * FRAME, "Hi."), Keys("12")], 10.0)
+    script = CallerScript([Speak(LOUD * FRAME, "Hi."), Keys("12")], 10.0)
     heard, said = Spans(), []
     for n in range(20):
-        manners.frame(n * 0.02, heard)
-        said.append(manners.saying)
+        script.frame(n * 0.02, heard)
+        said.append(script.saying)
     assert list(dict.fromkeys(said)) == ["Hi.", "(keys 12)"]
 
 
 def test_the_limit_ends_every_call() -> None:
     rehearsal = Rehearsal([Speak(loud(9.0))], agent=[], limit=2.0)
     assert rehearsal.did == [(0.0, "speak"), (2.0, "hang up")]
-    assert rehearsal.manners.out_of_time
+    assert rehearsal.script.out_of_time
 
 
 def test_a_caller_may_vanish() -> None:
@@ -315,21 +315,21 @@ def test_a_caller_may_vanish() -> None:
 
 
 def test_a_clip_is_said_in_whole_frames_padded_with_silence() -> None:
-    manners = Manners([Speak(LOUD * 200)], 10.0)
+    script = CallerScript([Speak(LOUD * 200)], 10.0)
     heard = Spans()
-    assert manners.frame(0.0, heard) == LOUD * FRAME
-    assert manners.frame(0.02, heard) == LOUD * 40 + SILENCE * 120
-    assert manners.frame(0.04, heard) == HangUp()
-    assert not manners.out_of_time
+    assert script.frame(0.0, heard) == LOUD * FRAME
+    assert script.frame(0.02, heard) == LOUD * 40 + SILENCE * 120
+    assert script.frame(0.04, heard) == HangUp()
+    assert not script.out_of_time
 
 
 # --- turns ----------------------------------------------------------------------------------------
 
 
-def spoken(*said: tuple[float, bytes]) -> Manners:
-    manners = Manners([], 60.0)
-    manners.spoken.extend((began, Speak(clip)) for began, clip in said)
-    return manners
+def spoken(*said: tuple[float, bytes]) -> CallerScript:
+    script = CallerScript([], 60.0)
+    script.spoken.extend((began, Speak(clip)) for began, clip in said)
+    return script
 
 
 def heard(*spans: tuple[float, float]) -> Spans:

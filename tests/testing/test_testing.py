@@ -26,7 +26,7 @@ from sts_trio.audio.frames import length
 from sts_trio.config import local_key
 from sts_trio.errors import Cause, ConfigError, Ending
 from sts_trio.observe import events
-from sts_trio.offline.workers import pool as crews
+from sts_trio.offline.workers import pool as workers
 from sts_trio.testing import (
     CallEvent,
     CallFunction,
@@ -523,10 +523,10 @@ async def test_a_clock_that_jumps_does_not_while_words_are_recognised(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.sleep, 60)
         with jumping_only_when_nothing_works():
-            async with crews.open_pool() as crew:
+            async with workers.open_pool() as pool:
                 await trio.lowlevel.checkpoint()  # a thread has started the process
                 started = trio.current_time()
-                assert await crew.hear(clip) == "what cars do you have"
+                assert await pool.hear(clip) == "what cars do you have"
                 assert trio.current_time() == started
             assert trio.current_time() < 60
 

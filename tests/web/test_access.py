@@ -19,7 +19,7 @@ def make_config(tmp_path: Path, **environ: str) -> Config:
     return load({"STS_AGENT": "offline"} | environ, tmp_path)
 
 
-def visit(
+def a_request(
     client: str = "127.0.0.1",
     path: str = "/twilio",
     scheme: str = "http",
@@ -37,10 +37,10 @@ def visit(
     )
 
 
-def denial(visit: RequestInfo, config: Config, *, is_stream: bool) -> str | None:
+def denial(request: RequestInfo, config: Config, *, is_stream: bool) -> str | None:
     """As a server does, which has a key only if it has no token."""
     key = None if config.twilio_auth_tokens else KEY
-    return access.denial(visit, config, key, is_stream=is_stream)
+    return access.denial(request, config, key, is_stream=is_stream)
 
 
 def sign(url: str) -> str:
@@ -62,7 +62,7 @@ def test_a_signed_handshake_is_let_in(tmp_path: Path, signed: str, public_url: s
     environ = {"TWILIO_AUTH_TOKEN": TOKEN} | ({"STS_PUBLIC_URL": public_url} if public_url else {})
     config = make_config(tmp_path, **environ)
     host = "10.0.0.7:5000" if public_url else "bridge.example.com"
-    stream = visit("192.0.2.7", host=host, x_twilio_signature=sign(signed))
+    stream = a_request("192.0.2.7", host=host, x_twilio_signature=sign(signed))
     assert denial(stream, config, is_stream=True) is None
 
 
@@ -71,7 +71,7 @@ def test_a_handshake_signed_for_another_path_is_refused(tmp_path: Path) -> None:
         tmp_path, TWILIO_AUTH_TOKEN=TOKEN, STS_PUBLIC_URL="https://bridge.example.com"
     )
     signature = sign("wss://bridge.example.com/elsewhere")
-    reason = denial(visit(x_twilio_signature=signature), config, is_stream=True)
+    reason = denial(a_request(x_twilio_signature=signature), config, is_stream=True)
     assert reason is not None
     assert reason.startswith("wrong signature for wss://bridge.example.com/twilio: check")
     assert "STS_PUBLIC_URL" in reason
@@ -80,7 +80,7 @@ def test_a_handshake_signed_for_another_path_is_refused(tmp_path: Path) -> None:
 
 def test_being_on_this_machine_is_no_signature(tmp_path: Path) -> None:
     config = make_config(tmp_path, TWILIO_AUTH_TOKEN=TOKEN)
-    reason = denial(visit(host="localhost"), config, is_stream=True)
+    reason = denial(a_request(host="localhost"), config, is_stream=True)
     assert reason == "not signed: no X-Twilio-Signature"
 
 
@@ -88,7 +88,7 @@ def test_a_signed_visit_without_a_host_is_refused_with_a_reason(tmp_path: Path) 
     """HTTP/1.0 has no Host, and so nothing to check the signature for."""
     config = make_config(tmp_path, TWILIO_AUTH_TOKEN=TOKEN)
     for is_stream in (True, False):
-        reason = denial(visit(x_twilio_signature="bm8="), config, is_stream=is_stream)
+        reason = denial(a_request(x_twilio_signature="bm8="), config, is_stream=is_stream)
         assert reason is not None
         assert "STS_PUBLIC_URL" in reason
 
@@ -101,9 +101,9 @@ def test_this_machine_is_let_in_under_each_of_its_names(
     tmp_path: Path, host: str, is_stream: bool
 ) -> None:
     mine = {"host": host, "authorization": f"Bearer {KEY}"}
-    assert denial(visit(**mine), make_config(tmp_path), is_stream=is_stream) is None
+    assert denial(a_request(**mine), make_config(tmp_path), is_stream=is_stream) is None
     for sent in ({"origin": f"http://{host}"}, {"referer": f"http://{host}/page?x"}):
-        from_its_page = visit(**mine, **sent)
+        from_its_page = a_request(**mine, **sent)
         assert denial(from_its_page, make_config(tmp_path), is_stream=is_stream) is None
 
 
@@ -158,7 +158,7 @@ def test_whoever_is_elsewhere_or_may_be_is_refused(
 ) -> None:
     """Though they have the key."""
     headers = {"authorization": f"Bearer {KEY}"} | headers
-    reason = denial(visit(client, **headers), make_config(tmp_path), is_stream=True)
+    reason = denial(a_request(client, **headers), make_config(tmp_path), is_stream=True)
     assert reason is not None
     assert "TWILIO_AUTH_TOKEN" in reason
     assert "\n" not in reason
@@ -167,7 +167,7 @@ def test_whoever_is_elsewhere_or_may_be_is_refused(
 
 def test_what_speaks_http_1_0_is_a_proxy(tmp_path: Path) -> None:
     """nginx does, unless it is told otherwise."""
-    old = visit(host="localhost", authorization=f"Bearer {KEY}", http_version="1.0")
+    old = a_request(host="localhost", authorization=f"Bearer {KEY}", http_version="1.0")
     reason = denial(old, make_config(tmp_path), is_stream=False)
     assert reason is not None
     assert reason.startswith("forwarded by a proxy or tunnel: ")
@@ -176,8 +176,8 @@ def test_what_speaks_http_1_0_is_a_proxy(tmp_path: Path) -> None:
 def test_anyone_is_let_in_only_where_the_operator_says_so(tmp_path: Path) -> None:
     config = make_config(tmp_path, STS_ALLOW_UNSIGNED="1")
     for is_stream in (True, False):
-        assert denial(visit("192.0.2.7", host="["), config, is_stream=is_stream) is None
-    from_a_page = visit("192.0.2.7", host="a", origin="https://b", sec_fetch_site="cross-site")
+        assert denial(a_request("192.0.2.7", host="["), config, is_stream=is_stream) is None
+    from_a_page = a_request("192.0.2.7", host="a", origin="https://b", sec_fetch_site="cross-site")
     assert denial(from_a_page, config, is_stream=True) is None
 
 
@@ -185,15 +185,15 @@ def test_anyone_is_let_in_only_where_the_operator_says_so(tmp_path: Path) -> Non
 
 
 def with_key(key: str = KEY) -> dict[str, RequestInfo]:
-    """{how it is given: the visit}"""
+    """{how it is given: the request}"""
     return {
-        "bearer": visit(host="localhost:5000", authorization=f"bearer  {key}"),
-        "query": visit(host="localhost:5000", query=f"CallSid=CA1&key={key}"),
-        "cookie": visit(host="localhost:5000", cookie=f"a=b; sts_trio_key_5000={key} ;c"),
-        "a cookie among others of its name": visit(
+        "bearer": a_request(host="localhost:5000", authorization=f"bearer  {key}"),
+        "query": a_request(host="localhost:5000", query=f"CallSid=CA1&key={key}"),
+        "cookie": a_request(host="localhost:5000", cookie=f"a=b; sts_trio_key_5000={key} ;c"),
+        "a cookie among others of its name": a_request(
             host="localhost:5000", cookie=f"sts_trio_key_5000=x; sts_trio_key_5000={key}"
         ),
-        "all of them, the last is right": visit(
+        "all of them, the last is right": a_request(
             host="localhost:5000",
             authorization="Bearer x",
             query="key=y&key=",
@@ -241,7 +241,7 @@ def test_a_wrong_key_is_a_guess_and_lets_nobody_in(tmp_path: Path, how: str, wro
 )
 def test_being_on_this_machine_is_no_key(tmp_path: Path, headers: dict[str, str]) -> None:
     config = make_config(tmp_path)
-    here = visit(host="localhost:5000", **headers)
+    here = a_request(host="localhost:5000", **headers)
     for is_stream in (True, False):
         reason = denial(here, config, is_stream=is_stream)
         assert reason is not None
@@ -252,7 +252,7 @@ def test_being_on_this_machine_is_no_key(tmp_path: Path, headers: dict[str, str]
 def test_there_is_no_key_that_everybody_has(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     for key in (None, ""):
-        for given in (visit(host="localhost"), *with_key("").values()):
+        for given in (a_request(host="localhost"), *with_key("").values()):
             assert access.denial(given, config, key, is_stream=True) is not None
             assert admin_denial(given, config, key) is not None
 
@@ -269,13 +269,13 @@ def test_no_secret_is_compared_but_in_constant_time(
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
     config = make_config(tmp_path, STS_ADMIN_TOKEN=TOKEN)
-    given = visit(
+    given = a_request(
         host="a", authorization=f"Bearer {KEY}", query="key=x", cookie="sts_trio_key_80=y"
     )
     assert access.has_key(given, KEY)
     assert compared == [KEY.encode(), b"x", b"y"]
     compared.clear()
-    assert admin_denial(visit(host="a", authorization="Bearer z"), config, KEY) is not None
+    assert admin_denial(a_request(host="a", authorization="Bearer z"), config, KEY) is not None
     assert b"z" in compared
 
 
@@ -296,8 +296,8 @@ def test_the_cookie_is_named_after_the_port_of_the_address_bar(tmp_path: Path) -
         ("localhost:x", "sts_trio_key_0"),
         ("", "sts_trio_key_0"),
     ]:
-        assert cookie_of(visit(host=host)) == name
-    websocket = visit(host="localhost", scheme="ws", cookie=f"sts_trio_key_80={KEY}")
+        assert cookie_of(a_request(host=host)) == name
+    websocket = a_request(host="localhost", scheme="ws", cookie=f"sts_trio_key_80={KEY}")
     assert denial(websocket, make_config(tmp_path), is_stream=True) is None
 
 
@@ -309,7 +309,7 @@ def test_the_cookie_is_named_after_the_port_of_the_address_bar(tmp_path: Path) -
 def test_no_browser_is_twilio(tmp_path: Path, site: str, environ: dict[str, str]) -> None:
     """Not even one that opens a link of a mail, with the cookie."""
     config = make_config(tmp_path, **environ)
-    sent = visit(
+    sent = a_request(
         host="localhost:5000",
         cookie=f"sts_trio_key_5000={KEY}",
         sec_fetch_site=site,
@@ -342,16 +342,16 @@ def test_a_link_may_lead_to_the_page_and_to_nothing_else(
     tmp_path: Path, headers: dict[str, str], is_shown: bool, environ: dict[str, str]
 ) -> None:
     config = make_config(tmp_path, **environ)
-    sent = visit(host="localhost", authorization=f"Bearer {KEY}", **headers)
+    sent = a_request(host="localhost", authorization=f"Bearer {KEY}", **headers)
     assert (admin_denial(sent, config, KEY, is_page=True) is None) is is_shown
     assert admin_denial(sent, config, KEY) is not None
 
 
 def test_who_asks_from_elsewhere_with_the_right_secret_has_not_guessed(tmp_path: Path) -> None:
     config = make_config(tmp_path, TWILIO_AUTH_TOKEN=TOKEN, STS_ADMIN_TOKEN=KEY)
-    sent = visit(host="a", authorization=f"Bearer {KEY}", origin="https://evil.example")
+    sent = a_request(host="a", authorization=f"Bearer {KEY}", origin="https://evil.example")
     assert admin_denial(sent, config, None) is not None
     assert not is_guess(sent, config, None)
-    assert is_guess(visit(host="a", authorization="Basic eDp5"), config, None)
-    assert is_guess(visit(host="a", authorization="junk"), config, None)
-    assert not is_guess(visit(host="a"), config, None)
+    assert is_guess(a_request(host="a", authorization="Basic eDp5"), config, None)
+    assert is_guess(a_request(host="a", authorization="junk"), config, None)
+    assert not is_guess(a_request(host="a"), config, None)

@@ -16,7 +16,7 @@ async def test_health_tells_the_live_calls(tmp_path: Path) -> None:
 async def test_health_tells_the_beats_that_came_late_of_either_kind_of_leg(tmp_path: Path) -> None:
     app = make_app(tmp_path)
     client = client_of(app)
-    app.server.ticker.lateness.late, app.server.ticker.lateness.worst = 2, 0.0314159
-    app.server.portable_ticker.lateness.late = 1
+    app.server.ticker.stats.late, app.server.ticker.stats.worst = 2, 0.0314159
+    app.server.portable_ticker.stats.late = 1
     health = await (await client.get("/healthz")).get_json()
-    assert (health["late_beats"], health["latest_beat"]) == (3, 0.031)
+    assert (health["late_ticks"], health["latest_tick"]) == (3, 0.031)

@@ -492,7 +492,7 @@ async def test_the_state_tells_who_answers_and_what_is_odd(
     assert missing.endswith(reason)
     assert state.pop("version")
     assert state.pop("lines")["waiting"] == 0
-    assert state.pop("beat") == {"beats": 0, "late": 0, "worst": 0.0}
+    assert state.pop("ticker") == {"ticks": 0, "late": 0, "worst": 0.0}
     assert state == {"agent": "offline scripted", "status": "ready", "live": 0, "max_calls": 2}
     app.live_calls.drain()
     assert (await ask_json(app, "/state"))["status"] == "draining"

@@ -129,4 +129,4 @@ def test_what_an_encoding_has_no_letters_for_is_written_out(encoding: str, writt
     ],
 )
 def test_a_value_in_a_message_is_short_and_no_table_is_opened(value: Any, written: str) -> None:
-    assert texts.shown(value) == written
+    assert texts.quoted(value) == written

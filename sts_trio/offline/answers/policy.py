@@ -32,7 +32,7 @@ class Stage(enum.Enum):
     BEING_DONE = enum.auto()
 
 
-class _Errand(msgspec.Struct, frozen=True):
+class _Job(msgspec.Struct, frozen=True):
     """A function that is being run for an answer, see `Answer`."""
 
     function: str
@@ -50,7 +50,7 @@ class Policy:
         self._answers = {answer.name: answer for answer in domain.answers}
         self._stage = Stage.IDLE
         self._values: dict[str, str] = {}  # {slot: value}
-        self._errand: _Errand | None = None
+        self._job: _Job | None = None
         self._last = ""
         self._said = ""  # of `_last`, by the session that was lost
 
@@ -63,9 +63,9 @@ class Policy:
 
     def go_on(self, result: str) -> str:
         """The function has returned."""
-        errand, self._errand = self._errand, None
-        if errand is not None:
-            self._last = self._then_go_on(self._told(errand, result))
+        job, self._job = self._job, None
+        if job is not None:
+            self._last = self._then_go_on(self._told(job, result))
         elif self._stage is not Stage.BEING_DONE:
             # The caller typed on, and so it was called off.
             self._last = self._domain.says.help
@@ -88,7 +88,7 @@ class Policy:
 
     def recall_function(self, name: str, result: str) -> None:
         is_form = self._stage is Stage.BEING_DONE and name == self._form.name
-        if is_form or (self._errand is not None and name == self._errand.function):
+        if is_form or (self._job is not None and name == self._job.function):
             self.go_on(result)
             self._said = ""
 
@@ -101,7 +101,7 @@ class Policy:
         if self._stage is Stage.BEING_DONE:
             # The caller spoke before it was done, and it was called off.
             self._stage = Stage.CONFIRMING
-        self._errand = None
+        self._job = None
         if "cancel" in meaning.meant:
             was_busy = self._is_busy
             self._stage = Stage.IDLE
@@ -154,7 +154,7 @@ class Policy:
         function = answer.function or ""
         if function in functions and all(each in self._values for each in answer.arguments):
             arguments = self._given(answer.arguments)
-            return self._call(_Errand(function, answer.told, said), arguments)
+            return self._call(_Job(function, answer.told, said), arguments)
         return self._then_go_on(said)
 
     def _chat(self, meaning: Meaning, functions: Container[str]) -> Line:
@@ -179,9 +179,9 @@ class Policy:
 
     # --- functions --------------------------------------------------------------------------------
 
-    def _call(self, errand: _Errand, arguments: dict[str, str]) -> CallFunction:
-        self._errand = errand
-        return CallFunction(errand.function, arguments)
+    def _call(self, job: _Job, arguments: dict[str, str]) -> CallFunction:
+        self._job = job
+        return CallFunction(job.function, arguments)
 
     def _given(self, slots: Container[str]) -> dict[str, str]:
         """The values of these slots as functions are given them."""
@@ -191,16 +191,16 @@ class Policy:
             if slot in slots
         }
 
-    def _told(self, errand: _Errand, result: str) -> str:
+    def _told(self, job: _Job, result: str) -> str:
         reason = _failure(result)
         if reason is not None:
             return f"{self._domain.says.failed} {reason}"
         value = _decoded(result)
-        read_out = _sentence(_read_out(value)) or errand.otherwise
-        if errand.told is None:
+        read_out = _sentence(_read_out(value)) or job.otherwise
+        if job.told is None:
             return read_out
         try:
-            return errand.told.format_map(value if isinstance(value, dict) else {})
+            return job.told.format_map(value if isinstance(value, dict) else {})
         except KeyError:  # a function that tells something else
             return read_out
 
@@ -209,7 +209,7 @@ class Policy:
     def _begin(self, meaning: Meaning, functions: Container[str]) -> Line:
         instead = self._form.instead or ""
         if instead in functions and self._form.name not in functions:
-            return self._call(_Errand(instead, None, self._domain.says.failed), {})
+            return self._call(_Job(instead, None, self._domain.says.failed), {})
         for slot in self._form.slots:
             self._values.pop(slot.name, None)
         self._stage = Stage.FILLING

@@ -37,5 +37,5 @@ class Spoken(msgspec.Struct, frozen=True):
     fault: str | None = None
 
 
-Errand = Listen | Speak
+Job = Listen | Speak
 Outcome = Heard | Spoken

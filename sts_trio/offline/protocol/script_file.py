@@ -14,7 +14,7 @@ import msgspec
 
 from sts_trio.errors import ConfigError
 from sts_trio.offline.protocol.script import CallFunction, Line, Script, Silence
-from sts_trio.wire.printable import one_line, shown
+from sts_trio.wire.printable import one_line, quoted
 
 # A conversation has some hundred turns.
 MAX_BYTES = 2**20
@@ -71,7 +71,7 @@ def _line(written: str, where: str) -> Line:
             return Silence()
         case "@call", call if call:
             return _call(call, where)
-    raise _mistake(f"{where}: expected {_KNOWN}, got {shown(written)}")
+    raise _mistake(f"{where}: expected {_KNOWN}, got {quoted(written)}")
 
 
 def _call(written: str, where: str) -> CallFunction:
@@ -80,7 +80,7 @@ def _call(written: str, where: str) -> CallFunction:
         return CallFunction(name, _arguments.decode(arguments) if arguments.strip() else {})
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         raise _mistake(
-            f"{where}: expected the arguments of {shown(name)} as a JSON object: {exc}"
+            f"{where}: expected the arguments of {quoted(name)} as a JSON object: {exc}"
         ) from None
 
 

@@ -1,12 +1,12 @@
 """The offline agent as a websocket server: `serve` on TCP, `serve_stream` on any Trio stream.
 
-A session is one nursery with a listener, a timer and its errands in it. All tell the `Session` and
+A session is one nursery with a listener, a timer and its jobs in it. All tell the `Session` and
 do what it returns, one at a time and in that order; writing waits for a client that is slow to
 read, and so does all else, as with any server. When the nursery ends, by whichever side, nothing is
 left.
 
-With a crew the agent recognises words and answers by the policy of its domain. With a script it
-says the lines of that, in the crew's voice if there is one; with neither, those of a car seller's.
+With a pool the agent recognises words and answers by the policy of its domain. With a script it
+says the lines of that, in the pool's voice if there is one; with neither, those of a car seller's.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from sts_trio.offline.protocol.faults import Faults, FaultySession, FaultyStream
 from sts_trio.offline.protocol.jobs import Heard, Listen, Speak, Spoken
 from sts_trio.offline.protocol.script import CAR_SELLER, Prompter, Script
 from sts_trio.offline.protocol.session import NO_STATUS, Act, HangUp, Message, Session, Unparsable
-from sts_trio.offline.workers import pool as crews
+from sts_trio.offline.workers import pool as workers
 from sts_trio.offline.workers.pool import WorkerFailed, WorkerPool
 from sts_trio.wire.deepgram import ToAgent
 from sts_trio.wire.dialect import Dialect, Language, language
@@ -63,19 +63,19 @@ async def serve(
         OSError: the address cannot be listened on.
     """
     async with contextlib.AsyncExitStack() as stack:
-        crew = await stack.enter_async_context(crews.open_pool()) if mode is Mode.EARS else None
+        pool = await stack.enter_async_context(workers.open_pool()) if mode is Mode.EARS else None
         listeners = await trio.open_tcp_listeners(port, host=host)
         task_status.started(listeners[0].socket.getsockname()[1])
-        serve_one = partial(_serve_one, script=script, crew=crew, faults=faults)
+        serve_one = partial(_serve_one, script=script, pool=pool, faults=faults)
         await trio.serve_listeners(serve_one, listeners)
 
 
 async def _serve_one(
-    stream: trio.abc.Stream, *, script: Script | None, crew: WorkerPool | None, faults: Faults
+    stream: trio.abc.Stream, *, script: Script | None, pool: WorkerPool | None, faults: Faults
 ) -> None:
     """The boundary: a bug ends one session and not the server, which may be somebody's bridge."""
     try:
-        await serve_stream(stream, script=script, crew=crew, faults=faults)
+        await serve_stream(stream, script=script, pool=pool, faults=faults)
     except* Exception:
         report(events.OfflineAgentCrashed(), exc_info=True)
 
@@ -84,7 +84,7 @@ async def serve_stream(
     stream: trio.abc.Stream,
     *,
     script: Script | None = None,
-    crew: WorkerPool | None = None,
+    pool: WorkerPool | None = None,
     faults: Faults = NO_FAULTS,
 ) -> None:
     """Serves one client, from its handshake to the end of its session; closes the stream.
@@ -94,7 +94,7 @@ async def serve_stream(
     stream = FaultyStream(stream, faults)
     try:
         async with trio.open_nursery() as nursery:
-            await _serve_client(nursery, stream, script, crew, faults)
+            await _serve_client(nursery, stream, script, pool, faults)
             nursery.cancel_scope.cancel()
     # trio-websocket's reader lets these out when frames come while closing (its issue 184), or
     # when the transport breaks under an answer to a bad handshake.
@@ -109,10 +109,10 @@ async def serve_stream(
         await trio.aclose_forcefully(stream)
 
 
-def _make_session(script: Script | None, crew: WorkerPool | None, request_id: str) -> Session:
-    if crew is None or script is not None:
+def _make_session(script: Script | None, pool: WorkerPool | None, request_id: str) -> Session:
+    if pool is None or script is not None:
         mind = Prompter(script or CAR_SELLER)
-        return Session(mind, has_voice=crew is not None, request_id=request_id)
+        return Session(mind, has_voice=pool is not None, request_id=request_id)
     # webrtcvad is in the extra.
     from sts_trio.offline.hearing import vad as voiced
 
@@ -129,7 +129,7 @@ async def _serve_client(
     nursery: trio.Nursery,
     stream: FaultyStream,
     script: Script | None,
-    crew: WorkerPool | None,
+    pool: WorkerPool | None,
     faults: Faults,
 ) -> None:
     request = None
@@ -158,8 +158,8 @@ async def _serve_client(
     )
     stream.begin()
     nursery.start_soon(stream.run)
-    session = FaultySession(_make_session(script, crew, request_id), faults)
-    await _Conversation(socket, session, speech, crew).run()
+    session = FaultySession(_make_session(script, pool, request_id), faults)
+    await _Conversation(socket, session, speech, pool).run()
 
 
 def _path(request: trio_websocket.WebSocketRequest) -> str:
@@ -188,12 +188,12 @@ class _Conversation:
         socket: trio_websocket.WebSocketConnection,
         session: FaultySession,
         speech: Language,
-        crew: WorkerPool | None,
+        pool: WorkerPool | None,
     ) -> None:
         self._socket = socket
         self._session = session
         self._speech = speech
-        self._crew = crew
+        self._pool = pool
         self._nursery: trio.Nursery
         # Fair: acts are done in the order in which the session told them.
         self._turn = trio.Lock()
@@ -229,21 +229,21 @@ class _Conversation:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
             return Unparsable(f"the message matches none of the protocol's: {exc}")
 
-    async def _run(self, errand: Listen | Speak) -> None:
+    async def _run(self, job: Listen | Speak) -> None:
         """Does it, and tells the session what came of it."""
-        assert self._crew is not None
+        assert self._pool is not None
         outcome: Heard | Spoken
         try:
-            if isinstance(errand, Listen):
-                outcome = Heard(errand.ticket, await self._crew.hear(errand.audio))
+            if isinstance(job, Listen):
+                outcome = Heard(job.ticket, await self._pool.hear(job.audio))
             else:
-                outcome = Spoken(errand.ticket, await self._crew.say(errand.text))
+                outcome = Spoken(job.ticket, await self._pool.say(job.text))
         except WorkerFailed as exc:
             report(events.OfflineAgentWorkerFailed(str(exc)))
             outcome = (
-                Heard(errand.ticket, "", str(exc))
-                if isinstance(errand, Listen)
-                else Spoken(errand.ticket, b"", str(exc))
+                Heard(job.ticket, "", str(exc))
+                if isinstance(job, Listen)
+                else Spoken(job.ticket, b"", str(exc))
             )
         await self._hear(outcome)
 

@@ -10,11 +10,11 @@ The ears tell when the caller begins and ceases to speak; the mouth hands out sp
 Speech that begins silences the mouth and voids a function call in flight, even if the mouth had
 already sent everything. Speech that ceases ends the turn, and the mind answers.
 
-Words are recognised and answers are rendered elsewhere, by a crew, where there is one: both are
-errands, run between an act (`Listen`, `Speak`) and a message (`Heard`, `Spoken`). A pause sends the
+Words are recognised and answers are rendered elsewhere, by a pool, where there is one: both are
+jobs, run between an act (`Listen`, `Speak`) and a message (`Heard`, `Spoken`). A pause sends the
 audio off early, so that the words are there when the turn is over; who goes on speaking has it sent
 again, with the rest. Without ears no word is recognised, no transcript pretends that one was, and
-without a voice of the crew's it is the base install's.
+without a voice of the pool's it is the base install's.
 Source: developers.deepgram.com/docs/voice-agent (message flow, errors), read 2026-11-22.
 """
 
@@ -36,7 +36,7 @@ from sts_trio.offline.hearing.endpointing import (
     Sense,
 )
 from sts_trio.offline.protocol.functions import Functions
-from sts_trio.offline.protocol.jobs import Errand, Heard, Listen, Outcome, Speak, Spoken
+from sts_trio.offline.protocol.jobs import Heard, Job, Listen, Outcome, Speak, Spoken
 from sts_trio.offline.protocol.script import CallFunction, Line, Mind, Silence
 from sts_trio.offline.speech import voice
 from sts_trio.offline.speech.pacing import Mouth, pieces
@@ -68,7 +68,7 @@ class HangUp(msgspec.Struct, frozen=True):
     code: int
 
 
-Act = deepgram.TextFromAgent | deepgram.Audio | HangUp | Errand
+Act = deepgram.TextFromAgent | deepgram.Audio | HangUp | Job
 Message = deepgram.ToAgent | Unparsable | Outcome
 
 
@@ -123,7 +123,7 @@ class Session:
         return [deepgram.Welcome(self._request_id)]
 
     def hear(self, message: Message, now: float) -> list[Act]:
-        """The client said this, or an errand is done. Nothing comes of it once it is over."""
+        """The client said this, or a job is done. Nothing comes of it once it is over."""
         match self._phase:
             case Phase.AWAITING_SETTINGS:
                 self._begin(message, now)
@@ -416,7 +416,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self.is_over = False
-        self.ticket: int | None = None  # of the errand that has all of it
+        self.ticket: int | None = None  # of the job that has all of it
         self.heard: Heard | None = None  # what came of that
         self._before = b""  # audio from before the caller went on after all
         self._sent = b""

@@ -61,18 +61,18 @@ def _waiting() -> Iterator[None]:
 async def open_pool(
     command: Sequence[str] = COMMAND, *, most: int = MAX, limit: float = LIMIT
 ) -> AsyncIterator["WorkerPool"]:
-    """A crew, for as long as the block; its processes are gone when it is left.
+    """A pool, for as long as the block; its processes are gone when it is left.
 
     Raises:
         OSError: not one process can be started.
     """
-    crew = WorkerPool(command, most, limit)
+    pool = WorkerPool(command, most, limit)
     try:
-        await crew.warm_up()
-        yield crew
+        await pool.warm_up()
+        yield pool
     finally:
         with trio.move_on_after(GONE, shield=True):
-            await crew.dismiss()
+            await pool.dismiss()
 
 
 class WorkerPool:

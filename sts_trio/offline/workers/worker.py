@@ -1,4 +1,4 @@
-"""A process that recognises and speaks, one request at a time, for `crew.py`.
+"""A process that recognises and speaks, one request at a time, for `pool.py`.
 
     python -m sts_trio.offline.workers.worker
 
