@@ -25,6 +25,10 @@ NO_UPGRADE = (
 )
 WEBHOOK_AT_STREAM = f"{TWILIO_PATH} is for streams: have the number's voice webhook be {TWIML_PATH}"
 STREAM_AT_WEBHOOK = f"a stream, at the path of a webhook: its <Stream url> is to be {TWILIO_PATH}"
+NO_WEBHOOKS_METHOD = (
+    "webhooks are asked for by POST or GET: have the number, and what stands before this server,"
+    " say so"
+)
 NOT_OURS = (
     f"Twilio asks for what is not here: webhooks are at {TWIML_PATH}, streams at {TWILIO_PATH}"
 )
@@ -41,6 +45,8 @@ def likely_cause(request: RequestInfo, path: str, *, is_websocket: bool) -> str 
             f"this server is mounted at {request.root_path} (--root-path), and who asked has left"
             " that out: a proxy that takes it off needs none"
         )
+    if path.rstrip("/") in PATHS:
+        return NO_WEBHOOKS_METHOD
     if (prefix := _prefix(path)) is not None:
         return (
             f"a path below {prefix}: have the proxy take that off, or set STS_PUBLIC_URL to an"

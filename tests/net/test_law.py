@@ -783,6 +783,35 @@ async def test_http_2_by_its_preface_is_hung_up_on(
     assert [line["reason"] for line in log] == [unread.HTTP2]
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "path"),
+    [
+        (b"http://phone.example.com/twiml?a=b%2Fc", b"phone.example.com", b"/twiml|a=b%2Fc"),
+        (b"HTTPS://phone.example.com:8443/twiml", b"phone.example.com:8443", b"/twiml|"),
+        (b"http://phone.example.com", b"phone.example.com", b"/|"),
+        (b"http://[::1]:5000?x", b"[::1]:5000", b"/|x"),
+        # No server's address, but a path.
+        (b"/http://phone.example.com/", b"x", b"/http://phone.example.com/|"),
+        (b"/", b"x", b"/|"),
+    ],
+)
+async def test_a_target_with_the_host_in_it_is_served_as_one_without(
+    autojump_clock: trio.testing.MockClock, target: bytes, host: bytes, path: bytes
+) -> None:
+    async def tell(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        assert hosts == [host]
+        await answers(send, scope["raw_path"] + b"|" + scope["query_string"])
+
+    async with served(tell) as peer:
+        head = b"POST " + target + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        for _ in range(2):
+            await peer.send(head)
+            assert (await peer.answer(of=path)).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_who_only_keeps_a_connection_goes_when_another_process_is_there_to_be_asked(
     autojump_clock: trio.testing.MockClock, tls: Tls | None
 ) -> None:

@@ -19,6 +19,7 @@ from sts_trio.observe import events
 from sts_trio.web.access import RequestInfo
 from sts_trio.web.misdirected import (
     NO_UPGRADE,
+    NO_WEBHOOKS_METHOD,
     NOT_OURS,
     STREAM_AT_WEBHOOK,
     WEBHOOK_AT_STREAM,
@@ -59,6 +60,11 @@ def cause(
 def test_a_stream_without_upgrade_is_a_proxys_doing(path: str) -> None:
     assert cause(path, method="GET") == NO_UPGRADE
     assert cause(path, method="POST") == WEBHOOK_AT_STREAM
+
+
+@pytest.mark.parametrize("path", ["/twiml", "/twiml/", "/twiml/after"])
+def test_a_webhook_by_another_method_is_told_as_such(path: str) -> None:
+    assert cause(path, method="PUT") == NO_WEBHOOKS_METHOD
 
 
 @pytest.mark.parametrize("path", ["/twiml", "/twiml/", "/twiml/after"])
@@ -139,7 +145,7 @@ async def test_what_nobody_answers_is_one_line_with_the_cause(tmp_path: Path) ->
             "/twillio",
             "there is no such path: did you mean /twilio?",
         ),
-        (events.RequestMisdirected.NAME, "/twiml", "there is no such path: did you mean /twiml?"),
+        (events.RequestMisdirected.NAME, "/twiml", NO_WEBHOOKS_METHOD),
     ]
 
 

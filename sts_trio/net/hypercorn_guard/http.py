@@ -14,6 +14,7 @@ never kept from hearing that the peer is gone. Upstream, it stops reading behind
 """
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 MAX_AGE = 300.0
 
 _SPOKEN = (b"1.1", b"1.0")
+# (host and port, path and query)
+_ABSOLUTE = re.compile(
+    rb"https?://((?:[\w.~-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?)((?:[/?].*)?)", re.IGNORECASE
+)
 
 
 class Http(H11Protocol):
@@ -108,7 +113,7 @@ class Http(H11Protocol):
                 await self._refuse(error.error_status_hint)
                 return
             if isinstance(event, h11.Request):
-                await self._begin(event)
+                await self._begin(_in_origin_form(event))
             elif event is h11.PAUSED:
                 self._look_ahead()
                 return
@@ -238,6 +243,21 @@ class Http(H11Protocol):
         # handler is who runs this.
         if stream is not None:
             await stream.handle(StreamClosed(stream_id=STREAM_ID))
+
+
+def _in_origin_form(request: h11.Request) -> h11.Request:
+    """RFC 9112, section 3.2.2: a server has to accept a target with scheme and host in it, as who
+    asks a proxy writes it, and the host in there counts. Hypercorn takes all of it for the path."""
+    if (absolute := _ABSOLUTE.fullmatch(request.target)) is None:
+        return request
+    host, rest = absolute.groups()
+    others = [each for each in request.headers.raw_items() if each[0].lower() != b"host"]
+    return h11.Request(
+        method=request.method,
+        target=rest if rest.startswith(b"/") else b"/" + rest,
+        headers=[(b"Host", host), *others],
+        http_version=request.http_version,
+    )
 
 
 def _has_path(target: bytes) -> bool:
