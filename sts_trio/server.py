@@ -226,7 +226,7 @@ class Server:
             with trio.move_on_after(GOODBYE):
                 await self.live_calls.empty()
         if self.records is not None:
-            await self.records.writer.flush(GOODBYE)
+            await self.records.writer.flush(GOODBYE, is_last=True)
         self._key_files.close()
         _die_of(first)
 

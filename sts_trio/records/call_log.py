@@ -36,6 +36,12 @@ _NOTED = frozenset(
         events.FunctionRefused.NAME,
     }
 )
+# Of which something is taken.
+_OTHERS = (
+    events.AgentLatency.NAME,
+    events.CallEnded.NAME,
+    events.CallerStartedSpeaking.NAME,
+)
 # Twilio's last words on a call that nobody took.
 _NEVER_ANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
 _NUMBERS_ASIDE = ("ending", "verdict", "detail", "apologised", "agent")
@@ -128,6 +134,8 @@ class CallLog:
             events.AgentHandedOver.NAME: self._handed_over,
             events.CallNoted.NAME: self._noted,
         }
+        # Most events are none of these, and calls wait for this.
+        self._kept = _NOTED.union(self._makers, _OTHERS)
 
     def announce(self, info: CallInfo, source: str) -> None:
         """Our webhook has been asked about a call: from here on there is a record of it."""
@@ -165,9 +173,10 @@ class CallLog:
 
     def hear(self, entry: CallEvent) -> None:
         """Whatever happened."""
-        if not entry.call_sid:
-            return  # a socket that never became a call
-        event, fields = entry.event.NAME, entry.event.fields()
+        event = entry.event.NAME
+        if event not in self._kept or not entry.call_sid:
+            return  # without a SID it is a socket that never became a call
+        fields = entry.event.fields()
         if (until := fields.get("until")) is not None:
             fields["until"] = self._wall() - (entry.at - until)
         if event == events.AgentLatency.NAME:

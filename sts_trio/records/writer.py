@@ -2,7 +2,7 @@
 
 Two tasks, each with a thread of its own. One takes what has come every tenth of a second, and
 writes it to the spool's file: from then on an end of this process does not lose it. The other ships
-it from there to the database, which may take its time.
+it from there to the database twice a second, which may take its time.
 
 Whoever wants more says so: a row that is put `at_once` is taken at once, and `flush` waits until
 all that was put is safe, for a bounded time. Nothing here can keep a call waiting, and nothing that
@@ -29,6 +29,9 @@ from sts_trio.records.spool import Spool, SpoolFull
 from sts_trio.records.store import Process
 
 EVERY = 0.1
+# A transaction takes a millisecond of CPU, however few rows are in it, and who looks at calls does
+# not notice. An end of the process loses none of them: they are in the spool.
+SHIP_EVERY = 0.5
 # What a thousand calls make in 100 s, or 20 MB.
 MAX_ROWS = 50_000
 # And room for the beginnings and ends of those calls, when all else is lost.
@@ -105,6 +108,7 @@ class Writer:
         self._hurry = trio.Event()
         self._spooled = trio.Event()  # something waits for the database
         self._progress = trio.Event()  # anew for each batch that has become safe
+        self._is_last = trio.Event()  # what is to be shipped is to be shipped now
         self._told: Behind | None = None
 
     def put(self, row: Row) -> None:
@@ -121,18 +125,25 @@ class Writer:
         self.put(row)
         self._hurry.set()
 
-    async def flush(self, within: float = FLUSH_WITHIN) -> bool:
+    async def flush(self, within: float = FLUSH_WITHIN, *, is_last: bool = False) -> bool:
         """Whether all that was put is safe from an end of this process. Waits no longer than that.
 
-        Before something is done that must not be done twice, so that it is known of.
+        Before something is done that must not be done twice, so that it is known of. `is_last`:
+        before the process ends without more ado; the database is to have it, if it takes any.
         """
         target = self._put
         with trio.move_on_after(within):
             await trio.lowlevel.checkpoint()
-            while not self._is_safe(target):
+            if is_last:
+                self._is_last.set()
+            while not self._is_safe(target) or (is_last and self._is_shipping):
                 self._hurry.set()
                 await self._progress.wait()
         return self._is_safe(target)
+
+    @property
+    def _is_shipping(self) -> bool:
+        return self._shipper.behind is None and not self._spool.is_empty
 
     def _is_safe(self, target: int) -> bool:
         return self._taken >= target and not self._spool.unfiled
@@ -233,6 +244,7 @@ class Writer:
                 beat_at = trio.current_time() + BEAT_EVERY
                 process = self._process()
             self._spooled = trio.Event()
+            shipped_at = trio.current_time()
             if not await self._ship(process, limiter):
                 await trio.sleep(LONGEST_RETRY)
             if self._shipper.behind is not None:
@@ -240,6 +252,8 @@ class Writer:
             elif not self._shipper.has_more:
                 with trio.move_on_at(beat_at):
                     await self._spooled.wait()
+                with trio.move_on_at(min(beat_at, shipped_at + SHIP_EVERY)):
+                    await self._is_last.wait()
             await trio.lowlevel.checkpoint()
 
     async def _ship(self, process: Process | None, limiter: trio.CapacityLimiter) -> bool:

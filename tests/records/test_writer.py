@@ -128,6 +128,14 @@ async def test_flushing_where_there_is_nothing_takes_no_time(rig: Rig) -> None:
         assert await rig.writer.flush()
 
 
+async def test_before_the_process_ends_the_database_has_what_it_takes(rig: Rig) -> None:
+    async with running(rig):
+        rig.put(*whole())
+        assert await rig.writer.flush(WITHIN, is_last=True)
+        assert rig.store.rows(sid(1)) == whole()
+        assert await rig.writer.flush(WITHIN, is_last=True)
+
+
 async def test_a_row_that_is_put_at_once_does_not_wait_for_its_turn(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,9 @@ async def get(app: App, path: str, status: int = 200) -> bytes:
     )
     assert response.status_code == status
     assert status != 200 or response.headers["Cache-Control"] == "no-store"
+    # Whatever a caller is called and says, to no browser is it a page.
+    assert response.content_type.partition(";")[0] in ("application/json", "text/plain")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
     data: bytes = await response.get_data(as_text=False)
     return data
 
@@ -100,6 +103,8 @@ async def test_one_call_is_told_with_all_its_events(tmp_path: Path) -> None:
         assert [event["kind"] for event in record["events"]] == [row.kind for row in story.rows]
         assert record["turns"][-1]["said"] == "<script>alert(1)</script>"
         assert b"No such call is kept." in await get(app, "/calls/CA0", 404)
+        assert b"<" not in await get(app, "/calls/%3Cscript%3E", 404)
+        assert b"limit" in await get(app, "/calls?ended=1&limit=%3Cscript%3E", 400)
 
 
 async def test_live_calls_are_told_as_before(tmp_path: Path) -> None:
