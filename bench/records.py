@@ -8,16 +8,22 @@ empty one of yours, such as postgresql+psycopg://me@localhost/bench.
 """
 
 import argparse
+import contextlib
 import os
 import resource
 import tempfile
 import time
 import timeit
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import machine
+import report
+import results
 import sqlalchemy as sa
 import trio
+from results import Day, Records, Steady
 from rich.console import Console
 from rich.table import Table
 
@@ -55,7 +61,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=500, help="rows a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--calls", type=int, default=0, help="a day of so many, and its lists")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     wanted = parser.parse_args()
+    steady: list[Steady] = []
+    days: list[Day] = []
     console = Console()
     _show_loop(console)
     with tempfile.TemporaryDirectory() as directory:
@@ -65,11 +74,24 @@ def main() -> None:
             database.open()
             console.print(f"\n[bold]{database.shown}[/bold]")
             _show_top(console, database)
-            trio.run(_show_steady, console, database, place, wanted.rate, wanted.seconds)
+            steady += [trio.run(_steady, console, database, place, wanted.rate, wanted.seconds)]
             database.open()
             if wanted.calls:
-                _show_day(console, database, wanted.calls)
+                days += [_day(console, database, wanted.calls)]
             database.close()
+    with keeping(wanted.out) as kept:
+        kept.steady, kept.days = steady, days or kept.days
+
+
+@contextlib.contextmanager
+def keeping(out: Path) -> Iterator[Records]:
+    """The section, to be changed; then it is written."""
+    kept = results.load(out / "results.json")
+    kept.records = kept.records or Records(machine.describe())
+    kept.records.made = machine.describe()
+    yield kept.records
+    results.save(kept, out / "results.json")
+    (out / "RESULTS.md").write_text(report.write(kept))
 
 
 def _show_loop(console: Console) -> None:
@@ -108,9 +130,9 @@ def _show_top(console: Console, database: Database) -> None:
     )
 
 
-async def _show_steady(
+async def _steady(
     console: Console, database: Database, place: Path, rate: int, seconds: float
-) -> None:
+) -> Steady:
     spool = Spool(place / "spool", f"p{os.getpid()}")
     store = Store(database)
     safe: list[float] = []  # seconds from `put` until a kill does not lose it
@@ -149,18 +171,23 @@ async def _show_steady(
         figures = writer.figures
         nursery.cancel_scope.cancel()
     cpu = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
-    console.print(
-        f"{rate} rows/s for {seconds:g} s: CPU {cpu / seconds:.1%} of a core;"
-        f" safe from a kill after p50 {_at(safe, 0.5)}, p99 {_at(safe, 0.99)},"
-        f" {_at(safe, 1)} ms at worst;"
-        f" in the database after p50 {_at(stored, 0.5)}, p99 {_at(stored, 0.99)},"
-        f" {_at(stored, 1)} ms at worst;"
-        f" loop late p99 {_at(late, 0.99)}, {_at(late, 1)} ms at worst;"
-        f" status {figures.status}, lost {figures.lost}"
+    measured = Steady(
+        database=kind(database),
+        rate=rate,
+        cpu_share=round(cpu / seconds, 4),
+        safe_ms=percentiles(safe),
+        stored_ms=percentiles(stored),
+        loop_late_ms=percentiles(late),
     )
+    console.print(measured, f"status {figures.status}, lost {figures.lost}")
+    return measured
 
 
-def _show_day(console: Console, database: Database, calls: int) -> None:
+def kind(database: Database) -> str:
+    return "PostgreSQL" if database.is_postgresql else "SQLite"
+
+
+def _day(console: Console, database: Database, calls: int) -> Day:
     store = Store(database)
     began = 1_796_000_000.0 // DAY * DAY
     pattern = calls >> DOUBLED
@@ -184,7 +211,7 @@ def _show_day(console: Console, database: Database, calls: int) -> None:
                 "SELECT pg_database_size(current_database())"
             ).scalar_one()
         console.print(f"{size / 1e6:.0f} MB, {size / calls / 1000:.1f} kB a call")
-    table = Table("the list", "p50 ms", "p99 ms")
+    lists: dict[str, tuple[float, float]] = {}
     middle = began + DAY / 2
     for name, wanted in {
         "newest": Wanted(),
@@ -206,20 +233,29 @@ def _show_day(console: Console, database: Database, calls: int) -> None:
             page = store.calls(wanted)
             store.calls(wanted, after=page.after)
             times.append((time.perf_counter() - at) / 2)
-        table.add_row(name, _at(times, 0.5), _at(times, 0.99))
+        lists[name] = percentiles(times)[:2]
     times = []
     for number in range(0, pattern, max(1, pattern // 200)):
         at = time.perf_counter()
         store.record(f"CA{number:032x}")
         times.append(time.perf_counter() - at)
-    table.add_row("one record", _at(times, 0.5), _at(times, 0.99))
-    console.print(table)
+    lists["one record"] = percentiles(times)[:2]
     took = time.perf_counter()
     deleted = store.expire(began + 3 * DAY)
+    took = time.perf_counter() - took
     console.print(
-        f"retention: {deleted.calls} calls gone in {time.perf_counter() - took:.1f} s,"
-        f" {deleted.events} events deleted one by one"
+        f"retention: {deleted.calls} calls gone in {took:.1f} s, {deleted.events} events deleted"
     )
+    measured = Day(
+        database=kind(database),
+        calls=calls,
+        rows_a_call=ROWS_A_CALL,
+        mb=round(size / 1e6, 1),
+        lists_ms=lists,
+        retention_seconds=round(took, 1),
+    )
+    console.print(measured)
+    return measured
 
 
 def _double(database: Database, step: int, later: float) -> None:
@@ -296,9 +332,14 @@ def _call(number: int, at: float) -> list[Row]:
     return [Row(sid, epoch, seq, at + seq * 3, kind, body) for seq, (kind, body) in enumerate(made)]
 
 
-def _at(times: list[float], share: float) -> str:
+def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
+    """p50, p99 and most of these seconds, in ms."""
     ordered = sorted(times)
-    return f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000:.1f}"
+    p50, p99, most = (
+        round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 1)
+        for share in (0.5, 0.99, 1)
+    )
+    return p50, p99, most
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from results import (
     Made,
     Micro,
     Reconnects,
+    Records,
     Results,
 )
 from servers import VARIANTS
@@ -48,6 +49,8 @@ def write(results: Results) -> str:
     sections = [
         *((made.made, _comparison(title, made)) for title, made in comparisons if made),
         *((made.made, _churn(made)) for made in (results.churn,) if made),
+        *((made.made, _with_records(made)) for made in (results.with_records,) if made),
+        *((made.made, _records(made)) for made in (results.records,) if made),
         *((made.made, _capacities(made)) for made in (results.capacities,) if made),
         *((made.made, _micro(made)) for made in (results.micro,) if made),
         *((made.made, _hotspots(made)) for made in results.hotspots),
@@ -146,6 +149,90 @@ def _churn(comparison: Comparison) -> list[str]:
         _table(head, map(_churn_row, rows)),
         *_faults(rows, comparison.cells),
     ]
+
+
+def _with_records(comparison: Comparison) -> list[str]:
+    rows = sums.rows(comparison)
+    kept_nothing = {cell.calls: cell for cell in comparison.cells if cell.variant == "ours"}
+    more = {
+        (cell.calls, cell.variant): sums.ratio(cell, kept_nothing[cell.calls])
+        for cell in comparison.cells
+    }
+    late = {(cell.calls, cell.variant): cell.late_ticks for cell in comparison.cells}
+    table = [
+        (
+            str(row.calls),
+            row.variant,
+            f"{row.cpu:.3f}",
+            spread(more[row.calls, row.variant]),
+            pair(row.up_p50, row.up_p99),
+            pair(row.clear_p50, row.clear_p99),
+            ", ".join(map(str, late[row.calls, row.variant])),
+            f"{row.up_ok:.1f} / {row.down_ok:.1f}",
+        )
+        for row in rows
+    ]
+    head = (
+        *("calls", "variant", "CPU ms", "of what ours takes", "words ms", "barge-in ms"),
+        *("late ticks", "audio %"),
+    )
+    return [
+        "What records cost the calls",
+        f"Rounds: {comparison.rounds}, of {comparison.seconds:g} s for every variant in turn. Here"
+        " *ours* keeps nothing. The CPU of the records' threads is in it, PostgreSQL's is not."
+        " *late ticks* are told round by round.\n",
+        _table(head, table),
+        *_faults(rows, comparison.cells),
+    ]
+
+
+def _records(records: Records) -> list[str]:
+    steady = [
+        (
+            each.database,
+            str(each.rate),
+            f"{100 * each.cpu_share:.1f} %",
+            _three(each.safe_ms),
+            _three(each.stored_ms),
+            _three(each.loop_late_ms),
+        )
+        for each in records.steady
+    ]
+    kills = [
+        (
+            each.database,
+            f"{each.kills} × {each.calls}",
+            str(each.rows),
+            str(each.lost),
+            str(each.most_lost),
+            _three(each.oldest_ms),
+        )
+        for each in records.kills
+    ]
+    parts = [
+        "Records",
+        "Rows at a steady rate, by one process: its CPU, of a core; then p50 / p99 / most in ms"
+        " from the event on, until an end of the process does not lose it, and until it is in the"
+        " database; and how late the loop was.\n",
+        _table(("database", "rows/s", "CPU", "safe ms", "stored ms", "loop late ms"), steady),
+        "Servers that were killed (-9) in the midst of conversations: how many with how many calls"
+        " each, and what of the events that they had told is in no database after the next start;"
+        " *before* is when the oldest that it lost had happened, p50 / p99 / most in ms.\n",
+        _table(("database", "kills", "events", "lost", "by one", "before ms"), kills),
+    ]
+    for day in records.days:
+        lists = [(name, f"{p50:.1f}", f"{p99:.1f}") for name, (p50, p99) in day.lists_ms.items()]
+        parts += [
+            f"A day of {day.calls} calls with {day.rows_a_call} events each, {day.database}:"
+            f" {day.mb:.0f} MB, {1000 * day.mb / day.calls:.1f} kB a call; retention deletes all of"
+            f" it in {day.retention_seconds:.0f} s. What a page of 50 calls takes to be found:\n",
+            _table(("list", "p50 ms", "p99 ms"), lists),
+        ]
+    return parts
+
+
+def _three(ms: tuple[float, float, float]) -> str:
+    return " / ".join(f"{each:.0f}" for each in ms)
 
 
 def _churn_row(row: Row) -> Sequence[str]:

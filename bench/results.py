@@ -87,6 +87,7 @@ class Cell(msgspec.Struct):
     still: list[Run | None] = []  # with churn: the same rounds without any
     voids: int = 0  # tries that were thrown away because the generator was too slow
     warnings: int = 0  # lines that ours logged, at level `warning` and above
+    late_ticks: list[int] = []  # of each run of ours
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -230,11 +231,54 @@ class Garbage(msgspec.Struct):
     memory: list[Memory]
 
 
+class Steady(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows put at a steady rate. Times in ms are p50, p99 and most, from `put` on."""
+
+    database: str
+    rate: int  # rows a second
+    cpu_share: float  # of a core, of the whole process
+    safe_ms: tuple[float, float, float]  # until a kill does not lose it
+    stored_ms: tuple[float, float, float]  # until it is in the database
+    loop_late_ms: tuple[float, float, float]
+
+
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """A day of calls in a database."""
+
+    database: str
+    calls: int
+    rows_a_call: int
+    mb: float
+    lists_ms: dict[str, tuple[float, float]]  # {what is asked for: p50 and p99}
+    retention_seconds: float  # until all of it is deleted
+
+
+class Kills(msgspec.Struct, frozen=True, kw_only=True):
+    """Servers that were killed in the midst of conversations."""
+
+    database: str
+    kills: int
+    calls: int  # of each server, at once
+    rows: int  # that they had put
+    lost: int
+    most_lost: int  # by one kill
+    oldest_ms: tuple[float, float, float]  # p50, p99, most: before the kill
+
+
+class Records(msgspec.Struct):
+    made: Made
+    steady: list[Steady] = []
+    days: list[Day] = []
+    kills: list[Kills] = []
+
+
 class Results(msgspec.Struct, omit_defaults=True):
     plain: Comparison | None = None
     tls: Comparison | None = None
     churn: Comparison | None = None
     rough: Comparison | None = None
+    with_records: Comparison | None = None
+    records: Records | None = None
     capacities: Capacities | None = None
     micro: Micro | None = None
     hotspots: list[Hotspots] = []

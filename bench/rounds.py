@@ -1,7 +1,9 @@
 """Runs, in rounds: every variant once, then all of them again, so that a noisy minute of the
 machine is shared by all and not one variant's luck."""
 
+import json
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -72,6 +74,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         options = {"--churn": churn, "--farewell": FAREWELL if farewell else 0}
         with self._serve(cell) as bridge:
             run = self._generate(cell, bridge, options)
+            if VARIANTS[cell.variant].is_ours:
+                cell.late_ticks.append(_late_ticks(bridge.port))
             self._note_what_was_said(cell, bridge.said())
         return run
 
@@ -100,6 +104,13 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         if VARIANTS[cell.variant].is_ours and lines:
             cell.warnings += len(lines)
             self.say(f"{cell.calls} {cell.variant} logged {len(lines)} lines: {lines[0][:200]}")
+
+
+def _late_ticks(port: int) -> int:
+    """Of all that the server had, as it tells itself."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+        told = json.load(answer)
+    return int(next(value for name, value in told.items() if name.startswith("late_")))
 
 
 def compare(

@@ -75,6 +75,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> li
 @click.option("--tls", is_flag=True, help="TLS toward the agent, as in production.")
 @click.option("--churn", type=click.FloatRange(0), default=0, help="Calls changed per second.")
 @click.option("--rough", is_flag=True, help="Torn and fragmented frames, pings, odd chunks.")
+@click.option("--records", "with_records", is_flag=True, help="Keeps it as what records cost.")
 @click.option("--capacity", is_flag=True, help="Instead: the most calls on one core.")
 @click.option("--most", type=click.IntRange(1), default=2000, help="Where --capacity ends.")
 @click.option("--profile", is_flag=True, help="Instead: where the time goes, by py-spy.")
@@ -97,6 +98,7 @@ def main(
     tls: bool,
     churn: float,
     rough: bool,
+    with_records: bool,
     capacity: bool,
     most: int,
     profile: bool,
@@ -134,7 +136,10 @@ def main(
         else:
             cells = rounds.compare(bench, calls, variants, round_count, churn)
             measured = Comparison(machine.describe(), round_count, seconds, churn, cells)
-            _keep(kept, measured, tls=tls, rough=rough)
+            if with_records:
+                kept.with_records = measured
+            else:
+                _keep(kept, measured, tls=tls, rough=rough)
             _show(_table(measured))
     _write(kept, out)
     if measured is not None and at_least is not None:

@@ -15,6 +15,9 @@ import msgspec
 from generator import NoRun
 
 HERE = Path(__file__).parent
+# Where "ours PostgreSQL" keeps its calls: an empty database of yours, such as
+# postgresql+psycopg://me@localhost/bench.
+POSTGRESQL = os.environ.get("BENCH_POSTGRESQL", "")
 MAX_LOG = 1_000_000
 START_WITHIN = 20.0
 STOP_WITHIN = 5.0
@@ -66,6 +69,21 @@ VARIANTS = {
             100,
             "sts_trio with STS_FAST_LANE=0: everything through ASGI, Hypercorn reading once a tick",
             {"STS_FAST_LANE": "0"},
+        ),
+        Variant(
+            "ours SQLite",
+            OURS,
+            100,
+            "sts_trio that keeps its calls in a file, which it does unless told otherwise; the"
+            " others keep nothing",
+            {"STS_DATABASE_URL": "sqlite:///calls.db"},
+        ),
+        Variant(
+            "ours PostgreSQL",
+            OURS,
+            100,
+            "the same in a PostgreSQL on the same machine, by a Unix socket",
+            {"STS_DATABASE_URL": POSTGRESQL},
         ),
         Variant(
             "picows",
