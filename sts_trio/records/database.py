@@ -34,6 +34,7 @@ UNACKNOWLEDGED = 3.0
 MIGRATION = 60.0
 # Connections for those who read, beside the writer's own.
 READERS = 4
+HIGHEST_PORT = 65535
 # `RETURNING` and upserts. Python 3.11 may be linked with one that is older.
 OLDEST_SQLITE = (3, 35, 0)
 # Whoever migrates holds this lock of PostgreSQL's: "sts-trio" in ASCII.
@@ -272,6 +273,8 @@ def _url(url: str) -> sa.URL:
         if not parsed.database or parsed.database == ":memory:" or parsed.query:
             raise ConfigError(f"{VARIABLE}: {expected}, got {parsed.render_as_string()}")
         return parsed
+    if parsed.port is not None and not 1 <= parsed.port <= HIGHEST_PORT:
+        raise ConfigError(f"{VARIABLE}: {expected}, with a port from 1 to {HIGHEST_PORT}")
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     raise ConfigError(f"{VARIABLE}: {expected}, got {parsed.render_as_string()}")

@@ -245,6 +245,8 @@ def test_an_old_sqlite_is_refused(sqlite_url: str, monkeypatch: pytest.MonkeyPat
         "postgresql+asyncpg://hidden:hidden@there/calls",
         "postgres://hidden:hidden@there/calls",
         "postgresql://hidden:hidden@there:port/calls",
+        "postgresql://hidden:hidden@there:65536/calls",
+        "postgresql://hidden:hidden@there:0/calls",
         "://hidden",
     ],
 )
