@@ -507,8 +507,9 @@ class Store:
             if value is not None:
                 choose = choose.where(column == value)
         if wanted.has_ended is not None:
-            is_over = call.c.state.in_(_OVER)
-            choose = choose.where(is_over if wanted.has_ended else ~is_over)
+            # Nearly all have: by an index on that nearly all would be read, and then sorted.
+            ended_at = call.c.ended_at
+            choose = choose.where(ended_at.is_not(None) if wanted.has_ended else ended_at.is_(None))
         return choose
 
     def record(self, call_sid: str) -> Record | None:
