@@ -319,6 +319,7 @@ class Server:
             log_transcripts=self.config.log_transcripts,
             tell=kept.tell,
             on_start=self._record_started,
+            on_hang_up=self.live_calls.remember,
             make_safe=self._make_safe,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds

@@ -7,7 +7,7 @@ It owns no task: each call runs in the task of its websocket.
 
 import collections
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -19,6 +19,9 @@ from sts_trio.observe.kept import KeptEvents
 # Endings are asked for by `/twiml/after`, a second or two after the call's stream ended.
 REMEMBERED_ENDINGS = 1000
 
+# Told the SID of a call, and how it ended.
+Remember = Callable[[str, Ending], None]
+
 
 class LiveCalls:
     def __init__(self, max_calls: int) -> None:
@@ -28,7 +31,7 @@ class LiveCalls:
         self._endings: collections.OrderedDict[str, Ending] = collections.OrderedDict()
         self._is_draining = False
         self._is_winding_up = False
-        self._has_heir = False
+        self._heir: Remember | None = None
         self._emptied = trio.Event()
 
     @property
@@ -48,7 +51,7 @@ class LiveCalls:
     @property
     def has_heir(self) -> bool:
         """Whether somebody else is there in this process's place."""
-        return self._has_heir
+        return self._heir is not None
 
     @property
     def takes_calls(self) -> bool:
@@ -80,14 +83,19 @@ class LiveCalls:
             yield
         finally:
             del self._calls[call]
-            if call.ending is not None and call.dialogue.call_sid:
+            if call.ending is not None:
                 self.remember(call.dialogue.call_sid, call.ending)
             if not self._calls:
                 self._emptied.set()
                 self._emptied = trio.Event()
 
     def remember(self, call_sid: str, ending: Ending) -> None:
+        """May be told again."""
+        if not call_sid or self._endings.get(call_sid) == ending:
+            return
         self._endings[call_sid] = ending
+        if self._heir is not None:
+            self._heir(call_sid, ending)
         # A call may be streamed more than once.
         self._endings.move_to_end(call_sid)
         while len(self._endings) > REMEMBERED_ENDINGS:
@@ -95,17 +103,16 @@ class LiveCalls:
 
     def ending_of(self, call_sid: str) -> Ending | None:
         """How that call ended, if it was one of the last here."""
-        # Twilio asks as soon as its own socket is closed, while the agent's may still be closing.
-        for call in self._calls:
-            if call.ending is not None and call_sid and call.dialogue.call_sid == call_sid:
-                return call.ending
         return self._endings.get(call_sid)
 
-    def drain(self, *, has_heir: bool = False) -> None:
-        """No more calls from now on; those under way go on. `has_heir`: another process takes what
-        comes to this one's address."""
+    def drain(self, heir: Remember | None = None) -> None:
+        """No more calls from now on; those under way go on. There may be an `heir`, who takes what
+        comes to this process's address: it is told how calls have ended, and how others do."""
         self._is_draining = True
-        self._has_heir = self._has_heir or has_heir
+        if heir is not None:
+            self._heir = heir
+            for call_sid, ending in self._endings.items():
+                heir(call_sid, ending)
 
     async def empty(self) -> None:
         """Waits until there is no call."""

@@ -103,6 +103,7 @@ class Bridge:
         "_may_transfer",
         "_notes",
         "_nursery",
+        "_on_hang_up",
         "_open_caller",
         "_pending",
         "_release_phone_call",
@@ -128,12 +129,14 @@ class Bridge:
         log_transcripts: bool = False,
         tell: Tell = lambda entry: None,
         on_start: Callable[[CallInfo], None] = lambda call: None,
+        on_hang_up: Callable[[str, Ending], None] = lambda call_sid, ending: None,
         make_safe: MakeSafe = nothing_to_keep,
     ) -> None:
         self.dialogue = dialogue
         self.ending: Ending | None = None
         self._clock = trio.lowlevel.current_clock()
         self.began = trio.current_time()
+        self._on_hang_up = on_hang_up
         self._open_caller = open_caller
         self._agents = agents
         self._functions = functions or Functions()
@@ -284,6 +287,8 @@ class Bridge:
 
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending
+        # Twilio asks what comes next as soon as its socket is closed, the agent's may take longer.
+        self._on_hang_up(self.dialogue.call_sid, ending)
         self._to_caller.close()
         self._session.close()
         self._alarm.cancel()

@@ -32,8 +32,9 @@ import hypercorn.trio
 import trio
 from hypercorn.utils import LifespanFailureError
 
+from sts_trio.bridge.live_calls import Remember
 from sts_trio.config import Config
-from sts_trio.errors import ConfigError
+from sts_trio.errors import ConfigError, Ending
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
 from sts_trio.observe import events
@@ -55,7 +56,8 @@ class LiveCalls(Protocol):
     def live(self) -> int: ...
     @property
     def is_draining(self) -> bool: ...
-    def drain(self, *, has_heir: bool = False) -> None: ...
+    def drain(self, heir: Remember | None = None) -> None: ...
+    def remember(self, call_sid: str, ending: Ending) -> None: ...
     async def empty(self) -> None: ...
     def wind_up(self) -> None: ...
     def shut_down(self) -> None: ...
@@ -135,6 +137,7 @@ async def serve(
                 await nursery.start(_leave_to_heir, listener, app.live_calls, shutdown)
             if inheritance is not None:
                 await inheritance.confirm()
+                nursery.start_soon(inheritance.hear_endings, app.live_calls.remember)
             task_status.started(settings.url(host))
     report(events.ServerStopped())
 
@@ -153,11 +156,14 @@ async def _leave_to_heir(
     task_status: trio.TaskStatus[None],
 ) -> None:
     """Another process may have the address, once this one drains, or if it takes over."""
-    await bequeath(listener, is_draining=lambda: live_calls.is_draining, task_status=task_status)
-    live_calls.drain(has_heir=True)
+    heir = await bequeath(
+        listener, is_draining=lambda: live_calls.is_draining, task_status=task_status
+    )
+    live_calls.drain(heir.tell)
     hypercorn_guard.retire()
     report(events.ServerRelieved(live_calls.live))
     shutdown.begin("take-over")
+    await heir.run()
 
 
 class _Shutdown:

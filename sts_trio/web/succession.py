@@ -8,21 +8,28 @@ listening socket itself, and is given a descriptor of it: then the two processes
 with one queue of connections. The heir starts up, accepts, and says so. Only then the other one
 accepts no more. An heir that dies before has changed nothing.
 
+The connection between the two stays. What comes next for a call of the old process (`/twiml/after`)
+is asked of the heir, so it is told there how each has ended, as soon as that is known.
+
 A process that drains gives it to anyone who asks. One that takes calls gives it to who wants to
 take over, and drains from then on.
 """
 
 import array
 import contextlib
+import math
 import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import msgspec
 import trio
 
+from sts_trio.bridge.live_calls import Remember
 from sts_trio.config.private_directory import Address, directories, file_name, opened
+from sts_trio.errors import Cause, Ending
 
 # From the heir: what it asks for, and that it accepts now.
 _IF_YOU_DRAIN = b"?"
@@ -38,6 +45,17 @@ ANSWER_WITHIN = 5.0
 START_UP_WITHIN = 120.0
 
 
+class _Ended(msgspec.Struct, array_like=True):
+    call_sid: str
+    cause: str
+    detail: str
+    apologised: bool
+
+
+_decode = msgspec.json.Decoder(_Ended).decode
+_CAUSES = {cause.label: cause for cause in Cause}
+
+
 class Inheritance(NamedTuple):
     """`confirm` when connections are accepted; closing `predecessor` before is a renunciation."""
 
@@ -48,7 +66,40 @@ class Inheritance(NamedTuple):
         """The predecessor accepts no more from here on, if it is still there."""
         with contextlib.suppress(OSError):
             await self.predecessor.send(_LISTENING)
-        self.predecessor.close()
+
+    async def hear_endings(self, remember: Remember) -> None:
+        """Passes on how calls of the predecessor have ended, until it is gone."""
+        rest = b""
+        with contextlib.suppress(OSError):
+            while data := await self.predecessor.recv(65536):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    # Another version may tell, or have causes, that this one does not know.
+                    with contextlib.suppress(msgspec.DecodeError, KeyError):
+                        ended = _decode(line)
+                        cause = _CAUSES[ended.cause]
+                        remember(ended.call_sid, Ending(cause, ended.detail, ended.apologised))
+
+
+class Heir:
+    """Who has the address now."""
+
+    def __init__(self, connection: trio.socket.SocketType) -> None:
+        self._stream = trio.SocketStream(connection)
+        # As many as there have been calls of late, and still are.
+        self._to_tell, self._told = trio.open_memory_channel[bytes](math.inf)
+
+    def tell(self, call_sid: str, ending: Ending) -> None:
+        """That the call has ended so. Never waits."""
+        ended = _Ended(call_sid, ending.cause.label, ending.detail, ending.apologised)
+        self._to_tell.send_nowait(msgspec.json.encode(ended) + b"\n")
+
+    async def run(self) -> None:
+        """Tells it, as long as it is there."""
+        async with self._stream:
+            with contextlib.suppress(trio.BrokenResourceError):
+                async for line in self._told:
+                    await self._stream.send_all(line)
 
 
 class Occupied(Exception):
@@ -84,7 +135,7 @@ async def bequeath(
     *,
     is_draining: Callable[[], bool],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
+) -> Heir:
     """Gives the socket to who asks for it, from `task_status.started()` on. Returns when there is
     an heir that accepts, and nothing is accepted here any more."""
     with _asked_at(listener.getsockname()[:2]) as asked:
@@ -93,12 +144,17 @@ async def bequeath(
             await trio.sleep_forever()
         while True:
             heir, _ = await asked.accept()
-            with heir, contextlib.suppress(OSError), trio.move_on_after(START_UP_WITHIN):
-                if await _give(listener, heir, is_draining=is_draining()):
+            has_it = False
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(heir)
+                with contextlib.suppress(OSError), trio.move_on_after(START_UP_WITHIN):
+                    has_it = await _give(listener, heir, is_draining=is_draining())
+                if has_it:
+                    stack.pop_all()
                     # Hypercorn cannot stop to accept and go on otherwise. From here on it waits for
                     # connections where nobody connects: the heir is asked in this one's place.
                     os.dup2(asked.fileno(), listener.fileno(), inheritable=False)
-                    return
+                    return Heir(heir)
 
 
 async def _give(

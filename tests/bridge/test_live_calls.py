@@ -60,13 +60,22 @@ async def test_an_ending_is_remembered_by_its_call() -> None:
     assert live_calls.ending_of("CA of somebody else") is None
 
 
-async def test_an_ending_is_known_while_the_call_is_still_saying_goodbye() -> None:
+async def test_an_ending_is_known_while_the_call_is_still_saying_goodbye(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """To Twilio, too, a transfer is asked for when its own socket is closed, and no later."""
     live_calls = LiveCalls(2)
-    call, other = idle_call(), idle_call("CA of somebody else")
-    with live_calls.admit(other), live_calls.admit(call):
-        call.ending = Ending(Cause.TRANSFERRED, "+15005550020")
-        assert live_calls.ending_of(CALL_SID) == call.ending
+    phone, agent = FakeTwilio(), FakeAgent(answers_close=False)
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, agent, on_hang_up=live_calls.remember)
+        tasks.start_soon(admitted, live_calls, call)
+        phone.tell(twilio.Connected(), START, media())
+        await agent.ready.wait()
+        phone.tell(STOP)
+        await trio.sleep(0.1)
+        assert phone.goodbye == (0, 1000)
+        assert live_calls.live == 1
+        assert live_calls.ending_of(CALL_SID) == Ending(Cause.STOP)
         assert live_calls.ending_of("CA of somebody else") is None
 
 
@@ -130,12 +139,22 @@ async def test_who_was_let_in_before_it_drains_has_room_until_the_end(
     assert not live_calls.has_room
 
 
-async def test_an_heir_is_not_forgotten() -> None:
+async def test_an_heir_is_told_how_calls_have_ended_and_how_others_do() -> None:
     live_calls = LiveCalls(1)
+    live_calls.remember("CA1", Ending(Cause.STOP))
+    told: list[tuple[str, Ending]] = []
     assert not live_calls.has_heir
-    live_calls.drain(has_heir=True)
+    live_calls.drain(lambda call_sid, ending: told.append((call_sid, ending)))
     live_calls.drain()
     assert live_calls.has_heir
+    call = idle_call()
+    with live_calls.admit(call):
+        call.ending = Ending(Cause.TRANSFERRED, "+15005550020")
+        live_calls.remember(CALL_SID, call.ending)
+    assert told == [
+        ("CA1", Ending(Cause.STOP)),
+        (CALL_SID, Ending(Cause.TRANSFERRED, "+15005550020")),
+    ]
 
 
 async def test_emptiness_is_waited_for_until_the_last_call_is_over(

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives import serialization
 from hypercorn.trio.tcp_server import TCPServer
 from limits import HANG
 
+from sts_trio.bridge.live_calls import Remember
 from sts_trio.config import Config, load, local_key
-from sts_trio.errors import ConfigError
+from sts_trio.errors import ConfigError, Ending
 from sts_trio.net.hypercorn_guard import KEEP_ALIVE, Connection
 from sts_trio.observe import events
 from sts_trio.web import serve as serve_module
@@ -42,8 +43,11 @@ class Lines:
         self.is_told = trio.Event()
         self.hang_up = trio.Event()
 
-    def drain(self, *, has_heir: bool = False) -> None:
+    def drain(self, heir: Remember | None = None) -> None:
         self.is_draining = True
+
+    def remember(self, call_sid: str, ending: Ending) -> None:
+        """Nobody asks for it."""
 
     async def empty(self) -> None:
         while self.live:

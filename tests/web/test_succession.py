@@ -14,6 +14,7 @@ import trio.testing
 from limits import HANG
 
 from sts_trio.config.private_directory import Address, directories
+from sts_trio.errors import Cause, Ending
 from sts_trio.web import succession
 from sts_trio.web.succession import Inheritance, Occupied, bequeath, inherit
 
@@ -36,6 +37,7 @@ class Owner:
         self.listener.setblocking(False)
         self.is_draining = False
         self.has_heir = trio.Event()
+        self.heir: succession.Heir
         self.scope = trio.CancelScope()
         self._nursery = nursery
 
@@ -46,10 +48,11 @@ class Owner:
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self.scope, self.listener:
-            await bequeath(
+            self.heir = await bequeath(
                 self.listener, is_draining=lambda: self.is_draining, task_status=task_status
             )
             self.has_heir.set()
+            await self.heir.run()
             await trio.sleep_forever()
 
 
@@ -66,6 +69,10 @@ async def an_owner(*, is_draining: bool = False) -> AsyncIterator[Owner]:
 
 class Heir(NamedTuple):
     inheritance: Inheritance
+
+    def close(self) -> None:
+        self.inheritance.listener.close()
+        self.inheritance.predecessor.close()
 
     async def accepts(self, address: Address) -> bool:
         """Whether a connection to there comes to it."""
@@ -98,7 +105,7 @@ async def test_who_drains_gives_the_socket_to_who_asks() -> None:
         assert not owner.has_heir.is_set()
         await heir.inheritance.confirm()
         await owner.has_heir.wait()
-        heir.inheritance.listener.close()
+        heir.close()
 
 
 async def test_who_takes_calls_keeps_it_from_who_does_not_insist() -> None:
@@ -108,7 +115,7 @@ async def test_who_takes_calls_keeps_it_from_who_does_not_insist() -> None:
         heir = await the_heir(owner.address, takes_over=True)
         await heir.inheritance.confirm()
         await owner.has_heir.wait()
-        heir.inheritance.listener.close()
+        heir.close()
 
 
 async def test_from_then_on_every_connection_is_the_heirs_while_the_other_waits_for_one() -> None:
@@ -133,20 +140,68 @@ async def test_from_then_on_every_connection_is_the_heirs_while_the_other_waits_
             assert await heir.accepts(address)
         assert accepted == before
         nursery.cancel_scope.cancel()
-        heir.inheritance.listener.close()
+        heir.close()
 
 
 async def test_an_heir_that_dies_before_it_accepts_has_changed_nothing() -> None:
     async with an_owner(is_draining=True) as owner:
         heir = await the_heir(owner.address)
-        heir.inheritance.listener.close()
-        heir.inheritance.predecessor.close()
+        heir.close()
         another = await the_heir(owner.address)
         assert not owner.has_heir.is_set()
         assert await another.accepts(owner.address)
         await another.inheritance.confirm()
         await owner.has_heir.wait()
-        another.inheritance.listener.close()
+        another.close()
+
+
+async def test_the_heir_is_told_how_calls_end_until_the_other_is_gone() -> None:
+    endings = [
+        ("CA1", Ending(Cause.TRANSFERRED, "+15005550020")),
+        ("CA2", Ending(Cause.SHUTDOWN, apologised=True)),
+        *((f"CA{number}", Ending(Cause.AGENT_ERROR, "\n" * 200)) for number in range(3, 1000)),
+    ]
+    told: list[tuple[str, Ending]] = []
+    all_told = trio.Event()
+
+    def remember(call_sid: str, ending: Ending) -> None:
+        told.append((call_sid, ending))
+        if len(told) == len(endings):
+            all_told.set()
+
+    async with an_owner(is_draining=True) as owner, trio.open_nursery() as nursery:
+        heir = await the_heir(owner.address)
+        await heir.inheritance.confirm()
+        await owner.has_heir.wait()
+        nursery.start_soon(heir.inheritance.hear_endings, remember)
+        for call_sid, ending in endings:
+            owner.heir.tell(call_sid, ending)
+        await all_told.wait()
+        assert told == endings
+        owner.scope.cancel()  # and the nursery ends
+    heir.close()
+
+
+async def test_an_ending_that_only_another_version_knows_is_passed_over() -> None:
+    ours, theirs = trio.socket.socketpair()
+    told: list[tuple[str, Ending]] = []
+    with ours, theirs, socket.socket() as listener:
+        await theirs.send(b'["CA1","of_tomorrow","",false]\n{"ended":"CA1"}\nnonsense\n')
+        await theirs.send(b'["CA2","stop","",false,"more"]\n["CA')
+        theirs.shutdown(socket.SHUT_WR)
+        await Inheritance(listener, ours).hear_endings(lambda *each: told.append(each))
+    assert told == [("CA2", Ending(Cause.STOP))]
+
+
+async def test_an_heir_that_has_died_is_told_nothing_and_ends_nothing() -> None:
+    async with an_owner(is_draining=True) as owner:
+        heir = await the_heir(owner.address)
+        await heir.inheritance.confirm()
+        await owner.has_heir.wait()
+        heir.close()
+        for _ in range(3):
+            owner.heir.tell("CA1", Ending(Cause.STOP))
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_who_has_gone_meanwhile_leaves_the_socket_all_the_same() -> None:
@@ -157,7 +212,7 @@ async def test_who_has_gone_meanwhile_leaves_the_socket_all_the_same() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert await heir.accepts(address)
         await heir.inheritance.confirm()
-        heir.inheritance.listener.close()
+        heir.close()
 
 
 async def test_who_asks_for_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +227,7 @@ async def test_who_asks_for_nothing_is_not_waited_for(monkeypatch: pytest.Monkey
         heir = await the_heir(owner.address)
         await heir.inheritance.confirm()
         await owner.has_heir.wait()
-        heir.inheritance.listener.close()
+        heir.close()
 
 
 async def test_who_starts_up_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +239,7 @@ async def test_who_starts_up_for_ever_is_not_waited_for(monkeypatch: pytest.Monk
         await another.inheritance.confirm()
         await owner.has_heir.wait()
         for heir in (slow, another):
-            heir.inheritance.listener.close()
-        slow.inheritance.predecessor.close()
+            heir.close()
 
 
 async def test_where_nobody_is_to_be_asked_nothing_is_inherited() -> None:
@@ -210,7 +264,7 @@ async def test_what_one_that_was_killed_has_left_is_asked_in_vain_and_replaced()
             heir = await the_heir(owner.address)
             await heir.inheritance.confirm()
             await again.has_heir.wait()
-            heir.inheritance.listener.close()
+            heir.close()
             nursery.cancel_scope.cancel()
 
 
@@ -263,6 +317,7 @@ async def test_what_is_left_of_it_goes_with_it_but_not_that_of_the_heir(runtime:
             with pytest.raises(Occupied):
                 await an_heir(successor.address)
             nursery.cancel_scope.cancel()
+        heir.close()
         assert not place.exists()
 
 

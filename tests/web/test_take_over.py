@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio_websocket
 from limits import HANG
 from rig_hypercorn import (
     close_code,
@@ -16,8 +17,9 @@ from rig_hypercorn import (
     sts_trio_serve,
     until_it_answers,
 )
-from rig_peers import STOP, media
+from rig_peers import CALL_SID, STOP, STREAM_SID, media
 
+from sts_trio.config import local_key
 from sts_trio.observe import events
 from sts_trio.wire import twilio
 
@@ -95,8 +97,7 @@ async def test_a_new_process_answers_in_the_place_of_one_that_drains_and_nobody_
                     await trio.testing.wait_all_tasks_blocked()
                     new.send_signal(signal.SIGTERM)
                     assert await new.wait() == 0
-            told = "".join(each.decode()[0] for each in visitor.answers)
-            assert told.strip("2").strip("5") == ""  # ready, draining, and ready again
+            assert set(visitor.answers) == {READY, DRAINING}
 
 
 async def test_who_takes_over_leaves_no_moment_in_which_calls_are_declined(
@@ -127,6 +128,51 @@ async def test_who_takes_over_leaves_no_moment_in_which_calls_are_declined(
                     new.send_signal(signal.SIGTERM)
                     await new.wait()
             assert set(visitor.answers) == {READY}
+
+
+async def test_who_was_said_goodbye_to_by_the_old_one_is_told_nothing_else_by_the_new_one(
+    environ: Mapping[str, str], tmp_path: Path
+) -> None:
+    """What comes behind a call's stream is asked of who listens, whoever had the call."""
+    port, log = free_port(), tmp_path / "log"
+    with trio.fail_after(HANG):
+        async with sts_trio_serve(port, environ=environ, log=log) as old:
+            await until_it_answers(port)
+            async with phone_at(port) as phone:
+                await hear_the_greeting(phone)
+                async with sts_trio_serve(port, "--take-over", environ=environ) as new:
+                    await until_logged(log, events.ServerRelieved.NAME)
+                    assert b"<Say>" in await after_the_stream(port)
+                    old.send_signal(signal.SIGTERM)  # ends the draining
+                    assert await hear_to_the_end(phone) == 1001
+                    twiml = await after_the_stream(port)
+                    assert b"<Response><Hangup /></Response>" in twiml
+                    new.send_signal(signal.SIGTERM)
+                    assert await new.wait() == 0
+
+
+async def hear_to_the_end(phone: trio_websocket.WebSocketConnection) -> int:
+    """As a phone that has heard whatever it is told at once; the code that it is closed with."""
+    try:
+        while True:
+            told = twilio.decode_as_twilio(await phone.get_message())
+            if isinstance(told, twilio.PlayMark):
+                echoed = twilio.Mark(told.mark, stream_sid=STREAM_SID)
+                await phone.send_message(twilio.encode_as_twilio(echoed))
+    except trio_websocket.ConnectionClosed as exc:
+        return int(exc.reason.code) if exc.reason else 1006
+
+
+async def after_the_stream(port: int) -> bytes:
+    key = local_key.find(("127.0.0.1", port))
+    form = f"CallSid={CALL_SID}&CallStatus=in-progress".encode()
+    head = (
+        f"POST /twiml/after?key={key} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n"
+    )
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(head.encode() + form)
+        return b"".join([data async for data in stream])
 
 
 async def test_a_second_one_that_was_started_by_mistake_is_told_what_it_may_do(

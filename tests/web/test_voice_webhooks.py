@@ -255,7 +255,7 @@ async def test_a_full_or_draining_server_says_busy(tmp_path: Path) -> None:
 async def test_a_call_that_comes_to_one_who_has_an_heir_is_sent_to_the_heir(tmp_path: Path) -> None:
     """It has come on a connection from before. By another one it comes to the heir."""
     app = make_app(tmp_path, STS_PUBLIC_URL="https://phone.example.com/pre")
-    app.live_calls.drain(has_heir=True)
+    app.live_calls.drain(lambda call_sid, ending: None)
     url = "https://phone.example.com/pre/twiml?token=AB%20C"
     answer = await body_of(await post(app, "/twiml?token=AB%20C", CALL))
     assert answer.endswith(f'<Response><Redirect method="POST">{url}</Redirect></Response>')
