@@ -46,6 +46,7 @@ async def body_of(response: Response) -> str:
 
 ROUTES = [
     ("GET", "/"),
+    ("GET", "/past"),
     ("GET", "/web/page.js"),
     ("GET", "/state"),
     ("GET", "/calls"),

@@ -13,7 +13,7 @@ from sts_trio.commands.common import Failure, Misuse, fail, say
 
 if TYPE_CHECKING:
     from sts_trio.config.records import Records
-    from sts_trio.records.record import CallRow, Record, Turn
+    from sts_trio.records.record import CallRow, Record
     from sts_trio.records.store import Store, Wanted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -115,6 +115,8 @@ def show(file: str | None, call_sid: str, as_json: bool) -> None:
 
 
 def _lines(record: "Record") -> Iterator[str]:
+    from sts_trio.records import call_transcript
+
     call = record.call
     yield f"{call.call_sid}  {call.direction}  {call.from_} -> {call.to}"
     yield f"began     {_local(call.created_at)}"
@@ -129,16 +131,9 @@ def _lines(record: "Record") -> Iterator[str]:
         yield f"parameter {name} = {value}"
     for session in record.sessions:
         yield f"agent     {session.agent}  request {session.request_id or '-'}"
-    began = call.answered_at or call.created_at
-    lines = [(turn.at if turn.began is None else turn.began, _said(turn)) for turn in record.turns]
-    for function in record.functions:
-        outcome = function.outcome or "not known"
-        lines.append((function.asked_at, f"[{function.name}: {outcome}]"))
-    lines += [(loss.at, f"[agent lost: {loss.ending}]") for loss in record.losses]
-    if lines:
+    if said := call_transcript.text(record):
         yield ""
-    for at, text in sorted(lines):
-        yield f"{max(0.0, at - began):7.1f}  {text}"
+        yield from said.splitlines()
     if record.notes:
         yield ""
     for name, note in record.notes.items():
@@ -147,16 +142,6 @@ def _lines(record: "Record") -> Iterator[str]:
         yield ""
         for name, value in _figures(call.summary):
             yield f"{name:<26}{value}"
-
-
-def _said(turn: "Turn") -> str:
-    if turn.role == "caller":
-        return f"caller  {turn.said}"
-    if turn.heard is None:
-        return f"agent   {turn.said} [not known how much was heard]"
-    cut = turn.said.removeprefix(turn.heard)
-    waited = "" if turn.waited is None else f"  ({turn.waited:.2f} s)"
-    return f"agent   {turn.heard}{f' [not heard:{cut}]' if cut else ''}{waited}"
 
 
 def _figures(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:

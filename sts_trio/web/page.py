@@ -2,10 +2,12 @@
 token.
 
 `/` and `/web/…`          the page; `/?key=KEY` opens it
+`/past`                   the page of past calls
 `/state`                  who answers, how many calls there are, what is odd
 `/calls`                  the live calls; with `ended=1` past ones, see `past_calls`
 `/calls/CALL_SID`         one of them, and what has happened in it; of one that is over, its record
 `/calls/CALL_SID/hang-up` (POST) ends it
+`/calls/CALL_SID/transcript.txt`, `.json`, `.vtt`: what was said in one that is kept
 `/events`                 what happens in all calls, as server-sent events
 `/calls/CALL_SID/events`  ... in one
 `/stream-token`           (POST) lets one websocket in, at `/twilio/TOKEN`
@@ -74,10 +76,12 @@ class Page:
     def rules(self) -> Rules:
         return [
             ("/", self.page, GET),
+            ("/past", self.past, GET),
             ("/web/<name>", self.file, GET),
             ("/state", self.state, GET),
             ("/calls", self.calls, GET),
             ("/calls/<call_sid>", self.call, GET),
+            ("/calls/<call_sid>/transcript.<form>", self.transcript, GET),
             ("/calls/<call_sid>/hang-up", self.hang_up, POST),
             ("/events", self.events, GET),
             ("/calls/<call_sid>/events", self.events, GET),
@@ -89,6 +93,9 @@ class Page:
         if refusal is None and "key" in request.args:
             return _without_key_in_the_address(self._authenticator.key)
         return refusal or self._file("index.html")
+
+    async def past(self) -> Response:
+        return await self._authenticator.operator(is_page=True) or self._file("past.html")
 
     async def file(self, name: str) -> Response:
         return await self._authenticator.operator() or self._file(name)
@@ -132,6 +139,11 @@ class Page:
         after = request.args.get("after", "0")
         is_whole, kept = events.beyond(int(after) if _is_number(after) else 0)
         return responses.json({**_facts(call), "is_whole": is_whole, "events": list(kept)})
+
+    async def transcript(self, call_sid: str, form: str) -> Response:
+        if refusal := await self._authenticator.operator():
+            return refusal
+        return await self._past_calls.transcript(call_sid, form)
 
     async def hang_up(self, call_sid: str) -> Response:
         """Whoever the caller is, and whatever is being said."""

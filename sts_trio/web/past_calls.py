@@ -13,6 +13,7 @@ from sts_trio.server import Server
 from sts_trio.web import responses
 
 if TYPE_CHECKING:
+    from sts_trio.records.record import Record
     from sts_trio.records.store import Store
 
 # How many are looked for at once: those that read in the database have as many connections.
@@ -44,7 +45,29 @@ class PastCalls:
         """One call's record, with its events."""
         return await self._read(lambda store: store.record(call_sid))
 
-    async def _read(self, read: "Callable[[Store], Any]") -> Response:
+    async def transcript(self, call_sid: str, form: str) -> Response:
+        """What was said in it, as a file."""
+        from sts_trio.records import call_transcript
+
+        forms: dict[str, tuple[str, Callable[[Record], bytes]]] = {
+            "txt": ("text/plain; charset=utf-8", lambda kept: call_transcript.text(kept).encode()),
+            "json": ("application/json", call_transcript.json),
+            "vtt": ("text/vtt; charset=utf-8", lambda kept: call_transcript.webvtt(kept).encode()),
+        }
+        if form not in forms:
+            return responses.text(f"There is no such form: {', '.join(forms)}.", 404)
+        content_type, write = forms[form]
+        response = await self._read(lambda store: store.record(call_sid), write)
+        if response.status_code == 200:
+            response.content_type = content_type
+            response.headers["Content-Disposition"] = "attachment"
+        return response
+
+    async def _read(
+        self,
+        read: "Callable[[Store], Any]",
+        write: Callable[[Any], bytes] = msgspec.json.encode,
+    ) -> Response:
         records = self._server.records
         if records is None:
             return responses.text("No past calls are kept here: STS_DATABASE_URL is none.", 404)
@@ -53,7 +76,7 @@ class PastCalls:
         def encoded() -> bytes | None:
             found = read(records.store)
             # Also in the thread: a record may have thousands of events.
-            return None if found is None else msgspec.json.encode(found)
+            return None if found is None else write(found)
 
         try:
             body = await run_in_thread(encoded, self._readers)
@@ -61,7 +84,7 @@ class PastCalls:
             return responses.text(f"The database cannot be read now: {exc}.", 503)
         if body is None:
             return responses.text("No such call is kept.", 404)
-        return responses.json(msgspec.Raw(body))
+        return responses.data(body)
 
 
 def _limit(text: str) -> int:

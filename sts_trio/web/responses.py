@@ -22,8 +22,13 @@ def text(words: str, status: int) -> Response:
 
 
 def json(value: Any, status: int = 200) -> Response:
+    return data(msgspec.json.encode(value), status)
+
+
+def data(encoded: bytes, status: int = 200) -> Response:
+    """JSON. Nobody is to keep it: it is of calls."""
     return Response(
-        msgspec.json.encode(value),
+        encoded,
         status,
         content_type="application/json",
         headers={**HEADERS, "Cache-Control": "no-store"},

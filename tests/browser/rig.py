@@ -36,6 +36,7 @@ class Server:
                     "PATH": os.environ["PATH"],
                     # Some of them are killed, and leave the file of their key.
                     "XDG_RUNTIME_DIR": str(log.parent),
+                    "STS_DATABASE_URL": f"sqlite:///{log.parent / 'calls.db'}",
                     # The package beside these tests, whatever is installed.
                     "PYTHONPATH": str(Path(__file__).parents[2]),
                 }

@@ -192,7 +192,7 @@ async def test_others_are_refused_and_nothing_they_send_helps(
     app = make_app(tmp_path, **environ)
     with structlog.testing.capture_logs() as logs:
         status, answered, body = await ask(app, path, method, client, key(app) | headers)
-    if path == "/" and "referer" in headers:
+    if path in ("/", "/past") and "referer" in headers:
         assert status == 200  # a link to the page, which has no effect
         return
     assert status == 403
@@ -433,12 +433,16 @@ async def test_a_guess_whose_client_is_gone_holds_nothing(
 # --- the page -------------------------------------------------------------------------------------
 
 
-async def test_the_page_and_all_it_asks_for_are_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("path", "script"), [("/", "page.js"), ("/past", "past.js")])
+async def test_the_pages_and_all_they_ask_for_are_there(
+    tmp_path: Path, path: str, script: str
+) -> None:
     app = make_app(tmp_path)
-    _, headers, page = await ask(app, "/")
+    _, headers, page = await ask(app, path)
     assert headers["content-type"] == "text/html; charset=utf-8"
-    for name in ("page.css", "page.js", "icon.svg"):
+    for name in ("page.css", script, "icon.svg"):
         assert f'"web/{name}"'.encode() in page
+        assert (await ask(app, f"/web/{name}"))[0] == 200
     for name, kind in [("page.css", "text/css"), ("call.js", "text/javascript")]:
         status, headers, _ = await ask(app, f"/web/{name}")
         assert (status, headers["content-type"]) == (200, f"{kind}; charset=utf-8")

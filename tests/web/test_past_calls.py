@@ -115,7 +115,7 @@ async def test_live_calls_are_told_as_before(tmp_path: Path) -> None:
 
 async def test_nobody_but_the_operator_is_told(tmp_path: Path) -> None:
     async with keeping(tmp_path, *whole()) as app:
-        for path in ("/calls?ended=1", f"/calls/{sid(1)}"):
+        for path in ("/calls?ended=1", f"/calls/{sid(1)}", f"/calls/{sid(1)}/transcript.txt"):
             response = await client_of(app).get(path, scope_base={"client": ("127.0.0.1", 5)})
             assert response.status_code in (401, 403)
             assert FROM.encode() not in await response.get_data(as_text=False)
@@ -139,3 +139,33 @@ async def test_a_database_that_is_away_is_said(
         monkeypatch.setattr(app.server.records.store, "record", away)
         told = await get(app, f"/calls/{sid(1)}", 503)
         assert told == b"The database cannot be read now: it is locked.\n"
+
+
+# --- what was said in one -------------------------------------------------------------------------
+
+
+async def test_a_transcript_is_a_file_of_the_form_that_is_asked_for(tmp_path: Path) -> None:
+    async with keeping(tmp_path, *whole()) as app:
+        for form, content_type, beginning in (
+            ("txt", "text/plain; charset=utf-8", b"    1.5  agent   Hello!"),
+            ("json", "application/json", b'{"version":1'),
+            ("vtt", "text/vtt; charset=utf-8", b"WEBVTT"),
+        ):
+            response = await client_of(app).get(
+                f"/calls/{sid(1)}/transcript.{form}",
+                headers=key(app),
+                scope_base={"client": ("127.0.0.1", 5)},
+            )
+            assert response.status_code == 200
+            assert response.headers["Content-Type"] == content_type
+            assert response.headers["Content-Disposition"] == "attachment"
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert (await response.get_data(as_text=False)).startswith(beginning)
+
+
+async def test_there_is_no_transcript_in_another_form_or_of_another_call(tmp_path: Path) -> None:
+    async with keeping(tmp_path, *whole()) as app:
+        told = await get(app, f"/calls/{sid(1)}/transcript.html", 404)
+        assert told == b"There is no such form: txt, json, vtt.\n"
+        assert await get(app, "/calls/CA0/transcript.txt", 404) == b"No such call is kept.\n"

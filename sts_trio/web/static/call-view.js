@@ -2,31 +2,37 @@
 // a conversation (conversation.js): what was said and what of it was heard, waits, figures.
 
 import { byId, clock, make } from "./elements.js";
+import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
 import { median } from "./turns.js";
 import { callName, phaseInWords } from "./words.js";
 
-const WAITS_HINT = byId("waits-summary").textContent;
-
 export class CallView {
+  #timeline = new Timeline(byId("timeline"));
   #transcript = new Transcript(byId("area"), byId("transcript"), byId("newest"));
   shown = null; // the conversation
 
   show(conversation) {
     this.shown = conversation;
     byId("empty").hidden = true;
-    byId("ribbon").hidden = !conversation.isOurs;
-    byId("waits-section").hidden = conversation.turns === null;
-    this.#transcript.show(conversation.story, conversation.isOurs);
+    showIfThere("ribbon", conversation.isOurs);
+    byId("waits-section").hidden = false;
+    const { story, isOurs, isOver } = conversation;
+    this.#transcript.show(story, isOurs, isOver && !isOurs);
     this.refresh();
     this.showWaits();
     byId("view").scrollTop = 0; // in a narrow window the list, where it was chosen, is below it
   }
 
-  /** These items of a conversation's story are new, or other than they were. */
+  /** These items of a conversation's story are new, or other than they were; null: all of them. */
   update(conversation, items) {
-    if (conversation !== this.shown || items.length === 0) return;
+    if (conversation !== this.shown || items?.length === 0) return;
+    if (items === null) {
+      this.show(conversation);
+      return;
+    }
     this.#transcript.update(items);
+    if (!conversation.isOurs) this.showWaits();
     if (conversation.isOver) this.refresh();
   }
 
@@ -37,14 +43,21 @@ export class CallView {
     byId("whose").textContent = shown.isOurs ? "Your call" : nameOf(shown);
     byId("stands").textContent = standing(shown);
     byId("head").title = `${byId("whose").textContent} ${byId("stands").textContent}`;
-    byId("end-call").hidden = shown.isOurs || shown.isOver || shown.facts === null;
+    showIfThere("end-call", !shown.isOurs && !shown.isOver && shown.facts !== null);
+    this.#timeline.draw(shown.isOurs ? null : shown.spans, shown.seconds ?? 0);
     if (shown.line !== null) showFigures(figuresOfLine(shown.line));
     else showFigures(shown.facts === null ? NO_FIGURES : figuresOfCall(shown.facts.statistics));
   }
 
   showWaits() {
-    if (this.shown?.turns) showWaits(this.shown.turns);
+    if (this.shown !== null) showWaits(this.shown.turns, this.shown.isOurs);
   }
+}
+
+/** Not every page that has a view has it. */
+function showIfThere(id, isShown) {
+  const element = byId(id);
+  if (element !== null) element.hidden = !isShown;
 }
 
 function nameOf({ facts, callSid }) {
@@ -54,7 +67,7 @@ function nameOf({ facts, callSid }) {
 function standing({ facts, isOurs, isOver, seconds }) {
   const agent = facts?.agent ? `with the agent ${facts.agent}` : "";
   const long = seconds === null ? "" : clock(seconds);
-  const phase = isOver ? `over${isOurs ? "" : `, after ${long}`}` : "";
+  const phase = isOver ? `over${isOurs || long === "" ? "" : `, after ${long}`}` : "";
   const now = isOver || isOurs || facts === null ? "" : `${phaseInWords(facts.phase)}, ${long}`;
   return [agent, phase, now].filter(Boolean).join(" · ");
 }
@@ -67,7 +80,7 @@ const SCALE = 1.5;
 const NAMES = { greeting: "Greeting", answer: "Answer" };
 
 /** `turns` is a call's, see turns.js. */
-function showWaits({ answers, bargeIns }) {
+function showWaits({ answers, bargeIns }, isOurs) {
   const waits = [
     ...answers.map(({ kind, asked, words, answered }) => ({
       name: NAMES[kind],
@@ -87,11 +100,17 @@ function showWaits({ answers, bargeIns }) {
   byId("waits-key").hidden = waits.length === 0;
   byId("waits").tBodies[0].replaceChildren(...waits.map((wait) => waitRow(wait, longest)));
   const asked = waits.filter(({ name }) => name === NAMES.answer).map(({ seconds }) => seconds);
+  const whose = isOurs ? "your" : "the caller’s";
   const many = asked.length === 1 ? "One answer" : `Median of ${asked.length} answers`;
   byId("waits-summary").textContent =
     asked.length === 0
-      ? WAITS_HINT
-      : `${many}: ${median(asked).toFixed(2)} s from your last word to the agent’s first sound.`;
+      ? `From ${whose} last word to the agent’s first sound, turn by turn.`
+      : `${many}: ${median(asked).toFixed(2)} s from ${whose} last word to the agent’s first sound.`;
+  byId("waits-key").replaceChildren(
+    make("span", { className: "words" }, `until ${whose} words were in`),
+    make("span", { className: "sound" }, "until the agent’s first sound"),
+    make("span", { className: "silence" }, `from ${whose} interruption until its silence`),
+  );
 }
 
 function waitRow({ name, seconds, words }, longest) {
@@ -101,7 +120,7 @@ function waitRow({ name, seconds, words }, longest) {
   addPart(bar, kind, (seconds - words) / longest);
   if (words > 0) {
     const rest = (seconds - words).toFixed(2);
-    const parts = `${words.toFixed(2)} s until your words were in, then ${rest} s`;
+    const parts = `${words.toFixed(2)} s until the words were in, then ${rest} s`;
     bar.title = parts;
     bar.append(make("span", { className: "unseen" }, parts));
   }
@@ -119,6 +138,19 @@ function addPart(bar, className, share) {
 
 const BYTES = 8000; // a second of µ-law
 const NO_FIGURES = { rows: [], wrongs: [] };
+
+/** Of a record's summary; null where it is not known, or the call is not over. */
+function figuresOfRecord({ waits = null, cost = null, lost_rows: lost = 0 }) {
+  const rows = [];
+  if (waits !== null) {
+    rows.push(["wait-95", "95 % of waits within", `${waits.p95.toFixed(2)} s`]);
+    rows.push(["wait-worst", "Longest wait", `${waits.worst.toFixed(2)} s`]);
+  }
+  if (cost !== null) {
+    rows.push(["cost", "Cost", `${(cost.agent + cost.phone).toFixed(2)} ${cost.currency}`]);
+  }
+  return { rows, wrongs: [[lost, `${lost} rows of this record were lost.`]] };
+}
 
 const inSeconds = (seconds) => `${seconds.toFixed(1)} s`;
 
@@ -144,6 +176,7 @@ function figuresOfLine(figures) {
 
 /** Of any call, as the server counts them; what is zero may be left out. */
 function figuresOfCall({ violations = {}, ...counts }) {
+  const recorded = figuresOfRecord(counts);
   const count = (name) => counts[name] ?? 0;
   const seconds = (name) => inSeconds(count(name));
   const dropped = count("caller_audio_dropped");
@@ -158,10 +191,12 @@ function figuresOfCall({ violations = {}, ...counts }) {
       ["reconnects", "Agents lost", count("reconnects")],
       ["gap", "Longest without an agent", seconds("longest_gap")],
       ["silence", "Longest silence of the agent’s", seconds("longest_silence")],
+      ...recorded.rows,
     ],
     wrongs: [
       [dropped, `${inSeconds(dropped)} of the caller’s audio dropped.`],
       ...Object.entries(violations).map(([what, times]) => [times, `${what} (${times})`]),
+      ...recorded.wrongs,
     ],
   };
 }

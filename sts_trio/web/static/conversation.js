@@ -1,22 +1,26 @@
 // One call as this page knows it: what happened in it, and what there is to say of it in figures.
 // Pure but for the question that it asks.
 
+import { RecordedConversation } from "./record.js";
+import { Spans } from "./spans.js";
 import { Story } from "./story.js";
 
 /**
- * Whatever has these can be shown (call-view.js), be its call live or over:
+ * Whatever has these can be shown (call-view.js), be its call live or over (record.js):
  *
  * isOurs   whether it was placed from this page
  * story    what happened (story.js)
  * facts    as /calls lists the call: who, for how long, and its statistics; null if nobody told
- * turns    the waits: {answers, bargeIns} (turns.js); null where nobody has measured them
+ * spans    who spoke when (spans.js)
+ * turns    the waits: {answers, bargeIns} (turns.js), as this page or the server has measured them
  * line     what this page has counted of a call of its own (call.js), or null
  */
 export class Conversation {
   story = new Story();
   facts = null;
   factsAt = 0; // when they were told, by performance.now()
-  turns = null;
+  spans = new Spans();
+  turns = this.spans.turns;
   line = null;
   #held = null; // events that came while those before them are being asked for
 
@@ -41,6 +45,7 @@ export class Conversation {
     if (event.event === "call.ended" && this.facts !== null) {
       Object.assign(this.facts.statistics, event.fields);
     }
+    if (event.number > this.story.last) this.spans.hear(event);
     return this.story.hear(event);
   }
 
@@ -58,7 +63,8 @@ export class Conversation {
 
   /**
    * Has `ask(after)` tell what happened behind the newest event that is known, as /calls/SID does,
-   * and takes it in. Returns the items that have changed. Throws what `ask` throws.
+   * and takes it in. Returns the items that have changed; null if all of it is another, as it is
+   * over, and its record says so. Throws what `ask` throws.
    */
   async catchUp(ask) {
     if (this.#held !== null) return [];
@@ -66,7 +72,9 @@ export class Conversation {
     const changed = [];
     try {
       const told = await ask(this.story.last);
-      if (told !== null) changed.push(...this.#take(told));
+      const isRecord = told !== null && "call" in told;
+      if (isRecord && told.call.ended_at !== null) return this.#replace(new RecordedConversation(told));
+      if (told !== null && !isRecord) changed.push(...this.#take(told));
       // It is over, and its last words were missed. One of ours may only be about to begin.
       else if (!this.isOurs) changed.push(...this.story.conclude(this.seconds ?? 0, null));
     } finally {
@@ -75,6 +83,14 @@ export class Conversation {
       changed.push(...held.flatMap((event) => this.#hear(event)));
     }
     return changed;
+  }
+
+  #replace({ story, spans, facts }) {
+    this.story = story;
+    this.spans = spans;
+    this.know(facts);
+    if (!this.isOurs) this.turns = spans.turns;
+    return null;
   }
 
   #take({ is_whole: isWhole, events, ...facts }) {

@@ -2,7 +2,7 @@
 
 import { here } from "./address.js";
 import { follow } from "./events.js";
-import { DEAF, NOBODY, STRANGER, Trouble, serverTrouble } from "./words.js";
+import { DEAF, NOBODY, NOT_KEPT, STRANGER, Trouble, serverTrouble } from "./words.js";
 
 // Milliseconds. Several things that happen at once are asked about once ...
 const SETTLE = 150;
@@ -82,7 +82,8 @@ export class Server {
     }
   }
 
-  /** What happened in a call behind that event, and its figures; null if it is not live. */
+  /** What happened in a call behind that event, and its figures; of one that is over, its record,
+   * null if none is kept. */
   call(callSid, after) {
     return ask(`calls/${encodeURIComponent(callSid)}?after=${after}`, { missing: null });
   }
@@ -121,6 +122,21 @@ export class Server {
   }
 }
 
+/**
+ * A page of the past calls that `query` asks for, the newest first: {calls, after}, as /calls?ended=1
+ * tells them. Throws a Trouble.
+ */
+export async function pastCalls(query) {
+  const page = await ask(`calls?${new URLSearchParams({ ended: 1, ...query })}`, { missing: null });
+  if (page === null) throw new Trouble(NOT_KEPT);
+  return page;
+}
+
+/** What is kept of a call, or told of a live one; null if nothing is. Throws a Trouble. */
+export function record(callSid) {
+  return ask(`calls/${encodeURIComponent(callSid)}`, { missing: null });
+}
+
 /** What is to be had at that path, as JSON; `missing` if there is no such thing. */
 async function ask(path, { method = "GET", missing } = {}) {
   let response;
@@ -131,6 +147,7 @@ async function ask(path, { method = "GET", missing } = {}) {
   }
   if (response.status === 404 && missing !== undefined) return missing;
   if (response.status === 401 || response.status === 403) throw new Trouble(STRANGER);
+  if (response.status === 400) throw new Trouble((await response.json()).error);
   if (!response.ok) throw new Trouble(serverTrouble(response.status));
   return response.json();
 }

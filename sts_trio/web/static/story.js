@@ -13,6 +13,8 @@ const NOTED = new Set([
   "agent.unresponsive",
   "call.false_interruption",
   "call.answered_by",
+  "call.noted",
+  "call.status",
   "call.crashed",
 ]);
 

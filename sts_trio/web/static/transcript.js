@@ -33,13 +33,16 @@ export class Transcript {
     observer.observe(list);
   }
 
-  show(story, isOurs) {
+  /** From its end, where it goes on, or (`isOver`) from its beginning. */
+  show(story, isOurs, isOver) {
     this.#story = story;
     this.#isOurs = isOurs;
     this.#lines.clear();
     this.#list.replaceChildren();
-    this.#isFollowing = true;
+    this.#isFollowing = !isOver;
     this.update(story.items);
+    if (isOver) this.#area.scrollTop = 0;
+    this.#look();
   }
 
   /** These items of the story are new, or other than they were. */

@@ -43,6 +43,8 @@ export const STRANGER =
   "The server does not let this page in any more: it was started anew, or its password is another. " +
   "Open the address that it told at its start.";
 
+export const NOT_KEPT = "No past calls are kept here: STS_DATABASE_URL is none.";
+
 export const DEAF =
   "The server answers, but what happens in calls cannot be followed: a proxy in between may not let " +
   "event streams through. The call goes on; its words will come once they can be had.";
@@ -127,7 +129,19 @@ const ENDINGS = {
   shutdown: ["The server is shutting down."],
   cut_off: ["The server was stopped."],
   crashed: ["There is a bug in the server; its log has the traceback."],
+  // Those of a call's record alone.
+  refused: ["All lines were busy."],
+  lost: ["The server was gone before it could tell how the call ended."],
+  busy: ["The number called was busy."],
+  "no-answer": ["Nobody answered."],
+  failed: ["The call could not be placed."],
+  canceled: ["The call was cancelled before anybody answered."],
 };
+
+/** [ending, words for who looks on], of all there are. */
+export function endingNames() {
+  return Object.entries(ENDINGS).map(([ending, [ours, theirs = ours]]) => [ending, theirs]);
+}
 
 const REACH =
   "Look at DEEPGRAM_URL, and whether this server's machine can reach that address; then call again.";
@@ -163,6 +177,14 @@ export function endingInWords(fields, { closeCode = null, isOurs = true } = {}) 
   return fields.detail ? `${words} (${fields.detail})` : words;
 }
 
+const STATES = { announced: "No sound of it came.", moving: "Another server takes it over." };
+
+/** How a call stands that is kept: `call` is as /calls?ended=1 lists it. */
+export function stateInWords(call) {
+  if (call.ending !== null) return endingInWords(call, { isOurs: false });
+  return STATES[call.state] ?? call.state;
+}
+
 /** What to do about how a call from this page ended; null if it ended as calls should. */
 export function adviceOn({ ending, verdict }) {
   if (ending in ADVICE) return ADVICE[ending];
@@ -191,6 +213,10 @@ export function noteInWords({ event, fields }, isOurs) {
       return `${who} interrupted: ${fields.cut.toFixed(1)} s of it went unheard.`;
     case "call.false_interruption":
       return "It was but a noise: what it had cut is played on.";
+    case "call.status":
+      return `Twilio tells: ${fields.status}.`;
+    case "call.noted":
+      return `${fields.name}: ${fields.value}`;
     case "call.answered_by":
       return `Answered by ${fields.by.replaceAll("_", " ")}.`;
     case "call.crashed":

@@ -67,3 +67,34 @@ test("the last figures are those of the end", () => {
   assert.equal(conversation.facts.statistics.cut, 0);
   assert.equal(conversation.seconds, 9);
 });
+
+test("a call whose end was missed is what its record says", async () => {
+  const conversation = new Conversation("CA1");
+  conversation.hear(says(1, "one"));
+  const call = { call_sid: "CA1", created_at: 100, answered_at: 100, ended_at: 109 };
+  const row = (at, kind, body) => ({ at, kind, body });
+  const record = {
+    call: { ...call, ending: "stop", verdict: "success", detail: "", summary: null },
+    events: [
+      row(101, "agent", { text: "one" }),
+      row(105, "agent", { text: "two" }),
+      row(109, "ended", { ending: "stop", verdict: "success", detail: "" }),
+    ],
+  };
+  assert.equal(await conversation.catchUp(async () => record), null);
+  assert.deepEqual(words(conversation), ["one", "two"]);
+  assert.deepEqual([conversation.isOver, conversation.seconds], [true, 9]);
+  // Nothing that is told late is told twice.
+  assert.deepEqual(conversation.hear(says(3, "two")), []);
+  assert.equal(conversation.spans.until, 9);
+});
+
+test("a record that has no end yet is that of a call which is gone from here", async () => {
+  const record = { call: { ended_at: null }, events: [] };
+  const theirs = new Conversation("CA1");
+  await theirs.catchUp(async () => record);
+  assert.equal(theirs.isOver, true);
+  const ours = new Conversation("CA2", { isOurs: true });
+  await ours.catchUp(async () => record);
+  assert.equal(ours.isOver, false);
+});
