@@ -1,9 +1,13 @@
 """What happens in calls becomes rows, and those a record."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 from call_stories import FROM, NOON, TO, sid
 
+from sts_trio import web
 from sts_trio.call.info import CallInfo
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
@@ -174,6 +178,14 @@ def test_what_twilio_tells_of_some_calls_is_put_down(rig: Rig) -> None:
     assert rig.last.body["caller_name"] == "ADA"
     assert rig.last.body["forwarded_from"] == TO
     assert "caller_parameters" not in rig.last.body
+
+
+def test_what_the_page_tells_of_a_live_call_is_in_its_record(rig: Rig) -> None:
+    story = Path(web.__file__).parent / "static" / "story.js"
+    told = set(re.findall(r'"((?:agent|call|caller|function)\.[a-z_]+)"', story.read_text()))
+    assert events.AgentUnresponsive.NAME in told
+    kept = {*rig.call_log._makers, *call_log._NOTED, events.CallEnded.NAME}
+    assert told - kept == set()
 
 
 def test_what_the_calls_own_code_notes_is_told_apart_from_what_we_do(rig: Rig) -> None:

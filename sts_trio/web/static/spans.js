@@ -33,6 +33,9 @@ export class Spans {
         this.#speaksSince = at;
         if (fields.cut > 0) this.marks.push({ kind: "barge-in", from: at, to: at, name: "" });
         break;
+      case "call.false_interruption":
+        this.#resume();
+        break;
       case "call.silenced":
         this.bargeIns.push({ began: at - fields.after, silent: at });
         break;
@@ -87,6 +90,12 @@ export class Spans {
       this.answers.push({ kind: "answer", asked: asked.at, words, answered: from });
     }
     this.#asked = null;
+  }
+
+  /** What was cut is spoken from now on, and told by the turn that it ends with. */
+  #resume() {
+    const last = this.spoken.findLast(({ who }) => who === "agent");
+    if (last !== undefined) last.cut = 0;
   }
 
   #close(at, isOne) {

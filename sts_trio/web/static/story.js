@@ -11,7 +11,6 @@ const NOTED = new Set([
   "agent.took_over",
   "agent.handed_over",
   "agent.unresponsive",
-  "call.false_interruption",
   "call.answered_by",
   "call.noted",
   "call.status",
@@ -32,7 +31,8 @@ const NOTED = new Set([
 export class Story {
   items = [];
   last = 0; // the number of the newest event that it has heard
-  #unsettled = []; // {turn, sentence}: the agent's, that the caller may be hearing yet
+  #unsettled = []; // {turn, sentence, left}: the agent's; what is left of it the caller may hear yet
+  #cut = []; // of those that were settled last, the ones that were not heard to their end
   #functions = new Map(); // {id: item}
 
   get end() {
@@ -52,6 +52,8 @@ export class Story {
         return [this.#say(at, fields.role === "user" ? "caller" : "agent", fields.text)];
       case "call.heard":
         return this.#settle(fields.said, fields.heard);
+      case "call.false_interruption":
+        return [...this.#resume(), this.#add("note", at, { event, fields })];
       case "call.barge_in":
         return fields.cut > 0 ? [this.#add("note", at, { event, fields })] : [];
       case "caller.dtmf":
@@ -102,21 +104,30 @@ export class Story {
     const goesOn = newest?.kind === "turn" && newest.who === who;
     const turn = goesOn ? newest : this.#add("turn", at, { who, sentences: [] });
     turn.sentences.push(sentence);
-    if (who === "agent") this.#unsettled.push({ turn, sentence });
+    if (who === "agent") this.#unsettled.push({ turn, sentence, left: text });
     return turn;
   }
 
   /** The caller has heard that much of what the agent said, and will hear no more of it. */
   #settle(said, heard) {
-    const texts = this.#unsettled.map(({ sentence }) => sentence.text);
-    const changed = new Set();
+    const texts = this.#unsettled.map(({ left }) => left);
+    this.#cut = [];
     for (const { unheard } of cutSentences(texts, said, heard)) {
       const { turn, sentence } = this.#unsettled.shift();
       if (unheard === "") continue;
       sentence.unheard = unheard;
-      changed.add(turn);
+      this.#cut.push({ turn, sentence, left: unheard });
     }
-    return [...changed];
+    return turnsOf(this.#cut);
+  }
+
+  /** But a noise has cut the agent off: the caller hears the rest of it now. */
+  #resume() {
+    const resumed = this.#cut;
+    for (const { sentence } of resumed) sentence.unheard = "";
+    this.#unsettled.unshift(...resumed);
+    this.#cut = [];
+    return turnsOf(resumed);
   }
 
   #press(at) {
@@ -141,4 +152,8 @@ export class Story {
     item.reason = fields.reason ?? item.reason;
     return item;
   }
+}
+
+function turnsOf(sentences) {
+  return [...new Set(sentences.map(({ turn }) => turn))];
 }

@@ -89,3 +89,18 @@ test("only an interruption that cut something is marked, and until when it was s
   assert.deepEqual(marks, [{ kind: "barge-in", from: 2, to: 2, name: "" }]);
   assert.deepEqual(turns.bargeIns, [{ began: 2, silent: 2.5 }]);
 });
+
+test("what was but cut by a noise is spoken later, and not unheard", () => {
+  const { spoken } = told(
+    settled(3, 5, 2),
+    [4.2, "call.false_interruption", { seconds: 3, whole: true }],
+    settled(7.5, 3.3, 3.3),
+  );
+  assert.deepEqual(
+    spoken.map(({ to, cut }) => [to, cut]),
+    [
+      [3, 0],
+      [7.5, 0],
+    ],
+  );
+});

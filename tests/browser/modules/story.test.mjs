@@ -110,3 +110,28 @@ test("the end stands last, and is told by the server if it can", () => {
   assert.deepEqual(story.conclude(9, null), []);
   assert.equal(story.items.length, 2);
 });
+
+test("what was but cut by a noise is played on, and may be cut again", () => {
+  const story = told(says("agent", "One two."), says("agent", "Three four."));
+  let number = 9;
+  const hear = (event, fields) => story.hear({ number: ++number, at: 9, event, fields });
+  hear("call.heard", { said: "One two. Three four.", heard: "One" });
+  const unheard = () => story.items[0].sentences.map((sentence) => sentence.unheard);
+  assert.deepEqual(unheard(), ["two.", "Three four."]);
+  const [turn, note] = hear("call.false_interruption", { seconds: 3, whole: true });
+  assert.deepEqual([turn, note.event], [story.items[0], "call.false_interruption"]);
+  assert.deepEqual(unheard(), ["", ""]);
+  hear("call.heard", { said: "two. Three four.", heard: "two. Three" });
+  assert.deepEqual(unheard(), ["", "four."]);
+  // Somebody's words are no noise: nothing of it is played on.
+  hear("call.transcript", { role: "user", text: "No." });
+  assert.deepEqual(unheard(), ["", "four."]);
+});
+
+test("a noise before anything was said changes nothing but to be told", () => {
+  const story = told(["call.false_interruption", { seconds: 1, whole: true }]);
+  assert.deepEqual(
+    story.items.map(({ kind }) => kind),
+    ["note"],
+  );
+});
