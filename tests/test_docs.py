@@ -251,13 +251,13 @@ def test_a_switch_says_its_default() -> None:
 def test_the_routes_are_those_of_the_app(elsewhere: Path, undisturbed: None) -> None:
     app = sts_trio.create_app(config.load({"STS_AGENT": "offline"}, elsewhere))
     rows = " ".join(row[0] for row in cells(section("configuration.md", "Routes")))
-    told = re.findall(r"(?:POST )?(?:/[a-zA-Z/-]*)", rows.replace("`", ""))
+    told = re.findall(r"(?:POST )?(?:/[a-zA-Z/.-]*)", rows.replace("`", ""))
     routes = set()
     for rule in app.url_map.iter_rules():
         path = re.sub("<[^>]+>", "X", rule.rule)
         methods = rule.methods or set()
         routes.add(f"POST {path}" if "POST" in methods and "GET" not in methods else path)
-    assert {re.sub("TOKEN|FILE|SID", "X", each) for each in told} == routes
+    assert {re.sub("TOKEN|FILE|SID|FORM", "X", each) for each in told} == routes
 
 
 def test_the_options_of_function_are_told_with_their_defaults() -> None:
