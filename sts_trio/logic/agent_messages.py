@@ -76,25 +76,23 @@ def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
             parts.watch.hear_next()
         else:
             position = None
-    elif _hear_user(parts, text):
+    else:
+        has_words = bool(text.strip())
+        if has_words:
+            _hear_words_after_all(parts)
+        if not parts.turns.hear_user(text):
+            return
         if (ended_at := parts.caller_audio.end_turn(parts.out.now)) is not None:
             until = round(ended_at - parts.out.began, 3)
         parts.limits.hear_caller(parts.out.now)
-        if text.strip() and not parts.is_put_by_code:
-            parts.turns.asked.answer()
-        if parts.session.is_live and parts.closing.is_open and text.strip():
-            parts.owe(Debt.ANSWER)
-    else:
-        return
+        if has_words:
+            if not parts.is_put_by_code:
+                parts.turns.count_turn()
+            if parts.session.is_live and parts.closing.is_open:
+                parts.owe(Debt.ANSWER)
     parts.out.add(events.CallTranscript(role, text, until, position))
     if unheard is not None:
         parts.out.add(unheard)
-
-
-def _hear_user(parts: Parts, text: str) -> bool:
-    if text.strip():
-        _hear_words_after_all(parts)
-    return parts.turns.hear_user(text)
 
 
 def _hear_end_of_turn(parts: Parts, message: deepgram.EndOfTurn) -> None:
@@ -272,9 +270,12 @@ def _with_requests(handler: Handler) -> Handler:
                 parts.turns.next_turn()  # words of ours are none of those that were cut
             parts.is_put_by_code = parts.requests.is_put_by_code(message)
             parts.out.extend(parts.requests.hear(message))
-        handler(parts, message)
-        parts.is_put_by_code = False
-        parts.send_requests()
+            handler(parts, message)
+            parts.is_put_by_code = False
+        else:
+            handler(parts, message)
+        if parts.requests.may_send:
+            parts.send_requests()
 
     return hear
 

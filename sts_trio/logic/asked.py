@@ -1,50 +1,35 @@
-"""What the caller was asked, has heard to its end, and has had a turn after. Pure.
+"""Whether the caller was asked something, has heard it to its end, and has had a turn after. Pure.
 
 "Yes" is an answer to a question alone that was heard. What an agent says may be cut, or be heard
 long after it was said, so it is the marks that tell. A question is known by its words, in whatever
 case and punctuation.
 """
 
-import collections
 import re
+from collections.abc import Iterable
 
-# Of what the caller has heard between two turns of theirs: a question is a sentence.
-MAX_LETTERS = 4000
 # Turns of the caller's until an answer is no answer any more: they may ask back a few times.
 MAX_TURNS = 10
 
 _WORD = re.compile(r"\w+")
 
 
-class Asked:
-    __slots__ = ("_answered", "_count", "_heard")
+def turn_after(question: str, heard: Iterable[tuple[int, str]], turns: int) -> int | None:
+    """The number of the caller's turn that followed when they were last asked that; `None`: they
+    were not asked, or have not had a turn since.
 
-    def __init__(self) -> None:
-        self._count = 0  # turns of the caller's
-        self._heard = ""  # since the last of them
-        # number of the turn, what had been heard before it
-        self._answered: collections.deque[tuple[int, str]] = collections.deque(maxlen=MAX_TURNS)
-
-    def hear(self, words: str) -> None:
-        """The caller has heard these words of the agent's."""
-        self._heard = f"{self._heard} {words}"[-MAX_LETTERS:] if self._heard else words
-
-    def answer(self) -> None:
-        """The caller has had a turn."""
-        self._count += 1
-        self._answered.append((self._count, self._heard[-MAX_LETTERS:]))
-        self._heard = ""
-
-    def turn_after(self, question: str) -> int | None:
-        """The number of the caller's turn that followed when they were last asked that; `None`:
-        they were not asked, or there was none."""
-        words = _words(question)
-        if not words.strip() or words in _words(self._heard):
-            return None
-        for number, heard in reversed(self._answered):
-            if words in _words(heard):
-                return number
+    `heard` is what they heard between two turns of theirs, the newest first, with how many they had
+    had by then; `turns` is how many they have had by now.
+    """
+    words = _words(question)
+    if not words.strip():
         return None
+    for before, text in heard:
+        if before < turns - MAX_TURNS:
+            break
+        if words in _words(text):
+            return before + 1 if before < turns else None
+    return None
 
 
 def _words(text: str) -> str:

@@ -28,6 +28,8 @@ GAP = 1.0
 GAP_STEP = 0.2
 
 _ROOM = length(WAITING_ROOM)
+_REPEATED = length(REPEATED)
+_LONGEST_TURN = length(LONGEST_TURN)
 # Dropping what is too old costs as much for one frame as for a dozen.
 _SURPLUS = length(0.25)
 
@@ -66,7 +68,7 @@ class CallerAudio:
         self._delay = forward
         self._batch = Batch()  # what waits to be forwarded
         self._given = Batch()  # the end of what the agent was given since the last turn
-        self._keeps = length(REPEATED)  # bytes of it
+        self._keeps = _REPEATED  # bytes of it
 
     def hear(self, audio: bytes, now: float) -> None:
         """The caller's audio; `due` tells what is to be forwarded of it."""
@@ -135,13 +137,13 @@ class CallerAudio:
 
     def begin_turn(self) -> None:
         """The agent hears the caller speak: all of it belongs together."""
-        self._keeps = length(LONGEST_TURN)
+        self._keeps = _LONGEST_TURN
 
     def end_turn(self, now: float) -> float | None:
         """The agent has understood what it was given so far. Returns when the caller was last to be
         heard in it; None: that is longer ago than what is kept, or in a gap."""
         audio = self._given.take()
-        self._keeps = length(REPEATED)
+        self._keeps = _REPEATED
         last = self.gap_deadline - GAP  # the newest of it, unless silence has filled a gap since
         if not self.is_open or last < now - (GAP - GAP_STEP):
             return None

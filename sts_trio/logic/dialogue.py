@@ -170,7 +170,7 @@ class Dialogue:
     def turn_after(self, question: str) -> int | None:
         """The number of the caller's turn that came after they had last heard that question to its
         end; `None`: there is none."""
-        return self._parts.turns.asked.turn_after(question)
+        return self._parts.turns.turn_after(question)
 
     def time_to_dial(self, now: float) -> float:
         """How long a dial may still take; a call that no longer waits for one has no limit."""

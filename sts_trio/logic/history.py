@@ -16,6 +16,7 @@ that was cut, as many words count as heard as the share of its audio.
 import collections
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import msgspec
@@ -59,6 +60,7 @@ class _Utterance:
         self.end: int | None = None  # until it is complete
         self.sentences: list[tuple[str, int]] = []  # text, where its audio begins
         self.heard: str | None = None  # until it is settled
+        self.turns = 0  # that the caller had had by then
         self.has_sound = False  # else it is text that nobody has heard a word of
         self.silent = 0  # bytes between its begin and its end that are none of its sound
         self._letters = 0
@@ -111,7 +113,7 @@ _Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
 class History:
     """Returns each utterance of the agent's once it is known what of it was heard."""
 
-    __slots__ = ("_interrupted", "_items", "_playing", "_speaking", "_unheard")
+    __slots__ = ("_interrupted", "_items", "_playing", "_speaking", "_unheard", "turns")
 
     def __init__(self) -> None:
         self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
@@ -119,6 +121,7 @@ class History:
         self._interrupted: set[str] = set()
         self._playing: list[_Utterance] = []
         self._speaking: _Utterance | None = None
+        self.turns = 0  # of the caller's own
         self._unheard = ""  # the words of what was cut that nobody has heard
 
     @property
@@ -221,8 +224,17 @@ class History:
     def _settle(
         self, utterance: _Utterance, position: int, sent: int, turns: list[CallHeard]
     ) -> None:
+        utterance.turns = self.turns
         if utterance.sentences:  # else there are no words to tell about
             turns.append(utterance.settle(position, sent))
+
+    def heard(self) -> Iterator[tuple[int, str]]:
+        """What the caller heard between two turns of theirs, the newest first, with how many they
+        had had by then."""
+        utterances = [item for item in reversed(self._items) if isinstance(item, _Utterance)]
+        settled = (item for item in utterances if item.heard)
+        for turns, items in itertools.groupby(settled, lambda item: item.turns):
+            yield turns, " ".join(item.heard or "" for item in reversed([*items]))
 
     def call_function(self, called: deepgram.CalledFunction, *, is_late: bool = False) -> None:
         """A function was called. A result takes the place of the news that there was none, and one

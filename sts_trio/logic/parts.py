@@ -299,13 +299,12 @@ class Parts:
         return True
 
     def send_requests(self) -> None:
-        if self.requests.are_pending:
-            messages, answers = self.requests.send(self.turns.agent_bytes)
-            for message in messages:
-                self.out.to_agent(message)
-                if isinstance(message, deepgram.InjectUserMessage) and self.closing.is_open:
-                    self.owe(Debt.REPLY)
-            self.out.extend(answers)
+        messages, answers = self.requests.send(self.turns.agent_bytes)
+        for message in messages:
+            self.out.to_agent(message)
+            if isinstance(message, deepgram.InjectUserMessage) and self.closing.is_open:
+                self.owe(Debt.REPLY)
+        self.out.extend(answers)
 
     def settle(self) -> None:
         """What follows from all that was heard."""

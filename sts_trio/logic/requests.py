@@ -113,7 +113,6 @@ class Requests:
         "_has_resting",
         "_heard_by",
         "_is_open",
-        "_may_send",
         "_refused",
         "_say_again",
         "_sent",
@@ -121,6 +120,7 @@ class Requests:
         "_waiting",
         "_warned",
         "can_say",
+        "may_send",
     )
 
     def __init__(
@@ -136,7 +136,7 @@ class Requests:
         self._waiting: list[_Request] = []  # a deque takes 760 bytes when it is empty
         self._sent: dict[_Kind, _Request] = {}
         # Whether something waits that may go, or did when it was last looked at.
-        self._may_send = False
+        self.may_send = False
         self._has_resting = False
         self._updates: list[_Request] = []
 
@@ -191,7 +191,7 @@ class Requests:
             self._waiting.insert(0, request)
         else:
             self._waiting.append(request)
-        self._may_send = True
+        self.may_send = True
         return answers
 
     def ask_anew(self, question: str, now: float) -> str | None:
@@ -235,14 +235,14 @@ class Requests:
     def open_session(self, now: float) -> None:
         """There is a session. It is told the updates that the last one of the same agent took, then
         what waits."""
-        self._is_open = self._may_send = True
+        self._is_open = self.may_send = True
         for place in reversed(range(len(self._updates))):
             request = self._updates[place]
             # Many prompts go one after the other.
             request.deadline = now + (place + 1) * ANSWER_TIMEOUT
             request.number, request.is_restored = None, True
             self._waiting.insert(0, request)
-            self._may_send = True
+            self.may_send = True
 
     def close_session(self, now: float, *, is_amid_utterance: bool = False) -> list[RequestDone]:
         """The session is gone, in the middle of what it said or not. What it has not answered is
@@ -283,7 +283,7 @@ class Requests:
         unwanted = [request for request in open_ones if isinstance(request.message, _UPDATES)]
         self._sent = {kind: r for kind, r in self._sent.items() if kind not in _UPDATES}
         self._waiting = [r for r in self._waiting if not isinstance(r.message, _UPDATES)]
-        self._may_send = True
+        self.may_send = True
         return _answers(unwanted, "another agent goes on")
 
     def send(self, said: int = 0) -> tuple[list[deepgram.TextToAgent], list[RequestDone]]:
@@ -294,9 +294,9 @@ class Requests:
         """
         messages: list[deepgram.TextToAgent] = []
         answers: list[RequestDone] = []
-        if not self._is_open or not self._may_send:
+        if not self._is_open or not self.may_send:
             return messages, answers
-        self._may_send = False
+        self.may_send = False
         kept: list[_Request] = []
         for request in self._waiting:
             kind = type(request.message)
@@ -334,13 +334,13 @@ class Requests:
             is_news = self._warned > self._refused
             return self._refuse(REFUSALS[message.code]) if is_news else []
         if self._has_resting and isinstance(message, _ENDS_OF_SPEECH):
-            self._has_resting, self._may_send = False, True
+            self._has_resting, self.may_send = False, True
             for request in self._waiting:
                 request.is_resting = False
         for kind, request in self._sent.items():
             if request.is_answered_by(message):
                 del self._sent[kind]
-                self._may_send = True
+                self.may_send = True
                 if not request.is_restored:
                     self._remember(request)
                 return _answers([request])
@@ -350,7 +350,7 @@ class Requests:
         refused = self._sent.pop(deepgram.InjectAgentMessage, None)
         if refused is None:
             return []
-        self._may_send = True
+        self.may_send = True
         if refused.is_insisted:
             refused.is_resting = self._has_resting = True
             self._waiting.insert(0, refused)
@@ -365,7 +365,7 @@ class Requests:
             if request.deadline <= now:
                 late.append(request)
                 del self._sent[kind]
-                self._may_send = True
+                self.may_send = True
         if now < (latest := plays_until + HEARD_GRACE):
             self._heard_by = {n: max(by, latest) for n, by in self._heard_by.items()}
         unheard = [number for number, deadline in self._heard_by.items() if deadline <= now]

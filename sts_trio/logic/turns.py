@@ -12,7 +12,7 @@ import msgspec
 from sts_trio.audio import wav
 from sts_trio.audio.frames import SILENT
 from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
-from sts_trio.logic.asked import Asked
+from sts_trio.logic.asked import turn_after
 from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.playout import Echo, Playout
@@ -58,8 +58,8 @@ class Turns:
         "_header",
         "_history",
         "_is_resumed",
+        "_may_have_header",
         "agent_bytes",
-        "asked",
         "barge_ins",
         "carryover",
         "greets",
@@ -77,10 +77,10 @@ class Turns:
         self.hold = Hold()
         self._is_resumed = False  # what a noise had cut is being played
         self._agent_audio = AgentAudio(keeps_rest=resumes)
+        self._may_have_header = True  # what comes next of the agent's audio: it begins
         self._header = b""  # of a WAV file, as far as it came
         self._history = History()
         self.carryover = Carryover(self._history)
-        self.asked = Asked()
         # As `plays_until`, but there is more to be heard than an agent's silence.
         self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest
@@ -125,10 +125,13 @@ class Turns:
 
     def hear_audio(self, audio: bytes, now: float) -> list[twilio.ToCaller]:
         """The agent's."""
-        if self._header or audio[:4] == b"RIFF":
-            audio = self._behind_header(audio)
-            if not audio:
-                return []
+        if self._may_have_header:
+            if self._header or audio[:4] == b"RIFF":
+                audio = self._behind_header(audio)
+                if not audio:
+                    return []
+            else:
+                self._may_have_header = False
         agent_audio = self._agent_audio
         self.agent_bytes += len(audio)
         if agent_audio.is_stale(now):
@@ -153,6 +156,7 @@ class Turns:
         """Without the header of a WAV file, which nobody asked for and some servers send."""
         audio = self._header + audio
         behind = wav.behind_header(audio)
+        self._may_have_header = behind is None
         self._header = audio if behind is None else b""
         return behind or b""
 
@@ -164,6 +168,7 @@ class Turns:
                 self._history.hear_unheard(text)
             return CallHeard(text, "", 0.0, 0.0)
         self.drop_rest()
+        self._may_have_header = True  # each sentence may be made by itself
         self._agent_audio.is_amid_utterance = True
         self._history.hear_agent(text, self.playout.sent)
         return None
@@ -174,7 +179,7 @@ class Turns:
         self.drop_rest()
 
     def finish_utterance(self, now: float) -> list[twilio.ToCaller]:
-        self._header = b""
+        self._may_have_header, self._header = True, b""
         messages = self._agent_audio.finish(now)
         self._history.finish(self.playout.sent)
         return messages
@@ -194,7 +199,6 @@ class Turns:
         match echo:
             case Echo.HEARD:
                 turns = self._history.hear_mark(self.playout.position, self.playout.sent)
-                self._note_heard(turns)
                 self._agent_audio.forget_heard()
                 return Played(turns, self._agent_audio.silent_after(name, now))
             case Echo.NEVER_SENT:
@@ -266,6 +270,15 @@ class Turns:
         self.user_speaks_until = -inf
         return True
 
+    def count_turn(self) -> None:
+        """It was the caller's own."""
+        self._history.turns += 1
+
+    def turn_after(self, question: str) -> int | None:
+        """The number of the caller's turn that came after they had last heard that question to its
+        end; `None`: there is none."""
+        return turn_after(question, self._history.heard(), self._history.turns)
+
     def end_user_turn(self) -> None:
         self.user_speaks_until = -inf
         self.next_turn()
@@ -283,17 +296,12 @@ class Turns:
 
     def _cut(self, now: float, late: float = STALE_AUDIO) -> Cut:
         self._is_resumed = False
+        self._may_have_header = True
         position, sent = self.playout.position, self.playout.sent
         is_amid = self.is_amid_utterance
         size, messages = self._agent_audio.cut(now, late)
         self.sounds_until = min(self.sounds_until, now)
-        turns = self._history.cut(position, sent)
-        self._note_heard(turns)
-        return Cut(size, is_amid or size > 0, messages, turns)
-
-    def _note_heard(self, turns: list[CallHeard]) -> None:
-        for turn in turns:
-            self.asked.hear(turn.heard)
+        return Cut(size, is_amid or size > 0, messages, self._history.cut(position, sent))
 
     def end(self) -> list[CallHeard]:
         """Nobody hears anything any more."""

@@ -4,7 +4,7 @@ import pytest
 from rig_dialogue import RECONNECTS, Bridge, echo, said_by_agent, talking
 
 from sts_trio.logic.acts import Ask, Heard
-from sts_trio.logic.asked import MAX_LETTERS, MAX_TURNS, Asked
+from sts_trio.logic.asked import MAX_TURNS, turn_after
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import KEYED_IN
 from sts_trio.wire.deepgram import (
@@ -99,40 +99,26 @@ def test_it_is_the_caller_who_answers(
 
 
 def test_who_is_asked_again_has_to_answer_again() -> None:
-    asked = Asked()
-    asked.hear("Sure?")
-    asked.answer()
-    asked.hear("Well.")
-    assert asked.turn_after("sure") == 1
-    asked.hear("Are you sure?")
-    assert asked.turn_after("Sure?") is None
-    asked.answer()
-    assert asked.turn_after("Sure?") == 2
+    bridge = asking()
+    bridge.hear(echo("e0-2"), YES)
+    assert bridge.dialogue.turn_after(QUESTION) == 1
+    bridge.hear(spoken("Well. " + QUESTION), Audio(SECOND), AgentAudioDone(), echo("e0-3"))
+    assert bridge.dialogue.turn_after(QUESTION) is None
+    bridge.hear(YES)
+    assert bridge.dialogue.turn_after(QUESTION) == 2
 
 
 def test_an_answer_holds_for_a_few_turns() -> None:
-    asked = Asked()
-    asked.hear("Sure?")
-    for _ in range(MAX_TURNS):
-        asked.answer()
-        assert asked.turn_after("Sure?") == 1
-    asked.answer()
-    assert asked.turn_after("Sure?") is None
+    heard = [(3, "Well."), (2, "Are you sure?"), (0, "Hello.")]
+    assert turn_after("Sure?", heard, 2) is None
+    assert turn_after("Sure?", heard, 3) == 3
+    assert turn_after("Sure?", heard, 2 + MAX_TURNS) == 3
+    assert turn_after("Sure?", heard, 3 + MAX_TURNS) is None
+    assert turn_after("Nobody asked that.", heard, 3) is None
 
 
 def test_words_are_whole_words_and_none_are_no_question() -> None:
-    asked = Asked()
-    asked.hear("The book is on the shelf.")
-    asked.answer()
-    assert asked.turn_after("ok") is None
-    assert asked.turn_after("?!") is None
-    assert asked.turn_after("book is") == 1
-
-
-def test_of_what_was_heard_the_end_is_kept() -> None:
-    asked = Asked()
-    asked.hear("Sure? " + "x" * MAX_LETTERS)
-    asked.hear("Really?")
-    asked.answer()
-    assert asked.turn_after("Sure?") is None
-    assert asked.turn_after("Really?") == 1
+    heard = [(0, "The book is on the shelf.")]
+    assert turn_after("ok", heard, 1) is None
+    assert turn_after("?!", heard, 1) is None
+    assert turn_after("BOOK, is", heard, 1) == 1
