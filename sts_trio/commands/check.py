@@ -44,7 +44,10 @@ def _agents(settings: "Config", functions: "Functions") -> list[str]:
     lines = [f"Answers: {who}", "Agents:"]
     for name, agent in settings.agents.items():
         known = [each["name"] for each in functions.definitions(name)]
-        lines.append(f"  {name}: {_described(agent)}; functions: {', '.join(known) or 'none'}")
+        line = f"  {name}: {_described(agent)}; functions: {', '.join(known) or 'none'}"
+        if variables := ", ".join(settings.variables[name]):
+            line += f"; variables: {variables}"
+        lines.append(line)
     return lines
 
 

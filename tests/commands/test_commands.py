@@ -430,6 +430,8 @@ think.endpoint = { url = "https://llm.example", headers = { authorization = "bea
 think.prompt = "You sell cars."
 
 [agents.sales]
+greeting = "Hello {caller_name}!"
+variables = { caller_name = "there", amount = 0 }
 think.provider = { type = "google", model = "gemini-2.5-flash" }
 
 [numbers]
@@ -472,7 +474,7 @@ def test_check_prints_who_answers_and_what_the_models_are_told(
         "Agents:",
         "  stored: stored as 00000000-0000-4000-8000-000000000000; functions: book",
         "  default: listen deepgram nova-3; think open_ai gpt-4o-mini; functions: book",
-        "  sales: think google gemini-2.5-flash; functions: book",
+        "  sales: think google gemini-2.5-flash; functions: book; variables: caller_name, amount",
         "Numbers:",
         "  +15005550006: sales",
         "  all others: default",
