@@ -335,6 +335,7 @@ class Server:
             call.report(events.CallCrashed(), exc_info=True)
         except* trio.Cancelled:
             pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
+        self.agent_connections.forget(call.dialogue.call_sid)
         self.collector.note_end(self.live_calls.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()
 

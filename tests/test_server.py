@@ -186,7 +186,9 @@ async def greetings(
             if is_lost:
                 await agents[0].drop()
                 await trio.sleep(0.2)
+            assert server.agent_connections.choice(CALL_SID).is_tailored is bool(found)
             phone.tell(STOP)
+        assert server.agent_connections.choice(CALL_SID) == AgentChoice(), "it is kept"
         await server.stop()
         legs.cancel_scope.cancel()
     told = [message for agent in agents for message in agent.got]

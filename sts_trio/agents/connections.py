@@ -35,6 +35,10 @@ from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.wire import deepgram_settings
 
+# Seconds that what was found out of a caller waits for their stream: after the longest notice, and
+# a queue before it.
+AWAITED = 600.0
+
 SettingsFor = Callable[[str, CallInfo], deepgram_settings.Settings]
 
 
@@ -76,8 +80,12 @@ class AgentConnections:
         self._max_calls = max_calls
         self._live = live
         self._allowance = Allowance()
-        # {CallSid: who answers}, of calls that were announced, or came without
-        self._chosen: collections.OrderedDict[str, AgentChoice] = collections.OrderedDict()
+        # {CallSid: (agent, whether more was found out)}, of calls that were announced
+        self._chosen: collections.OrderedDict[str, tuple[str, bool]] = collections.OrderedDict()
+        # {CallSid: what was}, of calls that are here or may come: it is somebody's name, or worse
+        self._found: dict[str, AgentChoice] = {}
+        # {CallSid: when it was found out}, of those that may come
+        self._awaited: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._choosing: dict[str, trio.Event] = {}  # {CallSid: is set when that is known}
         self._waiting: dict[str, _Promise] = {}  # {CallSid: line that nobody has taken}
         self._unowned: set[PrewarmedSession] = set()  # all that are not gone and no call has
@@ -111,12 +119,12 @@ class AgentConnections:
             return (await self._routing.choose(info)).agent
         sid = info.call_sid[:MAX_SID]
         if info.stream_sid:
-            known = self._chosen.get(sid)
-            if known is None or known.agent != info.agent:
-                known = await self._routing.choose(info)
-                self._remember(sid, known)
-            return known.agent
-        while (choice := self._chosen.get(sid)) is None:
+            if self._known(sid) != info.agent:
+                choice = await self._routing.choose(info)
+                self._remember(sid, choice)
+            self._awaited.pop(sid, None)
+            return self._chosen[sid][0]
+        while (agent := self._known(sid)) is None:
             if (choosing := self._choosing.get(sid)) is not None:
                 await choosing.wait()
                 continue
@@ -125,17 +133,34 @@ class AgentConnections:
                 self._remember(sid, await self._routing.choose(info))
             finally:
                 self._choosing.pop(sid).set()
-        return choice.agent
+        return agent
 
     def choice(self, call_sid: str) -> AgentChoice:
-        """What was chosen for that call, beside the name."""
-        return self._chosen.get(call_sid[:MAX_SID]) or AgentChoice()
+        """What was found out for that call, as long as it is not over."""
+        return self._found.get(call_sid[:MAX_SID]) or AgentChoice()
+
+    def forget(self, call_sid: str) -> None:
+        """The call is over: what was found out of it is not kept."""
+        self._found.pop(call_sid[:MAX_SID], None)
+
+    def _known(self, sid: str) -> str | None:
+        """Who was chosen, if all that was found out with it is still there."""
+        agent, is_tailored = self._chosen.get(sid, (None, False))
+        return None if is_tailored and sid not in self._found else agent
 
     def _remember(self, sid: str, choice: AgentChoice) -> None:
-        self._chosen[sid] = choice
-        self._chosen.move_to_end(sid)
+        now = trio.current_time()
+        self._chosen[sid] = choice.agent, choice.is_tailored
         if len(self._chosen) > REMEMBERED:
             self._chosen.popitem(last=False)
+        if choice.is_tailored:
+            self._found[sid], self._awaited[sid] = choice, now
+        while self._awaited:
+            oldest, since = next(iter(self._awaited.items()))
+            if now < since + AWAITED and len(self._awaited) <= REMEMBERED:
+                break
+            del self._awaited[oldest]
+            self.forget(oldest)
 
     @contextlib.asynccontextmanager
     async def open(

@@ -20,7 +20,8 @@ from rig_peers import SETTINGS, FakeAgent, names
 from sts_trio.agents import prewarm as prepared
 from sts_trio.agents.allowance import BURST, MAX_SID
 from sts_trio.agents.breaker import FAILURES, FIRST_REST, State
-from sts_trio.agents.connections import AgentConnections
+from sts_trio.agents.choice import AgentChoice
+from sts_trio.agents.connections import AWAITED, AgentConnections
 from sts_trio.agents.endpoints import PATIENCE, AgentLeg, Endpoint, Endpoints
 from sts_trio.agents.prewarm import UNUSED
 from sts_trio.agents.routing import Routing
@@ -1028,6 +1029,53 @@ async def test_how_many_choices_are_remembered_has_a_bound(
         assert len(here.lines._chosen) == 5
         assert max(map(len, here.lines._chosen)) == MAX_SID
         assert here.lines._choosing == {}
+
+
+async def found(here: World, call: CallInfo, asked: list[str]) -> str:
+    """What the agent of a call is told of who calls, once it is announced or has come."""
+
+    async def choose_agent(info: CallInfo) -> AgentChoice:
+        asked.append(info.call_sid)
+        return AgentChoice(variables={"caller_name": "Ann"})
+
+    here.lines._routing = Routing({"default": {}}, {}, choose_agent)
+    await here.lines.choose(call)
+    return str(here.lines.choice(call.call_sid).variables.get("caller_name"))
+
+
+async def test_what_was_found_out_of_a_caller_is_not_kept_beyond_the_call(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    asked: list[str] = []
+    async with world(a=Provider(FakeAgent())) as here:
+        streamed = CallInfo(call_sid="CA1", stream_sid="MZ1", agent="default", is_tailored=True)
+        for call in (CallInfo(call_sid="CA1"), CallInfo(call_sid="CA1"), streamed):
+            assert await found(here, call, asked) == "Ann"
+        assert asked == ["CA1"]
+        await trio.sleep(2 * AWAITED)  # a long call
+        await found(here, CallInfo(call_sid="CA2"), asked)
+        assert here.lines.choice("CA1").is_tailored
+        here.lines.forget("CA1")
+        assert here.lines.choice("CA1") == AgentChoice()
+        # One that goes on in another stream is asked about anew.
+        assert await found(here, CallInfo(call_sid="CA1"), asked) == "Ann"
+        here.lines.forget("CA1")
+        assert await found(here, streamed, asked) == "Ann"
+        assert asked == ["CA1", "CA2", "CA1", "CA1"]
+
+
+async def test_of_a_call_that_does_not_come_nothing_is_kept(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(a=Provider(FakeAgent())) as here:
+        await found(here, CallInfo(call_sid="CA1"), [])
+        await trio.sleep(AWAITED)
+        await found(here, CallInfo(call_sid="CA2"), [])
+        assert list(here.lines._found) == ["CA2"]
+        monkeypatch.setattr("sts_trio.agents.connections.REMEMBERED", 3)
+        for n in range(9):
+            await found(here, CallInfo(call_sid=f"CB{n}"), [])
+        assert list(here.lines._found) == list(here.lines._awaited) == ["CB6", "CB7", "CB8"]
 
 
 # --- ends ---------------------------------------------------------------------------------------
