@@ -79,6 +79,26 @@ async def test_an_ending_is_known_while_the_call_is_still_saying_goodbye(
         assert live_calls.ending_of("CA of somebody else") is None
 
 
+async def test_a_call_is_found_by_its_sid_while_it_is_live(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Both of them, the oldest first, where Twilio streams it twice."""
+    live_calls = LiveCalls(3)
+    with live_calls.admit(first := idle_call()), live_calls.admit(idle_call("CA9")):
+        await trio.sleep(1)
+        with live_calls.admit(second := idle_call()):
+            assert list(live_calls.find(CALL_SID)) == [first, second]
+        assert list(live_calls.find(CALL_SID)) == [first]
+        assert list(live_calls.find("CA8")) == []
+    assert list(live_calls.find(CALL_SID)) == []
+
+
+async def test_a_call_that_has_no_sid_yet_is_found_by_none() -> None:
+    live_calls = LiveCalls(1)
+    with live_calls.admit(idle_call(call_sid="")):
+        assert list(live_calls.find("")) == []
+
+
 async def test_a_call_that_did_not_end_is_not_remembered() -> None:
     live_calls = LiveCalls(1)
     with live_calls.admit(idle_call()):
