@@ -1,8 +1,9 @@
 """How much may be dialled ahead: for one call, and for all of them. Pure: time is an input.
 
-The signature of a webhook holds no time, so one that was caught is good for ever: whoever has it
-may announce its call again as often as they like. What that costs is bounded here. No caller is
-refused by it: a call that has no line ahead dials when its stream starts, and loses a head start.
+The signature of a webhook holds no time, so one that was caught is good for ever: a
+client that has it may announce its call again as often as it likes. What that costs is bounded
+here. No caller is refused by it: a call without a line ahead dials when its stream starts, and only
+loses a head start.
 """
 
 import collections

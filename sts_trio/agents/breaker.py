@@ -5,9 +5,9 @@ rests. Then it is half-open: one attempt at a time is let through as a trial, an
 still turned away. A trial that reaches the endpoint closes the breaker; one that fails makes it
 rest again, twice as long, up to `LONGEST_REST`.
 
-Failures are counted in a row and not in a window of time: whoever fails once is dialled past within
-the same dial, so an endpoint that answers every second time does less harm than one less endpoint
-would. One that is dead fails every time, however few or many the calls are.
+Failures are counted in a row and not in a window of time: when one fails, another is
+tried within the same dial, so an endpoint that answers every second time does less harm than one
+less endpoint would. One that is dead fails every time, however few or many the calls are.
 """
 
 import enum
@@ -30,7 +30,7 @@ class State(enum.Enum):
 class Outcome(enum.Enum):
     """What came of an attempt."""
 
-    REACHED = "reached"  # it answered, be it to refuse us
+    REACHED = "reached"  # it answered, if only to refuse us
     FAILED = "failed"
     UNKNOWN = "unknown"  # given up before anything could be known
 

@@ -1,8 +1,8 @@
 """The way toward a leg, with its size in seconds of audio.
 
-Putting never waits, so that whoever hears something can act on it at once. When the leg is slower
+Putting never waits, so that a task can act at once on what it hears. When the leg is slower
 than what is put, the oldest audio goes: late speech is worth less than speech in time. Whatever
-waits, a message costs the same few steps: who floods an outbox slows nobody down by it.
+waits, a message costs the same few steps: a flood slows nobody down.
 
 A message put while nothing waits, and while the speaker waits for one, is written through: tried on
 the leg at once, without waking the speaker. Order is kept, as nothing overtakes what waits.

@@ -45,8 +45,8 @@ SILENCE_WITHIN = 1.2
 BARGE_IN_AFTER = 2.0
 BREAK_OFF_AFTER = 1.4
 DIE_AFTER = 0.6
-# How long whoever dials a dead agent again has to wait for it: long enough to be noticed. The
-# bridge gives it 3 s.
+# How long a dead agent that is dialled again keeps the bridge waiting: long enough to be noticed.
+# The bridge gives it 3 s.
 AWAY = 2.0
 
 SURVIVED = "the agent said too little to die in the middle of it"

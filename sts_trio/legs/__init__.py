@@ -21,4 +21,4 @@ Idle = Callable[[float], None]
 
 
 def ignore(now: float) -> None:
-    """For who has no use for idle moments."""
+    """The default `idle` callback: does nothing."""

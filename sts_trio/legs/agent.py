@@ -5,10 +5,10 @@ module; a queue and two tasks of it would stand between the socket and who hears
 times what a message costs without. So once the websocket is open, the socket is ours, and frames
 (`wire/frames.py`), pings and closing with it.
 
-Whoever reads hears: the process's poller for all sockets at once, where it is out and the stream
-can be read without waiting, and otherwise a task of the leg's own. An agent that floods is heard a
-piece at a time, with everyone's turn in between, and no more than so much a second: what else it
-sends waits at its own end.
+The task that reads the socket also hears its messages: that of the process's poller, where it runs
+and the stream can be read without waiting, and otherwise one of the leg's own. An agent that floods
+is heard a piece at a time, with everyone's turn in between, and no more than so much a second: what
+else it sends waits at its own end.
 """
 
 import collections
@@ -270,7 +270,7 @@ class AgentLeg:
         return max(0.0, -self._credit / RATE)
 
     def _hear_some(self) -> None:
-        """Understands a piece of what came, and tells whoever listens."""
+        """Understands a piece of what came, and gives it to the listener."""
         if (self._unread or self._is_at_end) and (self._hear is None or not self._unheard):
             self._understand_some()
         if self._hear is None:
@@ -370,7 +370,7 @@ class AgentLeg:
         return frames.masked_text(encoded.encode())
 
     async def _send(self, frame: bytes, *, is_last: bool = False) -> None:
-        """Does nothing once the leg is down: whoever reads hears of it."""
+        """Does nothing once the leg is down: its reader hears of that."""
         async with self._sending:
             if not self._is_closing:
                 self._is_closing = is_last

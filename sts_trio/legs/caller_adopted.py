@@ -42,7 +42,7 @@ class AdoptedLeg:
     """A Media Stream on a non-blocking socket. See `sts_trio.legs` for the contract.
 
     `early` has what somebody else read from it, before all that is read here, and may yet get more.
-    Closing the socket is left to whoever opened it.
+    The caller of this class closes the socket.
     """
 
     __slots__ = (

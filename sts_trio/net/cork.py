@@ -1,7 +1,7 @@
 """Holds back what is written while many calls have their turns, and then writes all of it in a row.
 
 A turn is Python, and a write is mostly the kernel: taken by turns, either finds its half of the
-core's caches gone, and each write wakes its peer anew. With 400 calls a write in a row costs half
+core's caches gone, and each write wakes its peer. With 400 calls a write in a row costs half
 of one by itself, and nobody waits longer for it than the turns of a tick take.
 
 Nothing waits in here when a task runs: what is held back is written before the next checkpoint.

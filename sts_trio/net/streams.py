@@ -60,7 +60,7 @@ class TcpStream(trio.abc.Stream):
             try:
                 self._pending = self._write(self._pending)
             except OSError:
-                return False  # whoever waits for the socket hears of it
+                return False  # the task that waits for the socket hears of it
         return not self._is_sending and not self._pending
 
     def try_send(self, data: bytes) -> bool:
@@ -192,7 +192,7 @@ class TlsStream(trio.abc.Stream):
         try:
             self._tls.write(data)
         except ssl.SSLError:
-            return False  # whoever waits for what comes hears of it
+            return False  # the task that reads hears of it
         return self._tcp.try_send(self._outgoing.read())
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

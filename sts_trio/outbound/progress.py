@@ -3,8 +3,8 @@
 A request is remembered by a token in the URLs that Twilio is given, since Twilio may ask `/twiml`
 before its own answer, with the call's SID, has arrived here; from then on by the SID as well.
 
-Twilio repeats what it thinks unheard, and whoever has caught a signed request may send it again for
-ever. What was told before is told to nobody and has nothing done: no second hang-up of one call.
+Twilio repeats what it thinks unheard, and a client that has caught a signed request may send it
+again for ever. A repetition is published to nobody and does nothing: no second hang-up of one call.
 """
 
 import collections

@@ -44,7 +44,7 @@ READ_TIMEOUT = 15.0
 THREADS = 16
 # Seconds to wait before asking again, each up to twice as long: together 7 to 14.
 BACKOFF = (1.0, 2.0, 4.0)
-# Whoever is told to come back later than this is gone by then.
+# A client that is told to come back later than this is gone by then.
 MAX_WAIT = 30.0
 
 _CALL_SID = re.compile("CA[0-9a-fA-F]{32}")

@@ -41,7 +41,7 @@ class WaitForSpeech(msgspec.Struct, frozen=True):
 
 
 class Speak(msgspec.Struct, frozen=True):
-    """Says this, whoever else is speaking. `text` is for those who read of it."""
+    """Says this, even while the agent speaks. `text` is for transcripts."""
 
     audio: bytes
     text: str = ""

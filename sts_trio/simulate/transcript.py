@@ -29,7 +29,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: float
     until: float
-    who: str  # CALLER or AGENT; "" for whoever spoke before and goes on
+    who: str  # CALLER or AGENT; "" if the last speaker goes on
     text: str = ""
     waited: float | None = None  # the caller, for this answer
     silenced: float | None = None  # by this barge-in: how long the agent went on

@@ -29,7 +29,7 @@ class ServeStream(Protocol):
 class Agent:
     """The offline agent on a free port of this machine.
 
-    Made by `scripted_agent` and `offline_agent`. `faults` may be set anew at any time; they count
+    Made by `scripted_agent` and `offline_agent`. `faults` may be set at any time; they count
     for the sessions that begin then.
     """
 
@@ -55,7 +55,7 @@ class Agent:
     def drop(self, *, away: float = 0.0) -> None:
         """The agent dies: every session's connection is gone, without a close frame.
 
-        Whoever dials it in the next `away` seconds is kept waiting until they are over.
+        A client that dials it in the next `away` seconds is kept waiting until they are over.
         """
         self._back_at = trio.current_time() + away
         for scope in self._live:

@@ -472,8 +472,8 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     return _LENGTH_64.pack(FIN | opcode, 127, length) + payload
 
 
-# What a client sends, to the agent: masked anew, every frame of it (section 5.3: "derived from a
-# strong source").
+# What a client sends, to the agent: every frame with a mask of its own (section 5.3: "derived from
+# a strong source").
 def masked_binary(payload: bytes) -> bytes:
     length = len(payload)
     mask = _fresh_mask()

@@ -1,7 +1,7 @@
 """What is said in a websocket handshake of ours, and the answer to it, as far as it came. Pure.
 
-Whoever shakes hands for us tells what a refusal was only once it has ended, and it need not: its
-body may be cut off, without a length, or without end.
+The library that shakes hands for us tells what a refusal was only once it has ended, and it need
+not end: its body may be cut off, without a length, or endless.
 """
 
 import re

@@ -312,7 +312,7 @@ def _think(think: deepgram_settings.Think | None) -> Think | None:
         raise Untranslatable("think.provider: the legacy dialect needs a type and a model")
     provider = Provider(kind)
     if think.endpoint:
-        # Whoever answers there does it as OpenAI would. Version 1 says `open_ai`, this "custom".
+        # The server there answers as OpenAI would. Version 1 says `open_ai`, this "custom".
         provider = Provider("custom", think.endpoint.url, headers=_headers(think.endpoint))
     return Think(provider, model, think.prompt, [_function(each) for each in think.functions or []])
 

@@ -30,7 +30,7 @@ def encodable(text: str, encoding: str) -> str:
 
 
 def printable(value: Any, *, written: Callable[[str], str] = str, deep: int = 0) -> Any:
-    """A value for a log: what of it is text is one line of bounded length, be it keys or items.
+    """A value for a log: each text in it, key or item, becomes one line of bounded length.
 
     `written` is given what had to be changed, and its result is taken.
     """

@@ -40,7 +40,7 @@ from sts_trio.net.hypercorn_guard.unread import Unread
 if TYPE_CHECKING:
     from sts_trio.net.hypercorn_guard.tcp import Connection
 
-# Then a connection that is no call ends with its next answer: whoever keeps a pool opens another.
+# Then a connection that is no call ends with its next answer: a client with a pool opens another.
 MAX_AGE = 300.0
 
 _SPOKEN = (b"1.1", b"1.0")

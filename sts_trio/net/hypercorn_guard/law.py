@@ -19,7 +19,7 @@ wait for a writer, the writer for the peer, and the peer be gone.
 | ANSWERED  | the bookkeeping behind an answer                    | `CUT_OFF_GRACE`           |
 | CALL      | nothing: an accepted websocket is a call, and its   |                           |
 |           | legs know better when its caller is gone            |                           |
-| END       | whoever still works for a peer that is gone         | `CUT_OFF_GRACE`,          |
+| END       | the tasks that still work for a peer that is gone   | `CUT_OFF_GRACE`,          |
 |           |                                                     | of a call `CALL_GRACE`    |
 
 A write has a limit of its own at every step, `WRITE_TIME` for each `PIECE`.

@@ -75,10 +75,10 @@ class Connection(TCPServer):
         self._spoken: Http | None = None  # also while a handler has put another protocol there
         self._is_tls = not isinstance(stream, trio.SocketStream)
         self._tcp: trio.SocketStream = stream.transport_stream if self._is_tls else stream
-        # When the peer's last bytes came, whatever they were, on Trio's clock. Whoever reads the
-        # socket past `stream.receive_some` keeps this up to date.
+        # When the peer's last bytes came, whatever they were, on Trio's clock. A leg that
+        # reads the socket past `stream.receive_some` keeps this up to date.
         self.began = self.last_heard = trio.current_time()
-        # Waited for before the socket is read: whoever sets it says when.
+        # Awaited before the socket is read: by it a leg says when.
         self.pace: Callable[[], Awaitable[None]] | None = None
         # Set as soon as the server begins to shut down, `graceful_timeout` before it cuts us off.
         self.terminated = context.terminated
@@ -186,7 +186,7 @@ class Connection(TCPServer):
                     if await self._shake_hands():
                         await self._read_data()
                 await self._close()
-                # Whoever has messages unread, and is gone, is not to be waited for.
+                # Not awaited: a peer that is gone may have left messages unread.
                 beside.start_soon(self.protocol.handle, Closed())
         finally:
             await self._close()

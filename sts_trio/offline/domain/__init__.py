@@ -1,7 +1,7 @@
 """What the offline agent can talk about: one source file, and what is made of it.
 
 `load` reads the source. The language model, the dictionary and the grammar lie beside it, under
-its name; `python -m sts_trio.offline.domain.build` writes them anew after every change of it.
+its name; `python -m sts_trio.offline.domain.build` writes them, after every change.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """What takes a session too long to do itself, and what comes of it.
 
-A session asks by an act, under a ticket, and hears of the outcome by a message; whoever runs the
-session sees to it in between.
+A session asks by an act, under a ticket, and hears of the outcome by a message. The task that runs
+the session sees to it in between.
 """
 
 import msgspec
