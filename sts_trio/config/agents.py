@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.config import templates
-from sts_trio.config.variables import RawConfig, config_error
+from sts_trio.config.raw import RawConfig, config_error
 from sts_trio.errors import ConfigError
 from sts_trio.wire import addresses, legacy
 from sts_trio.wire.deepgram_rules import oddities

@@ -7,7 +7,7 @@ import msgspec
 from sts_trio.audio import wav
 from sts_trio.audio.clips import clip, whole_frames
 from sts_trio.audio.frames import BYTES_PER_SECOND
-from sts_trio.config.variables import RawConfig, config_error
+from sts_trio.config.raw import RawConfig, config_error
 from sts_trio.logic.policy import CallPolicy
 
 # Two seconds of silence are a pause, five are a dead line to most callers.

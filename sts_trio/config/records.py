@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sts_trio.config.variables import RawConfig, config_error
+from sts_trio.config.raw import RawConfig, config_error
 
 FILE = "sts-trio.db"
 SPOOL = "sts-trio.spool"

@@ -8,7 +8,7 @@ import msgspec
 
 from sts_trio.config import Config
 from sts_trio.config.agents import AgentSettings
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 from sts_trio.functions.foreign import REMEDY, foreign_to
 from sts_trio.functions.modules import make_importable
 from sts_trio.functions.registry import Functions, load

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 from sts_trio.wire.printable import quoted
 
 # To the model, behind what the function is for.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 from sts_trio.wire.printable import quoted
 
 # What callers bear in silence, and what samples of Deepgram's impose on themselves. Its own limit

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 
 _OURS = Path(__file__).parents[1]
 _PATHS = sysconfig.get_paths()

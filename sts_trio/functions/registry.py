@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 from sts_trio.functions import confirmation, docstring
 from sts_trio.functions.decorator import MARK, Options
 from sts_trio.functions.modules import import_module

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.call.api import Call
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 from sts_trio.errors import FunctionFailed
 from sts_trio.functions import times
 from sts_trio.wire.printable import one_line

@@ -3,7 +3,7 @@
 trio-websocket shakes hands. It is in life-support maintenance, and nothing of it shows outside this
 module; a queue and two tasks of it would stand between the socket and who hears, and cost four
 times what a message costs without. So once the websocket is open, the socket is ours, and frames
-(`wire/frames.py`), pings and closing with it.
+(`wire/frames/`), pings and closing with it.
 
 The task that reads the socket also hears its messages: that of the process's poller, where it runs
 and the stream can be read without waiting, and otherwise one of the leg's own. An agent that floods

@@ -1,7 +1,7 @@
 """The caller's socket the fast way: Hypercorn's accepted socket, read in ticks and written at once.
 
 Hypercorn accepts the websocket; from then on the socket is ours, and with it what Hypercorn did for
-it: frames (`wire/frames.py`), pings, the size limit, the close. Every tick of the ticker reads
+it: frames (`wire/frames/`), pings, the size limit, the close. Every tick of the ticker reads
 what has come, in one go, with no task to wake. Writing tries the socket first; what it does not
 take is kept, one message at the most, and tried again on the next tick.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from sts_trio.config.variables import config_error
+from sts_trio.config.raw import config_error
 from sts_trio.errors import ConfigError
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events

@@ -8,7 +8,7 @@ from strategies import json_values
 
 from sts_trio.config import Config, load
 from sts_trio.config.agents import read_agents
-from sts_trio.config.variables import RawConfig
+from sts_trio.config.raw import RawConfig
 from sts_trio.errors import ConfigError
 from sts_trio.wire import deepgram, deepgram_settings, legacy
 from sts_trio.wire.dialect import Dialect, language

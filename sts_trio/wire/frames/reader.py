@@ -1,108 +1,43 @@
-"""WebSocket frames: RFC 6455, both sides of a socket we own, no extensions.
-
-We are the server of the caller's socket, and the client of the agent's.
-
-Pure: bytes in, messages out. `FrameReader.feed` is total: any bytes become what they say, and bytes
-that break the protocol end the reading with one `Violation`, which has the code to close with.
-
-A frame is judged as soon as it can be. Its first two bytes settle reserved bits, opcodes, masks,
-fragmented control frames and the order of fragments: every first byte that may come next is in one
-of two sets. Its length settles what is too big, before any of it is kept. Its payload is judged
-when all of it has come: 1007 comes with the last byte of a frame (Autobahn's "non-strict", 6.4.3
-and 6.4.4), though not with the last fragment of a message.
-
-wsproto agrees, but for this, and is the oracle in the tests:
-
-* It notices some bad headers later, with the extended length or the payload, and bad UTF-8 sooner,
-  with the first wrong byte. No stream is judged differently once the frame is whole.
-* It refuses close code 1014 (bad gateway), which IANA registered after the RFC, like 1012 and 1013.
-* It leaves the size limit to its caller.
-
-Sections in the comments are RFC 6455's.
-"""
+"""From bytes to messages, however they are cut. Sections are RFC 6455's. Pure."""
 
 import codecs
-import itertools
-import os
-import struct
-from collections.abc import Callable, Iterator
 
-import msgspec
-
+from sts_trio.wire.frames.kinds import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    CONTROL,
+    FIN,
+    MASKED,
+    MAX_IN_CONTROL_FRAME,
+    NOT_UTF8,
+    OPCODE,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    TEXT,
+    TOO_BIG,
+    USUAL_HEADER,
+    Binary,
+    Close,
+    Frame,
+    Ping,
+    Pong,
+    TooLong,
+    Violation,
+    is_code,
+)
 from sts_trio.wire.mask import xor
-
-FIN = 0x80
-MASKED = 0x80
-OPCODE = 0x0F
-CONTROL = 0x8  # the bit that opcodes of control frames have
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-
-PROTOCOL_ERROR = 1002
-NOT_UTF8 = 1007
-TOO_BIG = 1009
-
-MAX_IN_CONTROL_FRAME = 125
 
 _CONTROL = {FIN | CLOSE, FIN | PING, FIN | PONG}
 _BETWEEN_MESSAGES = frozenset({TEXT, BINARY, FIN | TEXT, FIN | BINARY} | _CONTROL)
 _WITHIN_A_MESSAGE = frozenset({CONTINUATION, FIN | CONTINUATION} | _CONTROL)
 
-# Section 7.4.1; 1004 to 1006 and 1015 are reserved, for what no frame may say.
-_REGISTERED_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
-
-_LENGTH_16 = struct.Struct(">BBH")
-_LENGTH_64 = struct.Struct(">BBQ")
-
-# The frame nearly every frame is, see `_read_usual`: two bytes, the length in two more, the mask.
-_USUAL_HEADER = struct.Struct(">HH4s")
+# The frame nearly every frame is, see `_read_usual`.
 _USUAL_HEAD = (FIN | TEXT) << 8 | MASKED | 126
 _SHORT_HEADS = (FIN | TEXT) << 8 | MASKED  # and up to `_USUAL_HEAD`
-_USUAL_AUDIO = (FIN | BINARY) << 8 | MASKED | 126
-_unpack_usual = _USUAL_HEADER.unpack_from
+_unpack_usual = USUAL_HEADER.unpack_from
 _USUAL_MOST = 1024  # Twilio's media messages are about 390 bytes
-
-
-class Binary(msgspec.Struct, frozen=True):
-    """A whole binary message."""
-
-    data: bytes
-
-
-class Ping(msgspec.Struct, frozen=True):
-    """To be answered by `pong(payload)`; of several pings the last will do (section 5.5.3)."""
-
-    payload: bytes
-
-
-class Pong(msgspec.Struct, frozen=True):
-    payload: bytes
-
-
-class Close(msgspec.Struct, frozen=True):
-    """The peer's close frame: the last thing read. Answer with `close(code)`, unless it answers."""
-
-    code: int | None  # None: it held none
-    reason: str
-
-
-class TooLong(msgspec.Struct, frozen=True):
-    """A text message that was passed over unread, of so many bytes. It was not looked at whether it
-    is UTF-8."""
-
-    size: int
-
-
-class Violation(msgspec.Struct, frozen=True):
-    """The peer broke the protocol: the last thing read. Send `close(code, reason)` and hang up."""
-
-    code: int
-    reason: str
-    size: int = 0  # of a message that is too big, as far as it was announced
-
-
-# A whole text message, checked to be UTF-8, is plain `bytes`: it is what nearly every frame is, and
-# what a JSON decoder wants.
-Frame = bytes | Binary | Ping | Pong | Close | TooLong | Violation
 
 
 class FrameReader:
@@ -410,104 +345,6 @@ def _control_frame(first: int, payload: bytes) -> Ping | Pong | Close:
     if len(payload) == 1:
         raise _Broken(PROTOCOL_ERROR, "close frame with half a code")
     code = int.from_bytes(payload[:2])
-    if not _is_code(code):
+    if not is_code(code):
         raise _Broken(PROTOCOL_ERROR, f"close code {code} that nobody may send")
     return Close(code, payload[2:].decode())
-
-
-def _is_code(code: int) -> bool:
-    """Section 7.4.2: 1000 to 2999 are registered, 3000 to 4999 free for libraries and programs."""
-    return code in _REGISTERED_CODES or 3000 <= code <= 4999
-
-
-# What a server sends: never masked, and never fragmented, as we know all of it at once.
-def text(payload: bytes) -> bytes:
-    """The frame of a text message. `payload` is UTF-8 already."""
-    return _frame(TEXT, payload)
-
-
-def binary(payload: bytes) -> bytes:
-    return _frame(BINARY, payload)
-
-
-def ping(payload: bytes = b"") -> bytes:
-    """Raises: ValueError: over 125 bytes."""
-    return _small_frame(PING, payload)
-
-
-def pong(payload: bytes = b"") -> bytes:
-    """Raises: ValueError: over 125 bytes, which no ping can ask for."""
-    return _small_frame(PONG, payload)
-
-
-def close(code: int | None = None, reason: str = "") -> bytes:
-    """The close frame, `reason` cut to the 123 bytes it may have. Without a code it has none.
-
-    Raises:
-        ValueError: `code` is one that only stands for what was not sent, or that nobody gave out.
-    """
-    if code is None:
-        return _small_frame(CLOSE, b"")
-    if not _is_code(code):
-        raise ValueError(
-            f"close code {code} may not be sent; use 1000 to 1003, 1007 to 1014, 3000+"
-        )
-    words = reason.encode("utf-8", "replace")[: MAX_IN_CONTROL_FRAME - 2]
-    # The cut may have gone through a character.
-    return _small_frame(CLOSE, code.to_bytes(2) + words.decode("utf-8", "ignore").encode())
-
-
-def _small_frame(opcode: int, payload: bytes) -> bytes:
-    if len(payload) > MAX_IN_CONTROL_FRAME:
-        raise ValueError(f"a control frame holds up to 125 bytes, not {len(payload)}")
-    return _frame(opcode, payload)
-
-
-def _frame(opcode: int, payload: bytes) -> bytes:
-    length = len(payload)
-    if length < 126:
-        return bytes((FIN | opcode, length)) + payload
-    if length < 0x10000:
-        return _LENGTH_16.pack(FIN | opcode, 126, length) + payload
-    return _LENGTH_64.pack(FIN | opcode, 127, length) + payload
-
-
-# What a client sends, to the agent: every frame with a mask of its own (section 5.3: "derived from
-# a strong source").
-def masked_binary(payload: bytes) -> bytes:
-    length = len(payload)
-    mask = _fresh_mask()
-    if 126 <= length < 0x10000:  # nearly all there is: a tick's audio
-        return _USUAL_HEADER.pack(_USUAL_AUDIO, length, mask) + xor(payload, mask)
-    return _masked(FIN | BINARY, payload, mask)
-
-
-def masked_text(payload: bytes) -> bytes:
-    """`payload` is UTF-8 already."""
-    return _masked(FIN | TEXT, payload, _fresh_mask())
-
-
-def masked(control_frame: bytes) -> bytes:
-    """The same `close`, `ping` or `pong` as a client sends it."""
-    return _masked(control_frame[0], control_frame[2:], _fresh_mask())
-
-
-def _masked(first: int, payload: bytes, mask: bytes) -> bytes:
-    length = len(payload)
-    if length < 126:
-        head = bytes((first, MASKED | length))
-    elif length < 0x10000:
-        head = _LENGTH_16.pack(first, MASKED | 126, length)
-    else:
-        head = _LENGTH_64.pack(first, MASKED | 127, length)
-    return head + mask + xor(payload, mask)
-
-
-def _masks() -> Iterator[tuple[bytes, ...]]:
-    """Asking the system for four random bytes costs as much as asking for a thousand."""
-    many = struct.Struct("4s" * 1024)
-    while True:
-        yield many.unpack(os.urandom(many.size))
-
-
-_fresh_mask: Callable[[], bytes] = itertools.chain.from_iterable(_masks()).__next__

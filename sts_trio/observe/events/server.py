@@ -1,0 +1,154 @@
+"""What the server does, and who comes to it."""
+
+from typing import Annotated
+
+from sts_trio.observe.events.event import Event, Level, Seconds
+
+
+class ServerStarted(Event, frozen=True):
+    """The server takes calls."""
+
+    NAME = "server.started"
+    LEVEL = Level.INFO
+    agent: Annotated[str, "`deepgram` or `offline`"]
+    endpoints: Annotated[list[str], "where the agent is dialled"]
+    agents: Annotated[list[str], "those that are configured"]
+    functions: Annotated[list[str], "those that agents may call"]
+
+
+class ServerDraining(Event, frozen=True):
+    """The server takes no more calls, and is to stop."""
+
+    NAME = "server.draining"
+    LEVEL = Level.INFO
+    live: Annotated[int, "calls under way"]
+    signal: Annotated[str, "or `take-over`: another process has the address now"]
+    seconds: Annotated[Seconds | None, "that they have at most"] = None
+
+
+class ServerRelieved(Event, frozen=True):
+    """Another process of this user listens in this one's place, which has but its calls left."""
+
+    NAME = "server.relieved"
+    LEVEL = Level.INFO
+    live: Annotated[int, "calls under way"]
+
+
+class ServerStopped(Event, frozen=True):
+    """The server has no call and no connection any more."""
+
+    NAME = "server.stopped"
+    LEVEL = Level.INFO
+
+
+class PageAddress(Event, frozen=True):
+    """Where the page is, with the key of this run."""
+
+    NAME = "page.address"
+    LEVEL = Level.INFO
+    url: str
+
+
+class KeyNotPublished(Event, frozen=True):
+    """The key of this run is in no file, so commands on this machine do not find it."""
+
+    NAME = "key.not_published"
+    LEVEL = Level.WARNING
+    reason: str
+
+
+class ConfigWarning(Event, frozen=True):
+    """Something in the configuration is allowed, and yet hardly meant."""
+
+    NAME = "config.warning"
+    LEVEL = Level.WARNING
+    warning: str
+
+
+class RequestRefused(Event, frozen=True):
+    """A request was not let in."""
+
+    NAME = "request.refused"
+    LEVEL = Level.WARNING
+    path: str
+    reason: str
+    guesses: Annotated[int | None, "wrong tokens and keys, of late"] = None
+
+
+class RequestMisdirected(Event, frozen=True):
+    """A request came that no route takes, from Twilio or for a path that is nearly one of ours."""
+
+    NAME = "request.misdirected"
+    LEVEL = Level.WARNING
+    path: str
+    reason: Annotated[str, "the likely cause"]
+
+
+class RequestNotAnswered(Event, frozen=True):
+    """The application gave no answer to a request in time."""
+
+    NAME = "request.not_answered"
+    LEVEL = Level.WARNING
+    client: str
+    seconds: Annotated[Seconds, "that it had"]
+
+
+class ConnectionNotUnderstood(Event, frozen=True):
+    """What came over a connection is no request. Told once a minute of each reason."""
+
+    NAME = "connection.not_understood"
+    LEVEL = Level.WARNING
+    client: str
+    reason: Annotated[str, "the likely cause"]
+    more: Annotated[int | None, "of the same, since the last line"] = None
+
+
+class ConnectionCrashed(Event, frozen=True):
+    """An exception ended a connection. With its traceback."""
+
+    NAME = "connection.crashed"
+    LEVEL = Level.ERROR
+    client: str
+
+
+class ConnectionsEvicted(Event, frozen=True):
+    """Connections that are no calls had to make room. Told once a minute at most."""
+
+    NAME = "connections.evicted"
+    LEVEL = Level.WARNING
+    reason: str
+    ended: Annotated[int, "how many, since this was told last"]
+    left: Annotated[int, "how many there are"]
+    descriptors: Annotated[float, "how many the process may have"]
+
+
+class DescriptorsTooFew(Event, frozen=True):
+    """The system allows this process fewer descriptors than its calls may take."""
+
+    NAME = "descriptors.too_few"
+    LEVEL = Level.WARNING
+    limit: float
+    needed: int
+    calls: int
+    what_to_do: str
+
+
+class GuardNotInstalled(Event, frozen=True):
+    """This version of Hypercorn is not known here, so its connections are not guarded."""
+
+    NAME = "guard.not_installed"
+    LEVEL = Level.WARNING
+    hypercorn: str
+    expected: str
+    unprotected: str
+
+
+class GarbageCollected(Event, frozen=True):
+    """Memory grew by more than calls explain, and garbage was looked for."""
+
+    NAME = "garbage.collected"
+    LEVEL = Level.WARNING
+    objects: int
+    seconds: Annotated[Seconds, "in which nothing else was done"]
+    live: Annotated[int, "calls under way"]
+    reason: str
