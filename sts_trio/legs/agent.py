@@ -12,7 +12,6 @@ else it sends waits at its own end.
 """
 
 import collections
-import contextlib
 import contextvars
 import functools
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import trio
 
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
+from sts_trio.legs.agent_sender import Sender
 from sts_trio.net.poller import Poller
 from sts_trio.net.streams import TcpStream, TlsStream
 from sts_trio.wire import deepgram, frames
@@ -76,26 +76,23 @@ class AgentLeg:
         "_credited_at",
         "_decode",
         "_early",
-        "_encode",
         "_forget",
-        "_has_said_goodbye",
         "_hear",
         "_heard_all",
         "_is_at_end",
         "_is_behind",
-        "_is_closing",
         "_is_ponged",
         "_nursery",
         "_over",
-        "_owed",
         "_read_to",
         "_reader",
-        "_sending",
+        "_sender",
         "_stream",
-        "_try_write",
         "_unheard",
         "_unread",
         "_watch",
+        "send",
+        "try_send",
     )
 
     is_polled = False
@@ -104,8 +101,9 @@ class AgentLeg:
     def __init__(self, stream: trio.abc.Stream, language: Language, nursery: trio.Nursery) -> None:
         self._stream = stream
         self._decode = language.decode
-        self._encode = language.encode
         self._nursery = nursery
+        self._sender = Sender(stream, language, nursery)
+        self.send, self.try_send = self._sender.send, self._sender.try_send
         self._reader = frames.FrameReader(
             MAX_PER_MESSAGE, of_server=True, most_whole=MAX_AUDIO, most_text=MAX_TEXT
         )
@@ -120,11 +118,6 @@ class AgentLeg:
         self._is_behind = False  # it has more than may be heard at once, or sent too much
         self._caught_up: trio.Event  # when it was
         self._is_ponged = True
-        self._is_closing = False  # nothing more is to be sent
-        self._has_said_goodbye = False  # so nothing but the end is to be heard
-        # {opcode: control frame that could not be written at once}
-        self._owed: dict[int, bytes] = {}
-        self._sending = trio.Lock()
         self._over = trio.Event()
         self._heard_all = trio.Event()
         self._bug: Exception | None = None
@@ -132,8 +125,6 @@ class AgentLeg:
         self._context = contextvars.copy_context()
         self._watch: Callable[[], None] = _nothing
         self._forget: Callable[[], None] = _nothing
-        # Other streams (memory streams in tests) know only `await`.
-        self._try_write: Callable[[bytes], bool] = getattr(stream, "try_send", _never)
 
     async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
         self._early = 0
@@ -152,23 +143,9 @@ class AgentLeg:
                 self._hear = _hear_no_more
             self._bug = None
 
-    def try_send(self, message: deepgram.ToAgent) -> bool:
-        """Audio alone: what the socket does not take of it goes with the next, which comes soon.
-        Behind a text nothing may follow: none before the settings are applied.
-
-        Order is kept: the stream takes nothing while somebody sends.
-        """
-        if type(message) is not deepgram.Audio or self._is_closing:
-            return False
-        return self._try_write(frames.masked_binary(message.data))
-
-    async def send(self, message: deepgram.ToAgent) -> None:
-        await self._send(self._frame(message))
-
     async def aclose(self, code: int) -> None:
         """Sends the close frame and waits for the agent's."""
-        await self._pay()
-        await self._send(frames.masked(frames.close(code)), is_last=True)
+        await self._sender.say_goodbye(code)
         await self._over.wait()
 
     # --- reading --------------------------------------------------------------------------------
@@ -203,7 +180,7 @@ class AgentLeg:
         # Nearly all there is to hear; it takes the short way.
         heard = self._understand(data)
         if heard and len(heard) <= MAX_MESSAGES and not _has_ended(heard):
-            if not self._has_said_goodbye:
+            if not self._sender.has_said_goodbye:
                 self._give(heard)
         elif heard:
             self._keep(heard)
@@ -275,6 +252,10 @@ class AgentLeg:
             self._understand_some()
         if self._hear is None:
             return
+        if self._sender.has_said_goodbye:
+            # An agent may go on talking until it has read it.
+            ended = [each for each in self._unheard if isinstance(each, LegEnded)]
+            self._unheard = collections.deque(ended)
         count = min(len(self._unheard), MAX_MESSAGES)
         if count:
             self._give([self._unheard.popleft() for _ in range(count)])
@@ -299,9 +280,6 @@ class AgentLeg:
         """To be told in turn."""
         if _has_ended(heard):
             self._stop_reading()
-        if self._has_said_goodbye:
-            # An agent may go on talking until it has read it.
-            heard = heard[-1:] if _has_ended(heard) else []
         self._unheard += heard
 
     def _understand(self, data: bytes) -> list[Heard]:
@@ -317,9 +295,9 @@ class AgentLeg:
             else:
                 self._hear_seldom(frame, heard)
         self._credit -= len(data) + FRAME * self._reader.frames
-        if ping is not None and not self._is_closing:
+        if ping is not None:
             # One answer to many (RFC 6455, section 5.5.3): thousands fit into one read.
-            self._tell(frames.pong(ping.payload))
+            self._sender.pong(ping.payload)
         return heard
 
     def _hear_seldom(
@@ -333,11 +311,11 @@ class AgentLeg:
             case frames.TooLong():
                 heard.append(Malformed(Leg.AGENT, f"a text of over {MAX_TEXT} bytes"))
             case frames.Close(code, reason):
-                self._close(code)
+                self._sender.answer_goodbye(code)
                 code = _NO_CODE if code is None else code
                 heard.append(LegEnded(Leg.AGENT, How.CLOSED, code, reason))
             case frames.Violation(code, reason, size):
-                self._close(code, reason)
+                self._sender.answer_goodbye(code, reason)
                 if code == frames.TOO_BIG:
                     heard.append(TooBig(Leg.AGENT, size))
                 heard.append(LegEnded(Leg.AGENT, How.CLOSED, code, reason))
@@ -358,53 +336,10 @@ class AgentLeg:
         """The end is known, though it may be still to be heard."""
         self._forget()
         self._unread, self._read_to = b"", 0
-        self._is_closing = True
+        self._sender.is_closing = True
         self._over.set()
 
-    # --- writing --------------------------------------------------------------------------------
-
-    def _frame(self, message: deepgram.ToAgent) -> bytes:
-        encoded = self._encode(message)
-        if isinstance(encoded, bytes):
-            return frames.masked_binary(encoded)
-        return frames.masked_text(encoded.encode())
-
-    async def _send(self, frame: bytes, *, is_last: bool = False) -> None:
-        """Does nothing once the leg is down: its reader hears of that."""
-        async with self._sending:
-            if not self._is_closing:
-                self._is_closing = is_last
-                if is_last:
-                    self._has_said_goodbye = True
-                    ended = [each for each in self._unheard if isinstance(each, LegEnded)]
-                    self._unheard = collections.deque(ended)
-                await self._write(frame)
-
-    async def _write(self, frame: bytes) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._stream.send_all(frame)
-
-    def _tell(self, control_frame: bytes) -> None:
-        """At once, or as soon as what is being sent is through."""
-        frame = frames.masked(control_frame)
-        if self._owed or not self._try_write(frame):
-            if not self._owed:
-                self._nursery.start_soon(self._pay)
-            # Of several pongs the last will do (RFC 6455, section 5.5.3).
-            self._owed[control_frame[0]] = frame
-
-    async def _pay(self) -> None:
-        async with self._sending:
-            owed = b"".join(self._owed.values())
-            self._owed.clear()
-            if owed:
-                await self._write(owed)
-
-    def _close(self, code: int | None, reason: str = "") -> None:
-        """A close frame, the answer to theirs or to what they did: once, and nothing after it."""
-        if not self._is_closing:
-            self._is_closing = True
-            self._tell(frames.close(code, reason))
+    # --- pings ----------------------------------------------------------------------------------
 
     async def ping_until_silent(self) -> None:
         """Returns when a ping goes unanswered; the leg then ends."""
@@ -415,8 +350,7 @@ class AgentLeg:
             if not self._is_ponged:
                 break
             self._is_ponged = False
-            if not self._is_closing:
-                self._tell(frames.ping())
+            self._sender.ping()
         self._stop_reading()
         self._unheard.append(LegEnded(Leg.AGENT, How.SILENT))
         self._go_on()
@@ -433,7 +367,3 @@ def _hear_no_more(batch: Sequence[object]) -> None:
 
 def _nothing() -> None:
     """There is no poller that looks."""
-
-
-def _never(data: bytes) -> bool:
-    return False

@@ -774,6 +774,19 @@ async def test_behind_our_goodbye_no_ping_is_sent(autojump_clock: trio.testing.M
         nursery.cancel_scope.cancel()
 
 
+async def test_behind_our_goodbye_no_ping_is_answered(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened(answers_close=False) as (leg, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(leg.listen, into([]))
+        with trio.move_on_after(1):
+            await leg.aclose(1000)
+        await peer.say(frames.ping(b"there?"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert [type(event) for event in peer.got] == [wsproto.events.CloseConnection]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_peer_that_reads_nothing_is_found_silent_as_its_ping_is_stuck(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -880,7 +893,7 @@ async def test_what_is_written_through_keeps_its_place_among_what_is_sent() -> N
                 if number % 40 == 0:
                     await peer.say(frames.ping(b"%d" % number))
                 if number % 7 == 0:
-                    leg._tell(frames.ping())
+                    leg._sender.ping()
                 told.append(message)
                 if leg.try_send(message):
                     through += 1
