@@ -63,16 +63,13 @@ KINDS = [FakeTwilio, SocketTwilio]
 # What is to be gone as soon as the call is, without any collector.
 OURS: tuple[type, ...] = (
     *(Bridge, Dialogue, FunctionCalls, Outbox, PrewarmedSession),
-    *(AdoptedLeg, CallerLeg, AgentLeg, PrewarmedLeg),
+    *(AdoptedLeg, CallerLeg, AgentLeg, PrewarmedLeg, Connection),
 )
-if sys.version_info < (3, 12):
-    OURS += (Connection,)  # else Trio's cycle has the frames of who read the socket, see below
 # Whose cycles are none of the call's: those of the peers that stand at its two ends here.
 PEERS = ("rig_peers", "rig_server", "test_", "trio.testing")
 # Werkzeug finds a request's route by a function that calls itself: 8 objects a request. msgspec
-# looks a type up by another, once. From Python 3.12 on Trio leaves some 20 objects where a socket
-# was reset, as contextlib keeps an exception that became another (CPython issue 129280).
-KNOWN = {"werkzeug.routing.matcher", "msgspec._utils", "contextlib", "trio._highlevel_socket"}
+# looks a type up by another, once.
+KNOWN = {"werkzeug.routing.matcher", "msgspec._utils"}
 
 
 @contextlib.contextmanager

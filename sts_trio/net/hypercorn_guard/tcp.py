@@ -222,8 +222,8 @@ class Connection(TCPServer):
                     data = bytes(await self.stream.receive_some(MAX_RECV))
                 except trio.ClosedResourceError:
                     return  # by us; or the socket was taken over, and all goes on
-                except trio.BrokenResourceError:
-                    pass
+                except trio.BrokenResourceError as exc:
+                    _break_cycle(exc)
             # Both may have happened, and what has come is not to be lost.
             if data:
                 await self.protocol.handle(RawData(data))
@@ -243,7 +243,8 @@ class Connection(TCPServer):
             try:
                 for start in range(0, len(data), PIECE):
                     await self._write_piece(data[start : start + PIECE])
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                _break_cycle(exc)
                 self.finish()
 
     async def _write_piece(self, piece: bytes) -> None:
@@ -260,8 +261,10 @@ class Connection(TCPServer):
         with trio.move_on_after(CUT_OFF_GRACE, shield=True) as grace:
             async with self.send_lock:
                 if not self._is_tls:
-                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    try:
                         await self._tcp.send_eof()
+                    except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                        _break_cycle(exc)
                 await self.stream.aclose()
         if grace.cancelled_caught:
             self.abort()
@@ -329,6 +332,14 @@ def reset_on_close(sock: socket.socket | trio.socket.SocketType) -> None:
     # macOS refuses when the peer has reset the connection itself.
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def _break_cycle(exc: BaseException) -> None:
+    """Trio makes its exceptions of the system's within a context manager. From Python 3.12 on
+    contextlib keeps the latter in a frame that it has in its traceback (CPython issue 129280), and
+    only the garbage collector would free the connection, which hangs on it."""
+    if exc.__context__ is not None:
+        exc.__context__.__traceback__ = None
 
 
 def _address_of_peer(stream: trio.SocketStream) -> str:
