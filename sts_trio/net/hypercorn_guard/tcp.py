@@ -220,7 +220,8 @@ class Connection(TCPServer):
             with trio.move_on_after(self.config.read_timeout or inf) as self._receiving:
                 try:
                     data = bytes(await self.stream.receive_some(MAX_RECV))
-                except trio.ClosedResourceError:
+                except trio.ClosedResourceError as exc:
+                    _break_cycle(exc)
                     return  # by us; or the socket was taken over, and all goes on
                 except trio.BrokenResourceError as exc:
                     _break_cycle(exc)
