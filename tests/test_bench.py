@@ -56,6 +56,12 @@ from results import (  # noqa: E402
     Run,
 )
 
+
+def test_what_was_measured_can_be_read_and_is_what_the_document_tells() -> None:
+    kept = results.load(BENCH / "results.json")
+    assert (BENCH / "RESULTS.md").read_text() == report.write(kept)
+
+
 # --- the generator, against a bridge that harms what it carries ----------------------------------
 
 # The audio of one direction, block after block, as it leaves the bridge.
