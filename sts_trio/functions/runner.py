@@ -90,11 +90,11 @@ class Budget:
     def __init__(self) -> None:
         self.refused = 0
         self._granted = 0
-        self._lately: collections.deque[float] = collections.deque()  # when each was granted
+        self._lately: list[float] = []  # when each was granted
 
     def grant(self, now: float) -> bool:
         while self._lately and self._lately[0] <= now - AT_ONCE:
-            self._lately.popleft()
+            self._lately.pop(0)
         if self._granted >= MAX_PER_CALL or len(self._lately) >= MAX_AT_ONCE:
             self.refused += 1
             return False
