@@ -63,7 +63,7 @@ async def send_dtmf(
     return {"status": "pressed"}
 
 
-@function(timeout=LONGEST + _A_WHILE)
+@function(timeout=LONGEST + _A_WHILE, sensitive=True)
 async def collect_digits(
     call: Call,
     most: Annotated[

@@ -60,6 +60,7 @@ from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.requests import OUTBOUND
 from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
+from sts_trio.records.recorder import Recorded, Recorder, Recording, prepare, recorded
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import Dialect, can_say, language
 from sts_trio.wire.twilio import StreamStart
@@ -111,6 +112,7 @@ class Server:
             config, self.twilio, self.live_calls, on_placed=self._record_announced
         )
         self.records: OpenRecords | None = None
+        self.recorder: Recorder | None = None
         self.collector = Collector()
         self.poller = Poller()
         self.ticker = Ticker(self.poller)
@@ -173,6 +175,8 @@ class Server:
 
     async def _start(self, nursery: trio.Nursery) -> None:
         """The tasks that last; an offline agent of our own too, if it answers."""
+        if self.recorder is not None:
+            await nursery.start(self.recorder.run)
         if self.records is not None:
             await nursery.start(self.records.writer.run)
             self.live_calls.event_feed.listen(self.records.call_log.hear)
@@ -208,6 +212,9 @@ class Server:
     async def stop(self) -> None:
         """Ends what `run` runs, and returns when all of it is closed."""
         await self.phone_calls.settle()
+        if self.recorder is not None:
+            # What comes of recordings is still to be put down.
+            await self.recorder.flush(GOODBYE)
         await self.agent_connections.aclose()
         self._scope.cancel()
         await self._has_stopped.wait()
@@ -225,6 +232,8 @@ class Server:
             self.shut_down()
             with trio.move_on_after(GOODBYE):
                 await self.live_calls.empty()
+        if self.recorder is not None:
+            await self.recorder.flush(GOODBYE)
         if self.records is not None:
             await self.records.writer.flush(GOODBYE, is_last=True)
         self._key_files.close()
@@ -300,6 +309,7 @@ class Server:
         has_phones = bool(self.config.twilio_auth_tokens) or self.config.allow_unsigned
         self.collector.note_begin()
         kept = KeptEvents(self.live_calls.event_feed)
+        recording = None if self.recorder is None else self.recorder.record()
         call = Bridge(
             Dialogue(
                 self._settings_for,
@@ -310,7 +320,7 @@ class Server:
                 can_say=functools.partial(can_say, self.config.dialect),
                 needs_release=_is_from_bin if is_phone and has_phones else no_call,
             ),
-            open_caller,
+            open_caller if recording is None else recorded(open_caller, recording),
             self.agent_connections,
             functions=self.functions,
             hands_over_to=self.config.agents,
@@ -318,9 +328,10 @@ class Server:
             release_phone_call=self.phone_calls.release,
             log_transcripts=self.config.log_transcripts,
             tell=kept.tell,
-            on_start=self._record_started,
+            on_start=lambda info: self._record_started(info, recording),
             on_hang_up=self.live_calls.remember,
             make_safe=self._make_safe,
+            recording=recording,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
@@ -335,6 +346,9 @@ class Server:
             call.report(events.CallCrashed(), exc_info=True)
         except* trio.Cancelled:
             pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
+        finally:
+            if recording is not None:
+                recording.end()
         self.agent_connections.forget(call.dialogue.call_sid)
         self.collector.note_end(self.live_calls.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -347,12 +361,19 @@ class Server:
     # --- what is kept of it ---------------------------------------------------------------------
 
     async def open_records(self) -> None:
-        """Opens the database of past calls, unless it is open or nothing is to be kept.
+        """Opens the database of past calls, unless it is open or nothing is to be kept, and the
+        directory of recordings, if calls are recorded.
 
         Raises:
-            ConfigError: it cannot be used.
+            ConfigError: one of them cannot be used.
         """
-        if self.records is not None or self.config.records.database_url is None:
+        settings = self.config.records
+        if settings.are_recorded and self.recorder is None:
+            prepare(settings.recordings)
+            self.recorder = Recorder(
+                settings.recordings, self._record_recorded, keep_days=settings.keep_days
+            )
+        if self.records is not None or settings.database_url is None:
             return
         # SQLAlchemy takes a third of a second to import, which is not for those who keep nothing.
         from sts_trio.records.opening import open_records
@@ -366,17 +387,27 @@ class Server:
             for name, settings in self.config.agents.items()
         }
         self.records = await run_in_thread(
-            lambda: open_records(self.config.records, self._process, versions),
+            lambda: open_records(settings, self._process, versions, others=self._end_of_recordings),
             trio.CapacityLimiter(1),
         )
+
+    async def _end_of_recordings(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.recorder is not None:
+            await self.recorder.ended.wait()
 
     def _record_announced(self, call: CallInfo) -> None:
         if self.records is not None:
             self.records.call_log.announce(call, _source(call))
 
-    def _record_started(self, call: CallInfo) -> None:
-        if self.records is not None:
-            self.records.call_log.start(call)
+    def _record_started(self, call: CallInfo, recording: Recording | None) -> None:
+        epoch = 0 if self.records is None else self.records.call_log.start(call)
+        if recording is not None:
+            recording.identify(call.call_sid, epoch or int(time.time() * 1e6))
+
+    def _record_recorded(self, what: Recorded) -> None:
+        if self.records is not None and what.call_sid:
+            self.records.call_log.recorded(what)
 
     async def _make_safe(self) -> None:
         """What was told so far outlives the process, or soon will: nobody waits long for it."""

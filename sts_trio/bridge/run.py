@@ -41,7 +41,7 @@ from sts_trio.bridge.leg_tasks import (
     run_agent,
 )
 from sts_trio.bridge.reports import Reports
-from sts_trio.call.api import Call
+from sts_trio.call.api import Call, Recording
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.call.notes import Notes
 from sts_trio.call.pending import Pending
@@ -87,7 +87,8 @@ class Bridge:
     """A call from its caller's websocket to its end. Run it once.
 
     `call` is what the call's own code is given of it. `on_start` is told who is calling whom,
-    before the first event that names the call. `make_safe` is for `FunctionCalls`.
+    before the first event that names the call. `make_safe` is for `FunctionCalls`. `recording` is
+    what the call's own code may pause.
     """
 
     __slots__ = (
@@ -106,6 +107,7 @@ class Bridge:
         "_on_hang_up",
         "_open_caller",
         "_pending",
+        "_recording",
         "_release_phone_call",
         "_reports",
         "_scope",
@@ -131,6 +133,7 @@ class Bridge:
         on_start: Callable[[CallInfo], None] = lambda call: None,
         on_hang_up: Callable[[str, Ending], None] = lambda call_sid, ending: None,
         make_safe: MakeSafe = nothing_to_keep,
+        recording: Recording | None = None,
     ) -> None:
         self.dialogue = dialogue
         self.ending: Ending | None = None
@@ -150,6 +153,7 @@ class Bridge:
         self._session = AgentSession()
         self._function_calls: FunctionCalls | None = None
         self._pending = Pending()
+        self._recording = recording
         self._scope = trio.CancelScope()
         self._alarm = trio.CancelScope()
         self._alarm_at = inf  # its deadline
@@ -167,6 +171,7 @@ class Bridge:
             self._notes,
             agents=self._hands_over_to,
             may_transfer=self._may_transfer,
+            recording=self._recording,
         )
 
     async def run(self) -> Ending:

@@ -61,10 +61,26 @@ class CallView(Protocol):
     def is_closing(self) -> bool: ...
 
 
+class Recording(Protocol):
+    """What is needed here of `sts_trio.records.recorder.Recording`."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
 class Call:
     """A live call. What its methods ask for raises `CallOver` once the call has ended."""
 
-    __slots__ = ("_agents", "_may_transfer", "_notes", "_pending", "_report", "_tell", "_view")
+    __slots__ = (
+        "_agents",
+        "_may_transfer",
+        "_notes",
+        "_pending",
+        "_recording",
+        "_report",
+        "_tell",
+        "_view",
+    )
 
     def __init__(
         self,
@@ -76,7 +92,9 @@ class Call:
         *,
         agents: Collection[str] = (),
         may_transfer: Callable[[str], bool] = lambda number: False,
+        recording: Recording | None = None,
     ) -> None:
+        self._recording = recording
         self._view = view
         self._tell = tell
         self._pending = pending
@@ -113,6 +131,19 @@ class Call:
         if self._pending.is_over:
             raise CallOver("the call has ended")
         self._notes.add(values)
+
+    def pause_recording(self) -> None:
+        """From now on the call's recording is silent on both sides, until `resume_recording` was
+        called as often as this. Of a call that is not recorded, or over, nothing comes of it."""
+        if self._recording is not None:
+            self._recording.pause()
+            self._report(events.CallRecordingPaused())
+
+    def resume_recording(self) -> None:
+        """Undoes one `pause_recording`."""
+        if self._recording is not None:
+            self._recording.resume()
+            self._report(events.CallRecordingResumed())
 
     async def say(self, text: str, *, interrupt: bool = False) -> None:
         """Has the agent say this, after what it is saying; returns when it begins to.

@@ -202,26 +202,16 @@ def runtime_directories() -> list[Path]:
     return [*map(Path, own), Path(tempfile.gettempdir())]
 
 
-def _several(given: RawConfig, variable: str) -> list[str]:
-    """What a variable lists: with commas between, or as an array in the file."""
-    value = given(variable, [])
-    written = value.split(",") if isinstance(value, str) else value
-    several = [each.strip() for each in written if each.strip()]
-    if written and not several:
-        raise given.config_error(variable, value)
-    return several
-
-
 def _distinct(given: RawConfig, variable: str, pattern: str) -> tuple[str, ...]:
     """The same, each of them once and like the pattern."""
-    several = _several(given, variable)
+    several = given.several(variable)
     if not all(re.fullmatch(pattern, each) for each in several):
         raise given.config_error(variable, ", ".join(several))
     return tuple(dict.fromkeys(several))
 
 
 def _secrets(given: RawConfig, variable: str, pattern: str = "[!-~]+") -> list[str]:
-    secrets = _several(given, variable)
+    secrets = given.several(variable)
     if not all(re.fullmatch(pattern, secret) for secret in secrets):
         raise given.config_error(variable, secrets)
     return secrets
@@ -269,7 +259,7 @@ def _warn_of_short_secrets(
 
 
 def _functions(given: RawConfig) -> tuple[str, ...]:
-    specs = tuple(dict.fromkeys(_several(given, "STS_FUNCTIONS")))
+    specs = tuple(dict.fromkeys(given.several("STS_FUNCTIONS")))
     for spec in specs:
         module, colon, name = spec.partition(":")
         names = [*module.split("."), *([name] if colon else [])]
@@ -307,7 +297,7 @@ def _agent_kind(
 def _deepgram_urls(given: RawConfig, dialect: Dialect, keys: tuple[str, ...]) -> tuple[str, ...]:
     is_trusted = given("STS_INSECURE_AGENT", False)
     urls = tuple(
-        _deepgram_url(given, url, dialect, is_trusted) for url in _several(given, "DEEPGRAM_URL")
+        _deepgram_url(given, url, dialect, is_trusted) for url in given.several("DEEPGRAM_URL")
     )
     urls = urls or (URLS[dialect],)
     if len(keys) > 1 and len(keys) != len(urls):

@@ -46,6 +46,15 @@ class RawConfig:
         except (msgspec.ValidationError, UnicodeError):
             raise self.config_error(variable, value) from None
 
+    def several(self, variable: str) -> list[str]:
+        """What a variable lists: with commas between, or as an array in the file."""
+        value = self(variable, [])
+        written = value.split(",") if isinstance(value, str) else value
+        several = [each.strip() for each in written if each.strip()]
+        if written and not several:
+            raise self.config_error(variable, value)
+        return several
+
     def where(self, variable: str) -> str:
         """The place to look at: the variable, or the file and its key."""
         if self._environ.get(variable, "").strip():

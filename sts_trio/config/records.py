@@ -1,5 +1,6 @@
 """What is to be kept of calls, as the operator wrote it."""
 
+import base64
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from sts_trio.config.raw import RawConfig, config_error
 
 FILE = "sts-trio.db"
 SPOOL = "sts-trio.spool"
+RECORDINGS = "sts-trio.recordings"
 NOTHING = "none"
 # Calls are kept unless the operator says otherwise: a file takes nobody to set it up.
 DEFAULT_URL = f"sqlite:///{FILE}"
@@ -26,6 +28,14 @@ class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     phone_per_minute: Price = 0.0  # of the phone call: a minute that has begun counts as one
 
 
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """Where ended calls are told. Of several secrets each makes a signature."""
+
+    url: str
+    secrets: tuple[str, ...]
+    allows_private: bool  # addresses of private networks
+
+
 class Records(msgspec.Struct, frozen=True, kw_only=True):
     """`database_url` is None where nothing is to be kept; it may hold a password."""
 
@@ -36,11 +46,14 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     keep_words: bool
     redact_key: str | None  # None: numbers are kept as they are
     prices: Prices
+    are_recorded: bool  # both sides of each call, as audio
+    recordings: Path  # a directory, for these
+    webhook: Webhook | None
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The fields for people to see, less the secrets."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        for name in ("database_url", "redact_key"):
+        for name in ("database_url", "redact_key", "webhook"):
             shown[name] = "hidden" if shown[name] else None
         return list(shown.items())
 
@@ -58,22 +71,65 @@ def read_records(given: RawConfig) -> Records:
             f"{given.where('STS_REDACT')}: takes a key that stays the same, else no caller is known"
             " again: set STS_REDACT_KEY to 32 or more random characters"
         )
-    spool: str | None = given("STS_SPOOL")
-    if spool is not None:
-        place = given.beside_file(spool)
-    elif url is not None and (file := _path(url)) is not None:
-        place = Path(file).with_name(f"{Path(file).stem}.spool")
-    else:
-        place = given.beside_file(SPOOL)
+    keeps_words = given("STS_KEEP_WORDS", True)
+    are_recorded = given("STS_RECORD", False)
+    if are_recorded and not keeps_words:
+        raise config_error(
+            f"{given.where('STS_RECORD')}: a recording has the words that STS_KEEP_WORDS=0 deletes:"
+            " set one of them, not both"
+        )
     return Records(
         database_url=url,
-        spool=place,
+        spool=_place(given, "STS_SPOOL", url, SPOOL),
         process_name=given("STS_PROCESS_NAME"),
         keep_days=given("STS_KEEP_DAYS", KEEP_DAYS),
-        keep_words=given("STS_KEEP_WORDS", True),
+        keep_words=keeps_words,
         redact_key=key if redacts else None,
         prices=_prices(given),
+        are_recorded=are_recorded,
+        recordings=_place(given, "STS_RECORDINGS", url, RECORDINGS),
+        webhook=_webhook(given, url),
     )
+
+
+def _place(given: RawConfig, name: str, url: str | None, default: str) -> Path:
+    """A directory; where it is not named, one beside the database's file, with its name."""
+    named: str | None = given(name)
+    if named is not None:
+        return given.beside_file(named)
+    if url is not None and (file := _path(url)) is not None:
+        return Path(file).with_suffix(Path(default).suffix)
+    return given.beside_file(default)
+
+
+def _webhook(given: RawConfig, database_url: str | None) -> Webhook | None:
+    url: str | None = given("STS_WEBHOOK_URL")
+    secrets = given.several("STS_WEBHOOK_SECRET")
+    allows_private = given("STS_WEBHOOK_PRIVATE", False)
+    if not all(map(_is_secret, secrets)):
+        raise given.config_error("STS_WEBHOOK_SECRET", secrets)
+    if url is None:
+        return None
+    where = given.where("STS_WEBHOOK_URL")
+    if not secrets:
+        raise config_error(
+            f"{where}: takes a key to sign with: set STS_WEBHOOK_SECRET to whsec_ and the Base64 of"
+            " 24 to 64 random bytes (openssl rand -base64 32)"
+        )
+    if database_url is None:
+        raise config_error(
+            f"{where}: takes a database, where what was not delivered waits: set STS_DATABASE_URL"
+        )
+    return Webhook(url=url, secrets=tuple(secrets), allows_private=allows_private)
+
+
+def _is_secret(text: str) -> bool:
+    """Standard Webhooks, "Signature scheme": 24 to 64 bytes, in Base64, behind a prefix."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 def _database_url(given: RawConfig) -> str | None:

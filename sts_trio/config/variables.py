@@ -336,6 +336,42 @@ SETTINGS = {
             secret=True,
         ),
         Setting(
+            "STS_RECORD",
+            bool,
+            SWITCH,
+            "`1` records both sides of each call, see [records.md](records.md#recordings).",
+            default="0",
+        ),
+        Setting(
+            "STS_RECORDINGS",
+            str,
+            "a directory",
+            "Where recordings are. Not set: `sts-trio.recordings`, beside the database's file or"
+            " `sts-trio.toml`.",
+        ),
+        Setting(
+            "STS_WEBHOOK_URL",
+            str,
+            "a URL like https://example.com/calls",
+            "Where each ended call is told, see [records.md](records.md#telling-of-ended-calls)."
+            " Needs `STS_WEBHOOK_SECRET`.",
+            secret=True,
+        ),
+        Setting(
+            "STS_WEBHOOK_SECRET",
+            str | list[str],
+            "whsec_ and the Base64 of 24 to 64 bytes, several separated by commas",
+            "What it is signed with. With several, each makes a signature.",
+            secret=True,
+        ),
+        Setting(
+            "STS_WEBHOOK_PRIVATE",
+            bool,
+            SWITCH,
+            "`1`: that URL may lead into a private network, also by plain http.",
+            default="0",
+        ),
+        Setting(
             "STS_ASK_AFTER_SECONDS",
             Seconds,
             SECONDS,

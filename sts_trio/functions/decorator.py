@@ -46,6 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     filler_after: Seconds = FILLER_AFTER
     confirm: str | None = None
     agents: tuple[str, ...] | None = None
+    sensitive: bool = False
 
 
 @overload
@@ -62,6 +63,7 @@ def function(
     filler_after: float = FILLER_AFTER,
     confirm: str | None = None,
     agents: str | Iterable[str] | None = None,
+    sensitive: bool = False,
 ) -> Callable[[F], F]: ...
 def function(
     run: Any = None, /, *, agents: str | Iterable[str] | None = None, **options: Any
@@ -88,6 +90,8 @@ def function(
             {car} on {day:%A}?". It runs only if the caller has heard that to its end and has had
             a turn since, once for each time; else the agent is told to ask.
         agents: the names of those that may call it; unset: all.
+        sensitive: for card numbers and the like. While it runs the call is not recorded, and what
+            it is given, gives or raises is neither told nor kept: the agent alone knows it.
     """
     names = (agents,) if isinstance(agents, str) else agents
     chosen = Options(agents=None if names is None else tuple(names), **options)

@@ -49,6 +49,8 @@ THREADS = 100
 MAX_LETTERS = 64
 
 FAILED = "the function failed"
+# What is told, in JSON, instead of what a sensitive function is given and gives.
+HIDDEN = '"•••"'
 
 # What is no `Exception` and yet no end of ours: a function's `sys.exit()`, and asyncio's own way to
 # cancel, where a plain function runs something of asyncio's.
@@ -79,6 +81,8 @@ class Host(Protocol):
     @property
     def agent(self) -> str: ...
     async def say(self, text: str, /) -> None: ...
+    def pause_recording(self) -> None: ...
+    def resume_recording(self) -> None: ...
 
 
 class Budget:
@@ -125,6 +129,7 @@ class _Running:
         self.refused = refused
         self.is_double = is_double
         self.is_shielded = function is not None and function.options.shield
+        self.is_sensitive = function is not None and function.options.sensitive
         self.is_void = False
         self.is_agreed = True  # by the caller, as far as that is needed
         self.confirmed: tuple[str, int] | None = (
@@ -275,9 +280,11 @@ class FunctionCalls:
         return error("it is being done already; you will be told what came of it")
 
     async def _run(self, running: _Running) -> Answer:
-        arguments = running.asked.arguments
+        arguments = HIDDEN if running.is_sensitive else running.asked.arguments
         self._report(events.FunctionCalled(*running.ids, arguments, running.is_shielded))
         outcome, answer = "cancelled", Answer("")
+        if running.is_sensitive:
+            self._call.pause_recording()
         try:
             with running.scope:
                 answer = await self._result_of(running)
@@ -294,6 +301,8 @@ class FunctionCalls:
             outcome = "failed"
             answer = error(self._explain(running, group))
         finally:
+            if running.is_sensitive:
+                self._call.resume_recording()
             # What a hang-up cuts comes by with its `Cancelled`.
             self._finish(running, outcome, answer.content)
         return answer
@@ -405,7 +414,8 @@ class FunctionCalls:
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
         text = words_of(cause)
-        reason = f"{type(cause).__name__}: {text}"
+        kind = type(cause).__name__
+        reason = kind if running.is_sensitive else f"{kind}: {text}"
         if isinstance(cause, StsTrioError):
             # Meant to be told: arguments that do not fit, a number off the list, the user's own.
             self._report(events.FunctionFailed(*running.ids, reason, crashed=False))
@@ -414,7 +424,8 @@ class FunctionCalls:
         if running.function is not None:
             hint = foreign.hint(cause, running.function.is_async)
         failed = events.FunctionFailed(*running.ids, reason, crashed=True, hint=hint)
-        self._report(failed, exc_info=cause)
+        # A traceback has the exception's text, and so what it was about.
+        self._report(failed, exc_info=False if running.is_sensitive else cause)
         if isinstance(cause, NotJson):
             return "its result cannot be told: it is not JSON"
         return FAILED
@@ -429,7 +440,7 @@ class FunctionCalls:
                 *running.ids,
                 outcome,
                 round(trio.current_time() - running.began, 3),
-                result=result or None,
+                result=(HIDDEN if result and running.is_sensitive else result) or None,
                 shield=running.is_shielded,
                 unawaited=is_unawaited or None,
             )

@@ -4,5 +4,10 @@ Rows go from the loop into a deque (`writer`), from there into files (`spool`), 
 the tables of the database (`shipper`, `store`, `schema`): each step in a thread of its own. What a
 call's record is made of is computed from its rows alone (`record`).
 
-`trio` is in `writer` only: all else is synchronous, and runs in threads.
+Beside them go recordings (`recorder`, `recording_file`, and `tracks`, which computes where audio
+belongs), and what is told of ended calls: to a receiver (`courier`, `receiver`, `deliveries`,
+`webhook`) and to the user's own code (`ending_hook`).
+
+`trio` is in `writer`, `recorder`, `courier`, `receiver` and `ending_hook` only: all else is
+synchronous, and runs in threads.
 """

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sts_trio.call.info import CallInfo
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
+from sts_trio.records.recorder import Recorded
 from sts_trio.records.rows import OURS, Kind, Row
 
 # Calls whose rows are still numbered though they have no stream: some have yet to get one, and a
@@ -32,6 +33,8 @@ _NOTED = frozenset(
         events.CallBargeIn.NAME,
         events.CallCrashed.NAME,
         events.CallFalseInterruption.NAME,
+        events.CallRecordingPaused.NAME,
+        events.CallRecordingResumed.NAME,
         events.CallStatus.NAME,
         events.CallerProtocolError.NAME,
         events.FunctionFailed.NAME,
@@ -172,6 +175,18 @@ class CallLog:
             body["gap_seconds"] = gap
         self._put(info.call_sid, Kind.STARTED, body)
         return run.epoch
+
+    def recorded(self, recorded: Recorded) -> None:
+        """What came of a recording; the call is over by then."""
+        body = {
+            "of": recorded.epoch,
+            "uri": recorded.uri or "",
+            "began_at": recorded.began_at,
+            "seconds": recorded.seconds,
+            "bytes": recorded.size,
+            "result": recorded.result,
+        }
+        self._put(recorded.call_sid, Kind.RECORDED, body, at_once=True)
 
     def hear(self, entry: CallEvent) -> None:
         """Whatever happened."""

@@ -2,15 +2,17 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
+import trio
 
 from sts_trio.config.records import Records
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.call_log import CallLog
 from sts_trio.records.database import Database, DatabaseAway
+from sts_trio.records.recorder import remove
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
@@ -30,6 +32,7 @@ def make_store(settings: Records, url: str) -> Store:
         prices=settings.prices,
         keeps_words=settings.keep_words,
         redaction=None if key is None else Redaction(key),
+        remove=lambda uri: remove(settings.recordings, uri),
     )
 
 
@@ -48,12 +51,14 @@ def open_records(
     process: Callable[[str], Process],
     versions: Mapping[str, str] | None = None,
     tell: Callable[[events.Event], None] = lambda event: None,
+    *,
+    others: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
 ) -> OpenRecords | None:
     """None where nothing is to be kept. Blocks: for seconds where a server does not answer.
 
     `process` is given this process's id, and tells how it is; `versions` are those of the agents,
-    by name; for `tell` see `Writer`. A server that does not answer now is no mistake: the rows wait
-    for it.
+    by name; for `tell` and `others` see `Writer`. A server that does not answer now is no mistake:
+    the rows wait for it.
 
     Raises:
         ConfigError: the database or the spool cannot be used.
@@ -96,6 +101,7 @@ def open_records(
         tidy=tidy,
         interrupt=tidied.database.interrupt,
         close=close,
+        others=others,
         tell=tell,
     )
     return OpenRecords(process_id, writer, CallLog(writer, process_id, versions), read)

@@ -75,6 +75,20 @@ class StreamRow(msgspec.Struct, frozen=True, kw_only=True):
     gap_seconds: float | None
 
 
+class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the table `recording`: of one media stream. `uri` is its place below the directory
+    of recordings, "" if there is no file."""
+
+    call_sid: str
+    epoch: int
+    uri: str
+    began_at: float
+    seconds: float
+    bytes: int
+    result: str  # ok, degraded (with gaps), failed
+    deleted_at: float | None
+
+
 class Waits(msgspec.Struct, frozen=True):
     """How long the caller waited for the agent: from the end of speech to the first sound, seconds.
 
@@ -166,11 +180,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     turns: list[Turn]
     functions: list[FunctionCall]
     losses: list[Loss]
+    recordings: list[RecordingRow]
     notes: dict[str, Any]  # what the call's own code noted; the last one of a name
     events: list[Row]
 
 
-def record(call: CallRow, streams: Sequence[StreamRow], rows: Sequence[Row]) -> Record:
+def record(
+    call: CallRow,
+    streams: Sequence[StreamRow],
+    rows: Sequence[Row],
+    recordings: Sequence[RecordingRow] = (),
+) -> Record:
     """The record of a call from what the tables have; `rows` in the order of (epoch, seq)."""
     notes: dict[str, Any] = {}
     for row in rows:
@@ -188,6 +208,7 @@ def record(call: CallRow, streams: Sequence[StreamRow], rows: Sequence[Row]) -> 
             for row in rows
             if row.kind is Kind.AGENT_LOST
         ],
+        recordings=list(recordings),
         notes=notes,
         events=list(rows),
     )

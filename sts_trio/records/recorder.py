@@ -9,8 +9,11 @@ memory is bounded. What comes after a gap stands where it belongs, and the recor
 """
 
 import collections
+import contextlib
 import datetime
+import errno
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +25,7 @@ from typing import Any
 import msgspec
 import trio
 
+from sts_trio.config.raw import config_error
 from sts_trio.legs.contract import OpenCaller, OpenLeg
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
@@ -36,6 +40,8 @@ EVERY = 0.5
 MAX_WAITING = 32 * 1024 * 1024
 # At the end of the process. What has not been completed then is, at the next start.
 END_WITHIN = 5.0
+TIDY_EVERY = 3600.0
+DAY = 86400
 TOO_SLOW = "the disk is too slow"
 
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -198,19 +204,24 @@ class _Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorder:
-    """Of one process. `done` is told of each recording, on the loop, when its call is over."""
+    """Of one process. `done` is told of each recording, on the loop, when its call is over. What is
+    older than `keep_days` is deleted, whatever a database knows of it; 0: never."""
 
     def __init__(
         self,
         root: Path,
         done: Callable[[Recorded], None],
         *,
+        keep_days: float = 0.0,
         wall: Callable[[], float] = time.time,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self.wall = wall
+        self.ended = trio.Event()  # `run`, and with it all that `done` is told
         self._root = root
         self._done = done
+        self._keep_days = keep_days
+        self._is_busy = False  # a thread is at work, and what comes of it is yet to be told
         self._max_waiting = max_waiting
         self._waiting: collections.deque[_Item] = collections.deque()
         # Bytes that ever came into the deque (the loop's), and that were written (the thread's).
@@ -219,7 +230,7 @@ class Recorder:
         self._is_behind = False
         self._has_dropped = False
         self._hurry = trio.Event()
-        self._written = trio.Event()  # anew for each batch
+        self._settled = trio.Event()  # anew for each time that it was
         # What the thread tells the loop.
         self._recorded: collections.deque[Recorded] = collections.deque()
         self._fault: OSError | None = None
@@ -253,9 +264,13 @@ class Recorder:
         """Writes until it is cancelled, and then the rest, for `END_WITHIN` seconds at most. First
         of all it completes what processes that are dead left."""
         task_status.started()
+        tidy_at = trio.current_time()
         try:
             await self._in_thread(self._repair)
             while True:
+                if self._keep_days and trio.current_time() >= tidy_at:
+                    tidy_at = trio.current_time() + TIDY_EVERY
+                    await self._in_thread(self._tidy)
                 with trio.move_on_after(EVERY):
                     await self._hurry.wait()
                 await trio.lowlevel.checkpoint()
@@ -265,7 +280,9 @@ class Recorder:
             with trio.CancelScope(shield=True, relative_deadline=END_WITHIN) as scope:
                 async with self._limiter:
                     pass  # a thread that was left to itself has ended
+                self._tell_recorded()
                 await self._write()
+            self.ended.set()
             if scope.cancelled_caught:
                 report(events.RecordingsLeft(len({item.tape.path for item in self._waiting})))
 
@@ -273,9 +290,9 @@ class Recorder:
         """Waits until all that was put is written, no longer than that."""
         with trio.move_on_after(within):
             await trio.lowlevel.checkpoint()
-            while self._waiting or self._limiter.borrowed_tokens:
+            while self._waiting or self._is_busy:
                 self._hurry.set()
-                await self._written.wait()
+                await self._settled.wait()
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -284,21 +301,26 @@ class Recorder:
             await self._in_thread(self._write_all)
             self._tell_news(self._fault is not None or self._has_dropped)
             self._has_dropped = False
-        self._written.set()
-        self._written = trio.Event()
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
+        self._is_busy = True
         try:
             await run_in_thread(work, self._limiter)
         finally:
-            while self._recorded:
-                recorded = self._recorded.popleft()
-                report(
-                    events.RecordingFinished(
-                        recorded.call_sid, recorded.result, round(recorded.seconds, 3)
-                    )
+            self._is_busy = False
+            self._tell_recorded()
+            self._settled.set()
+            self._settled = trio.Event()
+
+    def _tell_recorded(self) -> None:
+        while self._recorded:
+            recorded = self._recorded.popleft()
+            report(
+                events.RecordingFinished(
+                    recorded.call_sid, recorded.result, round(recorded.seconds, 3)
                 )
-                self._done(recorded)
+            )
+            self._done(recorded)
 
     def _tell_news(self, is_behind: bool) -> None:
         """Once, however many recordings it costs seconds."""
@@ -357,6 +379,12 @@ class Recorder:
             size=0 if finished is None else finished.size,
             result=result,
         )
+
+    def _tidy(self) -> None:
+        for path in old_recordings(self._root, self.wall() - self._keep_days * DAY):
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()  # if that was the last of its day
 
     def _repair(self) -> None:
         for finished in repair(self._root):
@@ -432,6 +460,31 @@ def recorded(open_caller: OpenCaller, recording: Recording) -> OpenCaller:
     return opened
 
 
+def prepare(root: Path) -> None:
+    """Raises `ConfigError`: it cannot be written to."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as exc:
+        raise config_error(
+            f"STS_RECORDINGS: {root} cannot be written to: {exc.strerror}; name another directory"
+        ) from None
+
+
+def remove(root: Path, uri: str) -> None:
+    """Deletes a recording by its URI, if there is one. Raises `OSError`."""
+    if (path := find(root, uri)) is not None:
+        path.unlink(missing_ok=True)
+
+
+def find(root: Path, uri: str) -> Path | None:
+    """Where it is, if it is there: never outside."""
+    path = root / uri
+    is_inside = path.suffix == SUFFIX and ".." not in path.parts and path.is_relative_to(root)
+    return path if uri and is_inside and path.is_file() else None
+
+
 def old_recordings(root: Path, before: float) -> Iterator[Path]:
     """The complete recordings of days that were over by then: whatever the database knows."""
     for path in root.glob(f"*/*{SUFFIX}"):
@@ -439,6 +492,6 @@ def old_recordings(root: Path, before: float) -> Iterator[Path]:
             day = datetime.date.fromisoformat(path.parent.name)
         except ValueError:
             continue  # not ours
-        end = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp() + 86400
+        end = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp() + DAY
         if end < before:
             yield path

@@ -49,6 +49,9 @@ class Kind(enum.StrEnum):
     HANDED_OVER = "handed_over"
     # from, to (processes), road
     MOVED = "moved"
+    # of, uri ("": there is no file), began_at, seconds, bytes, result; `of` is the epoch that was
+    # recorded, as whoever completes what a dead process left has another
+    RECORDED = "recorded"
     # what the call's own code notes, {name: value}, and other events, {"sts." and event: fields}
     NOTE = "note"
 

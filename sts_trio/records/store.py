@@ -21,6 +21,7 @@ from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.record import (
     CallRow,
     Record,
+    RecordingRow,
     StreamRow,
     record,
     summary,
@@ -50,11 +51,12 @@ MAX_CALLS = 500
 SEARCHED = 2000
 _Place = tuple[float, str]  # created_at, call_sid
 
-call, event, stream = schema.call, schema.event, schema.stream
+call, event, recording, stream = schema.call, schema.event, schema.recording, schema.stream
 T = TypeVar("T")
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 # What a record is read from. A newer schema has columns that we do not know of.
 _CALL = [call.c[name] for name in CallRow.__struct_fields__]
+_RECORDING = [recording.c[name] for name in RecordingRow.__struct_fields__]
 _STREAM = [stream.c[name] for name in StreamRow.__struct_fields__]
 
 
@@ -152,6 +154,8 @@ class Store:
                     case Kind.ENDED:
                         if self._end(connection, row):
                             ended[row.call_sid] = row
+                    case Kind.RECORDED:
+                        self._keep_recording(connection, row)
             self._sum_up(connection, ended)
             if not self._keeps_words:
                 self._forget_words(connection, {row.call_sid for row in rows})
@@ -247,6 +251,23 @@ class Store:
             ).returning(call.c.call_sid)
         )
         return done.first() is not None
+
+    def _keep_recording(self, connection: sa.Connection, row: Row) -> None:
+        body = row.body
+        told = {
+            "uri": str(body.get("uri", "")),
+            "began_at": float(body.get("began_at", row.at)),
+            "seconds": float(body.get("seconds", 0.0)),
+            "bytes": int(body.get("bytes", 0)),
+            "result": str(body.get("result", "")),
+        }
+        insert = self._insert(recording).values(
+            call_sid=row.call_sid, epoch=int(body.get("of", row.epoch)), **told
+        )
+        # One that could not be completed is told of again, once the next start has.
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=["call_sid", "epoch"], set_=told)
+        )
 
     def _sum_up(self, connection: sa.Connection, ended: dict[str, Row]) -> None:
         for lot in _lots(list(ended), LOT):
@@ -586,12 +607,12 @@ class Store:
             return connection.execute(query).scalar()
 
     def _delete(self, sids: list[str]) -> Deleted:
-        recording = schema.recording
         with self.database.reading() as connection:
             for uri in connection.execute(
                 sa.select(recording.c.uri).where(recording.c.call_sid.in_(sids))
             ).scalars():
-                self._remove(uri)
+                if uri:
+                    self._remove(uri)
         with self.database.writing(within=DELETING) as connection:
             for table in (recording, schema.delivery, schema.token, stream):
                 connection.execute(sa.delete(table).where(table.c.call_sid.in_(sids)))
@@ -693,7 +714,15 @@ def _record(connection: sa.Connection, call_sid: str) -> Record | None:
     streams = connection.execute(
         sa.select(*_STREAM).where(stream.c.call_sid == call_sid).order_by(stream.c.epoch)
     )
-    return record(found[0], _structs(StreamRow, streams), _events(connection, [call_sid])[call_sid])
+    recordings = connection.execute(
+        sa.select(*_RECORDING).where(recording.c.call_sid == call_sid).order_by(recording.c.epoch)
+    )
+    return record(
+        found[0],
+        _structs(StreamRow, streams),
+        _events(connection, [call_sid])[call_sid],
+        _structs(RecordingRow, recordings),
+    )
 
 
 def _events(connection: sa.Connection, sids: Sequence[str]) -> dict[str, list[Row]]:

@@ -203,8 +203,9 @@ class Tracks:
 
     @property
     def _may_run_on(self) -> bool:
-        """Whether what comes next may follow without a gap: none is given out yet."""
-        return self._played_to >= self.written
+        """Whether what comes next may follow without a gap: there is something before it, and no
+        silence behind that is given out yet."""
+        return bool(self._played_to) and self._played_to >= self.written
 
     def _is_before_clear(self, name: str) -> bool:
         for sent in reversed(self._sent):

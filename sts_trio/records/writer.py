@@ -14,7 +14,7 @@ import collections
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import trio
@@ -73,7 +73,8 @@ class Writer:
     fields: `records.behind` and `records.caught_up`.
 
     `tidy` deletes what is too old, step by step as long as what it is given is true; `interrupt`
-    ends a step. `close` is called at the very end. These have threads.
+    ends a step. `close` is called at the very end. These have threads. At the end `others`, who
+    still have rows to put, are waited for.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Writer:
         tidy: Callable[[Callable[[], bool]], None] = lambda is_wanted: None,
         interrupt: Callable[[], None] = lambda: None,
         close: Callable[[], None] = lambda: None,
+        others: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
         tell: Callable[[events.Event], None] = lambda event: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -98,6 +100,7 @@ class Writer:
         self._is_ending = False
         self._tidying = trio.CapacityLimiter(1)  # as long as its thread is at work it is taken
         self._close_others = close
+        self._others = others
         self._tell = tell
         self._wall = wall
         self._rows: collections.deque[Row] = collections.deque()
@@ -179,6 +182,7 @@ class Writer:
                 nursery.start_soon(self._note_the_end)
         finally:
             with trio.CancelScope(shield=True, relative_deadline=END_WITHIN) as scope:
+                await self._others()
                 await self._finish()
             if scope.cancelled_caught:
                 report(events.RecordsLost(len(self._rows) + self._spool.unfiled))

@@ -10,7 +10,7 @@ from strategies import any_text
 
 from sts_trio.audio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
-from sts_trio.config.records import Prices, Records
+from sts_trio.config.records import Prices, Records, Webhook
 from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import ConfigError
 from sts_trio.logic.policy import CallPolicy
@@ -112,6 +112,11 @@ EVERYTHING = {
     "STS_KEEP_WORDS": "0",
     "STS_REDACT": "1",
     "STS_REDACT_KEY": "0123456789abcdef0123456789abcdef",
+    "STS_RECORD": "0",
+    "STS_RECORDINGS": "/var/lib/recordings",
+    "STS_WEBHOOK_URL": "https://crm.example/calls",
+    "STS_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "STS_WEBHOOK_PRIVATE": "1",
 }
 EVERYTHING_DECIDED: dict[str, Any] = {
     "file": None,
@@ -165,6 +170,13 @@ EVERYTHING_DECIDED: dict[str, Any] = {
         keep_words=False,
         redact_key="0123456789abcdef0123456789abcdef",
         prices=Prices(),
+        are_recorded=False,
+        recordings=Path("/var/lib/recordings"),
+        webhook=Webhook(
+            url="https://crm.example/calls",
+            secrets=("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",),
+            allows_private=True,
+        ),
     ),
 }
 
@@ -221,6 +233,11 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         keep_words = false
         redact = true
         redact_key = "0123456789abcdef0123456789abcdef"
+        record = false
+        recordings = "/var/lib/recordings"
+        webhook_url = "https://crm.example/calls"
+        webhook_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+        webhook_private = true
         """,
     )
     config = load({}, tmp_path)

@@ -5,15 +5,31 @@ from pathlib import Path
 import pytest
 
 from sts_trio.config import load
-from sts_trio.config.records import Prices, Records
+from sts_trio.config.records import Prices, Records, Webhook
 from sts_trio.errors import ConfigError
 
 KEY = "0123456789abcdef0123456789abcdef"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER = "whsec_" + "b" * 32
 NOWHERE = Path("/nonexistent")
 
 
 def settings(environ: dict[str, str] | None = None, directory: Path = NOWHERE) -> Records:
     return load({"STS_AGENT": "offline", **(environ or {})}, directory).records
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"STS_DATABASE_URL": "sqlite:///kept/calls.db"}, "kept/calls.recordings"),
+        ({"STS_DATABASE_URL": "none"}, "sts-trio.recordings"),
+        ({"STS_DATABASE_URL": "none", "STS_RECORDINGS": "/var/heard"}, "/var/heard"),
+    ],
+)
+def test_recordings_are_beside_the_database(variables: dict[str, str], place: str) -> None:
+    kept = settings({"STS_RECORD": "1", **variables})
+    assert kept.are_recorded
+    assert kept.recordings == Path(place)
 
 
 def test_nothing_set_is_a_file_beside_the_configuration(
@@ -27,6 +43,9 @@ def test_nothing_set_is_a_file_beside_the_configuration(
         keep_words=True,
         redact_key=None,
         prices=Prices(),
+        are_recorded=False,
+        recordings=Path("sts-trio.recordings"),
+        webhook=None,
     )
     (tmp_path / "sts-trio.toml").write_text("")
     kept = settings(directory=tmp_path)
@@ -44,6 +63,10 @@ def test_all_of_it_can_be_set_in_the_file(tmp_path: Path) -> None:
         keep_words = false
         redact = true
         redact_key = "{KEY}"
+        recordings = "heard"
+        webhook_url = "https://crm.example/calls"
+        webhook_secret = ["{SECRET}", "{OTHER}"]
+        webhook_private = true
         [prices]
         currency = "EUR"
         agent_per_minute = 0.08
@@ -58,6 +81,11 @@ def test_all_of_it_can_be_set_in_the_file(tmp_path: Path) -> None:
         keep_words=False,
         redact_key=KEY,
         prices=Prices("EUR", 0.08, 0.01),
+        are_recorded=False,
+        recordings=tmp_path / "heard",
+        webhook=Webhook(
+            url="https://crm.example/calls", secrets=(SECRET, OTHER), allows_private=True
+        ),
     )
 
 
@@ -82,6 +110,30 @@ def test_a_server_is_named_as_it_is_and_its_spool_is_beside_the_file(tmp_path: P
         ({"STS_KEEP_WORDS": "some"}, "STS_KEEP_WORDS: expected 1 or 0"),
         ({"STS_REDACT": "1"}, "STS_REDACT: takes a key that stays the same"),
         ({"STS_REDACT_KEY": "hidden"}, "STS_REDACT_KEY: expected 32 or more visible"),
+        (
+            {"STS_RECORD": "1", "STS_KEEP_WORDS": "0"},
+            "STS_RECORD: a recording has the words that STS_KEEP_WORDS=0 deletes",
+        ),
+        (
+            {"STS_WEBHOOK_URL": "https://hidden.example/"},
+            "STS_WEBHOOK_URL: takes a key to sign with: set STS_WEBHOOK_SECRET",
+        ),
+        (
+            {
+                "STS_WEBHOOK_URL": "https://hidden.example/",
+                "STS_WEBHOOK_SECRET": SECRET,
+                "STS_DATABASE_URL": "none",
+            },
+            "STS_WEBHOOK_URL: takes a database",
+        ),
+        (
+            {"STS_WEBHOOK_URL": "https://a.example/", "STS_WEBHOOK_SECRET": "whsec_hidden"},
+            "STS_WEBHOOK_SECRET: expected whsec_ and the Base64 of 24 to 64 bytes",
+        ),
+        (
+            {"STS_WEBHOOK_URL": "https://a.example/", "STS_WEBHOOK_SECRET": SECRET[6:]},
+            "STS_WEBHOOK_SECRET: expected whsec_ and the Base64 of 24 to 64 bytes",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(variables: dict[str, str], complaint: str) -> None:
@@ -109,11 +161,14 @@ def test_passwords_and_keys_are_not_shown() -> None:
             "STS_DATABASE_URL": "postgresql://u:hidden-one@h/d",
             "STS_REDACT": "1",
             "STS_REDACT_KEY": "hidden-two" * 4,
+            "STS_WEBHOOK_URL": "https://example.com/?key=hidden-three",
+            "STS_WEBHOOK_SECRET": SECRET,
         },
         NOWHERE,
     )
     for text in (repr(config), str(config.records), repr(config.__rich_repr__())):
         assert "hidden-" not in text
+        assert SECRET not in text
 
 
 @pytest.mark.parametrize("none", ["none", " None "])

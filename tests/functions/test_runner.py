@@ -25,6 +25,7 @@ from sts_trio.functions import Functions
 from sts_trio.functions import runner as module
 from sts_trio.functions.runner import (
     AT_ONCE,
+    HIDDEN,
     MAX_AT_ONCE,
     MAX_PER_CALL,
     MAX_REFUSED,
@@ -48,6 +49,13 @@ class FakeCall:
         self.agent = "default"
         self.said: list[tuple[float, str]] = []
         self.refusal: Exception | None = None
+        self.pauses = 0
+
+    def pause_recording(self) -> None:
+        self.pauses += 1
+
+    def resume_recording(self) -> None:
+        self.pauses -= 1
 
     async def say(self, text: str) -> None:
         if self.refusal is not None:
@@ -611,10 +619,11 @@ async def test_a_thread_that_is_stuck_is_left_behind() -> None:
 
 
 async def test_what_is_left_in_its_thread_is_not_done_twice_and_told_late(log: Log) -> None:
-    go = threading.Event()
+    has_begun, go = threading.Event(), threading.Event()
     booked: list[int] = []
 
     def book(table: int) -> str:
+        has_begun.set()
         go.wait(5)
         booked.append(table)
         return f"table {table}"
@@ -622,7 +631,8 @@ async def test_what_is_left_in_its_thread_is_not_done_twice_and_told_late(log: L
     with trio.fail_after(5):
         async with desk(book) as it:
             it.ask(book, id="a", table=7)
-            await wait_all_tasks_blocked(0.01)
+            while not has_begun.is_set():  # noqa: ASYNC110 - told by a thread
+                await trio.sleep(0.001)
             it.calls.cancel(["a"])
             await wait_all_tasks_blocked(0.01)
             it.ask(book, id="b", table=7)
@@ -989,3 +999,59 @@ async def test_a_question_that_cannot_be_put_fails_that_call_alone(
     assert said == {"error": module.FAILED}
     (line,) = of(log, events.FunctionFailed.NAME)
     assert line["reason"].startswith("ValueError: ")
+
+
+# --- sensitive ones -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["done", "failed", "crashed", "timed_out", "hung_up"])
+async def test_what_a_sensitive_function_is_about_is_told_to_the_agent_alone(
+    autojump_clock: trio.testing.MockClock, ends: str
+) -> None:
+    during = []
+
+    async def pay(card: str) -> dict[str, str]:
+        """Pay."""
+        during.append(it.call.pauses)
+        if ends == "failed":
+            raise FunctionFailed(f"{card} is no card")
+        if ends == "crashed":
+            raise ValueError(card)
+        if ends in ("timed_out", "hung_up"):
+            await trio.sleep(5.0)
+        return {"paid with": card}
+
+    with structlog.testing.capture_logs() as logs:
+        async with desk(function(timeout=1.0, sensitive=True)(pay)) as it:
+            it.ask("pay", card="4111111111111111")
+            if ends == "hung_up":
+                await trio.sleep(0.5)
+                it.calls.cancel_all()
+            answers = await it.ends()
+    assert during == [1]
+    assert it.call.pauses == 0
+    assert "4111" not in repr(logs)
+    assert "4111" not in repr(it.told)
+    assert [each.arguments for each in it.told if isinstance(each, events.FunctionCalled)] == [
+        HIDDEN
+    ]
+    if ends in ("done", "failed"):
+        assert "4111" in repr(answers)
+
+
+async def test_any_other_function_leaves_the_recording_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    during = []
+
+    @function
+    async def look_up(what: str) -> str:
+        """Look it up."""
+        during.append(it.call.pauses)
+        return what
+
+    async with desk(look_up) as it:
+        it.ask(look_up, what="cars")
+        await it.ends()
+    assert during == [0]
+    assert "cars" in repr(it.told)

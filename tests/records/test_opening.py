@@ -20,7 +20,15 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 
 def settings(url: str | None, spool: Path, **others: Any) -> Records:
-    decided = {"process_name": None, "keep_days": 30.0, "keep_words": True, "redact_key": None}
+    decided = {
+        "process_name": None,
+        "keep_days": 30.0,
+        "keep_words": True,
+        "redact_key": None,
+        "are_recorded": False,
+        "recordings": spool.parent / "recordings",
+        "webhook": None,
+    }
     return Records(database_url=url, spool=spool, prices=Prices(), **{**decided, **others})
 
 

@@ -31,7 +31,7 @@ class Line:
         self.up, self.down, self.jitter, self.beat = up, down, jitter, beat
         self.random = random.Random(7)
         self.earpiece = Earpiece()
-        self.tracks: Tracks | None = None
+        self.tracks = Tracks(0.0)
         self.playout = Playout()
         self.echoes = True
         self.is_muted = False  # the phone sends nothing
@@ -87,34 +87,28 @@ class Line:
         inbox, self._inbox = self._inbox, []
         for do in inbox:
             do(self.now)
-        if inbox and self.tracks is not None and (piece := self.tracks.advance(self.now)):
+        if inbox and (piece := self.tracks.advance(self.now)):
             self.pieces.append(piece)
 
     def _heard(self, frame: bytes, timestamp: int, now: float) -> None:
-        if self.tracks is None:
-            self.tracks = Tracks(now)
         self.tracks.hear(frame, timestamp, now)
 
     def _echoed(self, name: str, now: float) -> None:
-        assert self.tracks is not None
         self.tracks.echo(name, now)
         self.playout.echo(name)
 
     def say(self, audio: bytes) -> None:
-        assert self.tracks is not None
         self.tracks.say(audio, self.now)
         self._to_phone(lambda now: self.earpiece.play(audio, now))
         if self.playout.play(len(audio)):
             self.mark()
 
     def mark(self) -> None:
-        assert self.tracks is not None
         name = self.playout.mark()
         self.tracks.mark(name)
         self._to_phone(lambda now: self.earpiece.mark(name, now))
 
     def clear(self) -> None:
-        assert self.tracks is not None
         self._cleared_at = self.now
         cut = self.playout.clear()
         self.tracks.clear(self.now)
@@ -144,7 +138,6 @@ class Line:
         self.at(at + len(audio) / size * piece / speed + 0.01, end)
 
     def recording(self) -> tuple[bytes, bytes]:
-        assert self.tracks is not None
         if (last := self.tracks.end(self.now)) is not None:
             self.pieces.append(last)
         left = b"".join(piece.left for piece in self.pieces)
@@ -193,9 +186,11 @@ def test_the_agent_stands_where_the_caller_heard_it(way: float, beat: float) -> 
         assert apart(line, value) <= ALIGNED
 
 
-def test_a_greeting_that_waits_for_the_caller_is_no_exception() -> None:
-    line = Line(up=0.1, down=0.1)
-    line.utter(0.13, 1, 1.5)
+@pytest.mark.parametrize("way", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("after", [0.03, 0.05, 0.13])
+def test_a_greeting_that_waits_for_the_caller_is_no_exception(way: float, after: float) -> None:
+    line = Line(up=way, down=way)
+    line.utter(max(after, way + 0.03), 1, 1.5)
     line.run(6.0)
     assert apart(line, 1) <= ALIGNED
 
@@ -296,7 +291,6 @@ def test_what_is_final_is_given_out_each_second_and_little_is_kept() -> None:
     most = 0
     for second in range(1, 30):
         line.run(float(second))
-        assert line.tracks is not None
         most = max(most, line.tracks.position - line.tracks.written)
     assert all(len(piece.left) >= STEP for piece in line.pieces)
     assert most < STEP + PATIENCE
@@ -312,7 +306,6 @@ def test_a_pause_leaves_silence_of_its_length_on_both_sides() -> None:
     line = Line(up=0.05, down=0.05)
     line.utter(1.0, 1, 6.0)
     line.run(2.0)
-    assert line.tracks is not None
     line.tracks.pause()
     begin = line.tracks.position
     line.tracks.pause()  # no more than one
@@ -334,7 +327,6 @@ def test_a_pause_leaves_silence_of_its_length_on_both_sides() -> None:
 def test_a_pause_that_is_never_over_lasts_to_the_end() -> None:
     line = Line()
     line.run(1.0)
-    assert line.tracks is not None
     line.tracks.pause()
     begin = line.tracks.position
     line.utter(1.5, 1, 2.0)

@@ -140,6 +140,21 @@ class CallNoted(OfCall, frozen=True):
     value: Annotated[str | int | float | bool, Kind.WORDS]
 
 
+class CallRecordingPaused(OfCall, frozen=True):
+    """The recording is silent from here on: the call's own code, or a sensitive function, wants it
+    so."""
+
+    NAME = "call.recording_paused"
+    LEVEL = Level.INFO
+
+
+class CallRecordingResumed(OfCall, frozen=True):
+    """One of those who wanted the recording to be silent does not any more."""
+
+    NAME = "call.recording_resumed"
+    LEVEL = Level.INFO
+
+
 class CallStatus(OfCall, frozen=True):
     """Twilio tells what became of a call that it placed for us."""
 
