@@ -42,6 +42,7 @@ from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
 from sts_trio.errors import ConfigError
 from sts_trio.functions.attach import attached
+from sts_trio.functions.registry import HOOK
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
@@ -60,6 +61,7 @@ from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.requests import OUTBOUND
 from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
+from sts_trio.records.ending_hook import hooks_in
 from sts_trio.records.recorder import Recorded, Recorder, Recording, prepare, recorded
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import Dialect, can_say, language
@@ -98,7 +100,10 @@ class Server:
         _check_offline_agent(config)
         choose_agent = _chooser(config, choose_agent)
         self._credential = _credential(config, credential)
-        self.config, self.functions = attached(config, functions)
+        given = list(functions)
+        self.config, self.functions = attached(config, given)
+        named = [*config.functions, *(each for each in given if isinstance(each, str))]
+        self._hooks = hooks_in(named, config.where("STS_FUNCTIONS"))
         self._agents = ConfiguredAgents(
             self.config.agents, self.config.sessions, self.config.variables, self.config.dialect
         )
@@ -150,9 +155,13 @@ class Server:
             ConfigError: as `open_records`, unless that was called before.
         """
         self._bounds = bounds
+        if self._hooks and self.config.records.database_url is None:
+            report(events.ConfigWarning(f"{HOOK} takes a database, and STS_DATABASE_URL is none"))
         for warning in self.config.warnings:
             report(events.ConfigWarning(warning))
-        hypercorn_guard.raise_limit(self.config.max_calls)
+        # Two sockets, and the file of the recording.
+        each = 3 if self.config.records.are_recorded else 2
+        hypercorn_guard.raise_limit(self.config.max_calls, each)
         try:
             await self.open_records()
             with self._scope, self._key_files:
@@ -178,7 +187,11 @@ class Server:
         if self.recorder is not None:
             await nursery.start(self.recorder.run)
         if self.records is not None:
+            if self.records.hook is not None:
+                await nursery.start(self.records.hook.run)
             await nursery.start(self.records.writer.run)
+            if self.records.courier is not None:
+                await nursery.start(self.records.courier.run)
             self.live_calls.event_feed.listen(self.records.call_log.hear)
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
@@ -215,6 +228,8 @@ class Server:
         if self.recorder is not None:
             # What comes of recordings is still to be put down.
             await self.recorder.flush(GOODBYE)
+        with trio.move_on_after(GOODBYE):
+            await self._call_last_hooks()
         await self.agent_connections.aclose()
         self._scope.cancel()
         await self._has_stopped.wait()
@@ -387,9 +402,25 @@ class Server:
             for name, settings in self.config.agents.items()
         }
         self.records = await run_in_thread(
-            lambda: open_records(settings, self._process, versions, others=self._end_of_recordings),
+            lambda: open_records(
+                settings,
+                self._process,
+                versions,
+                others=self._end_of_recordings,
+                hooks=self._hooks,
+                ssl_context=self.ssl_context,
+            ),
             trio.CapacityLimiter(1),
         )
+
+    async def _call_last_hooks(self) -> None:
+        """Until the ends of all calls are in the database, and the hooks have been called."""
+        if self.records is None or self.records.hook is None:
+            return
+        # What is done in a thread sets no event.
+        while (figures := self.records.writer.figures).waiting + figures.spooled:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        await self.records.hook.empty()
 
     async def _end_of_recordings(self) -> None:
         await trio.lowlevel.checkpoint()

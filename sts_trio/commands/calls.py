@@ -27,7 +27,7 @@ _LOT = 500
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
 @click.pass_context
 def calls(context: click.Context, file: str | None) -> None:
-    """Look at past calls: list, show, export, forget.
+    """Look at past calls: list, show, export, forget; and at what was told of them.
 
     They are read from the database that the configuration names (STS_DATABASE_URL).
     """
@@ -231,7 +231,10 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
         if not yes:
             what = call_sid or f"all calls from or to {number}"
             click.confirm(f"Delete {what}, for good?", abort=True)
-        forgotten = store.forget(call_sid=call_sid, number=number)
+        try:
+            forgotten = store.forget(call_sid=call_sid, number=number)
+        except OSError as exc:  # a recording
+            raise Failure(f"{exc.filename}: cannot be deleted: {exc.strerror}") from None
         sought = [*forgotten, *([] if number is None else [number])]
         try:
             forget_refused(_settings(file).spool, sought)
@@ -241,6 +244,45 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
         left = store.calls(Wanted(number=number)).calls if number else []
         if (call_sid is not None and store.record(call_sid) is not None) or left:
             fail("what is still under way is left: forget it when it has ended")
+
+
+@calls.command()
+@click.option(
+    "--state",
+    type=click.Choice(["waiting", "dead", "delivered"]),
+    help="[default: waiting and dead]",
+)
+@click.option("--limit", type=click.IntRange(1, 500), default=30, show_default=True)
+@click.pass_obj
+def deliveries(file: str | None, state: str | None, limit: int) -> None:
+    """List what the receiver of ended calls (STS_WEBHOOK_URL) is still to be told, or was not."""
+    from sts_trio.records.deliveries import DEAD, WAITING, Deliveries
+
+    with _open(file) as store:
+        found = Deliveries(store.database).all([state] if state else [WAITING, DEAD], limit)
+    if not found:
+        say("There are none.")
+    for each in found:
+        due = f", due {_local(each.next_at)}" if each.state == WAITING else ""
+        tried = f"{each.attempts} attempt{'' if each.attempts == 1 else 's'}"
+        say(f"{each.webhook_id}  {each.state}, {tried}{due}  call {each.call_sid}")
+
+
+@calls.command("send-again")
+@click.argument("webhook_id", metavar="[WEBHOOK_ID]", required=False)
+@click.option("--all", "all_", is_flag=True, help="All that are dead.")
+@click.pass_obj
+def send_again(file: str | None, webhook_id: str | None, all_: bool) -> None:
+    """Have a running server tell the receiver again what it did not take: see `deliveries`."""
+    if (webhook_id is None) != all_:
+        raise Misuse("expected a WEBHOOK_ID or --all, one of them")
+    from sts_trio.records.deliveries import Deliveries
+
+    with _open(file) as store:
+        count = Deliveries(store.database).send_again(time.time(), webhook_id=webhook_id)
+    if not count and webhook_id is not None:
+        fail(f"{webhook_id}: none that is dead")
+    say(f"To be sent again: {count}.")
 
 
 # ------------------------------------------------------------------------------------------------

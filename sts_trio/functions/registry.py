@@ -128,6 +128,9 @@ def _read(run: Callable[..., Any]) -> Function:
     )
 
 
+# What a module may have beside functions, or instead: called when a call has ended.
+HOOK = "on_call_ended"
+
 # --- finding them ---------------------------------------------------------------------------------
 
 
@@ -145,7 +148,7 @@ def load(spec: str, where: str) -> list[Callable[..., Any]]:
         return [getattr(module, name)]
     routines: list[Any] = [each for each in vars(module).values() if inspect.isroutine(each)]
     marked = [each for each in routines if hasattr(each, MARK)]
-    if not marked:
+    if not marked and not hasattr(module, HOOK):
         raise config_error(
             f"{where}: {module_name} holds none: mark them with @function,"
             f" or name one: {module_name}:NAME"

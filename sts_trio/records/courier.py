@@ -48,7 +48,8 @@ class Receiver(Protocol):
 
 
 class Courier:
-    """`chance` gives numbers from 0 to 1."""
+    """`close` is called at the end, unless a thread hangs in the database. `chance` gives numbers
+    from 0 to 1."""
 
     def __init__(
         self,
@@ -56,12 +57,14 @@ class Courier:
         receiver: Receiver,
         signer: Signer,
         *,
+        close: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._deliveries = deliveries
         self._receiver = receiver
         self._signer = signer
+        self._close = close
         self._wall = wall
         self._chance = chance
         self._on_their_way = 0
@@ -79,7 +82,7 @@ class Courier:
             # Its thread is not to be left with a connection of a database that is closed.
             with trio.CancelScope(shield=True, relative_deadline=LAST_WITHIN):
                 async with self._limiter:
-                    pass
+                    self._close()
 
     async def _send_due(self, nursery: trio.Nursery) -> float:
         """Returns how long to wait until there may be more."""

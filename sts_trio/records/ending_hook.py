@@ -7,21 +7,22 @@ is left behind when its time is up.
 """
 
 import collections
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import trio
 
 from sts_trio.config.raw import config_error
 from sts_trio.errors import ConfigError
+from sts_trio.functions.modules import import_module
+from sts_trio.functions.registry import HOOK
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.records.database import DatabaseAway
 from sts_trio.records.record import Record
 
-NAME = "on_call_ended"
 WITHIN = 30.0
 AT_ONCE = 10
 # A minute of a busy process. Whoever falls further behind will not catch up.
@@ -30,6 +31,20 @@ TOO_MANY = "too many wait"
 NO_RECORD = "its record cannot be read"
 
 Hook = Callable[[Record], Any]
+
+
+def hooks_in(specs: Iterable[str], where: str) -> list[Hook]:
+    """The hooks of the modules with functions, each once. `where` is what to name in a mistake.
+
+    Raises:
+        ConfigError: one of them is none that can be called with a record.
+    """
+    found = []
+    for name in dict.fromkeys(spec.partition(":")[0] for spec in specs):
+        hook = getattr(import_module(name, where), HOOK, None)
+        if hook is not None:
+            found.append(checked(hook, f"{name}.{HOOK}"))
+    return found
 
 
 def checked(hook: Any, where: str) -> Hook:
@@ -49,13 +64,14 @@ def _no_hook(where: str) -> ConfigError:
 
 
 class EndingHook:
-    """`read` gives the record of a call, in a thread; None: there is none."""
+    """`read` gives the record of a call, in a thread; None: it cannot be had."""
 
     def __init__(self, hooks: Sequence[Hook], read: Callable[[str], Record | None]) -> None:
         self._hooks = hooks
         self._read = read
         self._waiting: collections.deque[str] = collections.deque()
         self._more = trio.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
         self._count = 0  # of those that wait or are being called
         self._emptied = trio.Event()
         self._turns = trio.CapacityLimiter(AT_ONCE)
@@ -72,6 +88,13 @@ class EndingHook:
         self._count += 1
         self._more.set()
 
+    def put_soon(self, call_sids: Sequence[str]) -> None:
+        """The same of each of these, from another thread, while `run` runs."""
+        if self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                for call_sid in call_sids:
+                    self._token.run_sync_soon(self.put, call_sid)
+
     async def empty(self) -> None:
         """Waits until none is called any more, nor waits to be."""
         await trio.lowlevel.checkpoint()
@@ -80,6 +103,7 @@ class EndingHook:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until it is cancelled."""
+        self._token = trio.lowlevel.current_trio_token()
         task_status.started()
         async with trio.open_nursery() as nursery:
             while True:
@@ -94,8 +118,9 @@ class EndingHook:
         try:
             try:
                 record = await run_in_thread(lambda: self._read(call_sid), self._readers)
-            except DatabaseAway:
-                record = None
+            except Exception:
+                report(events.HookSkipped(call_sid, NO_RECORD), exc_info=True)
+                return
             if record is None:
                 report(events.HookSkipped(call_sid, NO_RECORD))
                 return

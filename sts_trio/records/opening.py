@@ -1,27 +1,37 @@
 """From the configuration to what runs: what a server needs to keep its calls, and to find them."""
 
+import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 import trio
 
-from sts_trio.config.records import Records
+from sts_trio.config.records import Records, Webhook
+from sts_trio.config.variables import config_error
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.call_log import CallLog
+from sts_trio.records.courier import Courier
 from sts_trio.records.database import Database, DatabaseAway
+from sts_trio.records.deliveries import Deliveries
+from sts_trio.records.ending_hook import EndingHook, Hook
+from sts_trio.records.receiver import BadUrl, Receiver
+from sts_trio.records.record import Record
 from sts_trio.records.recorder import remove
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
 from sts_trio.records.store import DAY, Process, Store
+from sts_trio.records.webhook import Signer
 from sts_trio.records.writer import Writer
 
 
-def make_store(settings: Records, url: str) -> Store:
-    """Its database is still to be opened.
+def make_store(
+    settings: Records, url: str, on_ended: Callable[[Sequence[str]], None] = lambda call_sids: None
+) -> Store:
+    """Its database is still to be opened. For `on_ended` see `Store`.
 
     Raises:
         ConfigError: the URL is none of a database for us.
@@ -33,17 +43,21 @@ def make_store(settings: Records, url: str) -> Store:
         keeps_words=settings.keep_words,
         redaction=None if key is None else Redaction(key),
         remove=lambda uri: remove(settings.recordings, uri),
+        tells_endings=settings.webhook is not None,
+        on_ended=on_ended,
     )
 
 
 class OpenRecords(msgspec.Struct, frozen=True):
-    """`writer.run` is to be started, and `call_log` to be told what happens. `store` is for those
-    who read."""
+    """What has a `run` is to be started, `hook` first, and `call_log` to be told what happens.
+    `store` is for those who read."""
 
     process_id: str
     writer: Writer
     call_log: CallLog
     store: Store
+    courier: Courier | None
+    hook: EndingHook | None
 
 
 def open_records(
@@ -53,21 +67,35 @@ def open_records(
     tell: Callable[[events.Event], None] = lambda event: None,
     *,
     others: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
+    hooks: Sequence[Hook] = (),
+    ssl_context: ssl.SSLContext | None = None,
 ) -> OpenRecords | None:
     """None where nothing is to be kept. Blocks: for seconds where a server does not answer.
 
     `process` is given this process's id, and tells how it is; `versions` are those of the agents,
     by name; for `tell` and `others` see `Writer`. A server that does not answer now is no mistake:
-    the rows wait for it.
+    the rows wait for it. `hooks` are called with the records of calls that have ended,
+    `ssl_context` is for the receiver.
 
     Raises:
-        ConfigError: the database or the spool cannot be used.
+        ConfigError: the database, the spool or the receiver's URL cannot be used.
     """
     if settings.database_url is None:
         return None
     process_id = uuid.uuid4().hex
+    receiver = _receiver(settings.webhook, ssl_context)
     # Those that have one thread may be interrupted.
-    written, tidied, read = (make_store(settings, settings.database_url) for _ in range(3))
+    tidied, read, told = (make_store(settings, settings.database_url) for _ in range(3))
+
+    def record(call_sid: str) -> Record | None:
+        try:
+            return read.record(call_sid)
+        except DatabaseAway:
+            return None
+
+    hook = EndingHook(hooks, record) if hooks else None
+    on_ended = (lambda call_sids: None) if hook is None else hook.put_soon
+    written = make_store(settings, settings.database_url, on_ended)
     for each in (written, tidied, read):
         try:
             each.database.open()
@@ -104,4 +132,22 @@ def open_records(
         others=others,
         tell=tell,
     )
-    return OpenRecords(process_id, writer, CallLog(writer, process_id, versions), read)
+    courier = None
+    if settings.webhook is not None and receiver is not None:
+        courier = Courier(
+            Deliveries(told.database),
+            receiver,
+            Signer(settings.webhook.secrets),
+            close=told.database.close,
+        )
+    call_log = CallLog(writer, process_id, versions)
+    return OpenRecords(process_id, writer, call_log, read, courier, hook)
+
+
+def _receiver(webhook: Webhook | None, ssl_context: ssl.SSLContext | None) -> Receiver | None:
+    if webhook is None:
+        return None
+    try:
+        return Receiver(webhook.url, allows_private=webhook.allows_private, ssl_context=ssl_context)
+    except BadUrl as exc:
+        raise config_error(f"STS_WEBHOOK_URL: {exc}") from None

@@ -8,6 +8,7 @@ token.
 `/calls/CALL_SID`         one of them, and what has happened in it; of one that is over, its record
 `/calls/CALL_SID/hang-up` (POST) ends it
 `/calls/CALL_SID/transcript.txt`, `.json`, `.vtt`: what was said in one that is kept
+`/calls/CALL_SID/recording.wav`  what was said in it, where calls are recorded
 `/events`                 what happens in all calls, as server-sent events
 `/calls/CALL_SID/events`  ... in one
 `/stream-token`           (POST) lets one websocket in, at `/twilio/TOKEN`
@@ -83,6 +84,7 @@ class Page:
             ("/calls/<call_sid>", self.call, GET),
             ("/calls/<call_sid>/transcript.<form>", self.transcript, GET),
             ("/calls/<call_sid>/hang-up", self.hang_up, POST),
+            ("/calls/<call_sid>/recording.wav", self.recording, GET),
             ("/events", self.events, GET),
             ("/calls/<call_sid>/events", self.events, GET),
             ("/stream-token", self.stream_token, POST),
@@ -144,6 +146,13 @@ class Page:
         if refusal := await self._authenticator.operator():
             return refusal
         return await self._past_calls.transcript(call_sid, form)
+
+    async def recording(self, call_sid: str) -> Response:
+        """Of a call with several streams the newest, or by `?part=NUMBER` the first, second …"""
+        if refusal := await self._authenticator.operator():
+            return refusal
+        part = request.args.get("part", "")
+        return await self._past_calls.recording(call_sid, int(part) if _is_number(part) else None)
 
     async def hang_up(self, call_sid: str) -> Response:
         """Whoever the caller is, and whatever is being said."""

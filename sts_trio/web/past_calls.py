@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
-from quart import Response
+from quart import Response, send_file
 
 from sts_trio.net.threads import run_in_thread
+from sts_trio.records.recorder import find
 from sts_trio.server import Server
 from sts_trio.web import responses
+from sts_trio.web.files import HEADERS
 
 if TYPE_CHECKING:
     from sts_trio.records.record import Record
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 # How many are looked for at once: those that read in the database have as many connections.
 READERS = 4
 DEFAULT_LIMIT = 50
+NOTHING_KEPT = "No past calls are kept here: STS_DATABASE_URL is none."
 MAX_LIMIT = 500
 
 
@@ -63,6 +67,32 @@ class PastCalls:
             response.headers["Content-Disposition"] = "attachment"
         return response
 
+    async def recording(self, call_sid: str, part: int | None) -> Response:
+        """The audio of a stream of that call: the first is number 1, and `None` the newest."""
+        records = self._server.records
+        if records is None:
+            return responses.text(NOTHING_KEPT, 404)
+        from sts_trio.records.database import DatabaseAway
+
+        def place() -> Path | None:
+            record = records.store.record(call_sid)
+            kept = [] if record is None else [each.uri for each in record.recordings if each.uri]
+            number = len(kept) if part is None else part
+            if not 1 <= number <= len(kept):
+                return None
+            return find(self._server.config.records.recordings, kept[number - 1])
+
+        try:
+            path = await run_in_thread(place, self._readers)
+        except DatabaseAway as exc:
+            return responses.text(f"The database cannot be read now: {exc}.", 503)
+        if path is None:
+            return responses.text("No such recording is kept.", 404)
+        # In parts, too, as players ask for them who jump to and fro.
+        response = await send_file(path, mimetype="audio/wav", conditional=True)
+        response.headers.update({**HEADERS, "Cache-Control": "no-store"})
+        return response
+
     async def _read(
         self,
         read: "Callable[[Store], Any]",
@@ -70,7 +100,7 @@ class PastCalls:
     ) -> Response:
         records = self._server.records
         if records is None:
-            return responses.text("No past calls are kept here: STS_DATABASE_URL is none.", 404)
+            return responses.text(NOTHING_KEPT, 404)
         from sts_trio.records.database import DatabaseAway
 
         def encoded() -> bytes | None:

@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from sts_trio import cli
 from sts_trio.records.database import Database
+from sts_trio.records.deliveries import Deliveries
 from sts_trio.records.rows import Kind
 from sts_trio.records.spool import Spool
 from sts_trio.records.store import Store
@@ -239,3 +241,65 @@ def test_the_configuration_may_be_named(store: Store, tmp_path: Path) -> None:
     file.write_text('database_url = "none"\n')
     line = failure("--config", str(file), "list", code=2)
     assert line == "Error: STS_DATABASE_URL is none: no calls are kept"
+
+
+# --- what the receiver of ended calls was not told ------------------------------------------------
+
+
+@pytest.fixture
+def undelivered(store: Store) -> list[str]:
+    """Two calls have ended, and the receiver would not hear of them. Their webhook-ids."""
+    telling = Store(store.database, tells_endings=True)
+    telling.write([*whole(1), *whole(2, at=NOON + 60)])
+    deliveries = Deliveries(store.database)
+    ids = [each.webhook_id for each in deliveries.claim(NOON * 2, 10)]
+    for webhook_id in ids:
+        deliveries.settle_failed(webhook_id, None)
+    return ids
+
+
+def test_what_could_not_be_told_is_listed_and_sent_again(
+    store: Store, undelivered: list[str]
+) -> None:
+    first, second = undelivered
+    lines = told("deliveries")
+    assert sorted(lines) == sorted(
+        f"{webhook_id}  dead, 1 attempt  call {sid(number)}"
+        for webhook_id, number in ((first, 1), (second, 2))
+    )
+    assert told("send-again", first) == ["To be sent again: 1."]
+    [waiting] = told("deliveries", "--state", "waiting")
+    assert waiting.startswith(f"{first}  waiting, 0 attempts, due 20")
+    assert len(told("deliveries", "--limit", "1")) == 1
+    assert told("send-again", "--all") == ["To be sent again: 1."]
+    assert len(Deliveries(store.database).claim(NOON * 2, 10)) == 2
+    assert told("deliveries", "--state", "delivered") == ["There are none."]
+
+
+def test_what_is_not_dead_is_not_sent_again(store: Store, undelivered: list[str]) -> None:
+    assert failure("send-again", "msg_1", code=1) == "Error: msg_1: none that is dead"
+    for wrong in ((), (undelivered[0], "--all")):
+        assert "expected a WEBHOOK_ID or --all" in failure("send-again", *wrong, code=2)
+
+
+def test_a_recording_is_forgotten_with_its_call(store: Store, tmp_path: Path) -> None:
+    uri = f"2026-11-30/{sid(1)}-10.wav"
+    path = tmp_path / "sts-trio.recordings" / uri
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"RIFF")
+    story = Story(sid(1)).announce().start().talk().end()
+    recorded: dict[str, Any] = {
+        "of": 10,
+        "began_at": NOON,
+        "seconds": 1.0,
+        "bytes": 4,
+        "result": "ok",
+    }
+    story.tell(Kind.RECORDED, uri=uri, **recorded)
+    story.tell(Kind.RECORDED, uri="", **{**recorded, "of": 11})
+    store.write(story.rows)
+    record = store.record(sid(1))
+    assert record is not None
+    assert [each.uri for each in record.recordings] == [uri, ""]
+    assert told("forget", sid(1), "--yes") == ["Deleted: 1 call."]
+    assert not path.exists()

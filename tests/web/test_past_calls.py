@@ -169,3 +169,42 @@ async def test_there_is_no_transcript_in_another_form_or_of_another_call(tmp_pat
         told = await get(app, f"/calls/{sid(1)}/transcript.html", 404)
         assert told == b"There is no such form: txt, json, vtt.\n"
         assert await get(app, "/calls/CA0/transcript.txt", 404) == b"No such call is kept.\n"
+
+
+async def test_a_recording_is_given_to_the_operator_alone_and_in_parts(tmp_path: Path) -> None:
+    story = Story().announce().start().talk().end()
+    uris = [f"2026-11-30/{sid(1)}-{epoch}.wav" for epoch in (10, 11, 12)]
+    for number, uri in enumerate(uris):
+        story.tell(
+            Kind.RECORDED,
+            of=10 + number,
+            uri=uri if number < 2 else "../../calls.db",
+            began_at=NOON,
+            seconds=1.0,
+            bytes=4,
+            result="ok",
+        )
+    async with keeping(tmp_path, *story.rows) as app:
+        root = app.server.config.records.recordings
+        for number, uri in enumerate(uris[:2]):
+            path = root / uri
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"RIFF%d" % number * 100)
+        client = client_of(app)
+        here = {"client": ("127.0.0.1", 5)}
+        base = f"/calls/{sid(1)}/recording.wav"
+        refused = await client.get(f"{base}?part=1", scope_base=here)
+        assert refused.status_code in (401, 403)
+        ranged = {**key(app), "Range": "bytes=0-4"}
+        response = await client.get(f"{base}?part=2", headers=ranged, scope_base=here)
+        assert response.status_code == 206
+        assert await response.get_data(as_text=False) == b"RIFF1"
+        assert response.headers["Content-Type"] == "audio/wav"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        whole = await client.get(f"{base}?part=1", headers=key(app), scope_base=here)
+        assert await whole.get_data(as_text=False) == b"RIFF0" * 100
+        # The newest is none of a recording, whoever wrote that; and there are no others.
+        for query in ("", "?part=3", "?part=4", "?part=0", "?part=99999999999"):
+            assert b"No such recording is kept." in await get(app, base + query, 404)
+        assert b"No such recording is kept." in await get(app, "/calls/CA0/recording.wav", 404)

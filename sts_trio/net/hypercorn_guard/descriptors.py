@@ -45,16 +45,16 @@ def are_scarce(newest: int) -> bool:
     return newest >= limit() - RESERVE
 
 
-def raise_limit(calls: int) -> None:
-    """To all that the system allows this process. Warns if so many calls, with two sockets each,
-    do not fit."""
+def raise_limit(calls: int, each: int = 2) -> None:
+    """To all that the system allows this process. Warns if so many calls, with so many descriptors
+    each, do not fit."""
     if (known := limits()) is not None:
         hard = known[1]
         for soft in (hard, _MAX_ON_MACOS):
             with contextlib.suppress(ValueError, OSError):
                 set_limits((soft, hard))
                 break
-    needed = 2 * calls + BESIDE_CALLS
+    needed = each * calls + BESIDE_CALLS
     if limit() < needed:
         report(
             events.DescriptorsTooFew(
