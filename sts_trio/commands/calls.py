@@ -131,6 +131,8 @@ def _lines(record: "Record") -> Iterator[str]:
         yield f"parameter {name} = {value}"
     for session in record.sessions:
         yield f"agent     {session.agent}  request {session.request_id or '-'}"
+    for recording in record.recordings:
+        yield f"recording {recording.uri or '-'}  {recording.seconds:.1f} s, {recording.result}"
     if said := call_transcript.text(record):
         yield ""
         yield from said.splitlines()

@@ -700,3 +700,39 @@ async def test_what_needs_a_yes_is_done_once_the_question_was_heard_and_answered
         await trio.sleep(0.1)
     assert done == ["2.1: 7"]
     assert results(agent) == [asked, asked, '"cancelled"']
+
+
+# --- the recording --------------------------------------------------------------------------------
+
+
+class Tape:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def pause(self) -> None:
+        self.done.append("pause")
+
+    def resume(self) -> None:
+        self.done.append("resume")
+
+
+def test_a_recording_is_paused_and_that_is_told() -> None:
+    tape = Tape()
+    told: list[events.OfCall] = []
+    dialogue = Dialogue(lambda wanted: SETTINGS)
+    call = Call(
+        dialogue, lambda heard: None, Pending(), told.append, Notes(told.append), recording=tape
+    )
+    call.pause_recording()
+    call.resume_recording()
+    assert tape.done == ["pause", "resume"]
+    assert told == [events.CallRecordingPaused(), events.CallRecordingResumed()]
+
+
+def test_of_a_call_that_is_not_recorded_nothing_is_paused() -> None:
+    told: list[events.OfCall] = []
+    dialogue = Dialogue(lambda wanted: SETTINGS)
+    call = Call(dialogue, lambda heard: None, Pending(), told.append, Notes(told.append))
+    call.pause_recording()
+    call.resume_recording()
+    assert told == []

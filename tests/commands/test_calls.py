@@ -301,5 +301,27 @@ def test_a_recording_is_forgotten_with_its_call(store: Store, tmp_path: Path) ->
     record = store.record(sid(1))
     assert record is not None
     assert [each.uri for each in record.recordings] == [uri, ""]
+    shown = [line for line in told("show", sid(1)) if line.startswith("recording ")]
+    assert shown == [f"recording {uri}  1.0 s, ok", "recording -  1.0 s, ok"]
     assert told("forget", sid(1), "--yes") == ["Deleted: 1 call."]
     assert not path.exists()
+
+
+def test_a_recording_that_cannot_be_deleted_keeps_its_call(store: Store, tmp_path: Path) -> None:
+    """Else it would be there, and nobody would know of it."""
+    uri = f"2026-11-30/{sid(1)}-10.wav"
+    story = Story(sid(1)).announce().start().end()
+    story.tell(Kind.RECORDED, of=10, uri=uri, began_at=NOON, seconds=1.0, bytes=4, result="ok")
+    store.write(story.rows)
+    path = tmp_path / "sts-trio.recordings" / uri
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"RIFF")
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink)
+        line = failure("forget", sid(1), "--yes", code=1)
+    assert line == f"Error: {path.relative_to(tmp_path)}: cannot be deleted: Permission denied"
+    assert store.record(sid(1)) is not None

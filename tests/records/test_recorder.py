@@ -23,8 +23,10 @@ from sts_trio.records.recorder import (
     RecordedLeg,
     Recorder,
     Recording,
+    find,
     old_recordings,
     recorded,
+    remove,
 )
 from sts_trio.records.recording_file import HEADER_SIZE, RecordingFile
 from sts_trio.wire import twilio
@@ -438,3 +440,33 @@ def test_old_recordings_are_those_of_days_that_are_over(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     before = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC).timestamp()
     assert sorted(path.name for path in old_recordings(tmp_path, before)) == ["a.wav", "b.wav"]
+
+
+async def test_recordings_are_kept_as_long_as_calls_are_and_no_longer(tmp_path: Path) -> None:
+    """Also those that no database knows of."""
+    for day in ("2026-10-01", "2026-11-29"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.wav").touch()
+    (tmp_path / "2026-10-01" / "b.wav").touch()
+    rig = Rig(tmp_path, keep_days=30.0)
+    async with rig.running():
+        recording = rig.begin()
+        hear(recording, speech(1.0))
+        recording.end()
+    assert sorted(path.parent.name for path in files(tmp_path)) == ["2026-11-29", DAY]
+    assert not (tmp_path / "2026-10-01").exists()
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "..", "../a.wav", "/etc/passwd", "/tmp/a.wav", "b.txt", "c.wav"]
+)
+def test_a_uri_leads_to_a_recording_and_nowhere_else(tmp_path: Path, uri: str) -> None:
+    root = tmp_path / "recordings"
+    (root / "day").mkdir(parents=True)
+    for name in ("day/a.wav", "b.txt", "../a.wav"):
+        (root / name).touch()
+    assert find(root, uri) is None
+    remove(root, uri)
+    assert find(root, "day/a.wav") == root / "day" / "a.wav"
+    remove(root, "day/a.wav")
+    assert sorted(path.name for path in files(tmp_path)) == ["a.wav", "b.txt"]
