@@ -1,7 +1,7 @@
 """Telling again and again, on the virtual clock: when, for how long, and what comes of it."""
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import pytest
@@ -22,6 +22,14 @@ T = TypeVar("T")
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OK = Answer(200)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_is_by_default() -> Iterator[None]:
+    """Whatever a test before has set up, and its loggers keep."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 class Deliveries:

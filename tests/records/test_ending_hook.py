@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,14 @@ from sts_trio.records.database import Database
 from sts_trio.records.ending_hook import AT_ONCE, MAX_WAITING, EndingHook, Hook, checked
 from sts_trio.records.record import Record
 from sts_trio.records.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_is_by_default() -> Iterator[None]:
+    """Whatever a test before has set up, and its loggers keep."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

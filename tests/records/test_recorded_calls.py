@@ -31,6 +31,7 @@ CARD = "4111111111111111"
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
+    structlog.reset_defaults()
     with structlog.testing.capture_logs():
         yield
     structlog.reset_defaults()

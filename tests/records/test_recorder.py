@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ from sts_trio.wire import twilio
 WITHIN = 60.0
 STREAM = "MZ1"
 DAY = "2026-11-30"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_is_by_default() -> Iterator[None]:
+    """Whatever a test before has set up, and its loggers keep."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 def start(call_sid: str = sid(1)) -> twilio.Start:
