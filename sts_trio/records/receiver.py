@@ -142,7 +142,9 @@ class Receiver:
             return "which is nobody's"
         if address.is_global:
             return None if self._is_secure else "which takes https"
-        if address.is_private and not address.is_reserved and self._allows_private:
+        if address.is_reserved:
+            return "which is nobody's"
+        if self._allows_private:  # also what is shared by a provider's customers (RFC 6598)
             return None
         return "which is of a private network: STS_WEBHOOK_PRIVATE=1 allows that"
 

@@ -57,6 +57,7 @@ def test_ended_calls_are_told_to_the_world_by_https_and_to_this_machine(url: str
         "https://10.0.0.7/",
         "https://192.168.1.1/",
         "https://[fd00::1]/",
+        "https://100.64.0.7/",
         "https://169.254.169.254/latest/meta-data",
         "https://0.0.0.0/",
         "https://[::]/",
@@ -75,7 +76,14 @@ def test_they_are_not_told_anywhere_else(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://10.0.0.7/", "http://10.0.0.7:8080/", "http://crm:8080/", "http://[fd00::1]/"]
+    "url",
+    [
+        "https://10.0.0.7/",
+        "http://10.0.0.7:8080/",
+        "http://crm:8080/",
+        "http://[fd00::1]/",
+        "http://100.64.0.7/",
+    ],
 )
 def test_a_private_network_is_meant_where_the_operator_says_so(url: str) -> None:
     Receiver(url, allows_private=True)
@@ -83,7 +91,13 @@ def test_a_private_network_is_meant_where_the_operator_says_so(url: str) -> None
 
 @pytest.mark.parametrize(
     "url",
-    ["http://169.254.169.254/", "https://0.0.0.0/", "http://93.184.216.34/", "http://[ff02::1]/"],
+    [
+        "http://169.254.169.254/",
+        "https://0.0.0.0/",
+        "https://240.0.0.1/",
+        "http://93.184.216.34/",
+        "http://[ff02::1]/",
+    ],
 )
 def test_even_then_some_addresses_are_not(url: str) -> None:
     with pytest.raises(BadUrl):
