@@ -26,7 +26,7 @@ STEP = length(1.0)
 # A phone without marks, or one that has lost some: then the clock tells.
 PATIENCE = length(2.0)
 # A hole in the caller's stream that is longer was no jitter: the phone was muted, and sent nothing.
-HOLE = length(0.5)
+HOLE = length(1.0)
 # Without a frame for so long, time is taken to have passed all the same. What comes late after all
 # stands later than it was.
 STALL = length(3.0)

