@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 import trio
 
+from sts_trio.config.raw import config_error
 from sts_trio.config.records import Records, Webhook
-from sts_trio.config.variables import config_error
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.call_log import CallLog
