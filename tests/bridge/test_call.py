@@ -422,6 +422,25 @@ async def test_no_secret_is_ever_logged(autojump_clock: Clock, logs: Logs) -> No
     assert "s3cret" not in str(logs)
 
 
+@pytest.mark.parametrize("is_a_crash", [False, True])
+async def test_keys_that_a_function_collected_are_in_no_line_of_the_call(
+    is_a_crash: bool, autojump_clock: Clock, logs: Logs
+) -> None:
+    async with talking(FakeTwilio(), FakeAgent(), log_transcripts=True) as call:
+        call._reports.collected.add("4929123412341234")
+        try:
+            raise ValueError("4929 1234 1234 1234 is no card")
+        except ValueError as exc:
+            call.report(
+                events.FunctionFailed("fc_1", "pay", str(exc), crashed=is_a_crash),
+                exc_info=is_a_crash,
+            )
+    failed = only(logs, events.FunctionFailed.NAME)
+    assert "is no card" in failed["reason"]
+    assert ("is no card" in failed.get("exception", "")) == is_a_crash
+    assert "4929" not in str(logs)
+
+
 async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) -> None:
     phone, agent = FakeTwilio(), FakeAgent(refuse=401)
     async with trio.open_nursery() as tasks:

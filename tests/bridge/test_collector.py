@@ -4,6 +4,7 @@ import collections
 import gc
 import weakref
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,7 @@ async def test_the_app_tells_it_of_each_calls_end(
 
     noted = Collector.note_end
     monkeypatch.setattr(collector.Collector, "note_end", note_end)
+    monkeypatch.setattr(collector, "SOON", inf)  # only the call's end looks at what is new
     asked = deepgram.FunctionCallRequest((deepgram.FunctionToCall("fc_1", "leave_a_cycle", "{}"),))
     agent = FakeAgent()
     async with world(tmp_path, agent, functions=[leave_a_cycle]) as here:

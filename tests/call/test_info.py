@@ -1,8 +1,18 @@
 """What is known of a call when it begins."""
 
+import msgspec
 import pytest
 
-from sts_trio.call.info import CALLER, OUR_PARAMETERS, CallInfo, is_ours
+from sts_trio.call.info import (
+    CALLER,
+    OUR_PARAMETERS,
+    CallInfo,
+    announced,
+    is_ours,
+    parameters,
+    streamed,
+)
+from sts_trio.wire import twilio, webhook
 
 US, THEM = "+15005550006", "+15005550010"
 
@@ -23,3 +33,21 @@ def test_names_that_mean_something_to_us_are_ours(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "order", "SipHeader_X"])
 def test_all_other_names_are_anybodys(name: str) -> None:
     assert not is_ours(name)
+
+
+def test_a_call_as_the_webhook_tells_of_it_is_the_call_that_its_stream_tells_of() -> None:
+    voice = webhook.VoiceRequest(
+        call_sid="CA1",
+        account_sid="AC1",
+        from_=THEM,
+        to=US,
+        call_status="ringing",
+        direction="inbound",
+        stir_verstat="",
+        caller_name="ANN",
+        forwarded_from="+15005550007",
+    )
+    info = announced(voice, {"SipHeader_X-Order": "4711"})
+    start = twilio.StreamStart("MZ1", "CA1", account_sid="AC1", custom_parameters=parameters(info))
+    assert streamed(start) == msgspec.structs.replace(info, stream_sid="MZ1")
+    assert streamed(None) == CallInfo()

@@ -505,6 +505,12 @@ def test_a_transfer_dials_one_number(
     assert [(noun.tag, noun.text) for noun in dial] == [("Number", "+15005550020")]
 
 
+def test_a_call_that_is_to_be_asked_for_once_more_is_told_where() -> None:
+    url = "https://x.example/twiml?a=1&b=2"
+    [redirect] = ElementTree.fromstring(webhook.redirect(url).encode())
+    assert (redirect.tag, redirect.text, redirect.attrib) == ("Redirect", url, {"method": "POST"})
+
+
 @pytest.mark.parametrize("twiml", [webhook.not_taken(), webhook.leave_message("Call back.")])
 def test_a_last_word_is_said_before_the_end(twiml: str) -> None:
     assert [verb.tag for verb in ElementTree.fromstring(twiml)] == ["Say", "Hangup"]
