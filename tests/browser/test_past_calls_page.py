@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from browser.rig import Server, eventually, silence
+from browser.rig import Server, eventually, question, silence
 from browser.test_softphone import GONE_WITHIN, Page, opened
 from call_stories import FROM, Story, sid, whole
 from rig_app import make_app
@@ -166,6 +166,54 @@ def test_what_a_live_call_shows_its_record_shows(
             assert [line for line in kept if ":" not in line] == without_times
             assert page.complaints == caller.complaints == []
     eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+
+
+def test_a_recorded_call_is_heard_with_its_words_running_along(
+    serve: Serve, launch: Launch, microphone: Microphone, tmp_path: Path
+) -> None:
+    recordings = str(tmp_path / "recordings")
+    server = serve(STS_OFFLINE_MODE="scripted", STS_RECORD="1", STS_RECORDINGS=recordings)
+    browser = launch(
+        *microphone(silence(1), question(), again=True),
+        "--autoplay-policy=no-user-gesture-required",
+    )
+    with opened(browser, server.url) as page:
+        page.page.click("#call")
+        eventually(lambda: page.lines("agent") > 0, "the greeting")
+        eventually(lambda: page.seconds("sent") > 5, "what the caller says")
+        [call] = server.ask("/calls")["calls"]
+        page.page.click("#hang-up")
+        eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+        path = f"/calls/{call['call_sid']}"
+        eventually(lambda: bool(server.ask(path).get("recordings")), "its recording")
+        go(page, server, call["call_sid"])
+        eventually(lambda: page.page.locator("#timeline .wave").count() == 2, "its waveforms")
+        assert page.page.evaluate(LOUDEST) > 20
+        player = page.page.locator("#player")
+        player.evaluate("player => player.play()")
+        eventually(lambda: player.evaluate("player => player.currentTime") > 0.2, "its sound")
+        assert player.evaluate("player => player.duration") > 3
+        # Where somebody clicks in the timeline, it goes on.
+        box = page.page.locator("#timeline").bounding_box()
+        page.page.mouse.click(box["x"] + 0.95 * box["width"], box["y"] + 5)
+        eventually(lambda: player.evaluate("player => player.currentTime") > 2, "its end")
+        pointed = page.page.locator('#transcript li[aria-current="true"]')
+        eventually(lambda: pointed.count() == 1, "what is being said there")
+        assert page.complaints == []
+
+
+# Of both waveforms, the highest column, in pixels.
+LOUDEST = """() => Math.max(...Array.from(document.querySelectorAll(".wave"), (wave) => {
+  const { data, width, height } = wave
+    .getContext("2d").getImageData(0, 0, wave.width, wave.height);
+  let highest = 0;
+  for (let x = 0; x < width; x += 2) {
+    let column = 0;
+    for (let y = 0; y < height; y += 1) column += data[4 * (y * width + x) + 3] > 0;
+    highest = Math.max(highest, column);
+  }
+  return highest;
+}))"""
 
 
 def test_a_call_that_is_not_kept_and_one_that_is_live_are_said_to_be_so(

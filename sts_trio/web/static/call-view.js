@@ -49,6 +49,21 @@ export class CallView {
     else showFigures(shown.facts === null ? NO_FIGURES : figuresOfCall(shown.facts.statistics));
   }
 
+  /** Seconds that the timeline has. */
+  get length() {
+    return this.#timeline.length;
+  }
+
+  drawWaves(levels, offset) {
+    this.#timeline.drawWaves(levels, offset);
+  }
+
+  /** Shows where in the call its recording is, and what is being said there. */
+  point(at) {
+    this.#timeline.point(at);
+    this.#transcript.point(at);
+  }
+
   showWaits() {
     if (this.shown !== null) showWaits(this.shown.turns, this.shown.isOurs);
   }

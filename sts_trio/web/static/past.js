@@ -3,12 +3,14 @@
 
 import { CallView } from "./call-view.js";
 import { byId, clock, make } from "./elements.js";
+import { Player } from "./player.js";
 import { RecordedConversation } from "./record.js";
 import { pastCalls, record } from "./server.js";
 import { Trouble, callName, endingNames, stateInWords } from "./words.js";
 
 // Milliseconds without a key until what was typed is asked for.
 const TYPING = 300;
+const RECORDING = ["Recording, WAV", "recording.wav", ".wav"];
 const FILES = [
   ["Transcript, text", "transcript.txt", ".txt"],
   ["Transcript, JSON", "transcript.json", "-transcript.json"],
@@ -17,6 +19,7 @@ const FILES = [
 ];
 
 const view = new CallView();
+const player = new Player(view);
 let calls = []; // as far as they are listed
 let after = null; // where the next ones begin
 let asked = 0; // only the newest question's answer counts
@@ -166,16 +169,18 @@ async function open() {
   } else if (!("call" in told)) {
     complain("call", "This call is live: look at it on the page of live calls.");
   } else {
-    view.show(new RecordedConversation(told));
-    showFiles(callSid);
+    const shown = new RecordedConversation(told);
+    view.show(shown);
+    const isRecorded = player.show(shown, `calls/${encodeURIComponent(callSid)}/recording.wav`);
+    showFiles(callSid, isRecorded ? [RECORDING, ...FILES] : FILES);
   }
 }
 
-function showFiles(callSid) {
+function showFiles(callSid, files) {
   const path = `calls/${encodeURIComponent(callSid)}`;
   byId("files-section").hidden = false;
   byId("files").replaceChildren(
-    ...FILES.map(([words, file, ending]) =>
+    ...files.map(([words, file, ending]) =>
       make(
         "li",
         {},

@@ -21,8 +21,9 @@ const NOTED = new Set([
  * `items` are in the order in which they began. Each has `kind`, and `at`, seconds since the call
  * began:
  *
- * turn      {who, sentences: [{text, unheard}]}; `who` is caller or agent, `unheard` the end of
- *           `text` that the caller will never hear, "" as long as nobody knows of any
+ * turn      {who, began, sentences: [{text, unheard}]}; `who` is caller or agent, `began` when they
+ *           began to speak, null if that is not known but by `at`; `unheard` is the end of `text`
+ *           that the caller will never hear, "" as long as nobody knows of any
  * function  {id, name, outcome, seconds, reason}; `outcome` is null while it runs
  * keys      {count}
  * note      {event, fields}
@@ -49,7 +50,7 @@ export class Story {
     this.last = number;
     switch (event) {
       case "call.transcript":
-        return [this.#say(at, fields.role === "user" ? "caller" : "agent", fields.text)];
+        return [this.#say(at, fields)];
       case "call.heard":
         return this.#settle(fields.said, fields.heard);
       case "call.false_interruption":
@@ -98,11 +99,12 @@ export class Story {
   }
 
   /** Who goes on speaking goes on in the same turn. */
-  #say(at, who, text) {
+  #say(at, { role, text, began = null }) {
+    const who = role === "user" ? "caller" : "agent";
     const sentence = { text, unheard: "" };
     const newest = this.#newest;
     const goesOn = newest?.kind === "turn" && newest.who === who;
-    const turn = goesOn ? newest : this.#add("turn", at, { who, sentences: [] });
+    const turn = goesOn ? newest : this.#add("turn", at, { who, began, sentences: [] });
     turn.sentences.push(sentence);
     if (who === "agent") this.#unsettled.push({ turn, sentence, left: text });
     return turn;

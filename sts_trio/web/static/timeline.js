@@ -9,9 +9,15 @@ const NARROWEST = "3px";
 
 export class Timeline {
   #place;
+  #whole = 0;
 
   constructor(place) {
     this.#place = place;
+  }
+
+  /** Seconds from its left to its right. */
+  get length() {
+    return this.#whole;
   }
 
   /** `until`: how long the call is, or has lasted so far. `spans` is null where there are none. */
@@ -19,6 +25,7 @@ export class Timeline {
     this.#place.hidden = spans === null || until <= 0;
     if (this.#place.hidden) return;
     const whole = Math.max(until, spans.until);
+    this.#whole = whole;
     const lane = (className, elements) => make("div", { className: `lane ${className}` }, ...elements);
     const put = (className, from, to, title) => {
       const element = make("span", { className, title });
@@ -47,7 +54,36 @@ export class Timeline {
       lane("marks", marks),
       make("p", { className: "ends" }, make("span", {}, "0:00"), make("span", {}, clock(whole))),
     );
+    this.#place.classList.remove("waved");
     this.#place.ariaLabel = inWords(spans, whole);
+  }
+
+  /** Has both voices as they sound; `levels` (levels.js) begin at that second of the call. */
+  drawWaves(levels, offset) {
+    this.#place.classList.add("waved");
+    for (const [name, points] of [
+      ["callers", levels.caller],
+      ["agents", levels.agent],
+    ]) {
+      const lane = this.#place.querySelector(`.${name}`);
+      const wave = make("canvas", { className: "wave", width: 2 * points.length, height: 64 });
+      wave.style.left = `${(100 * offset) / this.#whole}%`;
+      wave.style.width = `${(100 * levels.seconds) / this.#whole}%`;
+      lane.append(wave);
+      const pen = wave.getContext("2d");
+      pen.fillStyle = getComputedStyle(wave).color;
+      points.forEach((loudness, index) => {
+        const height = Math.max(1, 64 * Math.min(1, Math.sqrt(loudness)));
+        pen.fillRect(2 * index, 32 - height / 2, 2, height);
+      });
+    }
+  }
+
+  /** Shows where in the call its recording is. */
+  point(at) {
+    const head = this.#place.querySelector(".head-mark") ?? make("span", { className: "head-mark" });
+    head.style.left = `${Math.min(100, (100 * Math.max(0, at)) / this.#whole)}%`;
+    this.#place.append(head);
   }
 }
 

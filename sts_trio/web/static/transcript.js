@@ -52,6 +52,18 @@ export class Transcript {
     else this.#newest.hidden = false;
   }
 
+  /** Marks what is being said at that second of the call, and keeps it in sight. */
+  point(at) {
+    let pointed = null;
+    for (const [item, line] of this.#lines) {
+      if (line.ariaCurrent !== null) line.ariaCurrent = null;
+      if (item.kind === "turn" && (item.began ?? item.at) <= at) pointed = line;
+    }
+    if (pointed === null) return;
+    pointed.ariaCurrent = "true";
+    pointed.scrollIntoView({ block: "nearest" });
+  }
+
   #write(item) {
     let line = this.#lines.get(item);
     if (line === undefined) {
