@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 import click
+from click.core import ParameterSource
 
 from sts_trio.commands.common import (
     Misuse,
@@ -24,12 +25,12 @@ from sts_trio.errors import ConfigError
 from sts_trio.wire.printable import printable
 
 if TYPE_CHECKING:
-    from sts_trio.simulate.caller import Sign
     from sts_trio.simulate.connect import NotConnected
+    from sts_trio.simulate.phone_call import PhoneCall
     from sts_trio.simulate.report import Report
     from sts_trio.simulate.script import Keys, Said, Speak, Step
     from sts_trio.simulate.transcript import Line
-    from sts_trio.simulate.webhook import Numbers
+    from sts_trio.simulate.webhook import Numbers, Sign
 
 ORDER = "sts_trio.call.order"
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -74,6 +75,18 @@ class _InOrder(click.Command):
     show_default=True,
     help="The bridge to call: its websocket, or its webhook, http://HOST/twiml.",
 )
+@click.option(
+    "--through",
+    metavar="URL",
+    help="Call the number whose webhook this is, through a carrier that follows all of its TwiML:"
+    " transfers, and what comes after the stream.",
+)
+@click.option(
+    "--answers",
+    multiple=True,
+    metavar="NUMBER",
+    help="With --through: somebody answers there, if the call is transferred.",
+)
 @click.option("--from", "from_", metavar="NUMBER", help="Who calls.")
 @click.option("--to", metavar="NUMBER", help="Who is called, which may decide who answers.")
 @click.option("--agent", metavar="NAME", help="Who is to answer.")
@@ -108,6 +121,8 @@ def call(
     texts: tuple[str, ...],
     keys: tuple[str, ...],
     url: str,
+    through: str | None,
+    answers: tuple[str, ...],
     from_: str | None,
     to: str | None,
     agent: str | None,
@@ -124,7 +139,8 @@ def call(
     have any rate, width and number of channels. The recording has the caller on the left and the
     agent, as heard, on the right; a transcript is written beside it.
 
-    By a webhook the call goes where its TwiML says, and the webhook decides who answers.
+    By a webhook the call goes where its TwiML says, and the webhook decides who answers. --through
+    a webhook also tells each request, stream and transfer of the call.
     --signed takes the token from the environment or sts-trio.toml. A bridge on this machine that
     has an STS_PUBLIC_URL is signed for by that. A `sts-trio serve` of yours on this machine that
     has no token is given the key of its run; elsewhere, add ?key=KEY to the --url.
@@ -148,6 +164,14 @@ def call(
     from sts_trio.simulate.spoken import without_words
     from sts_trio.simulate.webhook import NUMBERS, Numbers
 
+    if through is not None:
+        if ctx.get_parameter_source("url") is not ParameterSource.DEFAULT:
+            raise Misuse("--through: it is the URL that is called: leave --url out")
+        if not through.startswith(("http://", "https://")):
+            raise Misuse(f"--through {through}: expected a webhook, http://HOST/twiml")
+        url = through
+    elif answers:
+        raise Misuse("--answers: somebody is only dialled --through a webhook")
     clips = [*map(_readable, wavs), *_in_order(ctx.meta[ORDER], texts, keys)]
     if texts and (reason := without_words()):
         say(reason, err=True)
@@ -161,18 +185,33 @@ def call(
         check_writable(path)
     told = _Told(url)
     try:
-        report = run(_call, url, steps, seconds, sign, numbers, given_parameters, told, as_json)
+        report = run(
+            _call,
+            url,
+            steps,
+            seconds,
+            sign,
+            numbers,
+            given_parameters,
+            told,
+            as_json,
+            None if through is None else answers,
+        )
     except NotAUrl as exc:
-        raise Misuse(f"--url {exc}") from exc
+        raise Misuse(f"--{'url' if through is None else 'through'} {exc}") from exc
     except NotConnected as exc:
         _refused(exc, as_json)
     lines = transcript.lines(report, told.sentences)
     save(wav.write, target, report.said, report.heard)
     save(_write_text, words, transcript.text(lines))
     if as_json:
-        _print_json({**_facts(report, target), "words": str(words), "transcript": _plain(lines)})
+        road = {} if told.phone_call is None else {"phone_call": _road(told.phone_call)}
+        facts = {**_facts(report, target), "words": str(words), "transcript": _plain(lines)}
+        _print_json({**facts, **road})
     else:
         _tell(report, target, words, told.why_not)
+        if told.phone_call is not None:
+            _tell_road(told.phone_call)
     if report.fault is not None:
         fail(report.fault, report.result.exit_status)
 
@@ -185,6 +224,7 @@ class _Told:
         from sts_trio.simulate.transcript import Sentence
 
         self.sentences: list[Sentence] = []
+        self.phone_call: PhoneCall | None = None  # of a call through a carrier
         self.at_work = AtWork()
         self.key = _key(url)
         self.why_not = "" if self.key else WHY_NOT
@@ -199,6 +239,7 @@ async def _call(
     parameters: dict[str, str],
     told: _Told,
     is_quiet: bool,
+    answers: Sequence[str] | None,
 ) -> "Report":
     import msgspec
     import trio
@@ -206,8 +247,11 @@ async def _call(
 
     from sts_trio.observe import events
     from sts_trio.simulate.caller import place_call
+    from sts_trio.simulate.carrier import Carrier
+    from sts_trio.simulate.carrier_call import Party
     from sts_trio.simulate.follow import NotTold, follow
-    from sts_trio.simulate.phone import Moment, Sids
+    from sts_trio.simulate.media_stream import Sids
+    from sts_trio.simulate.phone import Moment
     from sts_trio.simulate.screen import Screen
     from sts_trio.simulate.transcript import Narrator, Sentence
 
@@ -252,17 +296,32 @@ async def _call(
                 is_over.set()
             else:
                 nursery.start_soon(listen, told.key)
-            report = await place_call(
-                url,
-                steps,
-                limit=limit,
-                sign=sign,
-                watch=watch,
-                parameters=parameters,
-                is_busy=told.at_work.is_busy,
-                sids=sids,
-                numbers=numbers,
-            )
+            if answers is not None:
+                parties = dict.fromkeys(answers, Party())
+                carrier = Carrier(sids.account, sign=sign, parameters=parameters, parties=parties)
+                told.phone_call = await carrier.place(
+                    url,
+                    steps,
+                    limit=limit,
+                    watch=watch,
+                    is_busy=told.at_work.is_busy,
+                    sids=sids,
+                    numbers=numbers,
+                )
+                told.phone_call.check()
+                report = told.phone_call.report
+            else:
+                report = await place_call(
+                    url,
+                    steps,
+                    limit=limit,
+                    sign=sign,
+                    watch=watch,
+                    parameters=parameters,
+                    is_busy=told.at_work.is_busy,
+                    sids=sids,
+                    numbers=numbers,
+                )
             with trio.move_on_after(LAST_WORDS):
                 await is_over.wait()
             nursery.cancel_scope.cancel()
@@ -427,6 +486,36 @@ def _tell(report: "Report", target: Path, words: Path, why_not: str) -> None:
     if why_not:
         say(f"The agent's words are not known: {why_not}")
     say(f"Recording: {target}, transcript: {words}")
+
+
+def _tell_road(call: "PhoneCall") -> None:
+    """Each step of a phone call, in order, a line each."""
+    for at, line in sorted(_steps(call)):
+        say(f"{at:7.1f} s  {line}")
+    say(f"The call is {call.status}, ended by the {call.ended_by}.")
+
+
+def _steps(call: "PhoneCall") -> Iterator[tuple[float, str]]:
+    for asked in call.requests:
+        yield asked.at, f"request  {asked.url}" + (f": {asked.fault}" if asked.fault else "")
+    for each in call.streams:
+        until = f"until {each.ended:.1f} s, by the {each.ended_by}"
+        yield each.began, f"stream   {each.url} {until}"
+    for other in call.connected:
+        yield other.began, f"dialled  {other.number}: {other.status}, {other.seconds:.1f} s"
+    for problem in call.problems:
+        yield problem.at, f"error    {problem.code}: {problem.reason}"
+
+
+def _road(call: "PhoneCall") -> dict[str, Any]:
+    """The same for machines, without the report, which stands beside it."""
+    import msgspec
+
+    told = msgspec.to_builtins(call)
+    del told["report"]
+    for each in told["connected"]:
+        del each["heard"]
+    return {name: _rounded(value) for name, value in told.items()}
 
 
 def _facts(report: "Report", target: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class TwilioRest:
         self.missing = tuple(name for name, value in given.items() if not value)
         self._account_sid = account_sid
         self._auth_token = auth_token
-        self._api = api
+        self.api = api  # until the first request
         self._jitter = jitter
         self._limiter = trio.CapacityLimiter(THREADS)
         self._lock = threading.Lock()
@@ -198,7 +198,7 @@ class TwilioRest:
         """In a worker thread."""
         with self._lock:
             if self._client is None:
-                self._client = _make_client(self._account_sid, self._auth_token, self._api)
+                self._client = _make_client(self._account_sid, self._auth_token, self.api)
         try:
             return ask(self._client)
         except ValueError as exc:  # of a proxy that answers 200 with a page, for instance

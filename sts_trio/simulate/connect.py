@@ -13,6 +13,10 @@ from sts_trio.errors import StsTrioError
 
 CONNECT_TIMEOUT = 5.0
 
+# Twilio's errors: no answer, nobody there, no TLS, a handshake that is none, a URL that is none.
+UNANSWERED, REFUSED, NO_TLS, NOT_101 = 31901, 31902, 31910, 31920
+BAD_SCHEME, BAD_URL = 31922, 31923
+
 # Schemes, the secure one last.
 HTTP = ("http", "https")
 WEBSOCKET = ("ws", "wss")
@@ -21,15 +25,22 @@ Connected = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class NotConnected(StsTrioError):
-    """There was no call: nobody there, or the handshake was refused, by `status` if it was HTTP."""
+    """There was no call: nobody there, or the handshake was refused, by `status` if it was HTTP.
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    `code` is what Twilio's debugger has for it, when it happens to a stream.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, code: int = REFUSED) -> None:
         super().__init__(reason)
         self.status = status
+        self.code = code
 
 
 class NotAUrl(NotConnected):
     """Nothing can be called by what was given."""
+
+    def __init__(self, reason: str, code: int = BAD_URL) -> None:
+        super().__init__(reason, code=code)
 
 
 def parts_of(url: str, schemes: tuple[str, str]) -> tuple[urllib.parse.SplitResult, int]:
@@ -42,7 +53,8 @@ def parts_of(url: str, schemes: tuple[str, str]) -> tuple[urllib.parse.SplitResu
     if parts.scheme not in schemes or not parts.hostname or not re.fullmatch("[!-~]+", url):
         raise NotAUrl(
             f"{url}: not a URL to call; it looks like ws://127.0.0.1:5000/twilio, or"
-            " http://127.0.0.1:5000/twiml for the webhook"
+            " http://127.0.0.1:5000/twiml for the webhook",
+            BAD_SCHEME if parts.scheme and parts.scheme not in schemes else BAD_URL,
         )
     return parts, port
 
@@ -63,10 +75,11 @@ def key_for(stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> di
 
 
 async def connect(
-    host: str, port: int, is_secure: bool
+    host: str, port: int, is_secure: bool, timeout: float | None = None
 ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    timeout = CONNECT_TIMEOUT if timeout is None else timeout
     try:
-        with trio.fail_after(CONNECT_TIMEOUT):
+        with trio.fail_after(timeout):
             if not is_secure:
                 return await trio.open_tcp_stream(host, port)
             stream = await trio.open_ssl_over_tcp_stream(
@@ -79,9 +92,11 @@ async def connect(
                 raise
             return stream
     except trio.TooSlowError:
-        raise NotConnected(f"{host}:{port} did not answer in {CONNECT_TIMEOUT:.0f} s") from None
+        reason = f"{host}:{port} did not answer in {timeout:g} s"
+        raise NotConnected(reason, code=UNANSWERED) from None
     except trio.BrokenResourceError as exc:
-        raise NotConnected(f"{host}:{port}: no TLS: {exc.__cause__ or exc}") from exc
+        reason = f"{host}:{port}: no TLS: {exc.__cause__ or exc}"
+        raise NotConnected(reason, code=NO_TLS) from exc
     except (OSError, UnicodeError) as exc:  # a name that none can be
         raise NotConnected(f"{host}:{port}: {_reason(exc)}") from exc
 

@@ -108,6 +108,17 @@ class Earpiece:
         self._buffer.clear()
         return reached + self._reached(now)
 
+    def drop(self, now: float, *, audio: bool = True) -> list[str]:
+        """Whoever played is gone: nothing of theirs is told any more, nor heard unless the `audio`
+        is to be played out. Returns the marks that had not been reached."""
+        self.advance(now)
+        pending = [name for name, _ in self._marks]
+        self._marks.clear()
+        if audio:
+            self._gone = self._accepted
+            self._buffer.clear()
+        return pending
+
     def _reached(self, now: float) -> list[str]:
         reached = []
         while self._marks and self._marks[0][1] <= self._gone:

@@ -5,12 +5,17 @@ All times are seconds since the stream began, on the caller's own phone.
 
 import enum
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sts_trio.audio.frames import BYTES_PER_SECOND
-from sts_trio.simulate.earpiece import Earpiece, Spans
+from sts_trio.simulate.earpiece import Spans
 from sts_trio.simulate.script import CallerScript, audible_part
+
+if TYPE_CHECKING:
+    from sts_trio.simulate.phone import Phone
 
 # What Twilio logs about messages it does not take, once a stream each; a caller counts them all.
 NOT_A_MESSAGE = 31951
@@ -107,24 +112,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def report(
-    said: bytes,
-    earpiece: Earpiece,
-    script: CallerScript,
+    phone: "Phone",
     *,
     seconds: float,
-    refused: dict[int, int],
+    refused: Mapping[int, int],
     first_refusal: str,
     closed_by: str,
     close_code: int | None,
     call_sid: str,
-    began: float,
-    hung_up_at: float | None,
-    vanished: bool,
 ) -> Report:
     """The report of a call that is over."""
+    earpiece, said = phone.earpiece, bytes(phone.said)
     spans = tuple(earpiece.audible.spans)
+    told = dict(refused)
     if earpiece.overflowed:
-        refused = {**refused, OVERFLOW: 1}
+        told[OVERFLOW] = 1
     return Report(
         seconds=seconds,
         frames_sent=len(said) // 160,
@@ -132,20 +134,20 @@ def report(
         agent_heard=earpiece.played / BYTES_PER_SECOND,
         first_agent_audio=spans[0][0] if spans else None,
         agent_spans=spans,
-        turns=turns(script, earpiece.audible),
+        turns=turns(phone.script, earpiece.audible),
         clears=earpiece.clears,
         marks=earpiece.marks,
-        refused=refused,
+        refused=told,
         first_refusal=first_refusal,
-        out_of_time=script.out_of_time,
+        out_of_time=phone.script.out_of_time,
         closed_by=closed_by,
         close_code=close_code,
         said=said,
         heard=bytes(earpiece.track),
         call_sid=call_sid,
-        began=began,
-        hung_up_at=hung_up_at,
-        vanished=vanished,
+        began=phone.began,
+        hung_up_at=phone.hung_up_at,
+        vanished=phone.vanished,
         clear_times=tuple(earpiece.cleared),
         mark_times=tuple(earpiece.reached),
     )

@@ -1,38 +1,52 @@
-"""Twilio's request to a voice webhook, and what a simulated caller makes of the TwiML.
+"""A carrier's request to a webhook, with what Twilio does when it fails.
 
-Of that, where the call is to be streamed to, and with which parameters. What Twilio would say or
-play before is passed over, and what comes after the stream is not asked for.
+"15 s hard limit in all for a voice request." Within it a URL's fragment may ask for other limits
+and for repetition, `#rc=3&rp=all&ct=1000`; it is neither sent nor signed. A repetition has the same
+`I-Twilio-Idempotency-Token`.
 
-Sources: Twilio, "TwiML for Programmable Voice" and its error pages, read 2026-11-30.
+Sources: Twilio, "Webhooks: connection overrides", "TwiML for Programmable Voice" and its error
+pages, read 2026-11-30.
 """
 
 import re
-from collections.abc import Mapping
-from urllib.parse import urlencode
-from xml.etree import ElementTree
+import uuid
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qsl, urldefrag, urlencode, urljoin, urlsplit, urlunsplit
 
 import h11
 import msgspec
 import trio
 
 from sts_trio.errors import StsTrioError
+from sts_trio.simulate import http
+from sts_trio.simulate.connect import (
+    HTTP,
+    NotAUrl,
+    NotConnected,
+    connect,
+    host_of,
+    key_for,
+    parts_of,
+    target_of,
+)
+from sts_trio.simulate.twiml import MAX_TWIML
 
-# "15 s hard limit in all for a voice request" (11205).
 ANSWER_TIMEOUT = 15.0
-MAX_TWIML = 64 * 1024  # (11750)
-# Header fields and the like, of which a hostile server may send without end.
-MAX_HEAD = 16 * 1024
-RECEIVE = 16 * 1024
+MAX_REDIRECTS = 10  # (11215)
 
-# After which Twilio goes on with the next verb.
-_IN_PASSING = ("Say", "Play", "Pause")
+# Twilio's errors of a request.
+NOT_FETCHED, TIMED_OUT, REDIRECTED, NO_URL, BAD_POLICY = 11200, 11205, 11215, 11100, 11243
+
+# The headers that a request for this URL, with this form if it is a webhook's, is signed with.
+Sign = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
 
-class NotStreamed(StsTrioError):
-    """There is no stream to be had from the webhook; with the `status` if it was HTTP's fault."""
+class NotAnswered(StsTrioError):
+    """No webhook's answer was to be had: Twilio's `code`, and the `status` if it was HTTP's."""
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    def __init__(self, code: int, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
+        self.code = code
         self.status = status
 
 
@@ -46,109 +60,191 @@ class Numbers(msgspec.Struct, frozen=True):
 NUMBERS = Numbers()
 
 
-class Streamed(msgspec.Struct, frozen=True):
-    """What TwiML says of the stream."""
-
-    url: str
-    parameters: dict[str, str]
-
-
-def form(call_sid: str, account_sid: str, numbers: Numbers = NUMBERS) -> dict[str, str]:
-    """What Twilio tells of a call that comes in."""
+def form(
+    call_sid: str,
+    account_sid: str,
+    numbers: Numbers = NUMBERS,
+    *,
+    status: str = "ringing",
+    direction: str = "inbound",
+) -> dict[str, str]:
+    """What Twilio tells of a call in each request."""
     return {
         "AccountSid": account_sid,
         "ApiVersion": "2010-04-01",
         "CallSid": call_sid,
-        "CallStatus": "ringing",
-        "Direction": "inbound",
+        "CallStatus": status,
+        "Direction": direction,
         "From": numbers.from_,
         "To": numbers.to,
     }
 
 
-async def ask(
-    stream: trio.abc.Stream,
-    host: str,
-    target: str,
-    fields: Mapping[str, str],
-    headers: Mapping[str, str],
-) -> Streamed:
-    """Posts `fields` over a connected stream, and reads the answer. Leaves the stream open.
+class Overrides(msgspec.Struct, frozen=True):
+    """How long a request may take, in seconds, and after what it is repeated."""
+
+    connect: float = 5.0
+    read: float = 15.0
+    total: float = ANSWER_TIMEOUT
+    repeats: int = 1
+    # "4xx", "5xx", "ct" (no connection), "rt" (no answer)
+    after: frozenset[str] = frozenset({"ct"})
+
+
+_KINDS = frozenset({"4xx", "5xx", "ct", "rt"})
+_LIMITS = {"ct": (100, 10000), "rt": (100, 15000), "tt": (100, 15000), "rc": (0, 5)}
+
+
+def overrides(fragment: str) -> Overrides:
+    """What a URL's fragment asks for; what it leaves out is as Twilio has it.
 
     Raises:
-        NotStreamed: there was no answer, or no call is streamed by it.
+        NotAnswered: it asks for what there is not.
     """
-    body = bytearray()
-    try:
-        with trio.fail_after(ANSWER_TIMEOUT):
-            status = await _post(stream, host, target, urlencode(fields).encode(), headers, body)
-    except trio.TooSlowError:
-        raise NotStreamed(f"no answer to the webhook in {ANSWER_TIMEOUT:.0f} s") from None
-    except trio.BrokenResourceError as exc:
-        raise NotStreamed("no answer to the webhook: the connection broke") from exc
-    except h11.RemoteProtocolError as exc:
-        raise NotStreamed(f"no HTTP is spoken there: {exc}") from exc
-    if status != 200:
-        raise NotStreamed(f"HTTP {status}", status)
-    return read_twiml(bytes(body))
-
-
-async def _post(
-    stream: trio.abc.Stream,
-    host: str,
-    target: str,
-    content: bytes,
-    headers: Mapping[str, str],
-    body: bytearray,
-) -> int:
-    """The status; what the answer holds goes into `body`."""
-    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-    request = h11.Request(
-        method="POST",
-        target=target,
-        headers=[
-            ("Host", host),
-            ("User-Agent", "TwilioProxy/1.1"),
-            ("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8"),
-            ("Content-Length", str(len(content))),
-            ("Connection", "close"),
-            *headers.items(),
-        ],
+    given = dict(parse_qsl(fragment))
+    numbers: dict[str, int] = {}
+    for name, (least, most) in _LIMITS.items():
+        if (value := given.get(name)) is None:
+            continue
+        if not re.fullmatch("[0-9]{1,5}", value) or not least <= int(value) <= most:
+            raise NotAnswered(BAD_POLICY, f"#{name}={value[:20]}: expected {least} to {most}")
+        numbers[name] = int(value)
+    kinds = frozenset(given.get("rp", "ct").split(","))
+    if "all" in kinds:
+        kinds = _KINDS
+    if not kinds <= _KINDS:
+        raise NotAnswered(BAD_POLICY, f"#rp={given['rp'][:20]}: expected 4xx, 5xx, ct, rt or all")
+    default = Overrides()
+    return Overrides(
+        connect=numbers["ct"] / 1000 if "ct" in numbers else default.connect,
+        read=numbers["rt"] / 1000 if "rt" in numbers else default.read,
+        total=numbers["tt"] / 1000 if "tt" in numbers else default.total,
+        repeats=numbers.get("rc", default.repeats),
+        after=kinds,
     )
-    events = (request, h11.Data(data=content), h11.EndOfMessage())
-    await stream.send_all(b"".join(http.send(event) or b"" for event in events))
-    status = 0
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(bytes(await stream.receive_some(RECEIVE)))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > MAX_TWIML:
-                raise NotStreamed(f"the webhook's answer is longer than {MAX_TWIML} bytes")
-        elif isinstance(event, h11.EndOfMessage):
-            return status
 
 
-def read_twiml(document: bytes) -> Streamed:
-    """Where Twilio would stream the call to.
+class _Failed(Exception):
+    """An attempt came to nothing: of which kind, for the policy, and how it is told."""
 
-    Raises:
-        NotStreamed: it would do something else, or could not read this.
-    """
-    try:
-        response = ElementTree.fromstring(document)
-    except (ElementTree.ParseError, ValueError, LookupError) as exc:  # an encoding there is not
-        raise NotStreamed(f"the webhook's answer is no TwiML: {exc}") from None
-    for verb in response:
-        stream = verb.find("Stream") if verb.tag == "Connect" else None
-        if stream is not None:
-            given = [(each.get("name", ""), each.get("value", "")) for each in stream]
-            return Streamed(stream.get("url", ""), dict(given))
-        if verb.tag not in _IN_PASSING:
-            # Somebody else's words, which are to be shown.
-            tag = verb.tag if re.fullmatch("[A-Za-z]{1,20}", verb.tag) else "something else"
-            raise NotStreamed(f"the webhook has no call streamed, but answers {tag}")
-    raise NotStreamed("the webhook has no call streamed")
+    def __init__(self, kind: str, told: NotAnswered) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.told = told
+
+
+class Webhooks:
+    """Asks as one account does. `sign` makes headers for a URL and a form; `pause` is between two
+    attempts."""
+
+    def __init__(
+        self, sign: Sign | None, headers: Mapping[str, str] | None = None, *, pause: float = 0.0
+    ) -> None:
+        self._sign = sign
+        self._headers = headers or {}
+        self._pause = pause
+
+    async def ask(
+        self, url: str, fields: Mapping[str, str], method: str = "POST", *, longest: int = MAX_TWIML
+    ) -> http.Answer:
+        """What the webhook answers.
+
+        Raises:
+            NotAnswered: it did not, in time and with success.
+        """
+        url, fragment = urldefrag(url)
+        wanted = overrides(fragment)
+        token = str(uuid.uuid4())
+        told: NotAnswered | None = None
+        with trio.move_on_after(wanted.total):
+            for attempt in range(1 + wanted.repeats):
+                if attempt:
+                    await trio.sleep(self._pause)
+                try:
+                    return await self._follow(url, fields, method, wanted, token, longest)
+                except _Failed as exc:
+                    told = exc.told
+                    if exc.kind not in wanted.after:
+                        break
+        raise told or NotAnswered(TIMED_OUT, f"no answer to the webhook in {wanted.total:g} s")
+
+    async def _follow(
+        self,
+        url: str,
+        fields: Mapping[str, str],
+        method: str,
+        wanted: Overrides,
+        token: str,
+        longest: int,
+    ) -> http.Answer:
+        for _ in range(1 + MAX_REDIRECTS):
+            answer = await self._attempt(url, fields, method, wanted, token, longest)
+            if answer.status < 300:
+                return answer
+            elsewhere = answer.headers.get("location", "")
+            if answer.status not in (301, 302, 303, 307, 308) or not elsewhere:
+                kind = "5xx" if answer.status >= 500 else "4xx"
+                status = answer.status
+                raise _Failed(kind, NotAnswered(NOT_FETCHED, f"HTTP {status}", status))
+            url, _ = urldefrag(urljoin(url, elsewhere))
+            if answer.status < 304:
+                method = "GET"
+        raise _Failed("", NotAnswered(REDIRECTED, f"more than {MAX_REDIRECTS} redirections"))
+
+    async def _attempt(
+        self,
+        url: str,
+        fields: Mapping[str, str],
+        method: str,
+        wanted: Overrides,
+        token: str,
+        longest: int,
+    ) -> http.Answer:
+        body = b""
+        if method == "GET":
+            parts = urlsplit(url)
+            query = "&".join(filter(None, (parts.query, urlencode(fields))))
+            url = urlunsplit(parts._replace(query=query))
+        else:
+            body = urlencode(fields).encode()
+        try:
+            parts, port = parts_of(url, HTTP)
+        except NotAUrl as exc:
+            raise _Failed("", NotAnswered(NO_URL, str(exc))) from None
+        try:
+            is_secure = parts.scheme == "https"
+            stream = await connect(parts.hostname or "", port, is_secure, wanted.connect)
+        except NotConnected as exc:
+            raise _Failed("ct", NotAnswered(NOT_FETCHED, str(exc))) from None
+        signed = {} if self._sign is None else self._sign(url, fields if body else {})
+        headers = {
+            "Host": host_of(parts),
+            "User-Agent": "TwilioProxy/1.1",
+            "I-Twilio-Idempotency-Token": token,
+            **({"Content-Type": FORM} if body else {}),
+            **key_for(stream),
+            **self._headers,
+            **signed,
+        }
+        try:
+            with trio.fail_after(wanted.read):
+                return await http.ask(
+                    stream, method, target_of(parts), headers, body, longest=longest
+                )
+        except trio.TooSlowError:
+            reason = f"no answer to the webhook in {wanted.read:g} s"
+            raise _Failed("rt", NotAnswered(TIMED_OUT, reason)) from None
+        except http.TooLong:
+            reason = f"the webhook's answer is longer than {longest} bytes"
+            raise _Failed("", NotAnswered(NOT_FETCHED, reason)) from None
+        except trio.BrokenResourceError:
+            reason = "no answer to the webhook: the connection broke"
+            raise _Failed("rt", NotAnswered(NOT_FETCHED, reason)) from None
+        except h11.RemoteProtocolError as exc:
+            reason = f"no HTTP is spoken there: {exc}"
+            raise _Failed("rt", NotAnswered(NOT_FETCHED, reason)) from None
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+FORM = "application/x-www-form-urlencoded; charset=UTF-8"

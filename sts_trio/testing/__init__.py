@@ -78,12 +78,16 @@ from typing import TYPE_CHECKING, Any
 from sts_trio.observe.feed import CallEvent
 from sts_trio.offline.protocol.faults import Faults
 from sts_trio.offline.protocol.script import CallFunction, Silence
+from sts_trio.simulate.carrier_call import Party
 from sts_trio.simulate.connect import NotConnected
 from sts_trio.simulate.phone import Moment
+from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.report import Report, Result, Turn
 from sts_trio.simulate.script import HangUp, Keys, Speak, Step, WaitForQuiet, WaitForSpeech
+from sts_trio.simulate.unknowns import Unknowns, readings
 from sts_trio.testing.agent import Agent, offline_agent, scripted_agent
 from sts_trio.testing.caller import Said, call
+from sts_trio.testing.carrier import Account, carrier
 from sts_trio.testing.leftovers import Inventory, inventory, leftovers
 from sts_trio.testing.server import Server, running
 
@@ -91,6 +95,7 @@ if TYPE_CHECKING:
     from sts_trio.testing.fixtures import fast_clock as fast_clock
 
 __all__ = [
+    "Account",
     "Agent",
     "CallEvent",
     "CallFunction",
@@ -100,6 +105,8 @@ __all__ = [
     "Keys",
     "Moment",
     "NotConnected",
+    "Party",
+    "PhoneCall",
     "Report",
     "Result",
     "Said",
@@ -108,12 +115,15 @@ __all__ = [
     "Speak",
     "Step",
     "Turn",
+    "Unknowns",
     "WaitForQuiet",
     "WaitForSpeech",
     "call",
+    "carrier",
     "inventory",
     "leftovers",
     "offline_agent",
+    "readings",
     "running",
     "scripted_agent",
 ]

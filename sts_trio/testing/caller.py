@@ -6,11 +6,13 @@ from pathlib import Path
 from sts_trio.audio import wav
 from sts_trio.observe.feed import EventFeed
 from sts_trio.simulate.at_work import AtWork
-from sts_trio.simulate.caller import Sign, place_call
-from sts_trio.simulate.phone import Sids, Watch
+from sts_trio.simulate.caller import place_call
+from sts_trio.simulate.media_stream import Sids
+from sts_trio.simulate.phone import Watch
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.script import (
     HangUp,
+    IsBusy,
     Keys,
     Speak,
     Step,
@@ -20,7 +22,7 @@ from sts_trio.simulate.script import (
     polite,
 )
 from sts_trio.simulate.spoken import spoken
-from sts_trio.simulate.webhook import NUMBERS, Numbers
+from sts_trio.simulate.webhook import NUMBERS, Numbers, Sign
 from sts_trio.testing.server import server_at
 
 Said = str | Path | bytes | Speak | Keys
@@ -61,28 +63,41 @@ async def call(
         NotConnected: there was no call: nobody there, or the handshake was refused.
         NotAWav: one of the files cannot be read; nobody is called then.
     """
-    if isinstance(says, str | Path | bytes | Speak | Keys):
-        says = [says]
-    steps = [step(each) for each in says]
-    clips = [each for each in steps if isinstance(each, Speak | Keys)]
-    if len(clips) == len(steps):
-        steps = polite(clips) if barge_in_after is None else impatient(clips, barge_in_after)
-    elif barge_in_after is not None:
-        raise ValueError("who tells every step tells when to barge in: leave barge_in_after out")
     sids = Sids()
-    server = server_at(url)
     return await place_call(
         url,
-        steps,
+        steps_of(says, barge_in_after),
         limit=limit,
         parameters=parameters,
         headers=headers,
         sign=sign,
         watch=watch,
-        is_busy=None if server is None else _Follower(server.app.live_calls.event_feed, sids.call),
+        is_busy=at_work_in(url, sids.call),
         sids=sids,
         numbers=Numbers(from_, to),
     )
+
+
+def steps_of(
+    says: Said | Sequence[Said | WaitForQuiet | WaitForSpeech | HangUp],
+    barge_in_after: float | None,
+) -> list[Step]:
+    """What the caller does to say all this."""
+    if isinstance(says, str | Path | bytes | Speak | Keys):
+        says = [says]
+    steps = [step(each) for each in says]
+    clips = [each for each in steps if isinstance(each, Speak | Keys)]
+    if len(clips) == len(steps):
+        return polite(clips) if barge_in_after is None else impatient(clips, barge_in_after)
+    if barge_in_after is not None:
+        raise ValueError("who tells every step tells when to barge in: leave barge_in_after out")
+    return steps
+
+
+def at_work_in(url: str, call_sid: str) -> IsBusy | None:
+    """Whether the agent of that call is at work, if the bridge there is one of `running`."""
+    server = server_at(url)
+    return None if server is None else _Follower(server.app.live_calls.event_feed, call_sid)
 
 
 class _Follower:

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -25,6 +25,9 @@ from sts_trio.testing.background import running_beside
 from sts_trio.testing.clock import jumping_only_when_nothing_works
 from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
+
+if TYPE_CHECKING:
+    from sts_trio.testing.carrier import Account  # whose caller asks who is running
 
 Given = Callable[..., Any] | str  # a function, or a specification of it
 
@@ -71,6 +74,7 @@ async def running(
     *,
     agent: Agent | str | None = None,
     functions: Given | Iterable[Given] = (),
+    carrier: "Account | None" = None,
 ) -> AsyncIterator[Server]:
     """The bridge, served by Hypercorn, as in production but for the port, which is a free one.
 
@@ -86,18 +90,21 @@ async def running(
 
     Raises:
         ConfigError: the variables make no configuration, or a function is not fit for an agent.
-        ValueError: an app was given, and an agent or functions: the app has its own.
+        ValueError: an app was given, and an agent, functions or a carrier: the app has its own.
         TypeError: what was given is none of these.
     """
     if isinstance(functions, str) or callable(functions):
         functions = [functions]
-    if isinstance(app, App) and (agent is not None or functions):
+    if isinstance(app, App) and (agent is not None or functions or carrier is not None):
         raise ValueError(
-            "an app comes with its agent and its functions: give them with a configuration only"
+            "an app comes with its agent, functions and account: give them with a configuration"
+            " only"
         )
     with _leaving_no_trace(), jumping_only_when_nothing_works():
         if not isinstance(app, App):
-            app = create_app(_settings(app, agent), functions)
+            app = create_app(_settings(app, agent, carrier), functions)
+            if carrier is not None:
+                app.server.twilio.api = carrier.rest.url
         start = functools.partial(serve, app.server.config, port=0, app=app, take_signals=False)
         async with running_beside(start) as base:
             server = Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
@@ -121,7 +128,7 @@ def _origin(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
 
 
-def _settings(given: Any, agent: Agent | str | None) -> Config:
+def _settings(given: Any, agent: Agent | str | None, carrier: "Account | None") -> Config:
     if isinstance(given, str | os.PathLike):
         given = {"STS_CONFIG": os.fspath(given)}
     if not isinstance(given, Config | Mapping | None):
@@ -130,6 +137,12 @@ def _settings(given: Any, agent: Agent | str | None) -> Config:
             f" {given!r}"
         )
     settings = given if isinstance(given, Config) else _load(given or {})
+    if carrier is not None:
+        settings = msgspec.structs.replace(
+            settings,
+            twilio_account_sid=carrier.variables["TWILIO_ACCOUNT_SID"],
+            twilio_auth_tokens=(carrier.variables["TWILIO_AUTH_TOKEN"],),
+        )
     return settings if agent is None else _dialling(settings, agent)
 
 

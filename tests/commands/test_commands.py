@@ -36,15 +36,15 @@ from sts_trio.offline import mode as modes
 from sts_trio.offline.protocol import server as offline
 from sts_trio.offline.protocol.script import CallFunction, Script, Silence
 from sts_trio.simulate import caller, follow, picture
-from sts_trio.simulate.caller import Sign
 from sts_trio.simulate.connect import NotConnected
 from sts_trio.simulate.follow import NotTold
-from sts_trio.simulate.phone import Moment, Sids
+from sts_trio.simulate.media_stream import Sids
+from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report, Turn
 from sts_trio.simulate.screen import Screen
 from sts_trio.simulate.script import HangUp, Keys, Speak, WaitForSpeech
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
-from sts_trio.simulate.webhook import NUMBERS, Numbers
+from sts_trio.simulate.webhook import NUMBERS, Numbers, Sign
 from sts_trio.testing import Agent, Inventory, Server, Step, running, scripted_agent
 from sts_trio.testing import call as call_bridge
 from sts_trio.web.app import App

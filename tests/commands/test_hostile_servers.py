@@ -21,7 +21,7 @@ from sts_trio.commands import client
 from sts_trio.commands import dial as dialling
 from sts_trio.config import local_key
 from sts_trio.observe import events
-from sts_trio.simulate import caller, connect
+from sts_trio.simulate import connect, websocket
 from sts_trio.wire import frames
 from sts_trio.wire.handshake import MAX_ANSWER
 from sts_trio.wire.printable import MAX_SHOWN
@@ -139,7 +139,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "ANSWER_TIMEOUT", 1.0)
     monkeypatch.setattr(dialling, "SILENCE_TIMEOUT", 1.0)
     monkeypatch.setattr(dialling, "CONNECT_TIMEOUT", 1.0)
-    monkeypatch.setattr(caller, "HANDSHAKE_TIMEOUT", 1.0)
+    monkeypatch.setattr(websocket, "HANDSHAKE_TIMEOUT", 1.0)
     monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 1.0)
     # Of a server that was killed, and had the port before.
     monkeypatch.setattr(local_key, "find", lambda address: None)

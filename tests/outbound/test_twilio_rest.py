@@ -105,7 +105,7 @@ async def test_of_several_tokens_the_first_is_in_force(api: FakeApi) -> None:
     environ = {"TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_AUTH_TOKEN": f"{TOKEN},older"}
     config = load(environ | {"STS_AGENT": "offline"}, Path("/nonexistent"))
     rest = TwilioRest.of(config)
-    rest._api = api.url
+    rest.api = api.url
     await hang_up(rest)
     assert api.asked[0].password == TOKEN
 

@@ -1,32 +1,42 @@
 """A simulated call by the webhook: what it asks as Twilio, and what it makes of any answer."""
 
-from collections.abc import Callable
+import contextlib
+import functools
+import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import parse_qs
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 from limits import HANG
 from rig_hypercorn import hypercorn
 from rig_server import knock
+from rig_site import site
 
 from sts_trio.observe import events
 from sts_trio.simulate import webhook
 from sts_trio.simulate.caller import place_call
+from sts_trio.simulate.carrier import signer
 from sts_trio.simulate.connect import NotConnected
+from sts_trio.simulate.http import Answer
 from sts_trio.simulate.report import Result
 from sts_trio.simulate.script import HangUp, WaitForSpeech
-from sts_trio.simulate.webhook import ANSWER_TIMEOUT, MAX_TWIML, NotStreamed, Streamed, read_twiml
+from sts_trio.simulate.twiml import MAX_TWIML
+from sts_trio.simulate.webhook import (
+    ANSWER_TIMEOUT,
+    NotAnswered,
+    Overrides,
+    Webhooks,
+    overrides,
+)
 from sts_trio.testing import call, running, scripted_agent
-from sts_trio.wire.webhook import busy, connect_stream, hang_up, sign
+from sts_trio.testing import fast_clock as fast_clock
+from sts_trio.wire.webhook import sign
 
 BRIEFLY: list[WaitForSpeech | HangUp] = [WaitForSpeech(0.1), HangUp()]
 SIDS = ("CA00000000000000000000000000000002", "AC00000000000000000000000000000001")
-WSS = "wss://bridge.test/twilio/t0ken"
-TWIML = connect_stream(WSS, "https://bridge.test/twiml/after", parameters={"to": "+1", "n": "<&>"})
 
 
 # --- with a bridge of ours ------------------------------------------------------------------------
@@ -34,7 +44,9 @@ TWIML = connect_stream(WSS, "https://bridge.test/twiml/after", parameters={"to":
 
 @pytest.mark.parametrize("lane", ["1", "0"])
 @pytest.mark.parametrize("bins", ["1", "0"])
-async def test_a_call_by_the_webhook_goes_where_the_twiml_says(lane: str, bins: str) -> None:
+async def test_a_call_by_the_webhook_goes_where_the_twiml_says(
+    lane: str, bins: str, fast_clock: trio.testing.MockClock
+) -> None:
     variables = {"STS_FAST_LANE": lane, "STS_BINS": bins}
     async with scripted_agent() as agent, running(variables, agent=agent) as server:
         report = await call(server.webhook, BRIEFLY)
@@ -49,7 +61,9 @@ async def test_a_call_by_the_webhook_goes_where_the_twiml_says(lane: str, bins: 
                 await call(server.url, BRIEFLY)
 
 
-async def test_the_number_that_is_called_decides_who_answers(tmp_path: Path) -> None:
+async def test_the_number_that_is_called_decides_who_answers(
+    tmp_path: Path, fast_clock: trio.testing.MockClock
+) -> None:
     (tmp_path / "shop.toml").write_text(
         '[agents.default]\ngreeting = "Hello."\n[agents.sales]\ngreeting = "Sales."\n'
         f'[numbers]\n"{webhook.NUMBERS.to}" = "sales"\n'
@@ -62,7 +76,9 @@ async def test_the_number_that_is_called_decides_who_answers(tmp_path: Path) -> 
     assert words == ["Sales."]
 
 
-async def test_every_request_is_signed_for_what_it_is() -> None:
+async def test_every_request_is_signed_for_what_it_is(
+    fast_clock: trio.testing.MockClock,
+) -> None:
     asked: list[tuple[str, bool]] = []
 
     def sign_as_twilio(url: str, form: object) -> dict[str, str]:
@@ -77,15 +93,16 @@ async def test_every_request_is_signed_for_what_it_is() -> None:
         with pytest.raises(NotConnected, match="HTTP 403") as caught:
             await call(server.webhook, BRIEFLY)
     assert caught.value.status == 403
-    (first, has_form), (second, has_none) = asked
+    (first, has_form), (second, has_none), (third, _) = asked
     assert (first, has_form, has_none) == (server.webhook, True, False)
     assert second.startswith(f"{server.url}/")
+    assert third == f"{server.webhook}/after"
 
 
 async def test_a_bridge_that_is_full_declines() -> None:
     async with running() as server:
         server.app.live_calls.drain()
-        with pytest.raises(NotConnected, match="no call streamed, but answers Reject"):
+        with pytest.raises(NotConnected, match="no call streamed; the call ended as busy"):
             await call(server.webhook, BRIEFLY)
 
 
@@ -102,32 +119,38 @@ async def test_under_the_plain_command_it_is_the_same(lane: str) -> None:
 # --- any other ------------------------------------------------------------------------------------
 
 
-async def asked(
-    answer: Callable[[trio.abc.Stream], object] | bytes,
-) -> tuple[Streamed | NotStreamed, bytes]:
-    """What comes of an answer, and what was asked."""
-    ours, theirs = trio.testing.memory_stream_pair()
-    received = bytearray()
+def serving(answer: Callable[[trio.abc.Stream], Awaitable[None]] | bytes) -> Any:
+    """A handler of connections that reads a request, and then does that."""
 
-    async def serve() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        received = bytearray()
         while b"\r\n\r\n" not in received or not received.endswith(b"15005550006"):
-            received.extend(await theirs.receive_some(65536))
-        if isinstance(answer, bytes):
-            await theirs.send_all(answer)
-            await theirs.aclose()
-        else:
-            await answer(theirs)  # type: ignore[misc]
+            received.extend(await stream.receive_some(65536))
+        with contextlib.suppress(trio.BrokenResourceError):
+            if isinstance(answer, bytes):
+                await stream.send_all(answer)
+            else:
+                await answer(stream)
+        await trio.aclose_forcefully(stream)
 
-    result: Streamed | NotStreamed
+    return serve
+
+
+async def asked(
+    answer: Callable[[trio.abc.Stream], Awaitable[None]] | bytes, fragment: str = ""
+) -> Answer | NotAnswered:
+    """What comes of an answer."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve)
+        serve = functools.partial(trio.serve_tcp, serving(answer), 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/twiml{fragment}"
+        result: Answer | NotAnswered
         try:
-            form = webhook.form(*SIDS)
-            result = await webhook.ask(ours, "bridge.test", "/twiml?a=b", form, {"X-Own": "x"})
-        except NotStreamed as exc:
+            result = await Webhooks(None).ask(url, webhook.form(*SIDS))
+        except NotAnswered as exc:
             result = exc
         nursery.cancel_scope.cancel()
-    return result, bytes(received)
+    return result
 
 
 def http(body: bytes, status: str = "200 OK") -> bytes:
@@ -135,16 +158,18 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 
 
 async def test_what_is_asked_is_what_twilio_asks() -> None:
-    result, received = await asked(http(TWIML.encode()))
-    assert result == Streamed(WSS, {"to": "+1", "n": "<&>"})
-    head, _, body = received.decode().partition("\r\n\r\n")
-    request, *headers = head.split("\r\n")
-    assert request == "POST /twiml?a=b HTTP/1.1"
-    named = dict(line.split(": ", 1) for line in headers)
-    assert named["Host"] == "bridge.test"
-    assert named["X-Own"] == "x"
-    assert named["Content-Type"].startswith("application/x-www-form-urlencoded")
-    assert {name: values[0] for name, values in parse_qs(body).items()} == {
+    async with site() as here:
+        here.reply("/twiml", "<Response/>")
+        own = {"X-Own": "x"}
+        await Webhooks(None, own).ask(f"{here.base}/twiml?a=b#rc=2", webhook.form(*SIDS))
+    (hit,) = here.hits
+    assert hit.headers["host"] == here.base.removeprefix("http://")
+    assert hit.headers["x-own"] == "x"
+    assert hit.headers["user-agent"] == "TwilioProxy/1.1"
+    assert hit.headers["i-twilio-idempotency-token"]
+    assert hit.headers["content-type"].startswith("application/x-www-form-urlencoded")
+    assert hit.query == "a=b"
+    assert hit.fields == {
         "CallSid": SIDS[0],
         "AccountSid": SIDS[1],
         "ApiVersion": "2010-04-01",
@@ -153,6 +178,15 @@ async def test_what_is_asked_is_what_twilio_asks() -> None:
         "From": webhook.NUMBERS.from_,
         "To": webhook.NUMBERS.to,
     }
+
+
+async def test_by_get_the_fields_are_in_the_query() -> None:
+    async with site() as here:
+        here.reply("/twiml", "<Response/>")
+        await Webhooks(signer("12345")).ask(f"{here.base}/twiml?a=b", {"CallSid": "CA1"}, "GET")
+    (hit,) = here.hits
+    assert (hit.query, hit.fields) == ("a=b&CallSid=CA1", {})
+    assert hit.headers["x-twilio-signature"] == sign("12345", f"{here.base}/twiml?a=b&CallSid=CA1")
 
 
 async def _drip(stream: trio.abc.Stream) -> None:
@@ -179,93 +213,122 @@ async def _lose(stream: trio.abc.Stream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("answer", "code", "reason"),
     [
-        (http(b"", "403 Forbidden"), "HTTP 403"),
-        (http(b"", "301 Moved"), "HTTP 301"),
-        (http(b""), "the webhook's answer is no TwiML: no element found"),
-        (http(b"<Response"), "the webhook's answer is no TwiML"),
-        (http(b'<?xml version="1.0" encoding="x-none"?><Response/>'), "is no TwiML: unknown enc"),
-        (http(b"SSH-2.0"), "the webhook's answer is no TwiML"),
-        (b"SSH-2.0-OpenSSH\r\n", "no HTTP is spoken there"),
-        (b"", "no HTTP is spoken there"),
-        (http(b"x" * (MAX_TWIML + 1)), "the webhook's answer is longer than 65536 bytes"),
-        (_drip, "no answer to the webhook in 15 s"),
-        (_flood, "the webhook's answer is longer than 65536 bytes"),
-        (_pour_headers, "no HTTP is spoken there"),
-        (_lose, "no HTTP is spoken there"),
-        (http(busy().encode()), "the webhook has no call streamed, but answers Reject"),
-        (http(hang_up().encode()), "the webhook has no call streamed, but answers Hangup"),
-        (http(b"<Response><Say>Hi.</Say></Response>"), "the webhook has no call streamed"),
-        (http(b"<html><body/></html>"), "the webhook has no call streamed, but answers body"),
-        (http("<r><x\u0085y/></r>".encode()), "the webhook"),
-        (http(f"<r><{'x' * 1000}/></r>".encode()), "streamed, but answers something else"),
+        (http(b"", "403 Forbidden"), 11200, "HTTP 403"),
+        (http(b"", "301 Moved"), 11200, "HTTP 301"),
+        (b"SSH-2.0-OpenSSH\r\n", 11200, "no HTTP is spoken there"),
+        (b"", 11200, "no HTTP is spoken there"),
+        (http(b"x" * (MAX_TWIML + 1)), 11200, "the webhook's answer is longer than 65536 bytes"),
+        (_drip, 11205, "no answer to the webhook in 15 s"),
+        (_flood, 11200, "the webhook's answer is longer than 65536 bytes"),
+        (_pour_headers, 11200, "no HTTP is spoken there"),
+        (_lose, 11200, "no HTTP is spoken there"),
     ],
 )
 async def test_whatever_else_comes_is_told_in_a_line(
-    answer: Callable[[trio.abc.Stream], object] | bytes,
+    answer: Callable[[trio.abc.Stream], Awaitable[None]] | bytes,
+    code: int,
     reason: str,
-    autojump_clock: trio.testing.MockClock,
+    fast_clock: trio.testing.MockClock,
 ) -> None:
-    result, _ = await asked(answer)
-    assert isinstance(result, NotStreamed)
+    result = await asked(answer)
+    assert isinstance(result, NotAnswered)
+    assert result.code == code
     assert reason in str(result)
     assert str(result).isprintable()
     assert len(str(result)) < 300
     assert trio.current_time() <= ANSWER_TIMEOUT
 
 
-async def test_a_webhook_that_goes_away_is_told() -> None:
-    ours, theirs = trio.testing.memory_stream_pair()
-    await theirs.aclose()
-    with pytest.raises(NotStreamed, match="no answer to the webhook"):
-        await webhook.ask(ours, "bridge.test", "/", webhook.form(*SIDS), {})
+async def test_an_answer_that_leads_elsewhere_is_followed_ten_times_and_no_more() -> None:
+    async with site() as here:
+        here.reply("/a", found("/b"))
+        here.reply("/b", "<Response/>")
+        here.reply("/round", found("/round"))
+        answer = await Webhooks(None).ask(f"{here.base}/a", webhook.form(*SIDS))
+        assert answer.body == b"<Response/>"
+        with pytest.raises(NotAnswered, match="more than 10 redirections") as caught:
+            await Webhooks(None).ask(f"{here.base}/round", webhook.form(*SIDS))
+    assert caught.value.code == 11215
+    assert len(here.hits_of("/round")) == 11
 
 
-def test_what_is_said_before_the_stream_is_passed_over() -> None:
-    twiml = connect_stream(WSS, "https://bridge.test/after", notice="This call is recorded.")
-    assert read_twiml(twiml.encode()) == Streamed(WSS, {})
-    paused = (
-        b'<Response><Pause/><Play>x</Play><Connect><Stream url="wss://a/b"/></Connect></Response>'
-    )
-    assert read_twiml(paused) == Streamed("wss://a/b", {})
-    # Never come to.
-    late = b'<Response><Hangup/><Connect><Stream url="wss://a/b"/></Connect></Response>'
-    with pytest.raises(NotStreamed):
-        read_twiml(late)
-    other = b"<Response><Connect><ConversationRelay/></Connect></Response>"
-    with pytest.raises(NotStreamed, match="answers Connect"):
-        read_twiml(other)
+def found(path: str) -> Answer:
+    return Answer(302, {"location": path}, b"")
 
 
-@given(st.binary() | st.text().map(str.encode))
-def test_any_document_is_read_or_refused(document: bytes) -> None:
-    with pytest.raises(NotStreamed):
-        read_twiml(document)
-
-
-def test_a_document_that_grows_without_end_is_refused() -> None:
-    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 100}">' for n in range(1, 20))
-    bomb = f'<!DOCTYPE r [<!ENTITY e0 "xxxxxxxxxx">{entities}]><Response>&e19;</Response>'
-    assert len(bomb) < MAX_TWIML
-    with pytest.raises(NotStreamed, match="no TwiML"):
-        read_twiml(bomb.encode())
+# --- repetition -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/twilio", "https://bridge.test/", "wss://bridge.test:99999/", "wss://\x85[", "x\n"]
+    ("fragment", "replies", "attempts"),
+    [
+        ("", [500, 200], 1),
+        ("#rc=3", [500, 200], 1),  # by default only where there was no connection
+        ("#rc=3&rp=5xx", [500, 502, 200], 3),
+        ("#rc=3&rp=4xx", [500], 1),
+        ("#rc=3&rp=4xx,5xx", [404, 500, 200], 3),
+        ("#rc=5&rp=all", [500], 6),
+        ("#rc=0&rp=all", [500], 1),
+    ],
 )
-async def test_a_stream_that_leads_nowhere_is_the_webhooks_fault(
-    url: str, monkeypatch: pytest.MonkeyPatch
+async def test_the_fragment_says_when_a_request_is_repeated_and_how_often(
+    fragment: str, replies: list[int], attempts: int, fast_clock: trio.testing.MockClock
 ) -> None:
-    async def ask(*_: object) -> Streamed:
-        return Streamed(url, {})
+    async with site() as here:
+        here.reply("/twiml", *replies)
+        with contextlib.suppress(NotAnswered):
+            await Webhooks(None).ask(f"{here.base}/twiml{fragment}", webhook.form(*SIDS))
+    assert len(here.hits) == attempts
+    assert len({hit.headers["i-twilio-idempotency-token"] for hit in here.hits}) == 1
 
-    monkeypatch.setattr(webhook, "ask", ask)
-    async with running() as server:
-        with pytest.raises(
-            NotConnected, match=r"^the webhook has the call streamed to '"
-        ) as caught:
-            await place_call(server.webhook, BRIEFLY)
-    assert type(caught.value) is NotConnected  # and not one who was asked for wrongly
-    assert str(caught.value).isprintable()
+
+@pytest.mark.parametrize(
+    ("fragment", "seconds", "reason"),
+    [
+        ("#rt=1000&rc=0", 1.0, "no answer to the webhook in 1 s"),
+        ("#rt=1000&rp=rt&rc=2", 3.0, "no answer to the webhook in 1 s"),
+        ("#rt=4000&rp=rt&rc=5", 15.0, "no answer to the webhook in 4 s"),
+        ("#tt=2500", 2.5, "no answer to the webhook in 2.5 s"),
+    ],
+)
+async def test_all_attempts_together_take_no_longer_than_they_may(
+    fragment: str, seconds: float, reason: str, fast_clock: trio.testing.MockClock
+) -> None:
+    async def stall(stream: trio.abc.Stream) -> None:
+        await trio.sleep_forever()
+
+    result = await asked(stall, fragment)
+    assert str(result) == reason
+    assert trio.current_time() == pytest.approx(seconds, abs=0.1)
+
+
+async def test_who_is_not_there_yet_is_asked_again(fast_clock: trio.testing.MockClock) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = taken.getsockname()
+    url = "http://{}:{}/twiml".format(*address)
+
+    async def arrive() -> None:
+        await trio.sleep(1.2)
+        await trio.serve_tcp(serving(http(b"<Response/>")), address[1], host=address[0])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(arrive)
+        answer = await Webhooks(None, pause=0.5).ask(f"{url}#rc=5", webhook.form(*SIDS))
+        nursery.cancel_scope.cancel()
+    assert answer.status == 200
+    with pytest.raises(NotAnswered, match="refused"):
+        await Webhooks(None).ask(f"{url}#rc=0", webhook.form(*SIDS))
+
+
+@pytest.mark.parametrize("fragment", ["rc=6", "rc=x", "ct=0", "rt=99999", "rp=6xx", "rc=-1"])
+def test_what_a_fragment_may_not_ask_for_is_an_error(fragment: str) -> None:
+    with pytest.raises(NotAnswered) as caught:
+        overrides(fragment)
+    assert caught.value.code == 11243
+
+
+def test_a_fragment_that_says_nothing_of_it_changes_nothing() -> None:
+    assert overrides("") == overrides("top") == overrides("e=dublin&sni=y") == Overrides()

@@ -32,7 +32,7 @@ from sts_trio.observe import events
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import transfer_twiml
 from sts_trio.server import Server
-from sts_trio.simulate import phone
+from sts_trio.simulate import media_stream
 from sts_trio.simulate.report import Result
 from sts_trio.testing import HangUp, WaitForSpeech, call, running, scripted_agent
 from sts_trio.web.app import MAX_PER_WEBHOOK, App
@@ -552,7 +552,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
     monkeypatch.setenv("STS_ADMIN_TOKEN", ADMIN)
     # The simulated phone's SIDs are to be those that the API has told.
     same = SimpleNamespace(uuid4=lambda: uuid.UUID(CALL.removeprefix("CA")))
-    monkeypatch.setattr(phone, "uuid", same)
+    monkeypatch.setattr(media_stream, "uuid", same)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sts-trio.toml").write_text(AGENTS)
     answered = trio.Event()
@@ -588,7 +588,7 @@ async def test_somebody_is_dialled_and_talks_with_the_agent(
             api.placed = pick_up
             environ = {"STS_CONFIG": str(tmp_path / "sts-trio.toml"), "STS_LOG_LEVEL": "error"}
             async with running(ENVIRON | environ, agent=agent) as server:
-                server.app.server.twilio._api = api.url
+                server.app.server.twilio.api = api.url
                 results: list[Any] = []
                 with trio.fail_after(HANG):
                     async with trio.open_nursery() as nursery:
