@@ -281,7 +281,17 @@ class FunctionCalls:
 
     async def _run(self, running: _Running) -> Answer:
         arguments = HIDDEN if running.is_sensitive else running.asked.arguments
-        self._report(events.FunctionCalled(*running.ids, arguments, running.is_shielded))
+        signature = running.asked.thought_signature
+        # Of a part of one nobody could make anything.
+        is_whole = isinstance(signature, str) and len(signature) <= events.MAX_TEXT
+        self._report(
+            events.FunctionCalled(
+                *running.ids,
+                arguments,
+                running.is_shielded,
+                str(signature) if is_whole else None,
+            )
+        )
         outcome, answer = "cancelled", Answer("")
         if running.is_sensitive:
             self._call.pause_recording()

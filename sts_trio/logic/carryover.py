@@ -6,13 +6,20 @@ caller is to say it in other words; a past that is not borne becomes less, and t
 session is proven, and with it what it was told, as soon as it is heard.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sts_trio.logic.history import History
 from sts_trio.logic.spelling import is_retold
 
 # How many sessions a question may be asked of that die of an error. The first may have been chance.
 MAX_DEATHS = 2
+
+
+class Blamed(NamedTuple):
+    """What the next session is not told."""
+
+    past: bool  # all but the last of what was said
+    question: bool  # the caller's last
 
 
 class Carryover:
@@ -59,18 +66,19 @@ class Carryover:
         self._history.hear_user(text)
         return True
 
-    def blame(self, *, is_live: bool) -> bool:
-        """The session died of something that it was told; returns whether the next one will be
-        told less. `is_live`: it had been told what was not answered."""
-        is_less = self._has_past and not self.is_proven
-        self._to_shed += is_less
+    def blame(self, *, is_live: bool) -> Blamed:
+        """The session died of something that it was told; returns what the next one will not be
+        told of it. `is_live`: it had been told what was not answered."""
+        past = self._has_past and not self.is_proven
+        self._to_shed += past
+        gives_up = False
         question = self._history.unanswered
         if is_live and question is not None:
             self._deaths = self._deaths + 1 if question == self._suspect else 1
             self._suspect = question
             if self._deaths >= MAX_DEATHS:
-                self.is_given_up = is_less = True
-        return is_less
+                self.is_given_up = gives_up = True
+        return Blamed(past, gives_up)
 
     def close_session(self, sent: int) -> None:
         """The agent says no more; of what it said, so much was sent to the caller."""

@@ -16,12 +16,13 @@ that was cut, as many words count as heard as the share of its audio.
 import collections
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
 import msgspec
 
-from sts_trio.audio.frames import FRAME, seconds
+from sts_trio.audio.frames import FRAME, length, seconds
+from sts_trio.observe import events
 from sts_trio.observe.events import CallHeard
 from sts_trio.wire import deepgram
 
@@ -124,6 +125,27 @@ class History:
         self.turns = 0  # of the caller's own
         self._unheard = ""  # the words of what was cut that nobody has heard
 
+    @classmethod
+    def restored(cls, told: Iterable[events.OfCall]) -> "History":
+        """The conversation of a call by what was told of it, up to a point at which its process was
+        lost: what an agent that goes on with it has to know.
+
+        Of what was being said it is not known how much was heard: it counts as said, each sentence
+        where it was told, until `cut` tells. What the caller has said meanwhile has still to be
+        answered. A function that had no result was called, and whether it was done is not known:
+        nothing is ever called again.
+
+        Texts are as long as events keep them. Not known by events: calls of functions that were
+        refused; those of functions that the agent's own side runs, before it has told their result;
+        and words of an agent's that never had a sound, until their turn is over.
+        """
+        replay = _Replay(cls())
+        for event in told:
+            replay.hear(event)
+        replay.lose_agent()
+        replay.brief()
+        return replay.history
+
     @property
     def unanswered(self) -> str | None:
         """What the caller said, or a function answered, that the agent has not replied to.
@@ -221,6 +243,23 @@ class History:
             self.hear_agent(self._unheard, at)
             self._unheard = ""
 
+    def settle(self, told: CallHeard) -> None:
+        """As `hear_mark` and `cut` have told of a turn, of which each sentence was taken to be one:
+        they become what was heard of them."""
+        for count in range(1, len(self._playing) + 1):
+            if " ".join(each.said for each in self._playing[:count]) == told.said:
+                break
+        else:
+            return  # of what is not known
+        first, *others = self._playing[:count]
+        del self._playing[:count]
+        first.heard = told.heard
+        if not told.said_seconds:
+            others.append(first)  # it had no sound, and was none
+        self._items = collections.deque(
+            (item for item in self._items if item not in others), maxlen=MAX_ITEMS
+        )
+
     def _settle(
         self, utterance: _Utterance, position: int, sent: int, turns: list[CallHeard]
     ) -> None:
@@ -297,6 +336,104 @@ class History:
             else:
                 messages.append(msgspec.to_builtins(item))
         return messages
+
+
+class _Replay:
+    """A history that is made by what was told, event by event."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self._asked: dict[str, deepgram.FunctionToCall] = {}
+        self._pending: dict[str, deepgram.FunctionToCall] = {}
+        self._at = 0  # where the last sentence began
+        self._unheard = ""  # the words of what was cut
+        self._is_stale = False  # the last sentence was of a turn that had been cut
+        self._to_shed = 0
+        self._gives_up = False  # what the caller said last: they are to say it in other words
+
+    def hear(self, event: events.OfCall) -> None:
+        history = self.history
+        match event:
+            case events.CallTranscript(role="user", text=text):
+                history.finish(self._at)
+                history.hear_user(text)
+                self._gives_up = self._gives_up and not text.strip()
+            case events.CallTranscript(text=text, position=None):
+                self._is_stale = True
+                self._unheard = f"{self._unheard} {text}".strip()
+            case events.CallTranscript(text=text, position=float() as position):
+                self._unheard = ""
+                self._speak(text, length(position))
+            case CallHeard() if self._is_stale:
+                self._is_stale = False  # told with its sentence, which nobody has heard
+            case CallHeard(said, heard):
+                history.settle(event)
+                rest = said.split()[len(heard.split()) :]
+                self._unheard = " ".join([*([self._unheard] if not heard else []), *rest]).strip()
+            case events.CallFalseInterruption():
+                words, self._unheard = self._unheard, ""
+                self._speak(words, self._at)
+            case events.CallAskedAnew(text=str(text)):
+                history.hear_user(text)
+            case events.AgentContextReduced(past=past, question=question):
+                self._to_shed += past
+                self._gives_up = self._gives_up or question
+            case events.AgentLost() | events.AgentHandedOver() | events.AgentRenewed():
+                self.lose_agent()
+            case events.AgentWelcomed():
+                self.brief()
+            case events.FunctionCalled():
+                self._call_function(event)
+            case events.FunctionFinished():
+                self._finish_function(event)
+            case events.FunctionRunByAgent(id, name, arguments, result):
+                theirs = deepgram.FunctionToCall(id, name, arguments, client_side=False)
+                history.call_function(completed_call(theirs, result))
+
+    def lose_agent(self) -> None:
+        """What it waited for does not come to an end in its session."""
+        for function in self._pending.values():
+            self.history.call_function(completed_call(function))
+        self._pending.clear()
+        question = self.history.unanswered
+        self.history.finish(self._at)
+        if question and self._gives_up:
+            self.history.forget_last()
+
+    def brief(self) -> None:
+        """The next agent is told: less, if that was not borne, but what is still to be answered."""
+        question = self.history.unanswered if self._to_shed else None
+        if question:
+            self.history.forget_last()
+        for _ in range(self._to_shed):
+            self.history.shed()
+        if question:
+            self.history.hear_user(question)
+        self._to_shed = 0
+
+    def _speak(self, text: str, at: int) -> None:
+        """A sentence with its sound. Each is one of its own, until it is told what was heard."""
+        if not text.strip():
+            return
+        self._at, self._gives_up = at, False
+        self.history.finish(at)
+        self.history.hear_agent(text, at)
+        self.history.hear_audio(at)
+
+    def _call_function(self, called: events.FunctionCalled) -> None:
+        function = deepgram.FunctionToCall(
+            called.id, called.name, called.arguments, thought_signature=called.thought_signature
+        )
+        self._asked[called.id] = self._pending[called.id] = function
+
+    def _finish_function(self, finished: events.FunctionFinished) -> None:
+        is_awaited = self._pending.pop(finished.id, None) is not None
+        function = self._asked.get(finished.id)
+        if function is None or finished.outcome == "cancelled":
+            return
+        if is_awaited or finished.unawaited:
+            done = completed_call(function, finished.result or "")
+            self.history.call_function(done, is_late=bool(finished.unawaited))
 
 
 def completed_call(

@@ -183,6 +183,8 @@ class Parts:
     def _ask_anew(self, question: str) -> None:
         asked = self.requests.ask_anew(question, self.out.now)
         self.turns.carryover.ask_anew(question, asked)
+        if question or asked:
+            self.out.add(events.CallAskedAnew(None if question else asked))
         self.owe(Debt.SAY_AGAIN if asked is None else Debt.REPLY)
 
     def go_on(self) -> None:
@@ -248,10 +250,11 @@ class Parts:
         """Whether the next session will be told less than this one, which died of it."""
         answers, is_less = self.requests.blame(self.turns.agent_bytes)
         self.out.extend(answers)
-        is_less = self.turns.carryover.blame(is_live=self.session.is_live) or is_less
-        if is_less:
-            self.out.add(events.AgentContextReduced())
-        return is_less
+        carryover = self.turns.carryover
+        blamed = carryover.blame(is_live=self.session.is_live)
+        if is_less or blamed.past or blamed.question:
+            self.out.add(events.AgentContextReduced(blamed.past, blamed.question))
+        return is_less or blamed.past or blamed.question
 
     def finish(self, detail: str) -> bool:
         """The agent ends its session in good order, and so the call; `False`: too early for that,

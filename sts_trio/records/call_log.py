@@ -23,6 +23,7 @@ REFUSED = "refused"
 # As notes of ours. Of other events there are many, and the log has them.
 _NOTED = frozenset(
     {
+        events.AgentContextReduced.NAME,
         events.AgentProtocolError.NAME,
         events.AgentReconnected.NAME,
         events.AgentRenewed.NAME,
@@ -30,6 +31,7 @@ _NOTED = frozenset(
         events.AgentUnresponsive.NAME,
         events.AgentWarned.NAME,
         events.CallAnsweredBy.NAME,
+        events.CallAskedAnew.NAME,
         events.CallBargeIn.NAME,
         events.CallCrashed.NAME,
         events.CallFalseInterruption.NAME,

@@ -127,6 +127,8 @@ class AgentContextReduced(OfCall, frozen=True):
 
     NAME = "agent.context_reduced"
     LEVEL = Level.INFO
+    past: Annotated[bool, "all but the last of what was said"] = False
+    question: Annotated[bool, "the caller's last: they are to say it in other words"] = False
 
 
 # --- of the process: the way to agents ------------------------------------------------------------

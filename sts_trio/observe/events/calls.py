@@ -131,6 +131,17 @@ class CallFalseInterruption(OfCall, frozen=True):
     whole: Annotated[bool, "nothing more of it is to come from the agent"]
 
 
+class CallAskedAnew(OfCall, frozen=True):
+    """What is still to be answered is asked in the caller's name, of an agent that does not know
+    it."""
+
+    NAME = "call.asked_anew"
+    LEVEL = Level.DEBUG
+    text: Annotated[
+        str | None, "words of ours, where it is not known to what; else it is the caller's question"
+    ] = None
+
+
 class CallNoted(OfCall, frozen=True):
     """The call's own code has noted something (`Call.note`)."""
 

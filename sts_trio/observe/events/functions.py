@@ -14,6 +14,7 @@ class FunctionCalled(OfCall, frozen=True):
     name: str
     arguments: Annotated[Json, "as the model wrote them"]
     shield: Annotated[bool, "it is not torn when nobody waits for it any more"]
+    thought_signature: Annotated[str | None, "which the model has to be told with it"] = None
 
 
 class FunctionFinished(OfCall, frozen=True):
