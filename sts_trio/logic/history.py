@@ -225,9 +225,10 @@ class History:
         """Nothing behind `position` will be heard of what was `sent`."""
         self.finish(sent)
         turns: list[CallHeard] = []
+        is_amid = bool(self._playing)
         while self._playing:
             self._settle(self._playing.pop(0), position, sent, turns)
-        if turns:
+        if is_amid:
             unheard = [turn.said.split()[len(turn.heard.split()) :] for turn in turns]
             self._unheard = " ".join(word for words in unheard for word in words)
         return turns
@@ -402,7 +403,8 @@ class _Replay:
 
     def brief(self) -> None:
         """The next agent is told: less, if that was not borne, but what is still to be answered."""
-        question = self.history.unanswered if self._to_shed else None
+        is_kept = bool(self._to_shed) and not self._gives_up
+        question = self.history.unanswered if is_kept else None
         if question:
             self.history.forget_last()
         for _ in range(self._to_shed):

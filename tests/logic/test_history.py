@@ -329,3 +329,14 @@ def test_a_late_result_takes_the_place_of_what_was_told_meanwhile() -> None:
     past.call_function(called("no result yet"))
     past.call_function(called("done"), is_late=True)
     assert [item["function_calls"][0]["response"] for item in past.messages()] == ["done"]
+
+
+def test_what_is_played_on_without_words_has_not_the_words_of_an_earlier_cut() -> None:
+    history = History()
+    history.hear_agent("Yes.", 0)
+    history.hear_audio(0)
+    history.cut(0, 1600)
+    history.hear_audio(1600)  # somebody laughs
+    history.cut(1600, 3200)
+    history.resume(3200)
+    assert history.messages() == []

@@ -391,6 +391,16 @@ def test_what_an_agent_could_not_bear_is_not_told_to_the_next() -> None:
     assert History.restored(told).messages()[-1]["content"] == "17"
 
 
+def test_of_a_caller_who_is_to_say_it_again_nothing_is_kept_as_still_to_be_answered() -> None:
+    """Neither the question that was given up nor those before it, where the past is left out."""
+    told: list[events.OfCall] = [
+        *(events.CallTranscript("user", text) for text in ("One?", "Two?", "Three?")),
+        events.AgentContextReduced(past=True, question=True),
+        events.AgentLost("agent_lost", ""),
+    ]
+    assert History.restored(told).messages() == []
+
+
 def test_sentences_that_were_heard_in_one_go_become_one() -> None:
     told = [
         events.CallTranscript(AGENT, "One two.", position=0.0),
