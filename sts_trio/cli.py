@@ -21,6 +21,7 @@ from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from sts_trio.config import Config
+    from sts_trio.config.records import Records
     from sts_trio.offline.mode import Mode
     from sts_trio.offline.protocol.script import Script
 
@@ -101,6 +102,7 @@ def _welcome(config: "Config", host: str, base: str, key: str | None) -> str:
     lines = [
         f"Listening on {base}{others}",
         *_who_answers(config),
+        *_what_is_kept(config.records),
         "",
         *_without_a_phone(config, base, key),
         f"With Twilio:      your number's webhook is {public}/twiml{',' if config.bins else ''}",
@@ -136,6 +138,22 @@ def _who_answers(config: "Config") -> list[str]:
     lines = [f"Agent: the offline one ({mode.value}). {way_out}"]
     if without_ears is not None:
         lines.append(f"  It says its lines in turn: {without_ears}")
+    return lines
+
+
+def _what_is_kept(records: "Records") -> list[str]:
+    """Whoever tries this has to know that what is said stays somewhere."""
+    if records.database_url is None:
+        return ["Calls are not kept: STS_DATABASE_URL says so."]
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(records.database_url)
+    where = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
+    how_long = f"for {records.keep_days:g} days" if records.keep_days else "for ever"
+    words = "" if records.keep_words else " without their words"
+    lines = [f"Calls are kept{words} in {where} {how_long}."]
+    if records.are_recorded:
+        lines.append(f"Both sides are recorded into {records.recordings}.")
     return lines
 
 

@@ -118,7 +118,7 @@ def _lines(record: "Record") -> Iterator[str]:
     from sts_trio.records import call_transcript
 
     call = record.call
-    yield f"{call.call_sid}  {call.direction}  {call.from_} -> {call.to}"
+    yield f"{call.call_sid}  {call.direction}  {call.from_ or '-'} -> {call.to or '-'}"
     yield f"began     {_local(call.created_at)}"
     if call.answered_at is not None:
         yield f"answered  {_local(call.answered_at)}"
@@ -142,8 +142,10 @@ def _lines(record: "Record") -> Iterator[str]:
         yield f"{name} = {note}"
     if call.summary:
         yield ""
-        for name, value in _figures(call.summary):
-            yield f"{name:<26}{value}"
+        figures = dict(_figures(call.summary))
+        width = max(map(len, figures), default=0)
+        for name, value in figures.items():
+            yield f"{name:<{width}}  {value}"
 
 
 def _figures(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:

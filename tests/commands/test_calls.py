@@ -114,9 +114,23 @@ def test_a_call_is_shown_with_what_was_said_and_heard(store: Store) -> None:
         "[look_up: not known]",
         "[agent lost: agent_lost]",
         "mood = good",
-        "waits.p50                 2.4",
+        "waits.p50         2.4",
     ):
         assert part in text, part
+
+
+def test_the_figures_of_a_call_stand_in_one_column(store: Store) -> None:
+    story = Story().announce(caller="").start().talk()
+    store.write(story.end(statistics={"a_figure_with_a_long_name": 0.25}).rows)
+    first, *lines = told("show", sid(1))
+    assert first == f"{sid(1)}  inbound  - -> +15005550006"
+    assert "statistics.a_figure_with_a_long_name  0.25" in lines
+    figures = lines[len(lines) - lines[::-1].index("") :]
+    names = [figure.split()[0] for figure in figures]
+    column = max(map(len, names)) + 2
+    for name, figure in zip(names, figures, strict=True):
+        assert figure[:column] == name.ljust(column)
+        assert figure[column] != " "
 
 
 def test_a_call_is_shown_as_json_with_its_events(store: Store) -> None:

@@ -241,6 +241,7 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
     assert result.stdout == (
         "Listening on http://[::1]:8443\n"
         "Agent: the offline one (ears). Set DEEPGRAM_API_KEY for a real one.\n"
+        "Calls are not kept: STS_DATABASE_URL says so.\n"
         "\n"
         "Without a phone:  http://[::1]:8443/?key=of-this-run in a browser, or\n"
         "  sts-trio call FILE.wav --url ws://[::1]:8443/twilio\n"
@@ -305,6 +306,30 @@ def test_a_server_that_is_set_up_is_not_told_what_it_has(
         (
             {"STS_AGENT": "offline", "STS_ALLOW_UNSIGNED": "1"},
             "  Whoever gets here is answered: STS_ALLOW_UNSIGNED is set.\n",
+        ),
+        (
+            {"STS_AGENT": "offline", "STS_DATABASE_URL": "sqlite:////var/calls.db"},
+            "Calls are kept in /var/calls.db for 30 days.\n\n",
+        ),
+        (
+            {
+                "STS_AGENT": "offline",
+                "STS_DATABASE_URL": "postgresql+psycopg://me:secret@db.example.com/calls",
+                "STS_KEEP_DAYS": "0",
+                "STS_RECORD": "1",
+                "STS_RECORDINGS": "/var/recordings",
+            },
+            "Calls are kept in postgresql+psycopg://me:***@db.example.com/calls for ever.\n"
+            "Both sides are recorded into /var/recordings.\n",
+        ),
+        (
+            {
+                "STS_AGENT": "offline",
+                "STS_DATABASE_URL": "sqlite:////var/calls.db",
+                "STS_KEEP_WORDS": "0",
+                "STS_KEEP_DAYS": "0.5",
+            },
+            "Calls are kept without their words in /var/calls.db for 0.5 days.\n",
         ),
         (
             {"STS_AGENT": "offline"},
