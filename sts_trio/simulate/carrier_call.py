@@ -36,7 +36,7 @@ from sts_trio.simulate.connect import (
     target_of,
 )
 from sts_trio.simulate.http import Answer
-from sts_trio.simulate.media_stream import MediaStream, Sids
+from sts_trio.simulate.media_stream import GOODBYE_TIMEOUT, MediaStream, Sids
 from sts_trio.simulate.phone import Phone, Watch
 from sts_trio.simulate.phone_call import Connected, PhoneCall, Problem, Requested, Streamed
 from sts_trio.simulate.report import LOST, report
@@ -554,8 +554,8 @@ class Call:
         finally:
             plays_out = ended_by == "bridge" and self._unknowns.plays_out_after_close
             if ended_by == "carrier":
-                # The call is over, or goes elsewhere.
-                with trio.CancelScope(shield=True):
+                # The call is over, or goes elsewhere. `end` has its own limit; this is behind it.
+                with trio.move_on_after(2 * GOODBYE_TIMEOUT, shield=True):
                     if self._vanished:
                         await media.abort()
                     else:

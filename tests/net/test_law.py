@@ -812,12 +812,15 @@ async def test_a_target_with_the_host_in_it_is_served_as_one_without(
             assert (await peer.answer(of=path)).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "just answered"])
 async def test_who_only_keeps_a_connection_goes_when_another_process_is_there_to_be_asked(
-    autojump_clock: trio.testing.MockClock, tls: Tls | None
+    autojump_clock: trio.testing.MockClock, tls: Tls | None, is_kept: bool
 ) -> None:
     async with served(hello, tls) as peer:
         await peer.send(GET)
         await peer.answer()
+        if is_kept:
+            await trio.sleep(1)
         hypercorn_guard.retire()
         await peer.until_over(0)
 
