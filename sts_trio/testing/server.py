@@ -97,8 +97,8 @@ async def running(
         functions = [functions]
     if isinstance(app, App) and (agent is not None or functions or carrier is not None):
         raise ValueError(
-            "an app comes with its agent, functions and account: give them with a configuration"
-            " only"
+            "an app comes with its agent and its functions, and with its account: give them with a"
+            " configuration only"
         )
     with _leaving_no_trace(), jumping_only_when_nothing_works():
         if not isinstance(app, App):

@@ -460,6 +460,35 @@ async def test_an_action_that_comes_back_late_is_found_by_its_retries(fast_clock
     assert call.streams[1].began - call.streams[0].ended == pytest.approx(1.5, abs=0.1)
 
 
+async def test_a_fallback_that_fails_too_is_the_end(fast_clock: object) -> None:
+    async with site() as at:
+        at.reply("/twiml", 500)
+        at.reply("/fallback", "nonsense")
+        at.reply("/status", 500)
+        fallback, status = f"{at.base}/fallback", f"{at.base}/status"
+        call = await place(at, fallback=fallback, status_callback=status)
+    assert [each.code for each in call.problems] == [11200, 12100, 11200]
+    assert call.ended_by == "bridge"
+
+
+async def test_what_cannot_be_played_is_told_and_passed_over(fast_clock: object) -> None:
+    async with site() as at:
+        at.reply("/noise.mp3", http.Answer(200, {"content-type": "audio/mpeg"}, b"ID3"))
+        at.reply("/twiml", response("<Play>noise.mp3</Play><Play>gone.wav</Play><Pause/>"))
+        call = await place(at)
+    assert [each.code for each in call.problems] == [12300, 11200]
+    assert call.report.seconds == pytest.approx(1.0, abs=0.05)
+
+
+async def test_an_answer_that_is_audio_is_played_and_the_call_over(fast_clock: object) -> None:
+    async with site() as at:
+        tone = http.Answer(200, {"content-type": "audio/wav"}, wav.ulaw_file(loud(0.5)))
+        at.reply("/twiml", tone)
+        call = await place(at)
+    ((begin, end),) = call.report.agent_spans
+    assert end - begin == pytest.approx(0.5, abs=0.05)
+
+
 async def test_a_url_that_nothing_can_be_asked_by_places_no_call(fast_clock: object) -> None:
     for url in ("ws://127.0.0.1/", "http://a:port", "nonsense"):
         with pytest.raises(NotAUrl):
@@ -512,6 +541,14 @@ async def test_twiml_that_is_given_is_followed(overlaps: bool, fast_clock: objec
     assert paths(at) == ["/twiml"]
     assert call.report.seconds == pytest.approx(3.0, abs=0.05)
     assert call.ended_by == "bridge"
+
+
+async def test_given_twiml_that_is_none_ends_the_call(fast_clock: object) -> None:
+    async with site() as at:
+        at.reply("/twiml", at.connect(action="/after"))
+        call = await redirected(at, lambda at: Text("nonsense"), Unknowns())
+    assert [each.code for each in call.problems] == [12100]
+    assert call.report.agent_spans  # told so
 
 
 async def test_given_twiml_has_nothing_that_its_urls_could_be_relative_to(
