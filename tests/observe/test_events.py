@@ -213,7 +213,8 @@ def test_a_script_of_the_page_knows_no_other_events(script: Path) -> None:
     written = set(re.findall(r"""["'`]([a-z_]+\.[a-z_]+)["'`]""", text))
     nouns = {name.partition(".")[0] for name in EVENTS}
     unknown = {name for name in written if name.partition(".")[0] in nouns} - EVENTS.keys()
-    assert not {name for name in unknown if not name.endswith((".js", ".css", ".svg"))}
+    files = (".js", ".css", ".svg", ".wav")
+    assert not {name for name in unknown if not name.endswith(files)}
     of_calls = {name for name in written & EVENTS.keys() if issubclass(EVENTS[name], OfCall)}
     assert written & EVENTS.keys() == of_calls, "the page is told of calls only"
 
