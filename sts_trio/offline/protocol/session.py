@@ -6,9 +6,9 @@ refused there: a mistake is answered by `Error`, and an `Error` is followed by t
 
 Theory of operation
 -------------------
-The ears tell when the caller begins and ceases to speak; the mouth hands out speech at its pace.
-Speech that begins silences the mouth and voids a function call in flight, even if the mouth had
-already sent everything. Speech that ceases ends the turn, and the mind answers.
+The ears tell when the caller begins and ceases to speak; the speaker hands out speech at its pace.
+Speech that begins silences the speaker and voids a function call in flight, even if everything had
+been sent already. Speech that ceases ends the turn, and the mind answers.
 
 Words are recognised and answers are rendered elsewhere, by a pool, where there is one: both are
 jobs, run between an act (`Listen`, `Speak`) and a message (`Heard`, `Spoken`). A pause sends the
@@ -19,6 +19,7 @@ Source: developers.deepgram.com/docs/voice-agent (message flow, errors), read 20
 """
 
 import enum
+import itertools
 import math
 from typing import Any, assert_never
 
@@ -36,11 +37,9 @@ from sts_trio.offline.hearing.endpointing import (
     Sense,
 )
 from sts_trio.offline.protocol.functions import Functions
-from sts_trio.offline.protocol.jobs import Heard, Job, Listen, Outcome, Speak, Spoken
+from sts_trio.offline.protocol.jobs import Heard, Job, Listen, Outcome, Spoken
 from sts_trio.offline.protocol.script import CallFunction, Line, Mind, Silence
-from sts_trio.offline.speech import voice
-from sts_trio.offline.speech.pacing import Mouth, pieces
-from sts_trio.offline.speech.sentence_queue import Recital, sentences
+from sts_trio.offline.protocol.speaker import Speaker, told
 from sts_trio.wire import deepgram, deepgram_settings
 
 # Deepgram's limit is not published; about 15 s without audio are reported.
@@ -94,17 +93,14 @@ class Session:
     ) -> None:
         self._mind = mind
         self._has_ears = has_ears
-        self._has_voice = has_voice
         self._request_id = request_id
         self._phase = Phase.AWAITING_SETTINGS
         self._ears = Ears(sense)
-        self._mouth = Mouth()
-        self._recital = Recital()
+        self._next_ticket = itertools.count(1).__next__
+        self._speaker = Speaker(self._next_ticket, has_voice=has_voice)
         self._functions = Functions(request_id)
         self._acts: list[Act] = []
-        self._tickets = 0
         self._turn = _Turn()
-        self._history = True
         self._flux = False
         self._last_sign = 0.0  # when the client was last heard of
         self._last_audio = math.inf
@@ -115,7 +111,7 @@ class Session:
         if self._phase is Phase.OVER:
             return math.inf
         stalled = self._last_audio + STALLED_AUDIO if self._ears.speaking else math.inf
-        return min(self._mouth.deadline, self._last_sign + CLIENT_TIMEOUT, stalled)
+        return min(self._speaker.deadline, self._last_sign + CLIENT_TIMEOUT, stalled)
 
     def open(self, now: float) -> list[Act]:
         """The websocket is open."""
@@ -150,7 +146,7 @@ class Session:
     def _take_acts(self, now: float) -> list[Act]:
         acts, self._acts = self._acts, []
         if self._phase is not Phase.OVER:
-            acts += self._mouth.utter(now)
+            acts += self._speaker.utter(now)
         return acts
 
     def _fail(self, code: str, description: str) -> None:
@@ -181,13 +177,13 @@ class Session:
     ) -> None:
         self._phase = Phase.APPLIED
         self._last_sign = now
-        self._history = deepgram_settings.read_flags(settings).history
+        self._speaker.with_history = deepgram_settings.read_flags(settings).history
         self._listen_with(agent.listen)
         self._functions.configure(agent.think)
         self._acts.append(deepgram.SettingsApplied())
         self._remember(agent.context)
         if agent.greeting:
-            self._say(agent.greeting, now)
+            self._acts += self._speaker.say(agent.greeting, now)
 
     def _remember(self, context: deepgram_settings.Context | None) -> None:
         """What was said and done in an earlier session, which this one goes on with."""
@@ -223,7 +219,7 @@ class Session:
             case Heard():
                 self._take_words(message, now)
             case Spoken():
-                self._take_speech(message, now)
+                self._acts += self._speaker.hear(message, now)
             case Unparsable(reason):
                 self._fail("UNPARSABLE_CLIENT_MESSAGE", reason)
             case deepgram_settings.Settings():
@@ -260,7 +256,7 @@ class Session:
         match news:
             case Began():
                 self._acts.append(deepgram.UserStartedSpeaking())
-                self._hush()
+                self._acts += self._speaker.hush()
                 cancelled = self._functions.cancel()
                 if cancelled is not None:
                     self._acts.append(cancelled)
@@ -273,11 +269,6 @@ class Session:
                 self._end_turn(news, now)
             case _:
                 assert_never(news)
-
-    def _hush(self) -> None:
-        # Both, whatever the first one says.
-        if any([self._mouth.hush(), self._recital.drop()]):
-            self._acts.append(deepgram.AgentAudioDone())
 
     # --- the caller's turn ----------------------------------------------------------------------
 
@@ -293,7 +284,7 @@ class Session:
         self._conclude(now)
 
     def _send_off(self, audio: bytes) -> None:
-        ticket = self._ticket()
+        ticket = self._next_ticket()
         self._acts.append(Listen(ticket, self._turn.send_off(audio, ticket)))
 
     def _take_words(self, heard: Heard, now: float) -> None:
@@ -314,7 +305,7 @@ class Session:
     def _user_said(self, content: str, now: float) -> None:
         """No words: there was speech, but none were made out."""
         if content:
-            self._acts += self._text("user", content)
+            self._acts += told("user", content, with_history=self._speaker.with_history)
         line = self._mind.reply(content, self._functions.ours)
         if not isinstance(line, Silence):
             self._acts.append(deepgram.AgentThinking(self._mind.thought))
@@ -337,46 +328,7 @@ class Session:
             self._warn("FUNCTION_CALL_FAILED", f"{line.name}: the offline agent calls no endpoint")
             line = self._mind.go_on("")
         if not isinstance(line, Silence):
-            self._say(line, now)
-
-    def _say(self, text: str, now: float) -> None:
-        if not self._has_voice:
-            self._say_by_base_voice(text, now)
-            return
-        lines = sentences(text) or [text]
-        for number, sentence in enumerate(lines, 1):
-            ticket = self._ticket()
-            messages = self._text("assistant", sentence)
-            self._recital.add(ticket, messages, is_last=number == len(lines))
-            self._acts.append(Speak(ticket, sentence))
-
-    def _say_by_base_voice(self, text: str, now: float) -> None:
-        speech = pieces(voice.say(text))
-        self._mouth.say([*self._text("assistant", text), *speech, deepgram.AgentAudioDone()], now)
-
-    def _take_speech(self, spoken: Spoken, now: float) -> None:
-        if spoken.ticket not in self._recital:
-            return  # the caller spoke first
-        if spoken.fault is None:
-            self._mouth.say(self._recital.deliver(spoken.ticket, spoken.audio), now)
-            return
-        self._warn("SPEAK_FAILED", f"an apology is said instead: {spoken.fault}")
-        self._recital.drop()
-        self._say_by_base_voice(voice.APOLOGY, now)
-
-    @property
-    def _is_speaking(self) -> bool:
-        return self._mouth.speaking or self._recital.is_on
-
-    def _ticket(self) -> int:
-        self._tickets += 1
-        return self._tickets
-
-    def _text(self, role: str, content: str) -> list[deepgram.TextFromAgent]:
-        text: list[deepgram.TextFromAgent] = [deepgram.ConversationText(role, content)]
-        if self._history:
-            text.append(deepgram.History(role, content))
-        return text
+            self._acts += self._speaker.say(line, now)
 
     def _warn(self, code: str, description: str) -> None:
         self._acts.append(deepgram.AgentWarning(code, description))
@@ -389,15 +341,15 @@ class Session:
             self._fail("UNPARSABLE_CLIENT_MESSAGE", f"{behaviour!r} is no behavior")
         elif behaviour != "interrupt" and self._ears.speaking:
             self._refuse("INJECT_AGENT_MESSAGE_DURING_USER_SPEECH", "the user is speaking")
-        elif behaviour == "default" and self._is_speaking:
+        elif behaviour == "default" and self._speaker.is_speaking:
             self._refuse("INJECT_AGENT_MESSAGE_DURING_AGENT_SPEECH", "the agent is speaking")
         else:
             if behaviour == "interrupt":
-                self._hush()
+                self._acts += self._speaker.hush()
             if message.message is None:
                 self._answer(self._mind.speak_up(), now)
             else:
-                self._say(message.message, now)
+                self._acts += self._speaker.say(message.message, now)
 
     def _refuse(self, code: str, reason: str) -> None:
         self._acts.append(deepgram.InjectionRefused(f"not spoken: {reason}"))
@@ -406,7 +358,7 @@ class Session:
     def _go_on(self, called: deepgram.CalledFunction | None, now: float) -> None:
         if called is None:
             return
-        if self._history:
+        if self._speaker.with_history:
             self._acts.append(deepgram.History(function_calls=(called,)))
         self._answer(self._mind.go_on(called.response), now)
 
