@@ -1,6 +1,7 @@
 """`sts-trio calls`: past calls, read from the database itself. No server has to run."""
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from sts_trio.commands.common import Failure, Misuse, fail, say
+from sts_trio.commands.common import Failure, Misuse, fail, run, say
 
 if TYPE_CHECKING:
     from sts_trio.config.records import Records
@@ -27,7 +28,7 @@ _LOT = 500
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
 @click.pass_context
 def calls(context: click.Context, file: str | None) -> None:
-    """Look at past calls: list, show, export, forget; and at what was told of them.
+    """Look at past calls: list, show, play, export, forget; and at what was told of them.
 
     They are read from the database that the configuration names (STS_DATABASE_URL).
     """
@@ -146,6 +147,52 @@ def _lines(record: "Record") -> Iterator[str]:
         width = max(map(len, figures), default=0)
         for name, value in figures.items():
             yield f"{name:<{width}}  {value}"
+
+
+@calls.command()
+@click.argument("call_sid", metavar="CALL_SID")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.1, 1000),
+    default=1.0,
+    show_default=True,
+    help="The words alone, faster or slower.",
+)
+@click.pass_obj
+def play(file: str | None, call_sid: str, speed: float) -> None:
+    """Tell a call's words as they were said, with its recording.
+
+    The recording is heard by paplay, aplay, afplay, ffplay or sox's play, whichever is there.
+    """
+    from sts_trio.commands import playback
+    from sts_trio.records import call_transcript
+    from sts_trio.records.recorder import find
+
+    with _open(file) as store:
+        record = store.record(call_sid)
+    if record is None:
+        fail(f"{call_sid}: no such call is kept")
+    start = call_transcript.answered_at(record)
+    kept = [
+        (recording.began_at - start, find(_settings(file).recordings, recording.uri))
+        for recording in record.recordings
+        if recording.uri
+    ]
+    sounds = [playback.Sound(at, path) for at, path in kept if path is not None]
+    player = playback.find_player()
+    if not sounds:
+        say("It is not recorded, so these are its words alone.", err=True)
+    elif speed != 1:
+        say("At another speed these are its words alone.", err=True)
+    elif player is None:
+        say(f"Nothing here plays {sounds[0].file}, so these are its words alone.", err=True)
+    lines = [(at, f"{at:7.1f}  {words}") for at, words in call_transcript.timed(record)]
+    audible = sounds if speed == 1 and player is not None else []
+    run(
+        functools.partial(
+            playback.play, lines, say, speed=speed, sounds=audible, player=player or ()
+        )
+    )
 
 
 def _figures(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def lines(record: Record) -> list[Line]:
-    start = _start(record)
+    start = answered_at(record)
 
     def since(at: float) -> float:
         return round(max(0.0, at - start), 3)
@@ -42,15 +42,21 @@ def lines(record: Record) -> list[Line]:
     ]
 
 
-def text(record: Record) -> str:
-    """A line each, with functions and losses among them, and what went unheard in brackets."""
-    start = _start(record)
+def timed(record: Record) -> list[tuple[float, str]]:
+    """A line each, with functions and losses among them, and what went unheard in brackets. Times
+    are as in `Line`."""
+    start = answered_at(record)
     told = [(turn.at if turn.began is None else turn.began, _said(turn)) for turn in record.turns]
     for function in record.functions:
         outcome = function.outcome or "not known"
         told.append((function.asked_at, f"[{function.name}: {outcome}]"))
     told += [(loss.at, f"[agent lost: {loss.ending}]") for loss in record.losses]
-    return "".join(f"{max(0.0, at - start):7.1f}  {words}\n" for at, words in sorted(told))
+    return [(max(0.0, at - start), words) for at, words in sorted(told)]
+
+
+def text(record: Record) -> str:
+    """The same, each line with its time."""
+    return "".join(f"{at:7.1f}  {words}\n" for at, words in timed(record))
 
 
 def json(record: Record) -> bytes:
@@ -83,7 +89,8 @@ def webvtt(record: Record) -> str:
     return "\n".join(blocks)
 
 
-def _start(record: Record) -> float:
+def answered_at(record: Record) -> float:
+    """When a transcript's time begins; of a call that was not answered, when it came."""
     return record.call.answered_at or record.call.created_at
 
 

@@ -339,3 +339,37 @@ def test_a_recording_that_cannot_be_deleted_keeps_its_call(store: Store, tmp_pat
         line = failure("forget", sid(1), "--yes", code=1)
     assert line == f"Error: {path.relative_to(tmp_path)}: cannot be deleted: Permission denied"
     assert store.record(sid(1)) is not None
+
+
+def test_a_call_is_played_with_its_recording(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"2026-11-30/{sid(1)}-10.wav"
+    story = Story(sid(1)).announce().start()
+    story.tell(Kind.AGENT, 0.0, text="Hello!")
+    story.end().tell(
+        Kind.RECORDED, of=10, uri=uri, began_at=NOON, seconds=1.0, bytes=4, result="ok"
+    )
+    store.write(story.rows)
+    path = tmp_path / "sts-trio.recordings" / uri
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"RIFF")
+    player = tmp_path / "paplay"
+    player.write_text(f'#!/bin/sh\necho "$@" >"{tmp_path}/played"\n')
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    result = run("play", sid(1))
+    assert "agent   Hello!" in result.stdout
+    assert "could not play" not in result.stdout
+    assert result.stderr == ""
+    assert (tmp_path / "played").read_text() == f"{path.relative_to(tmp_path)}\n"
+
+
+def test_without_a_recording_a_calls_words_are_played(store: Store) -> None:
+    store.write(whole())
+    result = run("play", sid(1), "--speed", "1000")
+    assert result.exit_code == 0
+    assert "    5.0  caller  What cars do you have?" in result.stdout.splitlines()
+    assert result.stderr == "It is not recorded, so these are its words alone.\n"
+    assert failure("play", "CA0", code=1) == "Error: CA0: no such call is kept"
+    assert "--speed" in run("play", sid(1), "--speed", "0").stderr
