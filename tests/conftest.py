@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,9 @@ from sts_trio.config import records
 # Nothing is kept of a test's calls, neither here nor in processes that it starts, unless it says so
 # or asks for what is the default.
 os.environ["STS_DATABASE_URL"] = records.DEFAULT_URL = records.NOTHING
+
+# Under `nohup` signals of a terminal that closes are ignored, also by processes that tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
 # (`print_blob`), so no database is kept: it would be one more thing that differs between runs.
