@@ -56,6 +56,8 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
         _say_one_moment(parts)
     while not parts.closing.is_over and (due := parts.watch.due(now)) is not None:
         _make_good(parts, due)
+    if parts.closing.is_over:
+        return
     parts.out.extend(parts.requests.tick(now, parts.turns.plays_until))
     collected, keys = parts.keypad.tick(now)
     parts.out.extend(collected)

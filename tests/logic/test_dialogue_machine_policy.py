@@ -130,6 +130,7 @@ class AnyPolicy(RuleBasedStateMachine):
         self.given = bytearray()
         self.pending: dict[int, float] = {}  # {number of a question: when there must be an answer}
         self.collecting: dict[int, float] = {}
+        self.cancelled_request: int | None = None
         self.numbers = 0
         self.running: dict[str, deepgram.FunctionToCall] = {}
         self.cancelled: dict[str, deepgram.FunctionToCall] = {}
@@ -348,6 +349,7 @@ class AnyPolicy(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted({*self.pending, *self.collecting})))
         self.pending.pop(number, None)
         self.collecting.pop(number, None)
+        self.cancelled_request = number
         self.hear(CancelRequest(number))
 
     @rule(agent=st.sampled_from(["sales", "service"]))
@@ -506,7 +508,9 @@ class AnyPolicy(RuleBasedStateMachine):
             case RequestDone(number):
                 del self.pending[number]
             case Collected(number):
-                del self.collecting[number]
+                # Who waits no longer is told what was keyed in, as it is not to be kept.
+                if number != self.cancelled_request:
+                    del self.collecting[number]
             case events.CallHeard(said, heard, said_seconds, heard_seconds):
                 heard_words = heard.split()
                 assert said.split()[: len(heard_words)] == heard_words
@@ -598,3 +602,23 @@ def _is_result(act: Act, id: str) -> bool:
 
 AnyPolicy.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestAnyPolicy = AnyPolicy.TestCase
+
+
+def test_nobody_is_asked_for_by_a_late_tick_that_hangs_up() -> None:
+    """A greeting that is owed, and "Are you still there?", are due at the same time."""
+    call = AnyPolicy()
+    policy = CallPolicy(
+        reconnects=False,
+        one_moment=b"",
+        apology=b"",
+        resumes=False,
+        answer_within=0.5,
+        ask_after=0.5,
+        hang_up_after=inf,
+        longest=inf,
+        warn_before=2.0,
+    )
+    call.begin(forward=0.02, policy=policy, can_say=True, patience=0, greeting="Hello.")
+    call.the_agent_gets_to_talk()
+    call.a_tick_comes_late(delay=1.0)
+    assert call.is_over
