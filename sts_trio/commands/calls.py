@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from sts_trio.commands.common import Failure, Misuse, fail, run, say
+from sts_trio.commands.common import FILE, Failure, Misuse, fail, run, say
 
 if TYPE_CHECKING:
     from sts_trio.config.records import Records
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(exists=True, dir_okay=False)
 # Read at once, while they are written to a file.
 _LOT = 500
 
@@ -102,10 +101,7 @@ def _cells(call: "CallRow") -> tuple[str, ...]:
 @click.pass_obj
 def show(file: str | None, call_sid: str, as_json: bool) -> None:
     """Show one call: what was said and heard, what functions did, its figures."""
-    with _open(file) as store:
-        record = store.record(call_sid)
-    if record is None:
-        fail(f"{call_sid}: no such call is kept")
+    record = _record(file, call_sid)
     if as_json:
         from sts_trio.records.export import json_line
 
@@ -168,15 +164,11 @@ def play(file: str | None, call_sid: str, speed: float) -> None:
     from sts_trio.records import call_transcript
     from sts_trio.records.recorder import find
 
-    with _open(file) as store:
-        record = store.record(call_sid)
-    if record is None:
-        fail(f"{call_sid}: no such call is kept")
+    record = _record(file, call_sid)
     start = call_transcript.answered_at(record)
+    root = _settings(file).recordings
     kept = [
-        (recording.began_at - start, find(_settings(file).recordings, recording.uri))
-        for recording in record.recordings
-        if recording.uri
+        (recording.began_at - start, find(root, recording.uri)) for recording in record.recordings
     ]
     sounds = [playback.Sound(at, path) for at, path in kept if path is not None]
     player = playback.find_player()
@@ -361,6 +353,14 @@ def _open(file: str | None) -> "Iterator[Store]":
         yield store
     finally:
         database.close()
+
+
+def _record(file: str | None, call_sid: str) -> "Record":
+    with _open(file) as store:
+        record = store.record(call_sid)
+    if record is None:
+        fail(f"{call_sid}: no such call is kept")
+    return record
 
 
 def _wanted(filters: dict[str, str | None]) -> "Wanted":
