@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
@@ -16,8 +16,11 @@ from sts_trio.web import responses
 from sts_trio.web.files import HEADERS
 
 if TYPE_CHECKING:
+    from sts_trio.records.opening import OpenRecords
     from sts_trio.records.record import Record
     from sts_trio.records.store import Store
+
+T = TypeVar("T")
 
 # How many are looked for at once: those that read in the database have as many connections.
 READERS = 4
@@ -69,12 +72,8 @@ class PastCalls:
 
     async def recording(self, call_sid: str, part: int | None) -> Response:
         """The audio of a stream of that call: the first is number 1, and `None` the newest."""
-        records = self._server.records
-        if records is None:
-            return responses.text(NOTHING_KEPT, 404)
-        from sts_trio.records.database import DatabaseAway
 
-        def place() -> Path | None:
+        def place(records: "OpenRecords") -> Path | None:
             record = records.store.record(call_sid)
             kept = [] if record is None else [each.uri for each in record.recordings if each.uri]
             number = len(kept) if part is None else part
@@ -82,10 +81,9 @@ class PastCalls:
                 return None
             return find(self._server.config.records.recordings, kept[number - 1])
 
-        try:
-            path = await run_in_thread(place, self._readers)
-        except DatabaseAway as exc:
-            return responses.text(f"The database cannot be read now: {exc}.", 503)
+        path = await self._found(place)
+        if isinstance(path, Response):
+            return path
         if path is None:
             return responses.text("No such recording is kept.", 404)
         # In parts, too, as players ask for them who jump to and fro.
@@ -98,23 +96,29 @@ class PastCalls:
         read: "Callable[[Store], Any]",
         write: Callable[[Any], bytes] = msgspec.json.encode,
     ) -> Response:
+        def encoded(records: "OpenRecords") -> bytes | None:
+            found = read(records.store)
+            # Also in the thread: a record may have thousands of events.
+            return None if found is None else write(found)
+
+        body = await self._found(encoded)
+        if isinstance(body, Response):
+            return body
+        if body is None:
+            return responses.text("No such call is kept.", 404)
+        return responses.data(body)
+
+    async def _found(self, look: "Callable[[OpenRecords], T]") -> T | Response:
+        """What it finds, in a thread; or the answer where nobody can look."""
         records = self._server.records
         if records is None:
             return responses.text(NOTHING_KEPT, 404)
         from sts_trio.records.database import DatabaseAway
 
-        def encoded() -> bytes | None:
-            found = read(records.store)
-            # Also in the thread: a record may have thousands of events.
-            return None if found is None else write(found)
-
         try:
-            body = await run_in_thread(encoded, self._readers)
+            return await run_in_thread(lambda: look(records), self._readers)
         except DatabaseAway as exc:
             return responses.text(f"The database cannot be read now: {exc}.", 503)
-        if body is None:
-            return responses.text("No such call is kept.", 404)
-        return responses.data(body)
 
 
 def _limit(text: str) -> int:
