@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sts_trio.records.record import CallRow, Record, record
 from sts_trio.records.rows import Kind, Row
 
 # Noon of 30 November 2026.
@@ -59,6 +60,34 @@ class Story:
     def end(self, ending: str = "stop", verdict: str = "success", **body: Any) -> "Story":
         self.tell(Kind.ENDED, ending=ending, verdict=verdict, detail="", apologised=False, **body)
         return self
+
+
+def kept(story: Story, *, answered: float | None = NOON) -> Record:
+    """The record of it, as of a call that has ended."""
+    call = CallRow(
+        call_sid=story.call_sid,
+        direction="inbound",
+        from_=FROM,
+        to=TO,
+        agent="default",
+        parameters={},
+        source="webhook",
+        created_at=NOON,
+        answered_at=answered,
+        state="ended",
+        process_id="p1",
+        epoch=10,
+        moves=0,
+        ended_at=story.at,
+        ending="stop",
+        verdict="success",
+        detail="",
+        apologised=False,
+        summary=None,
+        schema_version=1,
+        redacted_at=None,
+    )
+    return record(call, [], story.rows)
 
 
 def whole(number: int = 1, *, at: float = NOON, epoch: int = 10, **info: Any) -> list[Row]:

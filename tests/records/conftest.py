@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from rig_postgresql import Cluster, binaries, running, shared
 
 from sts_trio.records import schema
@@ -86,3 +87,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 @pytest.fixture
 def store(database: Database) -> Store:
     return Store(database)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Nothing is logged, whatever a test before has set up."""
+    structlog.reset_defaults()
+    with structlog.testing.capture_logs():
+        yield
+    structlog.reset_defaults()

@@ -4,38 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from call_stories import FROM, NOON, Story, sid
+from call_stories import FROM, NOON, Story, kept, sid
 
 from sts_trio.records import call_transcript
-from sts_trio.records.record import CallRow, Record, record
 from sts_trio.records.rows import Kind
-
-
-def kept(story: Story, *, answered: float | None = NOON + 1) -> Record:
-    call = CallRow(
-        call_sid=story.call_sid,
-        direction="inbound",
-        from_=FROM,
-        to="+15005550006",
-        agent="default",
-        parameters={},
-        source="webhook",
-        created_at=NOON,
-        answered_at=answered,
-        state="ended",
-        process_id="p1",
-        epoch=10,
-        moves=0,
-        ended_at=story.at,
-        ending="stop",
-        verdict="success",
-        detail="",
-        apologised=False,
-        summary=None,
-        schema_version=1,
-        redacted_at=None,
-    )
-    return record(call, [], story.rows)
 
 
 def talked() -> Story:
@@ -47,7 +19,7 @@ def test_a_transcript_has_functions_losses_and_what_went_unheard() -> None:
     story.tell(Kind.FUNCTION_ASKED, id="a", name="book", arguments="{}", shield=False)
     story.tell(Kind.AGENT_LOST, ending="agent_mute", detail="")
     story.tell(Kind.AGENT, text="And\nthen")
-    assert call_transcript.text(kept(story)).splitlines() == [
+    assert call_transcript.text(kept(story, answered=NOON + 1)).splitlines() == [
         "    1.5  agent   Hello!",
         "    5.0  caller  What cars do you have?",
         "    6.4  agent   Three of [not heard: them.]  (2.40 s)",
@@ -58,7 +30,7 @@ def test_a_transcript_has_functions_losses_and_what_went_unheard() -> None:
 
 
 def test_captions_are_what_was_heard_while_it_was() -> None:
-    assert call_transcript.webvtt(kept(talked())) == (
+    assert call_transcript.webvtt(kept(talked(), answered=NOON + 1)) == (
         "WEBVTT\n\n"
         "00:00:01.500 --> 00:00:03.500\n<v Agent>Hello!\n\n"
         "00:00:05.000 --> 00:00:07.000\n<v Caller>What cars do you have?\n\n"
@@ -70,7 +42,7 @@ def test_captions_are_what_was_heard_while_it_was() -> None:
 def test_no_words_end_a_caption_or_become_a_tag(role: Kind) -> None:
     story = Story().announce().start()
     story.tell(role, 3599.5, text="\n\n1\n00:00:00.000 --> 00:09:00.000\n<b>&amp;\r\n\r\nNOTE x")
-    cue = call_transcript.webvtt(kept(story)).removeprefix("WEBVTT\n\n")
+    cue = call_transcript.webvtt(kept(story, answered=NOON + 1)).removeprefix("WEBVTT\n\n")
     assert cue.startswith("00:59:59.500 --> 01:00:01.500\n<v ")
     assert cue.count("-->") == 1
     assert cue.count("\n") == 2
@@ -81,11 +53,13 @@ def test_of_what_nobody_heard_there_is_no_caption() -> None:
     story = Story().announce().start()
     story.tell(Kind.AGENT, text="Hello!")
     story.tell(Kind.HEARD, said="Hello!", heard="", said_seconds=0.5, heard_seconds=0.0)
-    assert call_transcript.webvtt(kept(story)) == "WEBVTT\n"
+    assert call_transcript.webvtt(kept(story, answered=NOON + 1)) == "WEBVTT\n"
 
 
 def test_the_turns_are_told_in_seconds_of_the_call() -> None:
-    told: dict[str, Any] = msgspec.json.decode(call_transcript.json(kept(talked())))
+    told: dict[str, Any] = msgspec.json.decode(
+        call_transcript.json(kept(talked(), answered=NOON + 1))
+    )
     assert (told["call_sid"], told["from"], told["version"]) == (sid(1), FROM, 1)
     assert told["turns"][-1] == {
         "role": "agent",

@@ -1,11 +1,10 @@
 """What a record is made of, row by row."""
 
 import math
-from typing import Any
 
 import msgspec
 import pytest
-from call_stories import NOON, Story
+from call_stories import NOON, Story, kept
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +15,6 @@ from sts_trio.records.record import (
     Waits,
     cost,
     lost_rows,
-    record,
     summary,
     turns,
     waits,
@@ -147,7 +145,7 @@ def test_functions_are_told_with_what_became_of_them() -> None:
     story.tell(Kind.FUNCTION_ANSWERED, id="a", outcome="done", seconds=0.5, content="red")
     story.tell(Kind.FUNCTION_ASKED, id="a", name="pay", arguments={}, shield=True)
     story.tell(Kind.FUNCTION_ANSWERED, id="x", outcome="failed")
-    made = record_of(story)
+    made = kept(story)
     assert [(each.name, each.outcome, each.is_shielded) for each in made.functions] == [
         ("look_up", "done", False),
         ("pay", None, True),
@@ -156,37 +154,6 @@ def test_functions_are_told_with_what_became_of_them() -> None:
     story.tell(Kind.FUNCTION_ANSWERED, id="a", outcome="timed_out", seconds=10)
     figures = summed(story)
     assert (figures.functions, figures.functions_failed) == (2, 1)
-
-
-def record_of(story: Story) -> Any:
-    from call_stories import sid
-
-    from sts_trio.records.record import CallRow
-
-    call = CallRow(
-        call_sid=sid(1),
-        direction="inbound",
-        from_="",
-        to="",
-        agent="default",
-        parameters={},
-        source="webhook",
-        created_at=NOON,
-        answered_at=NOON,
-        state="ended",
-        process_id="p1",
-        epoch=10,
-        moves=0,
-        ended_at=story.at,
-        ending="stop",
-        verdict="success",
-        detail="",
-        apologised=False,
-        summary=None,
-        schema_version=1,
-        redacted_at=None,
-    )
-    return record(call, [], story.rows)
 
 
 def test_losses_hand_overs_and_notes_are_told() -> None:
@@ -199,7 +166,7 @@ def test_losses_hand_overs_and_notes_are_told() -> None:
     story.tell(Kind.NOTE, mood="good", order=7)
     story.tell(Kind.NOTE, mood="better")
     story.tell(Kind.ENDED, 10.0, ending="stop", statistics={"barge_ins": 2})
-    made = record_of(story)
+    made = kept(story)
     assert [loss.detail for loss in made.losses] == ["FIN"]
     assert made.notes == {"mood": "better", "order": 7}
     assert [(each.agent, each.request_id, each.until) for each in made.sessions] == [
@@ -319,4 +286,4 @@ def test_whatever_the_rows_hold_there_is_a_record_and_a_summary(
     assert figures.lost_rows >= 0 or len({(row.epoch, row.seq) for row in rows}) < len(rows)
     story = Story()
     story.rows = rows
-    msgspec.json.encode(msgspec.to_builtins(record_of(story)))
+    msgspec.json.encode(msgspec.to_builtins(kept(story)))

@@ -1,6 +1,5 @@
 """Whole calls, recorded: against what their callers heard, and without what is not to be kept."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +29,7 @@ PROBE = length(0.25)
 CARD = "4111111111111111"
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    structlog.reset_defaults()
-    with structlog.testing.capture_logs():
-        yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(autouse=True)

@@ -22,12 +22,7 @@ from sts_trio.testing import call, running, scripted_agent
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    structlog.reset_defaults()
-    with structlog.testing.capture_logs():
-        yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class Receiver:
