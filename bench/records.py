@@ -33,10 +33,12 @@ from sts_trio.observe.feed import CallEvent
 from sts_trio.records import schema
 from sts_trio.records.call_log import CallLog
 from sts_trio.records.database import Database
+from sts_trio.records.processes import Process
 from sts_trio.records.rows import Kind, Row
+from sts_trio.records.search import Wanted
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
-from sts_trio.records.store import Process, Store, Wanted
+from sts_trio.records.store import Store
 from sts_trio.records.writer import Writer
 
 SENTENCE = "The last one leaves at ten past eleven, from platform four, and arrives at noon. " * 2

@@ -69,7 +69,7 @@ from sts_trio.wire.twilio import StreamStart
 
 if TYPE_CHECKING:
     from sts_trio.records.opening import OpenRecords
-    from sts_trio.records.store import Process
+    from sts_trio.records.processes import Process
 
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
@@ -447,7 +447,7 @@ class Server:
 
     def _process(self, process_id: str) -> "Process":
         """How this process is, for others that share the database."""
-        from sts_trio.records.store import Process
+        from sts_trio.records.processes import Process
 
         address = f"{self._bounds[0].host}:{self._bounds[0].port}" if self._bounds else ""
         port = f"-{self._bounds[0].port}" if self._bounds else ""

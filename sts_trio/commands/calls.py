@@ -15,7 +15,8 @@ from sts_trio.commands.common import FILE, Failure, Misuse, fail, run, say
 if TYPE_CHECKING:
     from sts_trio.config.records import Records
     from sts_trio.records.record import CallRow, Record
-    from sts_trio.records.store import Store, Wanted
+    from sts_trio.records.search import Wanted
+    from sts_trio.records.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -267,8 +268,8 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
     """
     if (call_sid is None) == (number is None):
         raise Misuse("expected a CALL_SID or --number, one of them")
+    from sts_trio.records.search import Wanted
     from sts_trio.records.spool import forget_refused
-    from sts_trio.records.store import Wanted
 
     with _open(file) as store:
         if not yes:

@@ -1,8 +1,13 @@
 """What is kept of calls: while they last, so that they can go on elsewhere, and afterwards.
 
 Rows go from the loop into a deque (`writer`), from there into files (`spool`), and from these into
-the tables of the database (`shipper`, `store`, `schema`): each step in a thread of its own. What a
-call's record is made of is computed from its rows alone (`record`).
+the tables of the database (`shipper`, `store`): each step in a thread of its own. What a call's
+record is made of is computed from its rows alone (`record`).
+
+`store` is the face of the tables (`schema`, `database`). Behind it each subject has its SQL:
+`lifecycle` what becomes of a call, `ended_calls` what is done when it is over, `processes` who
+lives, `reading` one call, `search` a list of them, `retention` what is deleted, `event_days` how
+PostgreSQL parts the events.
 
 Beside them go recordings (`recorder`, `recording_file`, and `tracks`, which computes where audio
 belongs), and what is told of ended calls: to a receiver (`courier`, `receiver`, `deliveries`,

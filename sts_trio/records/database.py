@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc as sqlalchemy_errors
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sts_trio.errors import ConfigError, StsTrioError
 from sts_trio.records import schema
@@ -46,6 +47,12 @@ VARIABLE = "STS_DATABASE_URL"
 _PASSING = ("starting up", "shutting down", "recovery mode", "too many clients", "connection slots")
 # The resolver's words for a name that does not exist, as opposed to one that it cannot ask about.
 _NO_SUCH_HOST = ("Name or service not known", "nodename nor servname", "No address associated")
+
+
+def insert_into(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that may say what to do where the row is there already."""
+    is_postgresql = connection.dialect.name == "postgresql"
+    return (postgresql.insert if is_postgresql else sqlite.insert)(table)
 
 
 class DatabaseAway(StsTrioError):

@@ -12,10 +12,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sts_trio.records import schema
-from sts_trio.records.database import Database
+from sts_trio.records.database import Database, insert_into
 
 WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 # Three times as long as an attempt may take.
@@ -44,9 +43,8 @@ def insert(
     connection: sa.Connection, webhook_id: str, call_sid: str, kind: str, body: str, at: float
 ) -> None:
     """In a transaction of somebody else's. What is there already stays as it is."""
-    make: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(
-        make(delivery)
+        insert_into(connection, delivery)
         .values(
             webhook_id=webhook_id,
             call_sid=call_sid,

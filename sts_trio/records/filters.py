@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from math import isfinite
 
-from sts_trio.records.store import Wanted
+from sts_trio.records.search import Wanted
 from sts_trio.wire.printable import quoted
 
 TIME = (

@@ -17,13 +17,15 @@ from sts_trio.records.courier import Courier
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.deliveries import Deliveries
 from sts_trio.records.ending_hook import EndingHook, Hook
+from sts_trio.records.event_days import DAY
+from sts_trio.records.processes import Process
 from sts_trio.records.receiver import BadUrl, Receiver
 from sts_trio.records.record import Record
 from sts_trio.records.recorder import remove
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
-from sts_trio.records.store import DAY, Process, Store
+from sts_trio.records.store import Store
 from sts_trio.records.webhook import Signer
 from sts_trio.records.writer import Writer
 

@@ -13,9 +13,10 @@ from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.database import DatabaseAway
+from sts_trio.records.processes import Process
 from sts_trio.records.rows import Row
 from sts_trio.records.spool import Spool
-from sts_trio.records.store import Process, Store
+from sts_trio.records.store import Store
 
 # Rows in one transaction: at 0.3 ms each, a good tenth of a second.
 LOT = 500

@@ -22,11 +22,11 @@ import trio
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
+from sts_trio.records.processes import Process
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import ESSENTIAL, Row, storable
 from sts_trio.records.shipper import LONGEST_RETRY, LOT, Behind, Shipper
 from sts_trio.records.spool import Spool, SpoolFull
-from sts_trio.records.store import Process
 
 EVERY = 0.1
 # A transaction takes a millisecond of CPU, however few rows are in it, and who looks at calls does

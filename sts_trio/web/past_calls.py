@@ -38,7 +38,7 @@ class PastCalls:
         """What the query asks for (see `records.filters`), the newest first. `after` is where the
         next page begins."""
         from sts_trio.records.filters import BadFilter, read_wanted
-        from sts_trio.records.store import BadCursor
+        from sts_trio.records.search import BadCursor
 
         try:
             wanted = msgspec.structs.replace(read_wanted(asked, time.time()), has_ended=True)

@@ -24,7 +24,8 @@ from sts_trio.errors import ConfigError
 from sts_trio.records import database as databases
 from sts_trio.records import schema
 from sts_trio.records.database import Database, DatabaseAway
-from sts_trio.records.store import Store, Wanted
+from sts_trio.records.search import Wanted
+from sts_trio.records.store import Store
 
 
 def mistake(url: str) -> str:
@@ -457,7 +458,7 @@ def test_a_day_without_a_partition_of_its_own_is_kept_with_the_others(database: 
     at = NOON + 86400 * 400
     day = int(at // 86400)
     store = Store(database)
-    store._days.add(day)  # as if it had been tried
+    store._days._made.add(day)  # as if it had been tried
     store.write(whole(at=at))
     another = Store(database)
     another.write(whole(2, at=at))

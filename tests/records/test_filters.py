@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sts_trio.records.filters import BadFilter, read_wanted
-from sts_trio.records.store import Wanted
+from sts_trio.records.search import Wanted
 
 
 def test_nothing_is_asked_for_by_nothing_and_by_blanks() -> None:

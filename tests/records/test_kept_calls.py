@@ -24,7 +24,8 @@ from telephone import speaks
 
 from sts_trio.records.database import Database
 from sts_trio.records.record import CallRow, Record
-from sts_trio.records.store import Store, Wanted
+from sts_trio.records.search import Wanted
+from sts_trio.records.store import Store
 from sts_trio.wire import deepgram, twilio
 
 FROM, TO = "+15005550001", "+15005550006"

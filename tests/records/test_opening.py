@@ -14,7 +14,8 @@ from sts_trio.config.records import Prices, Records
 from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.records.opening import OpenRecords, open_records
-from sts_trio.records.store import Process, Wanted
+from sts_trio.records.processes import Process
+from sts_trio.records.search import Wanted
 
 KEY = "0123456789abcdef0123456789abcdef"
 

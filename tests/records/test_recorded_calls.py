@@ -18,7 +18,8 @@ from sts_trio.records import recorder
 from sts_trio.records.database import Database
 from sts_trio.records.record import Record
 from sts_trio.records.recording_file import HEADER_SIZE
-from sts_trio.records.store import Store, Wanted
+from sts_trio.records.search import Wanted
+from sts_trio.records.store import Store
 from sts_trio.simulate.earpiece import Spans
 from sts_trio.simulate.script import HangUp, Keys, Speak, WaitForQuiet
 from sts_trio.testing import call, running, scripted_agent

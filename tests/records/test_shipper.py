@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from rig_postgresql import Cluster
 
 from sts_trio.records.database import Database, DatabaseAway
+from sts_trio.records.processes import Process
 from sts_trio.records.rows import Kind, Row
+from sts_trio.records.search import Wanted
 from sts_trio.records.shipper import DEAD_AFTER, LONGEST_RETRY, RETRY, Shipper
 from sts_trio.records.spool import Spool, SpoolFull, _Segment
-from sts_trio.records.store import Process, Store, Wanted
+from sts_trio.records.store import Store
 
 
 class Clock:

@@ -13,9 +13,11 @@ from sts_trio.config.records import Prices
 from sts_trio.observe import events
 from sts_trio.records import schema
 from sts_trio.records.database import Database
+from sts_trio.records.processes import Process
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import Kind, Row, storable
-from sts_trio.records.store import BadCursor, Process, Store, Wanted
+from sts_trio.records.search import BadCursor, Wanted
+from sts_trio.records.store import Store
 
 KEY = "0123456789abcdef0123456789abcdef"
 ME = Process(
@@ -263,8 +265,8 @@ def test_words_are_looked_for_a_few_calls_at_a_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a page takes no longer in a year of calls than in a day."""
-    monkeypatch.setattr("sts_trio.records.store.LOT", 2)
-    monkeypatch.setattr("sts_trio.records.store.SEARCHED", 4)
+    monkeypatch.setattr("sts_trio.records.search.LOT", 2)
+    monkeypatch.setattr("sts_trio.records.search.SEARCHED", 4)
     for number in range(11):
         story = Story(sid(number), at=NOON + number).announce().start()
         story.tell(Kind.USER, text="a boat" if number in (0, 3, 9) else "a car")

@@ -24,11 +24,13 @@ from rig_postgresql import Cluster
 from sts_trio.observe import events
 from sts_trio.records import writer as writers
 from sts_trio.records.database import Database, DatabaseAway
+from sts_trio.records.processes import Process
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import Kind, Row
+from sts_trio.records.search import Wanted
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool, SpoolFull
-from sts_trio.records.store import Process, Store, Wanted
+from sts_trio.records.store import Store
 from sts_trio.records.writer import Writer
 
 # Only so that a hang is noticed.
@@ -563,7 +565,8 @@ from sts_trio.records.database import Database
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
-from sts_trio.records.store import Process, Store
+from sts_trio.records.processes import Process
+from sts_trio.records.store import Store
 from sts_trio.records.writer import Writer
 
 async def main(url, root):
