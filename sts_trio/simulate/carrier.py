@@ -7,13 +7,17 @@ Sources: Twilio, "TwiML for Programmable Voice" and its verbs, "Media Streams", 
 its error pages, read 2026-11-30.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
-from sts_trio.simulate.carrier_call import Call, Party, Url
+import trio
+
+from sts_trio.simulate.carrier_call import OUTBOUND, Call, Party, Url
 from sts_trio.simulate.connect import HTTP, parts_of
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.phone import Watch
 from sts_trio.simulate.phone_call import PhoneCall
+from sts_trio.simulate.placement import Callee, Placement
 from sts_trio.simulate.script import IsBusy, Step, never
 from sts_trio.simulate.unknowns import Unknowns
 from sts_trio.simulate.webhook import NUMBERS, Numbers, Sign, Webhooks
@@ -22,11 +26,13 @@ from sts_trio.wire.webhook import sign as signature
 
 
 class Carrier:
-    """One account of a carrier. `calls` are its live ones, `over` the SIDs of those that were.
+    """One account of a carrier. `calls` are its live ones by SID, `over` how others ended.
 
     `token` is the account's auth token, which signs its requests; or `sign` makes what signs them.
     `headers` go with every request. `parties` are those who can be dialled, by number, and `queues`
-    those who take a caller out of a queue, by its name. `parameters` are given to every stream.
+    those who take a caller out of a queue, by its name. `callees` are those whom the bridge may
+    call by REST, by number, and `placed` what came of these calls, in the order in which they were
+    over. `parameters` are given to every stream.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class Carrier:
         parameters: Mapping[str, str] | None = None,
         parties: Mapping[str, Party] | None = None,
         queues: Mapping[str, Party] | None = None,
+        callees: Mapping[str, Callee] | None = None,
         unknowns: Unknowns | None = None,
     ) -> None:
         self.account_sid = account_sid or Sids().account
@@ -48,9 +55,11 @@ class Carrier:
         self.parameters = dict(parameters or {})
         self.parties = dict(parties or {})
         self.queues = dict(queues or {})
+        self.callees = dict(callees or {})
+        self.placed: list[PhoneCall] = []
         self.unknowns = unknowns or Unknowns()
         self.calls: dict[str, Call] = {}
-        self.over: set[str] = set()
+        self.over: dict[str, str] = {}  # {SID: status}
         self.webhooks = Webhooks(self.sign, self.headers, pause=self.unknowns.retry_pause)
 
     async def place(
@@ -78,13 +87,44 @@ class Carrier:
         parts_of(url, HTTP)
         sids = sids or Sids(account=self.account_sid)
         call = Call(self, steps, limit, is_busy or never, watch, sids, numbers, fallback)
-        self.calls[sids.call] = call
-        try:
+        with self._live(call):
             await call.run(Url(url, method), status_callback)
-        finally:
-            del self.calls[sids.call]
-            self.over.add(sids.call)
         return call.told()
+
+    async def run_placed(
+        self,
+        placement: Placement,
+        *,
+        task_status: trio.TaskStatus[Call] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Places a call as a bridge has asked by REST; `placed` has it when it is over."""
+        callee = self.callees.get(placement.to)
+        steps, limit = (callee.steps, callee.limit) if callee is not None else ((), 0.0)
+        call = Call(
+            self,
+            steps,
+            limit,
+            never,
+            None,
+            Sids(account=self.account_sid),
+            Numbers(placement.from_, placement.to),
+            placement.fallback,
+            OUTBOUND,
+        )
+        with self._live(call):
+            task_status.started(call)
+            await call.run_placed(placement, callee)
+        self.placed.append(call.told())
+
+    @contextlib.contextmanager
+    def _live(self, call: Call) -> Iterator[None]:
+        sid = call.sids.call
+        self.calls[sid] = call
+        try:
+            yield
+        finally:
+            del self.calls[sid]
+            self.over[sid] = call.status
 
 
 def signer(token: str) -> Sign:

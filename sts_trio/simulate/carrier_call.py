@@ -12,7 +12,7 @@ cancels the old one when its own stream is open: the newer stream wins.
 import contextlib
 import math
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urljoin
@@ -39,6 +39,7 @@ from sts_trio.simulate.http import Answer
 from sts_trio.simulate.media_stream import GOODBYE_TIMEOUT, MediaStream, Sids
 from sts_trio.simulate.phone import Phone, Watch
 from sts_trio.simulate.phone_call import Connected, PhoneCall, Problem, Requested, Streamed
+from sts_trio.simulate.placement import Callee, Placement
 from sts_trio.simulate.report import LOST, report
 from sts_trio.simulate.script import CallerScript, IsBusy, Step
 from sts_trio.simulate.spoken import spoken
@@ -58,6 +59,11 @@ ENDLESS = 1000
 # Twilio's errors: a stream's connection was lost, and what was fetched is no audio.
 BROKEN, NOT_PLAYED = 31903, 12300
 NOT_FOLLOWED = 0  # of this carrier's own
+
+# Twilio's words for which way a call goes.
+INBOUND, OUTBOUND = "inbound", "outbound-api"
+# {what became of a call that nobody answered: the SIP response that told}
+_SIP = {"busy": "486", "failed": "404", "no-answer": "487", "canceled": "487"}
 
 
 class Party(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +118,23 @@ class _Talk:
         self.heard += frame
 
 
+class _Progress:
+    """Tells how a call that was placed comes along, as far as it was asked for."""
+
+    def __init__(
+        self, placement: Placement, tell: Callable[[Placement, dict[str, str]], None]
+    ) -> None:
+        self._placement = placement
+        self._tell = tell
+        self._sequence = 0
+
+    def tell(self, event: str, fields: dict[str, str] | None = None) -> None:
+        wanted = self._placement
+        if wanted.status_callback and event in wanted.events:
+            self._tell(wanted, {"SequenceNumber": str(self._sequence), **(fields or {})})
+        self._sequence += 1
+
+
 class Call:
     """A phone call. Run it once."""
 
@@ -125,6 +148,7 @@ class Call:
         sids: Sids,
         numbers: Numbers,
         fallback: str,
+        direction: str = INBOUND,
     ) -> None:
         self.sids = sids
         self.status = "ringing"
@@ -137,6 +161,7 @@ class Call:
         self._is_waiting = False
         self._numbers = numbers
         self._fallback = fallback
+        self._direction = direction
         self._is_answered = False
         self._vanished = False
         self._program: _Program | None = None
@@ -157,12 +182,73 @@ class Call:
         async with trio.open_nursery() as self._callbacks:
             async with trio.open_nursery() as self._nursery:
                 self._start(source)
-                await self._over.wait()
-                self._nursery.cancel_scope.cancel()
+                await self._until_over()
             if status_callback:
-                duration = round(self._phone.now) if self._is_answered else 0
-                fields = {"CallDuration": str(duration), "CallbackSource": "call-progress-events"}
-                await self._tell(status_callback, self._form() | fields)
+                await self._tell(status_callback, self._form() | self._outcome())
+
+    async def run_placed(self, placement: Placement, callee: Callee | None) -> None:
+        """The same for a call that was placed by REST, to somebody or to nobody known."""
+        self.status = "queued"
+        progress = _Progress(placement, self._tell_progress)
+        async with trio.open_nursery() as self._callbacks:
+            progress.tell("initiated", {"CallStatus": "initiated"})
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._ring_up, placement, callee, progress)
+                await self._until_over()
+            sip = {"SipResponseCode": _SIP.get(self.status, "200")}
+            progress.tell("completed", self._outcome() | sip)
+
+    async def _until_over(self) -> None:
+        await self._over.wait()
+        self._nursery.cancel_scope.cancel()
+
+    async def _ring_up(
+        self, placement: Placement, callee: Callee | None, progress: "_Progress"
+    ) -> None:
+        if callee is None or callee.is_busy:
+            await self._end_unanswered("failed" if callee is None else "busy")
+            return
+        self.status = "ringing"
+        progress.tell("ringing")
+        await trio.sleep(min(callee.answers_after, placement.timeout))
+        if callee.answers_after > placement.timeout:
+            await self._end_unanswered("no-answer")
+            return
+        self._answer()
+        progress.tell("answered")
+        known: dict[str, str] = {}
+        if placement.detects and placement.amd_callback:
+            self._nursery.start_soon(self._tell_answerer, placement, callee)
+        elif placement.detects:
+            await trio.sleep(callee.known_after)
+            known = {"AnsweredBy": callee.answered_by}
+        if placement.twiml:
+            self._start(Text(placement.twiml))
+        else:
+            self._start(Url(placement.url, placement.method, known))
+
+    async def _end_unanswered(self, status: str) -> None:
+        await self._end("caller")
+        self.status = status
+
+    async def _tell_answerer(self, placement: Placement, callee: Callee) -> None:
+        await trio.sleep(callee.known_after)
+        fields = {
+            "AccountSid": self.sids.account,
+            "CallSid": self.sids.call,
+            "AnsweredBy": callee.answered_by,
+            "MachineDetectionDuration": str(round(callee.known_after * 1000)),
+        }
+        await self._tell(placement.amd_callback, fields, placement.amd_callback_method)
+
+    def _tell_progress(self, placement: Placement, fields: dict[str, str]) -> None:
+        told = self._form() | fields
+        url, method = placement.status_callback, placement.status_callback_method
+        self._callbacks.start_soon(self._tell, url, told, method)
+
+    def _outcome(self) -> dict[str, str]:
+        duration = round(self._phone.now) if self._is_answered else 0
+        return {"CallDuration": str(duration), "CallbackSource": "call-progress-events"}
 
     def told(self) -> PhoneCall:
         """All of a call that is over."""
@@ -226,7 +312,8 @@ class Call:
     async def _end(self, by: str) -> None:
         if self.is_over:
             return
-        self.ended_by, self.status = by, "completed"
+        is_rung_off = self._direction == OUTBOUND and not self._is_answered
+        self.ended_by, self.status = by, "canceled" if is_rung_off else "completed"
         if (program := self._program) is not None:
             program.scope.cancel()
             await program.is_over.wait()
@@ -588,7 +675,10 @@ class Call:
     # --- requests ---------------------------------------------------------------------------------
 
     def _form(self) -> dict[str, str]:
-        return webhook.form(self.sids.call, self.sids.account, self._numbers, status=self.status)
+        sids = self.sids
+        return webhook.form(
+            sids.call, sids.account, self._numbers, status=self.status, direction=self._direction
+        )
 
     async def _ask(
         self, url: str, fields: dict[str, str], method: str, *, longest: int = twiml.MAX_TWIML

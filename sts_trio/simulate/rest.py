@@ -1,8 +1,9 @@
-"""The part of Twilio's REST API that a bridge asks for live calls, on the loopback.
+"""The part of Twilio's REST API that a bridge asks for calls, on the loopback.
 
-`POST …/Calls/SID.json` with `Status`, `Url` or `Twiml` does what it asks for to a call of the
-carrier's; `GET` tells of it. Refusals are Twilio's, by code. `refusals` come first, in turn, and
-`latency` is how long an answer takes.
+`POST …/Calls.json` places a call to one of the carrier's `callees`, see `placement`. `POST
+…/Calls/SID.json` with `Status`, `Url` or `Twiml` does what it asks for to a call of the carrier's;
+`GET` tells of it. Refusals are Twilio's, by code. `refusals` come first, in turn, and `latency` is
+how long an answer takes.
 
 Sources: Twilio, "Call resource" and "Twilio's response", read 2026-11-30.
 """
@@ -11,14 +12,14 @@ import base64
 import collections
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 import trio
 
-from sts_trio.simulate import http
+from sts_trio.simulate import http, placement
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.carrier_call import Call, Text, Url
 from sts_trio.wire.webhook import REST_TWIML_LIMIT
@@ -26,7 +27,7 @@ from sts_trio.wire.webhook import REST_TWIML_LIMIT
 LONGEST = 64 * 1024
 NONE: Mapping[str, str] = {}
 
-_CALL = re.compile("/2010-04-01/Accounts/([^/]+)/Calls/([^/]+)[.]json")
+_CALL = re.compile("/2010-04-01/Accounts/([^/]+)/Calls(?:/([^/]+))?[.]json")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -56,27 +57,29 @@ class Rest:
         self.refusals: collections.deque[Refusal] = collections.deque()
         self.asked: list[tuple[str, dict[str, str]]] = []  # (call SID, form)
         self._carrier = carrier
+        self._nursery: trio.Nursery
 
     async def serve(
         self, *, task_status: trio.TaskStatus["Rest"] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serves until cancelled."""
+        """Serves until cancelled, and with it the calls that were placed by it."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        task_status.started(self)
         answer = functools.partial(http.answer, respond=self._respond, longest=LONGEST)
-        await trio.serve_listeners(answer, listeners)
+        async with trio.open_nursery() as self._nursery:
+            task_status.started(self)
+            await trio.serve_listeners(answer, listeners)
 
     async def _respond(self, request: http.Request) -> http.Answer:
         await trio.sleep(self.latency)
-        told = self._told(request)
+        told = await self._told(request)
         if not isinstance(told, Refusal):
-            return _answer(200, told)
+            return told
         body = {"code": told.code, "message": told.message, "status": told.status}
         after = {} if told.retry_after is None else {"retry-after": str(told.retry_after)}
         return _answer(told.status, body, after)
 
-    def _told(self, request: http.Request) -> dict[str, Any] | Refusal:
+    async def _told(self, request: http.Request) -> http.Answer | Refusal:
         if self.refusals:
             return self.refusals.popleft()
         if not self._is_known(request.headers.get("authorization", "")):
@@ -84,10 +87,15 @@ class Rest:
         found = _CALL.fullmatch(unquote(request.path))
         if found is None or found[1] != self._carrier.account_sid:
             return NOT_FOUND
+        fields = parse_qs(request.body.decode())
+        form = {name: values[0] for name, values in fields.items()}
         sid = found[2]
+        if sid is None:
+            if request.method != "POST":
+                return NOT_ALLOWED
+            return await self._place(fields, form)
         call = self._carrier.calls.get(sid)
         if request.method == "POST":
-            form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
             self.asked.append((sid, form))
             if (refusal := self._update(sid, call, form)) is not None:
                 return refusal
@@ -95,8 +103,23 @@ class Rest:
             return NOT_ALLOWED
         if call is None and sid not in self._carrier.over:
             return NOT_FOUND
-        status = "completed" if call is None else call.status
-        return {"sid": sid, "account_sid": self._carrier.account_sid, "status": status}
+        status = self._carrier.over[sid] if call is None else call.status
+        return self._of_call(200, sid, status)
+
+    async def _place(
+        self, fields: Mapping[str, Sequence[str]], form: dict[str, str]
+    ) -> http.Answer | Refusal:
+        try:
+            wanted = placement.read(fields)
+        except placement.NotPlaced as exc:
+            return Refusal(400, exc.code, str(exc))
+        call: Call = await self._nursery.start(self._carrier.run_placed, wanted)
+        self.asked.append((call.sids.call, form))
+        return self._of_call(201, call.sids.call, "queued")
+
+    def _of_call(self, status: int, sid: str, call_status: str) -> http.Answer:
+        account = self._carrier.account_sid
+        return _answer(status, {"sid": sid, "account_sid": account, "status": call_status})
 
     def _update(self, sid: str, call: Call | None, form: dict[str, str]) -> Refusal | None:
         if call is None or call.is_over:

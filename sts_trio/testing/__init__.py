@@ -82,6 +82,7 @@ from sts_trio.simulate.carrier_call import Party
 from sts_trio.simulate.connect import NotConnected
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.phone_call import PhoneCall
+from sts_trio.simulate.placement import Callee
 from sts_trio.simulate.report import Report, Result, Turn
 from sts_trio.simulate.script import HangUp, Keys, Speak, Step, WaitForQuiet, WaitForSpeech
 from sts_trio.simulate.unknowns import Unknowns, readings
@@ -99,6 +100,7 @@ __all__ = [
     "Agent",
     "CallEvent",
     "CallFunction",
+    "Callee",
     "Faults",
     "HangUp",
     "Inventory",

@@ -8,6 +8,7 @@ from sts_trio.simulate.carrier_call import Party
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.phone import Watch
 from sts_trio.simulate.phone_call import PhoneCall
+from sts_trio.simulate.placement import Callee
 from sts_trio.simulate.rest import Rest
 from sts_trio.simulate.script import HangUp, WaitForQuiet, WaitForSpeech
 from sts_trio.simulate.unknowns import Unknowns
@@ -23,13 +24,17 @@ class Account:
     """An account at a carrier, made by `carrier`: give it to `running`, and call by it.
 
     `rest` is its REST API, which the bridge asks. `parties` and `queues` are who can be dialled, by
-    number, and who takes a caller out of a queue, by its name; set them anew at any time.
+    number, and who takes a caller out of a queue, by its name; set them anew at any time. The same
+    with `callees`, whom the bridge may call, by number; `placed` tells what came of these calls, in
+    the order in which they were over.
     """
 
     def __init__(self, simulated: Carrier, rest: Rest) -> None:
         self.rest = rest
         self.parties = simulated.parties
         self.queues = simulated.queues
+        self.callees = simulated.callees
+        self.placed = simulated.placed
         self._simulated = simulated
 
     @property
@@ -81,13 +86,16 @@ async def carrier(
     *,
     parties: Mapping[str, Party] | None = None,
     queues: Mapping[str, Party] | None = None,
+    callees: Mapping[str, Callee] | None = None,
     unknowns: Unknowns | None = None,
 ) -> AsyncIterator[Account]:
     """An account at a carrier that follows TwiML as Twilio does, with its REST API on the loopback.
 
     `unknowns` are what nobody knows of Twilio; a bridge has to come through all of `readings()`.
     """
-    simulated = Carrier(token=TOKEN, parties=parties, queues=queues, unknowns=unknowns)
+    simulated = Carrier(
+        token=TOKEN, parties=parties, queues=queues, callees=callees, unknowns=unknowns
+    )
     rest = Rest(simulated)
     async with running_beside(rest.serve):
         yield Account(simulated, rest)

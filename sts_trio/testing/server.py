@@ -5,6 +5,7 @@ import functools
 import gc
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -100,12 +101,19 @@ async def running(
             "an app comes with its agent and its functions, and with its account: give them with a"
             " configuration only"
         )
+    port = 0
     with _leaving_no_trace(), jumping_only_when_nothing_works():
         if not isinstance(app, App):
-            app = create_app(_settings(app, agent, carrier), functions)
+            settings = _settings(app, agent, carrier)
+            if carrier is not None and settings.public_url is None:
+                # The carrier is to come back from calls that it has been asked for.
+                port = _free_port()
+                url = f"http://127.0.0.1:{port}"
+                settings = msgspec.structs.replace(settings, public_url=url)
+            app = create_app(settings, functions)
             if carrier is not None:
                 app.server.twilio.api = carrier.rest.url
-        start = functools.partial(serve, app.server.config, port=0, app=app, take_signals=False)
+        start = functools.partial(serve, app.server.config, port=port, app=app, take_signals=False)
         async with running_beside(start) as base:
             server = Server(base, "ws" + base.removeprefix("http") + "/twilio", app)
             _running[_origin(base)] = server
@@ -126,6 +134,13 @@ def server_at(url: str) -> Server | None:
 
 def _origin(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
 
 
 def _settings(given: Any, agent: Agent | str | None, carrier: "Account | None") -> Config:

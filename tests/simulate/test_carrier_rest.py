@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -13,8 +14,9 @@ from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.simulate import http
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.phone_call import PhoneCall
+from sts_trio.simulate.placement import Callee
 from sts_trio.simulate.rest import TOO_MANY, Refusal, Rest
-from sts_trio.simulate.script import WaitForQuiet
+from sts_trio.simulate.script import HangUp, Speak, WaitForQuiet
 from sts_trio.testing import fast_clock as fast_clock
 from sts_trio.wire import twilio
 
@@ -103,7 +105,8 @@ async def ask(
     key = base64.b64encode(f"{carrier.account_sid}:{TOKEN}".encode()).decode()
     host, _, port = rest.url.removeprefix("http://").partition(":")
     stream = await trio.open_tcp_stream(host, int(port))
-    path = f"/2010-04-01/Accounts/{account or carrier.account_sid}/Calls/{sid}.json"
+    of_call = f"/{sid}" if sid else ""
+    path = f"/2010-04-01/Accounts/{account or carrier.account_sid}/Calls{of_call}.json"
     headers = {"Host": host, "Authorization": f"Basic {key}"}
     answer = await http.ask(stream, method, path, headers, form.encode(), longest=65536)
     await stream.aclose()
@@ -148,3 +151,145 @@ async def test_a_rush_is_turned_away_and_latency_is_waited_for(fast_clock: objec
 
         await meanwhile(here, carrier, hang_up)
     assert len(rest.asked) == 1
+
+
+# --- calls that the bridge places -----------------------------------------------------------------
+
+NUMBER = "+15005550006"
+OURS = "+15005550010"
+SPEAKS = Callee(steps=[Speak(b"\x00" * 8000), WaitForQuiet(3.0), HangUp()])
+
+
+async def placed(
+    here: Site, carrier: Carrier, rest: Rest, callee: Callee | None, within: float = 30.0
+) -> PhoneCall:
+    """What came of a call that the bridge has asked for as it does."""
+    if callee is not None:
+        carrier.callees[NUMBER] = callee
+    for path in ("/status", "/amd"):
+        here.reply(path, 204)
+    created = await client(carrier, rest).create_call(
+        to=NUMBER,
+        from_=OURS,
+        url=f"{here.base}/twiml",
+        status_callback=f"{here.base}/status",
+        amd_callback=f"{here.base}/amd",
+    )
+    assert created.status == "queued"
+    await trio.sleep(within)
+    (call,) = carrier.placed
+    assert call.call_sid == created.call_sid
+    return call
+
+
+def told(here: Site) -> list[tuple[str, str, str]]:
+    """What the bridge was told of a call, in order."""
+    return [
+        (each.fields["SequenceNumber"], each.fields["CallStatus"], each.fields["Direction"])
+        for each in here.hits
+        if each.path == "/status"
+    ]
+
+
+async def test_who_is_called_answers_and_talks(fast_clock: object) -> None:
+    async with serving() as (here, carrier, rest):
+        here.behaviours[0] = listen
+        call = await placed(here, carrier, rest, SPEAKS)
+        assert b"completed" in (await ask(rest, carrier, "GET", call.call_sid))[1]
+    assert (call.status, call.ended_by) == ("completed", "caller")
+    assert call.report.said.startswith(b"\x00" * 8000)
+    assert [status for _, status, _ in told(here)] == [
+        "initiated",
+        "ringing",
+        "in-progress",
+        "completed",
+    ]
+    assert [int(number) for number, *_ in told(here)] == [0, 1, 2, 3]
+    assert {direction for *_, direction in told(here)} == {"outbound-api"}
+    asked = next(each.fields for each in here.hits if each.path == "/twiml")
+    assert (asked["From"], asked["To"], asked["CallStatus"]) == (OURS, NUMBER, "in-progress")
+    last = here.hits[-1].fields
+    assert (last["SipResponseCode"], int(last["CallDuration"]) > 3) == ("200", True)
+
+
+@pytest.mark.parametrize(
+    ("callee", "status", "sip"),
+    [
+        (None, "failed", "404"),
+        (Callee(is_busy=True), "busy", "486"),
+        (Callee(answers_after=math.inf), "no-answer", "487"),
+    ],
+)
+async def test_who_does_not_answer_is_told_of(
+    callee: Callee | None, status: str, sip: str, fast_clock: object
+) -> None:
+    async with serving() as (here, carrier, rest):
+        call = await placed(here, carrier, rest, callee, within=61.0)
+        assert status.encode() in (await ask(rest, carrier, "GET", call.call_sid))[1]
+    assert call.status == status
+    assert not call.streams
+    (last,) = [each.fields for each in here.hits if each.fields.get("SipResponseCode")]
+    assert (last["CallStatus"], last["SipResponseCode"], last["CallDuration"]) == (status, sip, "0")
+
+
+async def test_who_or_what_answered_is_told_when_it_is_known(fast_clock: object) -> None:
+    async with serving() as (here, carrier, rest):
+        machine = Callee(steps=[WaitForQuiet(9.0)], answered_by="machine_end_beep", known_after=4.0)
+        here.behaviours[0] = listen
+        await placed(here, carrier, rest, machine)
+    (known,) = [each.fields for each in here.hits if each.path == "/amd"]
+    assert (known["AnsweredBy"], known["MachineDetectionDuration"]) == ("machine_end_beep", "4000")
+
+
+async def test_a_url_may_wait_until_it_is_known_who_answered(fast_clock: object) -> None:
+    async with serving() as (here, carrier, rest):
+        carrier.callees[NUMBER] = SPEAKS
+        form = f"To={NUMBER}&From={OURS}&Url={here.base}/twiml&MachineDetection=Enable"
+        assert (await place(rest, carrier, form))[0] == 201
+        await trio.sleep(20.0)
+    assert here.hits[0].fields["AnsweredBy"] == "human"
+
+
+async def test_a_call_that_rings_is_called_off(fast_clock: object) -> None:
+    async with serving() as (here, carrier, rest):
+        carrier.callees[NUMBER] = Callee(answers_after=20.0)
+        form = f"To={NUMBER}&From={OURS}&Twiml={HANG_UP}&StatusCallback={here.base}/status"
+        assert (await place(rest, carrier, form))[0] == 201
+        here.reply("/status", 204)
+        await trio.sleep(1.0)
+        (sid,) = carrier.calls
+        assert (await ask(rest, carrier, "POST", sid, "Status=canceled"))[0] == 200
+        await trio.sleep(1.0)
+    (call,) = carrier.placed
+    assert (call.status, call.report.said) == ("canceled", b"")
+    # Nobody had asked for more than the end.
+    assert [status for _, status, _ in told(here)] == ["canceled"]
+
+
+async def place(rest: Rest, carrier: Carrier, form: str) -> tuple[int, bytes]:
+    return await ask(rest, carrier, "POST", "", form.replace("+", "%2B"))
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        ("From=+1&Url=http://a/", 21201),
+        ("To=+1&Url=http://a/", 21213),
+        ("To=+1&From=+1", 21205),
+        ("To=+1&From=+1&Url=nowhere", 21205),
+        ("To=+1&From=+1&Twiml=" + "x" * 4001, 32018),
+        ("To=+1&From=+1&Url=http://a/&Timeout=601", 20001),
+        ("To=+1&From=+1&Url=http://a/&Timeout=x", 20001),
+        ("To=+1&From=+1&Url=http://a/&StatusCallbackEvent=sneezed", 0),
+        ("To=+1&From=+1&Url=http://a/&SendDigits=1", 0),
+    ],
+)
+async def test_a_call_that_cannot_be_placed_is_refused(
+    form: str, code: int, fast_clock: object
+) -> None:
+    async with serving() as (_, carrier, rest):
+        status, body = await place(rest, carrier, form)
+        assert status == 400
+        assert f'"code":{code},' in body.decode()
+        assert (await ask(rest, carrier, "GET", ""))[0] == 405
+    assert not carrier.placed
