@@ -65,7 +65,6 @@ class App(QuartTrio):
         )
         self._bounds: list[Bound] = []
         self._prefix = urlsplit(config.public_url or "").path
-        self.startup_fault: ConfigError | None = None
         self.config["MAX_CONTENT_LENGTH"] = MAX_PER_WEBHOOK
         self.config["BODY_TIMEOUT"] = BODY_TIMEOUT
         self.before_serving(self._start)
@@ -99,6 +98,14 @@ class App(QuartTrio):
     def live_calls(self) -> LiveCalls:
         return self.server.live_calls
 
+    async def open_records(self) -> None:
+        """Opens the database of past calls. Its lifespan does, too, where nobody has.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        await self.server.open_records()
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" and not trio.lowlevel.in_trio_run():
             # A worker of another kind would serve on, and answer every request with 500.
@@ -109,10 +116,9 @@ class App(QuartTrio):
         if scope["type"] == "lifespan":
             self._bounds = bound_of(receive)
             try:
-                await self.server.open_records()
+                await self.open_records()
             except ConfigError as exc:
                 # Not from within Quart, which would log a traceback.
-                self.startup_fault = exc
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(exc)})
                 return

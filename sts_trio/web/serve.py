@@ -30,7 +30,6 @@ from typing import Any, Protocol
 import hypercorn.config
 import hypercorn.trio
 import trio
-from hypercorn.utils import LifespanFailureError
 
 from sts_trio.bridge.live_calls import Remember
 from sts_trio.config import Config
@@ -66,10 +65,9 @@ class LiveCalls(Protocol):
 class App(Protocol):
     """An ASGI application with calls."""
 
-    startup_fault: ConfigError | None
-
     @property
     def live_calls(self) -> LiveCalls: ...
+    async def open_records(self) -> None: ...
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
@@ -117,19 +115,15 @@ async def serve(
                 nursery.start_soon(shutdown.run, nursery.cancel_scope)
 
             async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-                try:
-                    await hypercorn.trio.serve(
-                        app,
-                        settings,
-                        shutdown_trigger=stop.wait,
-                        mode="asgi",
-                        task_status=task_status,
-                    )
-                except* LifespanFailureError:
-                    if app.startup_fault is None:
-                        raise
-                if app.startup_fault is not None:
-                    raise app.startup_fault
+                # Before Hypercorn, which says that it runs while the app says that it cannot.
+                await app.open_records()
+                await hypercorn.trio.serve(
+                    app,
+                    settings,
+                    shutdown_trigger=stop.wait,
+                    mode="asgi",
+                    task_status=task_status,
+                )
                 nursery.cancel_scope.cancel()
 
             await nursery.start(run)

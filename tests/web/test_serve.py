@@ -71,7 +71,9 @@ class App:
 
     def __init__(self) -> None:
         self.live_calls = Lines()
-        self.startup_fault: ConfigError | None = None
+
+    async def open_records(self) -> None:
+        """There are none."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -198,6 +200,20 @@ async def test_it_serves_on_a_free_port_and_says_where(tmp_path: Path) -> None:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert (await server.get()).startswith(b"HTTP/1.1 200 ")
         tell(signal.SIGTERM)
+
+
+async def test_nobody_is_told_that_it_listens_if_its_database_cannot_be_used(
+    tmp_path: Path, log: list[Any]
+) -> None:
+    (tmp_path / "calls.db").write_text("none of ours")
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    config = load({"STS_AGENT": "offline", "STS_DATABASE_URL": url}, tmp_path)
+    with trio.fail_after(HANG):
+        async with trio.open_nursery() as nursery:
+            mistake = pytest.RaisesExc(ConfigError, match="file is not a database")
+            with pytest.RaisesGroup(mistake, flatten_subgroups=True):
+                await nursery.start(partial(serve, config, port=0))
+    assert log == []
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
