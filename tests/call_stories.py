@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sts_trio.records.record import CallRow, Record, record
+from sts_trio.config.records import Prices
+from sts_trio.records.record import CallRow, Record, Summary, record, summary
 from sts_trio.records.rows import Kind, Row
 
 # Noon of 30 November 2026.
@@ -88,6 +89,17 @@ def kept(story: Story, *, answered: float | None = NOON) -> Record:
         redacted_at=None,
     )
     return record(call, [], story.rows)
+
+
+def summed(story: Story, ending: str = "stop", prices: Prices | None = None) -> Summary:
+    """Its figures, as of a call that has ended."""
+    return summary(
+        story.rows,
+        answered_at=NOON,
+        ended_at=story.at,
+        ending=ending,
+        prices=prices or Prices(),
+    )
 
 
 def whole(number: int = 1, *, at: float = NOON, epoch: int = 10, **info: Any) -> list[Row]:

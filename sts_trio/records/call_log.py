@@ -136,6 +136,7 @@ class CallLog:
             events.CallerDtmf.NAME: lambda run, fields: (Kind.KEYS, fields),
             events.FunctionCalled.NAME: lambda run, fields: (Kind.FUNCTION_ASKED, fields),
             events.FunctionFinished.NAME: self._answered,
+            events.FunctionRunByAgent.NAME: self._run_by_agent,
             events.AgentWelcomed.NAME: self._agent_dialled,
             events.AgentLost.NAME: lambda run, fields: (Kind.AGENT_LOST, fields),
             events.AgentHandedOver.NAME: self._handed_over,
@@ -238,8 +239,10 @@ class CallLog:
         return Kind.HEARD, fields | ({"reported": reported} if reported else {})
 
     def _answered(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
-        told = {"content": fields.pop("result")} if "result" in fields else {}
-        return Kind.FUNCTION_ANSWERED, fields | told
+        return Kind.FUNCTION_ANSWERED, _with_content(fields)
+
+    def _run_by_agent(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+        return Kind.FUNCTION_RUN_BY_AGENT, _with_content(fields)
 
     def _noted(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         return Kind.NOTE, {fields["name"]: fields["value"]}
@@ -306,3 +309,7 @@ class CallLog:
         self._idle.move_to_end(call_sid)
         while len(self._idle) > REMEMBERED:
             del self._runs[self._idle.popitem(last=False)[0]]
+
+
+def _with_content(fields: dict[str, Any]) -> dict[str, Any]:
+    return {{"result": "content"}.get(name, name): value for name, value in fields.items()}

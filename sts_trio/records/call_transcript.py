@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from sts_trio.records.record import Record, Turn
+from sts_trio.records.record import Record
+from sts_trio.records.turns import Turn
 
 # A turn of which it is not known how long it was: a line is not to vanish before it is read.
 SHORTEST = 2.0

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from sts_trio.config.records import Prices
-from sts_trio.records.rows import OURS, Kind, Row
+from sts_trio.observe import events
+from sts_trio.records.rows import OURS, Kind, Row, number, text
+from sts_trio.records.turns import Turn, Waits, longest_silence, turns, waits
 
 # The shape of a record as others read it. Raise it when a field is added, or a new `ending`.
 RECORD_VERSION = 1
@@ -32,7 +34,17 @@ _WORDS = {
     Kind.HEARD: ("said", "heard"),
     Kind.FUNCTION_ASKED: ("arguments",),
     Kind.FUNCTION_ANSWERED: ("content",),
+    Kind.FUNCTION_RUN_BY_AGENT: ("arguments", "content"),
 }
+# Exceptions, and what is told of arguments that do not fit, quote what was said.
+_NOTED_WORDS = {
+    OURS + events.FunctionFailed.NAME: ("reason",),
+    OURS + events.FunctionRefused.NAME: ("reason",),
+}
+# The outcome of a function that the agent's side has run: of one that failed it tells no more.
+DONE = "done"
+# Statistics that begin like this are no sums.
+_LONGEST = "longest_"
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
@@ -89,18 +101,6 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
     deleted_at: float | None
 
 
-class Waits(msgspec.Struct, frozen=True):
-    """How long the caller waited for the agent: from the end of speech to the first sound, seconds.
-
-    Of those turns only of which both are known.
-    """
-
-    count: int
-    p50: float
-    p95: float
-    worst: float
-
-
 class Cost(msgspec.Struct, frozen=True):
     agent: float
     phone: float
@@ -128,19 +128,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     statistics: dict[str, Any]  # what the call itself counted
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """`began` and `until` are when it was heard, as far as that is known; seconds since 1970."""
-
-    role: str  # caller, agent
-    at: float
-    said: str
-    heard: str | None  # None for the caller's
-    began: float | None
-    until: float | None
-    waited: float | None  # by the caller, for this turn of the agent's
-    reported: dict[str, float]  # {step: seconds}, as the agent tells of its own latency
-
-
 class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
     """`outcome` is None where it never ended as far as is known: whether it was done is not."""
 
@@ -152,6 +139,7 @@ class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     seconds: float | None = None
     content: Any = None
+    is_agents: bool = False  # the agent's own side has run it
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +192,7 @@ def record(
         turns=turns(rows),
         functions=_functions(rows),
         losses=[
-            Loss(at=row.at, ending=_str(row, "ending"), detail=_str(row, "detail"))
+            Loss(at=row.at, ending=text(row, "ending"), detail=text(row, "detail"))
             for row in rows
             if row.kind is Kind.AGENT_LOST
         ],
@@ -226,23 +214,24 @@ def summary(
     said = turns(rows)
     agents = [turn for turn in said if turn.role == "agent"]
     functions = _functions(rows)
-    heard = [row for row in rows if row.kind is Kind.HEARD]
+    heard_seconds = sum(
+        number(row, "heard_seconds") or 0.0 for row in rows if row.kind is Kind.HEARD
+    )
     seconds = None if answered_at is None else max(0.0, ended_at - answered_at)
     agent_seconds = sum(
         max(0.0, (session.until or ended_at) - session.began)
         for session in _sessions(rows, ended_at)
     )
-    statistics = [row.body.get("statistics") for row in rows if row.kind is Kind.ENDED]
     return Summary(
         seconds=_rounded(seconds),
         caller_turns=len(said) - len(agents),
         agent_turns=len(agents),
-        cut_turns=sum(_float(row, "heard_seconds") < _float(row, "said_seconds") for row in heard),
-        said_seconds=round(sum(_float(row, "said_seconds") for row in heard), 3),
-        heard_seconds=round(sum(_float(row, "heard_seconds") for row in heard), 3),
+        cut_turns=sum(turn.unheard_seconds > 0 for turn in agents),
+        said_seconds=round(heard_seconds + sum(turn.unheard_seconds for turn in agents), 3),
+        heard_seconds=round(heard_seconds, 3),
         waits=waits([turn.waited for turn in agents if turn.waited is not None]),
         longest_silence=(
-            None if answered_at is None else _longest_silence(said, answered_at, ended_at)
+            None if answered_at is None else longest_silence(rows, answered_at, ended_at)
         ),
         functions=len(functions),
         functions_failed=sum(each.outcome in ("failed", "timed_out") for each in functions),
@@ -251,19 +240,8 @@ def summary(
         hung_up_by=None if ending == "lost" else _HUNG_UP_BY.get(ending, "server"),
         cost=cost(agent_seconds, seconds or 0.0, prices),
         lost_rows=lost_rows(rows),
-        statistics=next((each for each in reversed(statistics) if isinstance(each, dict)), {}),
+        statistics=_statistics(rows),
     )
-
-
-def waits(seconds: Sequence[float]) -> Waits | None:
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-
-    def at(share: float) -> float:
-        return round(ordered[math.ceil(share * len(ordered)) - 1], 3)
-
-    return Waits(len(ordered), at(0.5), at(0.95), at(1.0))
 
 
 def cost(agent_seconds: float, phone_seconds: float, prices: Prices) -> Cost | None:
@@ -289,119 +267,38 @@ def lost_rows(rows: Sequence[Row]) -> int:
 
 def without_words(row: Row) -> Row:
     """The row less what was said in it. What is counted and measured stays."""
-    names = [name for name in _WORDS.get(row.kind, ()) if name in row.body]
-    if not names:
-        return row
-    return msgspec.structs.replace(row, body={**row.body, **dict.fromkeys(names, "")})
+    body = _without(row.body, _WORDS.get(row.kind, ()))
+    if row.kind is Kind.NOTE:
+        for event, names in _NOTED_WORDS.items():
+            if isinstance(fields := body.get(event), dict):
+                body = {**body, event: _without(fields, names)}
+    return row if body == row.body else msgspec.structs.replace(row, body=body)
 
 
-def turns(rows: Sequence[Row]) -> list[Turn]:
-    """Who said what, by the time at which it began to be heard.
+def _without(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {**fields, **{name: "" for name in names if name in fields}}
 
-    The agent's turns are those that are settled, and at the end the sentences of one that is not.
-    """
-    made: list[Turn] = []
-    open_sentences: list[Row] = []
+
+def _statistics(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the call itself has counted, over all streams that it had."""
+    counted: dict[str, Any] = {}
     for row in rows:
-        if row.kind is Kind.USER:
-            made.append(_caller_turn(row))
-        elif row.kind is Kind.AGENT:
-            open_sentences.append(row)
-        elif row.kind is Kind.HEARD:
-            open_sentences = _less(open_sentences, _str(row, "said"))
-            made.append(_agent_turn(row))
-    if open_sentences:
-        said = " ".join(_str(row, "text") for row in open_sentences)
-        made.append(
-            Turn(
-                role="agent",
-                at=open_sentences[0].at,
-                said=said,
-                heard=None,
-                began=None,
-                until=None,
-                waited=None,
-                reported={},
-            )
-        )
-    made.sort(key=lambda turn: turn.at if turn.began is None else turn.began)
-    return _with_waits(made)
+        told = row.body.get("statistics") if row.kind is Kind.ENDED else None
+        if isinstance(told, dict):
+            counted |= {name: _counted(name, counted.get(name), told[name]) for name in told}
+    return counted
 
 
-def _less(sentences: list[Row], said: str) -> list[Row]:
-    """What is not told yet, once a turn is settled. A turn's sentences come before those of the
-    next, so it is the first few, as far as their words go."""
-    left = said
-    for count, row in enumerate(sentences):
-        text = _str(row, "text")
-        if not left.startswith(text):
-            return sentences[count:]
-        left = left[len(text) :].lstrip(" ")
-    return []
+def _counted(name: str, before: Any, now: Any) -> Any:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before | {each: _counted(each, before.get(each), now[each]) for each in now}
+    if not _is_number(before) or not _is_number(now):
+        return now
+    return max(before, now) if name.startswith(_LONGEST) else round(before + now, 3)
 
 
-def _caller_turn(row: Row) -> Turn:
-    return Turn(
-        role="caller",
-        at=row.at,
-        said=_str(row, "text"),
-        heard=None,
-        began=_maybe(row, "began"),
-        until=_maybe(row, "until"),
-        waited=None,
-        reported={},
-    )
-
-
-def _agent_turn(row: Row) -> Turn:
-    heard_seconds = _float(row, "heard_seconds")
-    began = _maybe(row, "began")
-    if began is None and heard_seconds > 0:
-        # A turn is settled when the last of it that was to be heard has been.
-        began = row.at - heard_seconds
-    reported = row.body.get("reported")
-    return Turn(
-        role="agent",
-        at=row.at,
-        said=_str(row, "said"),
-        heard=_str(row, "heard"),
-        began=began,
-        until=row.at if began is not None else None,
-        waited=None,
-        reported=reported if isinstance(reported, dict) else {},
-    )
-
-
-def _with_waits(ordered: list[Turn]) -> list[Turn]:
-    """Of each turn that answers the caller, how long that took. Not of one that only goes on."""
-    answered = list[Turn]()
-    asked: float | None = None
-    for turn in ordered:
-        if turn.role == "caller":
-            asked = turn.until
-        elif turn.began is not None:
-            if asked is not None and turn.began >= asked:
-                turn = msgspec.structs.replace(turn, waited=round(turn.began - asked, 3))
-            asked = None
-        answered.append(turn)
-    return answered
-
-
-def _longest_silence(said: Sequence[Turn], since: float, until: float) -> float:
-    """Between answer and end, the longest time in which nobody was heard."""
-    spoken = sorted(
-        (
-            turn.at if turn.began is None else turn.began,
-            turn.at if turn.until is None else turn.until,
-        )
-        for turn in said
-        if turn.role == "caller" or turn.began is not None
-    )
-    longest, quiet_since = 0.0, since
-    for began, ended in [*spoken, (until, until)]:
-        longest = max(longest, min(began, until) - quiet_since)
-        quiet_since = max(quiet_since, ended)
-    return round(max(0.0, longest), 3)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _functions(rows: Sequence[Row]) -> list[FunctionCall]:
@@ -410,8 +307,8 @@ def _functions(rows: Sequence[Row]) -> list[FunctionCall]:
         if row.kind is Kind.FUNCTION_ASKED:
             calls.append(
                 FunctionCall(
-                    id=_str(row, "id"),
-                    name=_str(row, "name"),
+                    id=text(row, "id"),
+                    name=text(row, "name"),
                     arguments=row.body.get("arguments"),
                     is_shielded=bool(row.body.get("shield")),
                     asked_at=row.at,
@@ -423,17 +320,30 @@ def _functions(rows: Sequence[Row]) -> list[FunctionCall]:
                 (
                     index
                     for index, each in reversed(list(enumerate(calls)))
-                    if each.id == _str(row, "id") and each.outcome is None
+                    if each.id == text(row, "id") and each.outcome is None
                 ),
                 None,
             )
             if place is not None:
                 calls[place] = msgspec.structs.replace(
                     calls[place],
-                    outcome=_str(row, "outcome"),
-                    seconds=_maybe(row, "seconds"),
+                    outcome=text(row, "outcome"),
+                    seconds=number(row, "seconds"),
                     content=row.body.get("content"),
                 )
+        elif row.kind is Kind.FUNCTION_RUN_BY_AGENT:
+            calls.append(
+                FunctionCall(
+                    id=text(row, "id"),
+                    name=text(row, "name"),
+                    arguments=row.body.get("arguments"),
+                    is_shielded=False,
+                    asked_at=row.at,
+                    outcome=DONE,
+                    content=row.body.get("content"),
+                    is_agents=True,
+                )
+            )
     return calls
 
 
@@ -452,9 +362,9 @@ def _sessions(rows: Sequence[Row], ended_at: float | None) -> list[Session]:
         if row.kind is Kind.AGENT_DIALLED:
             sessions.append(
                 Session(
-                    agent=_str(row, "agent"),
-                    request_id=_str(row, "request_id"),
-                    version=_str(row, "version"),
+                    agent=text(row, "agent"),
+                    request_id=text(row, "request_id"),
+                    version=text(row, "version"),
                     began=row.at,
                     until=None,
                 )
@@ -462,23 +372,6 @@ def _sessions(rows: Sequence[Row], ended_at: float | None) -> list[Session]:
     if ended_at is not None:
         close(ended_at)
     return sessions
-
-
-def _str(row: Row, name: str) -> str:
-    value = row.body.get(name, "")
-    return value if isinstance(value, str) else str(value)
-
-
-def _float(row: Row, name: str) -> float:
-    return _maybe(row, name) or 0.0
-
-
-def _maybe(row: Row, name: str) -> float | None:
-    """Rows may have been written by another release, or by hand."""
-    value = row.body.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def _rounded(value: float | None) -> float | None:

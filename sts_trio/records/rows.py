@@ -8,6 +8,7 @@ with has a greater one.
 """
 
 import enum
+import math
 from typing import Any
 
 import msgspec
@@ -39,6 +40,8 @@ class Kind(enum.StrEnum):
     FUNCTION_ASKED = "function_asked"
     # id, name, outcome, seconds, content?
     FUNCTION_ANSWERED = "function_answered"
+    # id, name, arguments, content; how long it took is not known
+    FUNCTION_RUN_BY_AGENT = "function_run_by_agent"
     # collected?: a function was collecting them. Which key it was is nowhere
     KEYS = "keys"
     # ending, detail
@@ -77,6 +80,20 @@ class Row(msgspec.Struct, frozen=True):
     at: float
     kind: Kind
     body: dict[str, Any]
+
+
+def text(row: Row, name: str) -> str:
+    """Rows may have been written by another release, or by hand."""
+    value = row.body.get(name, "")
+    return value if isinstance(value, str) else str(value)
+
+
+def number(row: Row, name: str) -> float | None:
+    """None where it is none, or not finite."""
+    value = row.body.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def storable(row: Row) -> Row:

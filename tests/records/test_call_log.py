@@ -129,6 +129,17 @@ def test_a_shielded_function_is_put_down_before_it_runs(rig: Rig) -> None:
     assert rig.last.body["content"] == "true"
 
 
+def test_a_function_that_the_agents_side_has_run_is_put_down(rig: Rig) -> None:
+    rig.hear(events.FunctionRunByAgent("1", "look_up", '{"n":1}', '{"car":"red"}'))
+    assert rig.last.kind is Kind.FUNCTION_RUN_BY_AGENT
+    assert rig.last.body == {
+        "id": "1",
+        "name": "look_up",
+        "arguments": '{"n":1}',
+        "content": '{"car":"red"}',
+    }
+
+
 def test_sessions_know_their_agent(rig: Rig) -> None:
     rig.call_log.start(INFO)
     rig.hear(events.AgentWelcomed("r1", "default"))

@@ -4,139 +4,14 @@ import math
 
 import msgspec
 import pytest
-from call_stories import NOON, Story, kept
+from call_stories import NOON, Story, kept, summed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sts_trio.config.records import Prices
-from sts_trio.records.record import (
-    Cost,
-    Summary,
-    Waits,
-    cost,
-    lost_rows,
-    summary,
-    turns,
-    waits,
-    without_words,
-)
-from sts_trio.records.rows import Kind, Row
-
-
-def summed(story: Story, ending: str = "stop", prices: Prices | None = None) -> Summary:
-    return summary(
-        story.rows,
-        answered_at=NOON,
-        ended_at=story.at,
-        ending=ending,
-        prices=prices or Prices(),
-    )
-
-
-def test_a_wait_is_from_the_end_of_speech_to_the_first_sound() -> None:
-    story = Story()
-    story.tell(Kind.USER, 3.0, text="Hello?", until=NOON + 2.5)
-    story.tell(
-        Kind.HEARD,
-        2.0,
-        said="Hi.",
-        heard="Hi.",
-        said_seconds=1.0,
-        heard_seconds=1.0,
-        began=NOON + 3.3,
-    )
-    _, answer = turns(story.rows)
-    assert (answer.began, answer.waited) == (NOON + 3.3, 0.8)
-    assert summed(story).waits == Waits(1, 0.8, 0.8, 0.8)
-
-
-def test_without_its_first_sound_a_turn_began_as_long_ago_as_it_was_heard() -> None:
-    story = Story()
-    story.tell(Kind.USER, 3.0, text="Hello?", until=NOON + 2.5)
-    story.tell(Kind.HEARD, 2.0, said="Hi.", heard="Hi.", said_seconds=1.0, heard_seconds=1.0)
-    assert turns(story.rows)[1].waited == 1.5
-
-
-def test_where_the_end_of_speech_is_not_known_there_is_no_wait_to_tell() -> None:
-    story = Story()
-    story.tell(Kind.USER, 3.0, text="Hello?")
-    story.tell(Kind.HEARD, 2.0, said="Hi.", heard="Hi.", said_seconds=1.0, heard_seconds=1.0)
-    assert summed(story).waits is None
-
-
-def test_only_the_first_turn_after_the_caller_is_waited_for() -> None:
-    story = Story()
-    story.tell(Kind.HEARD, 1.0, said="Hello!", heard="Hello!", said_seconds=0.5, heard_seconds=0.5)
-    story.tell(Kind.USER, 2.0, text="Cars?", until=NOON + 2.5)
-    story.tell(Kind.HEARD, 2.0, said="Yes.", heard="Yes.", said_seconds=1.0, heard_seconds=1.0)
-    story.tell(Kind.HEARD, 9.0, said="Red.", heard="Red.", said_seconds=1.0, heard_seconds=1.0)
-    assert [turn.waited for turn in turns(story.rows)] == [None, None, 1.5, None]
-
-
-def test_a_turn_that_was_never_heard_was_not_waited_for() -> None:
-    story = Story()
-    story.tell(Kind.USER, 2.0, text="Cars?", until=NOON + 1.5)
-    story.tell(Kind.HEARD, 0.0, said="Yes", heard="", said_seconds=0.0, heard_seconds=0.0)
-    story.tell(Kind.HEARD, 2.0, said="No.", heard="No.", said_seconds=1.0, heard_seconds=1.0)
-    assert [turn.waited for turn in turns(story.rows) if turn.role == "agent"] == [None, 1.5]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        ([1.0], Waits(1, 1.0, 1.0, 1.0)),
-        ([2.0, 1.0], Waits(2, 1.0, 2.0, 2.0)),
-        ([float(n) for n in range(1, 101)], Waits(100, 50.0, 95.0, 100.0)),
-        ([], None),
-    ],
-)
-def test_percentiles_are_waits_that_there_were(
-    seconds: list[float], expected: Waits | None
-) -> None:
-    assert waits(seconds) == expected
-
-
-def test_the_longest_silence_is_that_of_both() -> None:
-    story = Story()
-    story.tell(Kind.HEARD, 3.0, said="Hello!", heard="Hello!", said_seconds=2.0, heard_seconds=2.0)
-    story.tell(Kind.USER, 6.0, text="A long story.", began=NOON + 4, until=NOON + 8)
-    story.tell(Kind.HEARD, 5.0, said="I see.", heard="I see.", said_seconds=1.0, heard_seconds=1.0)
-    story.tell(Kind.ENDED, 3.0, ending="stop")
-    # Quiet from 8, when the caller stopped, to 13, when the agent began.
-    assert summed(story).longest_silence == 5.0
-
-
-def test_a_call_in_which_nobody_speaks_is_silent_throughout() -> None:
-    story = Story()
-    story.tell(Kind.ENDED, 30.0, ending="silence")
-    assert summed(story, "silence").longest_silence == 30.0
-
-
-def test_silence_before_the_hang_up_counts_too() -> None:
-    story = Story()
-    story.tell(Kind.HEARD, 3.0, said="Hello!", heard="Hello!", said_seconds=3.0, heard_seconds=3.0)
-    story.tell(Kind.ENDED, 20.0, ending="silence")
-    assert summed(story).longest_silence == 20.0
-
-
-def test_a_turn_that_is_not_settled_is_among_the_turns_at_a_crash() -> None:
-    story = Story().announce().start()
-    story.tell(Kind.AGENT, text="Hello!")
-    story.tell(Kind.HEARD, said="Hello!", heard="Hello!", said_seconds=1.0, heard_seconds=1.0)
-    story.tell(Kind.AGENT, text="We have three.")
-    story.tell(Kind.AGENT, text="The first is red.")
-    assert [(turn.said, turn.heard) for turn in turns(story.rows)] == [
-        ("Hello!", "Hello!"),
-        ("We have three. The first is red.", None),
-    ]
-
-
-def test_sentences_of_the_next_turn_that_come_before_the_last_is_settled_are_kept() -> None:
-    story = Story()
-    story.tell(Kind.AGENT, text="One.")
-    story.tell(Kind.AGENT, text="Two.")
-    story.tell(Kind.HEARD, said="One.", heard="One.", said_seconds=1.0, heard_seconds=1.0)
-    assert [turn.said for turn in turns(story.rows)] == ["One.", "Two."]
+from sts_trio.observe import events
+from sts_trio.records.record import Cost, cost, lost_rows, summary, without_words
+from sts_trio.records.rows import OURS, Kind, Row
 
 
 def test_functions_are_told_with_what_became_of_them() -> None:
@@ -154,6 +29,33 @@ def test_functions_are_told_with_what_became_of_them() -> None:
     story.tell(Kind.FUNCTION_ANSWERED, id="a", outcome="timed_out", seconds=10)
     figures = summed(story)
     assert (figures.functions, figures.functions_failed) == (2, 1)
+
+
+def test_a_function_that_the_agents_side_has_run_is_among_them() -> None:
+    story = Story().announce().start()
+    told = {"id": "f1", "name": "look_up", "arguments": "{}", "content": "red"}
+    story.tell(Kind.FUNCTION_RUN_BY_AGENT, 1.0, **told)
+    (function,) = kept(story).functions
+    assert (function.name, function.outcome, function.content) == ("look_up", "done", "red")
+    assert function.is_agents
+    assert summed(story).functions == 1
+
+
+def test_what_the_call_has_counted_is_added_over_its_streams() -> None:
+    story = Story()
+    counted = {"heard": 2.25, "barge_ins": 1, "longest_gap": 3.0, "violations": {"caller: x": 1}}
+    story.tell(Kind.ENDED, statistics={**counted, "request_id": "r1"})
+    story.epoch += 1
+    counted |= {"longest_gap": 1.0, "functions": 1, "violations": {"caller: x": 2, "agent: y": 1}}
+    story.tell(Kind.ENDED, statistics={**counted, "request_id": "r2"})
+    assert summed(story).statistics == {
+        "heard": 4.5,
+        "barge_ins": 2,
+        "longest_gap": 3.0,
+        "functions": 1,
+        "violations": {"caller: x": 3, "agent: y": 1},
+        "request_id": "r2",
+    }
 
 
 def test_losses_hand_overs_and_notes_are_told() -> None:
@@ -224,6 +126,14 @@ def test_without_its_words_a_row_is_counted_all_the_same(kind: Kind) -> None:
     assert without_words(bare) == bare
 
 
+@pytest.mark.parametrize("event", [events.FunctionFailed.NAME, events.FunctionRefused.NAME])
+def test_what_a_function_raised_is_a_word_of_the_call(event: str) -> None:
+    body = {OURS + event: {"id": "f1", "name": "pay", "reason": "Xanthippe is no name"}}
+    bare = without_words(Row("CA1", 1, 1, NOON, Kind.NOTE, body))
+    assert bare.body == {OURS + event: {"id": "f1", "name": "pay", "reason": ""}}
+    assert without_words(bare) is bare
+
+
 TEXT = st.text("ab \0é", max_size=8)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | TEXT,
@@ -254,6 +164,9 @@ NAMES = st.sampled_from(
         "version",
         "gap",
         "detail",
+        OURS + events.CallBargeIn.NAME,
+        OURS + events.CallFalseInterruption.NAME,
+        OURS + events.FunctionFailed.NAME,
     ]
 )
 ROWS = st.lists(

@@ -68,6 +68,8 @@ function eventsOf({ kind, body }, start) {
       return [["function.called", body]];
     case "function_answered":
       return [["function.finished", body]];
+    case "function_run_by_agent":
+      return [["function.run_by_agent", body]];
     case "keys":
       return [["caller.dtmf", body]];
     case "agent_lost":

@@ -51,6 +51,9 @@ export class Spans {
       case "function.called":
         this.marks.push({ kind: "function", from: at, to: null, name: fields.name, id: fields.id });
         break;
+      case "function.run_by_agent":
+        this.marks.push({ kind: "function", from: at, to: at, name: fields.name, id: fields.id });
+        break;
       case "function.finished":
         this.#close(at, (mark) => mark.kind === "function" && mark.id === fields.id);
         break;

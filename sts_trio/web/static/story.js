@@ -61,6 +61,8 @@ export class Story {
         return [this.#press(at)];
       case "function.called":
         return [this.#begin(at, fields)];
+      case "function.run_by_agent":
+        return [this.#finish(at, event, { ...fields, outcome: "done" })];
       case "function.finished":
       case "function.failed":
       case "function.refused":

@@ -24,7 +24,7 @@ function kept(rows, call = {}) {
 }
 
 test("a record is told as the call was while it lasted", () => {
-  const { story, isOver, seconds } = kept([
+  const { story, spans, isOver, seconds } = kept([
     ["started", 0, { stream_sid: "MZ1" }],
     ["agent_dialled", 0.1, { agent: "default" }],
     ["agent", 1, { text: "One two." }],
@@ -32,6 +32,7 @@ test("a record is told as the call was while it lasted", () => {
     ["user", 4, { text: "Yes?", began: NOON + 2.5, until: NOON + 3.5 }],
     ["function_asked", 5, { id: "a", name: "book", arguments: "{}", shield: false }],
     ["function_answered", 6, { id: "a", name: "book", outcome: "done", seconds: 1 }],
+    ["function_run_by_agent", 6.5, { id: "b", name: "look", arguments: "{}", content: "{}" }],
     ["agent_lost", 7, { ending: "agent_lost", detail: "" }],
     ["note", 8, { "sts.agent.reconnected": { agent: "default", gap: 1 } }],
     ["note", 9, { outcome: "sold" }],
@@ -45,6 +46,7 @@ test("a record is told as the call was while it lasted", () => {
       ["turn", 1, ""],
       ["turn", 4, ""],
       ["function", 5, ""],
+      ["function", 6.5, ""],
       ["note", 7, "agent.lost"],
       ["note", 8, "agent.reconnected"],
       ["note", 9, "call.noted"],
@@ -54,7 +56,14 @@ test("a record is told as the call was while it lasted", () => {
     ],
   );
   assert.deepEqual(story.items[0].sentences, [{ text: "One two.", unheard: "two." }]);
-  assert.equal(story.items[2].outcome, "done");
+  assert.deepEqual([story.items[2].outcome, story.items[3].outcome], ["done", "done"]);
+  assert.deepEqual(
+    spans.marks.filter(({ kind }) => kind === "function").map(({ from, to }) => [from, to]),
+    [
+      [5, 6],
+      [6.5, 6.5],
+    ],
+  );
   assert.equal(story.end.fields.ending, "stop");
   assert.deepEqual([isOver, seconds], [true, 12]);
 });
