@@ -140,7 +140,7 @@ class Page:
         call, events = found.popitem()  # Twilio's newest stream is the one that is listened to
         after = request.args.get("after", "0")
         is_whole, kept = events.beyond(int(after) if _is_number(after) else 0)
-        return responses.json({**_facts(call), "is_whole": is_whole, "events": list(kept)})
+        return responses.json({**_facts(call), "is_whole": is_whole, "events": kept})
 
     async def transcript(self, call_sid: str, form: str) -> Response:
         if refusal := await self._authenticator.operator():

@@ -1,6 +1,9 @@
 """What is kept of one call's events."""
 
 import json
+import tracemalloc
+
+import pytest
 
 from sts_trio.observe import events
 from sts_trio.observe.feed import EventFeed, call_event
@@ -37,28 +40,46 @@ def test_events_have_the_feeds_numbers() -> None:
     assert texts(first, after=3) == (True, [])
 
 
-def test_of_a_long_call_the_newest_is_kept_and_no_more_bytes_than_there_may_be() -> None:
+def test_of_a_long_call_the_newest_is_kept_and_no_more_than_there_may_be() -> None:
     feed = EventFeed()
-    kept = KeptEvents(feed, most=1000)
+    kept = KeptEvents(feed, most=3000)
     for number in range(100):
-        tell(kept, str(number))
+        tell(kept, f"{number:050}")
     is_whole, found = kept.beyond(0)
-    told = list(found)
     assert not is_whole
-    assert 500 < sum(len(event.told) for event in told) <= 1000
-    assert [event.number for event in told] == list(range(101 - len(told), 101))
+    assert 5 < len(found) <= 12
+    assert [event.number for event in found] == list(range(101 - len(found), 101))
+
+
+@pytest.mark.parametrize("text", ["", "x" * 50, "x" * 1900], ids=len)
+def test_what_is_kept_takes_about_as_much_memory_as_it_may(text: str) -> None:
+    kept = KeptEvents(EventFeed(kept=1), most=100_000)
+    tracemalloc.start()
+    for number in range(2000):
+        tell(kept, f"{text}{number}")
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 50_000 < taken < 150_000
 
 
 def test_who_has_what_is_gone_already_misses_nothing() -> None:
-    kept = KeptEvents(EventFeed(), most=1000)
+    kept = KeptEvents(EventFeed(), most=3000)
     for number in range(100):
         tell(kept, str(number))
-    oldest = next(kept.beyond(0)[1]).number
+    oldest = kept.beyond(0)[1][0].number
     assert kept.beyond(oldest - 2)[0] is False
     assert kept.beyond(oldest - 1)[0] is True
 
 
 def test_an_event_that_is_larger_than_all_may_be_is_not_kept() -> None:
-    kept = KeptEvents(EventFeed(), most=100)
+    kept = KeptEvents(EventFeed(), most=1000)
     tell(kept, "x" * 1000)
     assert texts(kept) == (False, [])
+
+
+def test_nothing_is_made_json_before_it_is_asked_for() -> None:
+    kept = KeptEvents(EventFeed())
+    entry = call_event("CA1", 1.5, events.CallTranscript("user", "one"))
+    kept.tell(entry)
+    assert "json" not in vars(entry)
+    assert [bytes(each.told) for each in kept.beyond(0)[1]] == [entry.json]

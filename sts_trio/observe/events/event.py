@@ -89,6 +89,8 @@ def shortened(value: Any, limit: int = MAX_TEXT) -> Any:
 
 def bounded(event: OfCall) -> OfCall:
     """The event with no text too long to be kept."""
+    if letters(event) <= MAX_TEXT:
+        return event  # as nearly all: no text of it can be too long
     changed = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
@@ -96,6 +98,11 @@ def bounded(event: OfCall) -> OfCall:
             limit = MAX_JSON if kinds(type(event)).get(name) is Kind.JSON else MAX_TEXT
             changed[name] = shortened(value, limit)
     return msgspec.structs.replace(event, **changed) if changed else event
+
+
+def letters(event: Event) -> int:
+    """Of all its texts together: what it takes to keep it grows with these."""
+    return sum([len(value) for value in msgspec.structs.astuple(event) if isinstance(value, str)])
 
 
 @functools.cache
