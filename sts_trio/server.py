@@ -11,12 +11,9 @@ meanwhile goes to `live_calls.event_feed`.
 import contextlib
 import functools
 import importlib.metadata
-import os
 import signal
 import socket
 import ssl
-import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,21 +23,16 @@ import trio
 
 from sts_trio.agents.choice import ConfiguredAgents
 from sts_trio.agents.connections import AgentConnections
-from sts_trio.agents.credentials import (
-    AskCredential,
-    check_credential,
-    credential_for,
-    load_credential,
-)
-from sts_trio.agents.endpoints import AgentLeg, Endpoint
-from sts_trio.agents.routing import ChooseAgent, Routing, check_chooser, load_chooser
-from sts_trio.agents.versions import version_of
+from sts_trio.agents.credentials import AskCredential, configured_credential, credential_for
+from sts_trio.agents.endpoints import AgentLeg, Endpoint, configured_endpoints
+from sts_trio.agents.offline_agent import check_offline_agent, start_offline_agent
+from sts_trio.agents.routing import ChooseAgent, Routing, configured_chooser
+from sts_trio.agents.versions import versions
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
-from sts_trio.errors import ConfigError
 from sts_trio.functions.attach import attached
 from sts_trio.functions.registry import HOOK
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
@@ -50,21 +42,19 @@ from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
-from sts_trio.net.threads import run_in_thread
+from sts_trio.net.signals import deadly_signals, die_of
 from sts_trio.net.ticker import Ticker
 from sts_trio.observe import events
 from sts_trio.observe.kept import KeptEvents
 from sts_trio.observe.report import report
-from sts_trio.offline.mode import Mode, choose, missing
-from sts_trio.offline.protocol import server as offline
 from sts_trio.outbound.dialler import Dialler
-from sts_trio.outbound.requests import OUTBOUND
 from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.records.ending_hook import hooks_in
-from sts_trio.records.recorder import Recorded, Recorder, Recording, prepare, recorded
+from sts_trio.records.kept_calls import KeptCalls
+from sts_trio.records.recorder import recorded
 from sts_trio.wire import deepgram_settings
-from sts_trio.wire.dialect import Dialect, can_say, language
+from sts_trio.wire.dialect import can_say, language
 from sts_trio.wire.twilio import StreamStart
 
 if TYPE_CHECKING:
@@ -76,9 +66,6 @@ GOODBYE = 2.0
 # Twilio speaks about 15 letters a second, and the stream begins only then. A longer notice would
 # outlast the agent that is dialled ahead.
 LONGEST_NOTICE = 200
-# By these a process is told to stop by whoever manages it; by the last one that its terminal is
-# gone, unless `nohup` has it ignored.
-STOPS = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 
 class Server:
@@ -97,13 +84,14 @@ class Server:
         choose_agent: ChooseAgent | None = None,
         credential: AskCredential | None = None,
     ) -> None:
-        _check_offline_agent(config)
-        choose_agent = _chooser(config, choose_agent)
-        self._credential = _credential(config, credential)
+        check_offline_agent(config)
+        choose_agent = configured_chooser(config, choose_agent)
+        self._credential = configured_credential(config, credential)
         given = list(functions)
         self.config, self.functions = attached(config, given)
         named = [*config.functions, *(each for each in given if isinstance(each, str))]
-        self._hooks = hooks_in(named, config.where("STS_FUNCTIONS"))
+        hooks = hooks_in(named, config.where("STS_FUNCTIONS"))
+        self._has_hooks = bool(hooks)
         self._agents = ConfiguredAgents(
             self.config.agents, self.config.sessions, self.config.variables, self.config.dialect
         )
@@ -113,19 +101,24 @@ class Server:
         self.live_calls = LiveCalls(config.max_calls)
         self.twilio = TwilioRest.of(config)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
-        self.dialler = Dialler(
-            config, self.twilio, self.live_calls, on_placed=self._record_announced
+        # One for the process: building one costs 20 ms of CPU.
+        self.ssl_context = ssl.create_default_context()
+        self._kept_calls = KeptCalls(
+            config.records,
+            lambda: versions(self.config, self.functions),
+            hooks,
+            self._process,
+            self.ssl_context,
         )
-        self.records: OpenRecords | None = None
-        self.recorder: Recorder | None = None
+        self.dialler = Dialler(
+            config, self.twilio, self.live_calls, on_placed=self._kept_calls.announced
+        )
         self.collector = Collector()
         self.poller = Poller()
         self.ticker = Ticker(self.poller)
         self.portable_ticker = Ticker(turns_at_once=TURNS_AT_ONCE, weight=WEIGHT)
-        # One for the process: building one costs 20 ms of CPU.
-        self.ssl_context = ssl.create_default_context()
         self.agent_connections = AgentConnections(
-            _endpoints(config),
+            configured_endpoints(config),
             self._dial,
             Routing(config.agents, config.numbers, choose_agent, self._agents.fitted),
             self._first_settings,
@@ -138,6 +131,19 @@ class Server:
         self._version = _version()
         self._scope = trio.CancelScope()
         self._has_stopped = trio.Event()
+
+    @property
+    def records(self) -> "OpenRecords | None":
+        """None until they are open, and where nothing is to be kept."""
+        return self._kept_calls.records
+
+    async def open_records(self) -> None:
+        """What is kept of calls is opened before they come, unless it is open already.
+
+        Raises:
+            ConfigError: the database, or the directory of recordings, cannot be used.
+        """
+        await self._kept_calls.open()
 
     # --- the process ----------------------------------------------------------------------------
 
@@ -155,7 +161,7 @@ class Server:
             ConfigError: as `open_records`, unless that was called before.
         """
         self._bounds = bounds
-        if self._hooks and self.config.records.database_url is None:
+        if self._has_hooks and self.config.records.database_url is None:
             report(events.ConfigWarning(f"{HOOK} takes a database, and STS_DATABASE_URL is none"))
         for warning in self.config.warnings:
             report(events.ConfigWarning(warning))
@@ -184,35 +190,18 @@ class Server:
 
     async def _start(self, nursery: trio.Nursery) -> None:
         """The tasks that last; an offline agent of our own too, if it answers."""
-        if self.recorder is not None:
-            await nursery.start(self.recorder.run)
-        if self.records is not None:
-            if self.records.hook is not None:
-                await nursery.start(self.records.hook.run)
-            await nursery.start(self.records.writer.run)
-            if self.records.courier is not None:
-                await nursery.start(self.records.courier.run)
-            self.live_calls.event_feed.listen(self.records.call_log.hear)
+        await self._kept_calls.start(nursery, self.live_calls.event_feed)
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
         nursery.start_soon(self.collector.run)
         await nursery.start(self.dialler.run)
         await nursery.start(self.phone_calls.run)
-        if deadly := _deadly_signals():
+        if deadly := deadly_signals():
             nursery.start_soon(self._handle_signals, deadly)
         if self.config.agent is AgentKind.OFFLINE:
-            self.agent_connections.endpoints = [await self._start_offline_agent(nursery)]
+            self.agent_connections.endpoints = [await start_offline_agent(nursery, self.config)]
         await nursery.start(self.agent_connections.run)
-
-    async def _start_offline_agent(self, nursery: trio.Nursery) -> Endpoint:
-        mode, reason = choose(self.config.offline_mode)
-        if reason is not None:
-            report(events.OfflineAgentScripted(reason))
-        serve = functools.partial(offline.serve, mode=mode)
-        port = await nursery.start(serve, "127.0.0.1", 0)
-        path = "/agent" if self.config.dialect is Dialect.LEGACY else "/v1/agent/converse"
-        return Endpoint(f"ws://127.0.0.1:{port}{path}")
 
     def _tell_key(self, key: str, bounds: Sequence[Bound]) -> None:
         """Tells the key to the operator who started the server, and to this user's commands."""
@@ -225,11 +214,7 @@ class Server:
     async def stop(self) -> None:
         """Ends what `run` runs, and returns when all of it is closed."""
         await self.phone_calls.settle()
-        if self.recorder is not None:
-            # What comes of recordings is still to be put down.
-            await self.recorder.flush(GOODBYE)
-        with trio.move_on_after(GOODBYE):
-            await self._call_last_hooks()
+        await self._kept_calls.finish(GOODBYE)
         await self.agent_connections.aclose()
         self._scope.cancel()
         await self._has_stopped.wait()
@@ -247,12 +232,9 @@ class Server:
             self.shut_down()
             with trio.move_on_after(GOODBYE):
                 await self.live_calls.empty()
-        if self.recorder is not None:
-            await self.recorder.flush(GOODBYE)
-        if self.records is not None:
-            await self.records.writer.flush(GOODBYE, is_last=True)
+        await self._kept_calls.flush(GOODBYE)
         self._key_files.close()
-        _die_of(first)
+        die_of(first)
 
     def health(self) -> dict[str, Any]:
         """Figures of a process that lives."""
@@ -296,15 +278,15 @@ class Server:
         if self.config.dial_ahead and is_soon and not is_over:
             line = self.agent_connections.dial_ahead(call.agent, call)
             call = msgspec.structs.replace(call, line=line)
-        self._record_announced(call)
+        self._kept_calls.announced(call)
         return call
 
     def refuse(self, call: CallInfo | None = None) -> None:
         """A call for which there is no room. None: nothing is known of it."""
         call_sid = None if call is None else call.call_sid
         report(events.CallRefused(self.live_calls.live, call_sid))
-        if call is not None and self.records is not None:
-            self.records.call_log.refuse(call, _source(call), self.live_calls.status)
+        if call is not None:
+            self._kept_calls.refused(call, self.live_calls.status)
 
     async def run_call(
         self,
@@ -324,7 +306,7 @@ class Server:
         has_phones = bool(self.config.twilio_auth_tokens) or self.config.allow_unsigned
         self.collector.note_begin()
         kept = KeptEvents(self.live_calls.event_feed)
-        recording = None if self.recorder is None else self.recorder.record()
+        recording = self._kept_calls.recording()
         call = Bridge(
             Dialogue(
                 self._settings_for,
@@ -343,9 +325,9 @@ class Server:
             release_phone_call=self.phone_calls.release,
             log_transcripts=self.config.log_transcripts,
             tell=kept.tell,
-            on_start=lambda info: self._record_started(info, recording),
+            on_start=lambda info: self._kept_calls.started(info, recording),
             on_hang_up=self.live_calls.remember,
-            make_safe=self._make_safe,
+            make_safe=self._kept_calls.make_safe,
             recording=recording,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
@@ -372,78 +354,6 @@ class Server:
         """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
         await terminated()
         self.shut_down()
-
-    # --- what is kept of it ---------------------------------------------------------------------
-
-    async def open_records(self) -> None:
-        """Opens the database of past calls, unless it is open or nothing is to be kept, and the
-        directory of recordings, if calls are recorded.
-
-        Raises:
-            ConfigError: one of them cannot be used.
-        """
-        settings = self.config.records
-        if settings.are_recorded and self.recorder is None:
-            prepare(settings.recordings)
-            self.recorder = Recorder(
-                settings.recordings, self._record_recorded, keep_days=settings.keep_days
-            )
-        if self.records is not None or settings.database_url is None:
-            return
-        # SQLAlchemy takes a third of a second to import, which is not for those who keep nothing.
-        from sts_trio.records.opening import open_records
-
-        versions = {
-            name: version_of(
-                settings,
-                self.config.sessions[name],
-                [each for each in self.functions if each.may_be_called_by(name)],
-            )
-            for name, settings in self.config.agents.items()
-        }
-        self.records = await run_in_thread(
-            lambda: open_records(
-                settings,
-                self._process,
-                versions,
-                others=self._end_of_recordings,
-                hooks=self._hooks,
-                ssl_context=self.ssl_context,
-            ),
-            trio.CapacityLimiter(1),
-        )
-
-    async def _call_last_hooks(self) -> None:
-        """Until the ends of all calls are in the database, and the hooks have been called."""
-        if self.records is None or self.records.hook is None:
-            return
-        # What is done in a thread sets no event.
-        while (figures := self.records.writer.figures).waiting + figures.spooled:  # noqa: ASYNC110
-            await trio.sleep(0.02)
-        await self.records.hook.empty()
-
-    async def _end_of_recordings(self) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.recorder is not None:
-            await self.recorder.ended.wait()
-
-    def _record_announced(self, call: CallInfo) -> None:
-        if self.records is not None:
-            self.records.call_log.announce(call, _source(call))
-
-    def _record_started(self, call: CallInfo, recording: Recording | None) -> None:
-        epoch = 0 if self.records is None else self.records.call_log.start(call)
-        if recording is not None:
-            recording.identify(call.call_sid, epoch or int(time.time() * 1e6))
-
-    def _record_recorded(self, what: Recorded) -> None:
-        if self.records is not None and what.call_sid:
-            self.records.call_log.recorded(what)
-
-    async def _make_safe(self) -> None:
-        """What was told so far outlives the process, or soon will: nobody waits long for it."""
-        if self.records is not None:
-            await self.records.writer.flush()
 
     def _process(self, process_id: str) -> "Process":
         """How this process is, for others that share the database."""
@@ -490,59 +400,7 @@ def _version() -> str:
         return ""
 
 
-def _source(call: CallInfo) -> str:
-    return "outbound" if call.direction == OUTBOUND else "webhook"
-
-
-def _deadly_signals() -> list[signal.Signals]:
-    """Those that would end this process on the spot: `hypercorn --workers 0`, and any of its
-    workers when the whole process group is told, as service managers and terminals do."""
-    if threading.current_thread() is not threading.main_thread():
-        return []
-    return [each for each in STOPS if signal.getsignal(each) is signal.SIG_DFL]
-
-
-def _die_of(signum: signal.Signals) -> None:
-    """As if it had never been taken."""
-    os.kill(os.getpid(), signum)
-    if os.getpid() == 1:
-        # To the first process of a container the kernel does nothing that it has not asked for.
-        os._exit(128 + signum)
-
-
 def _is_from_bin(start: StreamStart) -> bool:
     """A call that our webhook answered comes back to it when its stream ends. Any other goes on
     with the TwiML that started the stream, unless the REST API is asked before."""
     return bool(start.call_sid) and streamed(start).is_from_bin
-
-
-def _endpoints(config: Config) -> list[Endpoint]:
-    keys: tuple[str | None, ...] = config.deepgram_api_keys or (None,)
-    if len(keys) == 1:
-        keys *= len(config.deepgram_urls)
-    return [Endpoint(url, key) for url, key in zip(config.deepgram_urls, keys, strict=True)]
-
-
-def _check_offline_agent(config: Config) -> None:
-    wants_ears = config.agent is AgentKind.OFFLINE and config.offline_mode is Mode.EARS
-    if wants_ears and (reason := missing()) is not None:
-        raise ConfigError(f"{config.where('STS_OFFLINE_MODE')}: ears cannot be had: {reason}")
-
-
-def _chooser(config: Config, given: ChooseAgent | None) -> ChooseAgent | None:
-    """What is given in code goes before what is configured."""
-    if given is not None:
-        check_chooser(given, "choose_agent")
-        return given
-    if config.choose_agent is not None:
-        return load_chooser(config.choose_agent, config.where("STS_CHOOSE_AGENT"))
-    return None
-
-
-def _credential(config: Config, given: AskCredential | None) -> AskCredential | None:
-    """The same. The offline agent of this process wants none."""
-    if given is not None:
-        check_credential(given, "credential")
-    elif config.credential is not None:
-        given = load_credential(config.credential, config.where("STS_CREDENTIAL"))
-    return given if config.agent is AgentKind.DEEPGRAM else None

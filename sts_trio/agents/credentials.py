@@ -11,6 +11,7 @@ import trio
 
 from sts_trio.agents import user_functions
 from sts_trio.agents.endpoints import Endpoint
+from sts_trio.config import AgentKind, Config
 from sts_trio.errors import NoCredential
 from sts_trio.functions import foreign
 from sts_trio.observe import events
@@ -46,6 +47,20 @@ async def credential_for(endpoint: Endpoint, ask: AskCredential | None) -> str |
         return answer
     report(events.AgentNoCredential(endpoint.address, reason))
     raise NoCredential(f"{endpoint.address}: credential: {reason}")
+
+
+def configured_credential(config: Config, given: AskCredential | None) -> AskCredential | None:
+    """What is `given` in code goes before what is configured. The offline agent of this process
+    wants none.
+
+    Raises:
+        ConfigError: it is not one that can be asked.
+    """
+    if given is not None:
+        check_credential(given, "credential")
+    elif config.credential is not None:
+        given = load_credential(config.credential, config.where("STS_CREDENTIAL"))
+    return given if config.agent is AgentKind.DEEPGRAM else None
 
 
 def load_credential(path: str, where: str) -> AskCredential:

@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from sts_trio.agents.breaker import Attempt, Breaker, Outcome, State
+from sts_trio.config import Config
 from sts_trio.errors import AgentRejected, AgentUnreachable, NoCredential
 from sts_trio.legs.contract import OpenAgentLeg
 from sts_trio.logic.states import AGENT_TIMEOUT
@@ -45,6 +46,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Endpoint({self.address!r})"
+
+
+def configured_endpoints(config: Config) -> list[Endpoint]:
+    keys: tuple[str | None, ...] = config.deepgram_api_keys or (None,)
+    if len(keys) == 1:
+        keys *= len(config.deepgram_urls)
+    return [Endpoint(url, key) for url, key in zip(config.deepgram_urls, keys, strict=True)]
 
 
 class EndpointState(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import trio
 from sts_trio.agents import user_functions
 from sts_trio.agents.choice import AgentChoice
 from sts_trio.call.info import NAMED, CallInfo
+from sts_trio.config import Config
 from sts_trio.functions import foreign
 from sts_trio.observe import events
 from sts_trio.observe.report import report
@@ -121,6 +122,20 @@ class Routing:
 
 
 # --- the user's function ------------------------------------------------------------------------
+
+
+def configured_chooser(config: Config, given: ChooseAgent | None) -> ChooseAgent | None:
+    """What is `given` in code goes before what is configured.
+
+    Raises:
+        ConfigError: it is not one that can be asked.
+    """
+    if given is not None:
+        check_chooser(given, "choose_agent")
+        return given
+    if config.choose_agent is not None:
+        return load_chooser(config.choose_agent, config.where("STS_CHOOSE_AGENT"))
+    return None
 
 
 def load_chooser(path: str, where: str) -> ChooseAgent:

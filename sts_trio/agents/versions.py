@@ -7,11 +7,25 @@ from typing import Any
 
 import msgspec
 
+from sts_trio.config import Config
 from sts_trio.functions.registry import Function
 
 # Twelve hexadecimal digits: who changes an agent every minute for a year has one chance in two
 # thousand that two versions look the same.
 BYTES = 6
+
+
+def versions(config: Config, functions: Iterable[Function]) -> dict[str, str]:
+    """{agent: its version}, of all that are configured."""
+    functions = list(functions)
+    return {
+        name: version_of(
+            settings,
+            config.sessions[name],
+            [each for each in functions if each.may_be_called_by(name)],
+        )
+        for name, settings in config.agents.items()
+    }
 
 
 def version_of(settings: Any, session: Any, functions: Iterable[Function]) -> str:

@@ -31,8 +31,9 @@ from sts_trio.observe.feed import EventFeed
 from sts_trio.observe.report import report
 from sts_trio.outbound.budget import Budget, utc_now
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN, TWIML_PATH, PlacedCalls
-from sts_trio.outbound.requests import OUTBOUND, DialRequest, OnMachine, checked
+from sts_trio.outbound.requests import DialRequest, OnMachine, checked
 from sts_trio.outbound.twilio_rest import Placed, TwilioRest
+from sts_trio.wire.addresses import OUTBOUND
 
 # Seconds until one's turn, after which a client or a proxy has given up.
 LONGEST_WAIT = 30.0

@@ -17,9 +17,6 @@ from sts_trio.wire.printable import quoted
 MAX_PARAMETERS = 20
 MAX_MESSAGE = 3000  # Twilio's limit for the stricter voices (warning 13521)
 
-# The direction of a call that was placed, by us or by somebody else by REST.
-OUTBOUND = "outbound-api"
-
 _A_NUMBER = "a number like +15005550006"
 
 

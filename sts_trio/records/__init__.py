@@ -13,6 +13,8 @@ Beside them go recordings (`recorder`, `recording_file`, and `tracks`, which com
 belongs), and what is told of ended calls: to a receiver (`courier`, `receiver`, `deliveries`,
 `webhook`) and to the user's own code (`ending_hook`).
 
-`trio` is in `writer`, `recorder`, `courier`, `receiver` and `ending_hook` only: all else is
-synchronous, and runs in threads.
+`kept_calls` opens and starts all this, and is told of calls.
+
+`trio` is in `writer`, `recorder`, `courier`, `receiver`, `ending_hook` and `kept_calls` only: all
+else is synchronous, and runs in threads.
 """

@@ -36,9 +36,10 @@ from sts_trio.config import Config
 from sts_trio.errors import ConfigError, Ending
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
+from sts_trio.net.signals import STOPS
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.server import GOODBYE, STOPS
+from sts_trio.server import GOODBYE
 from sts_trio.web.app import create_app
 from sts_trio.web.succession import Inheritance, Occupied, bequeath, inherit
 

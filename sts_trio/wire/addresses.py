@@ -19,7 +19,9 @@ import msgspec
 
 T = TypeVar("T")
 
+# The direction of a call. The second was placed, by us or by somebody else by REST.
 INBOUND = "inbound"
+OUTBOUND = "outbound-api"
 
 # Up to 15 digits behind the plus, the first of the country code (ITU-T E.164).
 NUMBER = r"\+[1-9][0-9]{1,14}"
