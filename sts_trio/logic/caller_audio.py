@@ -15,7 +15,7 @@ yet: words that are half said, and frames that were on their way when it was los
 from math import inf
 
 from sts_trio.audio.frames import FRAME, SILENCE, Batch, length, seconds
-from sts_trio.audio.g711 import is_audible
+from sts_trio.logic.perception import PERCEPTION, Perception
 
 # A call gives up after 20 s without an agent, or goes on with less to tell it.
 WAITING_ROOM = 30.0
@@ -43,6 +43,7 @@ class CallerAudio:
         "_enough",
         "_given",
         "_keeps",
+        "_perception",
         "batch_deadline",
         "dropped",
         "gap_deadline",
@@ -54,7 +55,8 @@ class CallerAudio:
         "waited",
     )
 
-    def __init__(self, forward: float) -> None:
+    def __init__(self, forward: float, perception: Perception = PERCEPTION) -> None:
+        self._perception = perception
         self.heard = 0  # bytes of µ-law, all that came
         self.dropped = 0  # of these, what the agent never got
         self.muted = 0  # of these, what it got silence for
@@ -69,6 +71,11 @@ class CallerAudio:
         self._batch = Batch()  # what waits to be forwarded
         self._given = Batch()  # the end of what the agent was given since the last turn
         self._keeps = _REPEATED  # bytes of it
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are still to be forwarded."""
+        return self._batch.size
 
     def hear(self, audio: bytes, now: float) -> None:
         """The caller's audio; `due` tells what is to be forwarded of it."""
@@ -148,7 +155,7 @@ class CallerAudio:
         if not self.is_open or last < now - (GAP - GAP_STEP):
             return None
         for end in range(len(audio), 0, -FRAME):
-            if is_audible(audio[max(0, end - FRAME) : end]):
+            if self._perception.is_audible(audio[max(0, end - FRAME) : end]):
                 return min(last, now) - seconds(len(audio) - end)
         return None
 

@@ -9,7 +9,7 @@ session is proven, and with it what it was told, as soon as it is heard.
 from typing import Any, NamedTuple
 
 from sts_trio.logic.history import History
-from sts_trio.logic.spelling import is_retold
+from sts_trio.logic.perception import PERCEPTION, Perception
 
 # How many sessions a question may be asked of that die of an error. The first may have been chance.
 MAX_DEATHS = 2
@@ -28,6 +28,7 @@ class Carryover:
         "_echo",
         "_has_past",
         "_history",
+        "_perception",
         "_suspect",
         "_to_shed",
         "_unanswered",
@@ -35,8 +36,9 @@ class Carryover:
         "is_proven",
     )
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, perception: Perception = PERCEPTION) -> None:
         self._history = history
+        self._perception = perception
         self._unanswered: str | None = None  # see `History.unanswered`; for the next session
         self._suspect: str | None = None  # a question after which a session died
         self._deaths = 0  # and how many did in a row
@@ -58,7 +60,7 @@ class Carryover:
 
     def hear_user(self, text: str) -> bool:
         """A sentence of the caller's; `False`: we had said it in their name, long ago."""
-        if self._echo is not None and is_retold(text, self._echo):
+        if self._echo is not None and self._perception.is_retold(text, self._echo):
             self._echo = None
             return False
         if text.strip():
@@ -74,7 +76,8 @@ class Carryover:
         gives_up = False
         question = self._history.unanswered
         if is_live and question is not None:
-            self._deaths = self._deaths + 1 if question == self._suspect else 1
+            is_suspect = self._perception.is_same(question, self._suspect)
+            self._deaths = self._deaths + 1 if is_suspect else 1
             self._suspect = question
             if self._deaths >= MAX_DEATHS:
                 self.is_given_up = gives_up = True

@@ -20,18 +20,21 @@ call's.
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Protocol
 
 from sts_trio.audio.frames import seconds
 from sts_trio.logic.acts import Act, Heard, SendToAgent
-from sts_trio.logic.due import rare_deadline
+from sts_trio.logic.caller_audio import CallerAudio
+from sts_trio.logic.due import deadlines, rare_deadline
 from sts_trio.logic.output import Statistics
 from sts_trio.logic.parts import Parts
+from sts_trio.logic.perception import PERCEPTION, Perception
 from sts_trio.logic.playout import Playout
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import says_all
 from sts_trio.logic.routes import HANDLERS
 from sts_trio.logic.session import Settings, SettingsWanted
-from sts_trio.logic.states import Phase, phase_of
+from sts_trio.logic.states import ClosingState, Phase, SessionState, StreamState, phase_of
 from sts_trio.wire import deepgram, twilio
 
 __all__ = ["Dialogue", "Settings", "SettingsWanted", "Statistics"]
@@ -48,16 +51,29 @@ def no_call(start: twilio.StreamStart) -> bool:
     return False
 
 
+class Witness(Protocol):
+    """Is shown what a dialogue hears and does, but for the audio of a caller that it just passes
+    on: that moves nothing but `Dialogue.caller_audio`."""
+
+    def hear(self, batch: Sequence[Heard], now: float, /) -> None:
+        """Before it is heard."""
+        ...
+
+    def see(self, acts: Sequence[Act], /) -> None:
+        """What came of it. Not after a hearing that raised: that was a bug."""
+        ...
+
+
 class Dialogue:
     """The state of one call.
 
     `settings` makes the agent's `Settings` once the caller is known. `is_expected` tells, by its
     SID, whether a call may be streamed here. `can_say` tells whether the agent's dialect has words
     for a message, `needs_release` whether Twilio has to be asked to end that phone call, as the end
-    of its stream does not.
+    of its stream does not. `perception` is what it decides by content. There may be a `witness`.
     """
 
-    __slots__ = ("_caller_audio", "_is_plain", "_parts", "_rare_deadline", "_stream")
+    __slots__ = ("_is_plain", "_parts", "_rare_deadline", "_stream", "_witness", "caller_audio")
 
     def __init__(
         self,
@@ -69,13 +85,23 @@ class Dialogue:
         policy: CallPolicy | None = None,
         can_say: Callable[[deepgram.ToAgent], bool] = says_all,
         needs_release: Callable[[twilio.StreamStart], bool] = no_call,
+        perception: Perception = PERCEPTION,
+        witness: Witness | None = None,
     ) -> None:
         self._parts = Parts(
-            settings, policy or CallPolicy(), is_expected, can_say, needs_release, forward, now
+            settings,
+            policy or CallPolicy(),
+            is_expected,
+            can_say,
+            needs_release,
+            perception,
+            forward,
+            now,
         )
+        self._witness = witness
         # Asked for every media frame.
         self._stream = self._parts.stream
-        self._caller_audio = self._parts.caller_audio
+        self.caller_audio: CallerAudio = self._parts.caller_audio
         self._is_plain = False  # the two sides talk, and nothing else is under way
         self._rare_deadline = inf
         self._rest()
@@ -84,8 +110,16 @@ class Dialogue:
         """What to do about what was heard, in order. Nothing follows a `HangUp`."""
         if self._is_plain and (speech := self._stream.only_speech(batch)):
             # Nearly all there is to hear; it takes the short way.
-            audio = self._caller_audio.pass_on(speech, now)
+            audio = self.caller_audio.pass_on(speech, now)
             return [SendToAgent(deepgram.Audio(audio))] if audio else []
+        if (witness := self._witness) is None:
+            return self._hear(batch, now)
+        witness.hear(batch, now)
+        acts = self._hear(batch, now)
+        witness.see(acts)
+        return acts
+
+    def _hear(self, batch: Sequence[Heard], now: float) -> list[Act]:
         parts = self._parts
         if parts.closing.is_over:
             return []
@@ -99,7 +133,7 @@ class Dialogue:
             if kind not in _MOVES_NO_DEADLINE:
                 needs_settling = True
             HANDLERS[kind](parts, message)
-        if audio := self._caller_audio.due(now):
+        if audio := self.caller_audio.due(now):
             parts.out.to_agent(deepgram.Audio(audio))
         if needs_settling and not parts.closing.is_over:
             parts.settle()
@@ -118,16 +152,26 @@ class Dialogue:
     @property
     def deadline(self) -> float:
         """When `Tick` is to be heard, unless something else moves it first. `inf`: never."""
-        return min(self.rare_deadline, self._caller_audio.gap_deadline)
+        return min(self.rare_deadline, self.caller_audio.gap_deadline)
 
     @property
     def rare_deadline(self) -> float:
         """The same without the one deadline that every media frame moves: cheap enough to be asked
         many times a second."""
-        batch = self._caller_audio.batch_deadline
+        batch = self.caller_audio.batch_deadline
         return batch if batch < self._rare_deadline else self._rare_deadline
 
     # --- what can be seen of the call -----------------------------------------------------------
+
+    @property
+    def states(self) -> tuple[StreamState, SessionState, ClosingState]:
+        """Of the three machines."""
+        return self._parts.stream.state, self._parts.session.state, self._parts.closing.state
+
+    @property
+    def deadlines(self) -> dict[str, float]:
+        """{who waits for something: until when}. For people to see: `deadline` is the nearest."""
+        return deadlines(self._parts)
 
     @property
     def phase(self) -> Phase:
@@ -177,7 +221,7 @@ class Dialogue:
         return self._parts.session.time_to_dial(now)
 
     def statistics(self) -> Statistics:
-        parts, caller_audio = self._parts, self._caller_audio
+        parts, caller_audio = self._parts, self.caller_audio
         turns, session = parts.turns, parts.session
         return Statistics(
             caller_audio=_rounded(caller_audio.heard),

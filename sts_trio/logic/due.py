@@ -19,6 +19,25 @@ NO_MARKS = (
 )
 
 
+def deadlines(parts: Parts) -> dict[str, float]:
+    """{who waits for something: until when}; the nearest is the call's. For people to see."""
+    now = parts.out.now
+    return {
+        "stream": parts.stream.deadline,
+        "session": parts.session.deadline,
+        "closing": parts.closing.deadline(now),
+        "requests": parts.requests.deadline,
+        "keypad": parts.keypad.deadline,
+        "limits": parts.limits.deadline,
+        "answer": parts.watch.deadline,
+        "hand-over": parts.handing_over.deadline(now),
+        "noise": parts.turns.hold.until,
+        "marks": parts.turns.mark_deadline,
+        "batch": parts.caller_audio.batch_deadline,
+        "gap": parts.caller_audio.gap_deadline,
+    }
+
+
 def rare_deadline(parts: Parts) -> float:
     """When the next of the parts is to be asked, but for `caller_audio`, whose deadlines each media
     frame moves."""

@@ -40,6 +40,7 @@ from sts_trio.logic.handing_over import HandingOver
 from sts_trio.logic.keypad import Keypad
 from sts_trio.logic.limits import Limits
 from sts_trio.logic.output import MAX_REASON_CHARS, Output
+from sts_trio.logic.perception import Perception
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import Requests
 from sts_trio.logic.session import (
@@ -72,6 +73,7 @@ class Parts:
         "limits",
         "needs_release",
         "out",
+        "perception",
         "policy",
         "requests",
         "session",
@@ -88,11 +90,13 @@ class Parts:
         is_expected: Callable[[str], bool],
         can_say: Callable[[deepgram.ToAgent], bool],
         needs_release: Callable[[twilio.StreamStart], bool],
+        perception: Perception,
         forward: float,
         now: float,
     ) -> None:
         self.settings = settings
         self.needs_release = needs_release
+        self.perception = perception
         self.policy = policy
         self.is_deaf = False
         self.is_put_by_code = False
@@ -100,13 +104,13 @@ class Parts:
         self.stream = Stream(now, is_expected)
         self.session = Session(reconnects=policy.reconnects)
         self.closing = Closing()
-        self.turns = Turns(resumes=policy.resumes)
+        self.turns = Turns(resumes=policy.resumes, perception=perception)
         self.function_calls = PendingFunctionCalls()
         self.handing_over = HandingOver()
-        self.requests = Requests(can_say, policy.say_again)
+        self.requests = Requests(can_say, policy.say_again, perception)
         self.watch = AnswerWatch(policy.answer_within)
         self.limits = Limits(policy)
-        self.caller_audio = CallerAudio(forward)
+        self.caller_audio = CallerAudio(forward, perception)
         self.keypad = Keypad()
 
     def dial(self) -> None:

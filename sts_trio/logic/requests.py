@@ -13,8 +13,8 @@ from math import inf
 import msgspec
 
 from sts_trio.logic.acts import RequestDone
+from sts_trio.logic.perception import PERCEPTION, Perception
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.logic.spelling import is_retold
 from sts_trio.wire import deepgram
 
 # Acknowledgements took 0.2 to 0.3 s, and up to 18 s in one busy session. The function that asks
@@ -76,18 +76,18 @@ class _Request(msgspec.Struct, eq=False):
     deaths: int = 0  # of sessions that were told it, in a row
     told_at: int | None = None  # how much the agent had said by then; `None`: not in this session
 
-    def is_answered_by(self, message: deepgram.TextFromAgent) -> bool:
+    def is_answered_by(self, message: deepgram.TextFromAgent, by: Perception) -> bool:
         if isinstance(self.message, deepgram.InjectAgentMessage):
             return (
                 isinstance(message, deepgram.ConversationText)
                 and message.role == "assistant"
-                and is_retold(message.content, self.message.message)
+                and by.is_retold(message.content, self.message.message)
             )
         if isinstance(self.message, deepgram.InjectUserMessage):
             return (
                 isinstance(message, deepgram.ConversationText)
                 and message.role == "user"
-                and is_retold(message.content, self.message.content)
+                and by.is_retold(message.content, self.message.content)
             )
         return isinstance(message, _ACKNOWLEDGED_BY[type(self.message)])
 
@@ -113,6 +113,7 @@ class Requests:
         "_has_resting",
         "_heard_by",
         "_is_open",
+        "_perception",
         "_refused",
         "_say_again",
         "_sent",
@@ -127,9 +128,11 @@ class Requests:
         self,
         can_say: Callable[[deepgram.ToAgent], bool] = says_all,
         say_again: str = CallPolicy().say_again,
+        perception: Perception = PERCEPTION,
     ) -> None:
         self.can_say = can_say
         self._say_again = say_again
+        self._perception = perception
         self._heard_by: dict[int, float] = {}  # {who waits for all to be heard: until when}
         self._is_open = False
         self._refused = self._warned = 0  # refusals told by each way in this session
@@ -316,12 +319,14 @@ class Requests:
     def is_begun_by(self, message: deepgram.TextFromAgent) -> bool:
         """Whether this is the agent beginning to say what it was asked to."""
         request = self._sent.get(deepgram.InjectAgentMessage)
-        return request is not None and request.is_answered_by(message)
+        return request is not None and request.is_answered_by(message, self._perception)
 
     def is_put_by_code(self, message: deepgram.TextFromAgent) -> bool:
         """Whether this is said by the caller in name alone, and by neither word nor key."""
         request = self._sent.get(deepgram.InjectUserMessage)
-        return request is not None and not request.is_kept and request.is_answered_by(message)
+        if request is None or request.is_kept:
+            return False
+        return request.is_answered_by(message, self._perception)
 
     def hear(self, message: deepgram.TextFromAgent) -> list[RequestDone]:
         """The agent says this; it may be an answer."""
@@ -338,7 +343,7 @@ class Requests:
             for request in self._waiting:
                 request.is_resting = False
         for kind, request in self._sent.items():
-            if request.is_answered_by(message):
+            if request.is_answered_by(message, self._perception):
                 del self._sent[kind]
                 self.may_send = True
                 if not request.is_restored:

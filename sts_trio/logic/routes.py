@@ -10,7 +10,6 @@ from typing import Any, assert_never
 import msgspec
 
 from sts_trio.audio.frames import seconds
-from sts_trio.audio.g711 import is_audible
 from sts_trio.errors import Cause, How, Leg, LegEnded
 from sts_trio.logic import agent_messages
 from sts_trio.logic.acts import (
@@ -72,7 +71,7 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
     match parts.stream.hear(message, now):
         case Speech(audio):
             parts.caller_audio.hear(audio, now)
-            if parts.is_listening and is_audible(audio):
+            if parts.is_listening and parts.perception.is_audible(audio):
                 _hear_voice(parts, seconds(len(audio)))
             is_waiting = not parts.caller_audio.is_open
             if is_waiting and parts.caller_audio.keep() and parts.closing.is_open:

@@ -15,6 +15,7 @@ from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
 from sts_trio.logic.asked import turn_after
 from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
+from sts_trio.logic.perception import PERCEPTION, Perception
 from sts_trio.logic.playout import Echo, Playout
 from sts_trio.logic.rest import Hold
 from sts_trio.logic.states import Violation
@@ -69,7 +70,7 @@ class Turns:
         "user_speaks_until",
     )
 
-    def __init__(self, *, resumes: bool = False) -> None:
+    def __init__(self, *, resumes: bool = False, perception: Perception = PERCEPTION) -> None:
         self.agent_bytes = 0  # all the agent's audio that came
         self.has_dropped = False  # of what came last, what was too far ahead of the caller
         self.barge_ins = 0  # by the caller, those that cut something
@@ -80,7 +81,7 @@ class Turns:
         self._may_have_header = True  # what comes next of the agent's audio: it begins
         self._header = b""  # of a WAV file, as far as it came
         self._history = History()
-        self.carryover = Carryover(self._history)
+        self.carryover = Carryover(self._history, perception)
         # As `plays_until`, but there is more to be heard than an agent's silence.
         self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest

@@ -6,7 +6,7 @@ from pathlib import Path
 import sts_trio.logic
 
 HERE = Path(sts_trio.logic.__file__).parent
-VOCABULARY = {"acts", "states", "policy", "spelling"}
+VOCABULARY = {"acts", "states", "perception", "policy", "spelling"}
 SIBLINGS = {
     "stream",
     "session",
