@@ -291,7 +291,6 @@ def _process() -> Process:
         state="ready",
         live=0,
         capacity=500,
-        started_at=time.time(),
     )
 
 

@@ -11,10 +11,10 @@ meanwhile goes to `live_calls.event_feed`.
 import contextlib
 import functools
 import importlib.metadata
+import re
 import signal
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,6 @@ class Server:
         )
         self._key_files = contextlib.ExitStack()
         self._bounds: Sequence[Bound] = ()
-        self._started_at = time.time()
         self._version = _version()
         self._scope = trio.CancelScope()
         self._has_stopped = trio.Event()
@@ -359,18 +358,31 @@ class Server:
         """How this process is, for others that share the database."""
         from sts_trio.records.processes import Process
 
-        address = f"{self._bounds[0].host}:{self._bounds[0].port}" if self._bounds else ""
-        port = f"-{self._bounds[0].port}" if self._bounds else ""
         return Process(
             process_id=process_id,
-            name=self.config.records.process_name or f"{socket.gethostname()}{port}",
-            address=address,
+            name=self.name,
+            address=self._address,
             version=self._version,
             state=self.live_calls.status,
             live=self.live_calls.live,
             capacity=self.config.max_calls,
-            started_at=self._started_at,
         )
+
+    @property
+    def name(self) -> str:
+        """What this process is called where several share a database."""
+        named = self.config.records.process_name
+        if named is not None:
+            return named
+        port = f"-{self._bounds[0].port}" if self._bounds else ""
+        return f"{re.sub('[^a-zA-Z0-9-]', '-', socket.gethostname())[:57]}{port}"
+
+    @property
+    def _address(self) -> str:
+        if not self._bounds:
+            return ""
+        host, port, _ = self._bounds[0]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     # --- its agent ------------------------------------------------------------------------------
 

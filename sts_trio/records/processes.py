@@ -1,7 +1,13 @@
-"""What a process tells of itself once a second, so that others know that it lives.
+"""Which processes share the database, and which of them live.
+
+Each has a row, from its start to its clean end, in which it tells once a second how it is. All
+times are the database's own: the clocks of two machines may be a minute apart.
 
 Functions on a connection, in a transaction of whoever calls.
 """
+
+import ipaddress
+import socket
 
 import msgspec
 import sqlalchemy as sa
@@ -9,31 +15,66 @@ import sqlalchemy as sa
 from sts_trio.records import schema
 from sts_trio.records.database import insert_into
 
+# A process tells of itself once a second. A database that is busy, or locked, takes another two.
+ALIVE_WITHIN = 4.0
+# Somebody else may go on with what a dead process had: Twilio asks for a call again for 15 s.
+LOST_AFTER = 30.0
+DRAINING = "draining"
+# A state that others write: its process is known to be dead.
+GONE = "gone"
+# Where a database is reached by a name: any port would do.
+DISCARD = 9
+
 process = schema.process
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table, but for its heartbeat. Times are seconds since 1970."""
+    """What a process tells of itself."""
 
-    process_id: str
+    process_id: str  # anew at each start
     name: str
-    address: str
+    address: str  # host:port, for others that share the database; "": it is not known
     version: str
-    state: str
+    state: str  # ready, full, draining
     live: int
     capacity: int
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """A process as the database knows it. `age` is how long ago it last told of itself, which was
+    at `heartbeat_at`."""
+
+    process: Process
     started_at: float
+    heartbeat_at: float
+    age: float
+
+    @property
+    def is_alive(self) -> bool:
+        """As far as heartbeats tell. One that cannot reach the database may live all the same: look
+        whether its address answers before you take what it has."""
+        return self.age < ALIVE_WITHIN and self.process.state != GONE
 
 
-def beat(connection: sa.Connection, of: Process, now: float) -> None:
-    told = {**msgspec.structs.asdict(of), "heartbeat_at": now}
+_TOLD = [process.c[name] for name in Process.__struct_fields__]
+
+
+def clock(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """The time by the database's clock, in seconds since 1970, for use in a statement."""
+    if connection.dialect.name == "postgresql":
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+    # A Julian day begins at noon; its zero is long before 1970.
+    return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double)
+
+
+def beat(connection: sa.Connection, of: Process) -> None:
+    """It lives, and is as it tells."""
+    told = msgspec.structs.asdict(of)
+    now = clock(connection)
     connection.execute(
         insert_into(connection, process)
-        .values(**told)
-        .on_conflict_do_update(
-            index_elements=["process_id"],
-            set_={name: told[name] for name in told if name != "process_id"},
-        )
+        .values(**told, started_at=now, heartbeat_at=now)
+        .on_conflict_do_update(index_elements=["process_id"], set_={**told, "heartbeat_at": now})
     )
 
 
@@ -41,19 +82,80 @@ def leave(connection: sa.Connection, process_id: str) -> None:
     connection.execute(sa.delete(process).where(process.c.process_id == process_id))
 
 
+def note_gone(connection: sa.Connection, process_id: str) -> None:
+    """It is dead. What it had is for others now, as if its last word had just come."""
+    told = Process(
+        process_id=process_id, name="", address="", version="", state=GONE, live=0, capacity=0
+    )
+    now = clock(connection)
+    connection.execute(
+        insert_into(connection, process)
+        .values(**msgspec.structs.asdict(told), started_at=now, heartbeat_at=now)
+        # Its own last word stands, if there was one: when that came is when it died.
+        .on_conflict_do_update(index_elements=["process_id"], set_={"state": GONE, "live": 0})
+    )
+
+
+def seen(connection: sa.Connection) -> list[Seen]:
+    """All that have not ended cleanly, the oldest first."""
+    return _seen(connection, sa.true())
+
+
+def find(connection: sa.Connection, process_id: str) -> Seen | None:
+    """None of one that has ended cleanly, or whose calls have all been seen to."""
+    found = _seen(connection, process.c.process_id == process_id)
+    return found[0] if found else None
+
+
+def _seen(connection: sa.Connection, wanted: sa.ColumnElement[bool]) -> list[Seen]:
+    age = clock(connection) - process.c.heartbeat_at
+    rows = connection.execute(
+        sa.select(*_TOLD, process.c.started_at, process.c.heartbeat_at, age)
+        .where(wanted)
+        .order_by(process.c.started_at, process.c.process_id)
+    )
+    names = Process.__struct_fields__
+    return [
+        Seen(
+            process=Process(**dict(zip(names, told, strict=True))),
+            started_at=started_at,
+            heartbeat_at=heartbeat_at,
+            age=age,
+        )
+        for *told, started_at, heartbeat_at, age in rows
+    ]
+
+
 def heartbeat_of(connection: sa.Connection, process_id: str) -> float | None:
-    """The last one; None of a process that has left."""
+    """The last one; None where there is none of its own."""
     return connection.execute(
-        sa.select(process.c.heartbeat_at).where(process.c.process_id == process_id)
+        sa.select(process.c.heartbeat_at).where(
+            process.c.process_id == process_id, process.c.name != ""
+        )
     ).scalar()
 
 
-def silent_since(connection: sa.Connection, before: float, but: str) -> list[str]:
-    """The processes, other than `but`, whose last heartbeat was before that time."""
-    return list(
-        connection.execute(
-            sa.select(process.c.process_id).where(
-                process.c.heartbeat_at < before, process.c.process_id != but
-            )
-        ).scalars()
-    )
+def own_address(url: sa.URL, listens_at: str) -> str:
+    """Where others that share this database reach a process that listens on that address: one that
+    listens everywhere, where the way to the database begins. Blocks."""
+    host, _, port = listens_at.rpartition(":")
+    if host.strip("[]") in ("", "0.0.0.0", "::"):
+        host = _way_out(url) or "127.0.0.1"
+    host = host.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _way_out(url: sa.URL) -> str | None:
+    """None where there is no network in between, or none is to be found now."""
+    host = url.host or ""
+    if url.get_backend_name() != "postgresql" or not host or host.startswith("/"):
+        return None
+    try:
+        [*_, place], *_ = socket.getaddrinfo(host, url.port or DISCARD, type=socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in str(place[0]) else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect(place)  # sends nothing
+            own = str(way.getsockname()[0])
+    except OSError:
+        return None
+    return own if not ipaddress.ip_address(own.partition("%")[0]).is_unspecified else None

@@ -13,7 +13,7 @@ from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.database import DatabaseAway
-from sts_trio.records.processes import Process
+from sts_trio.records.processes import DRAINING, GONE, LOST_AFTER, Process, Seen, own_address
 from sts_trio.records.rows import Row
 from sts_trio.records.spool import Spool
 from sts_trio.records.store import Store
@@ -25,8 +25,8 @@ RETRY = 1.0
 LONGEST_RETRY = 5.0
 # How long rows are written until heartbeat and news have their turn.
 TURN = 0.5
-# A process that has not told of itself for as long is dead. It tells once a second.
-DEAD_AFTER = 10.0
+# Whoever comes back first after the database was away gives the others as long to come back, too.
+ALL_BACK_AFTER = 10.0
 
 
 class Behind(msgspec.Struct, frozen=True):
@@ -52,6 +52,7 @@ class Shipper:
         self.behind: Behind | None = None
         self.written = 0
         self.has_more = True  # to be shipped, as far as is known: others may have left something
+        self.others: tuple[Seen, ...] = ()  # that shared the database at our last heartbeat
         self._store = store
         self._spool = spool
         self._process_id = process_id
@@ -60,6 +61,8 @@ class Shipper:
         self._retry_at = clock()
         self._retry = RETRY
         self._beats_since: float | None = None  # without a break
+        self._addresses: dict[str, str] = {}  # {where we listen: where that is for others}
+        self._namesakes: set[str] = set()  # that were told of
 
     def ship(self) -> None:
         """Writes what waits in the spool, for a turn, if it is time to try."""
@@ -87,17 +90,42 @@ class Shipper:
             self._beats_since = None
             return
         try:
-            self._store.beat(process, self._wall())
+            seen = {each.process.process_id: each for each in self._store.beat(self._told(process))}
+            us = seen.pop(self._process_id, None)
+            self.others = tuple(seen.values())
+            if us is not None:
+                self._tell_namesakes(us)
             now = self._clock()
             if self._beats_since is None:
                 self._beats_since = now
             # Whoever lives could tell of it for as long as we could: the database was not away.
-            if now - self._beats_since > DEAD_AFTER:
-                before = self._wall() - DEAD_AFTER
-                for other in self._store.silent_since(before, but=self._process_id):
-                    self._mark_lost(other)
+            if now - self._beats_since > ALL_BACK_AFTER:
+                for other in self.others:
+                    if other.age > LOST_AFTER:
+                        self._mark_lost(other.process.process_id)
         except DatabaseAway as exc:
             self._fall_behind(exc)
+
+    def _told(self, process: Process) -> Process:
+        """What others are told: with an address that leads to us from where they are."""
+        address = process.address
+        if address and address not in self._addresses:
+            self._addresses[address] = own_address(self._store.database.url, address)
+        return msgspec.structs.replace(process, address=self._addresses.get(address, address))
+
+    def _tell_namesakes(self, us: Seen) -> None:
+        """A proxy cannot tell two of one name apart. One that has our address is a predecessor."""
+        for other in self.others:
+            process = other.process
+            if (
+                process.name == us.process.name
+                and process.address != us.process.address
+                and process.state not in (DRAINING, GONE)
+                and other.heartbeat_at > us.started_at  # else it may have died by then
+                and process.process_id not in self._namesakes
+            ):
+                self._namesakes.add(process.process_id)
+                report(events.ProcessNamesake(process.name, process.address))
 
     def interrupt(self) -> None:
         """From another thread: what this one waits for is not worth it any more."""
@@ -105,7 +133,8 @@ class Shipper:
 
     def close(self) -> None:
         """The last word. What is in the spool waits there for the next start."""
-        if self.behind is None and self._store.database.is_open:
+        # With rows that wait here for the next start, its calls look as if they were under way.
+        if self.behind is None and self._store.database.is_open and self._spool.is_empty:
             try:
                 self._store.leave(self._process_id)
             except DatabaseAway as exc:
@@ -146,10 +175,11 @@ class Shipper:
             with self._store.database.writing():
                 pass
             self.behind = None
-        # The dead of this machine, once all that they left is written.
+        # The dead of this machine, once all that they left is written. What they had is lost only
+        # if nobody goes on with it: a heartbeat will see to that.
         while self._spool.dead:
             process_id = self._spool.dead[0]
-            self._mark_lost(process_id)
+            self._store.note_gone(process_id)
             self._spool.release(process_id)
 
     def _fall_behind(self, exc: DatabaseAway) -> None:

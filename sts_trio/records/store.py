@@ -18,7 +18,7 @@ from sts_trio.records.database import Database, insert_into
 from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays, day_of
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
-from sts_trio.records.processes import Process
+from sts_trio.records.processes import Process, Seen
 from sts_trio.records.reading import is_askable, read_record, read_rows
 from sts_trio.records.record import Record
 from sts_trio.records.redaction import Redaction
@@ -118,36 +118,48 @@ class Store:
 
     # --- processes, and what they leave behind --------------------------------------------------
 
-    def beat(self, process: Process, now: float) -> None:
-        """Tells that this process lives, and how it is."""
+    def beat(self, process: Process) -> list[Seen]:
+        """Tells that this process lives, and how it is. Returns all that share the database."""
         with self.database.writing(is_durable=False) as connection:
-            processes.beat(connection, process, now)
+            processes.beat(connection, process)
+            return processes.seen(connection)
 
     def leave(self, process_id: str) -> None:
         """A process ends as it should, with no call any more."""
         with self.database.writing() as connection:
             processes.leave(connection, process_id)
 
-    def silent_since(self, before: float, *, but: str) -> list[str]:
-        """The processes, other than `but`, whose last heartbeat was before that time."""
+    def note_gone(self, process_id: str) -> None:
+        """That process is dead, as we know by other means than its heartbeat."""
+        with self.database.writing() as connection:
+            processes.note_gone(connection, process_id)
+
+    def processes(self) -> list[Seen]:
+        """All that have not ended cleanly, the oldest first."""
         with self.database.reading() as connection:
-            return processes.silent_since(connection, before, but)
+            return processes.seen(connection)
 
     def mark_lost(self, process_id: str) -> list[str]:
         """A process is dead: what it had is lost, with what is known. Returns the calls.
 
-        Should it live all the same, the end of each call is written over it.
+        Those that another process is about to go on with are left, and the process is known for as
+        long. Should it live all the same, the end of each call is written over it.
         """
         of_it = sa.and_(call.c.process_id == process_id, call.c.state.in_(UNDER_WAY))
         lost: list[str] = []
         while True:
             # In small steps, each of which is done when it is done.
             with self.database.writing(within=DELETING) as connection:
+                is_free = sa.or_(
+                    call.c.claimed_until.is_(None),
+                    call.c.claimed_until <= processes.clock(connection),
+                )
                 rows = connection.execute(
-                    sa.select(call.c.call_sid, call.c.created_at).where(of_it).limit(STEP)
+                    sa.select(call.c.call_sid, call.c.created_at).where(of_it, is_free).limit(STEP)
                 ).all()
                 if not rows:
-                    processes.leave(connection, process_id)
+                    if connection.execute(sa.select(call.c.call_sid).where(of_it)).first() is None:
+                        processes.leave(connection, process_id)
                     return lost
                 heard_of = processes.heartbeat_of(connection, process_id)
                 for sid, created_at in rows:

@@ -22,7 +22,7 @@ import trio
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.records.processes import Process
+from sts_trio.records.processes import Process, Seen
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import ESSENTIAL, Row, storable
 from sts_trio.records.shipper import LONGEST_RETRY, LOT, Behind, Shipper
@@ -100,7 +100,7 @@ class Writer:
         self._is_ending = False
         self._tidying = trio.CapacityLimiter(1)  # as long as its thread is at work it is taken
         self._close_others = close
-        self._others = others
+        self._before_end = others
         self._tell = tell
         self._wall = wall
         self._rows: collections.deque[Row] = collections.deque()
@@ -170,6 +170,11 @@ class Writer:
             reason="" if behind is None else behind.reason,
         )
 
+    @property
+    def others(self) -> tuple[Seen, ...]:
+        """The processes that share the database, as of our last heartbeat."""
+        return self._shipper.others
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Writes until it is cancelled, and then the rest: for `LAST_WITHIN` seconds, or longer
         where a disk or a database answers no more, but no longer than `END_WITHIN`."""
@@ -182,7 +187,7 @@ class Writer:
                 nursery.start_soon(self._note_the_end)
         finally:
             with trio.CancelScope(shield=True, relative_deadline=END_WITHIN) as scope:
-                await self._others()
+                await self._before_end()
                 await self._finish()
             if scope.cancelled_caught:
                 report(events.RecordsLost(len(self._rows) + self._spool.unfiled))

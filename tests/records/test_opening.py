@@ -8,13 +8,13 @@ import pytest
 import structlog
 import trio
 from call_stories import FROM, sid, whole
+from rig_processes import process
 
 from sts_trio.call.info import CallInfo
 from sts_trio.config.records import Prices, Records
 from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.records.opening import OpenRecords, open_records
-from sts_trio.records.processes import Process
 from sts_trio.records.search import Wanted
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -31,19 +31,6 @@ def settings(url: str | None, spool: Path, **others: Any) -> Records:
         "webhook": None,
     }
     return Records(database_url=url, spool=spool, prices=Prices(), **{**decided, **others})
-
-
-def process(process_id: str) -> Process:
-    return Process(
-        process_id=process_id,
-        name="here",
-        address="",
-        version="0",
-        state="ready",
-        live=0,
-        capacity=1,
-        started_at=0.0,
-    )
 
 
 def opened(tmp_path: Path, spool: str = "spool", **others: Any) -> OpenRecords:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from call_stories import NOON, Story, sid, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig_postgresql import Cluster
+from rig_processes import process, silence
 
+from sts_trio.observe import events
 from sts_trio.records.database import Database, DatabaseAway
-from sts_trio.records.processes import Process
+from sts_trio.records.processes import GONE, LOST_AFTER, Process, Seen
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.search import Wanted
-from sts_trio.records.shipper import DEAD_AFTER, LONGEST_RETRY, RETRY, Shipper
+from sts_trio.records.shipper import ALL_BACK_AFTER, LONGEST_RETRY, RETRY, Shipper
 from sts_trio.records.spool import Spool, SpoolFull, _Segment
 from sts_trio.records.store import Store
 
@@ -62,19 +65,6 @@ def keeper(store: Store, spool: Spool, clock: Clock) -> Iterator[Keeper]:
     keeper = Keeper(store, spool, "p1", clock)
     yield keeper
     keeper.close()
-
-
-def process(name: str) -> Process:
-    return Process(
-        process_id=name,
-        name="here-5000",
-        address="127.0.0.1:5000",
-        version="0",
-        state="ready",
-        live=0,
-        capacity=500,
-        started_at=NOON,
-    )
 
 
 def catch_up(keeper: Keeper, clock: Clock) -> None:
@@ -283,11 +273,11 @@ def test_a_database_that_leaves_in_the_midst_of_burying_is_tried_again(
     Spool(tmp_path / "spool", "dead").close()
     (tmp_path / "spool" / "dead").mkdir(exist_ok=True)
     keeper = Keeper(store, Spool(tmp_path / "spool", "p1"), "p1", clock)
-    mark_lost = store.mark_lost
-    store.mark_lost = unwilling  # type: ignore[method-assign, assignment]
+    note_gone = store.note_gone
+    store.note_gone = unwilling  # type: ignore[method-assign, assignment]
     keeper.ship()
     assert keeper.behind is not None
-    store.mark_lost = mark_lost  # type: ignore[method-assign]
+    store.note_gone = note_gone  # type: ignore[method-assign]
     catch_up(keeper, clock)
     assert not keeper.has_more
     keeper.close()
@@ -323,13 +313,29 @@ def test_a_database_that_is_a_mistake_by_now_is_away(
 # --- processes ----------------------------------------------------------------------------------
 
 
-def test_the_dead_of_this_machine_are_seen_to_at_the_next_start(
+def states(store: Store) -> dict[str, str]:
+    return {call.call_sid: call.state for call in store.calls(Wanted()).calls}
+
+
+def known(store: Store) -> dict[str, str]:
+    return {each.process.process_id: each.process.state for each in store.processes()}
+
+
+def live_of(store: Store, process_id: str, number: int = 1) -> None:
+    """A call that process has."""
+    story = Story(sid(number)).announce(process_id=process_id).start(process_id=process_id)
+    store.write(story.rows)
+
+
+def test_the_dead_of_this_machine_are_known_at_the_next_start(
     store: Store, tmp_path: Path, clock: Clock
 ) -> None:
-    """What they had in their spool comes first: one of the calls had ended."""
+    """What they had in their spool comes first: one of the calls had ended. The other one is lost
+    unless somebody goes on with it."""
     dead = Spool(tmp_path / "spool", "dead")
     dead.append(whole(2)[-1:])
     dead.close()
+    store.beat(process("dead"))
     for number in (1, 2):
         story = Story(sid(number)).announce(process_id="dead").start(process_id="dead").talk()
         store.write(story.rows)
@@ -337,55 +343,151 @@ def test_the_dead_of_this_machine_are_seen_to_at_the_next_start(
     assert keeper.has_more
     keeper.ship()
     assert not keeper.has_more
-    states = {call.call_sid: call.state for call in store.calls(Wanted()).calls}
-    assert states == {sid(1): "lost", sid(2): "ended"}
+    assert known(store) == {"dead": GONE}
+    assert states(store) == {sid(1): "live", sid(2): "ended"}
+    keeper.heartbeat(process("p1"))
+    clock.now += ALL_BACK_AFTER + 1
+    keeper.heartbeat(process("p1"))
+    assert states(store) == {sid(1): "live", sid(2): "ended"}
+    silence(store.database, "dead", LOST_AFTER)
+    keeper.heartbeat(process("p1"))
+    assert states(store) == {sid(1): "lost", sid(2): "ended"}
+    assert known(store) == {"p1": "ready"}
     keeper.close()
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_second_process_on_one_database_leaves_the_first_ones_calls_alone(
+    store: Store, tmp_path: Path, clock: Clock
+) -> None:
+    """Neither its start nor its heartbeats take them for lost: with one spool or with two."""
+    for spool in ("spool", "other-spool"):
+        first = Keeper(store, Spool(tmp_path / "spool", "first"), "first", clock)
+        first.ship()
+        first.heartbeat(process("first"))
+        live_of(store, "first")
+        second = Keeper(store, Spool(tmp_path / spool, "second"), "second", clock)
+        second.ship()
+        for _ in range(60):
+            clock.now += 1
+            first.heartbeat(process("first"))
+            second.heartbeat(process("second"))
+        assert states(store) == {sid(1): "live"}
+        assert [each.process.process_id for each in second.others] == ["first"]
+        second.close()
+        store.database.open()
+        assert known(store) == {"first": "ready"}
+        first.close()
+        store.database.open()
 
 
 def test_the_dead_of_other_machines_are_those_whose_heartbeat_stops(
     keeper: Keeper, store: Store, clock: Clock
 ) -> None:
-    store.write(Story().announce(process_id="far").start(process_id="far").rows)
-    store.beat(process("far"), NOON)
+    live_of(store, "far")
+    store.beat(process("far"))
     keeper.heartbeat(process("p1"))
-    clock.now = DEAD_AFTER - 1
+    clock.now = ALL_BACK_AFTER + 1
+    silence(store.database, "far", LOST_AFTER - 5)
     keeper.heartbeat(process("p1"))
-    assert store.calls(Wanted()).calls[0].state == "live"
-    clock.now = DEAD_AFTER + 1
+    assert states(store) == {sid(1): "live"}
+    silence(store.database, "far", 5)
     keeper.heartbeat(process("p1"))
-    assert store.calls(Wanted()).calls[0].state == "lost"
+    assert states(store) == {sid(1): "lost"}
+
+
+@pytest.mark.parametrize("minute", [-60.0, 60.0])
+def test_clocks_that_differ_by_a_minute_bury_nobody(
+    keeper: Keeper, store: Store, tmp_path: Path, clock: Clock, minute: float
+) -> None:
+    """Who lives is judged by the database's clock alone."""
+    other_clock = Clock()
+    other_clock.wall = lambda: NOON + minute + other_clock.now  # type: ignore[method-assign]
+    other = Keeper(store, Spool(tmp_path / "far", "far"), "far", other_clock)
+    live_of(store, "p1", 1)
+    live_of(store, "far", 2)
+    for _ in range(30):
+        clock.now += 1
+        other_clock.now += 1
+        keeper.heartbeat(process("p1"))
+        other.heartbeat(process("far"))
+    assert states(store) == {sid(1): "live", sid(2): "live"}
+    assert all(each.is_alive for each in (*keeper.others, *other.others))
+    other.spool.close()
 
 
 def test_nobody_is_called_dead_who_could_not_tell_that_he_lives(
     keeper: Keeper, store: Store, clock: Clock
 ) -> None:
     """The database was away for all of us: who comes back first must not bury the others."""
-    store.write(Story().announce(process_id="far").start(process_id="far").rows)
-    store.beat(process("far"), NOON)
+    live_of(store, "far")
+    store.beat(process("far"))
     keeper.heartbeat(process("p1"))
     real_beat = store.beat
 
-    def failing(process: Process, now: float) -> None:
+    def failing(process: Process) -> list[Seen]:
         raise DatabaseAway("it is away")
 
     store.beat = failing  # type: ignore[method-assign]
     clock.now = 300
+    silence(store.database, "far", 300)
     keeper.heartbeat(process("p1"))
     assert keeper.behind is not None
     store.beat = real_beat  # type: ignore[method-assign]
     catch_up(keeper, clock)
     keeper.heartbeat(process("p1"))
-    assert store.calls(Wanted()).calls[0].state == "live"
+    assert states(store) == {sid(1): "live"}
 
 
 def test_a_clean_end_takes_the_process_off_the_list(keeper: Keeper, store: Store) -> None:
     keeper.heartbeat(process("p1"))
-    assert store.silent_since(NOON + 1, but="") == ["p1"]
+    assert known(store) == {"p1": "ready"}
     keeper.close()
     store.database.open()
-    assert store.silent_since(NOON + 1, but="") == []
+    assert known(store) == {}
     keeper.spool = Spool(keeper.spool._root, "p1")
+
+
+def test_who_ends_with_rows_that_are_not_written_stays_on_the_list(
+    keeper: Keeper, store: Store, spool: Spool
+) -> None:
+    """Its calls have ended, and the database does not know: others are to see to them, should its
+    spool never be read again."""
+    keeper.heartbeat(process("p1"))
+    spool.append(whole())
+    keeper.close()
+    store.database.open()
+    assert known(store) == {"p1": "ready"}
+    keeper.spool = Spool(keeper.spool._root, "p1")
+
+
+def namesakes(keeper: Keeper, clock: Clock, other: Process, **told: str) -> list[str]:
+    """Addresses that are told of while both live for a few seconds."""
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(5):
+            keeper.heartbeat(process("p1", **told))
+            keeper._store.beat(other)
+            clock.now += 1
+    return [line["other"] for line in lines if line["event"] == events.ProcessNamesake.NAME]
+
+
+def test_two_of_one_name_are_told_of_once(keeper: Keeper, clock: Clock, quiet: None) -> None:
+    other = process("p2", address="10.0.0.2:5000")
+    assert namesakes(keeper, clock, other) == ["10.0.0.2:5000"]
+    assert namesakes(keeper, clock, process("p3", name="s2", address="10.0.0.3:5000")) == []
+
+
+def test_a_predecessor_is_no_namesake(keeper: Keeper, clock: Clock, quiet: None) -> None:
+    """One that was killed a moment ago, one that drains, and one whose address is taken over."""
+    keeper._store.beat(process("killed", address="10.0.0.2:5000"))
+    draining = process("draining", address="10.0.0.3:5000", state="draining")
+    assert namesakes(keeper, clock, draining) == []
+    assert namesakes(keeper, clock, process("same")) == []
+
+
+def test_who_listens_everywhere_tells_others_an_address(keeper: Keeper, store: Store) -> None:
+    keeper.heartbeat(process("p1", address="0.0.0.0:5000"))
+    assert store.processes()[0].process.address == "127.0.0.1:5000"
 
 
 # --- any interleaving of faults -----------------------------------------------------------------
@@ -482,7 +584,7 @@ def play(
         spool.faults = disk
         return Keeper(table, spool, f"p{starts}", clock)
 
-    table.mark_lost = lambda process_id: []  # type: ignore[method-assign]
+    table.note_gone = lambda process_id: None  # type: ignore[method-assign]
     table.database.writing = nothing  # type: ignore[method-assign, assignment]
     keeper = start()
     taken: list[Row] = []

@@ -8,28 +8,18 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from call_stories import FROM, NOON, TO, Story, many, sid, whole
+from rig_processes import ME, last_told
 
 from sts_trio.config.records import Prices
 from sts_trio.observe import events
-from sts_trio.records import schema
+from sts_trio.records import processes, schema
 from sts_trio.records.database import Database
-from sts_trio.records.processes import Process
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import Kind, Row, storable
 from sts_trio.records.search import BadCursor, Wanted
 from sts_trio.records.store import Store
 
 KEY = "0123456789abcdef0123456789abcdef"
-ME = Process(
-    process_id="p1",
-    name="here-5000",
-    address="127.0.0.1:5000",
-    version="0",
-    state="ready",
-    live=1,
-    capacity=500,
-    started_at=NOON,
-)
 
 
 def found(store: Store, limit: int = 50, **wanted: Any) -> list[str]:
@@ -402,7 +392,8 @@ def test_what_a_killed_process_had_is_lost_with_what_is_known(store: Store) -> N
     talking = Story().announce().start().talk()
     store.write([*talking.rows, *whole(2), *Story(sid(3)).announce().rows])
     store.write(Story(sid(4)).announce(process_id="p2").start(process_id="p2").rows)
-    store.beat(ME, talking.at + 0.5)
+    store.beat(ME)
+    last_told(store.database, "p1", talking.at + 0.5)
     assert sorted(store.mark_lost("p1")) == [sid(1), sid(3)]
     record = store.record(sid(1))
     assert record is not None
@@ -420,11 +411,25 @@ def test_all_that_a_full_process_had_is_lost_step_by_step(store: Store) -> None:
     for number in range(120):
         rows += Story(sid(number)).announce().start().rows
     store.write(rows)
-    store.beat(ME, NOON + 5)
+    store.beat(ME)
+    last_told(store.database, "p1", NOON + 5)
     assert sorted(store.mark_lost("p1")) == [sid(number) for number in range(120)]
     assert len(found(store, 500, ending="lost")) == 120
     assert {call.ended_at for call in store.calls(Wanted(), 500).calls} == {NOON + 5}
-    assert store.silent_since(NOON * 2, but="") == []
+    assert store.processes() == []
+
+
+def test_a_call_that_two_processes_have_is_that_ones_which_had_its_newest_stream(
+    store: Store,
+) -> None:
+    """The other one is a zombie: its death costs nobody a call, and its word ends none."""
+    zombie = Story(epoch=10).announce().start()
+    store.write([*zombie.rows, *Story(epoch=20).start(process_id="p2", how="moved").rows])
+    assert store.mark_lost("p1") == []
+    store.write(zombie.end().rows)
+    [call] = store.calls(Wanted()).calls
+    assert (call.state, call.process_id) == ("live", "p2")
+    assert store.mark_lost("p2") == [sid(1)]
 
 
 def test_who_is_marked_lost_by_mistake_ends_all_the_same(store: Store) -> None:
@@ -437,16 +442,22 @@ def test_who_is_marked_lost_by_mistake_ends_all_the_same(store: Store) -> None:
     assert (record.call.state, record.call.ending) == ("ended", "stop")
 
 
-def test_a_process_that_has_fallen_silent_is_known_by_its_heartbeat(store: Store) -> None:
-    other = msgspec.structs.replace(ME, process_id="p2")
-    store.beat(ME, NOON)
-    store.beat(other, NOON)
-    assert sorted(store.silent_since(NOON + 1, but="p3")) == ["p1", "p2"]
-    store.beat(other, NOON + 10)
-    assert store.silent_since(NOON + 5, but="p3") == ["p1"]
-    assert store.silent_since(NOON + 5, but="p1") == []
-    store.leave("p1")
-    assert store.silent_since(NOON + 100, but="p3") == ["p2"]
+def test_what_another_process_is_about_to_go_on_with_is_not_lost(
+    store: Store, database: Database
+) -> None:
+    """Nor is its old process forgotten: if it is not gone on with after all, it is lost then."""
+    store.write([*Story().announce().start().rows, *Story(sid(2)).announce().start().rows])
+    store.beat(ME)
+    claim = sa.update(schema.call).where(schema.call.c.call_sid == sid(2))
+    with database.writing() as connection:
+        until = processes.clock(connection)
+        connection.execute(claim.values(claimed_by="p2", claimed_until=until + 60))
+    assert store.mark_lost("p1") == [sid(1)]
+    assert [each.process.process_id for each in store.processes()] == ["p1"]
+    with database.writing() as connection:
+        connection.execute(claim.values(claimed_until=processes.clock(connection) - 1))
+    assert store.mark_lost("p1") == [sid(2)]
+    assert store.processes() == []
 
 
 def test_an_announced_call_that_never_had_a_stream_is_closed(store: Store) -> None:

@@ -20,11 +20,12 @@ import trio.lowlevel
 import trio.testing
 from call_stories import NOON, Story, sid, whole
 from rig_postgresql import Cluster
+from rig_processes import ME, process
 
 from sts_trio.observe import events
 from sts_trio.records import writer as writers
 from sts_trio.records.database import Database, DatabaseAway
-from sts_trio.records.processes import Process
+from sts_trio.records.processes import Process, Seen
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.search import Wanted
@@ -35,17 +36,6 @@ from sts_trio.records.writer import Writer
 
 # Only so that a hang is noticed.
 WITHIN = 60.0
-
-ME = Process(
-    process_id="p1",
-    name="here-5000",
-    address="127.0.0.1:5000",
-    version="0",
-    state="ready",
-    live=1,
-    capacity=500,
-    started_at=NOON,
-)
 
 
 class Rig:
@@ -153,8 +143,10 @@ async def test_a_row_that_is_put_at_once_does_not_wait_for_its_turn(
 
 async def test_the_process_tells_of_itself_while_it_lives(rig: Rig) -> None:
     async with running(rig):
-        await rig.until(lambda: rig.store.silent_since(math.inf, but="") == ["p1"])
-    assert reopened(rig).silent_since(math.inf, but="") == []
+        await rig.until(lambda: [each.process for each in rig.store.processes()] == [ME])
+        rig.store.beat(process("p2"))
+        await rig.until(lambda: [each.process for each in rig.writer.others] == [process("p2")])
+    assert [each.process for each in reopened(rig).processes()] == [process("p2")]
 
 
 async def test_tidying_is_done_beside_and_may_fail(database: Database, tmp_path: Path) -> None:
@@ -257,7 +249,9 @@ class StuckStore(Store):
             raise self.fault
         self.kept += rows
 
-    def beat(self, process: Process, now: float) -> None: ...
+    def beat(self, process: Process) -> list[Seen]:
+        return []
+
     def leave(self, process_id: str) -> None: ...
     def interrupt(self) -> None:
         self.interruptions += 1
@@ -573,7 +567,7 @@ async def main(url, root):
     database = Database(url)
     database.open()
     me = Process(process_id="victim", name="v", address="", version="0", state="ready", live=1,
-                 capacity=1, started_at=time.time())
+                 capacity=1)
     spool = Spool(Path(root), "victim")
     writer = Writer(spool, Shipper(Store(database), spool, "victim"), lambda: me)
     async with trio.open_nursery() as nursery:
@@ -642,8 +636,9 @@ def test_of_a_process_that_is_killed_no_more_is_lost_than_its_last_moment(
     assert not missing or missing[-1] - missing[0] < 2.0
     assert len(rows) > 100
     [call] = store.calls(Wanted()).calls
-    assert (call.state, call.ending) == ("lost", "lost")
-    assert call.ended_at is not None
-    assert call.ended_at >= rows[-1].at
+    assert (call.state, call.ending) == ("live", None)
+    assert [(each.process.process_id, each.is_alive) for each in store.processes()] == [
+        ("victim", False)
+    ]
     shipper.close()
     spool.close()

@@ -41,6 +41,15 @@ class RecordsCallsLost(Event, frozen=True):
     calls: int
 
 
+class ProcessNamesake(Event, frozen=True):
+    """Two processes that share the database have one name: give each its own `STS_PROCESS_NAME`."""
+
+    NAME = "process.namesake"
+    LEVEL = Level.WARNING
+    name: str
+    other: Annotated[str, "the other's address"]
+
+
 class RecordsExpired(Event, frozen=True):
     """Calls that were older than they are to be kept are deleted."""
 
