@@ -1,0 +1,66 @@
+"""HAProxy by deploy/haproxy.cfg, on the loopback, in front of servers that are named."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+CONFIG = Path(__file__).parents[1] / "deploy" / "haproxy.cfg"
+
+
+def program() -> str | None:
+    """Debian has it where only root looks."""
+    return shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def on_loopback(port: int, servers: Mapping[str, int]) -> str:
+    """The file as it is deployed, but for where it listens and logs, and for who is behind it."""
+    text = CONFIG.read_text()
+    text = re.sub(r"bind :443 .*", f"bind 127.0.0.1:{port}", text)
+    text = text.replace("log /dev/log local0", "log stdout format raw local0")
+    text = re.sub(r"(?m)^  server .*\n", "", text)
+    behind = (f"  server {name} 127.0.0.1:{at}\n" for name, at in servers.items())
+    return text + "".join(behind)
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+class HAProxy:
+    """Start it, and stop it. What it says is in `directory`/haproxy.log."""
+
+    def __init__(self, directory: Path, port: int, servers: Mapping[str, int]) -> None:
+        self.port = port
+        self._config = directory / "haproxy.cfg"
+        self._log = directory / "haproxy.log"
+        self._config.write_text(on_loopback(port, servers))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        found = program()
+        assert found is not None
+        # A master and its worker, as systemd has it: a reload is another worker.
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [found, "-W", "-f", str(self._config)], stdout=log, stderr=log
+            )
+
+    def reload(self) -> None:
+        """Calls stay with the old worker, and new ones come to the next."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR2)
+
+    def stop(self) -> None:
+        """At once, with all connections."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None

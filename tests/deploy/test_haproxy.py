@@ -1,0 +1,79 @@
+"""`deploy/haproxy.cfg` in a real HAProxy: who gets which call, and when calls are cut.
+
+Debian's package haproxy. Where it is missing the tests are skipped, but not where the suite decides
+what lands (CI=true).
+"""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import haproxy
+import trio
+from limits import HANG
+from rig_deploy import HANGS, ROOT, Fleet, fleet, needed
+
+NAMES = ("a-1", "a-2", "a-3")
+
+
+def test_the_file_is_one_that_haproxy_takes(tmp_path: Path) -> None:
+    program = haproxy.program()
+    needed("haproxy", program)
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(haproxy.on_loopback(5000, dict.fromkeys(NAMES, 5001)))
+    done = subprocess.run([str(program), "-c", "-f", config], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+
+
+def test_it_is_tried_as_it_is_deployed_but_for_the_addresses() -> None:
+    deployed = (ROOT / "deploy" / "haproxy.cfg").read_text().splitlines()
+    tried = haproxy.on_loopback(5000, {"a-1": 5001, "a-2": 5002, "a-3": 5003}).splitlines()
+    other = [(there, here) for there, here in zip(deployed, tried, strict=True) if there != here]
+    assert [here.split()[0] for _, here in other] == ["log", "bind"]
+
+
+async def owner(behind: Fleet, name: str) -> str:
+    """Whose a stream is that is led to that one."""
+    async with behind.stream(f"/twilio/at/{name}/token") as (_, found):
+        return found
+
+
+async def test_a_name_in_the_path_leads_to_its_process(tmp_path: Path) -> None:
+    with trio.fail_after(HANG):
+        async with fleet(tmp_path, *NAMES) as behind:
+            assert [await owner(behind, name) for name in [*NAMES, "a-2"]] == [*NAMES, "a-2"]
+            assert await owner(behind, "nobody") in NAMES
+            assert {await behind.ask("/twiml") for _ in NAMES} == set(NAMES)
+            for path in ("/metrics", "/healthz", "/readyz", "/lbz"):
+                assert await behind.ask(path) == "HTTP/1.1 404 Not Found"
+
+
+async def test_who_takes_no_calls_keeps_theirs_and_gets_those_that_are_theirs(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(HANG):
+        async with fleet(tmp_path, *NAMES) as behind:
+            async with behind.stream("/twilio/at/a-1/token") as (live, _):
+                behind.health["a-1"] = 404
+                await behind.takes_calls("a-1", False)
+                assert await owner(behind, "a-1") == "a-1"
+                with trio.move_on_after(2.0) as unheard:  # two more of HAProxy's looks
+                    await live.receive_some(1)
+                assert unheard.cancelled_caught
+            behind.health["a-1"] = 200
+            await behind.takes_calls("a-1", True)
+
+
+async def test_who_hangs_has_its_calls_cut_and_others_take_over(
+    tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    with trio.fail_after(HANG):
+        async with fleet(tmp_path, *NAMES) as behind:
+            async with behind.stream("/twilio/at/a-1/token") as (live, _):
+                behind.health["a-1"] = HANGS
+                began = trio.current_time()
+                assert await live.receive_some(1) == b""
+                after = trio.current_time() - began
+            tell(f"HAProxy cuts the calls of who hangs after {after:.1f} s")
+            assert await owner(behind, "a-1") in ("a-2", "a-3")
