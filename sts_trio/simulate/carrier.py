@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import trio
 
-from sts_trio.simulate.carrier_call import OUTBOUND, Call, Party, Url
+from sts_trio.simulate.call_parties import Party
+from sts_trio.simulate.call_requests import Url
+from sts_trio.simulate.carrier_call import Call
 from sts_trio.simulate.connect import HTTP, parts_of
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.phone import Watch
@@ -21,6 +23,7 @@ from sts_trio.simulate.placement import Callee, Placement
 from sts_trio.simulate.script import IsBusy, Step, never
 from sts_trio.simulate.unknowns import Unknowns
 from sts_trio.simulate.webhook import NUMBERS, Numbers, Sign, Webhooks
+from sts_trio.wire.addresses import OUTBOUND
 from sts_trio.wire.webhook import SIGNATURE_HEADER
 from sts_trio.wire.webhook import sign as signature
 

@@ -18,6 +18,8 @@ from sts_trio.simulate.script import QUIET, CallerScript, HangUp
 FRAME_SECONDS = seconds(FRAME)
 # How long a bridge that has stopped reading can hold up a call beyond its limit.
 STUCK = 1.0
+# "loop=0": until the call is over, which Twilio takes to be a thousand times.
+ENDLESS = 1000
 # An agent is taken to be speaking through the gaps between words.
 JUST_NOW = 0.3
 
@@ -67,6 +69,16 @@ class Phone:
 
     def begin(self) -> None:
         self.began = trio.current_time()
+
+    async def play(self, audio: bytes, loop: int = 1) -> None:
+        """They hear this, µ-law, to its end: so often, or `loop=0` until it is cancelled."""
+        for _ in range(loop or ENDLESS):
+            self.earpiece.play(audio, self.now)
+            try:
+                await trio.sleep(seconds(len(audio)))
+            except trio.Cancelled:
+                self.earpiece.drop(self.now)
+                raise
 
     async def talk(self, opening: Callable[[], Awaitable[None]] | None = None) -> HangUp:
         """Until the caller wants to hang up, or is held up by a bridge that does not read.

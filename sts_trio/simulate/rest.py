@@ -20,8 +20,9 @@ import msgspec
 import trio
 
 from sts_trio.simulate import http, placement
+from sts_trio.simulate.call_requests import Text, Url
 from sts_trio.simulate.carrier import Carrier
-from sts_trio.simulate.carrier_call import Call, Text, Url
+from sts_trio.simulate.carrier_call import Call
 from sts_trio.wire.webhook import REST_TWIML_LIMIT
 
 LONGEST = 64 * 1024

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from sts_trio.simulate.call_parties import Party
 from sts_trio.simulate.carrier import Carrier
-from sts_trio.simulate.carrier_call import Party
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.phone import Watch
 from sts_trio.simulate.phone_call import PhoneCall
