@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 # Raise it with each migration, whose revision is the same number.
-VERSION = 1
+VERSION = 2
 # Alembic's own table: in a database that is shared, another program may use Alembic, too.
 REVISIONS = "sts_trio_revision"
 
@@ -50,6 +50,7 @@ process = Table(
     Column("capacity", Integer, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("heartbeat_at", Double, nullable=False),
+    Column("agent_sessions", Integer),  # that it has taken of those that there may be; None: none
 )
 
 call = Table(
@@ -161,4 +162,23 @@ token = Table(
     Column("call_sid", String, nullable=False),
     Column("expires_at", Double, nullable=False),
     Index("token_by_expiry", "expires_at"),
+)
+
+# Calls that were asked for, until a day later: so that none is placed twice, and any process knows
+# what to do once it is answered.
+dial = Table(
+    "dial",
+    metadata,
+    Column("token", String, primary_key=True),  # in the URLs that Twilio is given
+    Column("idempotency_key", String),  # a hash of it
+    Column("digest", String, nullable=False),  # of what was asked for with that key
+    # Who answers, and what a machine is told, as long as the call is not over: not the number.
+    Column("request", Json),
+    Column("process_id", String, nullable=False),  # that places it
+    Column("asked_at", Double, nullable=False),
+    Column("call_sid", String),
+    Column("outcome", Json),  # None: it is not placed yet, or its process was killed
+    Index("dial_by_key", "idempotency_key", unique=True),
+    Index("dial_by_call", "call_sid"),
+    Index("dial_by_time", "asked_at"),
 )

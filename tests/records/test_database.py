@@ -105,14 +105,14 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{next:04d}"
+down_revision = "{now:04d}"
 
 def upgrade():
     op.add_column("call", sa.Column("mood", sa.String))
     op.add_column("event", sa.Column("size", sa.Integer))
     op.create_table("judgement", sa.Column("call_sid", sa.String, primary_key=True))
-    op.execute("UPDATE sts_trio_schema SET version = 2, oldest = {oldest}")
+    op.execute("UPDATE sts_trio_schema SET version = {next}, oldest = {oldest}")
 """
 
 
@@ -120,14 +120,20 @@ def upgrade(database: Database, directory: Path, oldest: int) -> None:
     """As a later release would."""
     ours = Path(databases.__file__).parent / "migrations"
     (directory / "versions").mkdir(parents=True)
-    for file in ("env.py", "versions/v0001.py"):
-        (directory / file).write_text((ours / file).read_text())
-    (directory / "versions/v0002.py").write_text(NEXT.format(oldest=oldest))
+    for file in (ours / "env.py", *(ours / "versions").glob("v*.py")):
+        (directory / file.relative_to(ours)).write_text(file.read_text())
+    now = schema.VERSION
+    newer = NEXT.format(now=now, next=now + 1, oldest=oldest)
+    (directory / f"versions/v{now + 1:04d}.py").write_text(newer)
+    migrate(database, directory, "head")
+
+
+def migrate(database: Database, directory: Path, revision: str) -> None:
     settings = Config()
     settings.set_main_option("script_location", str(directory))
     with database.writing() as connection:
         settings.attributes["connection"] = connection
-        command.upgrade(settings, "head")
+        command.upgrade(settings, revision)
 
 
 def test_an_older_process_works_on_a_newer_schema(url: str, tmp_path: Path) -> None:
@@ -155,9 +161,32 @@ def test_an_older_process_works_on_a_newer_schema(url: str, tmp_path: Path) -> N
 def test_a_schema_from_the_future_is_refused(url: str, tmp_path: Path) -> None:
     database = Database(url)
     database.open()
-    upgrade(database, tmp_path / "newer", oldest=2)
+    now = schema.VERSION
+    upgrade(database, tmp_path / "newer", oldest=now + 1)
     database.close()
-    assert "of a newer sts-trio (schema 2, which takes 2; this one knows 1)" in mistake(url)
+    told = f"of a newer sts-trio (schema {now + 1}, which takes {now + 1}; this one knows {now})"
+    assert told in mistake(url)
+
+
+def test_a_database_of_the_first_release_is_brought_up_to_date(url: str) -> None:
+    database = Database(url)
+    if not database.is_postgresql:
+        database._prepare_file()
+    migrate(database, Path(databases.__file__).parent / "migrations", "0001")
+    told = {column.name: f"'{column.name}'" for column in schema.process.c}
+    told |= dict.fromkeys(("live", "capacity", "started_at", "heartbeat_at"), "1")
+    del told["agent_sessions"]
+    with database.writing() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO process ({', '.join(told)}) VALUES ({', '.join(told.values())})"
+        )
+    database.open()
+    [seen] = Store(database).processes()
+    assert (seen.process.name, seen.is_alive) == ("name", False)
+    with database.reading() as connection:
+        row = connection.execute(sa.select(schema.schema_version)).one()
+    assert (row.version, row.oldest) == (schema.VERSION, 1)
+    database.close()
 
 
 def test_another_programs_database_is_left_alone(url: str) -> None:
