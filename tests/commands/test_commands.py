@@ -26,7 +26,7 @@ from rig_commands import NUMBER, a_wav, failure, run
 from sts_trio import __version__, cli, config
 from sts_trio.audio import wav
 from sts_trio.commands import dial as dialling
-from sts_trio.commands.call import signer
+from sts_trio.commands.call_options import signer
 from sts_trio.config import local_key
 from sts_trio.demo import run as demo
 from sts_trio.demo.scenarios import Scenario, scenarios
