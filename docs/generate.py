@@ -10,9 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+import trio
+from prometheus_client.core import Metric
+
+from sts_trio.config import load
 from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import Cause
 from sts_trio.observe.events import EVENTS, Event, Kind, OfCall
+from sts_trio.server import Server
+from sts_trio.web.metrics import registry_of
 
 DOCS = Path(__file__).parent
 
@@ -140,11 +146,25 @@ _TYPES: dict[Any, str] = {
 }
 
 
+async def _families() -> list[Metric]:
+    """Of a server that is configured by nothing."""
+    return list(registry_of(Server(load({}, DOCS))).collect())
+
+
+def figures() -> str:
+    lines = ["| figure | kind | meaning |", "|---|---|---|"]
+    for family in sorted(trio.run(_families), key=lambda family: family.name):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        lines.append(f"| `{name}` | {family.type} | {family.documentation} |")
+    return "\n".join(lines)
+
+
 # {page: (the name of its marked place, what belongs there)}
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration.md": ("variables", variables),
     "endings.md": ("endings", endings),
     "events.md": ("events", events),
+    "metrics.md": ("figures", figures),
 }
 
 

@@ -45,6 +45,7 @@ from sts_trio.net.poller import Poller
 from sts_trio.net.signals import deadly_signals, die_of
 from sts_trio.net.ticker import Ticker
 from sts_trio.observe import events
+from sts_trio.observe.figures import Figures
 from sts_trio.observe.kept import KeptEvents
 from sts_trio.observe.report import report
 from sts_trio.outbound.dialler import Dialler
@@ -99,6 +100,8 @@ class Server:
         self.key = None if config.twilio_auth_tokens else local_key.mint()
         self.key_is_told = False  # the caller of `run` tells the operator the page's address itself
         self.live_calls = LiveCalls(config.max_calls)
+        self.figures = Figures([function.name for function in self.functions])
+        self.live_calls.event_feed.listen(self.figures.hear)
         self.twilio = TwilioRest.of(config)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
         # One for the process: building one costs 20 ms of CPU.
@@ -109,6 +112,7 @@ class Server:
             hooks,
             self._process,
             self.ssl_context,
+            on_recorded=self.figures.recorded,
         )
         self.dialler = Dialler(
             config, self.twilio, self.live_calls, on_placed=self._kept_calls.announced
@@ -283,6 +287,7 @@ class Server:
     def refuse(self, call: CallInfo | None = None) -> None:
         """A call for which there is no room. None: nothing is known of it."""
         call_sid = None if call is None else call.call_sid
+        self.figures.refused("draining" if self.live_calls.is_draining else "full")
         report(events.CallRefused(self.live_calls.live, call_sid))
         if call is not None:
             self._kept_calls.refused(call, self.live_calls.status)
@@ -398,9 +403,11 @@ class Server:
     async def _dial(self, endpoint: Endpoint) -> AsyncIterator[AgentLeg]:
         credential = await credential_for(endpoint, self._credential)
         spoken = language(self.config.dialect)
+        began = trio.current_time()
         async with open_agent(
             endpoint.url, credential, spoken, self.ssl_context, self.poller
         ) as leg:
+            self.figures.dialled(trio.current_time() - began)
             yield leg
 
 

@@ -52,6 +52,7 @@ ROUTES = [
     ("GET", "/calls"),
     ("GET", "/events"),
     ("GET", "/calls/CA1/events"),
+    ("GET", "/metrics"),
     ("POST", "/stream-token"),
 ]
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from sts_trio.audio.frames import length
+from sts_trio.audio.frames import length, seconds
 
 M = TypeVar("M")
 
@@ -65,6 +65,11 @@ class Outbox(Generic[M]):
         self._is_closed = False
         self._speaker_waits = False
         self._try_send: Callable[[M], bool] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How much audio waits for the speaker."""
+        return seconds(self._weight)
 
     def write_through(self, try_send: Callable[[M], bool] | None) -> None:
         """How to send at once: returns whether it did. `None`: there is no way."""

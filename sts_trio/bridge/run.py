@@ -201,6 +201,11 @@ class Bridge:
             self._reports.ended(self.ending)
         return self.ending
 
+    @property
+    def waiting(self) -> dict[Leg, float]:
+        """Seconds of audio that wait for a leg which is slow."""
+        return {Leg.CALLER: self._to_caller.seconds, Leg.AGENT: self._session.outbox.seconds}
+
     def report(self, event: OfCall, *, exc_info: BaseException | bool = False) -> None:
         """Tells the log and the event feed that it happened in this call."""
         self._reports.report(event, exc_info=exc_info)

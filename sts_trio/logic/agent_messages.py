@@ -18,7 +18,7 @@ from sts_trio.logic.requests import REFUSED_FOR_CALLER
 from sts_trio.logic.session import SettingsWanted, speaks_first
 from sts_trio.logic.states import ERRORS, Retry, SessionInput, Violation
 from sts_trio.observe import events
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, twilio
 
 Handler = Callable[[Parts, Any], None]
 
@@ -34,6 +34,9 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
         out.violation(Leg.AGENT, "audio before SettingsApplied")
     messages = parts.turns.hear_audio(message.data, out.now)
     out.to_caller(messages)
+    if parts.response.is_waiting and messages:
+        frames = [each.media.payload for each in messages if isinstance(each, twilio.PlayMedia)]
+        parts.response.hear_audio(frames, parts.turns.playout.sent)
     if parts.turns.has_dropped:
         out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
     is_waited_for = parts.watch.is_waiting or parts.limits.is_asking
@@ -53,6 +56,7 @@ def _hear_user_speaks(parts: Parts, message: deepgram.UserStartedSpeaking) -> No
     parts.limits.hear_caller(parts.out.now)
     parts.cut(parts.turns.hear_user_speaks(parts.out.now))
     parts.caller_audio.begin_turn()
+    parts.response.drop()
     parts.watch.hear_turn(is_over=False)
 
 
@@ -84,6 +88,9 @@ def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
             return
         if (ended_at := parts.caller_audio.end_turn(parts.out.now)) is not None:
             until = round(ended_at - parts.out.began, 3)
+        if not parts.is_put_by_code and not parts.turns.playout.unheard:
+            caller_audio = parts.caller_audio
+            parts.response.hear_words(caller_audio.spoken, caller_audio.heard, parts.out.now)
         parts.limits.hear_caller(parts.out.now)
         if has_words:
             if not parts.is_put_by_code:

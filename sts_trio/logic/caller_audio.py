@@ -52,6 +52,7 @@ class CallerAudio:
         "is_open",
         "muted",
         "repeated",
+        "spoken",
         "waited",
     )
 
@@ -62,6 +63,7 @@ class CallerAudio:
         self.muted = 0  # of these, what it got silence for
         self.repeated = 0  # bytes that were given to a second agent as well
         self.waited = 0  # bytes that there was no agent for when they came
+        self.spoken: int | None = None  # of these `heard`, where the speech of the last turn ended
         self.is_open = False
         self.is_muted = False
         self.batch_deadline = inf
@@ -151,12 +153,15 @@ class CallerAudio:
         heard in it; None: that is longer ago than what is kept, or in a gap."""
         audio = self._given.take()
         self._keeps = _REPEATED
+        self.spoken = None
         last = self.gap_deadline - GAP  # the newest of it, unless silence has filled a gap since
         if not self.is_open or last < now - (GAP - GAP_STEP):
             return None
         for end in range(len(audio), 0, -FRAME):
             if self._perception.is_audible(audio[max(0, end - FRAME) : end]):
-                return min(last, now) - seconds(len(audio) - end)
+                silent = self._batch.size + len(audio) - end
+                self.spoken = self.heard - silent
+                return min(last, now) - seconds(silent)
         return None
 
     def take_back(self, unsent: bytes) -> None:

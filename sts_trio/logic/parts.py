@@ -1,8 +1,8 @@
 """The parts of a call, and what concerns several of them at once. Pure.
 
 The parts are siblings: `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`,
-`answer_watch`, `limits`, `handing_over`, `caller_audio`, `keypad`. None knows another. A
-part is told things and returns news; which part hears a message first stands in `routes`. Here
+`answer_watch`, `response`, `limits`, `handing_over`, `caller_audio`, `keypad`. None knows another.
+A part is told things and returns news; which part hears a message first stands in `routes`. Here
 stand the moments that concern several: a session begins (`open_session`) and is gone
 (`close_session`), the agent is cut off, lost or replaced, the call closes.
 """
@@ -43,6 +43,7 @@ from sts_trio.logic.output import MAX_REASON_CHARS, Output
 from sts_trio.logic.perception import Perception
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import Requests
+from sts_trio.logic.response import ResponseTime
 from sts_trio.logic.session import (
     Down,
     Redialling,
@@ -76,6 +77,7 @@ class Parts:
         "perception",
         "policy",
         "requests",
+        "response",
         "session",
         "settings",
         "stream",
@@ -109,6 +111,7 @@ class Parts:
         self.handing_over = HandingOver()
         self.requests = Requests(can_say, policy.say_again, perception)
         self.watch = AnswerWatch(policy.answer_within)
+        self.response = ResponseTime(perception)
         self.limits = Limits(policy)
         self.caller_audio = CallerAudio(forward, perception)
         self.keypad = Keypad()
@@ -142,6 +145,7 @@ class Parts:
             self.out.add(events.CallerStartedSpeaking())
         if cut is not None:
             self.out.extend(cut.turns)
+            self.response.drop()
             self.watch.hear_cut(self.out.now)
             self.handing_over.hear_end_of_words()
             is_owed = cut.is_amid and self.session.is_live and self.closing.is_open
@@ -151,6 +155,7 @@ class Parts:
     def make_room(self) -> None:
         """What comes next is not to wait behind what Twilio has, unless that must be heard."""
         if (cut := self.turns.make_room(self.out.now)) is not None:
+            self.response.drop()
             self.out.extend(cut.turns)
             self.out.add(FlushCaller())
             self.out.to_caller(cut.messages)

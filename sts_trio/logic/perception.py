@@ -12,7 +12,7 @@ class Perception:
     __slots__ = ()
 
     def is_audible(self, audio: bytes) -> bool:
-        """Whether the caller may be speaking in it."""
+        """Whether somebody may be speaking in it."""
         return is_audible(audio)
 
     def is_retold(self, text: str, whole: str | None) -> bool:

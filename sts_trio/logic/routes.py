@@ -125,6 +125,10 @@ def _hear_mark(parts: Parts, name: str) -> None:
     if isinstance(played, Violation):
         parts.out.violation(Leg.CALLER, played.reason)
     elif played is not None:
+        place = parts.caller_audio.heard
+        position = parts.turns.playout.position
+        if (waited := parts.response.hear_mark(position, place, parts.out.now)) is not None:
+            parts.out.add(events.AgentAnswerHeard(round(waited, 3)))
         parts.out.extend(played.turns)
         if (after := played.silent_after) is not None:
             parts.out.add(events.CallSilenced(round(after, 3)))

@@ -77,7 +77,7 @@ class EventFeed:
         self._count = 0
         self._more = trio.Event()
         self._followers = 0
-        self._listener: Tell | None = None
+        self._listeners: tuple[Tell, ...] = ()
 
     @property
     def count(self) -> int:
@@ -90,14 +90,14 @@ class EventFeed:
 
     def listen(self, listener: Tell) -> None:
         """Has each entry told to `listener` at once, whatever became of those who follow. It has to
-        be quick, and is one for all: calls wait for it."""
-        self._listener = listener
+        be quick: calls wait for it."""
+        self._listeners += (listener,)
 
     def tell(self, entry: CallEvent) -> None:
         self._entries.append(entry)
         self._count += 1
-        if self._listener is not None:
-            self._listener(entry)
+        for listen in self._listeners:
+            listen(entry)
         if self._followers:
             self._more.set()
             self._more = trio.Event()

@@ -28,6 +28,11 @@ class Budget:
         self._day = datetime.date.min
         self._spent = 0
 
+    @property
+    def spent(self) -> int:
+        """Calls of today's that are taken."""
+        return self._spent if self._utc_now().date() <= self._day else 0
+
     def spend(self) -> datetime.date:
         """Takes one call, of the day that is returned.
 

@@ -79,6 +79,11 @@ class Dialler:
         self._nursery: trio.Nursery
         self.placed = PlacedCalls(rest, live_calls.event_feed.tell, self._start_soon)
 
+    @property
+    def placed_today(self) -> int:
+        """Calls of the day's budget that are taken."""
+        return self._budget.spent
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Places what is queued, in order, each when its turn has come."""
         async with trio.open_nursery() as self._nursery:

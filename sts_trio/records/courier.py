@@ -30,6 +30,9 @@ LONGEST_WAIT = 86_400.0
 # The receiver wants no more of this.
 GONE = 410
 
+# What came of an attempt. It is `DEAD` where there is no other.
+DELIVERED, FAILED, DEAD = "delivered", "failed", "dead"
+
 T = TypeVar("T")
 
 
@@ -67,6 +70,7 @@ class Courier:
         self._close = close
         self._wall = wall
         self._chance = chance
+        self.results = dict.fromkeys((DELIVERED, FAILED, DEAD), 0)  # {what came of it: how often}
         self._on_their_way = 0
         self._limiter = trio.CapacityLimiter(1)
 
@@ -124,6 +128,7 @@ class Courier:
                 await self._in_thread(
                     lambda: self._deliveries.settle_delivered(delivery.webhook_id)
                 )
+                self.results[DELIVERED] += 1
                 report(events.WebhookDelivered(delivery.call_sid, delivery.attempts + 1))
                 return
             reason, wanted = f"HTTP {answer.status}", answer.retry_after
@@ -135,6 +140,7 @@ class Courier:
         next_at = None if wait is None else self._wall() + wait
         await self._in_thread(lambda: self._deliveries.settle_failed(delivery.webhook_id, next_at))
         ids = (delivery.call_sid, delivery.webhook_id, reason, attempts)
+        self.results[DEAD if wait is None else FAILED] += 1
         if wait is None:
             report(events.WebhookDead(*ids))
         else:

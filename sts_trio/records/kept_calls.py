@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class KeptCalls:
     """`records` and `recorder` are None until they are opened, and where nothing is to be kept.
     `versions` tells {agent: its version}; `hooks` are called with what is kept of an ended call;
-    `process`, given this process's id, tells how it is."""
+    `process`, given this process's id, tells how it is; `on_recorded` is told the result of each
+    recording."""
 
     def __init__(
         self,
@@ -36,6 +37,8 @@ class KeptCalls:
         hooks: Sequence[Hook],
         process: Callable[[str], "Process"],
         ssl_context: ssl.SSLContext,
+        *,
+        on_recorded: Callable[[str], None] = lambda result: None,
     ) -> None:
         self.records: OpenRecords | None = None
         self.recorder: Recorder | None = None
@@ -44,6 +47,7 @@ class KeptCalls:
         self._hooks = hooks
         self._process = process
         self._ssl_context = ssl_context
+        self._on_recorded = on_recorded
 
     # --- from start to stop ---------------------------------------------------------------------
 
@@ -145,6 +149,7 @@ class KeptCalls:
             await self.records.writer.flush()
 
     def _recorded(self, what: Recorded) -> None:
+        self._on_recorded(what.result)
         if self.records is not None and what.call_sid:
             self.records.call_log.recorded(what)
 

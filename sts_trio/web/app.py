@@ -31,6 +31,7 @@ from sts_trio.web.authentication import Authenticator
 from sts_trio.web.guesses import Guesses
 from sts_trio.web.health import Health
 from sts_trio.web.media import TWILIO_PATH, DirectWebsocket, Media
+from sts_trio.web.metrics import Metrics
 from sts_trio.web.misdirected import MAX_PATH, likely_cause
 from sts_trio.web.outbound import Outbound
 from sts_trio.web.page import Page
@@ -73,6 +74,7 @@ class App(QuartTrio):
         authenticator = Authenticator(config, server.key, self.guesses)
         self._add(Voice(server, authenticator, self.stream_tokens).rules)
         self._add(Health(server).rules)
+        self._add(Metrics(server, authenticator).rules)
         self._add(Page(server, authenticator, self.stream_tokens).rules)
         self._add(Outbound(server.dialler, authenticator).rules)
         media = Media(server, authenticator, self.stream_tokens)

@@ -883,3 +883,13 @@ async def test_of_a_group_that_holds_more_than_bugs_only_those_stop_at_the_bound
         nursery.cancel_scope.cancel()
     assert [type(each) for each in caught.value.exceptions] == [KeyboardInterrupt]
     assert call.ending == Ending(Cause.CRASHED)
+
+
+async def test_what_a_slow_phone_has_yet_to_take_can_be_asked_for(autojump_clock: Clock) -> None:
+    phone, agent = FakeTwilio(reads=False), FakeAgent()
+    async with talking(phone, agent) as call:
+        assert call.waiting == {Leg.CALLER: 0.0, Leg.AGENT: 0.0}
+        for _ in range(3):
+            await agent.say(deepgram.Audio(b"\x11" * 8000))
+        await settle(phone)
+        assert call.waiting == {Leg.CALLER: 2.0, Leg.AGENT: 0.0}, "one is on its way"

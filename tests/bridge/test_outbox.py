@@ -421,3 +421,12 @@ async def test_dropped_audio_is_not_kept() -> None:
         outbox.put(sound)
     del sound
     assert [ref() is None for ref in sounds] == [True] * 99 + [False]
+
+
+async def test_it_tells_how_much_audio_waits() -> None:
+    outbox = make_outbox()
+    for message in [(0, 40), (1, 0), (2, 40), (3, 40)]:
+        outbox.put(message)
+    assert outbox.seconds == 80 / 8000, "the oldest made room"
+    outbox.flush()
+    assert outbox.seconds == 0

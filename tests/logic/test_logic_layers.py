@@ -15,6 +15,7 @@ SIBLINGS = {
     "function_calls",
     "handing_over",
     "requests",
+    "response",
     "answer_watch",
     "limits",
     "caller_audio",

@@ -69,6 +69,16 @@ class AgentResponseDue(OfCall, frozen=True):
     what: Annotated[str, "an answer, a greeting, what came of a function …"]
 
 
+class AgentAnswerHeard(OfCall, frozen=True):
+    """The caller hears the agent's answer begin. It is told half a second later, when the phone has
+    echoed so, and not of each turn: not where it is unknown when the caller had stopped speaking,
+    nor of an answer that was cut off before."""
+
+    NAME = "agent.answer_heard"
+    LEVEL = Level.DEBUG
+    after: Annotated[Seconds, "of silence, since the caller's last sound, as they heard it"]
+
+
 class AgentUnresponsive(OfCall, frozen=True):
     """The caller waits for the agent for too long, and hears "One moment, please"."""
 
