@@ -383,6 +383,14 @@ class Server:
         return f"{re.sub('[^a-zA-Z0-9-]', '-', socket.gethostname())[:57]}{port}"
 
     @property
+    def name_in_fleet(self) -> str | None:
+        """The same, if this process is one of several, as its name says or the database knows."""
+        is_one_of_several = self.config.records.process_name is not None or (
+            self.records is not None and any(each.is_alive for each in self.records.writer.others)
+        )
+        return self.name if is_one_of_several else None
+
+    @property
     def _address(self) -> str:
         if not self._bounds:
             return ""

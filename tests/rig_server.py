@@ -44,7 +44,7 @@ class Answer(NamedTuple):
     @property
     def token(self) -> str:
         assert self.path.startswith("/twilio/")
-        return self.path.removeprefix("/twilio/")
+        return self.path.rpartition("/")[2]
 
 
 def answer_in(twiml: str) -> Answer:

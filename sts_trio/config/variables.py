@@ -302,7 +302,9 @@ SETTINGS = {
             "STS_PROCESS_NAME",
             Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9-]{1,63}\Z")],
             "up to 63 letters, digits and -",
-            "What this process is called in the records. Not set: host name and port.",
+            "What this process is called where several share a database, and in the addresses that"
+            " Twilio is given for its streams, `/twilio/at/NAME/…`: no two may have one name. Not"
+            " set: host name and port.",
         ),
         # Ten years; who needs more keeps them for ever.
         Setting(

@@ -2,12 +2,16 @@
 
 `/healthz`   whether it lives
 `/readyz`    whether calls are taken at its address: 503 if it is full, or draining without an heir
+`/lbz`       the same for load balancers, by 404: new calls are to go elsewhere, and those which are
+             here stay. No answer: the process is dead, and its calls may be cut
 """
 
 from typing import Any
 
+from quart import Response
+
 from sts_trio.server import Server
-from sts_trio.web.responses import GET, Rules
+from sts_trio.web.responses import GET, Rules, text
 
 
 class Health:
@@ -16,12 +20,24 @@ class Health:
 
     @property
     def rules(self) -> Rules:
-        return [("/healthz", self.health, GET), ("/readyz", self.readiness, GET)]
+        return [
+            ("/healthz", self.health, GET),
+            ("/readyz", self.readiness, GET),
+            ("/lbz", self.balance, GET),
+        ]
 
     async def health(self) -> dict[str, Any]:
         return self._server.health()
 
     async def readiness(self) -> tuple[dict[str, Any], int]:
+        return self._server.readiness(), 200 if self._takes_calls else 503
+
+    async def balance(self) -> Response:
+        if self._takes_calls:
+            return text("ready", 200)
+        return text(self._server.live_calls.status, 404)
+
+    @property
+    def _takes_calls(self) -> bool:
         live_calls = self._server.live_calls
-        is_ready = live_calls.takes_calls or live_calls.has_heir
-        return self._server.readiness(), 200 if is_ready else 503
+        return live_calls.takes_calls or live_calls.has_heir

@@ -1,4 +1,8 @@
-"""The media socket: `/twilio/TOKEN`, and `/twilio` for TwiML Bins."""
+"""The media socket: `/twilio/TOKEN`, and `/twilio` for TwiML Bins.
+
+In a fleet the path names a process, `/twilio/at/NAME/TOKEN`, for the proxy: that one has dialled
+the agent already. Whichever gets it serves it.
+"""
 
 import functools
 from typing import Any
@@ -20,6 +24,12 @@ from sts_trio.web.authentication import Authenticator
 from sts_trio.web.tokens import StreamToken, StreamTokens
 
 TWILIO_PATH = "/twilio"
+AT = f"{TWILIO_PATH}/at"
+
+
+def stream_path(token: str, process: str | None) -> str:
+    """Where the token's stream is let in, at best by that process of a fleet."""
+    return f"{TWILIO_PATH}/{token}" if process is None else f"{AT}/{process}/{token}"
 
 
 class DirectWebsocket(TrioASGIWebsocketConnection):
@@ -43,15 +53,15 @@ class DirectWebsocket(TrioASGIWebsocketConnection):
 
 
 class Media:
-    paths = (TWILIO_PATH, f"{TWILIO_PATH}/<token>")
+    paths = (TWILIO_PATH, f"{TWILIO_PATH}/<token>", f"{AT}/<name>", f"{AT}/<name>/<token>")
 
     def __init__(self, server: Server, authenticator: Authenticator, tokens: StreamTokens) -> None:
         self._server = server
         self._authenticator = authenticator
         self._tokens = tokens
 
-    async def stream(self, token: str | None = None) -> Response | None:
-        """One call, from its websocket's handshake to its end."""
+    async def stream(self, token: str | None = None, name: str | None = None) -> Response | None:
+        """One call, from its websocket's handshake to its end. `name` was for the proxy."""
         scope: Any = websocket.scope
         request = request_info(scope)
         stream = None if token is None else self._tokens.read(token)

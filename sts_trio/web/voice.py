@@ -20,7 +20,7 @@ from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.access import KEY, RequestInfo, base_of
 from sts_trio.web.authentication import Authenticator
-from sts_trio.web.media import TWILIO_PATH
+from sts_trio.web.media import stream_path
 from sts_trio.web.responses import WEBHOOK, Rules
 from sts_trio.web.tokens import StreamTokens
 from sts_trio.wire import webhook
@@ -46,8 +46,8 @@ class Voice:
             return refusal
         voice = webhook.read_request(request.fields)
         call = announced(voice, webhook.caller_parameters(request.fields, OUR_FIELDS))
-        token = request.query_fields.first(TOKEN)
-        placed = self._server.dialler.placed.answered(voice.call_sid, token)
+        asked = request.query_fields.first(TOKEN)
+        placed = self._server.dialler.placed.answered(voice.call_sid, asked)
         if placed is not None:
             call = msgspec.structs.replace(call, agent=placed.agent, parameters=placed.parameters)
         config = self._server.config
@@ -62,9 +62,10 @@ class Voice:
             self._server.refuse(call)
             return responses.twiml(webhook.busy(answered=voice.is_answered))
         call = await self._server.announce(call, is_over=voice.is_over)
+        token = self._tokens.mint(call.call_sid)
         return responses.twiml(
             webhook.connect_stream(
-                webhook.media_url(base, f"{TWILIO_PATH}/{self._tokens.mint(call.call_sid)}"),
+                webhook.media_url(base, stream_path(token, self._server.name_in_fleet)),
                 base + AFTER_PATH,
                 notice=config.notice,
                 parameters=parameters(call),

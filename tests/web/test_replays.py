@@ -7,6 +7,7 @@ they must not notice.
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -268,6 +269,42 @@ async def test_a_process_lets_in_what_another_one_has_answered(tmp_path: Path) -
             await phone.tell(twilio.Connected(), start(answer.parameters))
             await agent.ready.wait()
             await hang_up(here, phone)
+
+
+# --- in a fleet -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lane", ["0", "1"])
+async def test_a_stream_that_is_meant_for_one_process_is_let_in_by_any(
+    tmp_path: Path, lane: str
+) -> None:
+    """The path names who has dialled ahead. That one is gone, and the proxy takes another."""
+    agent = FakeAgent()
+    environ = SIGNED | {"DEEPGRAM_API_KEY": "key", "STS_PROCESS_NAME": "s-1"}
+    elsewhere = create_app(load(environ, tmp_path))
+    fleet: dict[str, Any] = {**SIGNED, "STS_FAST_LANE": lane, "STS_PROCESS_NAME": "s-2"}
+    async with world(tmp_path, agent, **fleet) as here:
+        signature = {"x-twilio-signature": webhook.sign(SECRET, f"{PUBLIC}/twiml", CALL)}
+        answer = answer_in(await body_of(await post(elsewhere, "/twiml", CALL, signature)))
+        assert answer.url == f"wss://bridge.example.com/twilio/at/s-1/{answer.token}"
+        signed = webhook.sign(SECRET, answer.url)
+        # The name is signed like all of the path.
+        renamed = answer.path.replace("s-1", "s-2")
+        assert await here.knock(renamed, signed) == 403
+        assert await here.knock(answer.path) == 403
+        async with here.phone(path=answer.path, signature=signed) as phone:
+            await phone.tell(twilio.Connected(), start(answer.parameters))
+            await agent.ready.wait()
+            await hang_up(here, phone)
+        assert await here.knock(answer.path, signed) == 403
+
+
+async def test_a_bin_may_name_a_process_too(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    async with world(tmp_path, agent) as here, here.phone(path="/twilio/at/s-1") as phone:
+        await phone.tell(twilio.Connected(), START)
+        await agent.ready.wait()
+        await hang_up(here, phone)
 
 
 # --- without TwiML Bins ---------------------------------------------------------------------------
