@@ -1,4 +1,4 @@
-"""What a developer runs: `nox -s tests lint types browser bench`. Groups: pyproject.toml."""
+"""What a developer runs: `nox -s tests lint types browser bench fleet`. Groups: pyproject.toml."""
 
 import os
 
@@ -52,6 +52,13 @@ def bench(session: nox.Session) -> None:
     """Measure the bridge beside its ancestor; see bench/README.md for what can be asked."""
     install(session, "bench")
     session.run("python", "bench/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def fleet(session: nox.Session) -> None:
+    """Kill, hang and replace what a fleet is made of, under calls; see bench/README.md."""
+    install(session, "bench")
+    session.run("python", "bench/fleet.py", *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"], default=False)

@@ -7,12 +7,15 @@ left.
 
 With a pool the agent recognises words and answers by the policy of its domain. With a script it
 says the lines of that, in the pool's voice if there is one; with neither, those of a car seller's.
+Or the sessions are somebody else's, and the pool does their jobs.
 """
 
 import contextlib
 import http
 import uuid
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import msgspec
 import trio
@@ -80,12 +83,27 @@ async def _serve_one(
         report(events.OfflineAgentCrashed(), exc_info=True)
 
 
+class Pool(Protocol):
+    """Who recognises and speaks, as `workers.pool.WorkerPool` does.
+
+    Raises:
+        WorkerFailed: there is nothing to be had.
+    """
+
+    async def hear(self, ulaw: bytes) -> str: ...
+    async def say(self, text: str) -> bytes: ...
+
+
+MakeSession = Callable[[str], Session]  # by the id of its handshake's request
+
+
 async def serve_stream(
     stream: trio.abc.Stream,
     *,
     script: Script | None = None,
-    pool: WorkerPool | None = None,
+    pool: Pool | None = None,
     faults: Faults = NO_FAULTS,
+    make_session: MakeSession | None = None,
 ) -> None:
     """Serves one client, from its handshake to the end of its session; closes the stream.
 
@@ -94,7 +112,8 @@ async def serve_stream(
     stream = FaultyStream(stream, faults)
     try:
         async with trio.open_nursery() as nursery:
-            await _serve_client(nursery, stream, script, pool, faults)
+            make_session = make_session or partial(_make_session, script, pool)
+            await _serve_client(nursery, stream, make_session, pool, faults)
             nursery.cancel_scope.cancel()
     # trio-websocket's reader lets these out when frames come while closing (its issue 184), or
     # when the transport breaks under an answer to a bad handshake.
@@ -109,7 +128,7 @@ async def serve_stream(
         await trio.aclose_forcefully(stream)
 
 
-def _make_session(script: Script | None, pool: WorkerPool | None, request_id: str) -> Session:
+def _make_session(script: Script | None, pool: Pool | None, request_id: str) -> Session:
     if pool is None or script is not None:
         mind = Prompter(script or CAR_SELLER)
         return Session(mind, has_voice=pool is not None, request_id=request_id)
@@ -128,8 +147,8 @@ def _make_session(script: Script | None, pool: WorkerPool | None, request_id: st
 async def _serve_client(
     nursery: trio.Nursery,
     stream: FaultyStream,
-    script: Script | None,
-    pool: WorkerPool | None,
+    make_session: MakeSession,
+    pool: Pool | None,
     faults: Faults,
 ) -> None:
     request = None
@@ -158,7 +177,7 @@ async def _serve_client(
     )
     stream.begin()
     nursery.start_soon(stream.run)
-    session = FaultySession(_make_session(script, pool, request_id), faults)
+    session = FaultySession(make_session(request_id), faults)
     await _Conversation(socket, session, speech, pool).run()
 
 
@@ -188,7 +207,7 @@ class _Conversation:
         socket: trio_websocket.WebSocketConnection,
         session: FaultySession,
         speech: Language,
-        pool: WorkerPool | None,
+        pool: Pool | None,
     ) -> None:
         self._socket = socket
         self._session = session
