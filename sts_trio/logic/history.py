@@ -7,10 +7,6 @@ utterances, the words that were said and the words that the caller heard.
 What a model tolerates in a live turn it refuses in a history, and so in each session from then on.
 So what is told is fit for all of them: no blank text, the arguments of a function a JSON object,
 its name and its id of the letters that all take, no id twice.
-
-Deepgram tells neither when a sentence's audio begins nor how long it lasts. A sentence is told
-about when its audio is made, so it is taken to begin where the playout then ends; of a sentence
-that was cut, as many words count as heard as the share of its audio.
 """
 
 import collections
@@ -21,7 +17,8 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from sts_trio.audio.frames import FRAME, length, seconds
+from sts_trio.audio.frames import FRAME, length
+from sts_trio.logic.utterance import MAX_SAID_CHARS, MAX_TEXT_CHARS, Utterance
 from sts_trio.observe import events
 from sts_trio.observe.events import CallHeard
 from sts_trio.wire import deepgram
@@ -29,10 +26,6 @@ from sts_trio.wire import deepgram
 # What an agent is told of the past: an hour of talk is some 300 items. How long a context may be is
 # documented nowhere; models take this much with ease.
 MAX_ITEMS = 200
-# A model's sentence is a few hundred letters. A peer may write a mebibyte.
-MAX_TEXT_CHARS = 4000
-# Of one utterance: three quarters of an hour of it. An agent may never say that it is done.
-MAX_SAID_CHARS = 10 * MAX_TEXT_CHARS
 # All together, told to a fresh agent: a talk of an hour is some 60,000 letters.
 MAX_LETTERS = 200_000
 # What came of a function whose agent was lost before there was a result: it must not be thought not
@@ -53,62 +46,7 @@ _ID = re.compile("[a-zA-Z0-9_-]{1,40}")
 _arguments = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class _Utterance:
-    """What the agent said in one go. Positions are those of the playout, in bytes."""
-
-    def __init__(self, begin: int) -> None:
-        self.begin = begin
-        self.end: int | None = None  # until it is complete
-        self.sentences: list[tuple[str, int]] = []  # text, where its audio begins
-        self.heard: str | None = None  # until it is settled
-        self.turns = 0  # that the caller had had by then
-        self.has_sound = False  # else it is text that nobody has heard a word of
-        self.silent = 0  # bytes between its begin and its end that are none of its sound
-        self._letters = 0
-
-    @property
-    def said(self) -> str:
-        return " ".join(text for text, _ in self.sentences)
-
-    def add(self, text: str, at: int) -> None:
-        if self._letters >= MAX_SAID_CHARS:
-            return
-        self._letters += len(text) + 1
-        self.sentences.append((text, at if self.sentences else self.begin))
-
-    def settle(self, position: int, sent: int) -> CallHeard:
-        """The caller heard the audio before `position` and will hear no more of it."""
-        end = sent if self.end is None else self.end
-        # Those between which there was no audio share what comes.
-        begins, texts = [], []
-        for begin, sentences in itertools.groupby(self.sentences, lambda sentence: sentence[1]):
-            begins.append(begin)
-            texts.append(" ".join(text for text, _ in sentences))
-        heard = [
-            _words_before(text, begin, until, position) if self.has_sound else ""
-            for text, begin, until in zip(texts, begins, [*begins[1:], end], strict=True)
-        ]
-        self.end = end
-        self.heard = " ".join(text for text in heard if text)
-        return CallHeard(
-            self.said,
-            self.heard,
-            round(seconds(end - self.begin), 3),
-            round(seconds(max(0, min(position, end) - self.begin)), 3),
-        )
-
-
-def _words_before(text: str, begin: int, end: int, position: int) -> str:
-    if position >= end:
-        return text
-    if position <= begin:
-        return ""
-    words = text.split()
-    share = (position - begin) / (end - begin)
-    return " ".join(words[: int(len(words) * share)])
-
-
-_Item = deepgram.TextItem | deepgram.CalledFunction | _Utterance
+_Item = deepgram.TextItem | deepgram.CalledFunction | Utterance
 
 
 class History:
@@ -120,8 +58,8 @@ class History:
         self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
         # The ids of functions whose result is not known, and of more: those who look are few.
         self._interrupted: set[str] = set()
-        self._playing: list[_Utterance] = []
-        self._speaking: _Utterance | None = None
+        self._playing: list[Utterance] = []
+        self._speaking: Utterance | None = None
         self.turns = 0  # of the caller's own
         self._unheard = ""  # the words of what was cut that nobody has heard
 
@@ -192,9 +130,9 @@ class History:
         if self._speaking is not None:
             self._speaking.silent += size
 
-    def _begin(self, at: int) -> _Utterance:
+    def _begin(self, at: int) -> Utterance:
         if self._speaking is None:
-            self._speaking = _Utterance(at)
+            self._speaking = Utterance(at)
             self._playing.append(self._speaking)
             if len(self._playing) > MAX_PLAYING:
                 self._playing.pop(0)
@@ -262,7 +200,7 @@ class History:
         )
 
     def _settle(
-        self, utterance: _Utterance, position: int, sent: int, turns: list[CallHeard]
+        self, utterance: Utterance, position: int, sent: int, turns: list[CallHeard]
     ) -> None:
         utterance.turns = self.turns
         if utterance.sentences:  # else there are no words to tell about
@@ -271,7 +209,7 @@ class History:
     def heard(self) -> Iterator[tuple[int, str]]:
         """What the caller heard between two turns of theirs, the newest first, with how many they
         had had by then."""
-        utterances = [item for item in reversed(self._items) if isinstance(item, _Utterance)]
+        utterances = [item for item in reversed(self._items) if isinstance(item, Utterance)]
         settled = (item for item in utterances if item.heard)
         for turns, items in itertools.groupby(settled, lambda item: item.turns):
             yield turns, " ".join(item.heard or "" for item in reversed([*items]))
@@ -318,7 +256,7 @@ class History:
         told: list[deepgram.TextItem | deepgram.CalledFunction] = []
         letters = 0
         for item in reversed(self._items):
-            if isinstance(item, _Utterance):
+            if isinstance(item, Utterance):
                 text = item.said if item.heard is None else item.heard
                 if not text:
                     continue

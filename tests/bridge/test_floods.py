@@ -14,17 +14,11 @@ from sts_trio.audio.frames import FRAME
 from sts_trio.errors import Leg
 from sts_trio.logic.acts import Ask, Heard, SendToCaller
 from sts_trio.logic.agent_audio import MAX_AHEAD_SECONDS, AgentAudio
-from sts_trio.logic.history import (
-    INTERRUPTED,
-    MAX_LETTERS,
-    MAX_SAID_CHARS,
-    MAX_TEXT_CHARS,
-    TOO_LONG,
-    History,
-)
+from sts_trio.logic.history import INTERRUPTED, MAX_LETTERS, TOO_LONG, History
 from sts_trio.logic.output import MAX_REASONS
 from sts_trio.logic.playout import MAX_KEPT_MARKS, Echo, Playout
 from sts_trio.logic.requests import MAX_WAITING
+from sts_trio.logic.utterance import MAX_SAID_CHARS, MAX_TEXT_CHARS
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.anomalies import Malformed, Unknown
 from sts_trio.wire.deepgram import (

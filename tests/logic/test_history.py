@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from sts_trio.logic.history import (
-    INTERRUPTED,
-    MAX_ITEMS,
-    MAX_PLAYING,
-    MAX_SAID_CHARS,
-    MAX_TEXT_CHARS,
-    History,
-    completed_call,
-)
+from sts_trio.logic.history import INTERRUPTED, MAX_ITEMS, MAX_PLAYING, History, completed_call
+from sts_trio.logic.utterance import MAX_SAID_CHARS, MAX_TEXT_CHARS
 from sts_trio.observe import events
 from sts_trio.wire import deepgram
 

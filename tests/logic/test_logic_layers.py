@@ -32,6 +32,7 @@ OWNERS = {
     "history": {"turns", "carryover"},
     "playout": {"turns", "agent_audio"},
     "rest": {"turns", "agent_audio"},
+    "utterance": {"history"},
 }
 COMPOSERS = [
     "parts",
