@@ -53,7 +53,7 @@ from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.records.ending_hook import hooks_in
 from sts_trio.records.kept_calls import KeptCalls
-from sts_trio.records.recorder import recorded
+from sts_trio.records.recorded_leg import recorded
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import can_say, language
 from sts_trio.wire.twilio import StreamStart

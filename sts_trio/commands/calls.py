@@ -163,7 +163,7 @@ def play(file: str | None, call_sid: str, speed: float) -> None:
     """
     from sts_trio.commands import playback
     from sts_trio.records import call_transcript
-    from sts_trio.records.recorder import find
+    from sts_trio.records.recordings import find
 
     record = _record(file, call_sid)
     start = call_transcript.answered_at(record)

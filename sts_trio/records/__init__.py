@@ -9,9 +9,10 @@ record is made of is computed from its rows alone (`record`).
 lives, `reading` one call, `search` a list of them, `retention` what is deleted, `event_days` how
 PostgreSQL parts the events.
 
-Beside them go recordings (`recorder`, `recording_file`, and `tracks`, which computes where audio
-belongs), and what is told of ended calls: to a receiver (`courier`, `receiver`, `deliveries`,
-`webhook`) and to the user's own code (`ending_hook`).
+Beside them go recordings (`recorded_leg`, `recorder`, `recording_file`, their directory
+`recordings`, and `tracks`, which computes where audio belongs), and what is told of ended calls: to
+a receiver (`courier`, `receiver`, `deliveries`, `webhook`) and to the user's own code
+(`ending_hook`).
 
 `kept_calls` opens and starts all this, and is told of calls.
 

@@ -16,7 +16,8 @@ from sts_trio.config.records import Records
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe.feed import EventFeed
 from sts_trio.records.ending_hook import Hook
-from sts_trio.records.recorder import Recorded, Recorder, Recording, prepare
+from sts_trio.records.recorder import Recorded, Recorder, Recording
+from sts_trio.records.recordings import prepare
 from sts_trio.wire.addresses import OUTBOUND
 
 if TYPE_CHECKING:

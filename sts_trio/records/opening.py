@@ -21,7 +21,7 @@ from sts_trio.records.event_days import DAY
 from sts_trio.records.processes import Process
 from sts_trio.records.receiver import BadUrl, Receiver
 from sts_trio.records.record import Record
-from sts_trio.records.recorder import remove
+from sts_trio.records.recordings import remove
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool

@@ -10,27 +10,19 @@ memory is bounded. What comes after a gap stands where it belongs, and the recor
 
 import collections
 import contextlib
-import datetime
-import errno
-import hashlib
-import os
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import msgspec
 import trio
 
-from sts_trio.config.raw import config_error
-from sts_trio.legs.contract import OpenCaller, OpenLeg
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.records.recording_file import SUFFIX, Finished, RecordingFile, repair
+from sts_trio.records.recording_file import Finished, RecordingFile, repair
+from sts_trio.records.recordings import DAY, named, old_recordings, path_of
 from sts_trio.records.tracks import Piece, Tracks
 from sts_trio.wire import twilio
 
@@ -41,11 +33,7 @@ MAX_WAITING = 32 * 1024 * 1024
 # At the end of the process. What has not been completed then is, at the next start.
 END_WITHIN = 5.0
 TIDY_EVERY = 3600.0
-DAY = 86400
 TOO_SLOW = "the disk is too slow"
-
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NAME = re.compile(r"([A-Za-z0-9_-]{1,64})-([0-9]{1,18})")
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,11 +228,7 @@ class Recorder:
         return Recording(self)
 
     def tape(self, call_sid: str, epoch: int, began_at: float) -> _Tape:
-        day = datetime.datetime.fromtimestamp(began_at, datetime.UTC).date()
-        # Whoever streams makes up its name.
-        digest = hashlib.blake2b(call_sid.encode("utf-8", "replace"), digest_size=16).hexdigest()
-        name = call_sid if _SAFE.fullmatch(call_sid) else f"call-{digest}"
-        path = self._root / day.isoformat() / f"{name}-{epoch}{SUFFIX}"
+        path = path_of(self._root, call_sid, epoch, began_at)
         return _Tape(call_sid, epoch, began_at, path)
 
     def put(self, tape: _Tape, dropped: int, piece: Piece) -> bool:
@@ -388,110 +372,6 @@ class Recorder:
 
     def _repair(self) -> None:
         for finished in repair(self._root):
-            # The name of a call that had none which is fit for a file cannot be told from it.
-            if (named := _NAME.fullmatch(finished.path.stem)) is not None:
+            if (of := named(finished.path)) is not None:
                 began_at = finished.path.stat().st_mtime - finished.seconds
-                epoch = int(named[2])
-                self._recorded.append(self._told(named[1], epoch, began_at, finished, "degraded"))
-
-
-class RecordedLeg:
-    """The caller's leg of a call that is recorded. See `sts_trio.legs` for the contract."""
-
-    __slots__ = ("_leg", "_recording")
-
-    def __init__(self, leg: OpenLeg[twilio.ToCaller], recording: Recording) -> None:
-        self._leg = leg
-        self._recording = recording
-
-    @property
-    def is_polled(self) -> bool:
-        return self._leg.is_polled
-
-    async def listen(
-        self, hear: Callable[[Sequence[Any]], None], idle: Callable[[float], None], /
-    ) -> None:
-        recording = self._recording
-
-        def hear_and_record(batch: Sequence[Any]) -> None:
-            recording.hear(batch)
-            hear(batch)
-
-        await self._leg.listen(hear_and_record, idle)
-
-    def try_send(self, message: twilio.ToCaller, /) -> bool:
-        if not self._leg.try_send(message):
-            return False
-        self._recording.sent(message)
-        return True
-
-    async def send(self, message: twilio.ToCaller, /) -> None:
-        # Before: its echo may be heard before this goes on.
-        self._recording.sent(message)
-        await self._leg.send(message)
-
-    async def aclose(self, code: int, /) -> None:
-        await self._leg.aclose(code)
-
-
-class _Opened:
-    def __init__(self, open_caller: OpenCaller, recording: Recording) -> None:
-        self._opening = open_caller()
-        self._recording = recording
-
-    async def __aenter__(self) -> RecordedLeg:
-        return RecordedLeg(await self._opening.__aenter__(), self._recording)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        raised: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self._opening.__aexit__(kind, raised, traceback)
-
-
-def recorded(open_caller: OpenCaller, recording: Recording) -> OpenCaller:
-    """The same leg, of which all is recorded."""
-
-    def opened() -> AbstractAsyncContextManager[OpenLeg[twilio.ToCaller]]:
-        return _Opened(open_caller, recording)
-
-    return opened
-
-
-def prepare(root: Path) -> None:
-    """Raises `ConfigError`: it cannot be written to."""
-    try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(root, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as exc:
-        raise config_error(
-            f"STS_RECORDINGS: {root} cannot be written to: {exc.strerror}; name another directory"
-        ) from None
-
-
-def remove(root: Path, uri: str) -> None:
-    """Deletes a recording by its URI, if there is one. Raises `OSError`."""
-    if (path := find(root, uri)) is not None:
-        path.unlink(missing_ok=True)
-
-
-def find(root: Path, uri: str) -> Path | None:
-    """Where it is, if it is there: never outside."""
-    path = root / uri
-    is_inside = path.suffix == SUFFIX and ".." not in path.parts and path.is_relative_to(root)
-    return path if uri and is_inside and path.is_file() else None
-
-
-def old_recordings(root: Path, before: float) -> Iterator[Path]:
-    """The complete recordings of days that were over by then: whatever the database knows."""
-    for path in root.glob(f"*/*{SUFFIX}"):
-        try:
-            day = datetime.date.fromisoformat(path.parent.name)
-        except ValueError:
-            continue  # not ours
-        end = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp() + DAY
-        if end < before:
-            yield path
+                self._recorded.append(self._told(*of, began_at, finished, "degraded"))

@@ -10,7 +10,7 @@ import trio
 from quart import Response, send_file
 
 from sts_trio.net.threads import run_in_thread
-from sts_trio.records.recorder import find
+from sts_trio.records.recordings import find
 from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.files import HEADERS

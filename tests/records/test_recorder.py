@@ -17,18 +17,10 @@ from rig_recordings import files, left_by_the_dead, sides
 from sts_trio.audio.frames import FRAME, SILENCE
 from sts_trio.observe import events
 from sts_trio.records import recorder as recorders
-from sts_trio.records.recorder import (
-    TOO_SLOW,
-    Recorded,
-    RecordedLeg,
-    Recorder,
-    Recording,
-    find,
-    old_recordings,
-    recorded,
-    remove,
-)
+from sts_trio.records.recorded_leg import RecordedLeg, recorded
+from sts_trio.records.recorder import TOO_SLOW, Recorded, Recorder, Recording
 from sts_trio.records.recording_file import HEADER_SIZE, RecordingFile
+from sts_trio.records.recordings import find, old_recordings, remove
 from sts_trio.wire import twilio
 
 # Only so that a hang is noticed.
