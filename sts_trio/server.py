@@ -16,6 +16,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,6 +49,7 @@ from sts_trio.observe import events
 from sts_trio.observe.figures import Figures
 from sts_trio.observe.kept import KeptEvents
 from sts_trio.observe.report import report
+from sts_trio.observe.watch import LoopWatch, codes
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
@@ -117,6 +119,7 @@ class Server:
         self.dialler = Dialler(
             config, self.twilio, self.live_calls, on_placed=self._kept_calls.announced
         )
+        self.watch = LoopWatch(self._users_code(choose_agent))
         self.collector = Collector()
         self.poller = Poller()
         self.ticker = Ticker(self.poller)
@@ -194,6 +197,7 @@ class Server:
     async def _start(self, nursery: trio.Nursery) -> None:
         """The tasks that last; an offline agent of our own too, if it answers."""
         await self._kept_calls.start(nursery, self.live_calls.event_feed)
+        nursery.start_soon(self.watch.run)
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
@@ -396,6 +400,17 @@ class Server:
             return ""
         host, port, _ = self._bounds[0]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _users_code(self, choose_agent: ChooseAgent | None) -> dict[CodeType, str]:
+        """What runs in the loop and is not ours, and how it is called."""
+        named: dict[str, Callable[..., object]] = {
+            function.name: function.run for function in self.functions
+        }
+        if choose_agent is not None:
+            named["choose_agent"] = choose_agent
+        if self._credential is not None:
+            named["credential"] = self._credential
+        return codes(named)
 
     # --- its agent ------------------------------------------------------------------------------
 

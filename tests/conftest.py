@@ -1,6 +1,7 @@
 """How the suite runs, and how a test tells what it has measured."""
 
 import gc
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -9,10 +10,14 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from sts_trio.config import records
+from sts_trio.observe import watch
 
 # Nothing is kept of a test's calls, neither here nor in processes that it starts, unless it says so
 # or asks for what is the default.
 os.environ["STS_DATABASE_URL"] = records.DEFAULT_URL = records.NOTHING
+
+# Who shares a machine with other tests is kept waiting by them.
+watch.STOOD = math.inf
 
 # Under `nohup` signals of a terminal that closes are ignored, also by processes that tests start.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

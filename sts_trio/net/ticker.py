@@ -12,6 +12,7 @@ it runs than the memory it touches, which is each call's own. Hence `__slots__` 
 a turn comes by: without a dictionary it costs a tenth less.
 """
 
+import bisect
 import collections
 import contextlib
 import itertools
@@ -34,6 +35,8 @@ SHORTEST_PERIOD, LONGEST_PERIOD = PERIODS[0][1], PERIODS[-1][1]
 TURNS_AT_ONCE = 100
 # A tick this late is counted: the process has more to do than it can.
 LATE = 0.02
+# How late ticks are is counted up to each of these.
+LAGS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 Turn = Callable[[float], None]  # called with Trio's current time
 
@@ -72,6 +75,9 @@ class Ticker:
         self._turns_at_once = turns_at_once
         self._weight = weight
         self.stats = TickStats()
+        # Ticks that were not later than the first of `LAGS`, than the second, and so on; the rest.
+        self.lags = [0] * (len(LAGS) + 1)
+        self.lag = 0.0  # of all of them, in seconds
         self._ring: collections.deque[Turn] = collections.deque()
         self._begun = trio.Event()
 
@@ -120,6 +126,9 @@ class Ticker:
 
     def _note(self, late_by: float) -> None:
         self.stats.ticks += 1
+        lag = max(0.0, late_by)
+        self.lags[bisect.bisect_left(LAGS, lag)] += 1
+        self.lag += lag
         if late_by > LATE:
             self.stats.late += 1
         self.stats.worst = max(self.stats.worst, late_by)

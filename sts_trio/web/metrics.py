@@ -8,10 +8,16 @@ The answer is made in one piece, and small: a scraper that does not read holds a
 the law of connections ends, and nothing else.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import prometheus_client
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from quart import Response, request
@@ -19,6 +25,7 @@ from quart import Response, request
 from sts_trio import __version__
 from sts_trio.agents.breaker import State
 from sts_trio.errors import Leg
+from sts_trio.net.ticker import LAGS
 from sts_trio.server import Server
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.files import HEADERS
@@ -91,11 +98,19 @@ class _OfServer(Collector):
         yield from (used, most)
 
     def _loop(self) -> Iterator[Metric]:
-        tickers = [self._server.ticker.stats, self._server.portable_ticker.stats]
-        late = sum(each.late for each in tickers)
+        tickers = [self._server.ticker, self._server.portable_ticker]
+        late = sum(each.stats.late for each in tickers)
         yield CounterMetricFamily(
             "sts_beat_late", "Ticks, in which callers are read, that came late.", late
         )
+        lag = HistogramMetricFamily(
+            "sts_loop_lag_seconds", "How late ticks were, while there are calls."
+        )
+        counts = [sum(each) for each in zip(*(each.lags for each in tickers), strict=True)]
+        bounds = [*map(str, LAGS), "+Inf"]
+        buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
+        lag.add_metric([], buckets, sum(each.lag for each in tickers))
+        yield lag
 
     def _agents(self) -> Iterator[Metric]:
         lines = self._server.agent_connections.state

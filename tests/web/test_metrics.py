@@ -130,3 +130,17 @@ async def test_scrapers_that_read_nothing_hold_nobody_up(tmp_path: Path) -> None
 async def test_a_slash_too_many_gives_nothing_away(tmp_path: Path, path: str) -> None:
     response = await client_of(make_app(tmp_path)).get(path, scope_base={"client": HERE})
     assert response.status_code in (403, 404)
+
+
+async def test_how_late_ticks_are_is_counted_for_both_kinds_of_leg(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    app.server.ticker._note(0.0)
+    app.server.ticker._note(0.03)
+    app.server.portable_ticker._note(-0.001)
+    app.server.portable_ticker._note(9.0)
+    text = await scrape(app)
+    assert value(text, "sts_loop_lag_seconds_count") == 4
+    assert value(text, "sts_loop_lag_seconds_sum") == pytest.approx(9.03)
+    assert value(text, "sts_loop_lag_seconds_bucket", le="0.001") == 2
+    assert value(text, "sts_loop_lag_seconds_bucket", le="0.05") == 3
+    assert value(text, "sts_loop_lag_seconds_bucket", le="+Inf") == 4

@@ -143,6 +143,28 @@ class GuardNotInstalled(Event, frozen=True):
     unprotected: str
 
 
+class LoopBlocked(Event, frozen=True):
+    """One task has kept all others from going on, every call among them. What it does for so long
+    belongs into a thread; a function of yours that is not `async` has one."""
+
+    NAME = "loop.blocked"
+    LEVEL = Level.WARNING
+    seconds: Annotated[Seconds, "that everything else stood"]
+    task: Annotated[str, "its name"]
+    where: Annotated[str, "the code that it was in most of that time"]
+    stack: Annotated[str, "of the task, the innermost first"]
+    function: Annotated[str | None, "the function of yours that it was in"] = None
+    cpu: Annotated[
+        Seconds | None, "of the processor that it took; much less than `seconds`: it waited"
+    ] = None
+    goes_on: Annotated[bool, "it is over"] = True
+
+    @property
+    def level(self) -> Level:
+        """warning; error where it is not over"""
+        return Level.WARNING if self.goes_on else Level.ERROR
+
+
 class GarbageCollected(Event, frozen=True):
     """Memory grew by more than calls explain, and garbage was looked for."""
 
