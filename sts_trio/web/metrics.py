@@ -130,7 +130,7 @@ class _OfServer(Collector):
         for endpoint in lines.endpoints:
             dials.add_metric([endpoint.address, "reached"], endpoint.reached)
             dials.add_metric([endpoint.address, "failed"], endpoint.failed)
-            up.add_metric([endpoint.address], endpoint.state is State.CLOSED)
+            up.add_metric([endpoint.address], float(endpoint.state is State.CLOSED))
         yield from (dials, up)
 
     def _outboxes(self) -> Iterator[Metric]:
