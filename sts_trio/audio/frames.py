@@ -3,8 +3,6 @@
 Durations are float seconds everywhere but on the wire; this is the one place they become bytes.
 """
 
-import collections
-
 BYTES_PER_SECOND = 8000
 FRAME = 160  # bytes of one media frame: 20 ms
 SILENCE = b"\xff"  # µ-law's positive zero
@@ -28,7 +26,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.size = 0
-        self._pieces: collections.deque[bytes] = collections.deque()
+        self._pieces: list[bytes] = []  # mostly one or two; a deque takes 760 bytes for none
 
     def add(self, audio: bytes) -> None:
         self._pieces.append(audio)
@@ -36,15 +34,19 @@ class Batch:
 
     def keep_newest(self, most: int) -> int:
         """Drops the oldest audio beyond `most` bytes; returns how many that were."""
-        excess = left = max(0, self.size - most)
-        while left:
-            oldest = self._pieces[0]
-            if len(oldest) > left:
-                self._pieces[0] = oldest[left:]
+        if self.size <= most:
+            return 0
+        excess = left = self.size - most
+        self.size = most
+        gone = 0
+        for piece in self._pieces:
+            if len(piece) > left:
                 break
-            left -= len(oldest)
-            self._pieces.popleft()
-        self.size -= excess
+            left -= len(piece)
+            gone += 1
+        del self._pieces[:gone]
+        if left:
+            self._pieces[0] = self._pieces[0][left:]
         return excess
 
     def take(self) -> bytes:

@@ -11,7 +11,6 @@ is heard a piece at a time, with everyone's turn in between, and no more than so
 else it sends waits at its own end.
 """
 
-import collections
 import contextvars
 import functools
 from collections.abc import Callable, Sequence
@@ -113,7 +112,7 @@ class AgentLeg:
         self._early = 0  # bytes that came while nobody listened
         self._unread = b""  # what came; empty, once all of it is understood
         self._read_to = 0  # as far as it is
-        self._unheard: collections.deque[Heard] = collections.deque()
+        self._unheard: list[Heard] = []
         self._is_at_end = False  # nothing comes behind that
         self._is_behind = False  # it has more than may be heard at once, or sent too much
         self._caught_up: trio.Event  # when it was
@@ -254,11 +253,11 @@ class AgentLeg:
             return
         if self._sender.has_said_goodbye:
             # An agent may go on talking until it has read it.
-            ended = [each for each in self._unheard if isinstance(each, LegEnded)]
-            self._unheard = collections.deque(ended)
-        count = min(len(self._unheard), MAX_MESSAGES)
-        if count:
-            self._give([self._unheard.popleft() for _ in range(count)])
+            self._unheard = [each for each in self._unheard if isinstance(each, LegEnded)]
+        if self._unheard:
+            heard = self._unheard[:MAX_MESSAGES]
+            del self._unheard[:MAX_MESSAGES]
+            self._give(heard)
 
     def _understand_some(self) -> None:
         if self._over.is_set():

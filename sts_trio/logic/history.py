@@ -9,7 +9,6 @@ So what is told is fit for all of them: no blank text, the arguments of a functi
 its name and its id of the letters that all take, no id twice.
 """
 
-import collections
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -55,7 +54,7 @@ class History:
     __slots__ = ("_interrupted", "_items", "_playing", "_speaking", "_unheard", "turns")
 
     def __init__(self) -> None:
-        self._items: collections.deque[_Item] = collections.deque(maxlen=MAX_ITEMS)
+        self._items: list[_Item] = []
         # The ids of functions whose result is not known, and of more: those who look are few.
         self._interrupted: set[str] = set()
         self._playing: list[Utterance] = []
@@ -105,7 +104,12 @@ class History:
 
     def hear_user(self, text: str) -> None:
         if text := text[:MAX_TEXT_CHARS].strip():
-            self._items.append(deepgram.TextItem("user", text))
+            self._add(deepgram.TextItem("user", text))
+
+    def _add(self, item: _Item) -> None:
+        self._items.append(item)
+        if len(self._items) > MAX_ITEMS:
+            del self._items[0]
 
     def hear_agent(self, text: str, at: int) -> None:
         """A sentence, told about when `at` bytes had been sent to the caller."""
@@ -113,7 +117,7 @@ class History:
             return
         speaking = self._begin(at)
         if not speaking.sentences:
-            self._items.append(speaking)
+            self._add(speaking)
         speaking.add(text, at)
 
     def hear_audio(self, at: int, silent: int = 0) -> None:
@@ -195,9 +199,7 @@ class History:
         first.heard = told.heard
         if not told.said_seconds:
             others.append(first)  # it had no sound, and was none
-        self._items = collections.deque(
-            (item for item in self._items if item not in others), maxlen=MAX_ITEMS
-        )
+        self._items = [item for item in self._items if item not in others]
 
     def _settle(
         self, utterance: Utterance, position: int, sent: int, turns: list[CallHeard]
@@ -234,7 +236,7 @@ class History:
             self._interrupted.discard(called.id)
         if called.response == INTERRUPTED:
             self._interrupted.add(called.id)
-        self._items.append(called)
+        self._add(called)
         if len(self._interrupted) > MAX_ITEMS:
             self._interrupted = {item.id for item in self._items if _is_interrupted(item)}
 
@@ -245,7 +247,7 @@ class History:
         few = said[-FEW_ITEMS:]
         if len(few) == len(self._items):
             few.clear()
-        self._items = collections.deque(few, maxlen=MAX_ITEMS)
+        self._items = [*few]
 
     def forget_last(self) -> None:
         """The last thing said is to be said anew. After `finish`."""

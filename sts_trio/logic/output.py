@@ -1,6 +1,5 @@
 """The one place where acts, events and violations are written. Pure."""
 
-import collections
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -84,7 +83,7 @@ class Violations:
     __slots__ = ("counts",)
 
     def __init__(self) -> None:
-        self.counts: collections.Counter[str] = collections.Counter()  # {"leg: reason": how often}
+        self.counts: dict[str, int] = {}  # {"leg: reason": how often}
 
     def note(self, leg: Leg, reason: str) -> str | None:
         """Counts it; the first time, returns what is to be said of it."""
@@ -92,5 +91,5 @@ class Violations:
         key = f"{leg.value}: {reason}"
         if key not in self.counts and len(self.counts) >= MAX_REASONS:
             key, reason = f"{leg.value}: (more)", "(more)"
-        self.counts[key] += 1
-        return reason if self.counts[key] == 1 else None
+        count = self.counts[key] = self.counts.get(key, 0) + 1
+        return reason if count == 1 else None

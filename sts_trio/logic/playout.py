@@ -8,7 +8,6 @@ means nothing.
 Source: Twilio, "Media Streams: WebSocket messages", mark and clear, read 2026-11-22.
 """
 
-import collections
 import enum
 import re
 
@@ -47,7 +46,7 @@ class Playout:
         self._marked = 0  # `sent` at the newest mark
         # `sent` at each mark that has not come back: the newest is number `_count`, the others
         # have the numbers before it.
-        self._pending: collections.deque[int] = collections.deque(maxlen=MAX_KEPT_MARKS)
+        self._pending: list[int] = []
 
     @property
     def unheard(self) -> int:
@@ -79,6 +78,8 @@ class Playout:
         self._count += 1
         self._marked = self.sent
         self._pending.append(self.sent - self.cut)
+        if len(self._pending) > MAX_KEPT_MARKS:
+            del self._pending[0]
         return f"e{self._epoch}-{self._count}"
 
     def echo(self, name: str) -> Echo:
@@ -93,8 +94,8 @@ class Playout:
         if epoch < self._epoch or number <= before:
             return Echo.CLEARED
         # Echoes come in order; one that was skipped is behind us as well.
-        for _ in range(number - before):
-            self.heard = self._pending.popleft()
+        self.heard = self._pending[number - before - 1]
+        del self._pending[: number - before]
         return Echo.HEARD
 
     def clear(self) -> int:

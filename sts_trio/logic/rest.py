@@ -5,7 +5,6 @@ the rest can be played on when no words follow: a little before the last mark th
 nobody takes up a sentence in the middle of a syllable.
 """
 
-import collections
 from math import inf
 
 from sts_trio.audio.frames import Frames, length
@@ -71,7 +70,7 @@ class Rest:
 
     def __init__(self) -> None:
         self.is_whole = True
-        self._pieces: collections.deque[tuple[int, bytes]] = collections.deque()  # end, audio
+        self._pieces: list[tuple[int, bytes]] = []  # end, audio
         self._size = 0
         self.held: list[bytes] = []  # of what was cut; there is one as long as this is not empty
         self._frames = Frames()
@@ -82,15 +81,19 @@ class Rest:
     def keep(self, audio: bytes, end: int) -> None:
         """Whole frames were sent, up to `end`."""
         while self._size > MAX_REST:
-            self._size -= len(self._pieces.popleft()[1])
+            self._size -= len(self._pieces.pop(0)[1])
         self._pieces.append((end, audio))
         self._size += len(audio)
 
     def forget_heard(self, position: int) -> None:
         """What is before `position` is behind the caller."""
-        pieces = self._pieces
-        while pieces and pieces[0][0] <= position - LEAD_IN:
-            self._size -= len(pieces.popleft()[1])
+        heard = 0
+        for end, audio in self._pieces:
+            if end > position - LEAD_IN:
+                break
+            self._size -= len(audio)
+            heard += 1
+        del self._pieces[:heard]
 
     def cut(self, position: int, *, is_whole: bool) -> None:
         """The caller heard no more than what is before `position`."""
