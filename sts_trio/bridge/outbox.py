@@ -33,6 +33,71 @@ class _Place(Generic[M]):
         self.weight = weight
 
 
+class _Backlog(Generic[M]):
+    """What waits for a leg. There is none while the leg keeps up, as nearly always: two deques take
+    1.5 KB."""
+
+    __slots__ = ("_audio", "_capacity", "_dropped", "_waiting", "weight")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity  # bytes of µ-law
+        self._waiting: collections.deque[_Place[M]] = collections.deque()
+        self._audio: collections.deque[_Place[M]] = collections.deque()  # of these, not dropped
+        self.weight = 0  # of all that waits, in bytes of µ-law
+        self._dropped = 0  # places of dropped messages
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, message: M, weight: int) -> int:
+        """Returns how many bytes of older audio had to go to make room."""
+        place = _Place(message, weight)
+        dropped = self._make_room(weight)
+        self._waiting.append(place)
+        if weight:
+            self.weight += weight
+            self._audio.append(place)
+        return dropped
+
+    def take(self) -> M | None:
+        """The first message; None: all that waited was dropped."""
+        message = None
+        while message is None and self._waiting:
+            message = self._take_first()
+        return message
+
+    def messages(self) -> list[M]:
+        """All, in order."""
+        return [place.message for place in self._waiting if place.message is not None]
+
+    def _make_room(self, weight: int) -> int:
+        """Drops the oldest audio until `weight` bytes fit; all else keeps its place."""
+        before = self.weight
+        while self._audio and self.weight + weight > self._capacity:
+            oldest = self._audio.popleft()
+            oldest.message = None
+            self.weight -= oldest.weight
+            self._dropped += 1
+        if len(self._waiting) - self._dropped >= MAX_MESSAGES:
+            # A quarter of whatever is oldest: who reads so little misses the more of it.
+            while len(self._waiting) - self._dropped > MAX_MESSAGES * 3 // 4:
+                self._take_first()
+        elif self._dropped > len(self._waiting) // 2:
+            # Half of them are passed over, once for as many that were dropped.
+            kept = (place for place in self._waiting if place.message is not None)
+            self._waiting, self._dropped = collections.deque(kept), 0
+        return before - self.weight
+
+    def _take_first(self) -> M | None:
+        place = self._waiting.popleft()
+        if place.message is None:
+            self._dropped -= 1
+        elif place.weight:
+            self._audio.popleft()  # the first audio there is
+            self.weight -= place.weight
+        return place.message
+
+
 class Outbox(Generic[M]):
     """`weigh` tells how many bytes of µ-law are in a message; 0 marks one that must not be lost.
 
@@ -40,26 +105,20 @@ class Outbox(Generic[M]):
     """
 
     __slots__ = (
-        "_audio",
+        "_backlog",
         "_capacity",
-        "_dropped",
         "_handed_over",
         "_is_closed",
         "_lot",
         "_speaker_waits",
         "_try_send",
-        "_waiting",
         "_weigh",
-        "_weight",
     )
 
     def __init__(self, capacity: float, weigh: Callable[[M], int]) -> None:
         self._capacity = length(capacity)
         self._weigh = weigh
-        self._waiting: collections.deque[_Place[M]] = collections.deque()
-        self._audio: collections.deque[_Place[M]] = collections.deque()  # of these, not dropped
-        self._weight = 0  # bytes of µ-law
-        self._dropped = 0  # places of dropped messages
+        self._backlog: _Backlog[M] | None = None
         self._handed_over: list[M] = []  # what the speaker will find when it has its turn
         self._lot = trio.lowlevel.ParkingLot()
         self._is_closed = False
@@ -69,7 +128,7 @@ class Outbox(Generic[M]):
     @property
     def seconds(self) -> float:
         """How much audio waits for the speaker."""
-        return seconds(self._weight)
+        return 0.0 if self._backlog is None else seconds(self._backlog.weight)
 
     def write_through(self, try_send: Callable[[M], bool] | None) -> None:
         """How to send at once: returns whether it did. `None`: there is no way."""
@@ -90,21 +149,14 @@ class Outbox(Generic[M]):
             self._handed_over.append(message)
             self._lot.unpark()
             return 0
-        place = _Place(message, self._weigh(message))
-        dropped = self._make_room(place.weight)
-        self._waiting.append(place)
-        if place.weight:
-            self._weight += place.weight
-            self._audio.append(place)
-        return dropped
+        if self._backlog is None:
+            self._backlog = _Backlog(self._capacity)
+        return self._backlog.put(message, self._weigh(message))
 
     def flush(self) -> list[M]:
         """Drops all that waits; returns it, in order."""
-        waiting = [place.message for place in self._waiting if place.message is not None]
-        self._waiting.clear()
-        self._audio.clear()
-        self._weight = self._dropped = 0
-        return waiting
+        backlog, self._backlog = self._backlog, None
+        return [] if backlog is None else backlog.messages()
 
     def close(self) -> None:
         """No more is to come. What waits is still to be taken, then iteration ends."""
@@ -119,8 +171,10 @@ class Outbox(Generic[M]):
     async def __anext__(self) -> M:
         """Cancelled, it takes nothing along."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self._waiting:
-            message = self._take_first()
+        if self._backlog is not None:
+            message = self._backlog.take()
+            if not self._backlog:
+                self._backlog = None
             if message is not None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return message
@@ -133,30 +187,3 @@ class Outbox(Generic[M]):
         if self._handed_over:
             return self._handed_over.pop()
         raise StopAsyncIteration
-
-    def _make_room(self, weight: int) -> int:
-        """Drops the oldest audio until `weight` bytes fit; all else keeps its place."""
-        before = self._weight
-        while self._audio and self._weight + weight > self._capacity:
-            oldest = self._audio.popleft()
-            oldest.message = None
-            self._weight -= oldest.weight
-            self._dropped += 1
-        if len(self._waiting) - self._dropped >= MAX_MESSAGES:
-            # A quarter of whatever is oldest: who reads so little misses the more of it.
-            while len(self._waiting) - self._dropped > MAX_MESSAGES * 3 // 4:
-                self._take_first()
-        elif self._dropped > len(self._waiting) // 2:
-            # Half of them are passed over, once for as many that were dropped.
-            kept = (place for place in self._waiting if place.message is not None)
-            self._waiting, self._dropped = collections.deque(kept), 0
-        return before - self._weight
-
-    def _take_first(self) -> M | None:
-        place = self._waiting.popleft()
-        if place.message is None:
-            self._dropped -= 1
-        elif place.weight:
-            self._audio.popleft()  # the first audio there is
-            self._weight -= place.weight
-        return place.message
