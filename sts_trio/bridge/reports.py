@@ -22,12 +22,12 @@ class Reports:
     __slots__ = (
         "_began",
         "_clock",
+        "_collected",
         "_dialogue",
         "_ids",
         "_log_transcripts",
         "_on_start",
         "_tell",
-        "collected",
     )
 
     def __init__(
@@ -42,7 +42,7 @@ class Reports:
         self._tell = tell
         self._on_start = on_start
         self._log_transcripts = log_transcripts
-        self.collected = CollectedKeys()
+        self._collected: CollectedKeys | None = None  # few calls have any
         self._ids: dict[str, str] = {}  # of the call, once it has any: each line has them
         self._clock = trio.lowlevel.current_clock()
         self._began = trio.current_time()
@@ -51,15 +51,21 @@ class Reports:
         """Something has happened. `exc_info` is an exception, or `True` for the one being
         handled."""
         more = self._ids
-        if self.collected:
-            event = self.collected.hidden(event)
+        if self._collected is not None:
+            event = self._collected.hidden(event)
             if exc_info:
-                more = {**more, "exception": self.collected.without(logs.written(exc_info))}
+                more = {**more, "exception": self._collected.without(logs.written(exc_info))}
                 exc_info = False
         self._tell(call_event(self._dialogue.call_sid, self._seconds, event))
         is_said = isinstance(event, events.CallTranscript | events.CallHeard)
         if self._log_transcripts or not is_said:
             report(event, exc_info=exc_info, with_words=self._log_transcripts, **more)
+
+    def hide(self, keys: str) -> None:
+        """A function has collected these: from now on they are in nothing that is told."""
+        if self._collected is None:
+            self._collected = CollectedKeys()
+        self._collected.add(keys)
 
     def started(self) -> None:
         """The stream has begun, so it is known who is calling whom."""

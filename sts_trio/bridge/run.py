@@ -182,16 +182,6 @@ class Bridge:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    self._function_calls = FunctionCalls(
-                        self._functions,
-                        self._hands_over_to,
-                        self.call,
-                        self._nursery,
-                        self._tell_dialogue,
-                        self._reports.report,
-                        self.dialogue.turn_after,
-                        self._make_safe,
-                    )
                     self._nursery.start_soon(self._keep_time)
                     self._nursery.start_soon(self._run_caller)
         finally:
@@ -255,16 +245,14 @@ class Bridge:
                 case DropAgent(code):
                     self._drop_agent(code)
                 case CallFunctions(functions):
-                    assert self._function_calls is not None
-                    for function in functions:
-                        self._function_calls.start(function)
+                    self._start(functions)
                 case CancelFunctions(ids):
                     assert self._function_calls is not None
                     self._function_calls.cancel(ids)
                 case RequestDone():
                     self._pending.resolve(act)
                 case Collected():
-                    self._reports.collected.add(act.digits)
+                    self._reports.hide(act.digits)
                     self._pending.resolve(act)
                 case ReleaseCall(ending):
                     self._nursery.start_soon(self._release_caller, ending)
@@ -286,6 +274,21 @@ class Bridge:
         """When the timer has to wake up. A polled leg spares it the wake-ups for gaps."""
         return self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
 
+    def _start(self, functions: Sequence[deepgram.FunctionToCall]) -> None:
+        if self._function_calls is None:  # many calls have none
+            self._function_calls = FunctionCalls(
+                self._functions,
+                self._hands_over_to,
+                self.call,
+                self._nursery,
+                self._tell_dialogue,
+                self._reports.report,
+                self.dialogue.turn_after,
+                self._make_safe,
+            )
+        for function in functions:
+            self._function_calls.start(function)
+
     def _drop_agent(self, code: int) -> None:
         session, self._session = self._session, AgentSession()
         session.code = code
@@ -303,7 +306,7 @@ class Bridge:
         self._session.close()
         self._alarm.cancel()
         self._scope.deadline = trio.current_time() + HANG_UP_GRACE
-        if self._function_calls is not None:  # the call may never have been run
+        if self._function_calls is not None:
             self._function_calls.cancel_all()
         self._pending.close()
 

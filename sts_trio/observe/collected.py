@@ -28,9 +28,6 @@ class CollectedKeys:
         self._keys = ""
         self._whole: set[str] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self._whole)
-
     def add(self, keys: str) -> None:
         """A function was given these."""
         if keys:
