@@ -8,15 +8,15 @@ in the modules that are imported here, each for one subject.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
 from sts_trio.config.records import Prices
 from sts_trio.records import lifecycle, processes, schema
-from sts_trio.records.database import Database, insert_into
+from sts_trio.records.database import Database
 from sts_trio.records.ended_calls import EndedCalls
-from sts_trio.records.event_days import EventDays, day_of
+from sts_trio.records.event_days import EventDays
+from sts_trio.records.event_rows import insert_rows
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
 from sts_trio.records.processes import Process, Seen
 from sts_trio.records.reading import is_askable, read_record, read_rows
@@ -73,10 +73,7 @@ class Store:
         is_durable = any(row.kind in ESSENTIAL for row in rows)
         self._days.make(row.at for row in rows)
         with self.database.writing(is_durable=is_durable) as connection:
-            connection.execute(
-                insert_into(connection, event).on_conflict_do_nothing(),
-                [_event(row) for row in rows],
-            )
+            insert_rows(connection, rows)
             ended: dict[str, Row] = {}
             for row in rows:
                 match row.kind:
@@ -210,15 +207,3 @@ class Store:
     def forget(self, *, call_sid: str | None = None, number: str | None = None) -> list[str]:
         """See `Retention`."""
         return self._retention.forget(call_sid=call_sid, number=number)
-
-
-def _event(row: Row) -> dict[str, Any]:
-    return {
-        "call_sid": row.call_sid,
-        "epoch": row.epoch,
-        "seq": row.seq,
-        "day": day_of(row.at),
-        "at": row.at,
-        "kind": row.kind.value,
-        "body": row.body,
-    }
