@@ -9,6 +9,7 @@ meanwhile goes to `live_calls.event_feed`.
 """
 
 import contextlib
+import contextvars
 import functools
 import importlib.metadata
 import re
@@ -136,6 +137,8 @@ class Server:
         self._bounds: Sequence[Bound] = ()
         self._version = _version()
         self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery
+        self._knows_its_end = False
         self._has_stopped = trio.Event()
 
     @property
@@ -178,6 +181,7 @@ class Server:
             await self.open_records()
             with self._scope, self._key_files:
                 async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
                     await self._start(nursery)
                     self.collector.start()
                     if self.key is not None:
@@ -225,6 +229,22 @@ class Server:
         await self.agent_connections.aclose()
         self._scope.cancel()
         await self._has_stopped.wait()
+
+    def shut_down_after(self, terminated: Callable[[], Awaitable[object]]) -> None:
+        """Hangs up on everyone when `terminated` returns. While it runs; of many, the first counts.
+
+        Under plain `hypercorn` that is the only word of a shutdown, and seconds later it cuts. Each
+        connection has it, and it is the same for all: one task waits for it, and not one a call.
+        """
+        if not self._knows_its_end:
+            self._knows_its_end = True
+            # Not in the context of the call that has brought it, which would live as long.
+            start = self._nursery.start_soon
+            contextvars.Context().run(start, self._shut_down_after, terminated)
+
+    async def _shut_down_after(self, terminated: Callable[[], Awaitable[object]]) -> None:
+        await terminated()
+        self.shut_down()
 
     def shut_down(self) -> None:
         """Takes no more calls, and hangs up on everyone: both sockets of each close with 1001."""
@@ -302,13 +322,11 @@ class Server:
         *,
         is_expected: Callable[[str], bool] = any_call,
         is_phone: bool = True,
-        terminated: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """Runs one call to its end. It is live before the first checkpoint.
 
         `is_expected` is asked about the CallSid with which the stream starts. A softphone
-        (`is_phone` is false) writes that itself: it is to end no phone call by it. `terminated`
-        returns when whoever runs the process ends it: everyone is hung up on then.
+        (`is_phone` is false) writes that itself: it is to end no phone call by it.
         """
         # Without Twilio's token there is no phone, but somebody on this machine who plays one.
         has_phones = bool(self.config.twilio_auth_tokens) or self.config.allow_unsigned
@@ -342,11 +360,7 @@ class Server:
         # `Cancelled`, so no group of ours may reach it.
         try:
             with self.live_calls.admit(call, kept):
-                async with trio.open_nursery() as nursery:
-                    if terminated is not None:
-                        nursery.start_soon(self._shut_down_after, terminated)
-                    await call.run()
-                    nursery.cancel_scope.cancel()
+                await call.run()
         except* Exception:
             call.report(events.CallCrashed(), exc_info=True)
         except* trio.Cancelled:
@@ -357,11 +371,6 @@ class Server:
         self.agent_connections.forget(call.dialogue.call_sid)
         self.collector.note_end(self.live_calls.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()
-
-    async def _shut_down_after(self, terminated: Callable[[], Awaitable[object]]) -> None:
-        """Under plain `hypercorn` this is the only word of a shutdown: seconds later it cuts."""
-        await terminated()
-        self.shut_down()
 
     def _process(self, process_id: str) -> "Process":
         """How this process is, for others that share the database."""

@@ -1,6 +1,5 @@
 """The process: what it runs, that it ends, and how a call comes to it."""
 
-import functools
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -88,9 +87,9 @@ async def test_everyone_is_hung_up_on_when_the_process_is_ended(
     async with a_process(tmp_path, monkeypatch) as server:
         terminated = trio.Event()
         async with trio.open_nursery() as nursery:
-            for phone, ends in zip(phones, [terminated.wait, None], strict=True):
-                run = functools.partial(server.run_call, phone.open, terminated=ends)
-                nursery.start_soon(run)
+            for phone in phones:
+                server.shut_down_after(terminated.wait)
+                nursery.start_soon(server.run_call, phone.open)
             for phone in phones:
                 phone.tell(twilio.Connected(), START)
             await settle(phones[0])

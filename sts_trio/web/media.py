@@ -81,11 +81,12 @@ class Media:
             self._server.refuse()
             return Response("All lines are busy.\n", 503)
         connection = hypercorn_guard.connection.get()
+        if connection is not None:
+            self._server.shut_down_after(connection.terminated.wait)
         await self._server.run_call(
             self._caller_opener(scope, connection),
             is_expected=any_call if stream is None else stream.is_for,
             is_phone=stream is None or not stream.is_softphone,
-            terminated=None if connection is None else connection.terminated.wait,
         )
         return None
 
