@@ -17,6 +17,7 @@ from sts_trio.commands.check import check
 from sts_trio.commands.common import FILE, Group, run, say
 from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
+from sts_trio.commands.doctor import doctor
 from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -242,3 +243,4 @@ main.add_command(calls)
 main.add_command(check)
 main.add_command(demo)
 main.add_command(dial)
+main.add_command(doctor)

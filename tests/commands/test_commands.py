@@ -89,11 +89,12 @@ def test_help_names_every_command() -> None:
         "check",
         "demo",
         "dial",
+        "doctor",
         "serve",
     ]
 
 
-@pytest.mark.parametrize("command", ["agent", "call", "calls", "demo", "dial", "serve"])
+@pytest.mark.parametrize("command", ["agent", "call", "calls", "demo", "dial", "doctor", "serve"])
 def test_every_command_explains_itself(command: str) -> None:
     assert run(command, "-h").exit_code == 0
 

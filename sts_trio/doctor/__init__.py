@@ -1,0 +1,1 @@
+"""Looks at what the bridge depends on, and tells what it finds."""
