@@ -35,6 +35,8 @@ from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
+from sts_trio.config.variables import TracesOf
+from sts_trio.errors import ConfigError
 from sts_trio.functions.attach import attached
 from sts_trio.functions.registry import HOOK
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
@@ -57,11 +59,13 @@ from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.records.ending_hook import hooks_in
 from sts_trio.records.kept_calls import KeptCalls
 from sts_trio.records.recorded_leg import recorded
+from sts_trio.records.redaction import Redaction
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import can_say, language
 from sts_trio.wire.twilio import StreamStart
 
 if TYPE_CHECKING:
+    from sts_trio.observe.otel import Tracing
     from sts_trio.records.opening import OpenRecords
     from sts_trio.records.processes import Process
 
@@ -105,6 +109,9 @@ class Server:
         self.live_calls = LiveCalls(config.max_calls)
         self.figures = Figures([function.name for function in self.functions])
         self.live_calls.event_feed.listen(self.figures.hear)
+        self._tracing = _tracing(self.config, [function.name for function in self.functions])
+        if self._tracing is not None:
+            self.live_calls.event_feed.listen(self._tracing.traces.hear)
         self.twilio = TwilioRest.of(config)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
         # One for the process: building one costs 20 ms of CPU.
@@ -227,6 +234,8 @@ class Server:
         await self.phone_calls.settle()
         await self._kept_calls.finish(GOODBYE)
         await self.agent_connections.aclose()
+        if self._tracing is not None:
+            await self._tracing.aclose(GOODBYE)
         self._scope.cancel()
         await self._has_stopped.wait()
 
@@ -441,6 +450,26 @@ class Server:
         ) as leg:
             self.figures.dialled(trio.current_time() - began)
             yield leg
+
+
+def _tracing(config: Config, functions: Sequence[str]) -> "Tracing | None":
+    if config.traces is TracesOf.NONE:
+        return None
+    try:
+        from sts_trio.observe.otel import Tracing
+    except ImportError as exc:
+        raise ConfigError(
+            f"{config.where('STS_TRACES')}: {exc.name} is not installed: pip install"
+            " 'sts-trio[otel]'"
+        ) from None
+    key = config.records.redact_key
+    hidden = None if key is None else Redaction(key)
+    return Tracing(
+        functions=functions,
+        with_words=config.traces is TracesOf.WORDS,
+        conversation_id=str if hidden is None else hidden.identifier,
+        clean=str if hidden is None else hidden.text,
+    )
 
 
 def _version() -> str:

@@ -21,7 +21,15 @@ from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
 from sts_trio.config.policy import read_policy
 from sts_trio.config.raw import RawConfig, config_error, read_file
 from sts_trio.config.records import Records, read_records
-from sts_trio.config.variables import PREFIX, SETTINGS, URLS, AgentKind, LogFormat, LogLevel
+from sts_trio.config.variables import (
+    PREFIX,
+    SETTINGS,
+    URLS,
+    AgentKind,
+    LogFormat,
+    LogLevel,
+    TracesOf,
+)
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
 from sts_trio.wire import addresses
@@ -85,6 +93,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat
     log_level: LogLevel
     log_transcripts: bool
+    traces: TracesOf
     drain: float
     port: int
     warnings: tuple[str, ...]  # what is odd but not wrong, to be logged at start-up
@@ -182,6 +191,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         log_format=given("STS_LOG", LogFormat.CONSOLE),
         log_level=given("STS_LOG_LEVEL", LogLevel.INFO),
         log_transcripts=given("STS_LOG_TRANSCRIPTS", False),
+        traces=given("STS_TRACES", TracesOf.NONE),
         drain=given("STS_DRAIN_SECONDS", 30.0),
         port=given("PORT", 5000),
         warnings=tuple(one_line(warning) for warning in warnings),

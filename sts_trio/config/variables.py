@@ -29,6 +29,14 @@ class AgentKind(enum.Enum):
     OFFLINE = "offline"
 
 
+class TracesOf(enum.Enum):
+    """What is in the traces of calls; with `WORDS`, what is said as well."""
+
+    NONE = "none"
+    CALLS = "calls"
+    WORDS = "words"
+
+
 class LogFormat(enum.Enum):
     CONSOLE = "console"
     JSON = "json"
@@ -280,6 +288,14 @@ SETTINGS = {
             "`1` logs what is said and keyed in, and what functions are given and return, at level"
             " debug.",
             default="0",
+        ),
+        Setting(
+            "STS_TRACES",
+            TracesOf,
+            "none, calls or words",
+            "`calls` sends a trace of each call to where OpenTelemetry's own variables say, see"
+            " [metrics.md](metrics.md#traces). `words`: with what is said, and who calls whom.",
+            default="none",
         ),
         Setting(
             "STS_DATABASE_URL",

@@ -11,7 +11,7 @@ from strategies import any_text
 from sts_trio.audio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
 from sts_trio.config.records import Prices, Records, Webhook
-from sts_trio.config.variables import SETTINGS
+from sts_trio.config.variables import SETTINGS, TracesOf
 from sts_trio.errors import ConfigError
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
@@ -99,6 +99,7 @@ EVERYTHING = {
     "STS_LOG": "JSON",
     "STS_LOG_LEVEL": "Debug",
     "STS_LOG_TRANSCRIPTS": "True",
+    "STS_TRACES": "Words",
     "STS_DRAIN_SECONDS": "7.5",
     "PORT": "8080",
     "STS_ANSWER_WITHIN_SECONDS": "2.5",
@@ -150,6 +151,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "log_format": LogFormat.JSON,
     "log_level": LogLevel.DEBUG,
     "log_transcripts": True,
+    "traces": TracesOf.WORDS,
     "drain": 7.5,
     "port": 8080,
     "numbers": {},
@@ -220,6 +222,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         log = "json"
         log_level = "debug"
         log_transcripts = true
+        traces = "words"
         drain_seconds = 7.5
         port = 8080
         answer_within_seconds = 2.5
