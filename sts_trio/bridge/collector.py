@@ -25,6 +25,7 @@ The collector is the process's, and so is this: one for each process.
 import gc
 import sys
 import time
+from collections.abc import Callable
 from math import inf
 
 import trio
@@ -38,8 +39,12 @@ from sts_trio.observe.report import report
 NEW = 500
 LOTS = 2
 NEVER = 2**31 - 1
-# Seconds from one look at what is new to the next, at the most.
+# Seconds from one look at what is new to the next: at first, and at the most, once a look is short.
 SOON = 0.05
+LATE = 0.25
+# Of the CPU, that a look may take: while it takes less they may be rarer, as it is longer the more
+# is new. Nobody hears it, and calls on the adopted leg make so little that there are few looks.
+SHORT = 0.0005
 # Seconds from one thought of looking at everything to the next.
 PAUSE = 60.0
 # Blocks of memory. A call takes 900, and more the longer it lasts.
@@ -50,9 +55,10 @@ MAX_UNEXPLAINED = 1_000_000
 
 class Collector:
     """`start` it when everything is made that lasts, and tell it when a call begins and ends. `run`
-    is beside it."""
+    is beside it. `cpu` tells how many seconds of the CPU this thread has had."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu: Callable[[], float] = time.thread_time) -> None:
+        self._cpu = cpu
         self._has_calls = trio.Event()
         self._thought_at = -inf
         self._explained = 0  # blocks that were there beside those of calls, and no garbage
@@ -65,10 +71,14 @@ class Collector:
 
     async def run(self) -> None:
         """Looks at what is new while there are calls, until cancelled."""
+        pause = SOON
         while True:
             await self._has_calls.wait()
-            await trio.sleep(SOON)
+            await trio.sleep(pause)
+            began = self._cpu()
             _look_at_new()
+            took = self._cpu() - began
+            pause = min(LATE, 2 * pause) if 2 * took < SHORT else SOON
 
     def note_begin(self) -> None:
         self._has_calls.set()

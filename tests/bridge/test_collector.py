@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import itertools
 import weakref
 from collections.abc import Iterator
 from math import inf
@@ -18,12 +19,14 @@ from rig_webhook import hang_up
 from sts_trio import function
 from sts_trio.bridge import collector
 from sts_trio.bridge.collector import (
+    LATE,
     LOTS,
     MAX_UNEXPLAINED,
     NEVER,
     NEW,
     OF_A_CALL,
     PAUSE,
+    SHORT,
     SOON,
     Collector,
 )
@@ -122,13 +125,42 @@ async def test_what_is_new_is_looked_at_while_calls_stand_and_none_comes_or_goes
         started.note_begin()
         for _ in range(3):
             loop = weakref.ref(Loop())
-            await trio.sleep(2 * SOON)
+            await trio.sleep(2 * LATE)
             assert loop() is None
         started.note_end(1, trio.current_time())  # one is left
         loop = weakref.ref(Loop())
-        await trio.sleep(2 * SOON)
+        await trio.sleep(2 * LATE)
         assert loop() is None
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("takes", "pauses"),
+    [(0.0, [SOON, 2 * SOON, 4 * SOON, LATE, LATE]), (SHORT, [SOON] * 5)],
+    ids=["short", "long"],
+)
+async def test_looks_are_rarer_while_they_are_short(
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    takes: float,
+    pauses: list[float],
+) -> None:
+    cpu, looks = 0.0, [trio.current_time()]
+
+    def look() -> None:
+        nonlocal cpu
+        cpu += takes
+        looks.append(trio.current_time())
+
+    this = Collector(lambda: cpu)
+    monkeypatch.setattr(collector, "_look_at_new", look)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(this.run)
+        this.note_begin()
+        looks.pop()
+        await trio.sleep(sum(pauses) + SOON / 2)
+        nursery.cancel_scope.cancel()
+    assert [after - before for before, after in itertools.pairwise(looks)] == pytest.approx(pauses)
 
 
 async def test_without_a_call_nobody_wakes_up_to_look(
