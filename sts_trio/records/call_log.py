@@ -82,8 +82,7 @@ class _Run:
         # What the agent tells of its latency in the turn that is under way, and its sentences with
         # that of their turns.
         self.latency: dict[str, float] = {}
-        self.sentences: collections.deque[tuple[str, dict[str, float]]]
-        self.sentences = collections.deque(maxlen=_SENTENCES)
+        self.sentences: list[tuple[str, dict[str, float]]] = []
         self._stt: float | None = None
 
     def hear_latency(self, told: dict[str, float]) -> None:
@@ -92,6 +91,12 @@ class _Run:
         if "stt" in told:
             self._stt = told["stt"]
         self.latency |= {step: seconds for step, seconds in told.items() if step != "stt"}
+
+    def hear_sentence(self, text: str) -> None:
+        """Of the agent's, in the turn that is under way."""
+        self.sentences.append((text, self.latency))
+        if len(self.sentences) > _SENTENCES:
+            del self.sentences[0]
 
     def next_turn(self) -> None:
         """The caller has said something, which the agent answers from here on."""
@@ -104,7 +109,7 @@ class _Run:
         latency: dict[str, float] = {}
         left = said
         while self.sentences and left.startswith(self.sentences[0][0]):
-            text, told = self.sentences.popleft()
+            text, told = self.sentences.pop(0)
             left = left[len(text) :].lstrip(" ")
             latency = latency or dict(told)
             told.clear()
@@ -224,19 +229,19 @@ class CallLog:
     # --- one kind each --------------------------------------------------------------------------
 
     def _transcript(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
-        body = {name: value for name, value in fields.items() if name != "role"}
-        if fields.get("role") != "user":
-            run.sentences.append((fields["text"], run.latency))
-            return Kind.AGENT, body
+        if fields.pop("role") != "user":
+            run.hear_sentence(fields["text"])
+            return Kind.AGENT, fields
         run.next_turn()
         if run.speaks_since is not None:
-            body["began"] = run.speaks_since
+            fields["began"] = run.speaks_since
             run.speaks_since = None
-        return Kind.USER, body
+        return Kind.USER, fields
 
     def _heard(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
-        reported = run.reported(fields["said"])
-        return Kind.HEARD, fields | ({"reported": reported} if reported else {})
+        if reported := run.reported(fields["said"]):
+            fields["reported"] = reported
+        return Kind.HEARD, fields
 
     def _answered(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         return Kind.FUNCTION_ANSWERED, _with_content(fields)

@@ -49,12 +49,8 @@ class Event(msgspec.Struct, frozen=True, rename=_public_name):
 
     def fields(self) -> dict[str, Any]:
         """What there is to tell, by name."""
-        names = zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True)
-        return {
-            name: value
-            for name, attribute in names
-            if (value := getattr(self, attribute)) is not None
-        }
+        values = zip(self.__struct_encode_fields__, msgspec.structs.astuple(self), strict=True)
+        return {name: value for name, value in values if value is not None}
 
     def log_fields(self, *, with_words: bool = False) -> dict[str, Any]:
         """The same for the log, with texts of bounded length. Words, and what functions are given
