@@ -40,17 +40,24 @@ class Limit(msgspec.Struct, frozen=True):
     cause: Cause | None
 
 
+class _Named(enum.Enum):
+    """A state or an input. The tables are looked up by them with each message, and `Enum` makes its
+    hash of the name, each time anew, in Python; each of these is there once."""
+
+    __hash__ = object.__hash__
+
+
 # --- Twilio's stream ----------------------------------------------------------------------------
 
 
-class StreamState(enum.Enum):
+class StreamState(_Named):
     AWAITING_START = "awaiting start"
     STARTED = "started"
     FLOWING = "flowing"
     ENDED = "ended"
 
 
-class StreamInput(enum.Enum):
+class StreamInput(_Named):
     START = "start"
     REFUSED_START = "a start that is refused"
     MEDIA = "media"
@@ -95,7 +102,7 @@ STREAM_LIMITS: Mapping[StreamState, Limit] = {
 # --- the agent's session ------------------------------------------------------------------------
 
 
-class SessionState(enum.Enum):
+class SessionState(_Named):
     NONE = "none"
     DIALLING = "dialling"
     AWAITING_WELCOME = "awaiting Welcome"
@@ -104,7 +111,7 @@ class SessionState(enum.Enum):
     BACKOFF = "backing off"
 
 
-class SessionInput(enum.Enum):
+class SessionInput(_Named):
     DIAL = "dial"
     REACHED = "socket open"
     WELCOME = "Welcome"
@@ -226,7 +233,7 @@ REFUSING_CLOSES = frozenset({1002, 1003, 1007, 1008, 1009, 1011})
 # --- the closing of the call --------------------------------------------------------------------
 
 
-class ClosingState(enum.Enum):
+class ClosingState(_Named):
     NO = "no"
     GOODBYE = "goodbye"
     LAST_WORDS = "last words"
@@ -234,7 +241,7 @@ class ClosingState(enum.Enum):
     OVER = "over"
 
 
-class ClosingInput(enum.Enum):
+class ClosingInput(_Named):
     CLOSE = "close"
     CLOSE_WITHOUT_SESSION = "close, no live session"
     DOWN_APOLOGY = "session down, there is an apology"
