@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from sts_trio.observe.otel import Tracing
     from sts_trio.records.opening import OpenRecords
     from sts_trio.records.processes import Process
+    from sts_trio.records.shared import Shared
 
 # What a call takes to hang up on both its peers, whatever they do.
 GOODBYE = 2.0
@@ -125,7 +126,11 @@ class Server:
             on_recorded=self.figures.recorded,
         )
         self.dialler = Dialler(
-            config, self.twilio, self.live_calls, on_placed=self._kept_calls.announced
+            config,
+            self.twilio,
+            self.live_calls,
+            on_placed=self._kept_calls.announced,
+            shared=lambda: self.shared,
         )
         self.watch = LoopWatch(self._users_code(choose_agent))
         self.collector = Collector()
@@ -152,6 +157,11 @@ class Server:
     def records(self) -> "OpenRecords | None":
         """None until they are open, and where nothing is to be kept."""
         return self._kept_calls.records
+
+    @property
+    def shared(self) -> "Shared | None":
+        """What other processes on the database know, and are asked about."""
+        return None if self.records is None else self.records.shared
 
     async def open_records(self) -> None:
         """What is kept of calls is opened before they come, unless it is open already.

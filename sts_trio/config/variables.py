@@ -162,8 +162,8 @@ SETTINGS = {
             "STS_DIAL_PER_DAY",
             Annotated[int, msgspec.Meta(ge=0, le=10_000)],
             "a whole number from 0 to 10000",
-            "How many calls may be placed in a UTC day. Each process counts its own, from zero"
-            " after a restart.",
+            "How many calls may be placed in a UTC day, by all processes that share a database"
+            " together. Without one each counts its own, from zero after a restart.",
             default="100",
         ),
         # Twilio's limit is 1, and 30 with a business profile.

@@ -45,14 +45,17 @@ class Budget:
             self._spent = 0
         if self._spent >= self._per_day:
             tomorrow = datetime.datetime.combine(self._day + _DAY, datetime.time(), datetime.UTC)
-            raise DialRefused(
-                "budget",
-                429,
-                f"today's {self._per_day} calls are used up ({self._where}); the day is UTC's",
-                retry_after=(tomorrow - now).total_seconds(),
-            )
+            raise self.refusal((tomorrow - now).total_seconds())
         self._spent += 1
         return self._day
+
+    def refusal(self, seconds_left: float) -> DialRefused:
+        return DialRefused(
+            "budget",
+            429,
+            f"today's {self._per_day} calls are used up ({self._where}); the day is UTC's",
+            retry_after=seconds_left,
+        )
 
     def give_back(self, day: datetime.date) -> None:
         if day == self._day:

@@ -7,18 +7,20 @@ one call a second by default, and queues the rest where nobody sees them. A task
 places it, not the task of whoever asked, so that a client that leaves in mid-request cannot leave
 behind a call that nobody knows of. A request whose client leaves before its turn is not placed.
 
-Everything is in the memory of this process: the day's budget, the idempotency keys, the requests.
-A restart forgets them, and of several processes behind a proxy each needs an STS_PUBLIC_URL of its
-own (a prefix will do), so that Twilio comes back to the one that placed the call.
+The day's budget, the idempotency keys, the pace and the requests are in the memory of this process,
+and in the database, where there is one: there they are those of all processes that share it, and of
+the next start. A key that another process has is waited for there. While the database is away each
+process goes on by what it has itself counted and heard.
 """
 
 import collections
 import datetime
+import functools
 import hashlib
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
@@ -29,6 +31,7 @@ from sts_trio.errors import DialRefused, StsTrioError, TwilioFailed
 from sts_trio.observe import events
 from sts_trio.observe.feed import EventFeed
 from sts_trio.observe.report import report
+from sts_trio.outbound.attempt import Attempt, read_outcome, told
 from sts_trio.outbound.budget import Budget, utc_now
 from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN, TWIML_PATH, PlacedCalls
 from sts_trio.outbound.requests import DialRequest, OnMachine, checked
@@ -39,8 +42,16 @@ from sts_trio.wire.addresses import OUTBOUND
 LONGEST_WAIT = 30.0
 # Keys are remembered for a day, which may have the budgets of two days in it: 10000 each at most.
 KEY_LIFETIME = 24 * 3600.0
+# How often another process is looked after that is placing the same call, and for how long: until
+# its turn, and then what Twilio takes to answer.
+FOLLOW_EVERY = 0.5
+FOLLOW_FOR = LONGEST_WAIT + 30.0
 
 _KEY = re.compile("[!-~]{1,255}")
+
+if TYPE_CHECKING:
+    from sts_trio.records.dials import Asked
+    from sts_trio.records.shared import Shared
 
 
 class LiveCalls(Protocol):
@@ -56,7 +67,8 @@ class LiveCalls(Protocol):
 
 class Dialler:
     """Run it once, for as long as the server lives. `placed` knows what became of the calls, and
-    `on_placed` is told of each that Twilio has taken."""
+    `on_placed` is told of each that Twilio has taken. `shared` is what other processes know, if
+    there may be any."""
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Dialler:
         live_calls: LiveCalls,
         *,
         on_placed: Callable[[CallInfo], None] = lambda call: None,
+        shared: "Callable[[], Shared | None]" = lambda: None,
         utc_now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
         self._on_placed = on_placed
@@ -73,11 +86,13 @@ class Dialler:
         self._live_calls = live_calls
         self._budget = Budget(config.dial_per_day, utc_now, config.where("STS_DIAL_PER_DAY"))
         self._pause = 1 / config.dials_per_second
-        self._queue: collections.deque[_Attempt] = collections.deque()
+        self._shared = shared
+        self._queue: collections.deque[Attempt] = collections.deque()
+        self._entering = 0  # attempts that are about to be queued
         self._has_queued = trio.Event()
-        self._keys: collections.OrderedDict[str, _Attempt] = collections.OrderedDict()
+        self._keys: collections.OrderedDict[str, Attempt] = collections.OrderedDict()
         self._nursery: trio.Nursery
-        self.placed = PlacedCalls(rest, live_calls.event_feed.tell, self._start_soon)
+        self.placed = PlacedCalls(rest, live_calls.event_feed.tell, self._start_soon, shared)
 
     @property
     def placed_today(self) -> int:
@@ -93,9 +108,17 @@ class Dialler:
                     self._has_queued = trio.Event()
                     await self._has_queued.wait()
                 attempt = self._queue.popleft()
-                if self._is_wanted(attempt):
+                if self._is_wanted(attempt) and await self._turn() and self._is_wanted(attempt):
                     self._nursery.start_soon(self._run_attempt, attempt)
                     await trio.sleep(self._pause)
+
+    async def _turn(self) -> bool:
+        """Waits for one: all processes together place no more calls in a second than one may."""
+        shared = self._shared()
+        # Whoever is away says nothing, and our own pace is kept in any case.
+        while shared is not None and await shared.take_turn(1 / self._pause) is False:  # noqa: ASYNC110
+            await trio.sleep(self._pause * random.uniform(0.2, 0.6))
+        return True
 
     def _start_soon(self, run: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(run)
@@ -126,12 +149,14 @@ class Dialler:
             request = checked(
                 self._config, to, agent, parameters, on_machine, message, missing=self._missing()
             )
-            attempt = self._attempt_at(request, idempotency_key)
+            attempt, is_new = self._attempt_at(request, idempotency_key)
         except DialRefused as exc:
             report(events.DialRefused(exc.why, str(exc), to[:32]))
             raise
         attempt.waiting += 1
         try:
+            if is_new:
+                await self._enter(attempt)
             await attempt.done.wait()
         finally:
             attempt.waiting -= 1
@@ -145,8 +170,9 @@ class Dialler:
         }
         return [*self._rest.missing, *(name for name, value in needed.items() if value is None)]
 
-    def _attempt_at(self, request: DialRequest, key: str | None) -> "_Attempt":
-        """The attempt that this is about: one that is known by its key, or a new one, in line."""
+    def _attempt_at(self, request: DialRequest, key: str | None) -> tuple[Attempt, bool]:
+        """The attempt that this is about: one that is known by its key, or a new one, which is to
+        be entered."""
         digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).digest()
         if key is not None:
             if not _KEY.fullmatch(key):
@@ -155,33 +181,33 @@ class Dialler:
             self._forget_old_keys()
             known = self._keys.get(key)
             if known is not None and known.digest != digest:
-                raise DialRefused(
-                    "conflict", 409, "this idempotency key was given with another request"
-                )
+                raise _conflict()
             if known is not None:
-                return known
+                return known, False
         self._check_lines()
-        if len(self._queue) * self._pause > LONGEST_WAIT:
+        if self._waiting * self._pause > LONGEST_WAIT:
             raise DialRefused(
                 "rate",
                 429,
-                f"{len(self._queue)} calls are queued, at {self._config.dials_per_second:g} a"
+                f"{self._waiting} calls are queued, at {self._config.dials_per_second:g} a"
                 f" second ({self._config.where('STS_DIALS_PER_SECOND')}): ask again later",
                 retry_after=LONGEST_WAIT,
             )
         day = self._budget.spend()
-        attempt = _Attempt(request, key, digest, day, trio.current_time())
+        attempt = Attempt(request, key, digest, day, trio.current_time())
         if key is not None:
             self._keys[key] = attempt
-        self._queue.append(attempt)
-        self._has_queued.set()
-        return attempt
+        return attempt, True
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._queue) + self._entering
 
     def _check_lines(self) -> None:
         """Raises `DialRefused` if whoever answers could not be talked with."""
         if self._live_calls.is_draining:
             raise _draining()
-        calls = self._live_calls.live + self.placed.ringing() + len(self._queue)
+        calls = self._live_calls.live + self.placed.ringing() + self._waiting
         if calls >= self._config.max_calls:
             raise DialRefused(
                 "full",
@@ -190,6 +216,82 @@ class Dialler:
                 f" ({self._config.where('STS_MAX_CALLS')})",
             )
 
+    # --- together with other processes ------------------------------------------------------------
+
+    async def _enter(self, attempt: Attempt) -> None:
+        """Puts it in line, unless another process has the key, or all have used the budget up."""
+        shared = self._shared()
+        if shared is None:
+            self._enqueue(attempt)
+            return
+        self._entering += 1
+        try:
+            # Short, and what it takes is to be known of.
+            with trio.CancelScope(shield=True):
+                asked = await shared.ask(
+                    attempt.token,
+                    None if attempt.key is None else _hashed(attempt.key),
+                    attempt.digest.hex(),
+                    msgspec.json.encode(attempt.told).decode(),
+                    self._config.dial_per_day,
+                )
+        finally:
+            self._entering -= 1
+        if asked is None or asked.is_new:
+            attempt.day_of_all = None if asked is None else asked.day
+            self._enqueue(attempt)
+        elif asked.is_other_request:
+            self._refuse(attempt, _conflict())
+        elif asked.used_up_for is not None:
+            self._refuse(attempt, self._budget.refusal(asked.used_up_for))
+        else:
+            self._start_soon(functools.partial(self._follow, attempt, asked))
+
+    def _enqueue(self, attempt: Attempt) -> None:
+        self._queue.append(attempt)
+        self._has_queued.set()
+
+    def _refuse(self, attempt: Attempt, refusal: DialRefused) -> None:
+        report(events.DialRefused(refusal.why, str(refusal), attempt.request.to))
+        self._settle(attempt, refusal)
+
+    async def _follow(self, attempt: Attempt, asked: "Asked") -> None:
+        """Another process has the key: what comes of it there is what comes of it here."""
+        shared = self._shared()
+        outcome: Placed | StsTrioError = TwilioFailed(
+            "another process is placing it, and has not told what came of it", is_uncertain=True
+        )
+        with trio.move_on_after(FOLLOW_FOR):
+            while shared is not None:
+                if asked.may_be_asked:
+                    await self._enter(attempt)
+                    return
+                if asked.outcome is not None:
+                    outcome = read_outcome(asked.outcome)
+                    break
+                if asked.is_gone:
+                    outcome = TwilioFailed(
+                        "its process is gone; the call may have been placed all the same",
+                        is_uncertain=True,
+                    )
+                    break
+                await trio.sleep(FOLLOW_EVERY)
+                asked = await shared.look(asked.token) or asked
+        self._budget.give_back(attempt.day)
+        attempt.outcome = outcome
+        attempt.done.set()
+
+    async def _tell_others(
+        self, shared: "Shared", attempt: Attempt, outcome: Placed | None
+    ) -> None:
+        # Short; and were it not done, the others would have to think that there may be a call.
+        with trio.CancelScope(shield=True):
+            if outcome is None and not attempt.is_uncertain:
+                await shared.give_up(attempt.token, attempt.day_of_all or 0)
+            else:
+                sid = None if outcome is None else outcome.call_sid
+                await shared.settle(attempt.token, sid, told(attempt.outcome))
+
     def _forget_old_keys(self) -> None:
         before = trio.current_time() - KEY_LIFETIME
         while self._keys and next(iter(self._keys.values())).asked_at <= before:
@@ -197,7 +299,7 @@ class Dialler:
 
     # --- placing it -------------------------------------------------------------------------------
 
-    def _is_wanted(self, attempt: "_Attempt") -> bool:
+    def _is_wanted(self, attempt: Attempt) -> bool:
         """Whether it is still to be placed, now that it is its turn."""
         if not attempt.waiting:
             report(events.DialGivenUp())
@@ -210,12 +312,12 @@ class Dialler:
             return False
         return True
 
-    async def _run_attempt(self, attempt: "_Attempt") -> None:
+    async def _run_attempt(self, attempt: Attempt) -> None:
         outcome: Placed | StsTrioError = TwilioFailed(
             "broken off by us; the call may have been placed all the same", is_uncertain=True
         )
         try:
-            outcome = await self._create(attempt.request)
+            outcome = await self._create(attempt.token, attempt.request)
         except TwilioFailed as exc:
             report(events.DialFailed(str(exc), exc.is_uncertain))
             outcome = exc
@@ -225,8 +327,7 @@ class Dialler:
         finally:
             self._settle(attempt, outcome)
 
-    async def _create(self, request: DialRequest) -> Placed:
-        token = secrets.token_urlsafe(16)
+    async def _create(self, token: str, request: DialRequest) -> Placed:
         remembered = self.placed.remember(token, request)
         base = self._config.public_url
         try:
@@ -256,48 +357,26 @@ class Dialler:
         report(events.DialPlaced(placed.call_sid, request.agent, seconds))
         return placed
 
-    def _settle(self, attempt: "_Attempt", outcome: Placed | StsTrioError) -> None:
+    def _settle(self, attempt: Attempt, outcome: Placed | StsTrioError) -> None:
         """That is what came of it. What surely is no call costs nothing, and may be asked again."""
         attempt.outcome = outcome
-        is_uncertain = isinstance(outcome, TwilioFailed) and outcome.is_uncertain
-        if not isinstance(outcome, Placed) and not is_uncertain:
+        placed = outcome if isinstance(outcome, Placed) else None
+        if placed is None and not attempt.is_uncertain:
             self._budget.give_back(attempt.day)
             if attempt.key is not None:
                 self._keys.pop(attempt.key, None)
         attempt.done.set()
+        shared = self._shared()
+        if shared is not None and attempt.day_of_all is not None:
+            self._start_soon(functools.partial(self._tell_others, shared, attempt, placed))
 
 
-class _Attempt:
-    """One call that is to be placed, or was, and who waits for the outcome."""
+def _hashed(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
-    def __init__(
-        self,
-        request: DialRequest,
-        key: str | None,
-        digest: bytes,
-        day: datetime.date,
-        asked_at: float,
-    ) -> None:
-        self.request = request
-        self.key = key
-        self.digest = digest
-        self.day = day  # whose budget it was taken from
-        self.asked_at = asked_at
-        self.waiting = 0
-        self.done = trio.Event()
-        self.outcome: Placed | StsTrioError = StsTrioError("not done yet")
 
-    def result(self) -> Placed:
-        """Once it is `done`.
-
-        Raises:
-            DialRefused, TwilioFailed: what came of it instead.
-        """
-        if isinstance(self.outcome, Placed):
-            return self.outcome
-        # The same exception for whoever asks: else each would leave its traceback in there, for as
-        # long as the key is remembered.
-        raise self.outcome.with_traceback(None)
+def _conflict() -> DialRefused:
+    return DialRefused("conflict", 409, "this idempotency key was given with another request")
 
 
 def _draining() -> DialRefused:

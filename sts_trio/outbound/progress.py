@@ -5,12 +5,18 @@ before its own answer, with the call's SID, has arrived here; from then on by th
 
 Twilio repeats what it thinks unheard, and a client that has caught a signed request may send it
 again for ever. A repetition is published to nobody and does nothing: no second hang-up of one call.
+
+What Twilio tells may come to any process that shares the database: `consult` has each know what the
+others do, before it is told.
 """
 
 import collections
 import functools
+import hashlib
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from sts_trio.errors import TwilioFailed
@@ -20,6 +26,9 @@ from sts_trio.observe.report import report
 from sts_trio.outbound.requests import DialRequest, OnMachine
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.wire import webhook
+
+if TYPE_CHECKING:
+    from sts_trio.records.shared import Shared
 
 TWIML_PATH = "/twiml"
 STATUS_PATH = "/twiml/status"
@@ -33,6 +42,10 @@ RINGING = 70.0
 REMEMBERED = 1000
 # Things that Twilio has told, some six of a call: at one call a second, those of half an hour.
 TOLD = 10_000
+# Twilio repeats what it thinks unheard within minutes.
+NEWS_FOR = 3600.0
+# Ours have 22 letters.
+MAX_TOKEN = 64
 # In a request that nobody has signed, a word may be longer than any SID or status.
 MAX_WORD = 64
 
@@ -49,7 +62,9 @@ class PlacedCalls:
         rest: TwilioRest,
         tell: Tell,
         start_soon: Callable[[Callable[[], Awaitable[None]]], None],
+        shared: "Callable[[], Shared | None]" = lambda: None,
     ) -> None:
+        self._shared = shared
         self._rest = rest
         self._tell = tell
         self._start_soon = start_soon
@@ -88,16 +103,37 @@ class PlacedCalls:
         placed.is_answered = True
         return placed.request
 
+    async def consult(self, token: str, *news: tuple[str, ...]) -> None:
+        """Twilio asks, or tells this, and perhaps the call is another process's: what is known of
+        it there is known here then. Waits for a quarter of a second at most; then, and where there
+        is no other process, what is known here decides."""
+        shared = self._shared()
+        unheard = [told for each in news if (told := _cut(each)) not in self._told]
+        is_known = not token or token in self._calls
+        if shared is None or (is_known and not unheard):
+            return
+        names = {_name(told): told for told in unheard}
+        found = await shared.consult("" if is_known else token[:MAX_TOKEN], list(names), NEWS_FOR)
+        if found is None:
+            return
+        request, unused = found
+        if request is not None and token not in self._calls:
+            self.remember(token, msgspec.json.decode(request, type=DialRequest))
+        for name in names.keys() - unused:
+            self._note(names[name])
+
     def heard_status(self, voice: webhook.VoiceRequest, token: str) -> None:
         """A call, of ours or not, rings, is answered, is over."""
         placed = self.find(voice.call_sid, token)
-        if self._is_news("status", voice.call_sid, voice.call_status):
+        if self._is_news(*of_status(voice)):
             event = events.CallStatus(
                 voice.call_status, voice.call_duration or None, voice.sip_response_code or None
             )
             self._report(event, voice.call_sid, placed)
         if voice.is_over and placed is not None:
             self.forget(placed)
+            if (shared := self._shared()) is not None:
+                self._start_soon(functools.partial(shared.end, placed.token))
 
     def heard_transfer(self, voice: webhook.VoiceRequest) -> None:
         """A call, of ours or not, was connected with another number, and that is over."""
@@ -119,9 +155,10 @@ class PlacedCalls:
 
     def _is_news(self, *told: str) -> bool:
         """Whether this is told for the first time."""
-        news = tuple(word[:MAX_WORD] for word in told)
-        if news in self._told:
-            return False
+        news = _cut(told)
+        return news not in self._told and self._note(news)
+
+    def _note(self, news: tuple[str, ...]) -> bool:
         self._told[news] = None
         if len(self._told) > TOLD:
             self._told.popitem(last=False)
@@ -163,6 +200,25 @@ class PlacedCalls:
     def forget(self, placed: "_PlacedCall") -> None:
         self._calls.pop(placed.token, None)
         self._tokens.pop(placed.call_sid, None)
+
+
+def of_status(voice: webhook.VoiceRequest) -> tuple[str, ...]:
+    """What is told by a status callback, for `consult`."""
+    return ("status", voice.call_sid, voice.call_status)
+
+
+def of_answerer(voice: webhook.VoiceRequest) -> list[tuple[str, ...]]:
+    """What is told once it is known who answered, and what is done then."""
+    heard: list[tuple[str, ...]] = [("answered_by", voice.call_sid, voice.answered_by)]
+    return [*heard, ("machine", voice.call_sid)] if voice.is_on_machine else heard
+
+
+def _cut(told: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word[:MAX_WORD] for word in told)
+
+
+def _name(told: tuple[str, ...]) -> str:
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
 
 class _PlacedCall:

@@ -23,6 +23,7 @@ from sts_trio.records.receiver import BadUrl, Receiver
 from sts_trio.records.record import Record
 from sts_trio.records.recordings import remove
 from sts_trio.records.redaction import Redaction
+from sts_trio.records.shared import Shared
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
 from sts_trio.records.store import Store
@@ -60,6 +61,7 @@ class OpenRecords(msgspec.Struct, frozen=True):
     store: Store
     courier: Courier | None
     hook: EndingHook | None
+    shared: Shared  # what all processes on this database do together
 
 
 def open_records(
@@ -98,18 +100,22 @@ def open_records(
     hook = EndingHook(hooks, record) if hooks else None
     on_ended = (lambda call_sids: None) if hook is None else hook.put_soon
     written = make_store(settings, settings.database_url, on_ended)
-    for each in (written, tidied, read):
+    together = Database(settings.database_url)
+    for each in (written.database, tidied.database, read.database, together):
         try:
-            each.database.open()
+            each.open()
         except DatabaseAway as exc:
-            report(events.RecordsAway(each.database.shown, str(exc)))
+            report(events.RecordsAway(each.shown, str(exc)))
             break
     spool = Spool(settings.spool, process_id)
+
+    shared = Shared(together, process_id)
 
     def tidy(is_wanted: Callable[[], bool]) -> None:
         now = time.time()
         tidied.prepare_day(now + DAY)
         tidied.close_unanswered(now)
+        tidied.forget_used()
         if settings.keep_days:
             before = now - settings.keep_days * DAY
             spool.expire(before)
@@ -121,6 +127,7 @@ def open_records(
     def close() -> None:
         tidied.database.close()
         read.database.close()
+        shared.close()
 
     shipper = Shipper(written, spool, process_id)
     writer = Writer(
@@ -143,7 +150,7 @@ def open_records(
             close=told.database.close,
         )
     call_log = CallLog(writer, process_id, versions)
-    return OpenRecords(process_id, writer, call_log, read, courier, hook)
+    return OpenRecords(process_id, writer, call_log, read, courier, hook, shared)
 
 
 def _receiver(webhook: Webhook | None, ssl_context: ssl.SSLContext | None) -> Receiver | None:

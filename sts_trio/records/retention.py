@@ -65,7 +65,6 @@ class Retention:
                 break
             deleted = _sum(deleted, self._delete(sids))
         with self._database.writing(within=DELETING) as connection:
-            connection.execute(sa.delete(schema.token).where(schema.token.c.expires_at < before))
             connection.execute(
                 sa.delete(schema.allowance).where(schema.allowance.c.day < day_of(before))
             )
@@ -108,7 +107,7 @@ class Retention:
                 if uri:
                     self._remove(uri)
         with self._database.writing(within=DELETING) as connection:
-            for table in (recording, schema.delivery, schema.token, stream):
+            for table in (recording, schema.delivery, schema.dial, schema.token, stream):
                 connection.execute(sa.delete(table).where(table.c.call_sid.in_(sids)))
             events = connection.execute(sa.delete(event).where(event.c.call_sid.in_(sids)))
             calls = connection.execute(sa.delete(call).where(call.c.call_sid.in_(sids)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from sts_trio.config.records import Prices
-from sts_trio.records import lifecycle, processes, schema
+from sts_trio.records import dials, lifecycle, limits, processes, schema
 from sts_trio.records.database import Database
 from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays
@@ -203,6 +203,12 @@ class Store:
     def expire(self, before: float, is_wanted: Callable[[], bool] = lambda: True) -> Deleted:
         """See `Retention`."""
         return self._retention.expire(before, is_wanted)
+
+    def forget_used(self) -> None:
+        """What was good once, and keys of calls that were placed, when their time is over."""
+        with self.database.writing(is_durable=False) as connection:
+            limits.forget_used(connection)
+            dials.forget_old(connection)
 
     def forget(self, *, call_sid: str | None = None, number: str | None = None) -> list[str]:
         """See `Retention`."""

@@ -70,7 +70,7 @@ class Media:
         elif stream is None:
             reason = "no stream token, or one that is spent or too old"
         else:
-            reason = self._token_denial(stream, request)
+            reason = await self._token_denial(stream, request)
         if reason is not None:
             return await self._authenticator.refuse(request, reason)
         await scope["asgi.receive"]()  # "websocket.connect"
@@ -99,14 +99,23 @@ class Media:
             )
         return self._authenticator.stream_denial(request)
 
-    def _token_denial(self, stream: StreamToken, request: RequestInfo) -> str | None:
+    async def _token_denial(self, stream: StreamToken, request: RequestInfo) -> str | None:
         """Why this request may not open the token's stream; else the token is spent. Twilio's
-        signature comes first: a client that has only seen the path cannot spend a call's token."""
+        signature comes first: a client that has only seen the path cannot spend a call's token.
+
+        That another process has spent it is asked of the database, for a quarter of a second at
+        most. Where it does not answer, a token is good once in each process."""
         if not stream.is_softphone:
             reason = self._authenticator.stream_denial(request)
             if reason is not None:
                 return reason
-        return None if self._tokens.spend(stream) else "too many stream tokens are spent"
+        if not self._tokens.spend(stream):
+            return "too many stream tokens are spent"
+        shared = self._server.shared
+        if stream.is_softphone or shared is None:
+            return None
+        unused = await shared.use_once([f"stream {stream.nonce.hex()}"], self._tokens.call_lifetime)
+        return "its stream token was spent at another process" if unused == set() else None
 
     def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
         send = scope["asgi.send"]

@@ -16,7 +16,7 @@ from sts_trio.errors import DialRefused, TwilioFailed
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.outbound.dialler import Dialler
-from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN
+from sts_trio.outbound.progress import AMD_PATH, STATUS_PATH, TOKEN, of_answerer, of_status
 from sts_trio.outbound.requests import OnMachine
 from sts_trio.web import responses
 from sts_trio.web.authentication import Authenticator
@@ -78,7 +78,9 @@ class Outbound:
         if refusal is not None:
             return refusal
         voice = webhook.read_request(info.fields)
-        self._dialler.placed.heard_status(voice, info.query_fields.first(TOKEN))
+        token = info.query_fields.first(TOKEN)
+        await self._dialler.placed.consult(token, of_status(voice))
+        self._dialler.placed.heard_status(voice, token)
         return _heard()
 
     async def answerer(self) -> Response:
@@ -86,7 +88,9 @@ class Outbound:
         if refusal is not None:
             return refusal
         voice = webhook.read_request(info.fields)
-        self._dialler.placed.heard_answerer(voice, info.query_fields.first(TOKEN))
+        token = info.query_fields.first(TOKEN)
+        await self._dialler.placed.consult(token, *of_answerer(voice))
+        self._dialler.placed.heard_answerer(voice, token)
         return _heard()
 
 

@@ -13,8 +13,8 @@ A token is signed by us, and says itself how long it is good and for which call,
 to be kept until it is spent. A webhook may be answered any number of times, and none of the tokens
 pushes another out. A call's is good in every process that has a secret in common with the one that
 gave it, as its stream may come to any of them; a softphone's only where it was given, as nothing
-else is asked of who has it, and a secret may be a weak one. That a token is spent is known to the
-process in which it was.
+else is asked of who has it, and a secret may be a weak one. That a token is spent is known here to
+the process in which it was; `media` asks the database for the others.
 
 Twilio opens one websocket for each `<Stream>` that it comes to, and documents no second attempt: a
 stream that was refused or lost has the call's TwiML go on (error 31920, 31903). Whoever presents a

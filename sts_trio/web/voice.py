@@ -47,6 +47,7 @@ class Voice:
         voice = webhook.read_request(request.fields)
         call = announced(voice, webhook.caller_parameters(request.fields, OUR_FIELDS))
         asked = request.query_fields.first(TOKEN)
+        await self._server.dialler.placed.consult(asked)
         placed = self._server.dialler.placed.answered(voice.call_sid, asked)
         if placed is not None:
             call = msgspec.structs.replace(call, agent=placed.agent, parameters=placed.parameters)

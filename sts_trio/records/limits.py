@@ -1,0 +1,143 @@
+"""What must hold for all processes that share the database together: what is good once, and what
+there are so many of. Each is exact, however many ask at the same moment.
+
+Functions on a connection, in a transaction of whoever calls. Days are UTC's, by the database's
+clock.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from sts_trio.records import processes, schema
+from sts_trio.records.database import insert_into
+from sts_trio.records.event_days import DAY, day_of
+
+# What is good once is remembered for longer than it is good: clocks may differ.
+REMEMBERED = 3600.0
+TURN = "dial turn"
+AGENT_SESSIONS = "agent sessions"
+
+allowance, process, token = schema.allowance, schema.process, schema.token
+
+
+def now(connection: sa.Connection) -> float:
+    """The time by the database's clock, in seconds since 1970."""
+    told = connection.execute(sa.select(processes.clock(connection))).scalar()
+    assert told is not None
+    return told
+
+
+def use_once(connection: sa.Connection, names: Sequence[str], seconds: float) -> set[str]:
+    """Those of these that nobody has used. They are used from now on, for so many seconds."""
+    if not names:
+        return set()
+    expires_at = processes.clock(connection) + seconds + REMEMBERED
+    # In one order, whoever asks: else two who ask for the same two wait for each other.
+    return set(
+        connection.execute(
+            insert_into(connection, token)
+            .values(
+                [
+                    {"token_id": name, "call_sid": "", "expires_at": expires_at}
+                    for name in sorted(set(names))
+                ]
+            )
+            .on_conflict_do_nothing()
+            .returning(token.c.token_id)
+        ).scalars()
+    )
+
+
+def forget_used(connection: sa.Connection) -> None:
+    """What is no longer good by itself."""
+    connection.execute(sa.delete(token).where(token.c.expires_at < processes.clock(connection)))
+
+
+def take(connection: sa.Connection, name: str, most: int) -> int | None:
+    """Takes one of today's; returns the day, for who gives it back. None: they are used up."""
+    day = day_of(now(connection))
+    return (
+        day if most > 0 and _raise(connection, name, day, most, allowance.c.used + 1, 1) else None
+    )
+
+
+def give_back(connection: sa.Connection, name: str, day: int) -> None:
+    connection.execute(
+        sa.update(allowance)
+        .where(allowance.c.name == name, allowance.c.day == day, allowance.c.used > 0)
+        .values(used=allowance.c.used - 1)
+    )
+
+
+def seconds_left(connection: sa.Connection) -> float:
+    """Until there are as many again."""
+    return DAY - now(connection) % DAY
+
+
+def take_turn(connection: sa.Connection, per_second: float) -> bool:
+    """Whether this moment's turn was still to be had: there are so many moments in a second."""
+    at = now(connection)
+    moment = int(at % DAY * per_second) + 1
+    return _raise(connection, TURN, day_of(at), moment, sa.literal(moment), moment)
+
+
+def _raise(
+    connection: sa.Connection,
+    name: str,
+    day: int,
+    most: int,
+    used: sa.ColumnElement[int],
+    first: int,
+) -> bool:
+    """Whether that was below `most`, and is what `used` says now."""
+    changed = connection.execute(
+        insert_into(connection, allowance)
+        .values(name=name, day=day, used=first, most=most)
+        .on_conflict_do_update(
+            index_elements=["name", "day"],
+            set_={"used": used, "most": most},
+            where=allowance.c.used < most,
+        )
+        .returning(allowance.c.used)
+    )
+    return changed.first() is not None
+
+
+# --- sessions with agents -------------------------------------------------------------------------
+
+
+def take_session(connection: sa.Connection, process_id: str, most: int) -> bool:
+    """Whether one of the sessions that all living processes may have together was free."""
+    # Whoever has this row is alone until the transaction is over.
+    row = {"name": AGENT_SESSIONS, "day": 0, "used": 0, "most": most}
+    connection.execute(
+        insert_into(connection, allowance)
+        .values(**row)
+        .on_conflict_do_update(index_elements=["name", "day"], set_={"most": most})
+    )
+    age = processes.clock(connection) - process.c.heartbeat_at
+    lives = sa.or_(age < processes.ALIVE_WITHIN, process.c.process_id == process_id)
+    sessions = sa.func.coalesce(process.c.agent_sessions, 0)
+    taken = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(sessions), 0)).where(
+            lives, process.c.state != processes.GONE
+        )
+    ).scalar()
+    if taken is not None and taken >= most:
+        return False
+    _change_sessions(connection, process_id, sessions + 1)
+    return True
+
+
+def give_session_back(connection: sa.Connection, process_id: str) -> None:
+    fewer = process.c.agent_sessions - 1
+    _change_sessions(connection, process_id, sa.case((fewer > 0, fewer), else_=0))
+
+
+def _change_sessions(
+    connection: sa.Connection, process_id: str, sessions: sa.ColumnElement[int]
+) -> None:
+    connection.execute(
+        sa.update(process).where(process.c.process_id == process_id).values(agent_sessions=sessions)
+    )
