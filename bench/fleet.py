@@ -3,14 +3,14 @@
     python bench/fleet.py [--calls 12] [--database postgresql|sqlite] [FAULT …]
 
 Three processes of the bridge behind HAProxy, by deploy/haproxy.cfg, with a PostgreSQL; or with
-`--database sqlite` a single one, which is started again however it ends. Each caller says a code
+`--database sqlite` a single one. Each is started again however it ends. Each caller says a code
 word first, and is asked for it at the end: by then the agent knows it only if whoever goes on with
 the call does. Everything runs on this machine, on the loopback, and is gone afterwards.
 """
 
 import argparse
 import contextlib
-import math
+import os
 import signal
 import sys
 import tempfile
@@ -18,16 +18,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import fleet_rig
 import msgspec
 import trio
-from fleet_calls import Outcome, complete, outcome, steps, told_by_agent
+from fleet_calls import Outcome, complete, outcome, percentile, poison, steps, told_by_agent
+from fleet_functions import POISON
 from fleet_rig import ROOT, TOKEN, Fleet
 from rich.console import Console
 from rich.table import Table
 
+from sts_trio.simulate.call_requests import Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.rest import Rest
+from sts_trio.simulate.script import Step
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -38,75 +42,165 @@ NAMES = ("a-1", "a-2", "a-3")
 RATE = 8.0
 # Seconds from the first call on until something happens, by when all talk.
 UNTIL_FAULT = 9.0
+LONGEST_CALL = 180.0
 
 
 class Run:
-    """A fleet with calls, and what is to be done to it."""
+    """A fleet with calls, and what can be done to it."""
 
-    def __init__(self, fleet: Fleet, carrier: Carrier, database: rig_postgresql.Cluster | None):
+    def __init__(
+        self, fleet: Fleet, carrier: Carrier, database: rig_postgresql.Cluster | None, old: Path
+    ) -> None:
         self.fleet = fleet
         self.carrier = carrier
         self.database = database
+        self.old = old  # code of an earlier version
+        self.drop: Callable[[bool], None] | None = None  # see `set_apart`
+        self.outcomes: list[Outcome] = []
+
+    def signal(self, name: str, signum: signal.Signals) -> None:
+        self.fleet.processes[name].signal(signum)
+
+    async def again(self, name: str) -> None:
+        """What runs now is gone, and what is started then takes calls."""
+        await self.fleet.processes[name].gone()
+        await trio.sleep(2 * fleet_rig.RESTART_AFTER)
+        await self.fleet.ready(name)
+
+    async def hold(self, *names: str) -> None:
+        """They are gone, and stay so."""
+        for name in names:
+            self.fleet.processes[name].is_wanted = False
+            self.signal(name, signal.SIGTERM)
+            await self.fleet.processes[name].gone()
+
+    async def release(self, *names: str) -> None:
+        for name in names:
+            self.fleet.processes[name].is_wanted = True
+        await trio.sleep(2 * fleet_rig.RESTART_AFTER)
+        for name in names:
+            await self.fleet.ready(name)
+
+    async def place(self, number: int, taken: Sequence[Step]) -> None:
+        call = await self.carrier.place(
+            self.fleet.webhook,
+            taken,
+            sids=Sids(account=self.carrier.account_sid),
+            limit=LONGEST_CALL,
+        )
+        self.outcomes.append(outcome(number, call))
 
 
-Fault = Callable[[Run], Awaitable[None]]
+class Fault(msgspec.Struct, frozen=True):
+    """What is done in the midst of calls, and before the first and after the last of them."""
+
+    do: Callable[[Run], Awaitable[None]]
+    before: Callable[[Run], Awaitable[None]] | None = None
+    after: Callable[[Run], Awaitable[None]] | None = None
+    alone: bool = False  # for one process, with SQLite, too
 
 
 async def nothing(run: Run) -> None:
-    """nothing"""
+    pass
 
 
 async def kill(name: str, run: Run) -> None:
-    """kill -9 of {name}"""
-    run.fleet.processes[name].kill()
-    await trio.sleep(3.0)
-    await run.fleet.start(name)
+    run.signal(name, signal.SIGKILL)
+    await run.again(name)
 
 
 async def hang(run: Run) -> None:
-    """SIGSTOP of a-1, and SIGCONT"""
-    process = run.fleet.processes["a-1"]
-    process.signal(signal.SIGSTOP)
-    await trio.sleep(9.0)
-    process.signal(signal.SIGCONT)
+    """It stands still, is taken for dead, and comes back as if nothing had been."""
+    run.signal("a-1", signal.SIGSTOP)
+    await trio.sleep(10.0)
+    run.signal("a-1", signal.SIGCONT)
 
 
 async def roll(run: Run) -> None:
-    """rolling restart"""
-    for name, process in run.fleet.processes.items():
-        process.signal(signal.SIGTERM)
-        await process.gone()
-        await run.fleet.start(name)
+    for name in run.fleet.processes:
+        run.signal(name, signal.SIGTERM)
+        await run.again(name)
 
 
 async def reload(run: Run) -> None:
-    """HAProxy reloaded"""
     run.fleet.proxy.reload()
 
 
 async def restart_proxy(run: Run) -> None:
-    """HAProxy restarted"""
     run.fleet.proxy.stop()
     run.fleet.proxy.start()
 
 
 async def restart_database(run: Run) -> None:
-    """PostgreSQL restarted"""
     assert run.database is not None
     await trio.to_thread.run_sync(run.database.stop)
     await trio.sleep(2.0)
     await trio.to_thread.run_sync(run.database.start)
 
 
+async def two_roads(run: Run) -> None:
+    """Calls of a process that is killed are redirected by REST while their action is asked."""
+    theirs = [call for call in run.carrier.calls.values() if "/at/a-1/" in call.stream_url]
+    run.signal("a-1", signal.SIGKILL)
+    for call in theirs:
+        call.redirect(Url(f"{run.fleet.base}/twiml/after"))
+    await run.again("a-1")
+
+
+async def poisoned(run: Run) -> None:
+    """A call kills each process that it comes to: the first two, and then it is let go."""
+    await run.place(int(POISON * 4), poison())
+
+
+async def herd(run: Run) -> None:
+    """All calls are of the process that is killed, and the others have had none yet."""
+    await run.release("a-2", "a-3")
+    await kill("a-1", run)
+
+
+async def of_old(run: Run) -> None:
+    """a-1 runs an earlier version. First its calls come to others, then calls of those to it."""
+    await kill("a-1", run)
+    run.signal("a-2", signal.SIGTERM)
+    await run.again("a-2")
+
+
+async def becomes_old(run: Run) -> None:
+    run.fleet.processes["a-1"].tree = run.old
+    await kill("a-1", run)
+
+
+async def becomes_new(run: Run) -> None:
+    run.fleet.processes["a-1"].tree = run.fleet.processes["a-2"].tree
+    await kill("a-1", run)
+
+
+async def vanish(run: Run) -> None:
+    """a-3 and its network are gone without a word, and come back after a while."""
+    assert run.drop is not None
+    run.drop(True)
+    await trio.sleep(12.0)
+    run.drop(False)
+
+
 FAULTS: dict[str, Fault] = {
-    "nothing": nothing,
-    **{f"kill-{name}": partial(kill, name) for name in NAMES},
-    "hang": hang,
-    "roll": roll,
-    "reload": reload,
-    "restart-proxy": restart_proxy,
-    "restart-database": restart_database,
+    "nothing": Fault(nothing, alone=True),
+    "kill-a-1": Fault(partial(kill, "a-1"), alone=True),
+    "kill-a-2": Fault(partial(kill, "a-2")),
+    "kill-a-3": Fault(partial(kill, "a-3")),
+    "hang": Fault(hang),
+    "roll": Fault(roll, alone=True),
+    "reload": Fault(reload, alone=True),
+    "restart-proxy": Fault(restart_proxy, alone=True),
+    "restart-database": Fault(restart_database),
+    "two-roads": Fault(two_roads),
+    "poison": Fault(poisoned),
+    "herd": Fault(herd, before=lambda run: run.hold("a-2", "a-3")),
+    "versions": Fault(of_old, before=becomes_old, after=becomes_new),
+    "vanish": Fault(vanish),
 }
+# Those that want more than a machine: a tree of an earlier version, and a network.
+OLD, ALONE = "versions", "vanish"
 
 
 class Row(msgspec.Struct):
@@ -127,24 +221,19 @@ class Row(msgspec.Struct):
         p50, p99 = percentile(self.gaps, 0.5), percentile(self.gaps, 0.99)
         gap = f"{p50:.2f} / {p99:.2f} s" if self.gaps else "-"
         counts = (self.calls, self.remembered, self.ended, self.moves)
-        more = (f"{self.sessions / self.calls:g}", str(self.twice), str(self.missing), gap)
-        return [self.fault, *map(str, counts), *more]
+        sessions = f"{self.sessions / self.calls:.3g}" if self.calls else "-"
+        return [self.fault, *map(str, counts), sessions, str(self.twice), str(self.missing), gap]
 
 
 COLUMNS = (
-    "fault", "calls", "remembered", "ended", "moves", "agent sessions per call", "functions twice",
-    "words missing", "gap p50 / p99",
+    "fault", "calls", "remem-\nbered", "ended", "moves", "agent\nsessions", "run\ntwice",
+    "words\nmissing", "gap\np50 / p99",
 )  # fmt: skip
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
 @contextlib.asynccontextmanager
 async def running(
-    directory: Path, names: Sequence[str], wants_postgresql: bool, variables: dict[str, str]
+    directory: Path, names: Sequence[str], wants_postgresql: bool, tree: Path, old: Path
 ) -> AsyncIterator[Run]:
     """A fleet that takes calls."""
     with contextlib.ExitStack() as stack:
@@ -158,46 +247,41 @@ async def running(
             url = cluster.create()
         carrier = Carrier(token=TOKEN)
         rest = Rest(carrier)
-        account = {"TWILIO_ACCOUNT_SID": carrier.account_sid}
-        fleet = Fleet(directory, names, url, account | variables)
+        fleet = Fleet(directory, names, url, {"TWILIO_ACCOUNT_SID": carrier.account_sid}, tree)
+        run = Run(fleet, carrier, cluster, old)
+        if fleet_rig.is_alone():
+            run.drop = fleet_rig.set_apart(fleet, "a-3")
         async with trio.open_nursery() as nursery:
             await nursery.start(rest.serve)
             fleet.api = rest.url
             try:
-                fleet.open()
-                for name in names:
-                    await fleet.start(name)
-                yield Run(fleet, carrier, cluster)
+                await fleet.open(nursery)
+                yield run
             finally:
-                fleet.stop()
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+                fleet.close()
 
 
-async def measure(run: Run, told: str, fault: Fault, first: int, calls: int, talks: int) -> Row:
+async def measure(run: Run, name: str, first: int, calls: int, talks: int) -> Row:
     """Calls that are numbered from `first` on, with that fault in their midst."""
-    outcomes: list[Outcome] = []
-
-    async def place(number: int) -> None:
-        call = await run.carrier.place(
-            run.fleet.webhook,
-            steps(number, talks),
-            sids=Sids(account=run.carrier.account_sid),
-            limit=180.0,
-        )
-        outcomes.append(outcome(number, call))
-
+    run.outcomes = []
+    fault = FAULTS[name]
+    if fault.before is not None:
+        await fault.before(run)
     async with trio.open_nursery() as nursery:
         began = trio.current_time()
         for number in range(first, first + calls):
-            nursery.start_soon(place, number)
+            nursery.start_soon(run.place, number, steps(number, talks))
             await trio.sleep(1 / RATE)
         await trio.sleep_until(began + max(UNTIL_FAULT, calls / RATE + 5.0))
-        await fault(run)
+        await fault.do(run)
+    if fault.after is not None:
+        await fault.after(run)
     await trio.sleep(1.0)  # what was told last is on its way into the database
-    return await trio.to_thread.run_sync(_row, run.fleet, told, outcomes)
+    return await trio.to_thread.run_sync(_row, run.fleet, name, run.outcomes)
 
 
-def _row(fleet: Fleet, told: str, outcomes: list[Outcome]) -> Row:
+def _row(fleet: Fleet, name: str, outcomes: list[Outcome]) -> Row:
     told_of = told_by_agent(fleet.agent_log)
     notes = fleet.notes.read_text().splitlines() if fleet.notes.exists() else []
     for each in outcomes:
@@ -207,7 +291,7 @@ def _row(fleet: Fleet, told: str, outcomes: list[Outcome]) -> Row:
         explain(each)
     moves = [move for each in outcomes for move in each.moves]
     return Row(
-        fault=told,
+        fault=name,
         calls=len(outcomes),
         remembered=sum(each.is_remembered for each in outcomes),
         ended=sum(each.is_ended for each in outcomes),
@@ -234,16 +318,16 @@ def explain(each: Outcome) -> None:
         print(f"  stream {stream.url}: {told}", file=sys.stderr)
 
 
-async def main(wanted: argparse.Namespace, console: Console) -> list[Row]:
+async def main(wanted: argparse.Namespace, faults: Sequence[str], console: Console) -> list[Row]:
     rows = []
     has_postgresql = wanted.database == "postgresql"
-    names = NAMES if has_postgresql else ("a-1",)
+    names = NAMES if has_postgresql else NAMES[:1]
     with tempfile.TemporaryDirectory(prefix="sts-trio-fleet-") as place:
         directory = Path(wanted.keep or place)
-        async with running(directory, names, has_postgresql, {}) as run:
-            for number, name in enumerate(wanted.faults or FAULTS):
-                first = 1000 * (number + 1)
-                row = await measure(run, name, FAULTS[name], first, wanted.calls, wanted.talks)
+        tree, old = wanted.tree.resolve(), (wanted.old or wanted.tree).resolve()
+        async with running(directory, names, has_postgresql, tree, old) as run:
+            for number, name in enumerate(faults):
+                row = await measure(run, name, 1000 * (number + 1), wanted.calls, wanted.talks)
                 console.print(*row.cells, sep="  ")
                 rows.append(row)
     return rows
@@ -256,13 +340,35 @@ def table(rows: Sequence[Row]) -> Table:
     return told
 
 
-if __name__ == "__main__":
+def chosen(wanted: argparse.Namespace) -> list[str]:
+    """The faults that are to be tried, and can be."""
+    if wanted.faults:
+        return list(wanted.faults)
+    is_fleet = wanted.database == "postgresql"
+    lacking = {OLD: wanted.old is not None, ALONE: fleet_rig.is_alone()}
+    return [
+        name
+        for name, fault in FAULTS.items()
+        if lacking.get(name, True) and (is_fleet or fault.alone)
+    ]
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(FAULTS))
     parser.add_argument("--calls", type=int, default=12)
-    parser.add_argument("--talks", type=int, default=3)
+    parser.add_argument("--talks", type=int, default=3, help="turns of each call")
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="whose code the processes run")
+    parser.add_argument("--old", type=Path, help=f"a tree of an earlier version, for {OLD!r}")
     parser.add_argument("--keep", type=Path, help="a directory for what all of them say")
-    given = parser.parse_args()
-    out = Console()
-    out.print(table(trio.run(main, given, out)))
+    parser.add_argument("--alone", action="store_true", help=f"as root, for {ALONE!r}")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = arguments()
+    if given.alone and not fleet_rig.is_alone():
+        fleet_rig.be_alone()
+    out = Console(width=max(100, os.get_terminal_size().columns if sys.stdout.isatty() else 0))
+    out.print(table(trio.run(main, given, chosen(given), out)))

@@ -2,11 +2,13 @@
 
 import collections
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from fleet_functions import POISON
 from keeper import ANSWER, ASK, CODE, DO, keys
 
 from sts_trio.audio.frames import length
@@ -31,6 +33,15 @@ def steps(number: int, talks: int) -> list[Step]:
     taken: list[Step] = [WaitForQuiet(3.0)]
     # Asked twice: the first answer may be cut.
     for said in [*says, ASK, ASK]:
+        taken += [Speak(tones(said), said), WaitForQuiet()]
+    return taken
+
+
+def poison() -> list[Step]:
+    """A caller whose every second word kills the process that has the call."""
+    code = CODE + POISON * 4
+    taken: list[Step] = [WaitForQuiet(3.0)]
+    for said in [code, DO + POISON, DO + POISON, ASK]:
         taken += [Speak(tones(said), said), WaitForQuiet()]
     return taken
 
@@ -121,3 +132,8 @@ def complete(
 def _words(record: Mapping[str, Any]) -> list[str]:
     """All that the caller has said, by the one record of the call."""
     return [each["body"]["text"] for each in record["events"] if each["kind"] == "user"]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0

@@ -1,10 +1,14 @@
 """What agents of the fleet may call. What was begun, and what was done, is a line in a file."""
 
 import os
+import signal
 
 import trio
 
 from sts_trio import Call, function
+
+# Who has this one noted kills the process that does so.
+POISON = "9"
 
 
 def _note(call: Call, code: str, number: str, what: str) -> None:
@@ -18,6 +22,8 @@ def _note(call: Call, code: str, number: str, what: str) -> None:
 async def note(call: Call, code: str, number: str) -> str:
     """Notes that number."""
     _note(call, code, number, "begun")
+    if number == POISON:
+        os.kill(os.getpid(), signal.SIGKILL)
     await trio.sleep(1.0)
     _note(call, code, number, "done")
     return "noted"

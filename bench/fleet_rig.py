@@ -1,6 +1,7 @@
 """A fleet on this machine: processes of the bridge behind HAProxy, a database, and an agent.
 
-All of them are real programs on the loopback. What can be done to them is done by pid.
+All of them are real programs on the loopback, or in a network namespace of ours. Each process is
+started again however it ends, as systemd has it. What is done to one is done by its pid.
 """
 
 import http.client
@@ -20,10 +21,17 @@ from haproxy import HAProxy, free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+PYTHON = sys.executable
+LOCAL = "127.0.0.1"
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 ADMIN = "a-token-of-twenty-letters"
-PYTHON = sys.executable
+# As RestartSec of the unit.
+RESTART_AFTER = 0.1
+# Until HAProxy has noticed who is back: it looks twice a second at who was down.
+NOTICED = 1.5
+# Seconds that only what hangs takes.
+PATIENCE = 60.0
 
 CONFIG = """
 functions = ["fleet_functions"]
@@ -36,25 +44,26 @@ think.prompt = "You keep what you are told."
 speak.provider = { type = "deepgram", model = "aura-2-thalia-en" }
 """
 
-# Seconds that only what hangs takes.
-PATIENCE = 60.0
-
 
 class Process:
-    """One of the fleet, which may be another process after a while."""
+    """One of the fleet, which may be another process after a while. `tree` is whose code it is;
+    `before` is what its command begins with."""
 
-    def __init__(self, name: str, port: int, log: Path, tree: Path) -> None:
+    def __init__(self, name: str, log: Path, tree: Path) -> None:
         self.name = name
-        self.port = port
+        self.address = LOCAL
+        self.port = free_port()
         self.log = log
-        self.tree = tree  # whose code it is
+        self.tree = tree
+        self.before: Sequence[str] = ()
+        self.is_wanted = True  # else it is not started again
         self.running: subprocess.Popen[bytes] | None = None
 
     def start(self, variables: Mapping[str, str], api: str) -> None:
         paths = os.pathsep.join(map(str, (self.tree, HERE)))
         with self.log.open("ab") as log:
             self.running = subprocess.Popen(
-                [PYTHON, HERE / "fleet_server.py", str(self.port), api],
+                [*self.before, PYTHON, HERE / "fleet_server.py", self.address, str(self.port), api],
                 env={**os.environ, **variables, "PYTHONPATH": paths, "STS_PROCESS_NAME": self.name},
                 cwd=self.log.parent,
                 stdout=log,
@@ -65,41 +74,36 @@ class Process:
         assert self.running is not None
         self.running.send_signal(signum)
 
-    def kill(self) -> None:
-        """At once, whatever it is at, and whether or not it was stopped."""
-        self.signal(signal.SIGKILL)
-        assert self.running is not None
-        self.running.wait()
+    def is_ready(self) -> bool:
+        """Whether it takes calls."""
+        return status(self.address, self.port, "/readyz") == 200
 
     async def gone(self) -> None:
+        """Whoever runs now is over."""
         assert self.running is not None
         await trio.to_thread.run_sync(self.running.wait, abandon_on_cancel=True)
 
-    def is_ready(self) -> bool:
-        """Whether it takes calls."""
-        return status(self.port, "/readyz") == 200
-
 
 class Fleet:
-    """`names` of processes, which `start` starts. Calls come by `webhook`."""
+    """`names` of processes, which run the code of `tree`. Calls come by `webhook`."""
 
     def __init__(
-        self, directory: Path, names: Sequence[str], database: str, variables: Mapping[str, str]
+        self,
+        directory: Path,
+        names: Sequence[str],
+        database: str,
+        variables: Mapping[str, str],
+        tree: Path = ROOT,
     ) -> None:
         self.directory = directory
         self.notes = directory / "notes"
         self.agent_log = directory / "agent"
         self.agent_port = free_port()
         self.api = ""  # of the carrier
-        self._agent: subprocess.Popen[bytes] | None = None
-        self.processes = {
-            name: Process(name, free_port(), directory / f"{name}.log", ROOT) for name in names
-        }
-        self.proxy = HAProxy(
-            directory, free_port(), {each.name: each.port for each in self.processes.values()}
-        )
+        self.processes = {name: Process(name, directory / f"{name}.log", tree) for name in names}
+        self.proxy = HAProxy(directory, free_port())
         (directory / "sts-trio.toml").write_text(CONFIG)
-        self.base = f"http://127.0.0.1:{self.proxy.port}"
+        self.base = f"http://{LOCAL}:{self.proxy.port}"
         self.variables = {
             "STS_CONFIG": str(directory / "sts-trio.toml"),
             "STS_DATABASE_URL": database,
@@ -108,64 +112,129 @@ class Fleet:
             "STS_DRAIN_SECONDS": "10",
             "STS_LOG": "json",
             "DEEPGRAM_API_KEY": "any",
-            "DEEPGRAM_URL": f"ws://127.0.0.1:{self.agent_port}/v1/agent/converse",
+            "DEEPGRAM_URL": f"ws://{LOCAL}:{self.agent_port}/v1/agent/converse",
             "TWILIO_AUTH_TOKEN": TOKEN,
             "FLEET_NOTES": str(self.notes),
             **variables,
         }
+        self._agent: subprocess.Popen[bytes] | None = None
 
     @property
     def webhook(self) -> str:
         return f"{self.base}/twiml"
 
-    def open(self) -> None:
-        """All but the processes."""
-        command = [PYTHON, HERE / "keeper.py", str(self.agent_port), self.agent_log]
-        self._agent = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)})
+    async def open(self, nursery: trio.Nursery) -> None:
+        """Returns when all of it takes calls; `nursery` is for what has processes started again."""
+        host = "0.0.0.0" if is_alone() else LOCAL
+        command = [PYTHON, HERE / "keeper.py", str(self.agent_port), self.agent_log, host]
+        self._agent = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)})  # noqa: ASYNC220
+        servers = {each.name: (each.address, each.port) for each in self.processes.values()}
+        self.proxy.write(servers)
         self.proxy.start()
+        for process in self.processes.values():
+            nursery.start_soon(self._supervise, process)
+        for name in self.processes:
+            await self.ready(name)
 
-    async def start(self, name: str) -> None:
-        """Returns when it takes calls by HAProxy."""
-        process = self.processes[name]
-        process.start(self.variables, self.api)
-        await self.until(process.is_ready)
-        # HAProxy looks twice a second at who was down.
-        await trio.sleep(1.5)
+    async def _supervise(self, process: Process) -> None:
+        while True:
+            while not process.is_wanted:  # noqa: ASYNC110
+                await trio.sleep(RESTART_AFTER)
+            process.start(self.variables, self.api)
+            await process.gone()
+            await trio.sleep(RESTART_AFTER)
 
-    async def until(self, is_so: Callable[[], bool]) -> None:
+    async def ready(self, name: str) -> None:
+        """It takes calls, and HAProxy knows."""
         with trio.fail_after(PATIENCE):
-            while not await trio.to_thread.run_sync(is_so):  # noqa: ASYNC110
+            is_ready = self.processes[name].is_ready
+            while not await trio.to_thread.run_sync(is_ready):  # noqa: ASYNC110
                 await trio.sleep(0.1)
+        await trio.sleep(NOTICED)
 
     def record(self, call_sid: str) -> dict[str, Any]:
         """What any process of the fleet knows of a call, with its events."""
-        with _get(self.proxy.port, f"/calls/{call_sid}") as answer:
+        with _get(LOCAL, self.proxy.port, f"/calls/{call_sid}") as answer:
             told: dict[str, Any] = json.load(answer)
         return told
 
-    def stop(self) -> None:
-        for process in self.processes.values():
-            if process.running is not None:
-                process.kill()
+    def close(self) -> None:
+        running = [each.running for each in self.processes.values()]
+        for each in (*running, self._agent):
+            if each is not None:
+                each.kill()
+                each.wait()
         self.proxy.stop()
-        if self._agent is not None:
-            self._agent.kill()
-            self._agent.wait()
 
 
-def status(port: int, path: str) -> int:
+def status(address: str, port: int, path: str) -> int:
     """0: nobody answers."""
     try:
-        with _get(port, path) as answer:
+        with _get(address, port, path) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as exc:
         return exc.code
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return 0
 
 
-def _get(port: int, path: str) -> http.client.HTTPResponse:
-    url = f"http://127.0.0.1:{port}{path}"
+def _get(address: str, port: int, path: str) -> http.client.HTTPResponse:
+    url = f"http://{address}:{port}{path}"
     wanted = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN}"})
     answer: http.client.HTTPResponse = urllib.request.urlopen(wanted, timeout=5)
     return answer
+
+
+# --- a process that can vanish --------------------------------------------------------------------
+
+OURS, THEIRS = "10.77.0.1", "10.77.0.2"
+NAMESPACE, NEAR, FAR = "sts-trio-fleet", "sts-near", "sts-far"
+NOBODY = "02:00:00:00:00:01"  # a network card that nobody has
+
+
+def is_alone() -> bool:
+    """Whether this process has a network of its own, in which it may do as it likes."""
+    return os.environ.get("FLEET_ALONE") == "1"
+
+
+def be_alone() -> None:
+    """Runs this program anew, in a network namespace of its own. Does not return.
+
+    Raises:
+        OSError: who runs this may not make one.
+    """
+    program = [PYTHON, *sys.argv]
+    up = 'ip link set lo up && exec "$@"'
+    os.environ["FLEET_ALONE"] = "1"
+    os.execvp("unshare", ["unshare", "--net", "sh", "-c", up, "sh", *program])
+
+
+def set_apart(fleet: Fleet, name: str) -> Callable[[bool], None]:
+    """That process gets a network namespace, and an address in it. What is returned has its packets
+    dropped, both ways and without a word, or no longer."""
+    inside = ("ip", "netns", "exec", NAMESPACE)
+    subprocess.run(["ip", "netns", "del", NAMESPACE], stderr=subprocess.DEVNULL, check=False)
+    for command in (
+        f"ip netns add {NAMESPACE}",
+        f"ip link add {NEAR} type veth peer name {FAR}",
+        f"ip link set {FAR} netns {NAMESPACE}",
+        f"ip addr add {OURS}/24 dev {NEAR}",
+        f"ip link set {NEAR} up",
+        f"{' '.join(inside)} ip addr add {THEIRS}/24 dev {FAR}",
+        f"{' '.join(inside)} ip link set {FAR} up",
+        f"{' '.join(inside)} ip link set lo up",
+    ):
+        subprocess.run(command.split(), check=True)
+    process = fleet.processes[name]
+    process.address, process.before = THEIRS, inside
+    # Nobody else is in this network.
+    fleet.variables["DEEPGRAM_URL"] = f"ws://{OURS}:{fleet.agent_port}/v1/agent/converse"
+
+    def drop(is_dropped: bool) -> None:
+        for prefix, address, card in (((), THEIRS, NEAR), (inside, OURS, FAR)):
+            change = ["replace", address, "lladdr", NOBODY, "nud", "permanent"]
+            way = change if is_dropped else ["del", address]
+            command = [*prefix, "ip", "neigh", *way, "dev", card]
+            subprocess.run(command, check=True)
+
+    return drop

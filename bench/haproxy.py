@@ -17,14 +17,14 @@ def program() -> str | None:
     return shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
-def on_loopback(port: int, servers: Mapping[str, int]) -> str:
+def on_loopback(port: int, servers: Mapping[str, tuple[str, int]]) -> str:
     """The file as it is deployed, but for where it listens and logs, and for who is behind it."""
     text = CONFIG.read_text()
     text = re.sub(r"bind :443 .*", f"bind 127.0.0.1:{port}", text)
     text = text.replace("log /dev/log local0", "log stdout format raw local0")
     text = text.replace("httpchk GET /lbz", "httpchk GET " + os.environ.get("LBZ", "/lbz"))  # XXX
     text = re.sub(r"(?m)^  server .*\n", "", text)
-    behind = (f"  server {name} 127.0.0.1:{at}\n" for name, at in servers.items())
+    behind = (f"  server {name} {host}:{at}\n" for name, (host, at) in servers.items())
     return text + "".join(behind)
 
 
@@ -36,14 +36,17 @@ def free_port() -> int:
 
 
 class HAProxy:
-    """Start it, and stop it. What it says is in `directory`/haproxy.log."""
+    """Write its file, start it, and stop it. What it says is in `directory`/haproxy.log."""
 
-    def __init__(self, directory: Path, port: int, servers: Mapping[str, int]) -> None:
+    def __init__(self, directory: Path, port: int) -> None:
         self.port = port
         self._config = directory / "haproxy.cfg"
         self._log = directory / "haproxy.log"
-        self._config.write_text(on_loopback(port, servers))
         self._process: subprocess.Popen[bytes] | None = None
+
+    def write(self, servers: Mapping[str, tuple[str, int]]) -> None:
+        """`servers` are (host, port) by name."""
+        self._config.write_text(on_loopback(self.port, servers))
 
     def start(self) -> None:
         found = program()

@@ -1,6 +1,6 @@
 """An agent with a memory, whose ears and voice are the tones of a phone's keys.
 
-    python bench/keeper.py PORT LOG
+    python bench/keeper.py PORT LOG HOST
 
 It speaks the offline agent's protocol. What a caller says are keys, the first of which tells what
 it is: `A1234` is a code word to be remembered, `B7` has a function called, `C` asks for the code
@@ -163,4 +163,4 @@ async def serve(file: TextIO, stream: trio.abc.Stream) -> None:
 if __name__ == "__main__":
     with open(sys.argv[2], "a") as log_file:
         answer = partial(serve, log_file)
-        trio.run(partial(trio.serve_tcp, answer, int(sys.argv[1]), host="127.0.0.1"))
+        trio.run(partial(trio.serve_tcp, answer, int(sys.argv[1]), host=sys.argv[3]))

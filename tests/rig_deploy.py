@@ -101,13 +101,14 @@ async def fleet(directory: Path, *names: str) -> AsyncIterator[Fleet]:
     needed("haproxy", program())
     behind = Fleet(list(names))
     async with trio.open_nursery() as nursery:
-        ports: dict[str, int] = {}
+        servers: dict[str, tuple[str, int]] = {}
         for name in names:
             serve = functools.partial(trio.serve_tcp, functools.partial(behind.serve, name), 0)
             listeners = await nursery.start(functools.partial(serve, host="127.0.0.1"))
-            ports[name] = listeners[0].socket.getsockname()[1]
+            servers[name] = listeners[0].socket.getsockname()
         behind.port = free_port()
-        proxy = HAProxy(directory, behind.port, ports)
+        proxy = HAProxy(directory, behind.port)
+        proxy.write(servers)
         proxy.start()
         try:
             while True:

@@ -40,12 +40,14 @@ _Held = tuple[trio_websocket.WebSocketConnection, trio.abc.Stream, trio.Event]
 
 
 class CallStreams:
-    """`carried` are those that are over. With a caller who has `vanished` no stream is told."""
+    """`carried` are those that are over; `url` is that of the newest. With a caller who has
+    `vanished` no stream is told."""
 
     def __init__(
         self, carrier: "Carrier", phone: Phone, sids: Sids, requests: CallRequests
     ) -> None:
         self.vanished = False
+        self.url = ""
         self.carried: list[Streamed] = []  # their times are Trio's
         self.refused: dict[int, int] = {}  # {Twilio's warning: how often}
         self.first_refusal = ""
@@ -61,6 +63,7 @@ class CallStreams:
         """Who ended it; see `Streamed`. `on_opened` is called once it is open, or will not be."""
         opened = trio.current_time()
         ended_by = "refused"
+        self.url = url
         try:
             socket, connection, is_done = await self._requests.nursery.start(self._hold_open, url)
             try:

@@ -171,6 +171,11 @@ class Call:
     def is_over(self) -> bool:
         return bool(self.ended_by)
 
+    @property
+    def stream_url(self) -> str:
+        """Of the stream that the call has, or had last."""
+        return self._streams.url
+
     def redirect(self, source: Source, fallback: str | None = None) -> None:
         """Other TwiML is to be followed from now on."""
         if fallback is not None:

@@ -20,7 +20,7 @@ def test_the_file_is_one_that_haproxy_takes(tmp_path: Path) -> None:
     program = haproxy.program()
     needed("haproxy", program)
     config = tmp_path / "haproxy.cfg"
-    config.write_text(haproxy.on_loopback(5000, dict.fromkeys(NAMES, 5001)))
+    config.write_text(haproxy.on_loopback(5000, dict.fromkeys(NAMES, ("127.0.0.1", 5001))))
     done = subprocess.run([str(program), "-c", "-f", config], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
@@ -28,7 +28,8 @@ def test_the_file_is_one_that_haproxy_takes(tmp_path: Path) -> None:
 
 def test_it_is_tried_as_it_is_deployed_but_for_the_addresses() -> None:
     deployed = (ROOT / "deploy" / "haproxy.cfg").read_text().splitlines()
-    tried = haproxy.on_loopback(5000, {"a-1": 5001, "a-2": 5002, "a-3": 5003}).splitlines()
+    servers = {name: ("127.0.0.1", 5001 + number) for number, name in enumerate(NAMES)}
+    tried = haproxy.on_loopback(5000, servers).splitlines()
     other = [(there, here) for there, here in zip(deployed, tried, strict=True) if there != here]
     assert [here.split()[0] for _, here in other] == ["log", "bind"]
 
