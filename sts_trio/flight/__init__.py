@@ -1,0 +1,1 @@
+"""The flight recorder: what the dialogue of a call heard, and the same call again, exactly."""

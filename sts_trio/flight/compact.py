@@ -1,0 +1,189 @@
+"""What a dialogue hears and does, as small values that can be written down. Pure.
+
+Audio is its length, and what is decided by its sound. All else is a name and the fields. What was
+heard is read again as the messages that it was; acts are only compared, and shown.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from sts_trio.audio import wav
+from sts_trio.audio.frames import SILENCE, SILENT
+from sts_trio.errors import Cause, Ending, LegEnded
+from sts_trio.logic import acts as logic
+from sts_trio.logic.acts import Act, Heard
+from sts_trio.logic.session import SettingsWanted
+from sts_trio.observe.events import OfCall
+from sts_trio.wire import deepgram, deepgram_settings, twilio
+from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
+
+# Bytes of a WAV file's beginning that are kept as they came: a header takes 44 as a rule.
+MAX_HEADER = 4096
+# The agent's audio, when it was to be heard: no sound that ever was, but none of silence either.
+SOUND = b"\x00"
+# What the agent's audio is beside a number.
+_SILENT_AUDIO, _BEGIN = "silent", "begin"
+
+_HEARD: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *twilio.Message.__args__,
+        *deepgram.TextFromAgent.__args__,
+        Malformed,
+        TooBig,
+        Unknown,
+        LegEnded,
+        logic.AgentReached,
+        logic.Ask,
+        logic.CallReleased,
+        logic.CancelRequest,
+        logic.Collect,
+        logic.DialFailed,
+        logic.FunctionDone,
+        logic.FunctionsRunAway,
+        logic.HandOver,
+        logic.OperatorHangsUp,
+        logic.OutboxFull,
+        logic.Protect,
+        logic.ShutDown,
+        logic.Tick,
+        logic.WaitUntilHeard,
+        logic.WindUp,
+    )
+}
+_CAUSES = {cause.label: cause for cause in Cause}
+
+
+class NotOfThisVersion(ValueError):
+    """There is something in it that this version does not know."""
+
+
+class Writer:
+    """Of one call: it knows of the agent's audio whether a WAV file's header goes on in it."""
+
+    __slots__ = ("_header",)
+
+    def __init__(self) -> None:
+        self._header = b""
+
+    def heard(self, batch: Sequence[Heard], stream_sid: str) -> list[Any]:
+        """For `Reader`. Numbers are bytes of audio: the caller's, or (negative) the agent's."""
+        written: list[Any] = []
+        for message in batch:
+            kind = type(message)
+            if kind is deepgram.Audio:
+                written.append(self._agent_audio(message.data))  # type: ignore[union-attr]
+            elif isinstance(message, twilio.Media):
+                written.append(_caller_audio(message, stream_sid))
+            elif isinstance(message, logic.Unsent | logic.PlayTones):
+                written.append((kind.__name__, len(message.audio)))
+            elif isinstance(message, logic.Close):
+                written.append(("Close", _ending(message.ending)))
+            else:
+                written.append((kind.__name__, message))
+        return written
+
+    def _agent_audio(self, data: bytes) -> Any:
+        if self._header or data[:4] == b"RIFF":
+            return self._begin(data)
+        if not data.strip(SILENT):
+            return (_SILENT_AUDIO, len(data))
+        return -len(data)
+
+    def _begin(self, data: bytes) -> Any:
+        whole = self._header + data
+        behind = wav.behind_header(whole)
+        if behind is None and len(whole) < MAX_HEADER:
+            self._header = whole
+            return (_BEGIN, data, 0, False)
+        self._header = b""
+        size = min(len(data), MAX_HEADER if behind is None else len(behind))
+        audio = data[len(data) - size :]
+        return (_BEGIN, data[: len(data) - size], size, not audio.strip(SILENT))
+
+
+def _caller_audio(media: twilio.Media, stream_sid: str) -> Any:
+    size = len(media.media.payload)
+    if media.stream_sid == stream_sid and media.media.track == "inbound":
+        return size
+    return ("Media", media.stream_sid, media.media.track, size)
+
+
+def _ending(ending: Ending) -> tuple[str, str, bool]:
+    return ending.cause.label, ending.detail, ending.apologised
+
+
+def done(acts: Sequence[Act], wanted: SettingsWanted | None) -> list[Any]:
+    """Acts, to be compared and shown. Numbers are bytes of audio: to the agent, or (negative) to
+    the caller; a text alone is the name of a mark. `wanted` is what settings were made for."""
+    written: list[Any] = []
+    for act in acts:
+        if isinstance(act, logic.SendToCaller):
+            message = act.message
+            if isinstance(message, twilio.PlayMedia):
+                written.append(-len(message.media.payload))
+            elif isinstance(message, twilio.PlayMark):
+                written.append(message.mark.name)
+            else:
+                written.append(("Clear",))
+        elif isinstance(act, logic.SendToAgent):
+            written.append(_to_agent(act.message, wanted))
+        elif isinstance(act, OfCall):
+            written.append((act.NAME, act))
+        elif isinstance(act, logic.HangUp | logic.ReleaseCall):
+            written.append((type(act).__name__, _ending(act.ending)))
+        elif isinstance(act, logic.Collected):
+            written.append(("Collected", {"number": act.number, "keys": len(act.digits)}))
+        else:
+            written.append((type(act).__name__, act))
+    return written
+
+
+def _to_agent(message: deepgram.ToAgent, wanted: SettingsWanted | None) -> Any:
+    if isinstance(message, deepgram.Audio):
+        return len(message.data)
+    if isinstance(message, deepgram_settings.Settings) and wanted is not None:
+        # What they say is configured; what they were asked for with is the dialogue's.
+        told = {"agent": wanted.agent, "greets": wanted.greets, "history": wanted.history}
+        return ("Settings", told)
+    return (type(message).__name__, message)
+
+
+def read_heard(written: Any, stream_sid: str) -> Heard:
+    """Raises `NotOfThisVersion`."""
+    try:
+        return _read_heard(written, stream_sid)
+    except (msgspec.ValidationError, ValueError, TypeError, KeyError) as exc:
+        raise NotOfThisVersion(f"{str(written)[:60]}: {exc}") from None
+
+
+def _read_heard(written: Any, stream_sid: str) -> Heard:
+    if isinstance(written, int):
+        if written < 0:
+            return deepgram.Audio(SOUND * -written)
+        return caller_speech(written, stream_sid)
+    name, *fields = written
+    match name, fields:
+        case "silent", [int() as size]:
+            return deepgram.Audio(SILENCE * size)
+        case "begin", [bytes() as head, int() as size, bool() as is_silent]:
+            return deepgram.Audio(head + (SILENCE if is_silent else SOUND) * size)
+        case "Media", [str() as sid, str() as track, int() as size]:
+            return twilio.Media(twilio.Inbound(SILENCE * size, track), sid)
+        case "Unsent", [int() as size]:
+            return logic.Unsent(SILENCE * size)
+        case "PlayTones", [int() as size]:
+            return logic.PlayTones(SOUND * size)
+        case "Close", [[label, detail, apologised]]:
+            return logic.Close(Ending(_CAUSES[label], detail, apologised))
+        case _, [given]:
+            message: Heard = msgspec.convert(given, _HEARD[name])
+            return message
+    raise ValueError("no message")
+
+
+def caller_speech(size: int, stream_sid: str) -> twilio.Media:
+    """So many bytes of the caller's; whether they are to be heard is asked of the perception."""
+    return twilio.Media(twilio.Inbound(SILENCE * size), stream_sid)

@@ -1,0 +1,245 @@
+"""What the dialogue of one call hears, and when, written down while it goes on.
+
+Theory of operation
+-------------------
+A dialogue is pure: from what it hears, when, and what it is answered when it asks, all else
+follows. So this is all that is written down, step by step, with the acts that came of each step, to
+compare a replay with. A step is a hearing: its time, what was heard, the answers, the acts.
+
+Nothing is written for the audio of a caller that is just passed on, which is nearly all there is to
+hear: it moves nothing but the ledger of `caller_audio`. At the next step the ledger tells how much
+there was, and when the last of it came. So the recorder costs nothing where a call is busy.
+
+What is written is appended to a buffer; a full one is packed. Both are bounded, for each call and
+for the process. A flight that would outgrow that ends there: what follows could not be replayed
+without what is before, so it is the begin that is kept.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import msgspec
+
+from sts_trio.flight import compact
+from sts_trio.logic.acts import Act, Heard
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.perception import Perception
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.session import Settings, speaks_first
+from sts_trio.wire import deepgram, deepgram_settings, twilio
+
+# Bytes of a live call that are not packed yet: one to two minutes. To pack them takes 0.2 ms.
+LOT = 16 * 1024
+# Bytes of a call, packed: some hours of talk.
+MAX_CALL = 512 * 1024
+# Of all calls of a process.
+MAX_ALL = 64 * 1024 * 1024
+# Bytes of one step. Who sends more in one go floods us.
+MAX_STEP = 256 * 1024
+
+# The questions that a dialogue asks, by a letter each: a large one stands for yes.
+GREETS = "g"  # does the agent speak first, by these settings?
+EXPECTED = "e"  # may that call be streamed here?
+SAYABLE = "s"  # has the dialect words for it?
+RELEASED = "r"  # has Twilio to be asked to end that phone call?
+AUDIBLE = "a"
+RETOLD = "t"
+SAME = "q"
+RAISED = "!"  # instead of an answer
+
+# An array of MessagePack's, the length of which is written when it is known.
+_HEAD = b"\xdd\0\0\0\0"
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Allowance:
+    """The bytes that flights may take of a process's memory, together."""
+
+    def __init__(self, most: int = MAX_ALL) -> None:
+        self._left = most
+
+    def take(self, size: int) -> bool:
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self._left += size
+
+
+class FlightRecorder(Perception):
+    """Of one call, which is led by `dialogue`. The arguments are those of `Dialogue`."""
+
+    __slots__ = (
+        "_allowance",
+        "_answers",
+        "_batch",
+        "_buffer",
+        "_can_say",
+        "_count",
+        "_heard",
+        "_is_expected",
+        "_needs_release",
+        "_now",
+        "_passed",
+        "_settings",
+        "_wanted",
+        "_writer",
+        "began",
+        "dialogue",
+        "lots",
+        "size",
+        "stopped",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_expected: Callable[[str], bool],
+        forward: float,
+        now: float,
+        policy: CallPolicy,
+        can_say: Callable[[deepgram.ToAgent], bool],
+        needs_release: Callable[[twilio.StreamStart], bool],
+        allowance: Allowance,
+    ) -> None:
+        self.began = now
+        self.lots: list[bytes] = []  # packed
+        self.size = 0  # of these
+        self.stopped: str | None = None  # why nothing more is written
+        self._allowance = allowance
+        self._settings = settings
+        self._is_expected = is_expected
+        self._can_say = can_say
+        self._needs_release = needs_release
+        self._writer = compact.Writer()
+        self._buffer = bytearray(_HEAD)
+        self._count = 0  # of the steps in it
+        self._heard = 0  # of the caller's audio, up to the last step
+        # Of the step that is under way:
+        self._now = now
+        self._passed: Any = None
+        self._batch: list[Any] | None = None
+        self._answers = ""
+        self._wanted: SettingsWanted | None = None
+        self.dialogue = Dialogue(
+            self._make_settings,
+            is_expected=self._expects,
+            forward=forward,
+            now=now,
+            policy=policy,
+            can_say=self._says,
+            needs_release=self._releases,
+            perception=self,
+            witness=self,
+        )
+
+    # --- what the dialogue asks -----------------------------------------------------------------
+
+    def _make_settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
+        self._wanted = wanted
+        self._answers += RAISED
+        settings = self._settings(wanted)
+        self._answers = self._answers[:-1]
+        self._note(GREETS, speaks_first(settings))
+        return settings
+
+    def _expects(self, call_sid: str) -> bool:
+        return self._note(EXPECTED, self._is_expected(call_sid))
+
+    def _says(self, message: deepgram.ToAgent) -> bool:
+        return self._note(SAYABLE, self._can_say(message))
+
+    def _releases(self, start: twilio.StreamStart) -> bool:
+        return self._note(RELEASED, self._needs_release(start))
+
+    def is_audible(self, audio: bytes) -> bool:
+        return self._note(AUDIBLE, super().is_audible(audio))
+
+    def is_retold(self, text: str, whole: str | None) -> bool:
+        return self._note(RETOLD, super().is_retold(text, whole))
+
+    def is_same(self, text: str, other: str | None) -> bool:
+        return self._note(SAME, super().is_same(text, other))
+
+    def _note(self, question: str, answer: bool) -> bool:
+        self._answers += question.upper() if answer else question
+        return answer
+
+    # --- what it hears and does -----------------------------------------------------------------
+
+    def hear(self, batch: Sequence[Heard], now: float) -> None:
+        if self.stopped is not None:
+            return
+        caller_audio = self.dialogue.caller_audio
+        self._passed = None
+        if passed := caller_audio.heard - self._heard:
+            self._passed = [passed, caller_audio.gap_deadline]
+            if caller_audio.batch_deadline < inf:
+                self._passed += [caller_audio.waiting, caller_audio.batch_deadline]
+        self._now = now
+        self._batch = self._writer.heard(batch, self.dialogue.stream_sid)
+
+    def see(self, acts: Sequence[Act]) -> None:
+        if self.stopped is None:
+            self._write(compact.done(acts, self._wanted))
+            self._heard = self.dialogue.caller_audio.heard
+        self._answers = ""
+        self._wanted = None
+
+    def _write(self, acts: list[Any] | None) -> None:
+        buffer, before = self._buffer, len(self._buffer)
+        step = (self._now, self._passed, self._batch, self._answers, acts)
+        self._batch = None
+        try:
+            _encoder.encode_into(step, buffer, -1)
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as exc:
+            # What the call's own code has told the agent may be no JSON.
+            del buffer[before:]
+            self._stop(f"a step cannot be written down: {exc}")
+            return
+        if len(buffer) - before > MAX_STEP:
+            del buffer[before:]
+            self._stop(f"a step takes more than {MAX_STEP} bytes")
+            return
+        self._count += 1
+        if len(buffer) > LOT:
+            self._pack()
+
+    def _pack(self) -> None:
+        if not self._count:
+            return
+        self._buffer[1 : len(_HEAD)] = self._count.to_bytes(4, "big")
+        lot = zlib.compress(self._buffer, 1)
+        self._buffer, self._count = bytearray(_HEAD), 0
+        if self.size + len(lot) > MAX_CALL:
+            self._stop(f"the flight of a call takes {MAX_CALL} bytes at most")
+        elif not self._allowance.take(len(lot)):
+            self._stop("the flights of all calls take more memory than they may")
+        else:
+            self.lots.append(lot)
+            self.size += len(lot)
+
+    def _stop(self, why: str) -> None:
+        self.stopped = why
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """The call is over. A hearing that raised is the last step, without acts."""
+        if self._batch is not None and self.stopped is None:
+            self._write(None)
+        self._pack()
+
+    def forget(self) -> None:
+        """Nothing of it is kept, or all of it is somewhere else; the call is over."""
+        self._allowance.give_back(self.size)
+        self.lots, self.size = [], 0
+        self._buffer.clear()
+        self._stop("the call is over")
+        del self.dialogue  # it has us, and the two would outlive each other
