@@ -18,6 +18,7 @@ from sts_trio.commands.common import FILE, Group, run, say
 from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
 from sts_trio.commands.doctor import doctor
+from sts_trio.commands.replay import replay
 from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -244,3 +245,4 @@ main.add_command(check)
 main.add_command(demo)
 main.add_command(dial)
 main.add_command(doctor)
+main.add_command(replay)

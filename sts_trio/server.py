@@ -36,7 +36,9 @@ from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
 from sts_trio.config.variables import TracesOf
-from sts_trio.errors import ConfigError
+from sts_trio.errors import Cause, ConfigError, Ending
+from sts_trio.flight.keeper import Flights
+from sts_trio.flight.recorder import Given
 from sts_trio.functions.attach import attached
 from sts_trio.functions.registry import HOOK
 from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
@@ -125,6 +127,13 @@ class Server:
             self.ssl_context,
             on_recorded=self.figures.recorded,
         )
+        self._version = _version()
+        self._flights = Flights(
+            config.records,
+            program=self._version,
+            agents=lambda: versions(self.config, self.functions),
+            sensitive=[each.name for each in self.functions if each.options.sensitive],
+        )
         self.dialler = Dialler(
             config,
             self.twilio,
@@ -147,7 +156,6 @@ class Server:
         )
         self._key_files = contextlib.ExitStack()
         self._bounds: Sequence[Bound] = ()
-        self._version = _version()
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery
         self._knows_its_end = False
@@ -219,6 +227,7 @@ class Server:
         """The tasks that last; an offline agent of our own too, if it answers."""
         await self._kept_calls.start(nursery, self.live_calls.event_feed)
         nursery.start_soon(self.watch.run)
+        await nursery.start(self._flights.run)
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
@@ -243,6 +252,7 @@ class Server:
         """Ends what `run` runs, and returns when all of it is closed."""
         await self.phone_calls.settle()
         await self._kept_calls.finish(GOODBYE)
+        await self._flights.flush(GOODBYE)
         await self.agent_connections.aclose()
         if self._tracing is not None:
             await self._tracing.aclose(GOODBYE)
@@ -279,6 +289,7 @@ class Server:
             with trio.move_on_after(GOODBYE):
                 await self.live_calls.empty()
         await self._kept_calls.flush(GOODBYE)
+        await self._flights.flush(GOODBYE)
         self._key_files.close()
         die_of(first)
 
@@ -352,16 +363,17 @@ class Server:
         self.collector.note_begin()
         kept = KeptEvents(self.live_calls.event_feed)
         recording = self._kept_calls.recording()
+        given: Given = {
+            "is_expected": is_expected,
+            "forward": self.config.forward,
+            "now": trio.current_time(),
+            "policy": self.config.policy,
+            "can_say": functools.partial(can_say, self.config.dialect),
+            "needs_release": _is_from_bin if is_phone and has_phones else no_call,
+        }
+        flight = self._flights.record(self._settings_for, **given)
         call = Bridge(
-            Dialogue(
-                self._settings_for,
-                is_expected=is_expected,
-                forward=self.config.forward,
-                now=trio.current_time(),
-                policy=self.config.policy,
-                can_say=functools.partial(can_say, self.config.dialect),
-                needs_release=_is_from_bin if is_phone and has_phones else no_call,
-            ),
+            Dialogue(self._settings_for, **given) if flight is None else flight.dialogue,
             open_caller if recording is None else recorded(open_caller, recording),
             self.agent_connections,
             functions=self.functions,
@@ -387,6 +399,8 @@ class Server:
         finally:
             if recording is not None:
                 recording.end()
+            if flight is not None:
+                self._flights.end(flight, call.ending or Ending(Cause.CRASHED))
         self.agent_connections.forget(call.dialogue.call_sid)
         self.collector.note_end(self.live_calls.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -33,7 +33,7 @@ class Recorded:
             "forward": options["forward"],
             "policy": written_policy(options["policy"]),
         }
-        self.recorder = FlightRecorder(settings, **options, allowance=Allowance())
+        self.recorder = FlightRecorder(settings, Allowance(), 0.0, **options)
         return self.recorder.dialogue
 
     @property

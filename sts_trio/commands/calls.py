@@ -268,6 +268,7 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
     """
     if (call_sid is None) == (number is None):
         raise Misuse("expected a CALL_SID or --number, one of them")
+    from sts_trio.flight import keeper
     from sts_trio.records.search import Wanted
     from sts_trio.records.spool import forget_refused
 
@@ -279,12 +280,19 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
             forgotten = store.forget(call_sid=call_sid, number=number)
         except OSError as exc:  # a recording
             raise Failure(f"{exc.filename}: cannot be deleted: {exc.strerror}") from None
+        count = len(forgotten)
         sought = [*forgotten, *([] if number is None else [number])]
         try:
             forget_refused(_settings(file).spool, sought)
         except OSError as exc:
             raise Failure(f"{_settings(file).spool}: {exc.strerror}") from None
-        say(f"Deleted: {len(forgotten)} call{'' if len(forgotten) == 1 else 's'}.")
+        if call_sid is not None and store.record(call_sid) is None:
+            forgotten = [*forgotten, call_sid]  # perhaps its flight is all that is left of it
+        try:
+            keeper.remove(_settings(file).flights, forgotten)
+        except OSError as exc:
+            raise Failure(f"{exc.filename}: cannot be deleted: {exc.strerror}") from None
+        say(f"Deleted: {count} call{'' if count == 1 else 's'}.")
         left = store.calls(Wanted(number=number)).calls if number else []
         if (call_sid is not None and store.record(call_sid) is not None) or left:
             fail("what is still under way is left: forget it when it has ended")

@@ -1,6 +1,7 @@
 """What is to be kept of calls, as the operator wrote it."""
 
 import base64
+import enum
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,21 @@ from sts_trio.config.raw import RawConfig, config_error
 FILE = "sts-trio.db"
 SPOOL = "sts-trio.spool"
 RECORDINGS = "sts-trio.recordings"
+FLIGHTS = "sts-trio.flights"
 NOTHING = "none"
 # Calls are kept unless the operator says otherwise: a file takes nobody to set it up.
 DEFAULT_URL = f"sqlite:///{FILE}"
 KEEP_DAYS = 30.0
 
 Price = Annotated[float, msgspec.Meta(ge=0, le=1000)]
+
+
+class KeptFlights(enum.Enum):
+    """Of which calls a flight is kept."""
+
+    NONE = "0"
+    FAULTS = "faults"  # of the agent's, or of ours
+    ALL = "all"
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,6 +58,8 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     prices: Prices
     are_recorded: bool  # both sides of each call, as audio
     recordings: Path  # a directory, for these
+    kept_flights: KeptFlights
+    flights: Path  # a directory, for these
     webhook: Webhook | None
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -88,6 +100,8 @@ def read_records(given: RawConfig) -> Records:
         prices=_prices(given),
         are_recorded=are_recorded,
         recordings=_place(given, "STS_RECORDINGS", url, RECORDINGS),
+        kept_flights=_kept_flights(given, url),
+        flights=_place(given, "STS_FLIGHTS", url, FLIGHTS),
         webhook=_webhook(given, url),
     )
 
@@ -100,6 +114,15 @@ def _place(given: RawConfig, name: str, url: str | None, default: str) -> Path:
     if url is not None and (file := _path(url)) is not None:
         return Path(file).with_suffix(Path(default).suffix)
     return given.beside_file(default)
+
+
+def _kept_flights(given: RawConfig, url: str | None) -> KeptFlights:
+    default = KeptFlights.NONE if url is None else KeptFlights.FAULTS
+    value = given("STS_FLIGHT", default.value)
+    try:
+        return KeptFlights(str(value).lower())
+    except ValueError:
+        raise given.config_error("STS_FLIGHT", value) from None
 
 
 def _webhook(given: RawConfig, database_url: str | None) -> Webhook | None:

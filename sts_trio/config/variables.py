@@ -368,6 +368,22 @@ SETTINGS = {
             " `sts-trio.toml`.",
         ),
         Setting(
+            "STS_FLIGHT",
+            str | int,
+            "faults, all or 0",
+            "Of which calls a flight is kept, to be had again by `sts-trio replay`: of those that"
+            " ended by a fault of the agent's or of ours, of all, or of none. See"
+            " [replay.md](replay.md). Not set: `0` where `STS_DATABASE_URL` is `none`.",
+            default="faults",
+        ),
+        Setting(
+            "STS_FLIGHTS",
+            str,
+            "a directory",
+            "Where flights are. Not set: `sts-trio.flights`, beside the database's file or"
+            " `sts-trio.toml`.",
+        ),
+        Setting(
             "STS_WEBHOOK_URL",
             str,
             "a URL like https://example.com/calls",

@@ -54,7 +54,6 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     ending: str = ""
     verdict: str = ""
     detail: str = ""
-    crashed: bool = False
     masked: list[str] = []
     sensitive: list[str] = []  # functions of which nothing is kept
     stopped: str | None = None

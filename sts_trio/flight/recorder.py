@@ -18,7 +18,7 @@ without what is before, so it is the begin that is kept.
 import zlib
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -33,7 +33,7 @@ from sts_trio.wire import deepgram, deepgram_settings, twilio
 # Bytes of a live call that are not packed yet: one to two minutes. To pack them takes 0.2 ms.
 LOT = 16 * 1024
 # Bytes of a call, packed: some hours of talk.
-MAX_CALL = 512 * 1024
+MAX_CALL = 1024 * 1024
 # Of all calls of a process.
 MAX_ALL = 64 * 1024 * 1024
 # Bytes of one step. Who sends more in one go floods us.
@@ -53,6 +53,17 @@ RAISED = "!"  # instead of an answer
 _HEAD = b"\xdd\0\0\0\0"
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+class Given(TypedDict):
+    """What a dialogue is made with, beside its settings."""
+
+    is_expected: Callable[[str], bool]
+    forward: float
+    now: float
+    policy: CallPolicy
+    can_say: Callable[[deepgram.ToAgent], bool]
+    needs_release: Callable[[twilio.StreamStart], bool]
 
 
 class Allowance:
@@ -79,50 +90,37 @@ class FlightRecorder(Perception):
         "_answers",
         "_batch",
         "_buffer",
-        "_can_say",
         "_count",
         "_heard",
-        "_is_expected",
-        "_needs_release",
         "_now",
         "_passed",
         "_settings",
         "_wanted",
         "_writer",
-        "began",
+        "began_at",
         "dialogue",
+        "given",
         "lots",
         "size",
         "stopped",
     )
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        is_expected: Callable[[str], bool],
-        forward: float,
-        now: float,
-        policy: CallPolicy,
-        can_say: Callable[[deepgram.ToAgent], bool],
-        needs_release: Callable[[twilio.StreamStart], bool],
-        allowance: Allowance,
+        self, settings: Settings, allowance: Allowance, began_at: float, **given: Unpack[Given]
     ) -> None:
-        self.began = now
+        self.began_at = began_at  # seconds since 1970
+        self.given = given
         self.lots: list[bytes] = []  # packed
         self.size = 0  # of these
         self.stopped: str | None = None  # why nothing more is written
         self._allowance = allowance
         self._settings = settings
-        self._is_expected = is_expected
-        self._can_say = can_say
-        self._needs_release = needs_release
         self._writer = compact.Writer()
         self._buffer = bytearray(_HEAD)
         self._count = 0  # of the steps in it
         self._heard = 0  # of the caller's audio, up to the last step
         # Of the step that is under way:
-        self._now = now
+        self._now = 0.0
         self._passed: Any = None
         self._batch: list[Any] | None = None
         self._answers = ""
@@ -130,9 +128,9 @@ class FlightRecorder(Perception):
         self.dialogue = Dialogue(
             self._make_settings,
             is_expected=self._expects,
-            forward=forward,
-            now=now,
-            policy=policy,
+            forward=given["forward"],
+            now=given["now"],
+            policy=given["policy"],
             can_say=self._says,
             needs_release=self._releases,
             perception=self,
@@ -150,13 +148,13 @@ class FlightRecorder(Perception):
         return settings
 
     def _expects(self, call_sid: str) -> bool:
-        return self._note(EXPECTED, self._is_expected(call_sid))
+        return self._note(EXPECTED, self.given["is_expected"](call_sid))
 
     def _says(self, message: deepgram.ToAgent) -> bool:
-        return self._note(SAYABLE, self._can_say(message))
+        return self._note(SAYABLE, self.given["can_say"](message))
 
     def _releases(self, start: twilio.StreamStart) -> bool:
-        return self._note(RELEASED, self._needs_release(start))
+        return self._note(RELEASED, self.given["needs_release"](start))
 
     def is_audible(self, audio: bytes) -> bool:
         return self._note(AUDIBLE, super().is_audible(audio))
@@ -236,9 +234,10 @@ class FlightRecorder(Perception):
             self._write(None)
         self._pack()
 
-    def forget(self) -> None:
-        """Nothing of it is kept, or all of it is somewhere else; the call is over."""
-        self._allowance.give_back(self.size)
+    def forget(self, *, is_kept: bool = False) -> None:
+        """The call is over. What is kept of it is somebody else's to give back."""
+        if not is_kept:
+            self._allowance.give_back(self.size)
         self.lots, self.size = [], 0
         self._buffer.clear()
         self._stop("the call is over")

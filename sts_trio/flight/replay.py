@@ -208,7 +208,8 @@ class _Replay:
             self._speak(size, last)
             return
         waiting, until = int(passed[2]), passed[3]
-        if waiting == self.dialogue.caller_audio.waiting + size:
+        waited = self.dialogue.caller_audio.waiting
+        if waited and waiting == waited + size:
             self._speak(size, last)
             return
         self._speak(size - waiting, last)

@@ -89,6 +89,7 @@ from sts_trio.simulate.unknowns import Unknowns, readings
 from sts_trio.testing.agent import Agent, offline_agent, scripted_agent
 from sts_trio.testing.caller import Said, call
 from sts_trio.testing.carrier import Account, carrier
+from sts_trio.testing.flights import replay_flight
 from sts_trio.testing.leftovers import Inventory, inventory, leftovers
 from sts_trio.testing.server import Server, running
 
@@ -126,6 +127,7 @@ __all__ = [
     "leftovers",
     "offline_agent",
     "readings",
+    "replay_flight",
     "running",
     "scripted_agent",
 ]

@@ -13,6 +13,7 @@ from call_stories import FROM, NOON, Story, sid, whole
 from click.testing import CliRunner, Result
 
 from sts_trio import cli
+from sts_trio.flight.keeper import path_of
 from sts_trio.records.database import Database
 from sts_trio.records.deliveries import Deliveries
 from sts_trio.records.rows import Kind
@@ -180,6 +181,21 @@ def test_a_call_is_forgotten(store: Store) -> None:
     assert told("forget", sid(1), "--yes") == ["Deleted: 1 call."]
     assert [line.split()[-1] for line in told("list")[1:]] == [sid(2)]
     assert told("forget", sid(1), "--yes") == ["Deleted: 0 calls."]
+
+
+def test_the_flights_of_a_call_are_forgotten_with_it(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "sts-trio.flights"
+    flights = {name: path_of(root, name, NOON) for name in (sid(1), sid(2), sid(3), sid(4))}
+    for path in flights.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    lasting = Story(sid(4)).announce(OTHER).start().rows
+    store.write([*whole(1), *whole(2, caller=OTHER), *lasting])
+    told("forget", "--number", FROM, "--yes")
+    assert [name for name, path in flights.items() if path.exists()] == [sid(2), sid(3), sid(4)]
+    told("forget", sid(3), "--yes")  # of which there is no record any more
+    assert run("forget", sid(4), "--yes").exit_code == 1
+    assert [name for name, path in flights.items() if path.exists()] == [sid(2), sid(4)]
 
 
 def test_a_caller_is_forgotten_wherever_they_are(store: Store, tmp_path: Path) -> None:

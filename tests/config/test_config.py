@@ -10,7 +10,7 @@ from strategies import any_text
 
 from sts_trio.audio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
-from sts_trio.config.records import Prices, Records, Webhook
+from sts_trio.config.records import KeptFlights, Prices, Records, Webhook
 from sts_trio.config.variables import SETTINGS, TracesOf
 from sts_trio.errors import ConfigError
 from sts_trio.logic.policy import CallPolicy
@@ -115,6 +115,8 @@ EVERYTHING = {
     "STS_REDACT_KEY": "0123456789abcdef0123456789abcdef",
     "STS_RECORD": "0",
     "STS_RECORDINGS": "/var/lib/recordings",
+    "STS_FLIGHT": "all",
+    "STS_FLIGHTS": "/var/lib/flights",
     "STS_WEBHOOK_URL": "https://crm.example/calls",
     "STS_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "STS_WEBHOOK_PRIVATE": "1",
@@ -174,6 +176,8 @@ EVERYTHING_DECIDED: dict[str, Any] = {
         prices=Prices(),
         are_recorded=False,
         recordings=Path("/var/lib/recordings"),
+        kept_flights=KeptFlights.ALL,
+        flights=Path("/var/lib/flights"),
         webhook=Webhook(
             url="https://crm.example/calls",
             secrets=("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",),
@@ -238,6 +242,8 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         redact_key = "0123456789abcdef0123456789abcdef"
         record = false
         recordings = "/var/lib/recordings"
+        flight = "all"
+        flights = "/var/lib/flights"
         webhook_url = "https://crm.example/calls"
         webhook_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
         webhook_private = true

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sts_trio.config import load
-from sts_trio.config.records import Prices, Records, Webhook
+from sts_trio.config.records import KeptFlights, Prices, Records, Webhook
 from sts_trio.errors import ConfigError
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -45,6 +45,8 @@ def test_nothing_set_is_a_file_beside_the_configuration(
         prices=Prices(),
         are_recorded=False,
         recordings=Path("sts-trio.recordings"),
+        kept_flights=KeptFlights.FAULTS,
+        flights=Path("sts-trio.flights"),
         webhook=None,
     )
     (tmp_path / "sts-trio.toml").write_text("")
@@ -64,6 +66,8 @@ def test_all_of_it_can_be_set_in_the_file(tmp_path: Path) -> None:
         redact = true
         redact_key = "{KEY}"
         recordings = "heard"
+        flight = 0
+        flights = "flown"
         webhook_url = "https://crm.example/calls"
         webhook_secret = ["{SECRET}", "{OTHER}"]
         webhook_private = true
@@ -83,6 +87,8 @@ def test_all_of_it_can_be_set_in_the_file(tmp_path: Path) -> None:
         prices=Prices("EUR", 0.08, 0.01),
         are_recorded=False,
         recordings=tmp_path / "heard",
+        kept_flights=KeptFlights.NONE,
+        flights=tmp_path / "flown",
         webhook=Webhook(
             url="https://crm.example/calls", secrets=(SECRET, OTHER), allows_private=True
         ),

@@ -37,6 +37,4 @@ def test_a_random_call_is_replayed_to_the_same_acts(
             assert differences(unpack(pack(bare))) == []
             recorded.recorder = None
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Replayed, settings=settings(max_examples=50, stateful_step_count=50)
-    )
+    run_state_machine_as_test(Replayed, settings=settings(max_examples=50, stateful_step_count=50))

@@ -134,6 +134,29 @@ class RecordingsLeft(Event, frozen=True):
     recordings: int
 
 
+# --- of the process: flights ----------------------------------------------------------------------
+
+
+class FlightKept(Event, frozen=True):
+    """What the dialogue of a call heard is kept: `sts-trio replay CALL_SID` shows it again."""
+
+    NAME = "flight.kept"
+    LEVEL = Level.INFO
+    call_sid: str
+    file: Annotated[str, "below `STS_FLIGHTS`"]
+    bytes: int
+    stopped: Annotated[str | None, "why the flight ends before the call did"] = None
+
+
+class FlightNotKept(Event, frozen=True):
+    """The flight of a call was to be kept, and could not be written."""
+
+    NAME = "flight.not_kept"
+    LEVEL = Level.WARNING
+    call_sid: str
+    reason: str
+
+
 # --- of the process: webhooks ---------------------------------------------------------------------
 
 
