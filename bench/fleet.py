@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import fleet_picture
 import fleet_rig
 import msgspec
 import trio
@@ -215,6 +216,7 @@ class Row(msgspec.Struct):
     twice: int
     missing: int
     gaps: list[float]
+    moved: list[Outcome]  # one of them, if there was one
 
     @property
     def cells(self) -> list[str]:
@@ -300,6 +302,7 @@ def _row(fleet: Fleet, name: str, outcomes: list[Outcome]) -> Row:
         twice=sum(each.twice for each in outcomes),
         missing=sum(len(each.missing) for each in outcomes),
         gaps=[gap for _, gap in moves],
+        moved=[each for each in outcomes if each.moves][:1],
     )
 
 
@@ -362,6 +365,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tree", type=Path, default=ROOT, help="whose code the processes run")
     parser.add_argument("--old", type=Path, help=f"a tree of an earlier version, for {OLD!r}")
     parser.add_argument("--keep", type=Path, help="a directory for what all of them say")
+    parser.add_argument("--picture", type=Path, help="an SVG of the gap, a call of each fault")
     parser.add_argument("--alone", action="store_true", help=f"as root, for {ALONE!r}")
     return parser.parse_args()
 
@@ -371,4 +375,8 @@ if __name__ == "__main__":
     if given.alone and not fleet_rig.is_alone():
         fleet_rig.be_alone()
     out = Console(width=max(100, os.get_terminal_size().columns if sys.stdout.isatty() else 0))
-    out.print(table(trio.run(main, given, chosen(given), out)))
+    rows = trio.run(main, given, chosen(given), out)
+    out.print(table(rows))
+    moved = [(row.fault, each) for row in rows for each in row.moved]
+    if given.picture and moved:
+        fleet_picture.draw(given.picture, moved)

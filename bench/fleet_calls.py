@@ -41,7 +41,7 @@ def poison() -> list[Step]:
     """A caller whose every second word kills the process that has the call."""
     code = CODE + POISON * 4
     taken: list[Step] = [WaitForQuiet(3.0)]
-    for said in [code, DO + POISON, DO + POISON, ASK]:
+    for said in [code, f"{DO}{POISON}1", f"{DO}{POISON}2", ASK]:
         taken += [Speak(tones(said), said), WaitForQuiet()]
     return taken
 

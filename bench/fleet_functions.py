@@ -7,7 +7,7 @@ import trio
 
 from sts_trio import Call, function
 
-# Who has this one noted kills the process that does so.
+# Who has a number noted that begins so kills the process that does it.
 POISON = "9"
 
 
@@ -22,7 +22,7 @@ def _note(call: Call, code: str, number: str, what: str) -> None:
 async def note(call: Call, code: str, number: str) -> str:
     """Notes that number."""
     _note(call, code, number, "begun")
-    if number == POISON:
+    if number.startswith(POISON):
         os.kill(os.getpid(), signal.SIGKILL)
     await trio.sleep(1.0)
     _note(call, code, number, "done")

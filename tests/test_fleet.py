@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fleet_calls
+import fleet_picture
 import keeper
 import msgspec
 import pytest
@@ -122,6 +123,14 @@ def test_a_gap_between_two_turns_is_the_time_without_a_line() -> None:
 def test_remembered_is_what_the_caller_has_heard(said: str, is_remembered: bool) -> None:
     one = fleet_calls.outcome(1234, phone_call(tones(said), (0.0, 9.0)))
     assert one.is_remembered is is_remembered
+
+
+def test_the_gap_is_drawn(tmp_path: Path) -> None:
+    heard = tones("7" * 10) + quiet(1.4) + tones("*1234")
+    one = fleet_calls.outcome(1234, phone_call(heard, (0.0, 1.9), (2.5, 9.0)))
+    target = tmp_path / "gaps.svg"
+    fleet_picture.draw(target, [("kill", one), ("hang", one)])
+    assert "<svg" in target.read_text()
 
 
 def lines(*told: tuple[str, float, str, str]) -> list[Told]:
