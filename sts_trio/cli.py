@@ -6,6 +6,7 @@ The libraries are imported by the command that needs them, so that `--help` is q
 """
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sts_trio.config.records import Records
     from sts_trio.offline.mode import Mode
     from sts_trio.offline.protocol.script import Script
+    from sts_trio.server import Server
 
 PORT = click.IntRange(0, 65535)
 
@@ -93,10 +95,24 @@ async def _serve(config: "Config", options: dict[str, Any]) -> None:
     async with trio.open_nursery() as nursery:
         start = functools.partial(serve, config, app=app, **options)
         base = await nursery.start(start)
-        click.echo(_welcome(config, options["host"], base, app.server.key))
+        fleet = await _fleet(app.server)
+        click.echo(_welcome(config, options["host"], base, app.server.key, fleet))
 
 
-def _welcome(config: "Config", host: str, base: str, key: str | None) -> str:
+async def _fleet(server: "Server") -> list[str]:
+    """Whether other processes share the database, and what this one is called there."""
+    others = None if server.shared is None else await server.shared.others()
+    if not others:
+        return []
+    names = sorted(
+        f"{each.process.name} ({each.process.address or 'an unknown address'})" for each in others
+    )
+    return [f"This is {server.name}. It shares the database with {', '.join(names)}."]
+
+
+def _welcome(
+    config: "Config", host: str, base: str, key: str | None, fleet: Sequence[str] = ()
+) -> str:
     """Where it listens, who answers, and what to do next."""
     public = config.public_url or "https://YOUR-HOST"
     media = "wss" + public.removeprefix("https").removeprefix("http") + "/twilio"
@@ -105,6 +121,7 @@ def _welcome(config: "Config", host: str, base: str, key: str | None) -> str:
         f"Listening on {base}{others}",
         *_who_answers(config),
         *_what_is_kept(config.records),
+        *fleet,
         "",
         *_without_a_phone(config, base, key),
         f"With Twilio:      your number's webhook is {public}/twiml{',' if config.bins else ''}",

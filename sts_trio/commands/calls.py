@@ -73,14 +73,42 @@ def list_(file: str | None, /, limit: int, **filters: str | None) -> None:
     if not found:
         say("No call is kept that is like this.")
         return
-    rows = [_cells(call) for call in found]
     titles = ("began", "seconds", "from", "to", "agent", "ending", "call")
+    _table(titles, [_cells(call) for call in found])
+    if after is not None:
+        say(f"There are more: --limit takes up to 500, --until {_local(found[-1].created_at)}.")
+
+
+@calls.command()
+@click.pass_obj
+def live(file: str | None) -> None:
+    """List the calls that are under way, in whichever process."""
+    with _open(file) as store:
+        found = store.live_calls()
+    if not found:
+        say("No call is under way.")
+        return
+    _table(
+        ("process", "seconds", "from", "to", "agent", "call"),
+        [
+            (
+                f"{call.process or '-'}{'' if call.is_alive else ' (gone)'}",
+                f"{call.seconds:.0f}",
+                call.from_,
+                call.to,
+                call.agent,
+                call.call_sid,
+            )
+            for call in found
+        ],
+    )
+
+
+def _table(titles: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         say("  ".join(padded).rstrip())
-    if after is not None:
-        say(f"There are more: --limit takes up to 500, --until {_local(found[-1].created_at)}.")
 
 
 def _cells(call: "CallRow") -> tuple[str, ...]:

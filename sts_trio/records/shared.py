@@ -14,9 +14,11 @@ import trio
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.records import dials, limits
+from sts_trio.records import dials, fleet_calls, limits, processes
 from sts_trio.records.database import READERS, Database, DatabaseAway
 from sts_trio.records.dials import Asked
+from sts_trio.records.fleet_calls import FleetCall
+from sts_trio.records.processes import Seen
 
 T = TypeVar("T")
 
@@ -51,6 +53,22 @@ class Shared:
     async def use_once(self, names: Sequence[str], seconds: float) -> set[str] | None:
         """See `limits.use_once`."""
         return await self._ask(lambda connection: limits.use_once(connection, names, seconds))
+
+    async def others(self) -> list[Seen] | None:
+        """The other processes that live."""
+        found = await self._ask(processes.seen, DIAL_WITHIN, writes=False)
+        return found and [
+            each for each in found if each.is_alive and each.process.process_id != self._process_id
+        ]
+
+    async def live_calls(self, call_sid: str | None = None) -> list[FleetCall] | None:
+        """Those of other processes; or, if it is theirs, the one of that SID."""
+        return await self._ask(
+            lambda connection: fleet_calls.live_calls(
+                connection, but=self._process_id, call_sid=call_sid
+            ),
+            writes=False,
+        )
 
     # --- calls that are to be placed ------------------------------------------------------------
 
@@ -126,6 +144,7 @@ class Shared:
         within: float = WITHIN,
         *,
         is_durable: bool = False,
+        writes: bool = True,
     ) -> T | None:
         if trio.current_time() < self._rests_until:
             await trio.lowlevel.checkpoint()
@@ -136,6 +155,9 @@ class Shared:
         def ask() -> T:
             while True:
                 try:
+                    if not writes:
+                        with self._database.reading(within=STATEMENT) as connection:
+                            return work(connection)
                     with self._database.writing(
                         is_durable=is_durable, within=STATEMENT
                     ) as connection:

@@ -17,6 +17,7 @@ from sts_trio.records.database import Database
 from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays
 from sts_trio.records.event_rows import insert_rows
+from sts_trio.records.fleet_calls import FleetCall, live_calls
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
 from sts_trio.records.processes import Process, Seen
 from sts_trio.records.reading import is_askable, read_record, read_rows
@@ -125,6 +126,11 @@ class Store:
         """A process ends as it should, with no call any more."""
         with self.database.writing() as connection:
             processes.leave(connection, process_id)
+
+    def live_calls(self) -> list[FleetCall]:
+        """The calls that are under way in any process."""
+        with self.database.reading() as connection:
+            return live_calls(connection)
 
     def note_gone(self, process_id: str) -> None:
         """That process is dead, as we know by other means than its heartbeat."""

@@ -4,7 +4,8 @@ token.
 `/` and `/web/…`          the page; `/?key=KEY` opens it
 `/past`                   the page of past calls
 `/state`                  who answers, how many calls there are, what is odd
-`/calls`                  the live calls; with `ended=1` past ones, see `past_calls`
+`/calls`                  the live calls, and those of other processes that share the database; with
+                          `ended=1` past ones, see `past_calls`
 `/calls/CALL_SID`         one of them, and what has happened in it; of one that is over, its record
 `/calls/CALL_SID/hang-up` (POST) ends it
 `/calls/CALL_SID/transcript.txt`, `.json`, `.vtt`: what was said in one that is kept
@@ -16,7 +17,7 @@ token.
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from quart import Response, request
@@ -25,6 +26,7 @@ from sts_trio import __version__
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import streamed
 from sts_trio.config import AgentKind
+from sts_trio.errors import TwilioFailed
 from sts_trio.net import hypercorn_guard
 from sts_trio.observe.feed import FROM_THE_OLDEST, CallEvent, Subscription
 from sts_trio.offline.mode import choose
@@ -37,10 +39,14 @@ from sts_trio.web.past_calls import PastCalls
 from sts_trio.web.responses import GET, POST, Rules
 from sts_trio.web.tokens import LIFETIME, StreamTokens
 
+if TYPE_CHECKING:
+    from sts_trio.records.fleet_calls import FleetCall
+
 # Each is a task and a connection of its own.
 MAX_FOLLOWERS = 100
 MAX_DIGITS = 20  # of an event's number
 _NOT_LIVE = "There is no live call of that SID."
+_NOT_KNOWN = "It is no call of this process, and the database that knows of others does not answer."
 _TOO_MANY = f"{MAX_FOLLOWERS} are following the calls already."
 # Within what proxies take for an idle connection, which is a minute or more.
 KEEP_ALIVE = 15.0
@@ -128,7 +134,26 @@ class Page:
         if request.args.get("ended", "0") != "0":
             return await self._past_calls.list(request.args)
         live = sorted(self._server.live_calls.calls, key=lambda call: call.began)
-        return responses.json({"live": len(live), "calls": [_facts(call) for call in live]})
+        return responses.json(
+            {
+                "live": len(live),
+                "process": self._server.name,
+                "calls": [_facts(call) for call in live],
+                # None: it is not known now.
+                "elsewhere": await self._elsewhere(),
+            }
+        )
+
+    async def _elsewhere(self) -> "list[FleetCall] | None":
+        """The live calls of other processes, by what the database has of them."""
+        records = self._server.records
+        if records is None or not records.writer.others:
+            return []
+        found = await records.shared.live_calls()
+        if found is None:
+            return None
+        # One that has just come here is still another's in the database.
+        return [each for each in found if not self._server.live_calls.find(each.call_sid)]
 
     async def call(self, call_sid: str) -> Response:
         """A live one, by `?after=NUMBER` only what happened behind that event; else its record."""
@@ -160,10 +185,32 @@ class Page:
             return refusal
         found = self._server.live_calls.find(call_sid)
         if not found:
-            return responses.text(_NOT_LIVE, 404)
+            return await self._hang_up_elsewhere(call_sid)
         for call in found:
             call.hang_up()
         return responses.json({"call_sid": call_sid}, 202)
+
+    async def _hang_up_elsewhere(self, call_sid: str) -> Response:
+        """Of another process's call it is Twilio that is asked."""
+        shared = self._server.shared
+        found = [] if shared is None else await shared.live_calls(call_sid)
+        if found is None:
+            return responses.text(_NOT_KNOWN, 503)
+        if not found:
+            return responses.text(_NOT_LIVE, 404)
+        [call] = found
+        twilio = self._server.twilio
+        if twilio.missing:
+            return responses.text(
+                f"That call is at the process {call.process} ({call.address}): hang up there, or"
+                f" set {', '.join(twilio.missing)} here.",
+                409,
+            )
+        try:
+            await twilio.hang_up(call_sid)
+        except TwilioFailed as exc:
+            return responses.text(f"{exc}.", 502)
+        return responses.json({"call_sid": call_sid, "process": call.process}, 202)
 
     async def stream_token(self) -> Response:
         if refusal := await self._authenticator.operator():

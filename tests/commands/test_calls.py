@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from call_stories import FROM, NOON, Story, sid, whole
 from click.testing import CliRunner, Result
+from rig_processes import process
 
 from sts_trio import cli
 from sts_trio.flight.keeper import path_of
@@ -70,6 +71,21 @@ def test_calls_are_listed_the_newest_first(store: Store) -> None:
     assert title.split() == ["began", "seconds", "from", "to", "agent", "ending", "call"]
     assert [line.split()[-1] for line in lines] == [sid(3), sid(2), sid(1)]
     assert [line.split()[-2] for line in lines] == ["announced", "stop", "stop"]
+
+
+def test_live_calls_are_listed_with_their_processes(store: Store) -> None:
+    assert told("live") == ["No call is under way."]
+    store.beat(process("p1", name="s-1"))
+    for number, process_id in ((1, "p1"), (2, "p2")):
+        store.write(Story(sid(number)).start(process_id=process_id, agent="default").rows)
+    store.write(whole(3))
+    title, *lines = told("live")
+    assert title.split() == ["process", "seconds", "from", "to", "agent", "call"]
+    assert [(line.split()[0], line.split()[-1]) for line in lines] == [
+        ("s-1", sid(1)),
+        ("-", sid(2)),
+    ]
+    assert "(gone)" in lines[1]
 
 
 def test_they_are_chosen_by_what_is_asked_for(store: Store) -> None:

@@ -16,11 +16,14 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 import trio
+import trio.lowlevel
+from call_stories import FROM, Story, sid
 from limits import HANG
 from quart.wrappers import Response
 from rig_rest import ACCOUNT, REFUSED, TOKEN, UNCERTAIN, FakeAccount
 from rig_server import answer_in, knock
 
+from sts_trio import cli
 from sts_trio.config import load
 from sts_trio.observe import events
 from sts_trio.records import schema
@@ -80,8 +83,15 @@ class Member:
         return str(await response.get_data(as_text=True))
 
     async def get(self, path: str) -> Any:
-        response = await self.app.test_client().get(path, headers=OPERATOR)
+        response = await self.app.test_client().get(
+            path, headers=OPERATOR, scope_base={"client": ("192.0.2.7", 5)}
+        )
         return await response.get_json()
+
+    async def hang_up(self, call_sid: str) -> tuple[int, Any]:
+        response = await self._post(f"/calls/{call_sid}/hang-up", "", OPERATOR)
+        text = str(await response.get_data(as_text=True))
+        return response.status_code, json.loads(text) if response.is_json else text
 
     async def _post(self, path: str, data: str, headers: dict[str, str]) -> Response:
         response = await self.app.test_client().post(
@@ -350,3 +360,82 @@ async def test_while_the_database_is_away_a_token_is_good_once_in_each_process(
                 assert await knock(here, path, signature) == 403
             finally:
                 lock.close()
+
+
+# --- calls of the whole fleet ---------------------------------------------------------------------
+
+
+def live_at(member: Member, number: int = 1) -> str:
+    """A call that this process has, as the database knows it."""
+    records = member.server.records
+    assert records is not None
+    story = Story(sid(number)).announce(process_id=records.process_id)
+    records.store.write(story.start(process_id=records.process_id).rows)
+    return story.call_sid
+
+
+def knows_others(member: Member) -> bool:
+    records = member.server.records
+    return records is not None and bool(records.writer.others)
+
+
+async def test_each_process_lists_the_calls_of_all(fleet: Fleet) -> None:
+    async with fleet.members(2) as (one, other):
+        call_sid = live_at(other)
+        await until(lambda: knows_others(one))
+        listed = await one.get("/calls")
+        assert (listed["live"], listed["calls"], listed["process"]) == (0, [], "s-0")
+        [call] = listed["elsewhere"]
+        assert (call["call_sid"], call["process"], call["from"]) == (call_sid, "s-1", FROM)
+        assert call["is_alive"] is True
+        assert (await one.get(f"/calls/{call_sid}"))["call"]["state"] == "live"
+        # Its own it does not list twice.
+        await until(lambda: knows_others(other))
+        assert (await other.get("/calls"))["elsewhere"] == []
+
+
+async def test_a_call_of_another_process_is_hung_up_on_by_twilio(fleet: Fleet) -> None:
+    async with fleet.members(2) as (one, other):
+        call_sid = live_at(other)
+        assert await one.hang_up(call_sid) == (202, {"call_sid": call_sid, "process": "s-1"})
+        assert fleet.account.hung_up == [call_sid]
+        fleet.account.failures.append(REFUSED)
+        assert (await one.hang_up(call_sid))[0] == 502
+        assert (await one.hang_up(sid(9)))[0] == 404
+
+
+async def test_without_an_account_it_is_said_where_that_call_lives(fleet: Fleet) -> None:
+    fleet.account = FakeAccount(None, None)
+    async with fleet.members(2) as (one, other):
+        call_sid = live_at(other)
+        status, text = await one.hang_up(call_sid)
+        assert status == 409
+        assert "That call is at the process s-1 (" in text
+        assert "set TWILIO_ACCOUNT_SID" in text
+        assert fleet.account.hung_up == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_while_the_database_is_away_the_calls_elsewhere_are_not_known(
+    fleet: Fleet, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet.members(2) as (one, _):
+        await until(lambda: knows_others(one))
+        shared = one.server.shared
+        assert shared is not None
+
+        async def away(call_sid: str | None = None) -> None:
+            await trio.lowlevel.checkpoint()
+
+        monkeypatch.setattr(shared, "live_calls", away)
+        assert (await one.get("/calls"))["elsewhere"] is None
+        assert (await one.hang_up(sid(1)))[0] == 503
+
+
+async def test_at_its_start_a_process_tells_who_shares_the_database(fleet: Fleet) -> None:
+    async with fleet.members(1) as (one,):
+        assert await cli._fleet(one.server) == []
+        async with fleet.member("s-9") as other:
+            await until(lambda: knows_others(one))
+            told = "This is s-9. It shares the database with s-0 (an unknown address)."
+            assert await cli._fleet(other.server) == [told]

@@ -515,7 +515,8 @@ async def test_live_calls_are_listed_the_oldest_first(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     app = make_app(tmp_path)
-    assert await ask_json(app, "/calls") == {"live": 0, "calls": []}
+    empty = {"live": 0, "calls": [], "elsewhere": [], "process": app.server.name}
+    assert await ask_json(app, "/calls") == empty
     first, second = make_call(app.live_calls.event_feed), make_call(app.live_calls.event_feed)
     first.dialogue._stream.call_sid = "CA1"
     await trio.sleep(2)

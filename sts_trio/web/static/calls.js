@@ -15,14 +15,18 @@ export class CallList {
     this.#open = open;
   }
 
-  /** `calls` are {callSid, name, stands}, in order; `shown` is the SID of the one that is open. */
+  /**
+   * `calls` are {callSid, name, stands, isElsewhere?}, in order; `shown` is the SID of the one that
+   * is open. One that is elsewhere cannot be opened here.
+   */
   show(calls, shown) {
     const rows = new Map();
-    calls.forEach(({ callSid, name, stands }, index) => {
+    calls.forEach(({ callSid, name, stands, isElsewhere = false }, index) => {
       const row = this.#rows.get(callSid) ?? this.#make(callSid);
       rows.set(callSid, row);
       write(row.name, name);
       write(row.stands, stands);
+      if (row.button.disabled !== isElsewhere) row.button.disabled = isElsewhere;
       row.button.ariaCurrent = String(callSid === shown);
       const there = this.#list.children[index];
       if (there !== row.item) this.#list.insertBefore(row.item, there ?? null);
@@ -60,6 +64,16 @@ export function rowsOf(live, ago, ours, opened) {
     rows.push({ callSid: facts.call_sid, name: callName(facts), stands: now(facts, ago) });
   }
   return rows;
+}
+
+/** The same of calls of other processes, as /calls has them: each says whose it is. */
+export function rowsElsewhere(calls, ago) {
+  return calls.map((call) => ({
+    callSid: call.call_sid,
+    name: callName(call),
+    stands: `${call.is_alive ? "at" : "was at"} ${call.process || "another process"}, ${clock(call.seconds + ago)}`,
+    isElsewhere: true,
+  }));
 }
 
 function nameOf({ facts, callSid }) {

@@ -1,6 +1,6 @@
 // The page: the phone's buttons and meters, and who tells whom.
 
-import { CallList, rowsOf } from "./calls.js";
+import { CallList, rowsElsewhere, rowsOf } from "./calls.js";
 import { Call } from "./call.js";
 import { CallView } from "./call-view.js";
 import { Conversation } from "./conversation.js";
@@ -228,6 +228,7 @@ function openKeypad(isOpen) {
 let state = null;
 let hasRefused = false;
 let live = [];
+let elsewhere = [];
 let listedAt = 0;
 const list = new CallList(byId("calls"), open);
 
@@ -247,6 +248,7 @@ function showCalls() {
   const known = serverTrouble === null ? live : [];
   const ago = (performance.now() - listedAt) / 1000;
   const rows = rowsOf(known, ago, ours, opened);
+  if (serverTrouble === null) rows.push(...rowsElsewhere(elsewhere, ago));
   list.show(rows, view.shown?.callSid);
   byId("no-calls").hidden = rows.length > 0 && serverTrouble === null;
   byId("no-calls").textContent = serverTrouble === null ? "None." : "Not known at present.";
@@ -285,7 +287,7 @@ setInterval(() => {
 }, FIGURES);
 
 setInterval(() => {
-  if (live.length > 0) showCalls();
+  if (live.length > 0 || elsewhere.length > 0) showCalls();
   if (opened !== null && opened === view.shown && !opened.isOver) view.refresh();
 }, 1000);
 
@@ -295,8 +297,9 @@ const server = new Server({
     showServer();
     showWarnings(told);
   },
-  lists(calls) {
+  lists(calls, others) {
     live = calls;
+    elsewhere = others;
     listedAt = performance.now();
     const facts = calls.find(({ call_sid: sid }) => sid === ours?.callSid);
     if (facts !== undefined) ours.know(facts);

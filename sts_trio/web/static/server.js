@@ -24,7 +24,7 @@ const ASK_AFTER = new Set(["call.started", "agent.ready", "call.ended"]);
  * Tells its `listener`, each by a method of that name:
  *
  * knows(state)         what /state tells
- * lists(calls)         the live calls, as /calls has them
+ * lists(calls, elsewhere) the live calls, and those of other processes, as /calls has them
  * happened(event)      {number, call_sid, at, event, fields}
  * missed()             events were lost: what is to be known of a call has to be asked for
  * troubled(trouble)    why it cannot be talked with, in words; null when it can
@@ -71,7 +71,7 @@ export class Server {
     try {
       const [state, list] = await Promise.all([ask("state"), withCalls ? ask("calls") : null]);
       this.#listener.knows(state);
-      if (list !== null) this.#listener.lists(list.calls);
+      if (list !== null) this.#listener.lists(list.calls, list.elsewhere ?? []);
       this.#tell(this.#isDeaf ? DEAF : null);
       return true;
     } catch (error) {
