@@ -20,6 +20,7 @@ from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
 from sts_trio.commands.doctor import doctor
 from sts_trio.commands.replay import replay
+from sts_trio.commands.tasks import tasks
 from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -261,5 +262,6 @@ main.add_command(calls)
 main.add_command(check)
 main.add_command(demo)
 main.add_command(dial)
+main.add_command(tasks)
 main.add_command(doctor)
 main.add_command(replay)

@@ -54,6 +54,7 @@ from sts_trio.observe import events
 from sts_trio.observe.figures import Figures
 from sts_trio.observe.kept import KeptEvents
 from sts_trio.observe.report import report
+from sts_trio.observe.tasks import TaskState, TaskWatch
 from sts_trio.observe.watch import LoopWatch, codes
 from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import PhoneCalls
@@ -142,6 +143,7 @@ class Server:
             shared=lambda: self.shared,
         )
         self.watch = LoopWatch(self._users_code(choose_agent))
+        self._task_watch = TaskWatch()
         self.collector = Collector()
         self.poller = Poller()
         self.ticker = Ticker(self.poller)
@@ -228,6 +230,7 @@ class Server:
         await self._kept_calls.start(nursery, self.live_calls.event_feed)
         nursery.start_soon(self.watch.run)
         await nursery.start(self._flights.run)
+        nursery.start_soon(self._task_watch.run)
         nursery.start_soon(self.ticker.run)
         nursery.start_soon(self.portable_ticker.run)
         nursery.start_soon(self.poller.run)
@@ -320,6 +323,12 @@ class Server:
                 "lost": records.lost,
             }
         return figures
+
+    async def tasks(self, top: trio.lowlevel.Task | None = None) -> list[TaskState]:
+        """The tasks from the `top` one down, or all of the process; those of calls are told."""
+        calls = self.live_calls.calls
+        call_sids = {call.task: call.dialogue.call_sid for call in calls if call.task is not None}
+        return await self._task_watch.look(top, call_sids)
 
     # --- a call ---------------------------------------------------------------------------------
 

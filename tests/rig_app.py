@@ -53,6 +53,7 @@ ROUTES = [
     ("GET", "/events"),
     ("GET", "/calls/CA1/events"),
     ("GET", "/metrics"),
+    ("GET", "/tasks"),
     ("POST", "/stream-token"),
 ]
 

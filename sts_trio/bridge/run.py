@@ -192,6 +192,12 @@ class Bridge:
         return self.ending
 
     @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The one that it runs in; None before it does."""
+        nursery: trio.Nursery | None = getattr(self, "_nursery", None)
+        return None if nursery is None else nursery.parent_task
+
+    @property
     def waiting(self) -> dict[Leg, float]:
         """Seconds of audio that wait for a leg which is slow."""
         return {Leg.CALLER: self._to_caller.seconds, Leg.AGENT: self._session.outbox.seconds}

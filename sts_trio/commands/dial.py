@@ -11,13 +11,12 @@ import secrets
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any, NoReturn
-from urllib.parse import SplitResult, urlsplit
 
 import click
 import msgspec
 
-from sts_trio.commands.client import Asked
 from sts_trio.commands.common import INTERRUPTED, Misuse, fail, pairs, say
+from sts_trio.commands.operator import Operator, Unreachable, reason_of
 from sts_trio.observe.events import (
     CallAnsweredBy,
     CallEnded,
@@ -104,7 +103,7 @@ def dial(
     except KeyboardInterrupt:
         say("What was asked for is not taken back: the call goes on.", err=True)
         raise SystemExit(INTERRUPTED) from None
-    except _Unreachable as exc:
+    except Unreachable as exc:
         fail(f"{server.url} cannot be reached: {exc}: is `sts-trio serve` running?")
     if fault is not None:
         fail(fault)
@@ -114,7 +113,7 @@ def _place(server: "_Server", order: dict[str, Any], key: str) -> str:
     try:
         status, answer = server.post("/calls", order, {"Idempotency-Key": key})
     except (OSError, http.client.HTTPException) as exc:
-        _uncertain(f"{server.url}: no answer ({_reason(exc)})", key)
+        _uncertain(f"{server.url}: no answer ({reason_of(exc)})", key)
     call_sid = answer.get("call_sid") if isinstance(answer, dict) else None
     if status == 201 and isinstance(call_sid, str) and re.fullmatch("[0-9A-Za-z]{1,64}", call_sid):
         return call_sid
@@ -175,7 +174,7 @@ def _follow(server: "_Server", call_sid: str, number: str) -> str | None:
                 case CallStatus(status) if status in OVER and not has_started:
                     return "there was no conversation"
     except (OSError, http.client.HTTPException) as exc:
-        return f"{server.url}: cannot be followed any more ({_reason(exc)}); the call may go on"
+        return f"{server.url}: cannot be followed any more ({reason_of(exc)}); the call may go on"
     return f"{server.url}: went away before the call ended"
 
 
@@ -211,32 +210,8 @@ class _Missed(msgspec.Struct, frozen=True):
 _Told = Event | _Alive | _Missed | None  # None: an event that this version does not know
 
 
-class _Unreachable(Exception):
-    """There was no connection, so nothing was asked."""
-
-
-class _Server:
-    """The server at `url`, asked as its operator. Every question may raise `_Unreachable`.
-
-    Raises:
-        ConfigError: the environment or the file is not as it should be.
-        Misuse: that is no URL, or one that would give the admin token away.
-    """
-
-    def __init__(self, url: str) -> None:
-        from sts_trio import config
-
-        # Who only asks needs no agent.
-        self._token = config.from_environment(STS_AGENT="offline").admin_token
-        self.has_token = self._token is not None
-        self.url = url.rstrip("/")
-        self._parts = _parts(self.url)
-        local = self._parts.hostname in ("127.0.0.1", "::1", "localhost")
-        if self._token is not None and self._parts.scheme == "http" and not local:
-            raise Misuse(
-                f"--url {url}: the admin token would cross the network unencrypted:"
-                " expected https://, or a server on this machine"
-            )
+class _Server(Operator):
+    """What is asked of it here."""
 
     def post(
         self, path: str, body: dict[str, Any], headers: dict[str, str]
@@ -247,7 +222,7 @@ class _Server:
             OSError, http.client.HTTPException: no answer, which does not mean no.
         """
         headers = headers | {"Content-Type": "application/json"}
-        with self._ask("POST", path, json.dumps(body), headers, ANSWER_TIMEOUT) as asked:
+        with self.ask("POST", path, json.dumps(body), headers, ANSWER_TIMEOUT) as asked:
             text = asked.text()
         answer = _read(text)
         return asked.status, answer if isinstance(answer, dict) else text
@@ -259,7 +234,7 @@ class _Server:
             OSError, http.client.HTTPException: it cannot be told any more.
         """
         path = f"/calls/{call_sid}/events"
-        with self._ask("GET", path, None, {}, SILENCE_TIMEOUT) as asked:
+        with self.ask("GET", path, None, {}, SILENCE_TIMEOUT) as asked:
             if asked.status != 200:
                 raise http.client.HTTPException(f"HTTP {asked.status}")
             if asked.content_type not in ("text/event-stream", ""):
@@ -277,46 +252,6 @@ class _Server:
                     yield _event(value)
                 elif not field:
                     name = ""
-
-    def _ask(
-        self, method: str, path: str, body: str | None, headers: dict[str, str], timeout: float
-    ) -> Asked:
-        from sts_trio.config import local_key
-
-        secure = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=CONNECT_TIMEOUT)
-        if self._token is not None:
-            headers = headers | {"Authorization": f"Bearer {self._token}"}
-        try:
-            try:
-                connection.connect()
-            except (OSError, UnicodeError) as exc:  # of a name that none can be
-                raise _Unreachable(_reason(exc)) from None
-            key = None if self._token is not None else local_key.of_peer(connection.sock)
-            if key is not None:
-                headers = headers | {"Authorization": f"Bearer {key}"}
-            return Asked(connection, timeout, method, self._parts.path + path, body, headers)
-        except BaseException:
-            connection.close()
-            raise
-
-
-def _parts(url: str) -> SplitResult:
-    expected = f"--url {url}: expected a URL like http://127.0.0.1:5000"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is none
-    except ValueError:
-        raise Misuse(expected) from None
-    known = parts.scheme in ("http", "https") and parts.hostname and not parts.query
-    if not re.fullmatch("[!-~]+", url) or not known:
-        raise Misuse(expected)
-    return parts
-
-
-def _reason(exc: Exception) -> str:
-    return str(getattr(exc, "strerror", None) or exc or type(exc).__name__)
 
 
 def _read(text: str) -> Any:

@@ -210,7 +210,9 @@ class FunctionCalls:
         else:
             running = _Running(asked, None, self._budget.refused)
         self._running.add(running)
-        self._nursery.start_soon(self._attend, running)
+        # By this name it is seen among the tasks of the process. A model may make up any.
+        name = f"function {running.asked.name[:MAX_LETTERS]}"
+        self._nursery.start_soon(self._attend, running, name=name)
 
     def cancel(self, ids: Iterable[str]) -> None:
         """The agent does not want these any more: no answers, and those not shielded end."""

@@ -36,6 +36,7 @@ from sts_trio.web.misdirected import MAX_PATH, likely_cause
 from sts_trio.web.outbound import Outbound
 from sts_trio.web.page import Page
 from sts_trio.web.responses import Rules
+from sts_trio.web.tasks import Tasks
 from sts_trio.web.tokens import StreamTokens
 from sts_trio.web.voice import Voice
 
@@ -75,6 +76,7 @@ class App(QuartTrio):
         self._add(Voice(server, authenticator, self.stream_tokens).rules)
         self._add(Health(server).rules)
         self._add(Metrics(server, authenticator).rules)
+        self._add(Tasks(server, authenticator).rules)
         self._add(Page(server, authenticator, self.stream_tokens).rules)
         self._add(Outbound(server.dialler, authenticator).rules)
         media = Media(server, authenticator, self.stream_tokens)

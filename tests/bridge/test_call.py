@@ -893,3 +893,12 @@ async def test_what_a_slow_phone_has_yet_to_take_can_be_asked_for(autojump_clock
             await agent.say(deepgram.Audio(b"\x11" * 8000))
         await settle(phone)
         assert call.waiting == {Leg.CALLER: 2.0, Leg.AGENT: 0.0}, "one is on its way"
+
+
+async def test_the_task_that_a_call_runs_in_is_known_while_it_does(autojump_clock: Clock) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with trio.open_nursery() as nursery:
+        assert make_call(nursery, phone, agent).task is None
+        async with talking(phone, agent) as call:
+            assert call.task is not None
+            assert call.task.child_nurseries

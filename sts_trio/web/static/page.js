@@ -7,6 +7,7 @@ import { Conversation } from "./conversation.js";
 import { byId, clock, disable, isDisabled, make } from "./elements.js";
 import { QUIETEST, Ribbon, share } from "./ribbon.js";
 import { Server } from "./server.js";
+import { Tasks } from "./tasks.js";
 import {
   BROKEN_OFF,
   NOBODY,
@@ -31,6 +32,7 @@ const BROKEN = new Set([1006, 1012, 1013, 1014]);
 
 const ribbon = new Ribbon(byId("ribbon"));
 const view = new CallView();
+new Tasks(() => view.shown?.callSid);
 let call = null; // from the press of Call until it is over
 let ours = null; // the conversation of the last call from here, which stays until the next one's
 let opened = null; // the conversation of another call that is looked at, or was
