@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ RESTART_AFTER = 0.1
 NOTICED = 1.5
 # Seconds that only what hangs takes.
 PATIENCE = 60.0
+TRIES = 20
 
 CONFIG = """
 functions = ["fleet_functions"]
@@ -126,7 +128,8 @@ class Fleet:
     async def open(self, nursery: trio.Nursery) -> None:
         """Returns when all of it takes calls; `nursery` is for what has processes started again."""
         host = "0.0.0.0" if is_alone() else LOCAL
-        command = [PYTHON, HERE / "keeper.py", str(self.agent_port), self.agent_log, host]
+        log = str(self.agent_log)
+        command = [PYTHON, str(HERE / "keeper.py"), str(self.agent_port), log, host]
         self._agent = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)})  # noqa: ASYNC220
         servers = {each.name: (each.address, each.port) for each in self.processes.values()}
         self.proxy.write(servers)
@@ -153,10 +156,15 @@ class Fleet:
         await trio.sleep(NOTICED)
 
     def record(self, call_sid: str) -> dict[str, Any]:
-        """What any process of the fleet knows of a call, with its events."""
-        with _get(LOCAL, self.proxy.port, f"/calls/{call_sid}") as answer:
-            told: dict[str, Any] = json.load(answer)
-        return told
+        """What any process of the fleet knows of a call, with its events, once it is over."""
+        for _ in range(TRIES):
+            try:
+                with _get(LOCAL, self.proxy.port, f"/calls/{call_sid}") as answer:
+                    told: dict[str, Any] = json.load(answer)
+                    return told
+            except urllib.error.HTTPError:  # the database, or all of us, are busy
+                time.sleep(1.0)
+        raise RuntimeError(f"{call_sid}: nobody knows it, see {self.directory}")
 
     def close(self) -> None:
         running = [each.running for each in self.processes.values()]

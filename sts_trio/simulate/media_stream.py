@@ -51,6 +51,7 @@ class MediaStream:
         self._began = 0.0
         self._sequence = 0
         self._chunk = 0
+        self._has_begun = False
         self._is_unanswered = False
         self._sending = trio.CancelScope()
 
@@ -67,6 +68,7 @@ class MediaStream:
         with contextlib.suppress(trio_websocket.ConnectionClosed):
             await self._send(twilio.Connected())
             await self._send(self._start())
+        self._has_begun = True
 
     async def listen(self) -> None:
         """Until the websocket is closed, by whom ever."""
@@ -80,7 +82,10 @@ class MediaStream:
                 await self._echo(self._take(data))
 
     async def carry(self, frame: bytes, keys: str, reached: list[str]) -> None:
-        """What the phone has to send. Waits for a bridge that does not read, until the end."""
+        """What the phone has to send, if `start` was. Waits for a bridge that does not read, until
+        the end."""
+        if not self._has_begun:
+            return
         self._chunk += 1
         with (
             trio.CancelScope() as self._sending,

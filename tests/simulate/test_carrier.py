@@ -18,8 +18,10 @@ from sts_trio.simulate.call_requests import Text, Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.carrier_call import Call
 from sts_trio.simulate.connect import NotAUrl, NotConnected
+from sts_trio.simulate.media_stream import MediaStream, Sids
+from sts_trio.simulate.phone import Phone
 from sts_trio.simulate.phone_call import PhoneCall
-from sts_trio.simulate.script import HangUp, Keys, Speak, Step, WaitForQuiet
+from sts_trio.simulate.script import CallerScript, HangUp, Keys, Speak, Step, WaitForQuiet
 from sts_trio.simulate.unknowns import Unknowns, readings
 from sts_trio.testing import fast_clock as fast_clock
 from sts_trio.wire import twilio
@@ -601,3 +603,25 @@ async def test_two_calls_are_two(fast_clock: object) -> None:
     assert not carrier.calls
     with contextlib.suppress(NotConnected):
         calls[0].check()
+
+
+async def test_a_phone_that_talks_meanwhile_is_heard_behind_start(fast_clock: object) -> None:
+    """The second stream of a call begins in the midst of what the caller says."""
+
+    class Socket:
+        closed = None
+
+        def __init__(self) -> None:
+            self.sent: list[str] = []
+
+        async def send_message(self, message: str) -> None:
+            if not self.sent:
+                await media.carry(b"\xff" * 160, "1", ["mark"])
+            self.sent.append(twilio.decode(message).__class__.__name__)
+
+    socket = Socket()
+    phone = Phone(CallerScript([], 9.0), None)
+    media = MediaStream(socket, trio.testing.memory_stream_pair()[0], phone, {}, Sids())  # type: ignore[arg-type]
+    await media.begin()
+    await media.carry(b"\xff" * 160, "", [])
+    assert socket.sent == ["Connected", "Start", "Media"]
