@@ -10,6 +10,7 @@ empty one of yours, such as postgresql+psycopg://me@localhost/bench.
 import argparse
 import contextlib
 import os
+import random
 import resource
 import tempfile
 import time
@@ -42,6 +43,8 @@ from sts_trio.records.store import Store
 from sts_trio.records.writer import Writer
 
 SENTENCE = "The last one leaves at ten past eleven, from platform four, and arrives at noon. " * 2
+# What one call in 50 has in it.
+RARE = "lost property"
 TICK = 0.01
 DAY = 86400
 # Rows of one call of a good minute.
@@ -224,9 +227,13 @@ def _day(console: Console, database: Database, calls: int) -> Day:
         "by a rare ending": Wanted(ending="crashed"),
         "that went wrong, of an agent": Wanted(verdict="ours", agent="sales"),
         "that have ended": Wanted(has_ended=True),
-        "with words, of an hour": Wanted(since=middle, until=middle + 3600, words="platform"),
-        "with words that nobody said, of an hour": Wanted(
-            since=middle, until=middle + 3600, words="submarine"
+        "with words that all say": Wanted(words="platform four"),
+        "with words that few say": Wanted(words=RARE),
+        "with words that nobody says": Wanted(words="submarine"),
+        "with words that all say, of an agent": Wanted(words="platform", agent="sales"),
+        "with words that all say, that went wrong": Wanted(words="platform", verdict="ours"),
+        "with words that few say, of an hour": Wanted(
+            since=middle, until=middle + 3600, words=RARE
         ),
     }.items():
         times = []
@@ -262,6 +269,8 @@ def _day(console: Console, database: Database, calls: int) -> Day:
 
 def _double(database: Database, step: int, later: float) -> None:
     """All calls once more, later: lists are asked of what is there, however it came."""
+    # Where words are in their index goes by time, see `word_index`.
+    place_later = int(later * 1_000_000) * 1024
     for table, time_columns in (
         (schema.call, ("created_at", "answered_at", "ended_at")),
         (schema.stream, ("started_at", "ended_at")),
@@ -273,6 +282,8 @@ def _double(database: Database, step: int, later: float) -> None:
                 chosen.append(column + f"-{step}")
             elif column.name in time_columns:
                 chosen.append(column + later)
+            elif column.name == "word_place":
+                chosen.append(column + place_later)
             elif column.name == "day":
                 chosen.append(sa.cast(table.c.at + later, sa.BigInteger) // DAY)
             else:
@@ -280,6 +291,12 @@ def _double(database: Database, step: int, later: float) -> None:
         pattern = sa.select(*chosen).where(table.c.call_sid.startswith("CA"))
         with database.writing(within=600) as connection:
             connection.execute(sa.insert(table).from_select(list(table.c.keys()), pattern))
+    columns = "call_sid, words" if database.is_postgresql else "rowid, words"
+    copied = f"call_sid || '-{step}'" if database.is_postgresql else f"rowid + {place_later}"
+    with database.writing(within=600) as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO {schema.WORDS} ({columns}) SELECT {copied}, words FROM {schema.WORDS}"
+        )
 
 
 def _process() -> Process:
@@ -313,13 +330,17 @@ def _call(number: int, at: float) -> list[Row]:
         (Kind.STARTED, {**info, "stream_sid": "MZ1", "how": "first"}),
         (Kind.AGENT_DIALLED, {"agent": "default", "request_id": "r"}),
     ]
-    while len(made) < ROWS_A_CALL - 1:
+    while len(made) < ROWS_A_CALL - 2:
         made += [
             (Kind.USER, {"text": SENTENCE}),
             (Kind.AGENT, {"text": SENTENCE}),
             (Kind.AGENT, {"text": SENTENCE}),
             (Kind.HEARD, {"said": SENTENCE, "heard": SENTENCE, "said_seconds": 3.0}),
         ]
+    # Callers say different things.
+    chance = random.Random(number)
+    said = " ".join(f"w{int(1 / chance.uniform(1e-4, 1))}" for _ in range(60))
+    made.append((Kind.USER, {"text": f"{said} {RARE if number % 50 == 0 else ''}"}))
     is_crash = number % 997 == 0
     made.append(
         (

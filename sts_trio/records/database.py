@@ -218,6 +218,13 @@ class Database:
                 f"of a newer sts-trio (schema {version}, which takes {oldest}; this one knows"
                 f" {schema.VERSION}): install that one"
             )
+        has_index = not self.is_postgresql and sa.inspect(connection).has_table(schema.WORDS)
+        if has_index and not has_fts5(connection):
+            # Not even a call could be deleted: its words would be left.
+            raise self._mistake(
+                f"its index of words takes FTS5, which SQLite {sqlite3.sqlite_version} of this"
+                " Python is compiled without; install a Python whose SQLite has it"
+            )
 
     def _lasting(self, exc: DatabaseAway) -> str | None:
         """Why it would be in vain to try again; None if it would not."""
@@ -352,6 +359,11 @@ def _postgresql(url: sa.URL) -> sa.Engine:
         raise ConfigError(
             f"{VARIABLE}: PostgreSQL takes psycopg: pip install 'sts-trio[postgres]'"
         ) from None
+
+
+def has_fts5(connection: sa.Connection) -> bool:
+    """Not every SQLite is compiled with it."""
+    return "ENABLE_FTS5" in connection.exec_driver_sql("PRAGMA compile_options").scalars().all()
 
 
 def _version(connection: sa.Connection) -> tuple[int, int] | None:

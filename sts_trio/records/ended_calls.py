@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sts_trio.config.records import Prices
-from sts_trio.records import deliveries, schema, webhook
+from sts_trio.records import deliveries, schema, webhook, word_index
 from sts_trio.records.lifecycle import OVER
 from sts_trio.records.reading import read_record, read_rows
 from sts_trio.records.record import summary, without_words
@@ -37,7 +37,10 @@ class EndedCalls:
         """These calls have `ended` with these rows. Of those `touched` that were over already rows
         came late."""
         self._sum_up(connection, ended)
-        if not self._keeps_words:
+        if self._keeps_words:
+            # They are put in again, with what came late.
+            word_index.take_out(connection, [sid for sid in touched if sid not in ended])
+        else:
             self._forget_words(connection, {*ended, *touched})
         if self._tells:
             self._tell(connection, ended)
@@ -50,6 +53,8 @@ class EndedCalls:
                 ).all()
             )
             rows = read_rows(connection, lot)
+            if self._keeps_words:
+                word_index.put(connection, {sid: rows[sid] for sid in lot})
             connection.execute(
                 sa.update(call).where(call.c.call_sid == sa.bindparam("of")),
                 [
@@ -82,12 +87,13 @@ class EndedCalls:
 
     def _forget_words(self, connection: sa.Connection, sids: set[str]) -> None:
         for lot in _lots(sorted(sids)):
-            over = connection.execute(
-                sa.select(call.c.call_sid).where(call.c.call_sid.in_(lot), call.c.state.in_(OVER))
-            ).scalars()
+            query = sa.select(call.c.call_sid).where(
+                call.c.call_sid.in_(lot), call.c.state.in_(OVER)
+            )
+            over = list(connection.execute(query).scalars())
             changed = [
                 {"sid": row.call_sid, "of": row.epoch, "number": row.seq, "body": bare.body}
-                for rows in read_rows(connection, list(over)).values()
+                for rows in read_rows(connection, over).values()
                 for row in rows
                 if (bare := without_words(row)) is not row
             ]
@@ -100,6 +106,7 @@ class EndedCalls:
                     ),
                     changed,
                 )
+            word_index.put(connection, {sid: [] for sid in over})
 
 
 def _lots(values: Sequence[str]) -> Iterator[list[str]]:

@@ -107,6 +107,8 @@ def open_records(
         except DatabaseAway as exc:
             report(events.RecordsAway(each.shown, str(exc)))
             break
+    if read.database.is_open and not read.has_word_index:
+        report(events.RecordsWithoutIndex("this Python's SQLite is compiled without FTS5"))
     spool = Spool(settings.spool, process_id)
 
     shared = Shared(together, process_id)
@@ -122,6 +124,7 @@ def open_records(
             deleted = tidied.expire(before, is_wanted)
             if deleted.calls:
                 report(events.RecordsExpired(deleted.calls, deleted.events))
+        tidied.index(is_wanted)
         tidied.database.shrink_log()
 
     def close() -> None:

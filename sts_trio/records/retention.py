@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 import sqlalchemy as sa
 
-from sts_trio.records import schema
+from sts_trio.records import schema, word_index
 from sts_trio.records.database import Database
 from sts_trio.records.event_days import EventDays, day_of
 from sts_trio.records.lifecycle import OVER
@@ -68,6 +68,8 @@ class Retention:
             connection.execute(
                 sa.delete(schema.allowance).where(schema.allowance.c.day < day_of(before))
             )
+        if deleted.calls:
+            word_index.purge(self._database)
         self._database.shrink_log()
         return deleted
 
@@ -89,6 +91,8 @@ class Retention:
             sids = [each.call_sid for each in page.calls]
             self._delete(sids)
             forgotten += sids
+        if forgotten:
+            word_index.purge(self._database)
         self._database.shrink_log()
         return forgotten
 

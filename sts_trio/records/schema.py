@@ -24,9 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 # Raise it with each migration, whose revision is the same number.
-VERSION = 2
+VERSION = 3
 # Alembic's own table: in a database that is shared, another program may use Alembic, too.
 REVISIONS = "sts_trio_revision"
+
+# The index of words (`word_index`), which either database has in its own way.
+WORDS = "call_words"
 
 metadata = MetaData()
 Json = JSON().with_variant(JSONB(), "postgresql")
@@ -79,6 +82,8 @@ call = Table(
     Column("summary", Json),  # see `record.Summary`
     Column("schema_version", Integer, nullable=False),
     Column("redacted_at", Double),
+    # Where its words are in the index of words; null: they are not in it yet.
+    Column("word_place", BigInteger),
     # The list of calls: newest first, by what it is filtered by.
     Index("call_by_time", "created_at", "call_sid"),
     Index("call_by_from", "from_", "created_at", "call_sid"),
@@ -87,6 +92,14 @@ call = Table(
     Index("call_by_ending", "ending", "created_at", "call_sid"),
     Index("call_by_verdict", "verdict", "created_at", "call_sid"),
     Index("call_by_state", "state", "process_id"),
+    Index("call_by_word_place", "word_place"),
+)
+Index(
+    "call_without_words",
+    call.c.created_at,
+    call.c.call_sid,
+    sqlite_where=call.c.word_place.is_(None),
+    postgresql_where=call.c.word_place.is_(None),
 )
 
 stream = Table(

@@ -9,20 +9,19 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from sts_trio.records import schema
-from sts_trio.records.reading import is_askable, read_calls
+from sts_trio.records import schema, word_index
+from sts_trio.records.reading import is_askable, read_calls, read_rows
 from sts_trio.records.record import CallRow
 from sts_trio.records.redaction import Redaction
-from sts_trio.records.rows import Kind
+from sts_trio.records.word_index import Place
+from sts_trio.records.words import Sought, said_in, sought
 
 # What a list shows at once.
 MAX_CALLS = 500
-# Calls in which words are looked for at once, and in one statement.
-SEARCHED = 2000
-LOT = 200
-_Place = tuple[float, str]  # created_at, call_sid
+# Calls in which words are looked for at once that are not in the index of words.
+SEARCHED = 400
 
-call, event = schema.call, schema.event
+call = schema.call
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +33,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     ending: str | None = None
     verdict: str | None = None
-    words: str | None = None  # said by either side, in whichever case
+    # One behind the other, said by either side; the last may be the beginning of a word.
+    words: str | None = None
     has_ended: bool | None = None
 
 
@@ -56,9 +56,8 @@ def find_calls(
     after: str | None = None,
     redaction: Redaction | None = None,
 ) -> Page:
-    """The calls that are wanted. Words are looked for in so many calls at a time (`SEARCHED`), so a
-    page of those may be short, or empty, and yet not the last. Numbers are kept as `redaction`
-    makes them.
+    """The calls that are wanted. Words are looked for in so many calls at a time, so a page of
+    those may be short, or empty, and yet not the last. Numbers are kept as `redaction` makes them.
 
     Raises:
         BadCursor: `after` is none that a page gave.
@@ -77,39 +76,72 @@ def find_calls(
 
 
 def _find(
-    connection: sa.Connection, wanted: Wanted, limit: int, position: _Place | None
-) -> tuple[list[_Place], _Place | None]:
+    connection: sa.Connection, wanted: Wanted, limit: int, position: Place | None
+) -> tuple[list[Place], Place | None]:
     """Where they are, and behind which one to go on, if at all."""
     if not wanted.words:
         places = _newest(connection, wanted, limit + 1, position)
         return places[:limit], places[limit - 1] if len(places) > limit else None
-    found: list[_Place] = []
-    for _ in range(SEARCHED // LOT):
-        places = _newest(connection, wanted, LOT, position)
-        sids = [sid for _, sid in places]
-        # Call by call through their index: no plan of the database's own reads all there is.
-        hits = set(
-            connection.execute(
-                sa.select(event.c.call_sid)
-                .where(event.c.call_sid.in_(sids), _says(wanted.words))
-                .distinct()
-            ).scalars()
-        )
-        for place in places:
-            position = place
-            if place[1] in hits:
-                found.append(place)
-                if len(found) == limit:
-                    return found, position
-        if len(places) < LOT:
-            return found, None
-    return found, position
+    is_said = sought(wanted.words)
+    if is_said is None:
+        return [], None
+    return _saying(connection, wanted, is_said, limit, position)
+
+
+def _saying(
+    connection: sa.Connection,
+    wanted: Wanted,
+    is_said: Sought,
+    limit: int,
+    position: Place | None,
+) -> tuple[list[Place], Place | None]:
+    # Calls that last, have ended a moment ago, or are of an older release.
+    others = _newest(connection, wanted, SEARCHED, position, is_indexed=False)
+    rows = read_rows(connection, [sid for _, sid in others])
+    found = [place for place in others if is_said.is_in(said_in(rows[place[1]]))]
+    indexed, stop = word_index.find(
+        connection,
+        lambda calls: _of_number(_choose(wanted, position, calls), wanted.number, calls),
+        is_said,
+        limit,
+        newest=lambda count: _newest(connection, wanted, count, position),
+        since=wanted.since,
+        before=min(
+            (each for each in (position and position[0], wanted.until) if each), default=None
+        ),
+    )
+    stops = [stop] if stop else []
+    if len(others) == SEARCHED:
+        stops.append(others[-1])
+    # What is behind where one of both has stopped is for the next page.
+    places = sorted(
+        {place for place in (*found, *indexed) if all(place >= each for each in stops)},
+        reverse=True,
+    )
+    if len(places) > limit:
+        return places[:limit], places[limit - 1]
+    return places, max(stops, default=None)
+
+
+def _of_number(
+    choose: sa.Select[float, str], number: str | None, calls: sa.FromClause
+) -> sa.Select[float, str]:
+    if number is None:
+        return choose
+    return choose.where(sa.or_(calls.c.from_ == number, calls.c.to == number))
 
 
 def _newest(
-    connection: sa.Connection, wanted: Wanted, limit: int, position: _Place | None
-) -> list[_Place]:
+    connection: sa.Connection,
+    wanted: Wanted,
+    limit: int,
+    position: Place | None,
+    *,
+    is_indexed: bool = True,
+) -> list[Place]:
     choose = _choose(wanted, position).limit(limit)
+    if not is_indexed:
+        choose = choose.where(call.c.word_place.is_(None))
     query: Any = choose
     if wanted.number is not None:
         # Two indexes, of which either gives its newest at once; `OR` would sort all there are.
@@ -127,48 +159,37 @@ def _newest(
     return [(row.created_at, row.call_sid) for row in connection.execute(query)]
 
 
-def _choose(wanted: Wanted, position: _Place | None) -> sa.Select[float, str]:
-    choose = sa.select(call.c.created_at, call.c.call_sid).order_by(
-        call.c.created_at.desc(), call.c.call_sid.desc()
+def _choose(
+    wanted: Wanted, position: Place | None, calls: sa.FromClause = call
+) -> sa.Select[float, str]:
+    choose = sa.select(calls.c.created_at, calls.c.call_sid).order_by(
+        calls.c.created_at.desc(), calls.c.call_sid.desc()
     )
     if position is not None:
-        choose = choose.where(sa.tuple_(call.c.created_at, call.c.call_sid) < position)
+        choose = choose.where(sa.tuple_(calls.c.created_at, calls.c.call_sid) < position)
     if wanted.since is not None:
-        choose = choose.where(call.c.created_at >= wanted.since)
+        choose = choose.where(calls.c.created_at >= wanted.since)
     if wanted.until is not None:
-        choose = choose.where(call.c.created_at < wanted.until)
+        choose = choose.where(calls.c.created_at < wanted.until)
     for column, value in (
-        (call.c.agent, wanted.agent),
-        (call.c.ending, wanted.ending),
-        (call.c.verdict, wanted.verdict),
+        (calls.c.agent, wanted.agent),
+        (calls.c.ending, wanted.ending),
+        (calls.c.verdict, wanted.verdict),
     ):
         if value is not None:
             choose = choose.where(column == value)
     if wanted.has_ended is not None:
         # Nearly all have: by an index on that nearly all would be read, and then sorted.
-        ended_at = call.c.ended_at
+        ended_at = calls.c.ended_at
         choose = choose.where(ended_at.is_not(None) if wanted.has_ended else ended_at.is_(None))
     return choose
 
 
-def _says(words: str) -> sa.ColumnElement[bool]:
-    kinds = {Kind.USER: "text", Kind.AGENT: "text", Kind.HEARD: "said"}
-    return sa.or_(
-        *(
-            sa.and_(
-                event.c.kind == kind.value,
-                event.c.body[name].as_string().icontains(words, autoescape=True),
-            )
-            for kind, name in kinds.items()
-        )
-    )
-
-
-def _cursor(place: _Place | None) -> str | None:
+def _cursor(place: Place | None) -> str | None:
     return None if place is None else f"{place[0]!r}~{place[1]}"
 
 
-def _position(after: str) -> _Place:
+def _position(after: str) -> Place:
     at, tilde, sid = after.partition("~")
     try:
         position = float(at)

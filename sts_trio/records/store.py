@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from sts_trio.config.records import Prices
-from sts_trio.records import dials, lifecycle, limits, processes, schema
+from sts_trio.records import dials, lifecycle, limits, processes, schema, word_index
 from sts_trio.records.database import Database
 from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays
@@ -113,6 +113,23 @@ class Store:
         """What has been put down of a call, in order: all that another process needs to go on."""
         with self.database.reading() as connection:
             return read_rows(connection, [call_sid])[call_sid]
+
+    @property
+    def has_word_index(self) -> bool:
+        with self.database.reading() as connection:
+            return word_index.exists(connection)
+
+    def index(self, is_wanted: Callable[[], bool] = lambda: True) -> int:
+        """Puts calls into the index of words that have ended and are not in it, in small steps, as
+        long as it `is_wanted`. Returns how many."""
+        count = 0
+        while is_wanted():
+            with self.database.reading() as connection:  # mostly there is none: nobody is to wait
+                if not word_index.has_more(connection):
+                    break
+            with self.database.writing(within=DELETING) as connection:
+                count += word_index.put_some(connection, STEP)
+        return count
 
     # --- processes, and what they leave behind --------------------------------------------------
 

@@ -79,7 +79,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         with database.writing() as connection:
             for table in schema.metadata.sorted_tables:
                 if table.name not in kept:
-                    connection.execute(sa.text(f"TRUNCATE {table.name}"))
+                    connection.execute(sa.text(f"TRUNCATE {table.name} CASCADE"))
     yield database
     database.close()
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,12 @@ class Pages:
         self.files["feed"] = b"".join(told)
 
     def with_(self, text: str) -> list[str]:
-        sought = [text.encode(), " ".join(text).encode(), ", ".join(text).encode()]
-        return [
-            name for name, content in self.files.items() if any(each in content for each in sought)
-        ]
+        """In whichever case: the index of words has a case of its own. A few digits are to stand
+        alone: by chance they are in a time or in a call's name."""
+        forms = [re.escape(form.encode()) for form in (text, " ".join(text), ", ".join(text))]
+        alone = rb"(?<![0-9a-f.])(?:%s)(?![0-9a-f])" if len(text) < 6 else rb"%s"
+        sought = re.compile(alone % b"|".join(forms), re.IGNORECASE)
+        return [name for name, content in self.files.items() if sought.search(content)]
 
 
 @contextlib.contextmanager

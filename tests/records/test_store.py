@@ -255,7 +255,6 @@ def test_words_are_looked_for_a_few_calls_at_a_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a page takes no longer in a year of calls than in a day."""
-    monkeypatch.setattr("sts_trio.records.search.LOT", 2)
     monkeypatch.setattr("sts_trio.records.search.SEARCHED", 4)
     for number in range(11):
         story = Story(sid(number), at=NOON + number).announce().start()
@@ -273,8 +272,6 @@ def test_words_are_looked_for_a_few_calls_at_a_time(
     page = store.calls(Wanted(words="boat", since=NOON + 3), 1)
     assert [call.call_sid for call in page.calls] == [sid(9)]
     page = store.calls(Wanted(words="boat", since=NOON + 3), 1, page.after)
-    assert (page.calls, page.after is None) == ([], False)
-    page = store.calls(Wanted(words="boat", since=NOON + 3), 1, page.after)
     assert [call.call_sid for call in page.calls] == [sid(3)]
 
 
@@ -282,8 +279,9 @@ def test_words_with_quotes_and_percent_signs_are_found(store: Store) -> None:
     story = Story().announce().start()
     story.tell(Kind.USER, text='I want "100 %" of_it \\ Ünder')
     store.write(story.rows)
-    for words in ('"100 %"', "of_it", "\\ "):
+    for words in ('"100 %"', "of_it", "\\ Unde", "%of"):
         assert found(store, words=words) == [sid(1)]
+    assert found(store, words="%") == found(store, words="\\ ") == []
 
 
 INJECTIONS = ["'; DROP TABLE call; --", '" OR ""="', "%", "\\", "Robert');--", "{0}", "%(x)s", ":x"]
@@ -301,9 +299,11 @@ def test_what_callers_and_peers_say_is_never_sql(store: Store, text: str) -> Non
     record = store.record(text)
     assert record is not None
     assert record.turns[0].said == text
-    assert found(store, words=text) == [text]
+    said = [text] if any(letter.isalnum() for letter in text) else []
+    assert found(store, words=text) == said
     assert store.forget(call_sid=text) == []  # it is under way
     store.write(story.end().rows[-1:])
+    assert found(store, words=text) == said
     assert store.forget(call_sid=text) == [text]
     assert store.record(text) is None
 

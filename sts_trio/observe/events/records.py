@@ -67,6 +67,14 @@ class RecordsNotTidied(Event, frozen=True):
     reason: str
 
 
+class RecordsWithoutIndex(Event, frozen=True):
+    """Words are looked for call by call, which takes long: there is no index of them."""
+
+    NAME = "records.without_index"
+    LEVEL = Level.WARNING
+    reason: str
+
+
 class RecordsRefused(Event, frozen=True):
     """The database will never take this row, which is put aside."""
 

@@ -1,0 +1,290 @@
+"""The index of the words of calls that have ended, by which they are found.
+
+SQLite has it as an FTS5 table, whose rows are in the order of the calls' begin; PostgreSQL as a
+table with a GIN index. `call.word_place` tells whether a call is in it: null, if it is not yet. A
+call that is deleted goes from it by itself, whichever release deletes it.
+
+Functions on a connection, in a transaction of whoever calls.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sts_trio.records import schema
+from sts_trio.records.database import Database
+from sts_trio.records.reading import read_rows
+from sts_trio.records.rows import Row
+from sts_trio.records.words import Sought, said_in
+
+TABLE = schema.WORDS
+# Of a call that has ended without a word.
+NOWHERE = 0
+# Calls that are looked at for one page, should the other filters leave none of them.
+LOOKED_AT = 1000
+# Pages of SQLite's that are merged in one transaction: 40 ms.
+MERGED = 200
+# Seconds for such a step: nobody waits.
+MERGING = 30.0
+_MICROSECONDS = 1_000_000
+_LATEST = 2**52  # microseconds
+# For calls of the same microsecond.
+_SPREAD = 1024
+
+Place = tuple[float, str]  # created_at, call_sid
+# The newest of those calls, by what else they are filtered by.
+Choose = Callable[[sa.FromClause], sa.Select[float, str]]
+
+call = schema.call
+_words = sa.table(TABLE, sa.column("rowid"), sa.column("words"))
+_postgresql_words = sa.table(TABLE, sa.column("call_sid"), sa.column("words"))
+
+
+_OF_THESE = call.c.call_sid.in_(sa.bindparam("sids", expanding=True))
+_BEGUN = sa.select(call.c.call_sid, call.c.created_at).where(_OF_THESE)
+_PLACES = sa.select(call.c.word_place).where(_OF_THESE, call.c.word_place.is_not(None))
+_PLACED = (
+    sa.update(call)
+    .where(call.c.call_sid == sa.bindparam("of"))
+    .values(word_place=sa.bindparam("place"))
+)
+_PUT = sa.text(f"INSERT INTO {TABLE} (rowid, words) VALUES (:place, :words)")
+_PUT_VECTOR = sa.text(
+    f"INSERT INTO {TABLE} (call_sid, words) VALUES (:sid, CAST(:words AS tsvector))"
+)
+_TAKEN = sa.text(f"SELECT 1 FROM {TABLE} WHERE rowid = :place")
+
+
+def exists(connection: sa.Connection) -> bool:
+    """Not every SQLite has FTS5."""
+    return is_postgresql(connection) or bool(
+        connection.execute(sa.text(f"SELECT 1 FROM sqlite_master WHERE name = '{TABLE}'")).scalar()
+    )
+
+
+def is_postgresql(connection: sa.Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def put(connection: sa.Connection, rows: Mapping[str, Sequence[Row]]) -> None:
+    """These calls have ended: {call: its rows}."""
+    if not rows or not exists(connection):
+        return
+    take_out(connection, list(rows))
+    placed: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
+    for sid, created_at in connection.execute(_BEGUN, {"sids": list(rows)}).all():
+        words = said_in(rows[sid])
+        place = _free(connection, _place(created_at, sid), said) if words else NOWHERE
+        placed.append({"of": sid, "place": place})
+        if words:
+            said.append({"sid": sid, "place": place, "words": words})
+    if said and is_postgresql(connection):
+        vectors = [{**each, "words": _vector(each["words"])} for each in said]
+        connection.execute(_PUT_VECTOR, vectors)
+    elif said:
+        connection.execute(_PUT, [{**each, "words": " ".join(each["words"])} for each in said])
+    if placed:
+        connection.execute(_PLACED, placed)
+
+
+def take_out(connection: sa.Connection, sids: Sequence[str]) -> None:
+    """Those of them that are in it are not any more."""
+    places = list(connection.execute(_PLACES, {"sids": sids}).scalars())
+    if not places:
+        return
+    if is_postgresql(connection):
+        words = _postgresql_words
+        connection.execute(sa.delete(words).where(words.c.call_sid.in_(sids)))
+    else:
+        connection.execute(sa.delete(_words).where(_words.c.rowid.in_(places)))
+    connection.execute(sa.update(call).where(call.c.call_sid.in_(sids)).values(word_place=None))
+
+
+def has_more(connection: sa.Connection) -> bool:
+    """Whether calls have ended that are not in it."""
+    return exists(connection) and bool(_missing(connection, 1))
+
+
+def put_some(connection: sa.Connection, most: int) -> int:
+    """Some of those that have ended and are not in it: an older release wrote them, or something
+    was told of them late. Returns how many."""
+    found = _missing(connection, most)
+    rows = read_rows(connection, found)
+    put(connection, {sid: rows[sid] for sid in found})
+    return len(found)
+
+
+def _missing(connection: sa.Connection, most: int) -> list[str]:
+    return list(
+        connection.execute(
+            sa.select(call.c.call_sid)
+            .where(call.c.word_place.is_(None), call.c.ended_at.is_not(None))
+            .order_by(call.c.created_at.desc())
+            .limit(most)
+        ).scalars()
+    )
+
+
+def purge(database: Database) -> None:
+    """What was deleted is in no page of it any more.
+
+    FTS5 only notes what is deleted, and drops it when it merges (https://sqlite.org/fts5.html,
+    6.7, read 2026-11-30). So all of it is merged, in steps.
+    """
+    if database.is_postgresql:
+        return
+    pages = -MERGED  # the first step begins a merge of all there is
+    while True:
+        with database.writing(within=MERGING) as connection:
+            if not exists(connection):
+                return
+            before = _changes(connection)
+            connection.execute(
+                sa.text(f"INSERT INTO {TABLE} ({TABLE}, rank) VALUES ('merge', :pages)"),
+                {"pages": pages},
+            )
+            if _changes(connection) - before < 2:  # it was complete
+                return
+        pages = MERGED
+
+
+def _changes(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.text("SELECT total_changes()")).scalar_one())
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def find(
+    connection: sa.Connection,
+    choose: Choose,
+    sought: Sought,
+    limit: int,
+    *,
+    newest: Callable[[int], list[Place]],
+    since: float | None,
+    before: float | None,
+) -> tuple[list[Place], Place | None]:
+    """The newest of the calls that `choose` leaves and in which that was said; and the last that
+    was looked at, if there may be more behind it. `newest` are so many of those that it chooses,
+    whatever was said; `since` and `before` are what it says of their begin."""
+    if not exists(connection):
+        return [], None
+    if is_postgresql(connection):
+        return _find_by_gin(connection, choose, sought, limit, newest)
+    match = sa.text(f"{TABLE} MATCH :query").bindparams(query=_match(sought))
+    window = sa.select(_words.c.rowid).where(match).order_by(_words.c.rowid.desc())
+    if since is not None:
+        window = window.where(_words.c.rowid >= _first_place(since))
+    if before is not None:
+        window = window.where(_words.c.rowid < _first_place(before) + 2 * _SPREAD)
+    # Mostly there are no other filters, and the first few will do.
+    for count in (limit + 1, LOOKED_AT):
+        places = list(connection.execute(window.limit(count)).scalars())
+        among = sa.text("SELECT value FROM json_each(:places)").bindparams(places=str(places))
+        found = _places(connection, choose(_these(call.c.word_place.in_(among))).limit(limit + 1))
+        # Of those of one microsecond it has its own order.
+        if len(found) > limit and (count == LOOKED_AT or found[-1][0] < found[-2][0]):
+            return found, found[-1]
+        if len(places) < count:
+            return found, None
+    at_last = sa.select(call.c.created_at, call.c.call_sid).where(call.c.word_place == places[-1])
+    return found, _places(connection, at_last)[0]
+
+
+def _find_by_gin(
+    connection: sa.Connection,
+    choose: Choose,
+    sought: Sought,
+    limit: int,
+    newest: Callable[[int], list[Place]],
+) -> tuple[list[Place], Place | None]:
+    words = _postgresql_words
+    query = sa.text("CAST(:query AS tsquery)").bindparams(query=_query(sought))
+    # The index has no order: it is asked for what few calls have.
+    few = list(
+        connection.execute(
+            sa.select(words.c.call_sid).where(words.c.words.op("@@")(query)).limit(LOOKED_AT + 1)
+        ).scalars()
+    )
+    if len(few) <= LOOKED_AT:
+        these = _these(_is_one_of(call.c.call_sid, few))
+        found = _places(connection, choose(these).limit(limit + 1))
+        return found, found[limit] if len(found) > limit else None
+    # What many have is looked for in the newest.
+    for count in (limit + 1, LOOKED_AT):
+        newest_of_all = newest(count)
+        sids = [sid for _, sid in newest_of_all]
+        # Materialized, as the planner would else take the index, and all the calls in it.
+        those = (
+            sa.select(words.c.call_sid, words.c.words)
+            .where(_is_one_of(words.c.call_sid, sids))
+            .cte()
+            .prefix_with("MATERIALIZED")
+        )
+        said = sa.select(those.c.call_sid).where(those.c.words.op("@@")(query))
+        hits = set(connection.execute(said).scalars())
+        found = [place for place in newest_of_all if place[1] in hits]
+        if len(found) > limit:
+            return found, found[limit]
+        if len(newest_of_all) < count:
+            return found, None
+    return found, newest_of_all[-1]
+
+
+def _is_one_of(column: sa.ColumnElement[str], sids: Sequence[str]) -> sa.ColumnElement[bool]:
+    """By one parameter: with as many as there are calls each query would be another."""
+    return column == sa.any_(sa.bindparam("sids", list(sids), type_=sa.ARRAY(sa.String)))
+
+
+def _these(which: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Calls, found by that alone. A limit keeps the planners from looking through all calls of an
+    agent, say, for those that are among a few."""
+    return sa.select(call).where(which).limit(LOOKED_AT + 1).subquery()
+
+
+def _places(connection: sa.Connection, query: sa.Select[float, str]) -> list[Place]:
+    return [(at, sid) for at, sid in connection.execute(query)]
+
+
+# --- both databases' own words for it -------------------------------------------------------------
+
+
+def _place(created_at: float, sid: str) -> int:
+    """In the order of the calls' begin."""
+    return _first_place(created_at) + zlib.crc32(sid.encode("utf-8", "replace")) % _SPREAD
+
+
+def _first_place(at: float) -> int:
+    return _SPREAD * min(max(1, int(at * _MICROSECONDS)), _LATEST)
+
+
+def _free(connection: sa.Connection, place: int, others: Sequence[Mapping[str, Any]]) -> int:
+    """The first from there on that no call has; PostgreSQL's index is not by places."""
+    if is_postgresql(connection):
+        return place
+    taken = {each["place"] for each in others}
+    while place in taken or connection.execute(_TAKEN, {"place": place}).scalar():
+        place += 1
+    return place
+
+
+def _match(sought: Sought) -> str:
+    """https://sqlite.org/fts5.html, 3.2 and 3.3, read 2026-11-30."""
+    return f'"{" ".join(sought.words)}"{" *" if sought.is_open else ""}'
+
+
+def _query(sought: Sought) -> str:
+    """https://www.postgresql.org/docs/15/datatype-textsearch.html, read 2026-11-30."""
+    words = [f"'{word}'" for word in sought.words]
+    return " <-> ".join(words) + (":*" if sought.is_open else "")
+
+
+def _vector(said: Sequence[str]) -> str:
+    return " ".join(f"'{word}':{place}" for place, word in enumerate(said, 1))
