@@ -44,7 +44,7 @@ SOON = 0.05
 LATE = 0.25
 # Of the CPU, that a look may take: while it takes less they may be rarer, as it is longer the more
 # is new. Nobody hears it, and calls on the adopted leg make so little that there are few looks.
-SHORT = 0.0005
+SHORT = 0.001
 # Seconds from one thought of looking at everything to the next.
 PAUSE = 60.0
 # Blocks of memory. A call takes 900, and more the longer it lasts.
