@@ -153,6 +153,7 @@ def open_records(
             close=told.database.close,
         )
     call_log = CallLog(writer, process_id, versions)
+    writer.gather = call_log.gather
     return OpenRecords(process_id, writer, call_log, read, courier, hook, shared)
 
 

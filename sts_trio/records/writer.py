@@ -103,6 +103,8 @@ class Writer:
         self._before_end = others
         self._tell = tell
         self._wall = wall
+        # Has whoever makes rows put those that are not made yet.
+        self.gather: Callable[[], None] = lambda: None
         self._rows: collections.deque[Row] = collections.deque()
         self._lost = 0
         self._put = 0  # rows that ever came into the deque
@@ -134,6 +136,7 @@ class Writer:
         Before something is done that must not be done twice, so that it is known of. `is_last`:
         before the process ends without more ado; the database is to have it, if it takes any.
         """
+        self.gather()
         target = self._put
         with trio.move_on_after(within):
             await trio.lowlevel.checkpoint()
@@ -207,6 +210,7 @@ class Writer:
 
     async def _spool_batch(self, limiter: trio.CapacityLimiter) -> bool:
         """Whether it is not in memory any more."""
+        self.gather()
         batch = list(itertools.islice(self._rows, LOT))
         if not batch:
             return False
@@ -286,6 +290,7 @@ class Writer:
 
     async def _finish(self) -> None:
         limiter = trio.CapacityLimiter(1)
+        self.gather()
         while self._rows and await self._spool_batch(limiter):
             await trio.lowlevel.checkpoint()
         until = trio.current_time() + LAST_WITHIN

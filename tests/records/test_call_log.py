@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog.testing
 from call_stories import FROM, NOON, TO, sid
 
 from sts_trio import web
@@ -12,8 +13,9 @@ from sts_trio.call.info import CallInfo
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
 from sts_trio.records import call_log
-from sts_trio.records.call_log import CallLog
+from sts_trio.records.call_log import MAX_WAITING, CallLog
 from sts_trio.records.database import Database
+from sts_trio.records.recorder import Recorded
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.store import Store
 from sts_trio.testing import call, running, scripted_agent
@@ -50,6 +52,7 @@ class Rig:
 
     def hear(self, event: events.OfCall, call_sid: str = sid(1), at: float = 0.0) -> None:
         self.call_log.hear(CallEvent(call_sid, at, event))
+        self.call_log.gather()
 
     @property
     def last(self) -> Row:
@@ -237,6 +240,72 @@ def test_a_call_that_lasts_is_never_forgotten(rig: Rig, monkeypatch: pytest.Monk
     rig.hear(events.FunctionFinished("1", "pay", "done", 0.1))
     assert (rig.last.epoch, rig.last.seq) == (epoch, 2)
     assert len(rig.call_log._runs) <= 3
+
+
+def test_rows_are_made_later_of_what_was_heard_and_have_the_time_it_was_heard_at(rig: Rig) -> None:
+    rig.call_log.start(INFO)
+    rig.call_log.hear(CallEvent(sid(1), 1.0, events.CallTranscript("user", "Hello?", until=0.5)))
+    rig.now += 0.1
+    rig.call_log.hear(CallEvent(sid(1), 1.1, events.CallerDtmf()))
+    assert rig.sink.kinds == [Kind.STARTED]
+    rig.now += 7
+    rig.call_log.gather()
+    rig.call_log.gather()
+    assert rig.sink.kinds == [Kind.STARTED, Kind.USER, Kind.KEYS]
+    assert [row.at for row in rig.sink.rows] == pytest.approx([NOON, NOON, NOON + 0.1])
+    assert rig.sink.rows[1].body["until"] == pytest.approx(NOON - 0.5)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [events.CallEnded("stop", "success", "", 1.0), events.FunctionCalled("1", "pay", "{}", True)],
+    ids=["end", "function"],
+)
+def test_what_must_not_wait_is_a_row_at_once_behind_all_before_it(
+    rig: Rig, event: events.OfCall
+) -> None:
+    rig.call_log.start(INFO)
+    rig.call_log.hear(CallEvent(sid(1), 1.0, events.CallerDtmf()))
+    rig.call_log.hear(CallEvent(sid(1), 1.0, event))
+    assert rig.sink.kinds[:2] == [Kind.STARTED, Kind.KEYS]
+    assert rig.sink.at_once == rig.sink.kinds[2:]
+    assert len(rig.sink.at_once) == 1
+
+
+@pytest.mark.parametrize("do", ["announce", "refuse", "start", "record"])
+def test_what_was_heard_before_comes_before(rig: Rig, do: str) -> None:
+    rig.call_log.start(INFO)
+    rig.call_log.hear(CallEvent(sid(1), 1.0, events.CallerDtmf()))
+    match do:
+        case "announce":
+            rig.call_log.announce(INFO, "webhook")
+        case "refuse":
+            rig.call_log.refuse(INFO, "webhook", "full")
+        case "start":
+            rig.call_log.start(INFO)
+        case "record":
+            recorded = Recorded(
+                call_sid=sid(1), epoch=1, uri=None, began_at=NOON, seconds=0.0, size=0, result="ok"
+            )
+            rig.call_log.recorded(recorded)
+    assert rig.sink.kinds[:2] == [Kind.STARTED, Kind.KEYS]
+
+
+def test_no_more_waits_than_there_may_be(rig: Rig) -> None:
+    for _ in range(3 * MAX_WAITING):
+        rig.call_log.hear(CallEvent(sid(1), 1.0, events.CallerDtmf()))
+    assert len(rig.sink.rows) >= 2 * MAX_WAITING
+
+
+def test_an_event_of_which_no_row_can_be_made_takes_no_other_along(rig: Rig) -> None:
+    rig.call_log.start(INFO)
+    with structlog.testing.capture_logs() as logs:
+        rig.hear(events.CallTranscript(THE_AGENTS, "Hi."))
+        rig.call_log.hear(CallEvent(sid(1), 1.0, events.CallHeard(7, "", 0.0, 0.0)))  # type: ignore[arg-type]
+        rig.call_log.hear(CallEvent(sid(1), 1.0, events.CallerDtmf()))
+        rig.call_log.gather()
+    assert rig.sink.kinds == [Kind.STARTED, Kind.AGENT, Kind.KEYS]
+    assert [each["event"] for each in logs] == [events.RecordsCrashed.NAME]
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -211,6 +211,7 @@ class Rows:
         for act in acts:
             if isinstance(act, events.OfCall):
                 self._log.hear(call_event("CA1", at, act))
+        self._log.gather()
 
 
 def test_a_call_with_a_cough_in_it_has_no_turn_that_was_cut() -> None:
