@@ -15,11 +15,11 @@ waits for its mark is kept, which is what the phone still has to play.
 """
 
 import collections
-from collections.abc import Iterable
 
 import msgspec
 
 from sts_trio.audio.frames import BYTES_PER_SECOND, FRAME, SILENCE, length
+from sts_trio.records.unplaced import Audio, Clear, Sent, Unplaced, audio_of, by_clears
 
 # How much is given out at once.
 STEP = length(1.0)
@@ -45,43 +45,16 @@ class Piece(msgspec.Struct, frozen=True):
     right: bytes | None
 
 
-class _Audio:
-    __slots__ = ("audio", "sent_at")
-
-    def __init__(self, audio: bytes, sent_at: int) -> None:
-        self.audio = audio
-        self.sent_at = sent_at
-
-
-class _Mark:
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class _Clear:
-    __slots__ = ("sent_at",)
-
-    def __init__(self, sent_at: int) -> None:
-        self.sent_at = sent_at
-
-
-_Sent = _Audio | _Mark | _Clear
-
-
 class Tracks:
     """`now` is in seconds, from whatever time on."""
 
     __slots__ = (
-        "_clears",
         "_first_timestamp",
         "_left",
-        "_marks",
         "_muted",
         "_placed",
         "_played_to",
-        "_sent",
+        "_unplaced",
         "_unsure",
         "_way",
         "_zero",
@@ -95,9 +68,7 @@ class Tracks:
         self._zero = now * BYTES_PER_SECOND  # when place 0 was, by the quickest frame so far
         self._first_timestamp: int | None = None
         self._left = bytearray()  # from `written` to `position`
-        self._sent: collections.deque[_Sent] = collections.deque()  # and not placed
-        self._marks: dict[str, bool] = {}  # {name: whether it stands behind a `clear`}, of those
-        self._clears = 0  # of those
+        self._unplaced = Unplaced()
         # {name: where it came back} of marks before a `clear`: played, or cleared?
         self._unsure: dict[str, int] = {}
         self._placed: collections.deque[tuple[int, bytes]] = collections.deque()
@@ -126,27 +97,25 @@ class Tracks:
 
     def say(self, audio: bytes, now: float) -> None:
         """Audio goes to the phone."""
-        self._sent.append(_Audio(audio, self._clock(now)))
+        self._unplaced.say(audio, self._clock(now))
 
     def mark(self, name: str) -> None:
-        self._marks[name] = bool(self._sent) and isinstance(self._sent[-1], _Clear)
-        self._sent.append(_Mark(name))
+        self._unplaced.mark(name)
 
     def clear(self, now: float) -> None:
-        self._sent.append(_Clear(self._clock(now)))
-        self._clears += 1
+        self._unplaced.clear(self._clock(now))
 
     def echo(self, name: str, now: float) -> None:
         """A mark comes back."""
-        if name not in self._marks:
+        if not self._unplaced.has_mark(name):
             return
         here = self._here(now)
-        if self._clears and not self._marks[name] and self._is_before_clear(name):
+        if self._unplaced.may_be_cleared(name):
             self._unsure.setdefault(name, here)
             return
         # Those that came well before were played, the others the `clear` has sent back.
         for before, at in list(self._unsure.items()):
-            if before in self._marks and at < here - 2 * FRAME:
+            if self._unplaced.has_mark(before) and at < here - 2 * FRAME:
                 self._place_to(before, at)
         self._unsure.clear()
         self._place_to(name, here)
@@ -178,9 +147,9 @@ class Tracks:
     def end(self, now: float) -> Piece | None:
         """The rest, as the call is over."""
         here = self._here(now)
-        for group in self._groups(self._take_all()):
+        for group in by_clears(self._unplaced.take_all()):
             clear = group[-1] if group else None
-            at = clear.sent_at + self._way if isinstance(clear, _Clear) else here
+            at = clear.sent_at + self._way if isinstance(clear, Clear) else here
             self._place_cut(group, min(here, at))
         return self._give(self.position) if self.position > self.written else None
 
@@ -207,55 +176,21 @@ class Tracks:
         silence behind that is given out yet."""
         return bool(self._played_to) and self._played_to >= self.written
 
-    def _is_before_clear(self, name: str) -> bool:
-        for sent in reversed(self._sent):
-            if isinstance(sent, _Clear):
-                return True
-            if isinstance(sent, _Mark) and sent.name == name:
-                return False
-        return False
-
     def _place_to(self, name: str, here: int) -> None:
         """All that was sent before this mark, which came back here."""
-        sent: list[_Sent] = []
-        while True:
-            first = self._take()
-            if isinstance(first, _Mark) and first.name == name:
-                break
-            sent.append(first)
-        is_cut_here = bool(sent) and isinstance(sent[-1], _Clear)
-        *cut, played = self._groups(sent)
+        sent = self._unplaced.take_to(name)
+        is_cut_here = bool(sent) and isinstance(sent[-1], Clear)
+        *cut, played = by_clears(sent)
         for number, group in enumerate(cut):
             clear = group[-1]
-            assert isinstance(clear, _Clear)
+            assert isinstance(clear, Clear)
             if number == len(cut) - 1 and is_cut_here:
                 # It waits for nothing: so this is how far away the phone is.
                 self._way = min(max(0, here - clear.sent_at), LONGEST_WAY)
             self._place_cut(group, min(here, clear.sent_at + self._way))
-        self._place_played(_audio_of(played), here)
+        self._place_played(audio_of(played), here)
 
-    def _take(self) -> _Sent:
-        sent = self._sent.popleft()
-        if isinstance(sent, _Mark):
-            self._marks.pop(sent.name, None)
-        elif isinstance(sent, _Clear):
-            self._clears -= 1
-        return sent
-
-    def _take_all(self) -> list[_Sent]:
-        return [self._take() for _ in range(len(self._sent))]
-
-    @staticmethod
-    def _groups(sent: Iterable[_Sent]) -> list[list[_Sent]]:
-        """Each up to its `clear`, which is the last of it, and what is behind the last."""
-        groups: list[list[_Sent]] = [[]]
-        for each in sent:
-            groups[-1].append(each)
-            if isinstance(each, _Clear):
-                groups.append([])
-        return groups
-
-    def _begins(self, audio: list[_Audio]) -> list[int]:
+    def _begins(self, audio: list[Audio]) -> list[int]:
         """Where each would begin by the clock."""
         begins = []
         at = self._free
@@ -269,7 +204,7 @@ class Tracks:
             at += len(each.audio)
         return begins
 
-    def _place_played(self, audio: list[_Audio], here: int) -> None:
+    def _place_played(self, audio: list[Audio], here: int) -> None:
         """Audio of which the last has just been played."""
         if not audio:
             return
@@ -293,9 +228,9 @@ class Tracks:
         for number, each in enumerate(audio):
             self._place(each.audio, begins[number] + (shift if number >= first else 0))
 
-    def _place_cut(self, sent: list[_Sent], cut: int) -> None:
+    def _place_cut(self, sent: list[Sent], cut: int) -> None:
         """What was heard of it until it was cut there."""
-        audio = _audio_of(sent)
+        audio = audio_of(sent)
         for each, at in zip(audio, self._begins(audio), strict=True):
             if at >= cut:
                 break
@@ -307,36 +242,34 @@ class Tracks:
 
     def _place_overdue(self, here: int) -> None:
         """Whatever should have come back long ago."""
-        while self._sent:
-            first = self._sent[0]
-            if self._clears:
-                clear = next(each for each in self._sent if isinstance(each, _Clear))
+        while (first := self._unplaced.first) is not None:
+            if (clear := self._unplaced.first_clear) is not None:
                 cut = clear.sent_at + self._way
                 if here - cut < PATIENCE:
                     return
-                group: list[_Sent] = []
-                while not isinstance(each := self._take(), _Clear):
+                group: list[Sent] = []
+                while not isinstance(each := self._unplaced.take(), Clear):
                     group.append(each)
                 self._place_cut(group, cut)
-            elif isinstance(first, _Audio):
+            elif isinstance(first, Audio):
                 [begin] = self._begins([first])
                 if here - (begin + len(first.audio)) < PATIENCE:
                     return
-                self._take()
+                self._unplaced.take()
                 self._place(first.audio, begin)
             else:
-                self._take()
+                self._unplaced.take()
 
     # --- giving out -----------------------------------------------------------------------------
 
     def _horizon(self) -> int:
         """Before that nothing of the agent's can still come to stand."""
-        for sent in self._sent:
-            if isinstance(sent, _Audio):
-                by_clock = sent.sent_at + self._way
-                is_run_on = self._may_run_on and by_clock - self._free <= UNSURE
-                return self._free if is_run_on else max(self._free, sent.sent_at)
-        return self.position
+        sent = self._unplaced.first_audio
+        if sent is None:
+            return self.position
+        by_clock = sent.sent_at + self._way
+        is_run_on = self._may_run_on and by_clock - self._free <= UNSURE
+        return self._free if is_run_on else max(self._free, sent.sent_at)
 
     def _give(self, until: int) -> Piece:
         size = until - self.written
@@ -371,7 +304,3 @@ class Tracks:
                     side[start:stop] = SILENCE * (stop - start)
         self._muted = [each for each in self._muted if each[1] is None or each[1] > until]
         return Piece(bytes(sides[0]), None if right is None else bytes(sides[1]))
-
-
-def _audio_of(sent: Iterable[_Sent]) -> list[_Audio]:
-    return [each for each in sent if isinstance(each, _Audio)]
