@@ -15,7 +15,6 @@ import importlib.metadata
 import re
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
-from sts_trio.net import hypercorn_guard
+from sts_trio.net import hypercorn_guard, tls
 from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
 from sts_trio.net.signals import deadly_signals, die_of
@@ -118,14 +117,11 @@ class Server:
             self.live_calls.event_feed.listen(self._tracing.traces.hear)
         self.twilio = TwilioRest.of(config)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
-        # One for the process: building one costs 20 ms of CPU.
-        self.ssl_context = ssl.create_default_context()
         self._kept_calls = KeptCalls(
             config.records,
             lambda: versions(self.config, self.functions),
             hooks,
             self._process,
-            self.ssl_context,
             on_recorded=self.figures.recorded,
         )
         self._version = _version()
@@ -204,6 +200,8 @@ class Server:
         # Two sockets, and the file of the recording.
         each = 3 if self.config.records.are_recorded else 2
         hypercorn_guard.raise_limit(self.config.max_calls, each)
+        if any(each.is_secure for each in self.agent_connections.endpoints):
+            tls.trusted()  # it takes long to build, and later there are calls
         try:
             await self.open_records()
             with self._scope, self._key_files:
@@ -478,9 +476,7 @@ class Server:
         credential = await credential_for(endpoint, self._credential)
         spoken = language(self.config.dialect)
         began = trio.current_time()
-        async with open_agent(
-            endpoint.url, credential, spoken, self.ssl_context, self.poller
-        ) as leg:
+        async with open_agent(endpoint.url, credential, spoken, self.poller) as leg:
             self.figures.dialled(trio.current_time() - began)
             yield leg
 

@@ -44,6 +44,10 @@ class Endpoint(msgspec.Struct, frozen=True):
         parts = urllib.parse.urlsplit(self.url)
         return parts.netloc + parts.path
 
+    @property
+    def is_secure(self) -> bool:
+        return urllib.parse.urlsplit(self.url).scheme == "wss"
+
     def __repr__(self) -> str:
         return f"Endpoint({self.address!r})"
 

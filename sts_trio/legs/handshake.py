@@ -20,6 +20,7 @@ from sts_trio.net import wsproto_cycle
 from sts_trio.net.poller import Poller
 from sts_trio.net.side_tasks import side_tasks
 from sts_trio.net.streams import TcpStream, TlsStream
+from sts_trio.net.tls import trusted
 from sts_trio.wire import handshake
 from sts_trio.wire.dialect import Language
 
@@ -98,12 +99,14 @@ async def open_agent(
     url: str,
     key: str | None,
     language: Language,
-    ssl_context: ssl.SSLContext,
     poller: Poller | None = None,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[AgentLeg]:
     """Dials the agent at `url` (`ws` or `wss`). Set no time limit here: the call does.
 
-    `key` may be another credential, with its scheme: "Bearer …".
+    `key` may be another credential, with its scheme: "Bearer …". Without an `ssl_context` whom this
+    machine trusts is trusted.
 
     Raises:
         AgentRejected: it answered the handshake with something other than 101.
@@ -118,7 +121,7 @@ async def open_agent(
         tcp = TcpStream(await trio.open_tcp_stream(host, port), cork)
     except OSError as exc:
         raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
-    stream = TlsStream(tcp, ssl_context, host) if is_tls else tcp
+    stream = TlsStream(tcp, ssl_context or trusted(), host) if is_tls else tcp
     headers = [(b"authorization", handshake.authorization(key).encode())] if key else []
     path = handshake.target(parts.path, parts.query)
     async with converse(stream, parts.netloc, path, headers, language, poller) as leg:

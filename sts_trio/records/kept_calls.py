@@ -4,7 +4,6 @@ Knows what is to be told of a call, and to whom. `Server` opens it, and tells it
 starts and ends; what happens in a call is heard in the event feed.
 """
 
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +36,6 @@ class KeptCalls:
         versions: Callable[[], Mapping[str, str]],
         hooks: Sequence[Hook],
         process: Callable[[str], "Process"],
-        ssl_context: ssl.SSLContext,
         *,
         on_recorded: Callable[[str], None] = lambda result: None,
     ) -> None:
@@ -47,7 +45,6 @@ class KeptCalls:
         self._versions = versions
         self._hooks = hooks
         self._process = process
-        self._ssl_context = ssl_context
         self._on_recorded = on_recorded
 
     # --- from start to stop ---------------------------------------------------------------------
@@ -78,7 +75,6 @@ class KeptCalls:
                 versions,
                 others=self._end_of_recordings,
                 hooks=self._hooks,
-                ssl_context=self._ssl_context,
             ),
             trio.CapacityLimiter(1),
         )

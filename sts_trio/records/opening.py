@@ -1,6 +1,5 @@
 """From the configuration to what runs: what a server needs to keep its calls, and to find them."""
 
-import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -72,14 +71,12 @@ def open_records(
     *,
     others: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     hooks: Sequence[Hook] = (),
-    ssl_context: ssl.SSLContext | None = None,
 ) -> OpenRecords | None:
     """None where nothing is to be kept. Blocks: for seconds where a server does not answer.
 
     `process` is given this process's id, and tells how it is; `versions` are those of the agents,
     by name; for `tell` and `others` see `Writer`. A server that does not answer now is no mistake:
-    the rows wait for it. `hooks` are called with the records of calls that have ended,
-    `ssl_context` is for the receiver.
+    the rows wait for it. `hooks` are called with the records of calls that have ended.
 
     Raises:
         ConfigError: the database, the spool or the receiver's URL cannot be used.
@@ -87,7 +84,7 @@ def open_records(
     if settings.database_url is None:
         return None
     process_id = uuid.uuid4().hex
-    receiver = _receiver(settings.webhook, ssl_context)
+    receiver = _receiver(settings.webhook)
     # Those that have one thread may be interrupted.
     tidied, read, told = (make_store(settings, settings.database_url) for _ in range(3))
 
@@ -157,10 +154,10 @@ def open_records(
     return OpenRecords(process_id, writer, call_log, read, courier, hook, shared)
 
 
-def _receiver(webhook: Webhook | None, ssl_context: ssl.SSLContext | None) -> Receiver | None:
+def _receiver(webhook: Webhook | None) -> Receiver | None:
     if webhook is None:
         return None
     try:
-        return Receiver(webhook.url, allows_private=webhook.allows_private, ssl_context=ssl_context)
+        return Receiver(webhook.url, allows_private=webhook.allows_private)
     except BadUrl as exc:
         raise config_error(f"STS_WEBHOOK_URL: {exc}") from None

@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from sts_trio.errors import StsTrioError
+from sts_trio.net.tls import trusted
 
 # Standard Webhooks: between 15 and 30 s. A receiver that has more to do answers first.
 WITHIN = 20.0
@@ -96,7 +97,7 @@ class Receiver:
             if self._is_secure:
                 stream = trio.SSLStream(
                     stream,
-                    self._ssl_context or ssl.create_default_context(),
+                    self._ssl_context or trusted(),
                     server_hostname=self._host,
                     https_compatible=True,
                 )

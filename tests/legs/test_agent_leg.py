@@ -1201,13 +1201,15 @@ async def served(tls: bool = False) -> AsyncIterator[tuple[str, list[Peer]]]:
 async def test_dialling_asks_for_the_path_of_the_url_with_the_key(scheme: str) -> None:
     async with served(tls=scheme == "wss") as (address, peers):
         url = f"{scheme}://{address}"
-        async with open_agent(url + "/v1/x", "secret", LANGUAGE, TRUSTED.client) as leg:
+        async with open_agent(url + "/v1/x", "secret", LANGUAGE, ssl_context=TRUSTED.client) as leg:
             assert leg.try_send(Audio(b"tried"))
             await leg.send(Audio(b"sent"))
             await leg.aclose(1000)
-        async with open_agent(url, None, LANGUAGE, TRUSTED.client) as leg:
+        async with open_agent(url, None, LANGUAGE, ssl_context=TRUSTED.client) as leg:
             await leg.aclose(1000)
-        async with open_agent(url + "?a=1&b", "Bearer t", LANGUAGE, TRUSTED.client) as leg:
+        async with open_agent(
+            url + "?a=1&b", "Bearer t", LANGUAGE, ssl_context=TRUSTED.client
+        ) as leg:
             await leg.aclose(1000)
     with_key, without, with_query = (peer.request for peer in peers)
     assert with_key.target == "/v1/x"
@@ -1224,7 +1226,9 @@ async def test_dialling_asks_for_the_path_of_the_url_with_the_key(scheme: str) -
 async def test_an_agent_that_cannot_be_trusted_is_named_with_the_reason() -> None:
     async with served(tls=True) as (address, peers):
         with pytest.raises(AgentUnreachable, match=f"{address}: .*certificate verify failed"):
-            async with open_agent(f"wss://{address}/", None, LANGUAGE, authority().client):
+            async with open_agent(
+                f"wss://{address}/", None, LANGUAGE, ssl_context=authority().client
+            ):
                 pytest.fail("there is a leg")
         assert not peers[0].got
 
@@ -1235,7 +1239,7 @@ async def test_an_address_where_nobody_listens_is_named() -> None:
         port = unheard.getsockname()[1]
         tls: Any = None
         with pytest.raises(AgentUnreachable, match=rf"cannot connect to 127\.0\.0\.1:{port}"):
-            async with open_agent(f"ws://127.0.0.1:{port}/", None, LANGUAGE, tls):
+            async with open_agent(f"ws://127.0.0.1:{port}/", None, LANGUAGE, ssl_context=tls):
                 pytest.fail("there is a leg")
 
 
@@ -1249,5 +1253,5 @@ async def test_a_url_without_a_port_means_the_schemes_own(
     monkeypatch.setattr(trio, "open_tcp_stream", refuse)
     tls: Any = None
     with pytest.raises(AgentUnreachable, match=f"cannot connect to agent.test:{port}: refused"):
-        async with open_agent(f"{scheme}://agent.test/", None, LANGUAGE, tls):
+        async with open_agent(f"{scheme}://agent.test/", None, LANGUAGE, ssl_context=tls):
             pytest.fail("there is a leg")

@@ -608,10 +608,8 @@ async def test_a_call_whose_agent_is_behind_tls(
 ) -> None:
     agent = FakeAgent()
     minute = pattern(60 * 8000)
-    monkeypatch.setattr(ssl, "create_default_context", lambda: TRUSTED.client)
+    monkeypatch.setattr("sts_trio.legs.handshake.trusted", lambda: TRUSTED.client)
     async with world(tmp_path, agent, serve_agent=over_tls(agent), STS_FAST_LANE=lane) as here:
-        # One context for the process: building one takes longer than a call's whole handshake.
-        monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("built another"))
         [endpoint] = here.app.server.agent_connections.endpoints
         url = endpoint.url.replace("ws://127.0.0.1", "wss://localhost")
         here.app.server.agent_connections.endpoints = [Endpoint(url)]

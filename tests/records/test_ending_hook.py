@@ -31,8 +31,7 @@ def _logging_as_it_is_by_default() -> Iterator[None]:
 @pytest.fixture
 def kept(database: Database) -> Store:
     store = Store(database)
-    for number in range(30):
-        store.write(whole(number))
+    store.write([row for number in range(30) for row in whole(number)])
     return store
 
 
