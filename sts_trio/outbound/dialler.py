@@ -17,6 +17,7 @@ import collections
 import datetime
 import functools
 import hashlib
+import hmac
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -173,11 +174,14 @@ class Dialler:
     def _attempt_at(self, request: DialRequest, key: str | None) -> tuple[Attempt, bool]:
         """The attempt that this is about: one that is known by its key, or a new one, which is to
         be entered."""
-        digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).digest()
+        digest = b""
         if key is not None:
             if not _KEY.fullmatch(key):
                 what = "expected 1 to 255 visible ASCII characters"
                 raise DialRefused("invalid", 400, f"Idempotency-Key: {what}")
+            # Keyed: others keep it too, and a number is soon guessed from a mere hash.
+            asked = msgspec.json.encode(request, order="sorted")
+            digest = hmac.digest(key.encode(), asked, hashlib.sha256)
             self._forget_old_keys()
             known = self._keys.get(key)
             if known is not None and known.digest != digest:

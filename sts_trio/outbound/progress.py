@@ -118,7 +118,8 @@ class PlacedCalls:
             return
         request, unused = found
         if request is not None and token not in self._calls:
-            self.remember(token, msgspec.json.decode(request, type=DialRequest))
+            known = self.remember(token, msgspec.json.decode(request, type=DialRequest))
+            known.is_answered = True  # or rings for the process that has placed it, which counts it
         for name in names.keys() - unused:
             self._note(names[name])
 

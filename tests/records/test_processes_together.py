@@ -266,9 +266,29 @@ async def test_any_process_knows_who_answers_a_call_that_another_has_placed(flee
         parameters = answer_in(twiml).parameters
         assert (parameters["chosen_agent"], parameters["name"]) == ("sales", "Ann")
         assert f"{BASE.replace('https', 'wss')}/twilio/at/s-1/" in twiml
+        # It rings for one process: the other has as many lines as before.
+        assert [each.server.dialler.placed.ringing() for each in (one, other)] == [1, 0]
         # A token that nobody has given is nobody's.
         twiml = await other.tell("/twiml?outbound=%00guessed", CallSid="CA9", To=TO)
         assert answer_in(twiml).parameters["chosen_agent"] == "default"
+
+
+async def test_a_number_that_was_asked_for_is_not_to_be_had_from_what_is_shared(
+    fleet: Fleet, url: str
+) -> None:
+    """Neither as it is, nor by a hash that whoever has all numbers could look up."""
+    async with fleet.members(1) as (one,):
+        await one.place("k", agent="sales")
+        shared = one.server.shared
+        assert shared is not None
+        with shared._database.reading() as connection:
+            [row] = connection.execute(sa.select(schema.dial))
+    assert TO not in str(row)
+    request = json.loads(row.request) | {"to": TO}
+    guesses = [request, dict(sorted(request.items()))]
+    hashes = [hashlib.sha256(json.dumps(each, separators=(",", ":")).encode()) for each in guesses]
+    assert row.digest not in [each.hexdigest() for each in hashes]
+    assert row.idempotency_key == hashlib.sha256(b"k").hexdigest()
 
 
 async def test_what_twilio_tells_twice_is_heard_once_by_all(fleet: Fleet) -> None:

@@ -222,6 +222,20 @@ def test_processes_that_have_a_secret_in_common_take_each_others_tokens(
     assert spends(there, here.mint(CALL)) is is_taken
 
 
+@pytest.mark.parametrize("minute", [-60.0, 60.0])
+def test_clocks_that_differ_by_a_minute_refuse_no_caller(minute: float) -> None:
+    """Twilio comes within seconds of the answer, whichever process's clock is ahead."""
+    here, there = Clock(), Clock()
+    there.now += minute
+    one, other = StreamTokens(here, ["secret"]), StreamTokens(there, ["secret"])
+    for each, another in ((one, other), (other, one)):
+        token = each.mint(CALL)
+        here.now += 10
+        there.now += 10
+        assert spends(another, token)
+        assert not spends(another, token)
+
+
 def test_a_process_that_says_a_shorter_notice_forgets_no_token_too_early() -> None:
     clock = Clock()
     here, there = StreamTokens(clock, ["a"], notice=LONGEST_NOTICE), StreamTokens(clock, ["a"])
