@@ -36,11 +36,13 @@ def needed(name: str, found: object) -> None:
 
 
 class Fleet:
-    """Servers behind HAProxy. `health` is what each answers to `/lbz`."""
+    """Servers behind HAProxy. `health` is what each answers to `/lbz`. Who is `dying` answers
+    nothing else any more."""
 
     def __init__(self, names: list[str]) -> None:
         self.port = 0
         self.health = dict.fromkeys(names, 200)
+        self.dying: set[str] = set()
 
     async def serve(self, name: str, stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
@@ -50,14 +52,16 @@ class Fleet:
                         if self.health[name] == HANGS:
                             await trio.sleep_forever()
                         await _answer(stream, str(self.health[name]), EMPTY)
+                    elif name in self.dying:
+                        return
                     elif "upgrade: websocket" in head.lower():
                         await _answer(stream, "101", *ACCEPTED, f"X-Name: {name}")
                     else:
                         await _answer(stream, "200", EMPTY, f"X-Name: {name}")
 
-    async def ask(self, path: str) -> str:
+    async def ask(self, path: str, method: str = "GET") -> str:
         """Who answers."""
-        stream, name = await self._open(path, "")
+        stream, name = await self._open(path, "", method)
         await stream.aclose()
         return name
 
@@ -73,9 +77,11 @@ class Fleet:
         async with stream:
             yield stream, name
 
-    async def _open(self, path: str, fields: str) -> tuple[trio.SocketStream, str]:
+    async def _open(
+        self, path: str, fields: str, method: str = "GET"
+    ) -> tuple[trio.SocketStream, str]:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
+        await stream.send_all(f"{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
         head = await _head(stream)
         found = re.search(r"(?i)x-name: (\S+)", head)
         return stream, found[1] if found else head.partition("\r\n")[0]

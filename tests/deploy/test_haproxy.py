@@ -50,6 +50,20 @@ async def test_a_name_in_the_path_leads_to_its_process(tmp_path: Path) -> None:
                 assert await behind.ask(path) == "HTTP/1.1 404 Not Found"
 
 
+async def test_what_was_asked_of_a_process_that_died_over_it_is_asked_elsewhere(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(HANG):
+        async with fleet(tmp_path, *NAMES) as behind:
+            behind.dying = {"a-1", "a-2"}
+            for _ in NAMES:
+                assert await behind.ask("/twiml/after", "POST") == "a-3"
+            assert await owner(behind, "a-1") == "a-3"
+            # A call may have been placed by who died.
+            placed = {await behind.ask("/calls", "POST") for _ in NAMES}
+            assert placed == {"a-3", "HTTP/1.1 502 Bad Gateway"}
+
+
 async def test_who_takes_no_calls_keeps_theirs_and_gets_those_that_are_theirs(
     tmp_path: Path,
 ) -> None:
