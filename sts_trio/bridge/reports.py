@@ -13,6 +13,9 @@ from sts_trio.observe.collected import CollectedKeys
 from sts_trio.observe.feed import Tell, call_event
 from sts_trio.observe.report import report
 
+# What was said, which is not for every log. A set: a union would be made anew for each event.
+_SAID = frozenset({events.CallTranscript, events.CallHeard})
+
 
 class Reports:
     """Tells the log and the event feed of one call. The feed has the words, the log only if
@@ -57,8 +60,7 @@ class Reports:
                 more = {**more, "exception": self._collected.without(logs.written(exc_info))}
                 exc_info = False
         self._tell(call_event(self._dialogue.call_sid, self._seconds, event))
-        is_said = isinstance(event, events.CallTranscript | events.CallHeard)
-        if self._log_transcripts or not is_said:
+        if self._log_transcripts or type(event) not in _SAID:
             report(event, exc_info=exc_info, with_words=self._log_transcripts, **more)
 
     def hide(self, keys: str) -> None:
