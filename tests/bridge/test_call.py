@@ -25,6 +25,7 @@ from rig_peers import (
     broken,
     make_call,
     media,
+    names,
     settle,
     talking,
     tap,
@@ -37,6 +38,7 @@ from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.handshake import converse
 from sts_trio.logic.acts import Heard
+from sts_trio.logic.caller_audio import GAP
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
@@ -902,3 +904,24 @@ async def test_the_task_that_a_call_runs_in_is_known_while_it_does(autojump_cloc
         async with talking(phone, agent) as call:
             assert call.task is not None
             assert call.task.child_nurseries
+
+
+async def test_a_deadline_that_has_moved_later_tells_the_dialogue_nothing(
+    autojump_clock: Clock,
+) -> None:
+    phone = FakeTwilio()
+    async with talking(phone, FakeAgent()) as call:
+        told: list[Any] = []
+        hear = call.dialogue.hear
+
+        def hear_and_note(batch: Any, now: float) -> Any:
+            told.extend(batch)
+            return hear(batch, now)
+
+        tap(call, hear_and_note)
+        for _ in range(5):  # each moves the end of a gap in the caller's frames
+            phone.tell(media())
+            await trio.sleep(0.6 * GAP)
+        assert names(told) == ["Media"] * 5
+        await trio.sleep(GAP)
+        assert "Tick" in names(told)
