@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from sts_trio.commands.common import FILE, Misuse, run, say
 from sts_trio.errors import ConfigError
@@ -29,10 +30,23 @@ NEEDED = {
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: PORT, else 5000]")
 @click.option("--yes", is_flag=True, help="Do not ask before calls are placed, which cost money.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, a line each.")
 def doctor(
-    twilio: bool, to: str | None, file: str | None, host: str, port: int | None, yes: bool
+    twilio: bool,
+    to: str | None,
+    file: str | None,
+    host: str,
+    port: int | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Look at what the bridge depends on.
+
+    That is the configuration, versions, the database, the disk, the port, the clock, each agent's
+    address with its key and settings, the public URL with a request signed as Twilio signs and a
+    stream's handshake, and Twilio's account and numbers. Nothing is changed, and nobody called.
+    Each fault is told with its likely cause and a cure; what could not be looked at is told too.
+    The exit status is 1 if there is a fault, and 0 if not.
 
     With --twilio it places phone calls, listens where STS_PUBLIC_URL leads in the place of a
     bridge, and misbehaves there: a stream's connection is reset, a handshake has no answer. What
@@ -43,7 +57,8 @@ def doctor(
     from sts_trio.outbound.twilio_rest import TwilioRest
 
     if not twilio:
-        raise Misuse("doctor: give --twilio")
+        _look(file, host, port, as_json=as_json)
+        return
     settings = config.from_environment(file, STS_AGENT="offline")
     if missing := [name for name, field in NEEDED.items() if not getattr(settings, field)]:
         raise Misuse(f"doctor --twilio: set {', '.join(missing)}")
@@ -60,6 +75,21 @@ def doctor(
         say(line)
     if all(answer.value is None for answer in answers):
         raise Misuse(f"nothing came by {settings.public_url}: does it lead to {host}:{port}?")
+
+
+def _look(file: str | None, host: str, port: int | None, *, as_json: bool) -> None:
+    from sts_trio.doctor.check_up import check_up
+    from sts_trio.doctor.findings import State, in_words
+
+    findings = run(check_up, file, host, port)
+    if as_json:
+        for finding in findings:
+            say(msgspec.json.encode(finding).decode())
+    else:
+        for line in in_words(findings):
+            say(line)
+    if any(finding.state is State.FAULT for finding in findings):
+        raise SystemExit(1)
 
 
 async def examine(

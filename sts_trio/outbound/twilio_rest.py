@@ -56,12 +56,25 @@ _DENIED = 20003
 # For a log line, whatever a proxy in between may answer.
 _MAX_TEXT = 500
 
+# Of those that an account has: what a person looks through.
+MAX_NUMBERS = 50
+
 
 class Placed(msgspec.Struct, frozen=True):
     """A call that Twilio has taken on."""
 
     call_sid: str
     status: str  # "queued"
+
+
+class Account(msgspec.Struct, frozen=True):
+    status: str  # "active", "suspended" or "closed"
+    type: str  # "Full" or "Trial"
+
+
+class Number(msgspec.Struct, frozen=True):
+    number: str
+    voice_url: str  # where its calls are asked about; "": nowhere
 
 
 class TwilioRest:
@@ -150,6 +163,22 @@ class TwilioRest:
             TwilioFailed: it may go on.
         """
         return await self._update(call_sid, account_sid, status="completed")
+
+    async def account(self) -> Account:
+        """How the account is. Raises `TwilioFailed`."""
+        sid = self._account_sid or ""
+        told = await self._request(
+            lambda client: client.api.accounts(sid).fetch(), is_repeatable=True
+        )
+        return Account(str(told.status), str(told.type))
+
+    async def numbers(self) -> list[Number]:
+        """Those of the account, the first `MAX_NUMBERS`. Raises `TwilioFailed`."""
+        told = await self._request(
+            lambda client: client.incoming_phone_numbers.list(limit=MAX_NUMBERS),
+            is_repeatable=True,
+        )
+        return [Number(str(each.phone_number), str(each.voice_url or "")) for each in told]
 
     async def _update(self, call_sid: str, account_sid: str, **changes: str) -> bool:
         # They become parts of a URL. Simulated calls have other ones.

@@ -99,6 +99,33 @@ class Database:
             if not self.is_open:
                 self.engine.dispose()
 
+    def look(self) -> tuple[int, int] | None:
+        """The schema's version, and the oldest that it takes, as they are; None where there is none
+        of ours. Changes nothing, and makes no file.
+
+        Raises:
+            ConfigError, DatabaseAway: as `open`.
+        """
+        engine = self.engine
+        if not self.is_postgresql:
+            path = Path(self.url.database or "").absolute()
+            # To read a file in WAL mode SQLite makes two beside it, unless it takes it to be fixed;
+            # it is, if nobody has it open.
+            is_open = path.with_name(f"{path.name}-wal").exists()
+            uri = f"{path.as_uri()}?mode=ro{'' if is_open else '&immutable=1'}"
+            engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
+        try:
+            with self._translated(), engine.connect() as connection:
+                found = _version(connection)
+                self._check(connection, found)
+                return found
+        except DatabaseAway as exc:
+            if (reason := self._lasting(exc)) is not None:
+                raise self._mistake(reason) from None
+            raise
+        finally:
+            engine.dispose()
+
     def close(self) -> None:
         """Leaves the database as it is best left. It may be opened again."""
         with contextlib.suppress(DatabaseAway):

@@ -91,7 +91,11 @@ class _OfServer(Collector):
         yield _gauge("calls_capacity", "Calls there may be.", self._server.config.max_calls)
         yield _gauge("draining", "1: no more calls are taken.", live_calls.is_draining)
         dialler = self._server.dialler
-        used = GaugeMetricFamily("sts_quota_used", "Of what is allowed today.", labels=["quota"])
+        used = GaugeMetricFamily(
+            "sts_quota_used",
+            "Of what is allowed today, what this process has used.",
+            labels=["quota"],
+        )
         used.add_metric(["dials"], dialler.placed_today)
         most = GaugeMetricFamily("sts_quota_limit", "What is allowed a day.", labels=["quota"])
         most.add_metric(["dials"], self._server.config.dial_per_day)

@@ -91,7 +91,6 @@ def test_what_no_call_has_told_is_said_so() -> None:
 @pytest.mark.parametrize(
     ("given", "arguments", "reason"),
     [
-        ({}, (), "give --twilio"),
         ({}, ("--twilio",), "set TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, STS_PUBLIC_URL"),
         (VARIABLES, ("--twilio",), "Give --to"),
         (VARIABLES, ("--twilio", "--to", "+4915"), "no prefix in STS_DIAL_PREFIXES allows it"),

@@ -155,7 +155,9 @@ class LoopBlocked(Event, frozen=True):
     stack: Annotated[str, "of the task, the innermost first"]
     function: Annotated[str | None, "the function of yours that it was in"] = None
     cpu: Annotated[
-        Seconds | None, "of the processor that it took; much less than `seconds`: it waited"
+        Seconds | None,
+        "of the processor that it took; much less than `seconds`: it waited, for the system, or"
+        " for a thread that did not let go of the interpreter",
     ] = None
     goes_on: Annotated[bool, "it is over"] = True
 
