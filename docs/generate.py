@@ -57,6 +57,8 @@ HAPPENED = {
     Cause.AGENT_MUTE: "The agent owed the caller an answer and said nothing.",
     Cause.AGENT_RAN_AWAY: "The agent called functions without end.",
     Cause.AGENT_TOO_BIG: "The agent sent a message over 4 MiB.",
+    Cause.MOVED: "Another process goes on with the call: the end of this one's part, not of the"
+    " call.",
     Cause.CRASHED: "A bug of this package; the log has its traceback.",
     Cause.SHUTDOWN: "The server shut down.",
     Cause.CUT_OFF: "The server was cut off before it could say goodbye.",

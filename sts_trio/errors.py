@@ -180,6 +180,8 @@ class Cause(enum.Enum):
     AGENT_RAN_AWAY = ("agent_ran_away", Verdict.AGENT, 1011, 1000)
     AGENT_TOO_BIG = ("agent_too_big", Verdict.AGENT, 1011, 1009)
 
+    # Another process goes on with the call. It is the end of this one's part alone.
+    MOVED = ("moved", Verdict.SUCCESS, 1001, 1000)
     CRASHED = ("crashed", Verdict.OURS, 1011, 1011)
     SHUTDOWN = ("shutdown", Verdict.OURS, 1001, 1001)
     # The server cut the call off before we could say goodbye.

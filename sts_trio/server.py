@@ -44,6 +44,8 @@ from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
+from sts_trio.moves.moved_calls import MovedCalls, was_elsewhere
+from sts_trio.moves.mover import Mover
 from sts_trio.net import hypercorn_guard, tls
 from sts_trio.net.bound import Bound
 from sts_trio.net.poller import Poller
@@ -62,6 +64,7 @@ from sts_trio.records.ending_hook import hooks_in
 from sts_trio.records.kept_calls import KeptCalls
 from sts_trio.records.recorded_leg import recorded
 from sts_trio.records.redaction import Redaction
+from sts_trio.records.spool import left_behind
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import can_say, language
 from sts_trio.wire.twilio import StreamStart
@@ -152,6 +155,7 @@ class Server:
             max_calls=config.max_calls,
             live=lambda: self.live_calls.live,
         )
+        self._moved_calls: MovedCalls | None = None
         self._key_files = contextlib.ExitStack()
         self._bounds: Sequence[Bound] = ()
         self._scope = trio.CancelScope()
@@ -168,6 +172,16 @@ class Server:
     def shared(self) -> "Shared | None":
         """What other processes on the database know, and are asked about."""
         return None if self.records is None else self.records.shared
+
+    @property
+    def moved_calls(self) -> MovedCalls | None:
+        """Goes on with other processes' calls, where there is a database to know them by."""
+        records = self.records
+        if self._moved_calls is None and records is not None:
+            left = functools.partial(left_behind, self.config.records.spool)
+            mover = Mover(records.store, records.process_id, left)
+            self._moved_calls = MovedCalls(mover, self._agents, self.agent_connections)
+        return self._moved_calls
 
     async def open_records(self) -> None:
         """What is kept of calls is opened before they come, unless it is open already.
@@ -299,6 +313,8 @@ class Server:
         tickers = [self.ticker.stats, self.portable_ticker.stats]
         return {
             "status": "ok",
+            # By which others that share the database know that it is us who live here.
+            "process": "" if self.records is None else self.records.process_id,
             "live": self.live_calls.live,
             # Of a process that has more to do than it can, this is the first to grow.
             "late_ticks": sum(each.late for each in tickers),
@@ -377,11 +393,13 @@ class Server:
             "policy": self.config.policy,
             "can_say": functools.partial(can_say, self.config.dialect),
             "needs_release": _is_from_bin if is_phone and has_phones else no_call,
+            "was_elsewhere": was_elsewhere if is_phone and self.moved_calls else no_call,
+            "may_come_back": _may_come_back if is_phone and has_phones else no_call,
         }
         flight = self._flights.record(self._settings_for, **given)
         call = Bridge(
             Dialogue(self._settings_for, **given) if flight is None else flight.dialogue,
-            open_caller if recording is None else recorded(open_caller, recording),
+            open_caller,
             self.agent_connections,
             functions=self.functions,
             hands_over_to=self.config.agents,
@@ -393,6 +411,8 @@ class Server:
             on_hang_up=self.live_calls.remember,
             make_safe=self._kept_calls.make_safe,
             recording=recording,
+            wrap_leg=lambda leg: leg if recording is None else recorded(leg, recording),
+            recall=None if self.moved_calls is None else self.moved_calls.recall,
         )
         # The boundary: quart-trio 0.12 drops the real error from a group that also holds
         # `Cancelled`, so no group of ours may reach it.
@@ -499,6 +519,11 @@ def _tracing(config: Config, functions: Sequence[str]) -> "Tracing | None":
         conversation_id=str if hidden is None else hidden.identifier,
         clean=str if hidden is None else hidden.text,
     )
+
+
+def _may_come_back(start: StreamStart) -> bool:
+    """Twilio asks us what comes next where our own answer had the call streamed."""
+    return bool(start.call_sid) and not streamed(start).is_from_bin
 
 
 def _version() -> str:

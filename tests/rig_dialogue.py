@@ -59,6 +59,8 @@ class Bridge:
         settings: deepgram_settings.Settings = SETTINGS,
         can_say: Callable[[deepgram.ToAgent], bool] = _says_all,
         needs_release: bool = False,
+        was_elsewhere: bool = False,
+        may_come_back: bool = False,
     ) -> None:
         self.asked_for: list[SettingsWanted] = []
         self.now = now
@@ -70,6 +72,8 @@ class Bridge:
             policy=policy,
             can_say=can_say,
             needs_release=lambda start: needs_release,
+            was_elsewhere=lambda start: was_elsewhere,
+            may_come_back=lambda start: may_come_back,
         )
 
     def _settings(self, wanted: SettingsWanted) -> deepgram_settings.Settings:
@@ -154,6 +158,11 @@ def mark(name: str) -> SendToCaller:
 
 def echo(name: str, stream_sid: str = STREAM_SID) -> twilio.Mark:
     return twilio.Mark(twilio.MarkName(name), stream_sid=stream_sid)
+
+
+def marks_in(acts: list[Act]) -> list[str]:
+    sent = [act.message for act in acts if isinstance(act, SendToCaller)]
+    return [each.mark.name for each in sent if isinstance(each, twilio.PlayMark)]
 
 
 def say(audio: bytes) -> SendToAgent:

@@ -490,6 +490,7 @@ def make_call(
     forward: float = 0.02,
     policy: CallPolicy | None = None,
     settings: Settings = lambda wanted: SETTINGS,
+    may_come_back: bool = False,
     **options: Any,
 ) -> Bridge:
     """A call whose agent is the first of these; if it is lost, the next."""
@@ -500,6 +501,8 @@ def make_call(
         now=trio.current_time(),
         policy=policy,
         needs_release=lambda start: releases and streamed(start).is_from_bin,
+        may_come_back=lambda start: may_come_back,
+        was_elsewhere=lambda start: "recall" in options,
     )
     return Bridge(
         dialogue, phone.open, Lines(*(dial(nursery, agent) for agent in agents)), **options

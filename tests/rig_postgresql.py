@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -25,11 +26,14 @@ def binaries() -> Path | None:
     return next((place for place in places if (place / "initdb").exists()), None)
 
 
+# Of databases: several fixtures of a process may have one cluster.
+_numbers = itertools.count(1)
+
+
 class Cluster:
     def __init__(self, binaries: Path, directory: Path) -> None:
         self._binaries = binaries
         self.directory = directory
-        self._count = 0
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={quote(str(self.directory))}&port={PORT}"
@@ -44,8 +48,7 @@ class Cluster:
 
     def create(self) -> str:
         """A new database; returns its URL."""
-        self._count += 1
-        name = f"test_{os.getpid()}_{self._count}"
+        name = f"test_{os.getpid()}_{next(_numbers)}"
         self.query("postgres", f"CREATE DATABASE {name}")
         return self.url(name)
 

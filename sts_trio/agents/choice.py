@@ -54,6 +54,9 @@ class ConfiguredAgents:
         self._variables = variables
         self._dialect = dialect
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._agents
+
     def settings(
         self,
         name: str,

@@ -236,8 +236,11 @@ class AgentConnections:
         finally:
             self._nursery = None
 
-    def dial_ahead(self, agent: str, info: CallInfo) -> str:
-        """Starts to dial, and returns the token that `info.line` has to be for `open`.
+    def dial_ahead(
+        self, agent: str, info: CallInfo, settings: deepgram_settings.Settings | None = None
+    ) -> str:
+        """Starts to dial, and returns the token that `info.line` has to be for `open`. `settings`
+        are those of a call that is under way already.
 
         For a call whose line waits already it is that one's. Returns "" if nobody is dialled: for a
         call without a CallSid, for one that has had its share, when there is no room for another
@@ -251,7 +254,7 @@ class AgentConnections:
         if (reason := self._dial_ahead_denial(info.call_sid)) is not None:
             report(events.AgentNotPrewarmed(info.call_sid, reason))
             return ""
-        settings = self._settings_for(agent, info)
+        settings = settings or self._settings_for(agent, info)
         line = PrewarmedSession(info.call_sid, self._endpoints.open, settings)
         promise = _Promise(secrets.token_urlsafe(32), agent, line)
         self._waiting.pop(info.call_sid, None)  # a discarded one, at an older place

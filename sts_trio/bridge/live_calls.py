@@ -74,6 +74,11 @@ class LiveCalls:
         found = [call for call in self._calls if call_sid and call.dialogue.call_sid == call_sid]
         return {call: self._calls[call] for call in sorted(found, key=lambda call: call.began)}
 
+    def awaiting(self, is_for: Callable[[str], bool]) -> Bridge | None:
+        """The call that waits for its stream, of that SID."""
+        waiting = (call for call in self._calls if call.awaits_stream)
+        return next((call for call in waiting if is_for(call.dialogue.call_sid)), None)
+
     @contextlib.contextmanager
     def admit(self, call: Bridge, events: KeptEvents | None = None) -> Iterator[None]:
         """Counts the call as live while inside, and remembers its ending. `events` are what was

@@ -1,11 +1,12 @@
 """What is told of one call, to the log and to the event feed."""
 
+import time
 from collections.abc import Callable
 
 import msgspec
 import trio
 
-from sts_trio.call.info import CallInfo, streamed
+from sts_trio.call.info import CallInfo, Elsewhere, streamed
 from sts_trio.errors import Ending
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe import events, logs
@@ -84,6 +85,14 @@ class Reports:
                 agent=info.agent or None,
             )
         )
+
+    def back(self, gap: float) -> None:
+        """The stream is here again, by another name, after so many seconds."""
+        info = streamed(self._dialogue.start)
+        self._ids["stream_sid"] = info.stream_sid
+        before = Elsewhere("returned", 0, time.time() - gap)
+        self._on_start(msgspec.structs.replace(info, elsewhere=before))
+        self.report(events.CallMoved("returned", gap))
 
     def ended(self, ending: Ending) -> None:
         """How the call ended, and what there is to say of it in numbers; zeros say nothing."""

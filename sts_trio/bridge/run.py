@@ -30,6 +30,7 @@ from math import inf
 from types import TracebackType
 from typing import assert_never
 
+import msgspec
 import trio
 
 from sts_trio.bridge.leg_tasks import (
@@ -45,27 +46,31 @@ from sts_trio.call.api import Call, Recording
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.call.notes import Notes
 from sts_trio.call.pending import Pending
-from sts_trio.errors import Cause, Ending, Leg
+from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.functions import Functions
 from sts_trio.functions.runner import FunctionCalls, MakeSafe, nothing_to_keep
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.logic.acts import (
+    CallerGone,
     CallFunctions,
     CallReleased,
     CancelFunctions,
     Collected,
     Dial,
     DropAgent,
+    DropCaller,
     FlushCaller,
     HangUp,
     Heard,
     OperatorHangsUp,
     OutboxFull,
+    Recalled,
     ReleaseCall,
     RequestDone,
     SendToAgent,
     SendToCaller,
     ShutDown,
+    StreamBack,
     StreamBegan,
     Tick,
     Unsent,
@@ -81,6 +86,8 @@ RELEASE_WITHIN = 5.0
 
 # Has Twilio end the phone call, or transfer it, as the ending says.
 ReleasePhoneCall = Callable[[CallInfo, Ending], Awaitable[CallReleased]]
+# Finds out what was before, of a call that another process had.
+Recall = Callable[[CallInfo], Awaitable[Recalled]]
 
 
 class Bridge:
@@ -88,18 +95,23 @@ class Bridge:
 
     `call` is what the call's own code is given of it. `on_start` is told who is calling whom,
     before the first event that names the call. `make_safe` is for `FunctionCalls`. `recording` is
-    what the call's own code may pause.
+    what the call's own code may pause. `recall` is needed where the dialogue takes calls that were
+    elsewhere. `wrap_leg` is for each leg of the caller's: one whose stream is cut may be followed
+    by another.
     """
 
     __slots__ = (
         "_agents",
         "_alarm",
         "_alarm_at",
+        "_caller_scope",
         "_clock",
         "_function_calls",
         "_functions",
         "_hands_over_to",
+        "_is_expected_back",
         "_is_polled",
+        "_leg_outbox",
         "_make_safe",
         "_may_transfer",
         "_notes",
@@ -107,12 +119,14 @@ class Bridge:
         "_on_hang_up",
         "_open_caller",
         "_pending",
+        "_recall",
         "_recording",
         "_release_phone_call",
         "_reports",
         "_scope",
         "_session",
         "_to_caller",
+        "_wrap_leg",
         "began",
         "dialogue",
         "ending",
@@ -134,6 +148,8 @@ class Bridge:
         on_hang_up: Callable[[str, Ending], None] = lambda call_sid, ending: None,
         make_safe: MakeSafe = nothing_to_keep,
         recording: Recording | None = None,
+        recall: Recall | None = None,
+        wrap_leg: Callable[[OpenCaller], OpenCaller] = lambda open_caller: open_caller,
     ) -> None:
         self.dialogue = dialogue
         self.ending: Ending | None = None
@@ -141,15 +157,20 @@ class Bridge:
         self.began = trio.current_time()
         self._on_hang_up = on_hang_up
         self._open_caller = open_caller
+        self._wrap_leg = wrap_leg
+        self._caller_scope = trio.CancelScope()  # of the leg
+        self._is_expected_back = False
         self._agents = agents
         self._functions = functions or Functions()
         self._hands_over_to = hands_over_to
         self._may_transfer = may_transfer
         self._make_safe = make_safe
         self._release_phone_call = release_phone_call
+        self._recall = recall
         self._reports = Reports(dialogue, tell, on_start, log_transcripts=log_transcripts)
         self._notes = Notes(self._reports.report)
-        self._to_caller = caller_outbox()
+        # While the stream is away there is none to send from: what is put waits in one of its own.
+        self._to_caller = self._leg_outbox = caller_outbox()
         self._session = AgentSession()
         self._function_calls: FunctionCalls | None = None
         self._pending = Pending()
@@ -183,7 +204,7 @@ class Bridge:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self._keep_time)
-                    self._nursery.start_soon(self._run_caller)
+                    self._nursery.start_soon(self._run_caller, self._open_caller)
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
             self._pending.close()
@@ -205,6 +226,44 @@ class Bridge:
     def report(self, event: OfCall, *, exc_info: BaseException | bool = False) -> None:
         """Tells the log and the event feed that it happened in this call."""
         self._reports.report(event, exc_info=exc_info)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether a stream that Twilio says is over would be waited for."""
+        return self.ending is None and self.dialogue.may_come_back
+
+    @property
+    def awaits_stream(self) -> bool:
+        """Whether the next stream of this call is to be led here: by `come_back`."""
+        return self.ending is None and (self.dialogue.is_away or self._is_expected_back)
+
+    def expect_back(self) -> None:
+        """Twilio has been told to have the call streamed again, whatever was noticed here of the
+        stream's end."""
+        self._is_expected_back = True
+
+    def caller_gone(self) -> None:
+        """The phone call is over: a stream that was cut is not waited for."""
+        self._tell_dialogue(CallerGone())
+
+    async def come_back(self, open_caller: OpenCaller) -> None:
+        """The caller is here again, on another socket. Returns when that is over."""
+        self._is_expected_back = False
+        if not self.dialogue.is_away:
+            self._tell_dialogue(LegEnded(Leg.CALLER, How.LOST))
+        if self.ending is not None:
+            await trio.lowlevel.checkpoint()
+            return
+        is_over = trio.Event()
+
+        async def run() -> None:
+            try:
+                await self._run_caller(open_caller)
+            finally:
+                is_over.set()
+
+        self._nursery.start_soon(run)
+        await is_over.wait()
 
     def wind_up(self) -> None:
         """Ends the call with a goodbye, because the server is to go."""
@@ -239,12 +298,19 @@ class Bridge:
                     self._hear([OutboxFull(Leg.CALLER, dropped)])
                 continue
             match act:
+                case DropCaller():
+                    self._drop_caller()
+                case StreamBack(stream_sid, gap):
+                    self._readdress(stream_sid)
+                    self._reports.back(gap)
                 case FlushCaller():
                     self._to_caller.flush()
                 case OfCall():
                     self._reports.report(act)
-                case StreamBegan():
+                case StreamBegan(was_elsewhere):
                     self._reports.started()
+                    if was_elsewhere:
+                        self._nursery.start_soon(self._recall_past)
                 case Dial(agent):
                     self._session = AgentSession()
                     self._nursery.start_soon(self._run_agent, self._session, agent)
@@ -304,11 +370,27 @@ class Bridge:
         if audio:
             self._hear([Unsent(audio)])
 
+    def _drop_caller(self) -> None:
+        self._caller_scope.cancel()
+        self._is_polled = False
+        waiting = self._to_caller.flush()
+        self._to_caller, self._leg_outbox = caller_outbox(), caller_outbox()
+        for message in waiting:
+            self._to_caller.put(message)
+
+    def _readdress(self, stream_sid: str) -> None:
+        """What waits was for a stream that is no more."""
+        waiting = self._to_caller.flush()
+        self._to_caller = self._leg_outbox
+        for message in waiting:
+            self._to_caller.put(msgspec.structs.replace(message, stream_sid=stream_sid))
+
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending
         # Twilio asks what comes next as soon as its socket is closed, the agent's may take longer.
         self._on_hang_up(self.dialogue.call_sid, ending)
         self._to_caller.close()
+        self._leg_outbox.close()
         self._session.close()
         self._alarm.cancel()
         self._scope.deadline = trio.current_time() + HANG_UP_GRACE
@@ -347,13 +429,19 @@ class Bridge:
                 released = await self._release_phone_call(streamed(self.dialogue.start), ending)
             self._hear([released])
 
-    async def _run_caller(self) -> None:
+    async def _recall_past(self) -> None:
         with self._boundary():
-            async with self._open_caller() as leg:
+            assert self._recall is not None
+            past = await self._recall(streamed(self.dialogue.start))
+            self._hear([past])
+
+    async def _run_caller(self, open_caller: OpenCaller) -> None:
+        with self._boundary(), trio.CancelScope() as self._caller_scope:
+            async with self._wrap_leg(open_caller)() as leg:
                 self._is_polled = leg.is_polled
                 await converse(
                     leg,
-                    self._to_caller,
+                    self._leg_outbox,
                     hear=self._hear,
                     idle=self._idle,
                     boundary=self._boundary,

@@ -25,12 +25,48 @@ CALLER_NAME = "caller_name"
 CALLER = "caller:"
 # A call without this one came by a TwiML Bin, which has no `action` to come back to.
 WEBHOOK = "webhook"
+# How another process has let go of the call, of which this stream is to go on.
+MOVED = "moved"
 # The one by which an operator's Bin names an agent.
 NAMED = "agent"
 # All names that mean something to us, and are nobody else's to give.
 OUR_PARAMETERS = frozenset(
-    {TO, FROM, DIRECTION, LINE, CHOSEN, TAILORED, WEBHOOK, NAMED, FORWARDED_FROM, CALLER_NAME}
+    {
+        TO,
+        FROM,
+        DIRECTION,
+        LINE,
+        CHOSEN,
+        TAILORED,
+        WEBHOOK,
+        MOVED,
+        NAMED,
+        FORWARDED_FROM,
+        CALLER_NAME,
+    }
 )
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Where a call was before: in another process, until `lost_at` (seconds since 1970), under an
+    epoch below `epoch`. `how`: it was `moved`, or is `recovered`; or it is `returned` to the
+    same."""
+
+    how: str
+    epoch: int
+    lost_at: float
+
+    def __str__(self) -> str:
+        return f"{self.how} {self.epoch} {self.lost_at:.3f}"
+
+    @classmethod
+    def read(cls, text: str) -> "Elsewhere | None":
+        """None: it is none of ours."""
+        try:
+            how, epoch, lost_at = text.split(" ")
+            return cls(how, int(epoch), float(lost_at))
+        except ValueError:
+            return None
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +90,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""  # who answers, as our webhook decided; "" if the call did not come by it
     is_tailored: bool = False  # our webhook found out more of it than who answers
     line: str = ""  # a token for the agent leg that was dialled ahead for this call
+    elsewhere: Elsewhere | None = None  # another process had it before
     is_from_bin: bool = False  # the stream was started by somebody else's TwiML, not by our webhook
 
     @property
@@ -96,6 +133,7 @@ def parameters(info: CallInfo) -> dict[str, str]:
         CHOSEN: info.agent,
         TAILORED: "1" if info.is_tailored else "",
         LINE: info.line,
+        MOVED: "" if info.elsewhere is None else str(info.elsewhere),
         WEBHOOK: "1",
     }
     return {
@@ -121,6 +159,7 @@ def streamed(start: twilio.StreamStart | None) -> CallInfo:
         agent=rest.pop(CHOSEN, ""),
         is_tailored=rest.pop(TAILORED, "") != "",
         line=rest.pop(LINE, ""),
+        elsewhere=Elsewhere.read(rest.pop(MOVED, "")),
         is_from_bin=rest.pop(WEBHOOK, "") == "",
         caller_name=rest.pop(CALLER_NAME, ""),
         forwarded_from=rest.pop(FORWARDED_FROM, ""),

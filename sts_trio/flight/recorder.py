@@ -18,13 +18,13 @@ without what is before, so it is the begin that is kept.
 import zlib
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import msgspec
 
 from sts_trio.flight import compact
-from sts_trio.logic.acts import Act, Heard
-from sts_trio.logic.dialogue import Dialogue, SettingsWanted
+from sts_trio.logic.acts import Act, Heard, Recalled
+from sts_trio.logic.dialogue import Dialogue, SettingsWanted, no_call
 from sts_trio.logic.perception import Perception
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.session import Settings, speaks_first
@@ -44,6 +44,8 @@ GREETS = "g"  # does the agent speak first, by these settings?
 EXPECTED = "e"  # may that call be streamed here?
 SAYABLE = "s"  # has the dialect words for it?
 RELEASED = "r"  # has Twilio to be asked to end that phone call?
+ELSEWHERE = "m"  # was that call in another process before?
+RETURNING = "b"  # may a stream of that call that is cut come back?
 AUDIBLE = "a"
 RETOLD = "t"
 SAME = "q"
@@ -64,6 +66,8 @@ class Given(TypedDict):
     policy: CallPolicy
     can_say: Callable[[deepgram.ToAgent], bool]
     needs_release: Callable[[twilio.StreamStart], bool]
+    was_elsewhere: NotRequired[Callable[[twilio.StreamStart], bool]]
+    may_come_back: NotRequired[Callable[[twilio.StreamStart], bool]]
 
 
 class Allowance:
@@ -133,6 +137,8 @@ class FlightRecorder(Perception):
             policy=given["policy"],
             can_say=self._says,
             needs_release=self._releases,
+            was_elsewhere=self._was_elsewhere,
+            may_come_back=self._may_come_back,
             perception=self,
             witness=self,
         )
@@ -156,6 +162,12 @@ class FlightRecorder(Perception):
     def _releases(self, start: twilio.StreamStart) -> bool:
         return self._note(RELEASED, self.given["needs_release"](start))
 
+    def _was_elsewhere(self, start: twilio.StreamStart) -> bool:
+        return self._note(ELSEWHERE, self.given.get("was_elsewhere", no_call)(start))
+
+    def _may_come_back(self, start: twilio.StreamStart) -> bool:
+        return self._note(RETURNING, self.given.get("may_come_back", no_call)(start))
+
     def is_audible(self, audio: bytes) -> bool:
         return self._note(AUDIBLE, super().is_audible(audio))
 
@@ -173,6 +185,10 @@ class FlightRecorder(Perception):
 
     def hear(self, batch: Sequence[Heard], now: float) -> None:
         if self.stopped is not None:
+            return
+        if any(isinstance(message, Recalled) for message in batch):
+            # What was said in another process is in the database, with what is to be forgotten.
+            self._stop("what was before is another process's")
             return
         caller_audio = self.dialogue.caller_audio
         self._passed = None

@@ -19,11 +19,13 @@ from sts_trio.flight.file import BadFlight, Flight, Step
 from sts_trio.flight.masking import Masking
 from sts_trio.flight.recorder import (
     AUDIBLE,
+    ELSEWHERE,
     EXPECTED,
     GREETS,
     RAISED,
     RELEASED,
     RETOLD,
+    RETURNING,
     SAME,
     SAYABLE,
 )
@@ -113,6 +115,12 @@ class _Answers(Perception):
     def needs_release(self, start: twilio.StreamStart) -> bool:
         return self._next(RELEASED, False)
 
+    def was_elsewhere(self, start: twilio.StreamStart) -> bool:
+        return self._next(ELSEWHERE, False)
+
+    def may_come_back(self, start: twilio.StreamStart) -> bool:
+        return self._next(RETURNING, False)
+
     def is_audible(self, audio: bytes) -> bool:
         return self._next(AUDIBLE, False)
 
@@ -152,6 +160,8 @@ class _Replay:
             policy=_policy(flight.policy),
             can_say=self._answers.can_say,
             needs_release=self._answers.needs_release,
+            was_elsewhere=self._answers.was_elsewhere,
+            may_come_back=self._answers.may_come_back,
             perception=self._answers,
         )
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from sts_trio.errors import Ending, Leg, LegEnded
-from sts_trio.observe.events import OfCall
+from sts_trio.observe.events import CallHeard, CallMoved, OfCall
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
@@ -50,6 +50,32 @@ class WindUp(msgspec.Struct, frozen=True):
 
 class ShutDown(msgspec.Struct, frozen=True):
     """The server is going away."""
+
+
+class MoveAway(msgspec.Struct, frozen=True):
+    """Another process is to go on with the call: let go of both its sides."""
+
+
+class CallerGone(msgspec.Struct, frozen=True):
+    """The phone call is over: a stream that was cut will not be back."""
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True):
+    """What was before this process had the call: what happened in it (`told`), who the caller
+    talked with (`agent`, "" if nobody was chosen yet), and for how many seconds (`lasted`).
+
+    `greets`: the agent has still to introduce itself. `is_cut`: it was in the middle of saying
+    something. `settled` is what of it the caller has heard, as far as can be known. `move` is to
+    be told.
+    """
+
+    told: tuple[OfCall, ...] = ()
+    settled: tuple[CallHeard, ...] = ()
+    agent: str = ""
+    greets: bool = True
+    is_cut: bool = False
+    lasted: float = 0.0
+    move: CallMoved | None = None
 
 
 class CallReleased(msgspec.Struct, frozen=True):
@@ -161,6 +187,9 @@ Control = (
     | Tick
     | WindUp
     | ShutDown
+    | MoveAway
+    | CallerGone
+    | Recalled
     | CallReleased
     | OperatorHangsUp
     | FunctionDone
@@ -188,7 +217,22 @@ class SendToAgent(msgspec.Struct, frozen=True, gc=False):
 
 
 class StreamBegan(msgspec.Struct, frozen=True):
-    """It is known now who is calling whom."""
+    """It is known now who is calling whom. `was_elsewhere`: let me know what was before
+    (`Recalled`)."""
+
+    was_elsewhere: bool = False
+
+
+class StreamBack(msgspec.Struct, frozen=True):
+    """The caller is here again, after `gap` seconds. What waits toward them goes by the stream of
+    that name."""
+
+    stream_sid: str
+    gap: float
+
+
+class DropCaller(msgspec.Struct, frozen=True):
+    """The caller's leg is gone. The call goes on; it may get another one."""
 
 
 class FlushCaller(msgspec.Struct, frozen=True):
@@ -247,6 +291,8 @@ Act = (
     SendToCaller
     | SendToAgent
     | StreamBegan
+    | StreamBack
+    | DropCaller
     | FlushCaller
     | Dial
     | DropAgent

@@ -95,6 +95,13 @@ class Carryover:
         self.is_proven = self._has_past = False
         self._echo = None
 
+    def recall(self, history: History, *, is_cut: bool) -> None:
+        """The sessions before were another process's. `is_cut`: the last was saying something."""
+        self._history = history
+        self.close_session(0)
+        if is_cut and self._unanswered is None:
+            self._unanswered = ""
+
     def brief(self, *, greets: bool) -> list[dict[str, Any]]:
         """What a fresh session is told of the conversation: `agent.context.messages`."""
         if greets and self._unanswered:

@@ -71,6 +71,8 @@ class Dialogue:
     SID, whether a call may be streamed here. `can_say` tells whether the agent's dialect has words
     for a message, `needs_release` whether Twilio has to be asked to end that phone call, as the end
     of its stream does not. `perception` is what it decides by content. There may be a `witness`.
+    Of a call that `was_elsewhere`, in another process, `Recalled` is to be heard before there is an
+    agent. A stream that is cut `may_come_back` where Twilio asks us what comes next.
     """
 
     __slots__ = ("_is_plain", "_parts", "_rare_deadline", "_stream", "_witness", "caller_audio")
@@ -87,6 +89,8 @@ class Dialogue:
         needs_release: Callable[[twilio.StreamStart], bool] = no_call,
         perception: Perception = PERCEPTION,
         witness: Witness | None = None,
+        was_elsewhere: Callable[[twilio.StreamStart], bool] = no_call,
+        may_come_back: Callable[[twilio.StreamStart], bool] = no_call,
     ) -> None:
         self._parts = Parts(
             settings,
@@ -95,6 +99,8 @@ class Dialogue:
             can_say,
             needs_release,
             perception,
+            was_elsewhere,
+            may_come_back,
             forward,
             now,
         )
@@ -215,6 +221,29 @@ class Dialogue:
         """The number of the caller's turn that came after they had last heard that question to its
         end; `None`: there is none."""
         return self._parts.turns.turn_after(question)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether a stream that ends now would be waited for."""
+        return self._parts.closing.is_open and self._parts.stream.may_come_back
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the stream is cut, and may be back in a moment."""
+        return self._parts.stream.is_away
+
+    def is_at_rest(self, now: float) -> bool:
+        """Whether nothing is under way that would be torn if another process went on from here: the
+        two sides are between two turns, no function runs, and no keys are collected."""
+        parts = self._parts
+        is_busy = (
+            parts.function_calls.are_awaited
+            or parts.keypad.is_collecting
+            or parts.requests.are_pending
+            or parts.handing_over.agent is not None
+        )
+        is_talking = parts.closing.is_open and parts.session.is_live and not parts.stream.is_away
+        return is_talking and not is_busy and parts.turns.is_quiet(now)
 
     def time_to_dial(self, now: float) -> float:
         """How long a dial may still take; a call that no longer waits for one has no limit."""

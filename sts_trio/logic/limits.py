@@ -69,6 +69,11 @@ class Limits:
             self._ends = now + self._policy.longest
             self._has_warned = self._policy.warn_before >= self._policy.longest
 
+    def recall(self, began: float) -> None:
+        """The call's own time began then, in another process."""
+        self._ends = began + self._policy.longest
+        self._has_warned = self._policy.warn_before >= self._policy.longest
+
     def close_session(self, now: float) -> None:
         """They cannot, or the call is ending: nothing is due."""
         self._is_open = False

@@ -19,9 +19,12 @@ from sts_trio.logic.acts import (
     CallReleased,
     CancelFunctions,
     DropAgent,
+    DropCaller,
     FlushCaller,
     HangUp,
+    Recalled,
     ReleaseCall,
+    StreamBack,
 )
 from sts_trio.logic.answer_watch import AnswerWatch, Debt
 from sts_trio.logic.caller_audio import CallerAudio
@@ -68,6 +71,7 @@ class Parts:
         "closing",
         "function_calls",
         "handing_over",
+        "is_cut_amid",
         "is_deaf",
         "is_put_by_code",
         "keypad",
@@ -82,6 +86,7 @@ class Parts:
         "settings",
         "stream",
         "turns",
+        "was_elsewhere",
         "watch",
     )
 
@@ -93,17 +98,21 @@ class Parts:
         can_say: Callable[[deepgram.ToAgent], bool],
         needs_release: Callable[[twilio.StreamStart], bool],
         perception: Perception,
+        was_elsewhere: Callable[[twilio.StreamStart], bool],
+        may_come_back: Callable[[twilio.StreamStart], bool],
         forward: float,
         now: float,
     ) -> None:
         self.settings = settings
         self.needs_release = needs_release
         self.perception = perception
+        self.was_elsewhere = was_elsewhere
         self.policy = policy
         self.is_deaf = False
+        self.is_cut_amid = False  # when its stream was cut the agent was saying something
         self.is_put_by_code = False
         self.out = Output(now)
-        self.stream = Stream(now, is_expected)
+        self.stream = Stream(now, is_expected, may_come_back)
         self.session = Session(reconnects=policy.reconnects)
         self.closing = Closing()
         self.turns = Turns(resumes=policy.resumes, perception=perception)
@@ -168,6 +177,39 @@ class Parts:
         )
         if is_news:
             self.out.add(events.AgentResponseDue(debt.value))
+
+    def recall(self, past: Recalled) -> None:
+        """What another process began goes on here."""
+        now = self.out.now
+        self.turns.recall(past)
+        if past.move is not None:
+            self.out.add(past.move)
+        self.out.extend(past.settled)
+        if past.lasted:
+            self.limits.recall(now - past.lasted)
+        self.session.recall(past.agent, now)
+        self.dial()
+
+    def part(self) -> None:
+        """The caller's stream is cut. The agent goes on, and what it says waits for the stream to
+        be back; of what Twilio had, the rest is kept as if a noise had cut it."""
+        cut = self.turns.lose_stream(self.out.now)
+        self.out.add(FlushCaller())
+        self.out.add(DropCaller())
+        self.out.extend(cut.turns)
+        self.watch.hear_cut(self.out.now)
+        self.handing_over.hear_end_of_words()
+        self.is_cut_amid = cut.is_amid
+
+    def come_back(self, gap: float) -> None:
+        """The stream is back, by another name, after so many seconds."""
+        self.turns.begin(self.stream.stream_sid)
+        self.out.add(StreamBack(self.stream.stream_sid, round(gap, 3)))
+        is_owed = self.is_cut_amid and self.closing.is_open and self.turns.is_heard
+        if self.turns.has_rest:
+            self.out.to_caller(self.turns.resume(self.out.now).messages)
+        elif is_owed and self.session.is_live:
+            self.go_on()
 
     def open_session(self) -> None:
         """The two sides can talk: every part that lives for one session begins."""

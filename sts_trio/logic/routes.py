@@ -15,6 +15,7 @@ from sts_trio.logic import agent_messages
 from sts_trio.logic.acts import (
     AgentReached,
     Ask,
+    CallerGone,
     CallReleased,
     CancelRequest,
     Close,
@@ -25,10 +26,12 @@ from sts_trio.logic.acts import (
     FunctionsRunAway,
     HandOver,
     Heard,
+    MoveAway,
     OperatorHangsUp,
     OutboxFull,
     PlayTones,
     Protect,
+    Recalled,
     ShutDown,
     StreamBegan,
     Tick,
@@ -45,12 +48,15 @@ from sts_trio.logic.parts import Parts
 from sts_trio.logic.requests import interrupts
 from sts_trio.logic.states import (
     REFUSING_CLOSES,
+    SessionInput,
     Violation,
     cause_of_end,
     cause_of_failed_dial,
     retry_of_failed_dial,
 )
 from sts_trio.logic.stream import (
+    Back,
+    Cut,
     KeyPressed,
     MarkEchoed,
     Speech,
@@ -63,7 +69,16 @@ from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 
 OwnWish = Ask | Close | HandOver | PlayTones | Protect | WaitUntilHeard | Collect | CancelRequest
 Anomaly = Unknown | Malformed | OutboxFull
-End = LegEnded | TooBig | WindUp | ShutDown | OperatorHangsUp | FunctionsRunAway
+End = (
+    LegEnded
+    | TooBig
+    | WindUp
+    | ShutDown
+    | MoveAway
+    | CallerGone
+    | OperatorHangsUp
+    | FunctionsRunAway
+)
 
 
 def hear_caller(parts: Parts, message: twilio.Message) -> None:
@@ -85,13 +100,19 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
                 _speak_by_key(parts)
             parts.out.extend(parts.keypad.press(digit, now))
         case Started():
-            parts.out.add(StreamBegan())
             assert parts.stream.start is not None
+            was_elsewhere = parts.was_elsewhere(parts.stream.start.start)
+            parts.out.add(StreamBegan(was_elsewhere))
             parts.closing.needs_release = parts.needs_release(parts.stream.start.start)
             parts.turns.begin(parts.stream.stream_sid)
-            parts.session.begin(now)
             parts.owe(Debt.SESSION)
-            parts.dial()
+            if was_elsewhere:
+                parts.session.expect(now)
+            else:
+                parts.session.begin(now)
+                parts.dial()
+        case Back(gap):
+            parts.come_back(gap)
         case StreamEnded(cause, detail):
             if parts.session.is_live and (audio := parts.caller_audio.take()):
                 parts.out.to_agent(deepgram.Audio(audio))
@@ -226,6 +247,12 @@ def hear_released(parts: Parts, released: CallReleased) -> None:
     parts.release(released)
 
 
+def hear_recalled(parts: Parts, past: Recalled) -> None:
+    is_awaited = parts.stream.start is not None and parts.session.allows(SessionInput.DIAL)
+    if is_awaited and parts.closing.is_open:
+        parts.recall(past)
+
+
 def hear_unsent(parts: Parts, unsent: Unsent) -> None:
     parts.caller_audio.take_back(unsent.audio)
 
@@ -242,6 +269,11 @@ def hear_end(parts: Parts, end: End) -> None:
             parts.wind_up()
         case ShutDown():
             parts.end(Cause.SHUTDOWN)
+        case MoveAway():
+            parts.end(Cause.MOVED)
+        case CallerGone():
+            if parts.stream.is_away:
+                parts.end(Cause.CALLER_LOST)
         case OperatorHangsUp():
             parts.end(Cause.OPERATOR_HUNG_UP)
         case FunctionsRunAway():
@@ -253,8 +285,13 @@ def hear_end(parts: Parts, end: End) -> None:
 def _hear_leg_ended(parts: Parts, ended: LegEnded) -> None:
     detail = " ".join(str(part) for part in (ended.code, ended.reason) if part)
     if ended.leg is Leg.CALLER:
-        news = parts.stream.end(cause_of_end(ended), detail, parts.out.now)
-        parts.end(news.cause, news.detail)
+        is_cut = parts.closing.is_open and ended.how is not How.STALLED
+        leave = parts.stream.cut if is_cut else parts.stream.end
+        news = leave(cause_of_end(ended), detail, parts.out.now)
+        if isinstance(news, Cut):
+            parts.part()
+        else:
+            parts.end(news.cause, news.detail)
     elif not (ended.how is How.CLOSED and ended.code == 1000 and parts.finish(detail)):
         is_refusal = ended.how is How.CLOSED and ended.code in REFUSING_CLOSES
         parts.lose_agent(cause_of_end(ended), detail, is_refusal=is_refusal)
@@ -273,6 +310,7 @@ def _handlers() -> dict[type[Heard], Handler]:
         **agent_messages.HANDLERS,
         FunctionDone: hear_function_done,
         CallReleased: hear_released,
+        Recalled: hear_recalled,
         Unsent: hear_unsent,
         Tick: hear_tick,
     }

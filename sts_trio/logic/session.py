@@ -138,6 +138,16 @@ class Session:
         self._begun_at = now
         self._enter(SESSION[self.state][SessionInput.DIAL], now)
 
+    def expect(self, now: float) -> None:
+        """The caller is there, and had an agent before, in another process. Then `recall`."""
+        self.reconnect.begin_gap(now, now)
+
+    def recall(self, agent: str, now: float) -> None:
+        """That agent is to go on; "": none was chosen yet. Then `dial`."""
+        self.agent = agent
+        self._was_live = True
+        self.begin(now)
+
     def dial(self) -> Dial | None:
         """The leg that is to be opened now, once."""
         if self._has_leg or not self.allows(SessionInput.REACHED):

@@ -21,6 +21,8 @@ from sts_trio.errors import Cause, How, Leg, LegEnded
 START_TIMEOUT = 10.0
 # After `start`, frames come every 20 ms unless the phone is muted from the first moment on.
 FIRST_FRAME_TIMEOUT = 30.0
+# Of a stream that was cut: Twilio asks what comes next, and connects again, within a second or two.
+BACK_WITHIN = 5.0
 # Each step of the agent's session: socket, `Welcome`, `SettingsApplied`. The slowest takes 0.2 s.
 AGENT_TIMEOUT = 5.0
 # A redial that comes to nothing is repeated after a moment: a provider that restarts needs one.
@@ -54,6 +56,7 @@ class StreamState(_Named):
     AWAITING_START = "awaiting start"
     STARTED = "started"
     FLOWING = "flowing"
+    AWAY = "away"
     ENDED = "ended"
 
 
@@ -65,6 +68,7 @@ class StreamInput(_Named):
     DTMF = "dtmf"
     STOP = "stop"
     LEG_ENDED = "its socket ends"
+    LEG_CUT = "its socket is cut, and Twilio asks us what comes next"
     TIMEOUT = "time is up"
 
 
@@ -83,6 +87,7 @@ STREAM: Mapping[StreamState, Mapping[StreamInput, StreamState]] = {
         StreamInput.DTMF: StreamState.FLOWING,
         StreamInput.STOP: StreamState.ENDED,
         StreamInput.LEG_ENDED: StreamState.ENDED,
+        StreamInput.LEG_CUT: StreamState.AWAY,
         StreamInput.TIMEOUT: StreamState.ENDED,
     },
     StreamState.FLOWING: {
@@ -91,12 +96,22 @@ STREAM: Mapping[StreamState, Mapping[StreamInput, StreamState]] = {
         StreamInput.DTMF: StreamState.FLOWING,
         StreamInput.STOP: StreamState.ENDED,
         StreamInput.LEG_ENDED: StreamState.ENDED,
+        StreamInput.LEG_CUT: StreamState.AWAY,
+    },
+    # On a socket of its own, in the same call.
+    StreamState.AWAY: {
+        StreamInput.START: StreamState.STARTED,
+        StreamInput.REFUSED_START: StreamState.ENDED,
+        StreamInput.STOP: StreamState.ENDED,
+        StreamInput.LEG_ENDED: StreamState.ENDED,
+        StreamInput.TIMEOUT: StreamState.ENDED,
     },
     StreamState.ENDED: {},
 }
 STREAM_LIMITS: Mapping[StreamState, Limit] = {
     StreamState.AWAITING_START: Limit(START_TIMEOUT, Cause.CALLER_NO_START),
     StreamState.STARTED: Limit(FIRST_FRAME_TIMEOUT, Cause.CALLER_NO_MEDIA),
+    StreamState.AWAY: Limit(BACK_WITHIN, Cause.CALLER_LOST),
 }
 
 # --- the agent's session ------------------------------------------------------------------------

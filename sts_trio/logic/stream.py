@@ -46,6 +46,16 @@ class KeyPressed(msgspec.Struct, frozen=True):
     digit: str
 
 
+class Back(msgspec.Struct, frozen=True):
+    """The stream that was cut is here again, by another name, after `gap` seconds."""
+
+    gap: float
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """The stream is cut, and may be back in a moment."""
+
+
 class StreamEnded(msgspec.Struct, frozen=True):
     """The caller is gone, or is to be let go of; why, and what else there is to say of it."""
 
@@ -53,20 +63,48 @@ class StreamEnded(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-StreamNews = Started | Speech | MarkEchoed | KeyPressed | StreamEnded | Violation
+StreamNews = Started | Back | Speech | MarkEchoed | KeyPressed | StreamEnded | Violation
 
 
 class Stream:
-    """`is_expected` tells, by its SID, whether a call may be streamed here."""
+    """`is_expected` tells, by its SID, whether a call may be streamed here; `may_come_back`,
+    whether we are asked what comes next if its stream is cut."""
 
-    __slots__ = ("_is_expected", "call_sid", "deadline", "start", "state", "stream_sid")
+    __slots__ = (
+        "_cut_at",
+        "_cut_by",
+        "_is_expected",
+        "_may_come_back",
+        "call_sid",
+        "deadline",
+        "start",
+        "state",
+        "stream_sid",
+    )
 
-    def __init__(self, now: float, is_expected: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        now: float,
+        is_expected: Callable[[str], bool],
+        may_come_back: Callable[[twilio.StreamStart], bool],
+    ) -> None:
         self._is_expected = is_expected
+        self._may_come_back = may_come_back
+        self._cut_by: StreamEnded | None = None  # if it is not back in time
+        self._cut_at = -inf
         self.start: twilio.Start | None = None
         self.call_sid = ""
         self.stream_sid = ""
         self._enter(StreamState.AWAITING_START, now)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether its end, if nobody says that the call is over, need not be the end."""
+        return self.start is not None and self._may_come_back(self.start.start)
+
+    @property
+    def is_away(self) -> bool:
+        return self.state is StreamState.AWAY
 
     @property
     def is_flowing(self) -> bool:
@@ -122,15 +160,39 @@ class Stream:
             return self._refuse(
                 f"audio format {media.encoding} {media.sample_rate} Hz x {media.channels}", now
             )
+        if self.state is StreamState.AWAY:
+            return self._come_back(message, now)
         self.start = message
         self.stream_sid = start.stream_sid
         self.call_sid = start.call_sid
         self._enter(STREAM[self.state][StreamInput.START], now)
         return Started()
 
+    def _come_back(self, message: twilio.Start, now: float) -> StreamNews:
+        assert self.start is not None
+        if message.start.call_sid != self.call_sid:
+            return Violation("the start of another call's stream")
+        # What the first one brought along is still what is known of the call.
+        start = msgspec.structs.replace(
+            message.start, custom_parameters=self.start.start.custom_parameters
+        )
+        self.start = msgspec.structs.replace(message, start=start)
+        self.stream_sid = start.stream_sid
+        self._enter(STREAM[self.state][StreamInput.START], now)
+        return Back(now - self._cut_at)
+
     def _refuse(self, detail: str, now: float) -> StreamEnded:
         self._enter(STREAM[self.state][StreamInput.REFUSED_START], now)
         return StreamEnded(Cause.CALLER_REFUSED, detail)
+
+    def cut(self, cause: Cause, detail: str, now: float) -> Cut | StreamEnded:
+        """Its socket is gone, and nobody has said that the call is over."""
+        to = STREAM[self.state].get(StreamInput.LEG_CUT)
+        if to is None or not self.may_come_back:
+            return self.end(cause, detail, now)
+        self._cut_by, self._cut_at = StreamEnded(cause, detail), now
+        self._enter(to, now)
+        return Cut()
 
     def end(self, cause: Cause, detail: str, now: float) -> StreamEnded:
         """Its socket has come to an end, or is given up."""
@@ -145,7 +207,10 @@ class Stream:
             return None
         limit = STREAM_LIMITS[self.state]
         assert limit.cause is not None
+        is_away = self.is_away
         self._enter(STREAM[self.state][StreamInput.TIMEOUT], now)
+        if is_away and self._cut_by is not None:
+            return self._cut_by
         return StreamEnded(limit.cause, f"after {limit.seconds:g} s")
 
     def _enter(self, state: StreamState, now: float) -> None:

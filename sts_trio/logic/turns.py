@@ -5,12 +5,15 @@ Owns what the agent says to the caller (`agent_audio`, with its `playout`), the 
 begun is still to be said. What was cut is held for a moment, as it may be but a noise that did.
 """
 
+import sys
 from math import inf
+from typing import Any
 
 import msgspec
 
 from sts_trio.audio import wav
 from sts_trio.audio.frames import SILENT
+from sts_trio.logic.acts import Recalled
 from sts_trio.logic.agent_audio import STALE_AFTER_KEY, STALE_AUDIO, AgentAudio
 from sts_trio.logic.asked import turn_after
 from sts_trio.logic.carryover import Carryover
@@ -18,7 +21,7 @@ from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.perception import PERCEPTION, Perception
 from sts_trio.logic.playout import Echo, Playout
 from sts_trio.logic.rest import Hold
-from sts_trio.logic.states import Violation
+from sts_trio.logic.states import BACK_WITHIN, Violation
 from sts_trio.observe.events import CallHeard
 from sts_trio.wire import deepgram, twilio
 
@@ -117,6 +120,14 @@ class Turns:
     def is_quiet(self, now: float) -> bool:
         """Whether nobody speaks, and no answer is due."""
         return self.is_heard and now >= self.user_speaks_until and self._history.unanswered is None
+
+    def recall(self, past: Recalled) -> None:
+        """The conversation began in another process."""
+        self._history = History.restored((*past.told, *past.settled))
+        # Nothing is left, unless rows were lost: no mark of this stream is to settle it.
+        self._history.hear_mark(sys.maxsize, sys.maxsize)
+        self.carryover.recall(self._history, is_cut=past.is_cut)
+        self.greets = past.greets
 
     def begin(self, stream_sid: str) -> None:
         """The caller can be told something."""
@@ -246,6 +257,17 @@ class Turns:
         self._is_resumed = True
         return Resumed(duration, is_whole, messages)
 
+    def lose_stream(self, now: float) -> Cut:
+        """Twilio plays nothing any more. What was not heard is kept for when the stream is back."""
+        cut = self._cut(now, BACK_WITHIN)
+        self.hold.drop()
+        return cut
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether there is something to be played on."""
+        return bool(self._agent_audio.rest)
+
     def drop_rest(self) -> None:
         """Something else has begun."""
         self.hold.drop()
@@ -326,3 +348,10 @@ class Turns:
         self.user_speaks_until = -inf
         self.drop_rest()
         return self.finish_utterance(now)
+
+
+def brief(past: Recalled) -> list[dict[str, Any]]:
+    """What the first session of a call is told that another process had; as its dialogue will."""
+    turns = Turns()
+    turns.recall(past)
+    return turns.carryover.brief(greets=past.greets)

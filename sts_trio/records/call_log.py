@@ -310,6 +310,7 @@ class CallLog:
             "parameters": info.parameters,
             "source": source,
             "process_id": self._process_id,
+            **({"account": info.account_sid} if info.account_sid else {}),
             **{name: value for name in _TOLD_SOMETIMES if (value := getattr(info, name))},
         }
 

@@ -14,6 +14,10 @@ from sts_trio.records.database import insert_into
 from sts_trio.records.rows import Row
 
 LOST = "lost"
+# The ending of a stream that another has followed, and of which nobody has told how it ended.
+CUT = "cut"
+# The ending of a stream whose call another process is to go on with.
+MOVED = "moved"
 UNDER_WAY = ("announced", "live", "moving")
 OVER = ("ended", LOST)
 
@@ -46,6 +50,16 @@ def start(connection: sa.Connection, row: Row) -> None:
             gap_seconds=body.get("gap_seconds"),
         )
         .on_conflict_do_nothing()
+    )
+    # Its other streams are over: whoever had them could not say so.
+    connection.execute(
+        sa.update(stream)
+        .where(
+            stream.c.call_sid == row.call_sid,
+            stream.c.epoch < row.epoch,
+            stream.c.ended_at.is_(None),
+        )
+        .values(ended_at=row.at - float(body.get("gap_seconds") or 0.0), ending=CUT)
     )
     insert = insert_into(connection, call).values(
         **_new_call(row),
@@ -84,6 +98,15 @@ def end(connection: sa.Connection, row: Row) -> bool:
         .where(stream.c.call_sid == row.call_sid, stream.c.epoch == row.epoch)
         .values(ended_at=row.at, ending=ending)
     )
+    if ending == MOVED:
+        connection.execute(
+            sa.update(call)
+            .where(
+                call.c.call_sid == row.call_sid, call.c.epoch == row.epoch, call.c.state == "live"
+            )
+            .values(state="moving")
+        )
+        return False
     over = {
         "state": "ended",
         "ended_at": row.at,

@@ -22,7 +22,7 @@ class Kind(enum.StrEnum):
 
     # The call's own: these make and change its record as well.
     # direction, from, to, agent, parameters, source, process_id, caller_name?, forwarded_from?,
-    # caller_parameters?
+    # caller_parameters?, account?
     ANNOUNCED = "announced"
     # as `announced`, and stream_sid, how (first, moved, recovered, returned), gap_seconds?
     STARTED = "started"
@@ -50,7 +50,8 @@ class Kind(enum.StrEnum):
     AGENT_DIALLED = "agent_dialled"
     # agent, to
     HANDED_OVER = "handed_over"
-    # from, to (processes), road
+    # from, to (processes), road (action, stream, lookout), is_crash; alone in an epoch of its own,
+    # and `at` is by the database's clock: whoever claims a call writes it
     MOVED = "moved"
     # of, uri ("": there is no file), began_at, seconds, bytes, result; `of` is the epoch that was
     # recorded, as whoever completes what a dead process left has another

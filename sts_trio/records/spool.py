@@ -33,6 +33,8 @@ MAX_BYTES = 512 * 1024 * 1024
 MAX_SEGMENT = 1024 * 1024
 # Rows that no file takes and that wait in memory for the database alone, 5 MB or so.
 MAX_UNFILED = 10_000
+# Of a dead process's, read by who goes on with a call: what was written in its last minutes.
+MAX_LEFT_FILES = 8
 # What nobody could read or write is kept for people to look at, up to here.
 MAX_REFUSED = 16 * 1024 * 1024
 
@@ -312,6 +314,22 @@ class Spool:
             (directory / _LOCK).unlink(missing_ok=True)
             directory.rmdir()
         os.close(lock)
+
+
+def left_behind(root: Path, process_id: str, call_sid: str) -> list[Row]:
+    """The rows of a call that a process of this machine has not brought to the database yet: of the
+    newest files, in order. None of a process that is not of this machine, or never was. It is the
+    next start that brings them there."""
+    directory = root / Path(process_id).name
+    rows = []
+    needle = _encode(call_sid)
+    for path in sorted(directory.glob(f"*{_SUFFIX}"))[-MAX_LEFT_FILES:]:
+        with contextlib.suppress(OSError):
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    if needle in line and (row := _decode(line)).call_sid == call_sid:
+                        rows.append(row)
+    return rows
 
 
 def forget_refused(root: Path, texts: Collection[str]) -> int:

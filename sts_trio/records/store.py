@@ -7,18 +7,20 @@ Each method is a transaction, or a few small ones, and raises `DatabaseAway`. Wh
 in the modules that are imported here, each for one subject.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
 from sts_trio.config.records import Prices
-from sts_trio.records import dials, lifecycle, limits, processes, schema, word_index
+from sts_trio.records import claims, dials, lifecycle, limits, processes, schema, word_index
 from sts_trio.records.database import Database
 from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays
 from sts_trio.records.event_rows import insert_rows
 from sts_trio.records.fleet_calls import FleetCall, live_calls
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
+from sts_trio.records.movable import CallState, Claim
 from sts_trio.records.processes import Process, Seen
 from sts_trio.records.reading import is_askable, read_record, read_rows
 from sts_trio.records.record import Record
@@ -130,6 +132,21 @@ class Store:
             with self.database.writing(within=DELETING) as connection:
                 count += word_index.put_some(connection, STEP)
         return count
+
+    # --- who goes on with it --------------------------------------------------------------------
+
+    def look(self, call_sid: str) -> CallState | None:
+        """What is known of a call whose stream is over; None: nothing."""
+        if not is_askable(call_sid):
+            return None
+        with self.database.reading() as connection:
+            return claims.look(connection, call_sid)
+
+    def claim(self, seen: CallState, by: str, *, is_crash: bool, road: str) -> Claim | None:
+        """Takes the call for process `by`; None: it is not as it was `seen` any more."""
+        self._days.make([time.time()])
+        with self.database.writing() as connection:
+            return claims.claim(connection, seen, by, is_crash=is_crash, road=road)
 
     # --- processes, and what they leave behind --------------------------------------------------
 

@@ -61,20 +61,24 @@ class _Turns:
         self.turns: list[Turn] = []
         self.unsettled: list[Row] = []  # sentences of the agent's
         self._epoch: int | None = None
+        self._left = 0  # of the unsettled, those of the process that had the call before
         self._settled: list[Turn] = []  # since the agent was cut off, or from the beginning
         self._cut: list[Turn] = []  # of these, what a noise has cut, and is played on
         self._rest: list[str] = []  # its words that are still to be heard
 
     def hear(self, row: Row) -> None:
         if row.epoch != self._epoch:
-            # Another process has the call from here on: nobody settles what the last one began.
-            self.give_up(len(self.unsettled))
+            # Another process has the call from here on. It settles what the last one began before
+            # its agent says anything, or nobody does.
+            self._left = len(self.unsettled)
             self._settled, self._cut, self._rest = [], [], []
             self._epoch = row.epoch
         match row.kind:
             case Kind.USER:
                 self.turns.append(_caller_turn(row))
             case Kind.AGENT:
+                self.give_up(self._left)
+                self._left = 0
                 self.unsettled.append(row)
             case Kind.HEARD:
                 self._settle(row)
@@ -99,6 +103,7 @@ class _Turns:
             first = (place for place, each in places if turn.said.startswith(text(each, "text")))
             self.give_up(next(first, 0))
             self.unsettled = _less(self.unsettled, turn.said)
+            self._left = min(self._left, len(self.unsettled))
             self.turns.append(turn)
         self._cut, self._rest = [], []
         self._settled.append(turn)

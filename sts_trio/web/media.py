@@ -76,15 +76,21 @@ class Media:
         await scope["asgi.receive"]()  # "websocket.connect"
         # From here to the call's admission nobody else has a turn, and so none takes its place.
         live_calls = self._server.live_calls
+        connection = hypercorn_guard.connection.get()
+        opener = self._caller_opener(scope, connection)
+        is_phones = stream is not None and not stream.is_softphone
+        call = live_calls.awaiting(stream.is_for) if stream is not None and is_phones else None
+        if call is not None:
+            await call.come_back(opener)
+            return None
         # Of a token it was said, and told, that the call is taken: before a drain that began since.
         if not (live_calls.takes_calls if stream is None else live_calls.has_room):
             self._server.refuse()
             return Response("All lines are busy.\n", 503)
-        connection = hypercorn_guard.connection.get()
         if connection is not None:
             self._server.shut_down_after(connection.terminated.wait)
         await self._server.run_call(
-            self._caller_opener(scope, connection),
+            opener,
             is_expected=any_call if stream is None else stream.is_for,
             is_phone=stream is None or not stream.is_softphone,
         )

@@ -9,13 +9,17 @@ from typing import assert_never
 import msgspec
 from quart import Response
 
-from sts_trio.call.info import announced, parameters
+from sts_trio.bridge.run import Bridge
+from sts_trio.call.info import CallInfo, announced, parameters
 from sts_trio.call.owed import Owed, owed
-from sts_trio.errors import DialRefused, Ending
+from sts_trio.errors import Cause, DialRefused, Ending
+from sts_trio.moves.decision import Apologise, Ended, Returned
+from sts_trio.moves.mover import Outcome, Taken
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.outbound.progress import TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
+from sts_trio.records.movable import HowEnded
 from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.access import KEY, RequestInfo, base_of
@@ -27,6 +31,12 @@ from sts_trio.wire import webhook
 
 # Of the query of a webhook, what we know its call by, and what lets this machine in.
 OUR_FIELDS = frozenset({TOKEN, KEY})
+
+
+# Twilio is to ask again where there is no answer: a process that dies resets whoever it accepted,
+# and one that is started anew takes seconds. Five times within 15 s, a second for a connection.
+# Source: twilio.com/docs/usage/webhooks/webhooks-connection-overrides, read 2026-11-30.
+AGAIN = "#rc=5&rp=all&ct=1000"
 
 
 class Voice:
@@ -63,15 +73,7 @@ class Voice:
             self._server.refuse(call)
             return responses.twiml(webhook.busy(answered=voice.is_answered))
         call = await self._server.announce(call, is_over=voice.is_over)
-        token = self._tokens.mint(call.call_sid)
-        return responses.twiml(
-            webhook.connect_stream(
-                webhook.media_url(base, stream_path(token, self._server.name_in_fleet)),
-                base + AFTER_PATH,
-                notice=config.notice,
-                parameters=parameters(call),
-            )
-        )
+        return responses.twiml(self._connect(base, call, config.notice))
 
     async def after(self) -> Response:
         """The call's stream is over, or the transfer that came behind it."""
@@ -81,8 +83,24 @@ class Voice:
         voice = webhook.read_request(request.fields)
         if voice.dial_call_status:
             self._server.dialler.placed.heard_transfer(voice)
+        if (call := self._still_here(voice)) is not None:
+            return self._lead_back(request, voice, call)
         ending = self._server.live_calls.ending_of(voice.call_sid)
-        match owed(voice, ending):
+        what = owed(voice, ending)
+        reason: str | None = None
+        if what is Owed.CALL and (ending is None or ending.cause is Cause.MOVED):
+            outcome = await self._outcome(voice)
+            match outcome:
+                case Taken():
+                    return await self._go_on(request, voice, outcome)
+                case Ended(how) if how is not None:
+                    ending = _ending(how)
+                    what = owed(voice, ending)
+                case Returned():
+                    reason = "its process has it still"
+                case Apologise(why):
+                    reason = why
+        match what:
             case Owed.NOTHING:
                 twiml = webhook.hang_up()
             case Owed.TRANSFER:
@@ -91,16 +109,65 @@ class Voice:
             case Owed.REGRET:
                 twiml = webhook.not_taken()
             case Owed.CALL:
-                twiml = self._break_off(voice, ending)
+                twiml = self._break_off(voice, ending, reason)
             case never:
                 assert_never(never)
         return responses.twiml(twiml)
 
-    def _break_off(self, voice: webhook.VoiceRequest, ending: Ending | None) -> str:
+    def _still_here(self, voice: webhook.VoiceRequest) -> Bridge | None:
+        """The call, if it was but its stream that has ended."""
+        if voice.dial_call_status:
+            return None
+        found = self._server.live_calls.find(voice.call_sid)
+        return next((call for call in reversed(found) if call.may_come_back), None)
+
+    def _lead_back(
+        self, request: RequestInfo, voice: webhook.VoiceRequest, call: Bridge
+    ) -> Response:
+        """The stream was cut, the agent has noticed nothing: another one leads to the same."""
+        base = base_of(request, self._server.config)
+        if voice.is_over or base is None:
+            call.caller_gone()
+            return responses.twiml(webhook.hang_up())
+        call.expect_back()
+        info = msgspec.structs.replace(call.call.info, line="", elsewhere=None)
+        return responses.twiml(self._connect(base, info))
+
+    async def _outcome(self, voice: webhook.VoiceRequest) -> Outcome | None:
+        """What becomes of a call that did not end here; None: that is not to be known, or there is
+        no room for it."""
+        moved_calls = self._server.moved_calls
+        if moved_calls is None or not self._server.live_calls.takes_calls:
+            return None
+        return await moved_calls.mover.decide(voice.call_sid, voice.account_sid, "action")
+
+    async def _go_on(
+        self, request: RequestInfo, voice: webhook.VoiceRequest, taken: Taken
+    ) -> Response:
+        base = base_of(request, self._server.config)
+        if base is None:
+            return Response("No Host header.\n", 400)
+        assert self._server.moved_calls is not None
+        call = await self._server.moved_calls.go_on(taken.known(announced(voice)), taken)
+        return responses.twiml(self._connect(base, call))
+
+    def _connect(self, base: str, call: CallInfo, notice: str | None = None) -> str:
+        """Has the call streamed, here if whoever is in between can lead it here."""
+        token = self._tokens.mint(call.call_sid)
+        return webhook.connect_stream(
+            webhook.media_url(base, stream_path(token, self._server.name_in_fleet)),
+            base + AFTER_PATH + ("" if self._server.moved_calls is None else AGAIN),
+            notice=notice,
+            parameters=parameters(call),
+        )
+
+    def _break_off(
+        self, voice: webhook.VoiceRequest, ending: Ending | None, reason: str | None = None
+    ) -> str:
         """Nobody can go on with the call, but somebody is on the line: they are told."""
         is_full = not self._server.live_calls.takes_calls
         label = None if ending is None else ending.cause.label
-        told = events.CallBrokenOff("busy" if is_full else "apology", label)
+        told = events.CallBrokenOff("busy" if is_full else "apology", label, reason)
         report(told, call_sid=voice.call_sid)
         return webhook.busy(answered=True) if is_full else webhook.apology()
 
@@ -111,3 +178,9 @@ class Voice:
         except DialRefused as exc:
             report(events.CallNotTransferred(str(exc), number), call_sid=voice.call_sid)
             return webhook.not_taken()
+
+
+def _ending(how: HowEnded) -> Ending:
+    """As another process has written it. One of a newer version may end calls in other ways."""
+    cause = next((each for each in Cause if each.label == how.label), Cause.CUT_OFF)
+    return Ending(cause, how.detail, how.apologised)

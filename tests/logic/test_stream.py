@@ -5,9 +5,11 @@ from math import inf
 import pytest
 
 from sts_trio.errors import Cause
-from sts_trio.logic.dialogue import any_call
+from sts_trio.logic.dialogue import any_call, no_call
 from sts_trio.logic.states import STREAM_LIMITS, StreamState, Violation
 from sts_trio.logic.stream import (
+    Back,
+    Cut,
     KeyPressed,
     MarkEchoed,
     Speech,
@@ -36,18 +38,20 @@ STOP = twilio.Stop(stream_sid=SID)
 
 
 def reach(state: StreamState) -> Stream:
-    stream = Stream(100.0, any_call)
+    stream = Stream(100.0, any_call, may_come_back=lambda start: True)
     if state is not StreamState.AWAITING_START:
         assert stream.hear(START, 100.0) == Started()
     if state is StreamState.FLOWING:
         stream.hear(media(), 100.0)
+    if state is StreamState.AWAY:
+        assert stream.cut(Cause.CALLER_LOST, "why", 100.0) == Cut()
     if state is StreamState.ENDED:
         stream.hear(STOP, 100.0)
     assert stream.state is state
     return stream
 
 
-A, S, F, E = StreamState
+A, S, F, W, E = StreamState
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,10 @@ A, S, F, E = StreamState
         (F, DTMF, KeyPressed("5"), F),
         (F, twilio.Stop(stream_sid=OTHER), Violation("stop of another stream"), F),
         (F, STOP, StreamEnded(Cause.STOP), E),
+        (W, START, Back(0.0), S),
+        (W, WIDEBAND, REFUSED, E),
+        (W, media(), Violation("media after stop"), W),
+        (W, STOP, StreamEnded(Cause.STOP), E),
     ],
 )
 def test_what_each_message_comes_to_in_each_state(
@@ -92,7 +100,7 @@ def test_what_each_message_comes_to_in_each_state(
 
 
 def test_who_calls_is_known_from_the_start_on() -> None:
-    stream = Stream(0.0, any_call)
+    stream = Stream(0.0, any_call, no_call)
     assert (stream.call_sid, stream.stream_sid, stream.start) == ("", "", None)
     stream.hear(START, 0.0)
     assert (stream.call_sid, stream.stream_sid, stream.start) == ("CA1", SID, START)
@@ -114,6 +122,19 @@ def test_a_stream_that_flows_may_fall_silent_for_ever() -> None:
     stream = reach(F)
     assert stream.deadline == inf
     assert stream.tick(1e9) is None
+
+
+def test_what_is_away_too_long_has_ended_as_it_was_cut() -> None:
+    stream = reach(W)
+    assert stream.deadline == 100 + STREAM_LIMITS[W].seconds
+    assert stream.tick(stream.deadline) == StreamEnded(Cause.CALLER_LOST, "why")
+    assert stream.state is E
+
+
+def test_a_stream_that_was_refused_cannot_be_away() -> None:
+    stream = reach(W)
+    stream.hear(WIDEBAND, 100.0)
+    assert stream.cut(Cause.CALLER_LOST, "", 100.0) == StreamEnded(Cause.CALLER_LOST, "")
 
 
 @pytest.mark.parametrize("state", [A, S, F])

@@ -1,4 +1,3 @@
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,32 +5,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import structlog
-from rig_postgresql import Cluster, binaries, running, shared
+from rig_databases import cluster, found_binaries, url
+from rig_postgresql import Cluster, running
 
 from sts_trio.records import schema
 from sts_trio.records.database import Database
 from sts_trio.records.store import Store
-
-ADVICE = "there is no PostgreSQL on this machine: install Debian's package postgresql"
-
-
-def found_binaries() -> Path:
-    found = binaries()
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(ADVICE)
-        pytest.skip(ADVICE)
-    return found
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A PostgreSQL of this run's own, with databases for each of its processes."""
-    meeting = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        meeting = meeting.parent
-    with shared(found_binaries(), meeting) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -41,21 +20,15 @@ def own_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+__all__ = ["cluster", "url"]
+
+
 @pytest.fixture
 def own_database(own_cluster: Cluster) -> Iterator[Database]:
     database = Database(own_cluster.create())
     database.open()
     yield database
     database.close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database: each test that asks for it runs on both."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'calls.db'}"
-    cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.create()
 
 
 @pytest.fixture(scope="session")

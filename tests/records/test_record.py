@@ -200,3 +200,20 @@ def test_whatever_the_rows_hold_there_is_a_record_and_a_summary(
     story = Story()
     story.rows = rows
     msgspec.json.encode(msgspec.to_builtins(kept(story)))
+
+
+def test_what_a_dead_process_had_begun_is_settled_by_who_goes_on() -> None:
+    """As far as that one can tell, before its own agent says anything."""
+    story = Story().announce().start()
+    story.tell(Kind.AGENT, text="One two.")
+    story.tell(Kind.AGENT, text="Three.")
+    story.epoch += 2
+    story.start(how="recovered", process_id="p2")
+    story.tell(Kind.HEARD, said="One two.", heard="One", said_seconds=1.0, heard_seconds=0.5)
+    story.tell(Kind.AGENT, text="Where were we?")
+    told = [(turn.said, turn.heard) for turn in kept(story).turns]
+    assert sorted(told, key=str) == [
+        ("One two.", "One"),
+        ("Three.", None),
+        ("Where were we?", None),
+    ]

@@ -71,6 +71,16 @@ class CallEnded(OfCall, frozen=True):
         return Level.WARNING if self.verdict == Verdict.AGENT.value else Level.INFO
 
 
+class CallMoved(OfCall, frozen=True):
+    """The call goes on here: another process has moved it, or is gone (`recovered`); or its stream
+    was cut, and is here again (`returned`)."""
+
+    NAME = "call.moved"
+    LEVEL = Level.INFO
+    how: Annotated[str, "`moved`, `recovered` or `returned`"]
+    gap: Annotated[Seconds | None, "without a stream, as far as that is known"] = None
+
+
 class CallCrashed(OfCall, frozen=True):
     """A bug of this package ended the call. In the log, with its traceback."""
 
@@ -200,6 +210,7 @@ class CallBrokenOff(OfCall, frozen=True):
     LEVEL = Level.WARNING
     words: Annotated[str, "what they hear: `apology` or `busy`"]
     ending: Annotated[str | None, "of the call, if it was known here"] = None
+    reason: Annotated[str | None, "why no process goes on with it"] = None
 
 
 class CallTransferEnded(OfCall, frozen=True):
@@ -276,6 +287,15 @@ class CallLeftToBin(Event, frozen=True):
     LEVEL = Level.INFO
     call_sid: str
     reason: Annotated[str, "and what to do"]
+
+
+class CallNotRecalled(Event, frozen=True):
+    """A call goes on here that another process had, and what was said in it cannot be found out."""
+
+    NAME = "call.not_recalled"
+    LEVEL = Level.WARNING
+    call_sid: str
+    reason: str
 
 
 class DialPlaced(Event, frozen=True):

@@ -14,6 +14,7 @@ const NOTED = new Set([
   "call.answered_by",
   "call.noted",
   "call.status",
+  "call.moved",
   "call.crashed",
 ]);
 

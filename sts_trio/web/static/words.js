@@ -127,6 +127,7 @@ const ENDINGS = {
   agent_ran_away: ["The agent would not stop calling functions."],
   agent_too_big: ["The agent sent too much at once."],
   shutdown: ["The server is shutting down."],
+  moved: ["Another server process goes on with the call."],
   cut_off: ["The server was stopped."],
   crashed: ["There is a bug in the server; its log has the traceback."],
   // Those of a call's record alone.
@@ -219,6 +220,10 @@ export function noteInWords({ event, fields }, isOurs) {
       return `${fields.name}: ${fields.value}`;
     case "call.answered_by":
       return `Answered by ${fields.by.replaceAll("_", " ")}.`;
+    case "call.moved":
+      return fields.how === "returned"
+        ? "The phone's stream was cut, and is back."
+        : "The call goes on in another server process.";
     case "call.crashed":
       return "There is a bug in the server; its log has the traceback.";
     default:

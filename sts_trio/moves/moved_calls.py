@@ -1,0 +1,56 @@
+"""Calls that another process had, and that go on here: from the claim to what an agent is told."""
+
+import time
+
+import msgspec
+
+from sts_trio.agents.choice import ConfiguredAgents
+from sts_trio.agents.connections import AgentConnections
+from sts_trio.call.info import CallInfo, Elsewhere, streamed
+from sts_trio.logic.acts import Recalled
+from sts_trio.logic.turns import brief
+from sts_trio.moves.mover import Mover, Taken
+from sts_trio.observe import events
+from sts_trio.wire.twilio import StreamStart
+
+
+class MovedCalls:
+    def __init__(
+        self, mover: Mover, agents: ConfiguredAgents, connections: AgentConnections
+    ) -> None:
+        self.mover = mover
+        self._agents = agents
+        self._connections = connections
+
+    async def go_on(self, call: CallInfo, taken: Taken) -> CallInfo:
+        """The call with what its stream is to bring along, which is about to come here. The agent
+        is dialled meanwhile, with what was said so far."""
+        past = taken.past
+        name = await self._connections.choose(call)
+        if past.agent not in self._agents:
+            past = msgspec.structs.replace(past, agent=name)
+        choice = self._connections.choice(call.call_sid)
+        call = msgspec.structs.replace(
+            call,
+            agent=past.agent,
+            is_tailored=choice.is_tailored,
+            elsewhere=Elsewhere(taken.how, taken.claim.epoch, taken.lost_at),
+        )
+        settings = self._agents.settings(past.agent, choice, brief(past), greets=past.greets)
+        line = self._connections.dial_ahead(past.agent, call, settings)
+        self.mover.expect(call.call_sid, past)
+        return msgspec.structs.replace(call, line=line)
+
+    async def recall(self, call: CallInfo) -> Recalled:
+        """What was before, of a call whose stream is here."""
+        before = call.elsewhere
+        assert before is not None
+        gap = round(max(0.0, time.time() - before.lost_at), 3)
+        past = await self.mover.recall(call.call_sid, before.lost_at)
+        if past.agent not in self._agents:
+            past = msgspec.structs.replace(past, agent=call.agent)
+        return msgspec.structs.replace(past, move=events.CallMoved(before.how, gap))
+
+
+def was_elsewhere(start: StreamStart) -> bool:
+    return streamed(start).elsewhere is not None

@@ -1,0 +1,238 @@
+"""Goes on with calls that other processes had: finds out what is to be done, claims, and recalls.
+
+Waits for a database and for other processes, each for a bounded time, so that whoever asks has an
+answer before Twilio gives up.
+"""
+
+import collections
+import functools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol, TypeVar
+
+import h11
+import msgspec
+import trio
+
+from sts_trio.call.info import CallInfo
+from sts_trio.errors import StsTrioError
+from sts_trio.logic.acts import Recalled
+from sts_trio.moves.decision import (
+    Answer,
+    Apologise,
+    AskAddress,
+    AskAgain,
+    Ended,
+    Move,
+    Returned,
+    decide,
+)
+from sts_trio.moves.past import recalled
+from sts_trio.net.threads import run_in_thread
+from sts_trio.observe import events
+from sts_trio.observe.report import report
+from sts_trio.records.movable import CallState, Claim, Owner
+from sts_trio.records.rows import Kind, Row
+from sts_trio.simulate import http
+
+# A process that lives answers within milliseconds.
+ASK_WITHIN = 0.5
+ASK_PATH = "/healthz"
+MAX_ANSWER = 64 * 1024
+# An ending is written within tens of milliseconds, and the caller hears nothing meanwhile.
+LOOK_EVERY = 0.05
+# Twilio waits for 15 s.
+DECIDE_WITHIN = 10.0
+# For the rows of a call, which are read while its stream is there already.
+RECALL_WITHIN = 2.0
+# A stream comes within a second of our answer, or not at all. Of a long call this is a megabyte.
+MAX_EXPECTED = 200
+# Threads that wait for the database at once: a dead process's calls come all together.
+THREADS = 4
+
+# What a row tells of a call that Twilio tells but once.
+_GIVEN = ("parameters", "caller_parameters", "caller_name", "forwarded_from")
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What is needed here of `sts_trio.records.store.Store`."""
+
+    def look(self, call_sid: str, /) -> CallState | None: ...
+    def claim(self, seen: CallState, by: str, /, *, is_crash: bool, road: str) -> Claim | None: ...
+    def rows(self, call_sid: str, /) -> list[Row]: ...
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A call that this process goes on with. `how`: `moved` or `recovered`."""
+
+    how: str
+    claim: Claim
+    rows: list[Row]
+
+    def known(self, call: CallInfo) -> CallInfo:
+        """The call as Twilio tells of it now, with what its own webhook was told."""
+        for row in self.rows:
+            if row.kind in (Kind.ANNOUNCED, Kind.STARTED):
+                given = {name: row.body[name] for name in _GIVEN if row.body.get(name)}
+                return msgspec.structs.replace(call, **given)
+        return call
+
+    @property
+    def past(self) -> Recalled:
+        return recalled(self.rows, self.lost_at)
+
+    @property
+    def lost_at(self) -> float:
+        """A process that has let go of it has written when that was."""
+        last = self.rows[-1] if self.rows else None
+        is_told = self.how == "moved" and last is not None and last.kind is Kind.ENDED
+        return last.at if is_told and last is not None else self.claim.lost_at
+
+
+Outcome = Taken | Returned | Ended | Apologise
+
+
+class Mover:
+    """`me` is this process's id. `left_behind` reads what a process of this machine has left of a
+    call that the database does not have yet: it blocks, as the store does. `ask` is for tests."""
+
+    def __init__(
+        self,
+        store: Store,
+        me: str,
+        left_behind: Callable[[str, str], list[Row]],
+        *,
+        ask: Callable[[Owner], Awaitable[Answer]] | None = None,
+    ) -> None:
+        self._store = store
+        self._me = me
+        self._left_behind = left_behind
+        self._ask = ask or ask_address
+        self._limiter = trio.CapacityLimiter(THREADS)
+        self._expected: collections.OrderedDict[str, Recalled] = collections.OrderedDict()
+
+    async def decide(self, call_sid: str, account_sid: str, road: str) -> Outcome:
+        """What becomes of a call whose stream is over, and of which nothing is known here. If it is
+        `Taken`, it is claimed, and this process is to go on with it."""
+        outcome: Outcome = Apologise(f"the database has not answered for {DECIDE_WITHIN:g} s")
+        with trio.move_on_after(DECIDE_WITHIN):
+            try:
+                outcome = await self._decide(call_sid, account_sid, road)
+            except StsTrioError as exc:
+                outcome = Apologise(f"the database is away: {exc}")
+        return outcome
+
+    async def _decide(self, call_sid: str, account_sid: str, road: str) -> Outcome:
+        began = trio.current_time()
+        asked: tuple[Owner, Answer] | None = None
+        while True:
+            seen = await self._in_thread(partial(self._store.look, call_sid))
+            answer = asked[1] if asked is not None and _has(seen, asked[0]) else None
+            waited = trio.current_time() - began
+            decision = decide(seen, self._me, account_sid=account_sid, answer=answer, waited=waited)
+            match decision:
+                case AskAddress(owner):
+                    asked = owner, await self._ask(owner)
+                case AskAgain():
+                    await trio.sleep(LOOK_EVERY)
+                    asked = None if answer is Answer.SILENT else asked
+                case Move(is_crash):
+                    assert seen is not None
+                    taken = await self._in_thread(
+                        partial(self._take, seen, is_crash=is_crash, road=road)
+                    )
+                    if taken is not None:
+                        return taken
+                case Returned() | Ended() | Apologise():
+                    return decision
+
+    def expect(self, call_sid: str, past: Recalled) -> None:
+        """The stream of that call is about to come."""
+        self._expected[call_sid] = past
+        self._expected.move_to_end(call_sid)
+        while len(self._expected) > MAX_EXPECTED:
+            self._expected.popitem(last=False)
+
+    async def recall(self, call_sid: str, lost_at: float) -> Recalled:
+        """What was before. It is known unless another process was asked about the call, or nobody
+        was; what cannot be found out now is forgotten: the caller has an agent all the same."""
+        await trio.lowlevel.checkpoint()
+        if (past := self._expected.pop(call_sid, None)) is not None:
+            return past
+        rows: list[Row] = []
+        with trio.move_on_after(RECALL_WITHIN):
+            try:
+                rows = await self._in_thread(partial(self._store.rows, call_sid))
+            except StsTrioError as exc:
+                report(events.CallNotRecalled(call_sid, str(exc)))
+        return recalled(rows, lost_at)
+
+    def _take(self, seen: CallState, *, is_crash: bool, road: str) -> Taken | None:
+        """In a thread."""
+        claim = self._store.claim(seen, self._me, is_crash=is_crash, road=road)
+        if claim is None:
+            return None
+        rows = {(row.epoch, row.seq): row for row in self._store.rows(seen.call_sid)}
+        if is_crash:
+            left = self._left_behind(seen.process_id, seen.call_sid)
+            rows |= {(row.epoch, row.seq): row for row in left}
+        known = [rows[place] for place in sorted(rows)]
+        return Taken("recovered" if is_crash else "moved", claim, known)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await run_in_thread(work, self._limiter)
+
+
+def _has(seen: CallState | None, owner: Owner) -> bool:
+    """Whether it is that process which has the call."""
+    return seen is not None and seen.owner_id == owner.process_id
+
+
+async def ask_address(owner: Owner) -> Answer:
+    """Whether that process still lives where it has told that it does."""
+    host, _, port = owner.address.rpartition(":")
+    if not host or not port.isdigit():
+        return Answer.SILENT
+    with trio.move_on_after(ASK_WITHIN):
+        for tls in (False, True):  # it has not told which of the two it speaks
+            try:
+                return await _ask_at(host.strip("[]"), int(port), owner, tls=tls)
+            except ConnectionRefusedError:
+                return Answer.REFUSED
+            except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError, http.TooLong):
+                continue
+    return Answer.SILENT
+
+
+async def _ask_at(host: str, port: int, owner: Owner, *, tls: bool) -> Answer:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with trio.socket.socket(family) as connection:
+        await connection.connect((host, port))
+        stream: trio.abc.Stream = trio.SocketStream(connection)
+        if tls:
+            # No secret is told, and a lie keeps a call waiting that whoever lies could have cut.
+            stream = trio.SSLStream(stream, _believing(), server_hostname=host)
+        told = await http.ask(stream, "GET", ASK_PATH, {"Host": owner.address}, longest=MAX_ANSWER)
+    try:
+        process_id = msgspec.json.decode(told.body, type=_Health).process
+    except msgspec.DecodeError:
+        return Answer.OTHER
+    # An older version does not tell.
+    return Answer.SAME if process_id in ("", owner.process_id) else Answer.OTHER
+
+
+class _Health(msgspec.Struct):
+    status: str
+    process: str = ""
+
+
+@functools.cache
+def _believing() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,176 @@
+"""A call has more than one stream: the first was cut, or another process had the call before."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from rig_peers import (
+    CALL_SID,
+    SETTINGS,
+    START,
+    STOP,
+    FakeAgent,
+    FakeTwilio,
+    SocketTwilio,
+    make_call,
+    media,
+    settle,
+)
+
+from sts_trio.bridge.live_calls import LiveCalls
+from sts_trio.bridge.run import Bridge
+from sts_trio.call.info import CallInfo
+from sts_trio.errors import Cause, Ending
+from sts_trio.logic.acts import Recalled
+from sts_trio.logic.policy import CallPolicy
+from sts_trio.logic.states import BACK_WITHIN
+from sts_trio.observe import events
+from sts_trio.observe.feed import CallEvent
+from sts_trio.wire import deepgram, twilio
+from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
+
+KEEPS = CallPolicy(reconnects=True, resumes=True)
+WORD = b"\x31" * 1600
+NEW = "MZ00000000000000000000000000000009"
+AGAIN = msgspec.structs.replace(
+    START, start=msgspec.structs.replace(START.start, stream_sid=NEW), stream_sid=NEW
+)
+Phone = FakeTwilio | SocketTwilio
+Clock = trio.testing.MockClock
+
+
+@asynccontextmanager
+async def a_call(
+    first: Phone, agent: FakeAgent, told: list[Any] | None = None, **options: Any
+) -> AsyncIterator[tuple[Bridge, trio.Nursery]]:
+    """One whose stream may come back, talking; it is over when the block is left."""
+    async with trio.open_nursery() as tasks:
+        call = make_call(
+            tasks, first, agent, policy=KEEPS, may_come_back=True,
+            tell=(lambda entry: told.append(entry)) if told is not None else (lambda entry: None),
+            **options,
+        )  # fmt: skip
+        tasks.start_soon(call.run)
+        first.tell(twilio.Connected(), START, media())
+        await agent.ready.wait()
+        await settle(first)
+        yield call, tasks
+
+
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+async def test_a_stream_that_is_cut_comes_back_to_the_same_agent(
+    kind: type[Phone], autojump_clock: Clock
+) -> None:
+    first, second, agent = kind(), kind(), FakeAgent()
+    told: list[CallEvent] = []
+    async with a_call(first, agent, told) as (call, tasks):
+        assert not call.awaits_stream
+        first.lose()
+        await settle(first)
+        assert call.awaits_stream
+        await agent.say(ConversationText("agent", "Hello."), Audio(WORD), AgentAudioDone())
+        await settle(first)
+        assert first.audio == b""
+        tasks.start_soon(call.come_back, second.open)
+        second.tell(twilio.Connected(), AGAIN)
+        await settle(second)
+        assert second.audio == WORD
+        assert {each.stream_sid for each in second.played} == {NEW}
+        assert not call.awaits_stream
+        assert agent.closed is None
+        second.tell(msgspec.structs.replace(STOP, stream_sid=NEW))
+    assert call.ending == Ending(Cause.STOP)
+    assert len([each for each in agent.got if not isinstance(each, Audio)]) == 1
+    [moved] = [each.event for each in told if isinstance(each.event, events.CallMoved)]
+    assert moved.how == "returned"
+
+
+async def test_what_nobody_comes_back_to_is_gone_in_seconds(autojump_clock: Clock) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with a_call(phone, agent) as (call, _):
+        phone.lose()
+        lost_at = trio.current_time()
+    assert trio.current_time() - lost_at <= BACK_WITHIN + 2.0
+    assert call.ending == Ending(Cause.CALLER_LOST)
+    assert agent.closed is not None
+
+
+async def test_a_stream_that_is_there_before_the_old_one_is_missed_takes_its_place(
+    autojump_clock: Clock,
+) -> None:
+    first, second, agent = FakeTwilio(), FakeTwilio(), FakeAgent()
+    async with a_call(first, agent) as (call, tasks):
+        assert call.may_come_back
+        call.expect_back()
+        assert call.awaits_stream
+        tasks.start_soon(call.come_back, second.open)
+        second.tell(twilio.Connected(), AGAIN)
+        await settle(second)
+        await agent.say(Audio(WORD))
+        await settle(second)
+        assert second.audio == WORD
+        second.tell(msgspec.structs.replace(STOP, stream_sid=NEW))
+
+
+async def test_a_call_that_is_over_takes_nobody_back(autojump_clock: Clock) -> None:
+    first, second, agent = FakeTwilio(), FakeTwilio(), FakeAgent()
+    async with a_call(first, agent) as (call, _):
+        first.tell(STOP)
+    assert not call.may_come_back
+    await call.come_back(second.open)
+    assert not second.accepted.is_set()
+
+
+async def test_who_has_hung_up_meanwhile_is_not_waited_for(autojump_clock: Clock) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    async with a_call(phone, agent) as (call, _):
+        phone.lose()
+        await settle(phone)
+        began = trio.current_time()
+        call.caller_gone()
+    assert trio.current_time() - began < 2.0
+    assert call.ending == Ending(Cause.CALLER_LOST)
+
+
+async def test_the_call_that_waits_for_a_stream_is_found_by_its_sid(autojump_clock: Clock) -> None:
+    phone, agent, live_calls = FakeTwilio(), FakeAgent(), LiveCalls(10)
+    async with a_call(phone, agent) as (call, _):
+        with live_calls.admit(call):
+            assert live_calls.awaiting(lambda sid: True) is None
+            phone.lose()
+            await settle(phone)
+            assert live_calls.awaiting(lambda sid: sid == CALL_SID) is call
+            assert live_calls.awaiting(lambda sid: False) is None
+        call.shut_down()
+
+
+async def test_what_was_in_another_process_is_recalled_before_the_agent_is_dialled(
+    autojump_clock: Clock,
+) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    wanted: list[Any] = []
+
+    async def recall(call: CallInfo) -> Recalled:
+        await trio.sleep(0.3)
+        assert not agent.dialled.is_set()
+        said = events.CallTranscript("user", "The word is heron.")
+        return Recalled(told=(said,), greets=False)
+
+    def settings(asked: Any) -> Any:
+        wanted.append(asked)
+        return SETTINGS
+
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, agent, recall=recall, settings=settings)
+        tasks.start_soon(call.run)
+        phone.tell(twilio.Connected(), START)
+        await agent.ready.wait()
+        await settle(phone)
+        phone.tell(STOP)
+    assert not wanted[0].greets
+    [asked] = [each for each in agent.got if isinstance(each, deepgram.InjectUserMessage)]
+    assert asked.content == "The word is heron."

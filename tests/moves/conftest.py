@@ -1,0 +1,3 @@
+from rig_databases import cluster, url
+
+__all__ = ["cluster", "url"]

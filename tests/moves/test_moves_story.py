@@ -1,0 +1,65 @@
+"""A call outlives its process: `sts-trio serve`, several times on one database, for real."""
+
+from pathlib import Path
+
+import trio
+from limits import HANG
+from rig_moves import Fleet, fleet, until
+
+from sts_trio.simulate.phone_call import PhoneCall
+from sts_trio.simulate.script import WaitForQuiet
+
+# The caller stays until the call is ended.
+STAYS = [WaitForQuiet(patience=HANG, silence=HANG)]
+
+
+class Line:
+    """A call by the balancer, and what came of it."""
+
+    def __init__(self) -> None:
+        self.came: PhoneCall | None = None
+
+    async def run(self, there: Fleet) -> None:
+        self.came = await there.account.call(f"{there.base}/twiml", STAYS, limit=HANG)
+
+    @property
+    def call(self) -> PhoneCall:
+        assert self.came is not None
+        return self.came
+
+
+async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_path: Path) -> None:
+    line = Line()
+    with trio.fail_after(HANG):
+        async with fleet(tmp_path, url) as there:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(line.run, there)
+                first = await there.talk(0)
+                await first.speak("Hello.")
+                await first.hear("The word is heron.")
+                await first.speak("Heron it is.")
+                await until(lambda: there.knows("Heron it is."))
+                there.kill(there.ports[0])
+                second = await there.goes_on(1)
+                assert "The word is heron." in second.told
+                await second.hear("What is the word?")
+                await second.speak("It is heron.")
+                second.close(1000)
+            record = await there.ended(line.call.call_sid)
+    # The connection was lost, and a process that dies may still have accepted what was asked next.
+    codes = [each.code for each in line.call.problems]
+    assert (codes[0], {*codes[1:]} <= {11200, 11205}) == (31903, True)
+    assert len(there.agents) == 2
+    assert [stream.how for stream in record.streams] == ["first", "recovered"]
+    assert (record.call.state, record.call.ending, record.call.moves) == (
+        "ended",
+        "agent_finished",
+        1,
+    )
+    said = [turn.said for turn in record.turns]
+    assert [each for each in said if each != "Hello."] == [
+        "The word is heron.",
+        "Heron it is.",
+        "What is the word?",
+        "It is heron.",
+    ]

@@ -1,0 +1,187 @@
+"""Server processes that share a database, a balancer before them, and the agents that they dial."""
+
+import contextlib
+import signal
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import trio
+from rig_hypercorn import free_port, sts_trio_serve, until_it_answers
+from rig_peers import FakeAgent
+from rig_told_call import AGENT
+
+from sts_trio.records.database import Database
+from sts_trio.records.record import Record
+from sts_trio.records.search import Wanted
+from sts_trio.records.store import Store
+from sts_trio.testing import carrier
+from sts_trio.testing.carrier import Account
+from sts_trio.wire import deepgram, deepgram_settings
+from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
+
+WORD = b"\x31" * 1600
+
+
+class Talk(FakeAgent):
+    """A session of the agent's."""
+
+    async def speak(self, text: str) -> None:
+        await self.say(ConversationText(AGENT, text), Audio(WORD), AgentAudioDone())
+
+    async def hear(self, text: str) -> None:
+        await self.say(deepgram.UserStartedSpeaking(), ConversationText("user", text))
+
+    @property
+    def told(self) -> list[str]:
+        """What it knows of before: who said what, or what came of which function."""
+        settings = self.got[0]
+        assert isinstance(settings, deepgram_settings.Settings)
+        assert not isinstance(settings.agent, str)
+        messages = (settings.agent.get("context") or {}).get("messages", [])
+        return [
+            each["content"] if "content" in each else each["function_calls"][0]["response"]
+            for each in messages
+        ]
+
+    @property
+    def asked(self) -> list[str]:
+        """In the caller's name."""
+        return [each.content for each in self.got if isinstance(each, deepgram.InjectUserMessage)]
+
+
+class Fleet:
+    """`processes` serve at `ports`, in the same order; `base` is the balancer's."""
+
+    def __init__(self, account: Account, url: str) -> None:
+        self.account = account
+        self.ports: list[int] = []
+        self.processes: dict[int, trio.Process] = {}  # {port: what serves there}
+        self.agents: list[Talk] = []
+        self.base = ""
+        self._url = url
+        self._dialled = trio.Event()
+
+    async def goes_on(self, number: int) -> Talk:
+        """The agent's session of that number, once it has the call: it was dialled ahead."""
+        talk = await self.talk(number)
+        await until(lambda: self.moves == number)
+        return talk
+
+    @property
+    def moves(self) -> int:
+        """Of the newest call."""
+        with self._store() as store:
+            return store.calls(Wanted()).calls[0].moves
+
+    async def talk(self, number: int) -> Talk:
+        """The agent's session of that number, once it is ready."""
+        while len(self.agents) <= number:
+            await self._dialled.wait()
+        await self.agents[number].ready.wait()
+        return self.agents[number]
+
+    def kill(self, port: int, how: signal.Signals = signal.SIGKILL) -> None:
+        self.processes[port].send_signal(how)
+
+    async def ended(self, call_sid: str) -> Record:
+        """The record of a call, once its end is in it."""
+        await until(lambda: self.record(call_sid).call.state == "ended")
+        return self.record(call_sid)
+
+    def record(self, call_sid: str) -> Record:
+        with self._store() as store:
+            found = store.record(call_sid)
+        assert found is not None
+        return found
+
+    def knows(self, words: str) -> bool:
+        """Whether a call with these is in the database."""
+        with self._store() as store:
+            return bool(store.calls(Wanted(words=words)).calls)
+
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[Store]:
+        database = Database(self._url)
+        database.open()
+        try:
+            yield Store(database)
+        finally:
+            database.close()
+
+    # --- the balancer, and who answers -----------------------------------------------------------
+
+    async def serve_agent(self, stream: trio.SocketStream) -> None:
+        agent = Talk()
+        self.agents.append(agent)
+        self._dialled.set()
+        self._dialled = trio.Event()
+        await agent.serve(stream)
+
+    async def balance(self, client: trio.SocketStream) -> None:
+        """To the first that takes it. A connection that a server resets is reset."""
+        for port in self.ports:
+            with contextlib.suppress(OSError):
+                server = await trio.open_tcp_stream("127.0.0.1", port)
+                break
+        else:
+            await trio.aclose_forcefully(client)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_pump, client, server, nursery.cancel_scope)
+            await _pump(server, client, nursery.cancel_scope)
+        await trio.aclose_forcefully(server)
+        await trio.aclose_forcefully(client)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Of another process nobody tells."""
+    while not condition():  # noqa: ASYNC110
+        await trio.sleep(0.02)
+
+
+async def _pump(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+    try:
+        async for data in source:
+            await sink.send_all(data)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        with contextlib.suppress(OSError):
+            sink.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    both.cancel()
+
+
+@contextlib.asynccontextmanager
+async def fleet(
+    directory: Path, url: str, *, size: int = 2, **environ: str
+) -> AsyncIterator[Fleet]:
+    """So many processes on one database. All are gone when the block is left."""
+    async with carrier() as account, trio.open_nursery() as nursery:
+        this = Fleet(account, url)
+        [agents] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        [balancer] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, this.serve_agent, [agents])
+        nursery.start_soon(trio.serve_listeners, this.balance, [balancer])
+        this.base = f"http://127.0.0.1:{balancer.socket.getsockname()[1]}"
+        variables = {
+            "STS_AGENT": "deepgram",
+            "DEEPGRAM_API_KEY": "any",
+            "DEEPGRAM_URL": f"ws://127.0.0.1:{agents.socket.getsockname()[1]}/v1/agent/converse",
+            "STS_PUBLIC_URL": this.base,
+            "STS_DATABASE_URL": url,
+            "STS_SPOOL": str(directory / "spool"),
+            "STS_LOG_LEVEL": "debug",
+            "STS_DRAIN_SECONDS": "0",
+            **account.variables,
+            **environ,
+        }
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(size):
+                port = free_port()
+                serving = sts_trio_serve(port, environ=variables, log=directory / f"log{number}")
+                this.processes[port] = await stack.enter_async_context(serving)
+                this.ports.append(port)
+            for port in this.ports:
+                await until_it_answers(port)
+            yield this
+        nursery.cancel_scope.cancel()
