@@ -55,6 +55,11 @@ _HEARD: dict[str, type[Any]] = {
         logic.WindUp,
     )
 }
+_AS_THEY_ARE: dict[type[Any], str] = {
+    kind: name for name, kind in _HEARD.items() if kind is not twilio.Media
+}
+_SOUNDS = (logic.Unsent, logic.PlayTones)
+_ENDS = (logic.HangUp, logic.ReleaseCall)
 _CAUSES = {cause.label: cause for cause in Cause}
 
 
@@ -75,16 +80,18 @@ class Writer:
         written: list[Any] = []
         for message in batch:
             kind = type(message)
-            if kind is deepgram.Audio:
-                written.append(self._agent_audio(message.data))  # type: ignore[union-attr]
+            name = _AS_THEY_ARE.get(kind)
+            if name is not None:
+                written.append((name, message))
+            elif isinstance(message, deepgram.Audio):
+                written.append(self._agent_audio(message.data))
             elif isinstance(message, twilio.Media):
                 written.append(_caller_audio(message, stream_sid))
-            elif isinstance(message, logic.Unsent | logic.PlayTones):
-                written.append((kind.__name__, len(message.audio)))
             elif isinstance(message, logic.Close):
                 written.append(("Close", _ending(message.ending)))
             else:
-                written.append((kind.__name__, message))
+                assert isinstance(message, _SOUNDS)
+                written.append((kind.__name__, len(message.audio)))
         return written
 
     def _agent_audio(self, data: bytes) -> Any:
@@ -134,7 +141,7 @@ def done(acts: Sequence[Act], wanted: SettingsWanted | None) -> list[Any]:
             written.append(_to_agent(act.message, wanted))
         elif isinstance(act, OfCall):
             written.append((act.NAME, act))
-        elif isinstance(act, logic.HangUp | logic.ReleaseCall):
+        elif isinstance(act, _ENDS):
             written.append((type(act).__name__, _ending(act.ending)))
         elif isinstance(act, logic.Collected):
             written.append(("Collected", {"number": act.number, "keys": len(act.digits)}))

@@ -31,8 +31,9 @@ class BadFlight(StsTrioError):
 
 class Step(msgspec.Struct, array_like=True, frozen=True):
     """One hearing. `passed`: the caller's audio since the last step that was just passed on: how
-    many bytes, and the deadline that the last of it set; where some of it still waited, how much,
-    and until when. `answers`: see `recorder`. `acts`: see `compact`; `None`: the hearing raised."""
+    many bytes, the deadline that the last of it set, and how many bytes were kept of all that was
+    forwarded; where some of it still waited, how much, and until when. `answers`: see `recorder`.
+    `acts`: see `compact`; `None`: the hearing raised."""
 
     now: float
     passed: list[float] | None

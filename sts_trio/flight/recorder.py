@@ -32,8 +32,8 @@ from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 # Bytes of a live call that are not packed yet: one to two minutes. To pack them takes 0.2 ms.
 LOT = 16 * 1024
-# Bytes of a call, packed: some hours of talk.
-MAX_CALL = 1024 * 1024
+# Bytes of a call, packed: an hour of talk and more.
+MAX_CALL = 2 * 1024 * 1024
 # Of all calls of a process.
 MAX_ALL = 64 * 1024 * 1024
 # Bytes of one step. Who sends more in one go floods us.
@@ -193,7 +193,7 @@ class FlightRecorder(Perception):
         caller_audio = self.dialogue.caller_audio
         self._passed = None
         if passed := caller_audio.heard - self._heard:
-            self._passed = [passed, caller_audio.gap_deadline]
+            self._passed = [passed, caller_audio.gap_deadline, caller_audio.given]
             if caller_audio.batch_deadline < inf:
                 self._passed += [caller_audio.waiting, caller_audio.batch_deadline]
         self._now = now

@@ -208,26 +208,31 @@ class _Replay:
         return self._masking.values(plain)
 
     def _pass_on(self, passed: list[float]) -> None:
-        """So much audio of the caller's, with the last of it at a time that sets that deadline.
+        """So much audio of the caller's, so that the ledger is as it was.
 
-        It is given in one piece, as nothing that is decided knows how many it were; where some of
-        it still waits to be forwarded, the first byte of that sets another deadline.
+        How many pieces it came in is not known, and decides nothing but this: what is kept of what
+        was forwarded is cut to a length whenever it is too long, so behind the last cut it is as
+        long as what came since. Where some still waits to be forwarded, the first byte of that sets
+        another deadline than the last.
         """
-        size, last = int(passed[0]), passed[1] - GAP
-        if len(passed) == 2:
-            self._speak(size, last)
-            return
-        waiting, until = int(passed[2]), passed[3]
-        waited = self.dialogue.caller_audio.waiting
+        size, last, given = int(passed[0]), passed[1] - GAP, int(passed[2])
+        waiting, until = (int(passed[3]), passed[4]) if len(passed) > 3 else (0, inf)
+        audio = self.dialogue.caller_audio
+        waited = audio.waiting
         if waited and waiting == waited + size:
             self._speak(size, last)
             return
-        self._speak(size - waiting, last)
-        self._speak(1, _before(until, 2 * self._flight.forward))
-        self._speak(waiting - 1, last)
+        since_cut = 0
+        if given < audio.given + waited + size - waiting:
+            since_cut = max(0, given - audio.keeps)
+        self._speak(size - waiting - since_cut, last)
+        self._speak(since_cut, last)
+        if waiting:
+            self._speak(1, _before(until, 2 * self._flight.forward))
+            self._speak(waiting - 1, last)
 
     def _speak(self, size: int, now: float) -> None:
-        if size:
+        if size > 0:
             self.dialogue.hear([compact.caller_speech(size, self.dialogue.stream_sid)], now)
 
 

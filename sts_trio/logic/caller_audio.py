@@ -79,6 +79,16 @@ class CallerAudio:
         """Bytes that are still to be forwarded."""
         return self._batch.size
 
+    @property
+    def given(self) -> int:
+        """Bytes that are kept of what was forwarded."""
+        return self._given.size
+
+    @property
+    def keeps(self) -> int:
+        """How many of these are kept at least, once there are so many."""
+        return self._keeps
+
     def hear(self, audio: bytes, now: float) -> None:
         """The caller's audio; `due` tells what is to be forwarded of it."""
         self.heard += len(audio)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from rig_dialogue import STEPS, said_by_agent
+from rig_dialogue import LOST, STEPS, said_by_agent
 from rig_flight import Recorded
 from rig_peers import SETTINGS, START, STREAM_SID, media
 
@@ -41,7 +41,7 @@ def test_nothing_is_written_for_audio_that_is_just_passed_on() -> None:
     dialogue.hear([deepgram.ConversationText("user", "Yes.")], 3.1)
     flight = recorded.flight
     assert len(flight.steps) == len(STEPS) + 2
-    assert flight.steps[-1].passed == [16000, 1.0 + 99 / 50 + 1.0]
+    assert flight.steps[-1].passed == [16000, 1.0 + 99 / 50 + 1.0, 16160]
     assert differences(flight) == []
 
 
@@ -61,6 +61,26 @@ def test_what_waits_to_be_forwarded_waits_in_the_replay(forward: float) -> None:
         shown = {name: at + 0.1 for name, at in replayed[-1].deadlines.items()}
         expected = {name: at for name, at in dialogue.deadlines.items() if at < float("inf")}
         assert shown == pytest.approx(expected, abs=1e-9)
+    assert differences(recorded.flight) == []
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+@pytest.mark.parametrize("count", [110, 115, 240, 700])
+def test_what_a_lost_agent_may_have_missed_is_as_long_in_the_replay(
+    pieces: int, count: int
+) -> None:
+    recorded = Recorded()
+    dialogue = talking(recorded, policy=CallPolicy(reconnects=True))
+    for frame in range(count):
+        dialogue.hear([media(VOICE)] * pieces, 1.0 + frame / 50)
+    now = 1.0 + count / 50
+    dialogue.hear([deepgram.UserStartedSpeaking()], now)
+    for frame in range(60):
+        dialogue.hear([media(VOICE)] * pieces, now + frame / 50)
+    dialogue.hear([LOST], now + 2.0)
+    for again in (AgentReached(), deepgram.Welcome(), deepgram.SettingsApplied()):
+        dialogue.hear([again], now + 2.1)
+    assert dialogue.statistics().caller_audio_repeated
     assert differences(recorded.flight) == []
 
 

@@ -1,8 +1,11 @@
-"""Whatever a dialogue hears, its replay does the same: with the words, and without any."""
+"""Whatever a dialogue hears, its replay does the same: with the words, and without any. As many
+calls as one likes: `bench/replays.py`."""
 
+import random
 from typing import Any
 
 import pytest
+import replays
 import test_dialogue_machine
 import test_dialogue_machine_policy
 from hypothesis import settings
@@ -37,4 +40,11 @@ def test_a_random_call_is_replayed_to_the_same_acts(
             assert differences(unpack(pack(bare))) == []
             recorded.recorder = None
 
-    run_state_machine_as_test(Replayed, settings=settings(max_examples=50, stateful_step_count=50))
+    run_state_machine_as_test(Replayed, settings=settings(max_examples=15, stateful_step_count=50))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calls_in_which_anything_is_said_are_replayed_to_the_same_acts(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(20):
+        replays.check(replays.RandomCall(chance).flight)

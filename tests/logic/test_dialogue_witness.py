@@ -82,4 +82,6 @@ def test_the_deadline_is_the_nearest_of_those_that_are_shown() -> None:
 def test_the_states_of_the_three_machines_are_shown() -> None:
     dialogue = talking().dialogue
     assert dialogue.states == (StreamState.FLOWING, SessionState.LIVE, ClosingState.NO)
-    assert dialogue.caller_audio.waiting == 0
+
+    audio = dialogue.caller_audio
+    assert (audio.waiting, audio.given, audio.keeps) == (0, 160, 16000)
