@@ -28,12 +28,12 @@ PART = ".wav.part"
 _HEADER = struct.Struct("<4sI4s4sIHHIIHHH4sII4sI")
 HEADER_SIZE = _HEADER.size
 _ULAW = 7
-_CHANNELS = 2
+CHANNELS = 2
 _RATE = 8000
 # RIFF counts bytes in 32 bits: 74 hours.
-_MAX_BODY = 2**32 - 1 - HEADER_SIZE
+MAX_BODY = 2**32 - 1 - HEADER_SIZE
 # Silence for a gap is written in steps of a minute.
-_MAX_SILENCE = 60 * _CHANNELS * _RATE
+_MAX_SILENCE = 60 * CHANNELS * _RATE
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class RecordingFile:
         self._size = 0  # of the audio
         try:
             _lock(self._descriptor)
-            self._write(_header(0), 0)
+            self._write(header(0), 0)
         except OSError:
             os.close(self._descriptor)
             self._part.unlink(missing_ok=True)
@@ -78,16 +78,16 @@ class RecordingFile:
         size = self._size
         try:
             while silence:
-                count = min(_CHANNELS * silence, _MAX_SILENCE)
+                count = min(CHANNELS * silence, _MAX_SILENCE)
                 size = self._add(SILENCE * count, size)
-                silence -= count // _CHANNELS
+                silence -= count // CHANNELS
             size = self._add(_interleaved(left, right), size)
-            self._write(_header(size), 0)
+            self._write(header(size), 0)
         except OSError:
             # What is behind the audio by the header is cut off when it is complete.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, HEADER_SIZE + self._size)
-                self._write(_header(self._size), 0)
+                self._write(header(self._size), 0)
             raise
         self._size = size
 
@@ -105,10 +105,10 @@ class RecordingFile:
         finally:
             os.close(self._descriptor)
         size = self._size
-        return Finished(self._path, seconds(size // _CHANNELS), HEADER_SIZE + size)
+        return Finished(self._path, seconds(size // CHANNELS), HEADER_SIZE + size)
 
     def _add(self, data: bytes, size: int) -> int:
-        if size + len(data) > _MAX_BODY:
+        if size + len(data) > MAX_BODY:
             raise OSError(27, os.strerror(27))  # EFBIG
         self._write(data, HEADER_SIZE + size)
         return size + len(data)
@@ -137,16 +137,16 @@ def _repaired(part: Path, descriptor: int) -> Finished | None:
     """Raises `OSError` also if whoever writes it lives."""
     _lock(descriptor)
     size = os.fstat(descriptor).st_size - HEADER_SIZE
-    size -= size % _CHANNELS
+    size -= size % CHANNELS
     head = os.pread(descriptor, HEADER_SIZE, 0)
     if size <= 0 or head[:4] != b"RIFF":
         part.unlink()
         return None
     os.ftruncate(descriptor, HEADER_SIZE + size)
-    os.pwrite(descriptor, _header(size), 0)
+    os.pwrite(descriptor, header(size), 0)
     path = part.with_name(part.name.removesuffix(PART) + SUFFIX)
     part.rename(path)
-    return Finished(path, seconds(size // _CHANNELS), HEADER_SIZE + size)
+    return Finished(path, seconds(size // CHANNELS), HEADER_SIZE + size)
 
 
 def _lock(descriptor: int) -> None:
@@ -154,7 +154,8 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _header(size: int) -> bytes:
+def header(size: int) -> bytes:
+    """Of so many bytes of audio."""
     return _HEADER.pack(
         b"RIFF",
         HEADER_SIZE - 8 + size,
@@ -162,22 +163,22 @@ def _header(size: int) -> bytes:
         b"fmt ",
         18,
         _ULAW,
-        _CHANNELS,
+        CHANNELS,
         _RATE,
-        _RATE * _CHANNELS,
-        _CHANNELS,
+        _RATE * CHANNELS,
+        CHANNELS,
         8,  # bits a sample
         0,  # bytes of the format that follow
         b"fact",
         4,
-        size // _CHANNELS,
+        size // CHANNELS,
         b"data",
         size,
     )
 
 
 def _interleaved(left: bytes, right: bytes | None) -> bytes:
-    stereo = bytearray(SILENCE * (_CHANNELS * len(left)))
+    stereo = bytearray(SILENCE * (CHANNELS * len(left)))
     stereo[0::2] = left
     if right is not None:
         stereo[1::2] = right

@@ -173,7 +173,7 @@ class Page:
         return await self._past_calls.transcript(call_sid, form)
 
     async def recording(self, call_sid: str) -> Response:
-        """Of a call with several streams the newest, or by `?part=NUMBER` the first, second …"""
+        """Of a call with several streams all as one, or by `?part=NUMBER` the first, second …"""
         if refusal := await self._authenticator.operator():
             return refusal
         part = request.args.get("part", "")

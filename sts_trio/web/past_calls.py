@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
-from quart import Response, send_file
+from quart import Response, request
 
 from sts_trio.net.threads import run_in_thread
+from sts_trio.records.joined_recording import JoinedRecording, Part
 from sts_trio.records.recordings import find
 from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.files import HEADERS
+from sts_trio.web.recording_body import RecordingBody
 
 if TYPE_CHECKING:
     from sts_trio.records.opening import OpenRecords
@@ -71,24 +72,31 @@ class PastCalls:
         return response
 
     async def recording(self, call_sid: str, part: int | None) -> Response:
-        """The audio of a stream of that call: the first is number 1, and `None` the newest."""
+        """The audio of that call, or of one stream of it: the first is number 1."""
 
-        def place(records: "OpenRecords") -> Path | None:
+        def join(records: "OpenRecords") -> JoinedRecording | None:
             record = records.store.record(call_sid)
-            kept = [] if record is None else [each.uri for each in record.recordings if each.uri]
-            number = len(kept) if part is None else part
-            if not 1 <= number <= len(kept):
-                return None
-            return find(self._server.config.records.recordings, kept[number - 1])
+            root = self._server.config.records.recordings
+            kept = [] if record is None else [each for each in record.recordings if each.uri]
+            if part is not None:
+                kept = kept[part - 1 : part] if part else []
+            parts = [Part(each.began_at, each.seconds, find(root, each.uri)) for each in kept]
+            is_there = any(each.file is not None for each in parts)
+            return JoinedRecording(parts) if is_there else None
 
-        path = await self._found(place)
-        if isinstance(path, Response):
-            return path
-        if path is None:
+        recording = await self._found(join)
+        if isinstance(recording, Response):
+            return recording
+        if recording is None:
             return responses.text("No such recording is kept.", 404)
+        response = Response(
+            RecordingBody(recording),
+            content_type="audio/wav",
+            headers={**HEADERS, "Cache-Control": "no-store"},
+        )
+        response.content_length = recording.size
         # In parts, too, as players ask for them who jump to and fro.
-        response = await send_file(path, mimetype="audio/wav", conditional=True)
-        response.headers.update({**HEADERS, "Cache-Control": "no-store"})
+        await response.make_conditional(request, accept_ranges=True, complete_length=recording.size)
         return response
 
     async def _read(

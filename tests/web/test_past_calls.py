@@ -12,6 +12,7 @@ from call_stories import FROM, NOON, Story, sid, whole
 from rig_app import client_of, key, make_app
 
 from sts_trio.records.database import DatabaseAway
+from sts_trio.records.recording_file import HEADER_SIZE, RecordingFile
 from sts_trio.records.rows import Kind, Row
 from sts_trio.web.app import App
 
@@ -179,32 +180,47 @@ async def test_a_recording_is_given_to_the_operator_alone_and_in_parts(tmp_path:
             Kind.RECORDED,
             of=10 + number,
             uri=uri if number < 2 else "../../calls.db",
-            began_at=NOON,
-            seconds=1.0,
+            began_at=NOON + number,
+            seconds=0.1,
             bytes=4,
             result="ok",
         )
     async with keeping(tmp_path, *story.rows) as app:
         root = app.server.config.records.recordings
         for number, uri in enumerate(uris[:2]):
-            path = root / uri
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"RIFF%d" % number * 100)
+            file = RecordingFile(root / uri)
+            file.append(0, b"%d" % number * 800, b"a" * 800)
+            file.finish()
         client = client_of(app)
         here = {"client": ("127.0.0.1", 5)}
         base = f"/calls/{sid(1)}/recording.wav"
         refused = await client.get(f"{base}?part=1", scope_base=here)
         assert refused.status_code in (401, 403)
-        ranged = {**key(app), "Range": "bytes=0-4"}
-        response = await client.get(f"{base}?part=2", headers=ranged, scope_base=here)
-        assert response.status_code == 206
-        assert await response.get_data(as_text=False) == b"RIFF1"
-        assert response.headers["Content-Type"] == "audio/wav"
-        assert response.headers["Cache-Control"] == "no-store"
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-        whole = await client.get(f"{base}?part=1", headers=key(app), scope_base=here)
-        assert await whole.get_data(as_text=False) == b"RIFF0" * 100
-        # The newest is none of a recording, whoever wrote that; and there are no others.
-        for query in ("", "?part=3", "?part=4", "?part=0", "?part=99999999999"):
+
+        async def got(query: str, span: str = "", status: int = 200) -> bytes:
+            headers = {**key(app), "Range": span} if span else key(app)
+            response = await client.get(base + query, headers=headers, scope_base=here)
+            assert response.status_code == status
+            assert response.headers["Content-Type"] == "audio/wav"
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            data: bytes = await response.get_data(as_text=False)
+            assert int(response.headers["Content-Length"]) == len(data)
+            return data
+
+        assert await got("?part=1") == (root / uris[0]).read_bytes()
+        assert await got("?part=2", "bytes=0-4", 206) == b"RIFF" + (b"\x72")
+        assert await got("?part=2", "bytes=58-61", 206) == b"1a1a"
+        # All of them as one: the third is silent, as it is not here.
+        whole = await got("")
+        assert len(whole) == HEADER_SIZE + 2 * 8000 * 2 + 1600
+        assert whole[HEADER_SIZE:][:4] == b"0a0a"
+        assert whole[HEADER_SIZE + 16000 :][:4] == b"1a1a"
+        assert await got("", f"bytes={HEADER_SIZE + 16002}-", 206) == whole[HEADER_SIZE + 16002 :]
+        headers = {**key(app), "Range": "bytes=999999999-"}
+        response = await client.get(base, headers=headers, scope_base=here)
+        assert response.status_code == 416
+        # The third is none of a recording, whoever wrote that; and there are no others.
+        for query in ("?part=3", "?part=4", "?part=0", "?part=99999999999"):
             assert b"No such recording is kept." in await get(app, base + query, 404)
         assert b"No such recording is kept." in await get(app, "/calls/CA0/recording.wav", 404)

@@ -6,6 +6,7 @@ import { Levels } from "./levels.js";
 
 // Bytes: twenty minutes. Of a longer one no waveforms are drawn, which would take all of it.
 const MOST = 20_000_000;
+const BYTES = 16_000; // a second of both sides
 const POINTS = 600;
 
 export class Player {
@@ -33,11 +34,12 @@ export class Player {
       this.#element.removeAttribute("src");
       return false;
     }
-    // Of a call with several streams, that of the newest.
-    const { began_at: began, bytes } = found.at(-1);
-    this.#offset = began - (call.answered_at ?? call.created_at);
+    // Of a call with several streams all are one, which begins with the first.
+    this.#offset = found[0].began_at - (call.answered_at ?? call.created_at);
     this.#element.src = url;
-    if (bytes <= MOST) this.#draw(url, this.#drawing.signal);
+    const last = found.at(-1);
+    const seconds = last.began_at + last.seconds - found[0].began_at;
+    if (seconds * BYTES <= MOST) this.#draw(url, this.#drawing.signal);
     return true;
   }
 
