@@ -22,31 +22,18 @@ from sts_trio.records.rows import OURS, Kind, Row
 REMEMBERED = 2000
 # The ending of a call for which there was no room.
 REFUSED = "refused"
-# As notes of ours. Of other events there are many, and the log has them.
-_NOTED = frozenset(
-    {
-        events.AgentContextReduced.NAME,
-        events.AgentProtocolError.NAME,
-        events.AgentReconnected.NAME,
-        events.AgentRenewed.NAME,
-        events.AgentTookOver.NAME,
-        events.AgentUnresponsive.NAME,
-        events.AgentWarned.NAME,
-        events.CallAnsweredBy.NAME,
-        events.CallAskedAnew.NAME,
-        events.CallBargeIn.NAME,
-        events.CallCrashed.NAME,
-        events.CallFalseInterruption.NAME,
-        events.CallRecordingPaused.NAME,
-        events.CallRecordingResumed.NAME,
-        events.CallStatus.NAME,
-        events.CallerProtocolError.NAME,
-        events.FunctionFailed.NAME,
-        events.FunctionRefused.NAME,
-    }
+# As notes of ours: what the log tells of a call by default, and these. Of all else there is much.
+_NOTED_TOO = frozenset({events.CallAskedAnew.NAME, events.CallBargeIn.NAME})
+_LOGGED = frozenset(
+    name
+    for name, event in events.EVENTS.items()
+    if issubclass(event, events.OfCall) and event.LEVEL >= events.Level.INFO
 )
+# These are told by rows that are the call's own.
+_OF_THE_CALL = frozenset({events.CallStarted.NAME, events.CallEnded.NAME})
 # Of which something is taken.
 _OTHERS = (
+    events.AgentAnswerHeard.NAME,
     events.AgentLatency.NAME,
     events.CallEnded.NAME,
     events.CallerStartedSpeaking.NAME,
@@ -78,13 +65,26 @@ class Sink(Protocol):
 class _Run:
     """The rows that this process makes of one call, or of one stream of it."""
 
-    __slots__ = ("_stt", "agent", "epoch", "latency", "sentences", "seq", "speaks_since")
+    __slots__ = (
+        "_stt",
+        "agent",
+        "epoch",
+        "latency",
+        "sentences",
+        "seq",
+        "speaks_since",
+        "spoke_until",
+        "waited",
+    )
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.seq = 0
         self.agent = ""
         self.speaks_since: float | None = None  # the caller, seconds since 1970
+        self.spoke_until: float | None = None
+        # By the caller, for the turn that is being heard, as the phone has told.
+        self.waited: float | None = None
         # What the agent tells of its latency in the turn that is under way, and its sentences with
         # that of their turns.
         self.latency: dict[str, float] = {}
@@ -155,7 +155,8 @@ class CallLog:
             events.CallNoted.NAME: self._noted,
         }
         # Most events are none of these, and calls wait for this.
-        self._kept = _NOTED.union(self._makers, _OTHERS)
+        self._as_notes = _LOGGED.union(_NOTED_TOO).difference(self._makers, _OF_THE_CALL)
+        self._kept = self._as_notes.union(self._makers, _OTHERS)
 
     def announce(self, info: CallInfo, source: str) -> None:
         """Our webhook has been asked about a call: from here on there is a record of it."""
@@ -232,6 +233,8 @@ class CallLog:
             fields["until"] = now - (entry.at - until)
         if event == events.AgentLatency.NAME:
             self._run(entry.call_sid).hear_latency(fields)
+        elif event == events.AgentAnswerHeard.NAME:
+            self._run(entry.call_sid).waited = fields["after"]
         elif (maker := self._makers.get(event)) is not None:
             run = self._run(entry.call_sid)
             kind, body = maker(run, fields)
@@ -246,7 +249,7 @@ class CallLog:
             self._end(entry.call_sid, fields, now)
         elif event in (events.CallerStartedSpeaking.NAME, events.CallBargeIn.NAME):
             self._run(entry.call_sid).speaks_since = now
-        if event in _NOTED:
+        if event in self._as_notes:
             self._put(entry.call_sid, Kind.NOTE, {OURS + event: fields}, now)
         if event == events.CallStatus.NAME and fields.get("status") in _NEVER_ANSWERED:
             # Of a call that was streamed, here or elsewhere, the store knows that it was.
@@ -260,6 +263,7 @@ class CallLog:
             run.hear_sentence(fields["text"])
             return Kind.AGENT, fields
         run.next_turn()
+        run.spoke_until, run.waited = fields.get("until"), None
         if run.speaks_since is not None:
             fields["began"] = run.speaks_since
             run.speaks_since = None
@@ -268,6 +272,12 @@ class CallLog:
     def _heard(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
         if reported := run.reported(fields["said"]):
             fields["reported"] = reported
+        if run.waited is not None and fields["heard_seconds"]:
+            # By the phone's own time. When a turn is settled tells less: that may be late.
+            fields["waited"] = run.waited
+            if run.spoke_until is not None:
+                fields["began"] = run.spoke_until + run.waited
+            run.waited = None
         return Kind.HEARD, fields
 
     def _answered(self, run: _Run, fields: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:

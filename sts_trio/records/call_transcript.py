@@ -44,14 +44,17 @@ def lines(record: Record) -> list[Line]:
 
 
 def timed(record: Record) -> list[tuple[float, str]]:
-    """A line each, with functions and losses among them, and what went unheard in brackets. Times
-    are as in `Line`."""
+    """A line each, with functions, losses and further streams among them, and what went unheard in
+    brackets. Times are as in `Line`."""
     start = answered_at(record)
     told = [(turn.at if turn.began is None else turn.began, _said(turn)) for turn in record.turns]
     for function in record.functions:
         outcome = function.outcome or "not known"
         told.append((function.asked_at, f"[{function.name}: {outcome}]"))
     told += [(loss.at, f"[agent lost: {loss.ending}]") for loss in record.losses]
+    for stream in record.streams[1:]:
+        gap = "" if stream.gap_seconds is None else f", after {stream.gap_seconds:.1f} s"
+        told.append((stream.started_at, f"[another stream: {stream.how}{gap}]"))
     return [(max(0.0, at - start), words) for at, words in sorted(told)]
 
 

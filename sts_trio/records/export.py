@@ -44,6 +44,7 @@ COLUMNS: dict[str, Callable[[CallRow], Any]] = {
     "detail": lambda call: call.detail,
     "hung_up_by": _of_summary("hung_up_by"),
     "apologised": lambda call: call.apologised,
+    "moves": lambda call: call.moves,
     "caller_turns": _of_summary("caller_turns"),
     "agent_turns": _of_summary("agent_turns"),
     "cut_turns": _of_summary("cut_turns"),

@@ -41,6 +41,14 @@ _NOTED_WORDS = {
     OURS + events.FunctionFailed.NAME: ("reason",),
     OURS + events.FunctionRefused.NAME: ("reason",),
 }
+# Where a process was gone, its agent's session has no other end than the next stream.
+_ENDS_OF_SESSIONS = (
+    Kind.AGENT_DIALLED,
+    Kind.AGENT_LOST,
+    Kind.HANDED_OVER,
+    Kind.STARTED,
+    Kind.ENDED,
+)
 # The outcome of a function that the agent's side has run: of one that failed it tells no more.
 DONE = "done"
 # Statistics that begin like this are no sums.
@@ -356,7 +364,7 @@ def _sessions(rows: Sequence[Row], ended_at: float | None) -> list[Session]:
             sessions[-1] = msgspec.structs.replace(sessions[-1], until=at)
 
     for row in rows:
-        if row.kind in (Kind.AGENT_DIALLED, Kind.AGENT_LOST, Kind.HANDED_OVER, Kind.ENDED):
+        if row.kind in _ENDS_OF_SESSIONS:
             close(row.at)
             is_open = row.kind is Kind.AGENT_DIALLED
         if row.kind is Kind.AGENT_DIALLED:

@@ -34,7 +34,8 @@ class Kind(enum.StrEnum):
     # text, position?: seconds of audio sent to the caller before it
     AGENT = "agent"
     # said, heard, said_seconds, heard_seconds; began?: when its first sound was heard, seconds
-    # since 1970; reported?: {step: seconds}, as the agent tells of its own latency
+    # since 1970; waited?: by the caller, until then; reported?: {step: seconds}, as the agent tells
+    # of its own latency
     HEARD = "heard"
     # id, name, arguments, shield
     FUNCTION_ASKED = "function_asked"

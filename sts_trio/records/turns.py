@@ -221,6 +221,7 @@ def _agent_turn(row: Row) -> Turn:
         heard=text(row, "heard"),
         began=began,
         until=row.at if began is not None else None,
+        waited=number(row, "waited"),
         unheard_seconds=round(unheard, 3),
         reported=reported if isinstance(reported, dict) else {},
     )
@@ -234,7 +235,7 @@ def _with_waits(ordered: list[Turn]) -> list[Turn]:
         if turn.role == "caller":
             asked = turn.until
         elif turn.began is not None:
-            if asked is not None and turn.began >= asked:
+            if asked is not None and turn.began >= asked and turn.waited is None:
                 turn = msgspec.structs.replace(turn, waited=round(turn.began - asked, 3))
             asked = None
         answered.append(turn)

@@ -142,10 +142,9 @@ def test_older_calls_come_when_they_are_asked_for_and_arrows_go_along_them(
         assert page.complaints == []
 
 
-def _has_ended(told: dict[str, Any]) -> bool:
-    """A live call is told without a record, and the record of one that has just ended may lack
-    its end."""
-    return bool(told.get("call", {}).get("ended_at"))
+def _log_of(page: Page) -> set[str]:
+    """The events that stand in its log."""
+    return {line.split()[0] for line in page.page.locator("#log-lines code").all_inner_texts()}
 
 
 def test_what_a_live_call_shows_its_record_shows(
@@ -165,14 +164,19 @@ def test_what_a_live_call_shows_its_record_shows(
             caller.page.click("#hang-up")
             eventually(lambda: page.shows("#transcript", "The caller hung up"), "the end")
             said = page.text("#transcript")
+            page.page.click("#log summary")
+            eventually(lambda: "call.ended" in page.text("#log-lines"), "the end in the log")
+            logged = _log_of(page)
             # The page tells of an end at once; it is in the database within a second.
-            kept_at = f"/calls/{call['call_sid']}"
-            eventually(lambda: _has_ended(server.ask(kept_at)), "its end in the database")
             go(page, server, call["call_sid"])
             eventually(lambda: page.shows("#transcript", "The caller hung up"), "its record")
             without_times = [line for line in said.splitlines() if ":" not in line]
             kept = page.text("#transcript").splitlines()
             assert [line for line in kept if ":" not in line] == without_times
+            page.page.click("#log summary")
+            eventually(lambda: "call.ended" in page.text("#log-lines"), "the same log")
+            assert _log_of(page) == logged
+            assert {"call.started", "agent.welcomed", "caller.dtmf", "call.ended"} <= logged
             assert page.complaints == caller.complaints == []
     eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
 
@@ -238,6 +242,10 @@ def test_a_call_that_is_not_kept_and_one_that_is_live_are_said_to_be_so(
         [call] = server.ask("/calls")["calls"]
         go(page, server, call["call_sid"])
         eventually(lambda: page.shows("#trouble", "This call is live"), "that it is live")
+        # It is looked at again until it is over.
+        caller.page.click("#hang-up")
+        eventually(lambda: page.shows("#transcript", "The caller hung up"), "its record", 40)
+        assert not page.page.locator("#trouble").is_visible()
 
 
 def test_where_nothing_is_kept_it_is_said(serve: Serve, launch: Launch) -> None:

@@ -12,7 +12,6 @@ from sts_trio import web
 from sts_trio.call.info import CallInfo
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
-from sts_trio.records import call_log
 from sts_trio.records.call_log import MAX_WAITING, CallLog
 from sts_trio.records.database import Database
 from sts_trio.records.recorder import Recorded
@@ -121,6 +120,41 @@ def test_the_end_of_speech_is_put_down_by_the_clock_of_the_wall(rig: Rig) -> Non
     assert rig.last.body == {"text": "Hello?", "until": NOON - 0.75}
 
 
+def test_an_answer_began_when_the_phone_says_so(rig: Rig) -> None:
+    """However late it is settled."""
+    rig.hear(events.CallTranscript("user", "Hello?", until=2.5), at=3.25)
+    rig.hear(events.AgentAnswerHeard(0.8), at=4.0)
+    rig.hear(events.CallHeard("Hi.", "Hi.", 1.0, 1.0), at=9.0)
+    assert (rig.last.body["waited"], rig.last.body["began"]) == (0.8, NOON - 0.75 + 0.8)
+    rig.hear(events.CallHeard("You?", "You?", 1.0, 1.0), at=10.0)
+    assert "waited" not in rig.last.body
+    # Nor is a wait told of another turn than the one that it was for.
+    rig.hear(events.AgentAnswerHeard(0.8), at=11.0)
+    rig.hear(events.CallHeard("What", "", 1.0, 0.0), at=12.0)
+    assert "waited" not in rig.last.body
+    rig.hear(events.CallTranscript("user", "Red."), at=13.0)
+    rig.hear(events.CallHeard("Red.", "Red.", 1.0, 1.0), at=14.0)
+    assert "waited" not in rig.last.body
+
+
+def test_what_the_log_tells_of_a_call_is_kept_of_it(rig: Rig) -> None:
+    """So the page's log of a call is the same while it lasts and afterwards: it leaves out what is
+    in no record, and what was said."""
+    kept = rig.call_log._kept - {
+        events.AgentAnswerHeard.NAME,
+        events.AgentLatency.NAME,
+        events.CallerStartedSpeaking.NAME,
+    }
+    of_calls = {name for name, event in events.EVENTS.items() if issubclass(event, events.OfCall)}
+    logged = {name for name in of_calls if events.EVENTS[name].LEVEL >= events.Level.INFO}
+    assert logged - kept == {events.CallStarted.NAME}  # by the row with which its stream starts
+    script = (Path(web.__file__).parent / "static" / "log.js").read_text()
+    left_out = set(re.findall(r'^  "([a-z_.]+)",$', script, re.MULTILINE))
+    said = {events.CallTranscript.NAME, events.CallHeard.NAME}
+    in_no_record = of_calls - kept - {events.CallStarted.NAME}
+    assert left_out == said | in_no_record
+
+
 def test_a_shielded_function_is_put_down_before_it_runs(rig: Rig) -> None:
     rig.hear(events.FunctionCalled("1", "look_up", "{}", shield=False))
     assert rig.sink.at_once == []
@@ -198,8 +232,7 @@ def test_what_the_page_tells_of_a_live_call_is_in_its_record(rig: Rig) -> None:
     story = Path(web.__file__).parent / "static" / "story.js"
     told = set(re.findall(r'"((?:agent|call|caller|function)\.[a-z_]+)"', story.read_text()))
     assert events.AgentUnresponsive.NAME in told
-    kept = {*rig.call_log._makers, *call_log._NOTED, events.CallEnded.NAME}
-    assert told - kept == set()
+    assert told - rig.call_log._kept == set()
 
 
 def test_what_the_calls_own_code_notes_is_told_apart_from_what_we_do(rig: Rig) -> None:
@@ -231,7 +264,7 @@ def test_a_call_of_ours_that_nobody_took_has_an_ending(rig: Rig, status: str) ->
 
 
 def test_a_call_that_lasts_is_never_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_log, "REMEMBERED", 3)
+    monkeypatch.setattr("sts_trio.records.call_log.REMEMBERED", 3)
     epoch = rig.call_log.start(INFO)
     for number in range(2, 20):
         rig.call_log.announce(msgspec.structs.replace(INFO, call_sid=sid(number)), "webhook")

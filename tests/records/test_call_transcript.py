@@ -7,6 +7,7 @@ import pytest
 from call_stories import FROM, NOON, Story, kept, sid
 
 from sts_trio.records import call_transcript
+from sts_trio.records.record import StreamRow
 from sts_trio.records.rows import Kind
 
 
@@ -27,6 +28,36 @@ def test_a_transcript_has_functions_losses_and_what_went_unheard() -> None:
         "    9.0  [agent lost: agent_mute]",
         "   10.0  agent   And then [not known how much was heard]",
     ]
+
+
+def test_a_call_that_another_process_went_on_with_is_one() -> None:
+    story = talked()
+    story.tell(Kind.ENDED, ending="moved")
+    story.epoch += 2
+    story.start(stream_sid="MZ2", how="moved")
+    story.tell(Kind.AGENT_DIALLED, agent="default", request_id="r2")
+    story.tell(Kind.USER, text="Are you there?")
+    streams = [
+        StreamRow(
+            call_sid=story.call_sid,
+            epoch=epoch,
+            stream_sid="MZ",
+            process_id="p1",
+            how=how,
+            started_at=at,
+            ended_at=None,
+            ending=None,
+            gap_seconds=gap,
+        )
+        for epoch, how, at, gap in ((10, "first", NOON + 1, None), (12, "moved", NOON + 10, 0.5))
+    ]
+    told = msgspec.structs.replace(kept(story, answered=NOON + 1), streams=streams)
+    assert call_transcript.text(told).splitlines()[-2:] == [
+        "    9.0  [another stream: moved, after 0.5 s]",
+        "   11.0  caller  Are you there?",
+    ]
+    first, second = told.sessions
+    assert (first.until, second.began) == (NOON + 9, NOON + 11)
 
 
 def test_captions_are_what_was_heard_while_it_was() -> None:

@@ -2,6 +2,7 @@
 // a conversation (conversation.js): what was said and what of it was heard, waits, figures.
 
 import { byId, clock, make } from "./elements.js";
+import { LogView } from "./log-view.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
 import { median } from "./turns.js";
@@ -10,6 +11,7 @@ import { callName, phaseInWords } from "./words.js";
 export class CallView {
   #timeline = new Timeline(byId("timeline"));
   #transcript = new Transcript(byId("area"), byId("transcript"), byId("newest"));
+  #log = new LogView(byId("log"), byId("log-lines"));
   shown = null; // the conversation
 
   show(conversation) {
@@ -19,6 +21,7 @@ export class CallView {
     byId("waits-section").hidden = false;
     const { story, isOurs, isOver } = conversation;
     this.#transcript.show(story, isOurs, isOver && !isOurs);
+    this.#log.show(conversation.log);
     this.refresh();
     this.showWaits();
     byId("view").scrollTop = 0; // in a narrow window the list, where it was chosen, is below it
@@ -26,7 +29,9 @@ export class CallView {
 
   /** These items of a conversation's story are new, or other than they were; null: all of them. */
   update(conversation, items) {
-    if (conversation !== this.shown || items?.length === 0) return;
+    if (conversation !== this.shown) return;
+    this.#log.update();
+    if (items?.length === 0) return;
     if (items === null) {
       this.show(conversation);
       return;

@@ -1,6 +1,7 @@
 // One call as this page knows it: what happened in it, and what there is to say of it in figures.
 // Pure but for the question that it asks.
 
+import { Log } from "./log.js";
 import { RecordedConversation } from "./record.js";
 import { Spans } from "./spans.js";
 import { Story } from "./story.js";
@@ -13,6 +14,7 @@ import { Story } from "./story.js";
  * facts    as /calls lists the call: who, for how long, and its statistics; null if nobody told
  * spans    who spoke when (spans.js)
  * turns    the waits: {answers, bargeIns} (turns.js), as this page or the server has measured them
+ * log      what the log has of it (log.js)
  * line     what this page has counted of a call of its own (call.js), or null
  */
 export class Conversation {
@@ -20,6 +22,7 @@ export class Conversation {
   facts = null;
   factsAt = 0; // when they were told, by performance.now()
   spans = new Spans();
+  log = new Log();
   turns = this.spans.turns;
   line = null;
   #held = null; // events that came while those before them are being asked for
@@ -45,7 +48,10 @@ export class Conversation {
     if (event.event === "call.ended" && this.facts !== null) {
       Object.assign(this.facts.statistics, event.fields);
     }
-    if (event.number > this.story.last) this.spans.hear(event);
+    if (event.number > this.story.last) {
+      this.spans.hear(event);
+      this.log.hear(event);
+    }
     return this.story.hear(event);
   }
 
@@ -85,9 +91,10 @@ export class Conversation {
     return changed;
   }
 
-  #replace({ story, spans, facts }) {
+  #replace({ story, spans, log, facts }) {
     this.story = story;
     this.spans = spans;
+    this.log = log;
     this.know(facts);
     if (!this.isOurs) this.turns = spans.turns;
     return null;

@@ -10,6 +10,11 @@ import { Trouble, callName, endingNames, stateInWords } from "./words.js";
 
 // Milliseconds without a key until what was typed is asked for.
 const TYPING = 300;
+// ... and until a call that is not over is looked at again.
+const SOON = 500;
+const LATER = 15_000;
+// ... and until a server that did not answer, or not as it should, is asked again.
+const TROUBLED = 5000;
 const RECORDING = ["Recording, WAV", "recording.wav", ".wav"];
 const FILES = [
   ["Transcript, text", "transcript.txt", ".txt"],
@@ -22,6 +27,9 @@ const view = new CallView();
 const player = new Player(view);
 let calls = []; // as far as they are listed
 let after = null; // where the next ones begin
+let typing = null; // the timer until the list is asked for
+let looking = null; // ... and until the chosen call is
+let waited = { callSid: "", pause: SOON };
 let asked = 0; // only the newest question's answer counts
 
 // What is wrong with the list, and with the call that is chosen.
@@ -70,6 +78,7 @@ function wanted() {
 }
 
 async function list({ isMore = false } = {}) {
+  clearTimeout(typing);
   asked += 1;
   const mine = asked;
   const query = isMore ? { ...wanted(), after } : wanted();
@@ -77,6 +86,7 @@ async function list({ isMore = false } = {}) {
   if (mine !== asked) return;
   if (page === undefined) {
     byId("found").textContent = "Not known at present.";
+    typing = setTimeout(list, TROUBLED);
     return;
   }
   calls = isMore ? [...calls, ...page.calls] : page.calls;
@@ -118,14 +128,12 @@ function showChosen() {
   }
 }
 
-let typing = null;
 byId("filters").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(list, TYPING);
 });
 byId("filters").addEventListener("submit", (event) => {
   event.preventDefault();
-  clearTimeout(typing);
   list();
 });
 byId("filters").addEventListener("reset", () => setTimeout(list));
@@ -156,24 +164,44 @@ function chosenSid() {
   }
 }
 
+/** Shows the chosen call; one that is not over yet is looked at again. */
 async function open() {
+  clearTimeout(looking);
   const callSid = chosenSid();
   byId("past").dataset.open = String(callSid !== "");
   showChosen();
   complain("call", null);
-  if (callSid === "" || callSid === view.shown?.callSid) return;
+  if (callSid === "" || (callSid === view.shown?.callSid && view.shown.isOver)) return;
   const told = await answer("call", record(callSid));
-  if (told === undefined || callSid !== chosenSid()) return;
+  if (callSid !== chosenSid()) return;
   if (told === null) {
     complain("call", "No such call is kept: it may have been deleted.");
-  } else if (!("call" in told)) {
+  } else if (told !== undefined && !("call" in told)) {
     complain("call", "This call is live: look at it on the page of live calls.");
-  } else {
-    const shown = new RecordedConversation(told);
-    view.show(shown);
-    const isRecorded = player.show(shown, `calls/${encodeURIComponent(callSid)}/recording.wav`);
-    showFiles(callSid, isRecorded ? [RECORDING, ...FILES] : FILES);
+    lookAgain(callSid);
+  } else if (told !== undefined) {
+    show(new RecordedConversation(told));
+    if (!view.shown.isOver) lookAgain(callSid);
+  } else if (view.shown?.callSid !== callSid) {
+    lookAgain(callSid);
   }
+}
+
+/** As long as it is the one that is chosen: at first soon, as its end may not be written yet. */
+function lookAgain(callSid) {
+  if (waited.callSid !== callSid) waited = { callSid, pause: SOON };
+  looking = setTimeout(open, waited.pause);
+  waited.pause = Math.min(2 * waited.pause, LATER);
+}
+
+function show(shown) {
+  const { callSid, record: kept } = shown;
+  const isNews =
+    view.shown?.callSid !== callSid || view.shown.record.events.length !== kept.events.length;
+  if (!isNews && !shown.isOver) return; // who reads it is not to be sent to its beginning
+  view.show(shown);
+  const isRecorded = player.show(shown, `calls/${encodeURIComponent(callSid)}/recording.wav`);
+  showFiles(callSid, isRecorded ? [RECORDING, ...FILES] : FILES);
 }
 
 function showFiles(callSid, files) {

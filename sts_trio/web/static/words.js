@@ -231,6 +231,17 @@ export function noteInWords({ event, fields }, isOurs) {
   }
 }
 
+const WENT_ON = {
+  moved: "Another server has taken the call over",
+  recovered: "Its server was gone; another one goes on",
+  returned: "The phone’s connection was lost; the call goes on",
+};
+
+/** Of a further stream of a call: how it came, and what there was between. */
+export function wentOnInWords({ how, gap_seconds: gap = null }) {
+  return `${WENT_ON[how] ?? "The call goes on"}${gap === null ? "" : `, after ${gap.toFixed(1)} s`}.`;
+}
+
 const OUTCOMES = {
   done: "done",
   late: "done, too late for the agent to wait",
@@ -256,6 +267,8 @@ export function keysInWords({ count }) {
 // --- what there is to say of live calls ---------------------------------------------------------
 
 const PHASES = {
+  announced: "not answered yet",
+  moving: "moving to another server",
   awaiting_start: "connecting",
   dialling: "dialling the agent",
   awaiting_welcome: "dialling the agent",

@@ -111,3 +111,40 @@ test("a call that was never answered is told from its beginning", () => {
   assert.equal(story.items.length, 1);
   assert.equal(seconds, 2);
 });
+
+test("a call that another server went on with is one, with one end", () => {
+  const rows = [
+    ["started", 0, { stream_sid: "MZ1", how: "first" }, 1],
+    ["agent", 1, { text: "One" }, 1],
+    ["ended", 2, { ending: "moved" }, 1],
+    ["started", 3, { stream_sid: "MZ2", how: "moved", gap_seconds: 0.5 }, 3],
+    ["agent", 4, { text: "Two" }, 3],
+    ["ended", 5, { ending: "stop" }, 3],
+  ];
+  const { story, log } = new RecordedConversation({
+    call: { call_sid: "CA1", created_at: NOON, answered_at: NOON, ended_at: NOON + 5, epoch: 3 },
+    events: rows.map(([kind, at, body, epoch]) => ({ kind, at: NOON + at, body, epoch })),
+  });
+  assert.deepEqual(
+    story.items.map(({ kind, at }) => [kind, at]),
+    [
+      ["turn", 1],
+      ["note", 3],
+      ["turn", 4],
+      ["end", 5],
+    ],
+  );
+  const words = "Another server has taken the call over, after 0.5 s.";
+  assert.equal(story.items[1].fields.text, words);
+  assert.equal(story.end.fields.ending, "stop");
+  assert.equal(log.lines.filter(({ text }) => text.startsWith("call.ended")).length, 1);
+});
+
+test("a call that is not over is told as far as it is known", () => {
+  const { story, isOver, facts } = kept([["agent", 1, { text: "One" }]], {
+    ended_at: null,
+    ending: null,
+    state: "live",
+  });
+  assert.deepEqual([story.end, isOver, facts.phase], [null, false, "live"]);
+});
