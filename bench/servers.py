@@ -79,6 +79,13 @@ VARIANTS = {
             {"STS_DATABASE_URL": "sqlite:///calls.db"},
         ),
         Variant(
+            "ours recorded",
+            OURS,
+            100,
+            "the same in a file, and with each call recorded in stereo, 16 kB a second",
+            {"STS_DATABASE_URL": "sqlite:///calls.db", "STS_RECORD": "1"},
+        ),
+        Variant(
             "ours PostgreSQL",
             OURS,
             100,
