@@ -42,6 +42,14 @@ _words = sa.table(TABLE, sa.column("rowid"), sa.column("words"))
 _postgresql_words = sa.table(TABLE, sa.column("call_sid"), sa.column("words"))
 
 
+# What calls are filtered by, and told by.
+_FILTERED = [
+    call.c[name]
+    for name in (
+        *("created_at", "call_sid", "from_", "to"),
+        *("agent", "ending", "verdict", "ended_at"),
+    )
+]
 _OF_THESE = call.c.call_sid.in_(sa.bindparam("sids", expanding=True))
 _BEGUN = sa.select(call.c.call_sid, call.c.created_at).where(_OF_THESE)
 _PLACES = sa.select(call.c.word_place).where(_OF_THESE, call.c.word_place.is_not(None))
@@ -246,7 +254,7 @@ def _is_one_of(column: sa.ColumnElement[str], sids: Sequence[str]) -> sa.ColumnE
 def _these(which: sa.ColumnElement[bool]) -> sa.FromClause:
     """Calls, found by that alone. A limit keeps the planners from looking through all calls of an
     agent, say, for those that are among a few."""
-    return sa.select(call).where(which).limit(LOOKED_AT + 1).subquery()
+    return sa.select(*_FILTERED).where(which).limit(LOOKED_AT + 1).subquery()
 
 
 def _places(connection: sa.Connection, query: sa.Select[float, str]) -> list[Place]:
