@@ -133,6 +133,17 @@ class _Failed(Exception):
         self.told = told
 
 
+class _Request(msgspec.Struct, frozen=True):
+    """One of a webhook, however often it is tried. `longest`: bytes of an answer."""
+
+    url: str
+    fields: Mapping[str, str]
+    method: str
+    wanted: Overrides
+    longest: int
+    token: str
+
+
 class Webhooks:
     """Asks as one account does. `sign` makes headers for a URL and a form; `pause` is between two
     attempts."""
@@ -154,31 +165,23 @@ class Webhooks:
         """
         url, fragment = urldefrag(url)
         wanted = overrides(fragment)
-        token = str(uuid.uuid4())
+        request = _Request(url, fields, method, wanted, longest, token=str(uuid.uuid4()))
         told: NotAnswered | None = None
         with trio.move_on_after(wanted.total):
             for attempt in range(1 + wanted.repeats):
                 if attempt:
                     await trio.sleep(self._pause)
                 try:
-                    return await self._follow(url, fields, method, wanted, token, longest)
+                    return await self._follow(request)
                 except _Failed as exc:
                     told = exc.told
                     if exc.kind not in wanted.after:
                         break
         raise told or NotAnswered(TIMED_OUT, f"no answer to the webhook in {wanted.total:g} s")
 
-    async def _follow(
-        self,
-        url: str,
-        fields: Mapping[str, str],
-        method: str,
-        wanted: Overrides,
-        token: str,
-        longest: int,
-    ) -> http.Answer:
+    async def _follow(self, request: _Request) -> http.Answer:
         for _ in range(1 + MAX_REDIRECTS):
-            answer = await self._attempt(url, fields, method, wanted, token, longest)
+            answer = await self._attempt(request)
             if answer.status < 300:
                 return answer
             elsewhere = answer.headers.get("location", "")
@@ -186,27 +189,20 @@ class Webhooks:
                 kind = "5xx" if answer.status >= 500 else "4xx"
                 status = answer.status
                 raise _Failed(kind, NotAnswered(NOT_FETCHED, f"HTTP {status}", status))
-            url, _ = urldefrag(urljoin(url, elsewhere))
-            if answer.status < 304:
-                method = "GET"
+            url, _ = urldefrag(urljoin(request.url, elsewhere))
+            method = "GET" if answer.status < 304 else request.method
+            request = msgspec.structs.replace(request, url=url, method=method)
         raise _Failed("", NotAnswered(REDIRECTED, f"more than {MAX_REDIRECTS} redirections"))
 
-    async def _attempt(
-        self,
-        url: str,
-        fields: Mapping[str, str],
-        method: str,
-        wanted: Overrides,
-        token: str,
-        longest: int,
-    ) -> http.Answer:
+    async def _attempt(self, request: _Request) -> http.Answer:
+        url, wanted = request.url, request.wanted
         body = b""
-        if method == "GET":
+        if request.method == "GET":
             parts = urlsplit(url)
-            query = "&".join(filter(None, (parts.query, urlencode(fields))))
+            query = "&".join(filter(None, (parts.query, urlencode(request.fields))))
             url = urlunsplit(parts._replace(query=query))
         else:
-            body = urlencode(fields).encode()
+            body = urlencode(request.fields).encode()
         try:
             parts, port = parts_of(url, HTTP)
         except NotAUrl as exc:
@@ -216,11 +212,11 @@ class Webhooks:
             stream = await connect(parts.hostname or "", port, is_secure, wanted.connect)
         except NotConnected as exc:
             raise _Failed("ct", NotAnswered(NOT_FETCHED, str(exc))) from None
-        signed = {} if self._sign is None else self._sign(url, fields if body else {})
+        signed = {} if self._sign is None else self._sign(url, request.fields if body else {})
         headers = {
             "Host": host_of(parts),
             "User-Agent": "TwilioProxy/1.1",
-            "I-Twilio-Idempotency-Token": token,
+            "I-Twilio-Idempotency-Token": request.token,
             **({"Content-Type": FORM} if body else {}),
             **key_for(stream),
             **self._headers,
@@ -229,13 +225,18 @@ class Webhooks:
         try:
             with trio.fail_after(wanted.read):
                 return await http.ask(
-                    stream, method, target_of(parts), headers, body, longest=longest
+                    stream,
+                    request.method,
+                    target_of(parts),
+                    headers,
+                    body,
+                    longest=request.longest,
                 )
         except trio.TooSlowError:
             reason = f"no answer to the webhook in {wanted.read:g} s"
             raise _Failed("rt", NotAnswered(TIMED_OUT, reason)) from None
         except http.TooLong:
-            reason = f"the webhook's answer is longer than {longest} bytes"
+            reason = f"the webhook's answer is longer than {request.longest} bytes"
             raise _Failed("", NotAnswered(NOT_FETCHED, reason)) from None
         except trio.BrokenResourceError:
             reason = "no answer to the webhook: the connection broke"
