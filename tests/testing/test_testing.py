@@ -229,6 +229,23 @@ async def test_variables_that_make_no_configuration_are_an_error_and_no_group() 
             pass
 
 
+async def test_a_database_that_cannot_be_used_is_an_error_and_no_group(tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        with pytest.raises(ConfigError, match=r"STS_DATABASE_URL: .* cannot be used"):
+            async with running({"STS_DATABASE_URL": f"sqlite:///{tmp_path}"}):
+                pass
+
+
+async def test_so_is_a_directory_that_cannot_be_recorded_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    variables = {"STS_RECORD": "1", "STS_RECORDINGS": str(tmp_path / "file")}
+    variables["STS_DATABASE_URL"] = f"sqlite:///{tmp_path / 'calls.db'}"
+    with trio.fail_after(60):
+        with pytest.raises(ConfigError, match=r"STS_RECORDINGS: .* cannot be written to"):
+            async with running(variables):
+                pass
+
+
 async def test_the_process_is_left_as_it_was() -> None:
     root = logging.getLogger()
     before = (list(root.handlers), root.level, structlog.get_config())
