@@ -11,10 +11,7 @@ meanwhile goes to `live_calls.event_feed`.
 import contextlib
 import contextvars
 import functools
-import importlib.metadata
-import re
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -61,6 +58,7 @@ from sts_trio.outbound.dialler import Dialler
 from sts_trio.outbound.transfer import PhoneCalls
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.records.ending_hook import hooks_in
+from sts_trio.records.identity import Identity
 from sts_trio.records.kept_calls import KeptCalls
 from sts_trio.records.recorded_leg import recorded
 from sts_trio.records.redaction import Redaction
@@ -72,7 +70,6 @@ from sts_trio.wire.twilio import StreamStart
 if TYPE_CHECKING:
     from sts_trio.observe.otel import Tracing
     from sts_trio.records.opening import OpenRecords
-    from sts_trio.records.processes import Process
     from sts_trio.records.shared import Shared
 
 # What a call takes to hang up on both its peers, whatever they do.
@@ -120,17 +117,17 @@ class Server:
             self.live_calls.event_feed.listen(self._tracing.traces.hear)
         self.twilio = TwilioRest.of(config)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
+        self._identity = Identity(config.records.process_name, config.max_calls)
         self._kept_calls = KeptCalls(
             config.records,
             lambda: versions(self.config, self.functions),
             hooks,
-            self._process,
+            lambda process_id: self._identity.told(process_id, self.live_calls),
             on_recorded=self.figures.recorded,
         )
-        self._version = _version()
         self._flights = Flights(
             config.records,
-            program=self._version,
+            program=self._identity.version,
             agents=lambda: versions(self.config, self.functions),
             sensitive=[each.name for each in self.functions if each.options.sensitive],
         )
@@ -157,7 +154,6 @@ class Server:
         )
         self._moved_calls: MovedCalls | None = None
         self._key_files = contextlib.ExitStack()
-        self._bounds: Sequence[Bound] = ()
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery
         self._knows_its_end = False
@@ -206,7 +202,7 @@ class Server:
         Raises:
             ConfigError: as `open_records`, unless that was called before.
         """
-        self._bounds = bounds
+        self._identity.listens_at(bounds)
         if self._has_hooks and self.config.records.database_url is None:
             report(events.ConfigWarning(f"{HOOK} takes a database, and STS_DATABASE_URL is none"))
         for warning in self.config.warnings:
@@ -308,36 +304,6 @@ class Server:
         self._key_files.close()
         die_of(first)
 
-    def health(self) -> dict[str, Any]:
-        """Figures of a process that lives."""
-        tickers = [self.ticker.stats, self.portable_ticker.stats]
-        return {
-            "status": "ok",
-            # By which others that share the database know that it is us who live here.
-            "process": "" if self.records is None else self.records.process_id,
-            "live": self.live_calls.live,
-            # Of a process that has more to do than it can, this is the first to grow.
-            "late_ticks": sum(each.late for each in tickers),
-            "latest_tick": round(max(each.worst for each in tickers), 3),
-        }
-
-    def readiness(self) -> dict[str, Any]:
-        """Figures that go with the answer of readiness itself."""
-        figures: dict[str, Any] = {
-            "status": self.live_calls.status,
-            "live": self.live_calls.live,
-        }
-        if self.records is not None:
-            records = self.records.writer.figures
-            # Anybody may ask, so not the reason, which has addresses in it.
-            figures["records"] = {
-                "status": records.status,
-                "lag": records.lag,
-                "waiting": records.waiting + records.spooled,
-                "lost": records.lost,
-            }
-        return figures
-
     async def tasks(self, top: trio.lowlevel.Task | None = None) -> list[TaskState]:
         """The tasks from the `top` one down, or all of the process; those of calls are told."""
         calls = self.live_calls.calls
@@ -432,43 +398,17 @@ class Server:
         self.collector.note_end(self.live_calls.live, trio.current_time())
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    def _process(self, process_id: str) -> "Process":
-        """How this process is, for others that share the database."""
-        from sts_trio.records.processes import Process
-
-        return Process(
-            process_id=process_id,
-            name=self.name,
-            address=self._address,
-            version=self._version,
-            state=self.live_calls.status,
-            live=self.live_calls.live,
-            capacity=self.config.max_calls,
-        )
-
     @property
     def name(self) -> str:
         """What this process is called where several share a database."""
-        named = self.config.records.process_name
-        if named is not None:
-            return named
-        port = f"-{self._bounds[0].port}" if self._bounds else ""
-        return f"{re.sub('[^a-zA-Z0-9-]', '-', socket.gethostname())[:57]}{port}"
+        return self._identity.name
 
     @property
     def name_in_fleet(self) -> str | None:
         """The same, if this process is one of several, as its name says or the database knows."""
-        is_one_of_several = self.config.records.process_name is not None or (
-            self.records is not None and any(each.is_alive for each in self.records.writer.others)
-        )
+        others = () if self.records is None else self.records.writer.others
+        is_one_of_several = self._identity.is_named or any(each.is_alive for each in others)
         return self.name if is_one_of_several else None
-
-    @property
-    def _address(self) -> str:
-        if not self._bounds:
-            return ""
-        host, port, _ = self._bounds[0]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _users_code(self, choose_agent: ChooseAgent | None) -> dict[CodeType, str]:
         """What runs in the loop and is not ours, and how it is called."""
@@ -524,14 +464,6 @@ def _tracing(config: Config, functions: Sequence[str]) -> "Tracing | None":
 def _may_come_back(start: StreamStart) -> bool:
     """Twilio asks us what comes next where our own answer had the call streamed."""
     return bool(start.call_sid) and not streamed(start).is_from_bin
-
-
-def _version() -> str:
-    """As it was installed; "" from a source tree that was not."""
-    try:
-        return importlib.metadata.version("sts-trio")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _is_from_bin(start: StreamStart) -> bool:

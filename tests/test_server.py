@@ -138,9 +138,9 @@ def test_a_refused_call_is_logged_with_what_is_known_of_it(tmp_path: Path) -> No
 
 def test_a_server_that_drains_is_not_ready(tmp_path: Path) -> None:
     server = Server(load({"DEEPGRAM_API_KEY": "key"}, tmp_path))
-    assert server.readiness() == {"status": "ready", "live": 0}
+    assert (server.live_calls.status, server.live_calls.live) == ("ready", 0)
     server.shut_down()
-    assert server.readiness() == {"status": "draining", "live": 0}
+    assert (server.live_calls.status, server.live_calls.live) == ("draining", 0)
 
 
 # --- who calls ------------------------------------------------------------------------------------
