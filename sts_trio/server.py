@@ -9,7 +9,6 @@ meanwhile goes to `live_calls.event_feed`.
 """
 
 import contextlib
-import contextvars
 import functools
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -155,8 +154,8 @@ class Server:
         self._moved_calls: MovedCalls | None = None
         self._key_files = contextlib.ExitStack()
         self._scope = trio.CancelScope()
-        self._nursery: trio.Nursery
-        self._knows_its_end = False
+        self._knows_its_end = trio.Event()
+        self._terminated: Callable[[], Awaitable[object]]
         self._has_stopped = trio.Event()
 
     @property
@@ -216,7 +215,6 @@ class Server:
             await self.open_records()
             with self._scope, self._key_files:
                 async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
                     await self._start(nursery)
                     self.collector.start()
                     if self.key is not None:
@@ -236,6 +234,8 @@ class Server:
     async def _start(self, nursery: trio.Nursery) -> None:
         """The tasks that last; an offline agent of our own too, if it answers."""
         await self._kept_calls.start(nursery, self.live_calls.event_feed)
+        # From the start: a task that came with the first call would be left of it.
+        nursery.start_soon(self._shut_down_at_the_end)
         nursery.start_soon(self.watch.run)
         await nursery.start(self._flights.run)
         nursery.start_soon(self._task_watch.run)
@@ -276,14 +276,13 @@ class Server:
         Under plain `hypercorn` that is the only word of a shutdown, and seconds later it cuts. Each
         connection has it, and it is the same for all: one task waits for it, and not one a call.
         """
-        if not self._knows_its_end:
-            self._knows_its_end = True
-            # Not in the context of the call that has brought it, which would live as long.
-            start = self._nursery.start_soon
-            contextvars.Context().run(start, self._shut_down_after, terminated)
+        if not self._knows_its_end.is_set():
+            self._terminated = terminated
+            self._knows_its_end.set()
 
-    async def _shut_down_after(self, terminated: Callable[[], Awaitable[object]]) -> None:
-        await terminated()
+    async def _shut_down_at_the_end(self) -> None:
+        await self._knows_its_end.wait()
+        await self._terminated()
         self.shut_down()
 
     def shut_down(self) -> None:
