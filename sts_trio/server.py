@@ -24,6 +24,7 @@ from sts_trio.agents.credentials import AskCredential, configured_credential, cr
 from sts_trio.agents.endpoints import AgentLeg, Endpoint, configured_endpoints
 from sts_trio.agents.offline_agent import check_offline_agent, start_offline_agent
 from sts_trio.agents.routing import ChooseAgent, Routing, configured_chooser
+from sts_trio.agents.sessions import AgentSessions
 from sts_trio.agents.versions import versions
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
@@ -150,6 +151,7 @@ class Server:
             self._first_settings,
             max_calls=config.max_calls,
             live=lambda: self.live_calls.live,
+            sessions=AgentSessions(config.agent_sessions, lambda: self.shared),
         )
         self._moved_calls: MovedCalls | None = None
         self._key_files = contextlib.ExitStack()

@@ -29,6 +29,7 @@ from sts_trio.agents.choice import AgentChoice
 from sts_trio.agents.endpoints import AgentLeg, Dial, Endpoint, Endpoints, EndpointState
 from sts_trio.agents.prewarm import GOODBYE, PrewarmedSession
 from sts_trio.agents.routing import Routing
+from sts_trio.agents.sessions import AgentSessions
 from sts_trio.call.info import CallInfo
 from sts_trio.logic.states import AGENT_TIMEOUT
 from sts_trio.observe import events
@@ -38,6 +39,9 @@ from sts_trio.wire import deepgram_settings
 # Seconds that what was found out of a caller waits for their stream: after the longest notice, and
 # a queue before it.
 AWAITED = 600.0
+
+# Of the time that a call has to dial in, this much is not waited for a session.
+TO_DIAL = 0.5
 
 SettingsFor = Callable[[str, CallInfo], deepgram_settings.Settings]
 
@@ -61,8 +65,8 @@ class _Promise(msgspec.Struct, frozen=True):
 
 class AgentConnections:
     """`settings_for` makes the `Settings` of an agent for a call; the call's dialogue has to make
-    the same ones. `live` tells how many calls there are, of `max_calls`. `run` it, or nothing is
-    dialled ahead."""
+    the same ones. `live` tells how many calls there are, of `max_calls`; `sessions` how many of
+    them may have an agent. `run` it, or nothing is dialled ahead."""
 
     def __init__(
         self,
@@ -72,7 +76,9 @@ class AgentConnections:
         settings_for: SettingsFor,
         max_calls: int,
         live: Callable[[], int],
+        sessions: AgentSessions | None = None,
     ) -> None:
+        self._sessions = sessions or AgentSessions(None, lambda: None)
         self._dial = dial
         self._endpoints = Endpoints(endpoints, dial)
         self._routing = routing
@@ -182,8 +188,17 @@ class AgentConnections:
                         yield prepared
                         return
             self._make_room()
-            async with self._endpoints.open(by - trio.current_time()) as leg:
+            patience = max(0.0, by - trio.current_time() - TO_DIAL)
+            async with (
+                self._sessions.one(patience),
+                self._endpoints.open(by - trio.current_time()) as leg,
+            ):
                 yield leg
+
+    @contextlib.asynccontextmanager
+    async def _open_ahead(self) -> AsyncIterator[AgentLeg]:
+        async with self._sessions.one(0), self._endpoints.open() as leg:
+            yield leg
 
     @contextlib.contextmanager
     def _counted(self, call_sid: str) -> Iterator[None]:
@@ -232,7 +247,7 @@ class AgentConnections:
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
-                await trio.sleep_forever()
+                await self._sessions.run()
         finally:
             self._nursery = None
 
@@ -255,7 +270,7 @@ class AgentConnections:
             report(events.AgentNotPrewarmed(info.call_sid, reason))
             return ""
         settings = settings or self._settings_for(agent, info)
-        line = PrewarmedSession(info.call_sid, self._endpoints.open, settings)
+        line = PrewarmedSession(info.call_sid, self._open_ahead, settings)
         promise = _Promise(secrets.token_urlsafe(32), agent, line)
         self._waiting.pop(info.call_sid, None)  # a discarded one, at an older place
         self._waiting[info.call_sid] = promise

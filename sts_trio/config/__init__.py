@@ -79,6 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     dial_ahead: bool
     choose_agent: str | None  # module:function
     max_calls: int
+    agent_sessions: int | None  # at once, in all processes; None: as many as are wanted
     forward: float
     fast_lane: bool
     admin_token: str | None
@@ -177,6 +178,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         dial_ahead=given("STS_DIAL_AHEAD", True),
         choose_agent=given("STS_CHOOSE_AGENT"),
         max_calls=given("STS_MAX_CALLS", MAX_CALLS),
+        agent_sessions=given("STS_AGENT_SESSIONS"),
         forward=given("STS_FORWARD_MS", 20.0) / 1000,
         fast_lane=given("STS_FAST_LANE", True),
         admin_token=admin_token,

@@ -235,6 +235,14 @@ SETTINGS = {
             default="500",
         ),
         Setting(
+            "STS_AGENT_SESSIONS",
+            Annotated[int, msgspec.Meta(ge=1, le=100_000)],
+            "a whole number from 1 to 100000",
+            "How many sessions your account with the agent's vendor may have at once, in all"
+            " processes that share a database together. A call for which there is none waits for"
+            " one. Not set: no limit of ours.",
+        ),
+        Setting(
             "STS_FORWARD_MS",
             Annotated[float, msgspec.Meta(ge=20, le=400)],
             "milliseconds from 20 to 400",

@@ -43,6 +43,8 @@ from sts_trio.wire.addresses import OUTBOUND
 LONGEST_WAIT = 30.0
 # Keys are remembered for a day, which may have the budgets of two days in it: 10000 each at most.
 KEY_LIFETIME = 24 * 3600.0
+# The database itself is asked for no longer than two seconds.
+TOGETHER_WITHIN = 5.0
 # How often another process is looked after that is placing the same call, and for how long: until
 # its turn, and then what Twilio takes to answer.
 FOLLOW_EVERY = 0.5
@@ -230,8 +232,9 @@ class Dialler:
             return
         self._entering += 1
         try:
-            # Short, and what it takes is to be known of.
-            with trio.CancelScope(shield=True):
+            # What it takes is to be known of.
+            asked = None
+            with trio.move_on_after(TOGETHER_WITHIN, shield=True):
                 asked = await shared.ask(
                     attempt.token,
                     None if attempt.key is None else _hashed(attempt.key),
@@ -288,8 +291,8 @@ class Dialler:
     async def _tell_others(
         self, shared: "Shared", attempt: Attempt, outcome: Placed | None
     ) -> None:
-        # Short; and were it not done, the others would have to think that there may be a call.
-        with trio.CancelScope(shield=True):
+        # Were it not done, the others would have to think that there may be a call.
+        with trio.move_on_after(TOGETHER_WITHIN, shield=True):
             if outcome is None and not attempt.is_uncertain:
                 await shared.give_up(attempt.token, attempt.day_of_all or 0)
             else:

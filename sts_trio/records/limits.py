@@ -107,8 +107,9 @@ def _raise(
 # --- sessions with agents -------------------------------------------------------------------------
 
 
-def take_session(connection: sa.Connection, process_id: str, most: int) -> bool:
-    """Whether one of the sessions that all living processes may have together was free."""
+def take_sessions(connection: sa.Connection, process_id: str, count: int, most: int) -> bool:
+    """Whether this process may have so many, of those that all living ones may have together. It
+    has them then."""
     # Whoever has this row is alone until the transaction is over.
     row = {"name": AGENT_SESSIONS, "day": 0, "used": 0, "most": most}
     connection.execute(
@@ -117,27 +118,21 @@ def take_session(connection: sa.Connection, process_id: str, most: int) -> bool:
         .on_conflict_do_update(index_elements=["name", "day"], set_={"most": most})
     )
     age = processes.clock(connection) - process.c.heartbeat_at
-    lives = sa.or_(age < processes.ALIVE_WITHIN, process.c.process_id == process_id)
-    sessions = sa.func.coalesce(process.c.agent_sessions, 0)
-    taken = connection.execute(
-        sa.select(sa.func.coalesce(sa.func.sum(sessions), 0)).where(
-            lives, process.c.state != processes.GONE
+    others = connection.execute(
+        sa.select(sa.func.sum(process.c.agent_sessions)).where(
+            process.c.process_id != process_id,
+            process.c.state != processes.GONE,
+            age < processes.ALIVE_WITHIN,
         )
     ).scalar()
-    if taken is not None and taken >= most:
+    if (others or 0) + count > most:
         return False
-    _change_sessions(connection, process_id, sessions + 1)
+    tell_sessions(connection, process_id, count)
     return True
 
 
-def give_session_back(connection: sa.Connection, process_id: str) -> None:
-    fewer = process.c.agent_sessions - 1
-    _change_sessions(connection, process_id, sa.case((fewer > 0, fewer), else_=0))
-
-
-def _change_sessions(
-    connection: sa.Connection, process_id: str, sessions: sa.ColumnElement[int]
-) -> None:
+def tell_sessions(connection: sa.Connection, process_id: str, count: int) -> None:
+    """It has so many."""
     connection.execute(
-        sa.update(process).where(process.c.process_id == process_id).values(agent_sessions=sessions)
+        sa.update(process).where(process.c.process_id == process_id).values(agent_sessions=count)
     )

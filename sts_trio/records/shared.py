@@ -125,16 +125,20 @@ class Shared:
 
     # --- sessions with agents -------------------------------------------------------------------
 
-    async def take_session(self, most: int) -> bool | None:
-        """See `limits.take_session`."""
+    async def take_sessions(self, count: int, most: int) -> bool | None:
+        """See `limits.take_sessions`."""
         return await self._ask(
-            lambda connection: limits.take_session(connection, self._process_id, most)
+            lambda connection: limits.take_sessions(connection, self._process_id, count, most)
         )
 
-    async def give_session_back(self) -> None:
-        await self._ask(
-            lambda connection: limits.give_session_back(connection, self._process_id), DIAL_WITHIN
-        )
+    async def tell_sessions(self, count: int) -> bool:
+        """Whether the others know now that we have so many."""
+
+        def tell(connection: sa.Connection) -> bool:
+            limits.tell_sessions(connection, self._process_id, count)
+            return True
+
+        return await self._ask(tell, DIAL_WITHIN) is True
 
     # --------------------------------------------------------------------------------------------
 

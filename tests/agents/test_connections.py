@@ -25,6 +25,7 @@ from sts_trio.agents.connections import AWAITED, AgentConnections
 from sts_trio.agents.endpoints import PATIENCE, AgentLeg, Endpoint, Endpoints
 from sts_trio.agents.prewarm import UNUSED
 from sts_trio.agents.routing import Routing
+from sts_trio.agents.sessions import AgentSessions
 from sts_trio.audio.frames import SILENCE, length
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import AgentRejected, AgentUnreachable, How, Leg, LegEnded
@@ -1267,3 +1268,25 @@ async def test_cancelled_at_any_await_a_line_leaves_nothing(
     assert steps > 30
     for step in range(steps):
         await cancelled_at(step, whose)
+
+
+# --- so many sessions at once ---------------------------------------------------------------------
+
+
+async def test_a_call_waits_for_a_session_and_a_line_ahead_does_not(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with world(only=Provider(FakeAgent(), FakeAgent())) as here:
+        here.lines._sessions = AgentSessions(1, lambda: None)
+        async with here.lines.open("default", CallInfo(call_sid="CA9")):
+            ahead = here.ahead()
+            await trio.sleep(1)
+            assert here.lines.state.waiting == 0
+            began = trio.current_time()
+            told = await here.open(ahead)
+            assert "all 1 sessions with agents are taken" in told
+            # Who gives up says why, before whoever waits for it does.
+            assert 4 < trio.current_time() - began < AGENT_TIMEOUT
+        assert await here.open() == "open"
+        assert here.lines._sessions.open == 0
+    assert events.AgentPrewarmDiscarded.NAME in here.events

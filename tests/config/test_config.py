@@ -91,6 +91,7 @@ EVERYTHING = {
     "STS_DIAL_AHEAD": "0",
     "STS_CHOOSE_AGENT": "shop.phone:choose_agent",
     "STS_MAX_CALLS": "12",
+    "STS_AGENT_SESSIONS": "15",
     "STS_FORWARD_MS": "100",
     "STS_FUNCTIONS": "my_functions, sts_trio.call_control:hang_up,my_functions,",
     "STS_FAST_LANE": "0",
@@ -145,6 +146,7 @@ EVERYTHING_DECIDED: dict[str, Any] = {
     "dial_ahead": False,
     "choose_agent": "shop.phone:choose_agent",
     "max_calls": 12,
+    "agent_sessions": 15,
     "forward": 0.1,
     "functions": ("my_functions", "sts_trio.call_control:hang_up"),
     "fast_lane": False,
@@ -218,6 +220,7 @@ def test_everything_can_be_set_in_the_file_with_types_of_its_own(tmp_path: Path)
         dial_ahead = false
         choose_agent = "shop.phone:choose_agent"
         max_calls = 12
+        agent_sessions = 15
         forward_ms = 100
         functions = ["my_functions", "sts_trio.call_control:hang_up"]
         fast_lane = false

@@ -3,6 +3,7 @@ of them is asked, it is one server. The same on both databases."""
 
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -25,6 +26,7 @@ from rig_server import answer_in, knock
 
 from sts_trio import cli
 from sts_trio.config import load
+from sts_trio.errors import AgentUnreachable
 from sts_trio.observe import events
 from sts_trio.records import schema
 from sts_trio.records import shared as shareds
@@ -385,10 +387,14 @@ async def test_while_the_database_is_away_a_token_is_good_once_in_each_process(
 # --- calls of the whole fleet ---------------------------------------------------------------------
 
 
-def live_at(member: Member, number: int = 1) -> str:
-    """A call that this process has, as the database knows it."""
+async def live_at(member: Member, number: int = 1) -> str:
+    """A call that this process has, as the database knows it: and it knows the process."""
     records = member.server.records
     assert records is not None
+    while records.process_id not in {  # noqa: ASYNC110
+        each.process.process_id for each in records.store.processes()
+    }:
+        await trio.sleep(0.01)
     story = Story(sid(number)).announce(process_id=records.process_id)
     records.store.write(story.start(process_id=records.process_id).rows)
     return story.call_sid
@@ -401,7 +407,7 @@ def knows_others(member: Member) -> bool:
 
 async def test_each_process_lists_the_calls_of_all(fleet: Fleet) -> None:
     async with fleet.members(2) as (one, other):
-        call_sid = live_at(other)
+        call_sid = await live_at(other)
         await until(lambda: knows_others(one))
         listed = await one.get("/calls")
         assert (listed["live"], listed["calls"], listed["process"]) == (0, [], "s-0")
@@ -416,7 +422,7 @@ async def test_each_process_lists_the_calls_of_all(fleet: Fleet) -> None:
 
 async def test_a_call_of_another_process_is_hung_up_on_by_twilio(fleet: Fleet) -> None:
     async with fleet.members(2) as (one, other):
-        call_sid = live_at(other)
+        call_sid = await live_at(other)
         assert await one.hang_up(call_sid) == (202, {"call_sid": call_sid, "process": "s-1"})
         assert fleet.account.hung_up == [call_sid]
         fleet.account.failures.append(REFUSED)
@@ -427,7 +433,7 @@ async def test_a_call_of_another_process_is_hung_up_on_by_twilio(fleet: Fleet) -
 async def test_without_an_account_it_is_said_where_that_call_lives(fleet: Fleet) -> None:
     fleet.account = FakeAccount(None, None)
     async with fleet.members(2) as (one, other):
-        call_sid = live_at(other)
+        call_sid = await live_at(other)
         status, text = await one.hang_up(call_sid)
         assert status == 409
         assert "That call is at the process s-1 (" in text
@@ -459,3 +465,20 @@ async def test_at_its_start_a_process_tells_who_shares_the_database(fleet: Fleet
             await until(lambda: knows_others(one))
             told = "This is s-9. It shares the database with s-0 (an unknown address)."
             assert await cli._fleet(other.server) == [told]
+
+
+# --- sessions with agents -------------------------------------------------------------------------
+
+
+async def test_all_processes_together_have_so_many_sessions_with_agents(fleet: Fleet) -> None:
+    async with fleet.members(2, STS_AGENT_SESSIONS="1") as (one, other):
+        for each in (one, other):
+            await until(functools.partial(knows_others, each))
+        here, there = (each.server.agent_connections._sessions for each in (one, other))
+        async with here.one(0):
+            with pytest.raises(AgentUnreachable, match="all 1 sessions with agents are taken"):
+                async with there.one(0):
+                    pytest.fail("it was taken")
+        # The other is told behind the call's end.
+        async with there.one(HANG):
+            assert (here.open, there.open) == (0, 1)

@@ -58,10 +58,10 @@ async def test_two_processes_answer_for_one_another(
     assert gone.may_be_asked
     assert await here.take_turn(0.0001) is True
     assert await there.take_turn(0.0001) is False
-    assert await here.take_session(1) is True
-    assert await there.take_session(1) is False
-    await here.give_session_back()
-    assert await there.take_session(1) is True
+    assert await here.take_sessions(1, 1) is True
+    assert await there.take_sessions(1, 1) is False
+    assert await here.tell_sessions(0) is True
+    assert await there.take_sessions(1, 1) is True
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -129,32 +129,37 @@ def test_of_a_burst_exactly_as_many_sessions_are_taken_as_there_are(
 ) -> None:
     for number in range(PROCESSES):
         Store(fleet[0]).beat(process(f"p{number}"))
+    # Each process asks for one more than it has, one after the other, as `burst` has them do.
+    has = [0] * PROCESSES
 
     def take(number: int, connection: sa.Connection) -> bool:
-        return limits.take_session(connection, f"p{number % PROCESSES}", 20)
+        which = number % PROCESSES
+        is_taken = limits.take_sessions(connection, f"p{which}", has[which] + 1, 20)
+        has[which] += is_taken
+        return is_taken
 
-    assert sum(burst(fleet, take)) == 20
+    assert sum(burst(fleet, take)) == sum(has) == 20
 
 
 def test_sessions_of_the_dead_are_free_again(store: Store) -> None:
     for name in ("p1", "p2"):
         store.beat(process(name))
     with store.database.writing() as connection:
-        assert limits.take_session(connection, "p1", 2)
-        assert limits.take_session(connection, "p2", 2)
-        assert not limits.take_session(connection, "p2", 2)
-        limits.give_session_back(connection, "p2")
-        assert limits.take_session(connection, "p2", 2)
-        assert not limits.take_session(connection, "p2", 2)
-    silence(store.database, "p1", 5)
-    with store.database.writing() as connection:
-        assert limits.take_session(connection, "p2", 2)
-        assert not limits.take_session(connection, "p2", 2)
+        assert limits.take_sessions(connection, "p1", 1, 2)
+        assert limits.take_sessions(connection, "p2", 1, 2)
+        assert not limits.take_sessions(connection, "p2", 2, 2)
+        limits.tell_sessions(connection, "p2", 0)
+        assert limits.take_sessions(connection, "p2", 1, 2)
     # A heartbeat takes nothing back of what is taken.
     store.beat(process("p2"))
     store.beat(process("p1"))
     with store.database.writing() as connection:
-        assert not limits.take_session(connection, "p1", 3)
-        for _ in range(5):
-            limits.give_session_back(connection, "p1")
-        assert limits.take_session(connection, "p1", 3)
+        assert not limits.take_sessions(connection, "p2", 2, 2)
+    silence(store.database, "p1", 5)
+    with store.database.writing() as connection:
+        assert limits.take_sessions(connection, "p2", 2, 2)
+        assert not limits.take_sessions(connection, "p2", 3, 2)
+    store.beat(process("p1"))
+    store.note_gone("p1")
+    with store.database.writing() as connection:
+        assert limits.take_sessions(connection, "p2", 2, 2)
