@@ -23,12 +23,15 @@ OTHER = "other"
 RECOVERED, CALL_ENDED, CALLER_LEFT = "recovered", "call_ended", "caller_left"
 RECORDINGS = ("ok", "degraded", "failed")
 REFUSED = ("full", "draining")
+# How a call came to this process, as `call.moved` has it.
+MOVES = ("moved", "recovered", "returned")
 
 # Seconds. A pause of more than one is felt, and of more than five nobody waits for.
 _ANSWERS = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 7.5, 10, 15)
 _CUTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2)
 _DIALS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2, 3, 5)
 _CALLS = (5, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600)
+_GAPS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 _FUNCTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _DROPPED = "outbox full: audio dropped"
@@ -95,6 +98,10 @@ class Figures:
         self._unheard = self._counter(
             "caller_audio_dropped_seconds", "Of the callers' speech, what no agent got."
         )
+        self._moves = self._counter("moves", "Calls that go on here, by how they came.", "how")
+        for how in MOVES:
+            self._moves.labels(how)
+        self._gap = self._histogram("move_gap", "Without a stream, at a move.", _GAPS)
         self._recordings = self._counter(
             "recordings", "Recordings that are complete, by result.", "result"
         )
@@ -111,6 +118,7 @@ class Figures:
             events.CallCrashed: lambda sid, event: self._crashes.inc(),
             events.CallEnded: self._hear_ended,
             events.CallFalseInterruption: lambda sid, event: self._false_interruptions.inc(),
+            events.CallMoved: self._hear_moved,
             events.CallSilenced: lambda sid, event: self._silenced.observe(event.after),
             events.FunctionFinished: self._hear_function,
             events.FunctionRefused: lambda sid, event: self._functions_refused.inc(),
@@ -147,6 +155,11 @@ class Figures:
             self._end_loss(call_sid, CALL_ENDED)
         else:
             self._end_loss(call_sid, CALLER_LEFT)
+
+    def _hear_moved(self, call_sid: str, event: events.CallMoved) -> None:
+        self._moves.labels(event.how).inc()
+        if event.gap is not None:
+            self._gap.observe(event.gap)
 
     def _end_loss(self, call_sid: str, result: str) -> None:
         """One that was dialled for again and again is one loss."""

@@ -174,6 +174,7 @@ def bad_minute(machine: Machine) -> None:
         machine.tell(events.AgentUnresponsive("an answer", 5.0))
     machine.tell(
         events.CallCrashed(),
+        events.CallMoved("recovered", 8.0),
         events.FunctionFinished("1", "book", "timed_out", 20.0),
         ended(Cause.AGENT_LOST),
         ended(Cause.CRASHED, violations={"caller: outbox full: audio dropped": 20}),
@@ -242,7 +243,7 @@ def _check(expression: str, known: dict[str, set[str]]) -> None:
 
 async def test_labels_are_asked_for_by_values_that_there_are(machine: Machine) -> None:
     await emitted(machine)
-    for label in ("ending", "verdict", "result", "reason", "leg", "quota"):
+    for label in ("ending", "verdict", "result", "reason", "leg", "quota", "how"):
         known = {
             value
             for series in machine.series
@@ -262,8 +263,10 @@ def test_an_alert_says_what_has_happened_and_what_to_do(name: str) -> None:
         [said] = re.findall(rf'^ +{part}: "(.+)"$', text, re.M)
         assert said.endswith((".", "?"))
     [action] = re.findall(r'^ +action: "(.+)"$', text, re.M)
-    for event in re.findall(r"\b(?:[a-z]+)\.(?:[a-z_]+)\b", action):
-        assert event in EVENTS or event.startswith(("docs", "endings")) or event == "endings.md"
+    for page in re.findall(r"docs/\S+\.md", action):
+        assert (ROOT / page).exists()
+    for event in re.findall(r"\b[a-z]+\.[a-z_]+\b", re.sub(r"docs/\S+", "", action)):
+        assert event in EVENTS
 
 
 def test_panels_stand_beside_each_other_and_ask_the_chosen_prometheus() -> None:

@@ -114,6 +114,15 @@ def test_what_was_dropped_and_violated_is_counted_at_the_calls_end() -> None:
     assert value(figures, "caller_audio_dropped_seconds_total") == 0.4
 
 
+def test_calls_that_came_from_another_process_are_counted_by_how_and_with_their_gap() -> None:
+    figures = told(events.CallMoved("recovered", 1.2), events.CallMoved("returned", None))
+    assert value(figures, "moves_total", how="recovered") == 1
+    assert value(figures, "moves_total", how="returned") == 1
+    assert value(figures, "moves_total", how="moved") == 0
+    assert value(figures, "move_gap_seconds_sum") == 1.2
+    assert value(figures, "move_gap_seconds_count") == 1
+
+
 def test_what_the_process_tells_is_counted() -> None:
     figures = Figures()
     figures.dialled(0.2)
