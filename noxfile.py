@@ -48,6 +48,15 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def thorough(session: nox.Session) -> None:
+    """Run all that makes up its examples by chance, with twenty times as many."""
+    install(session, "test")
+    session.run(
+        "pytest", *ALL_CORES, "-m", "hypothesis", "--hypothesis-profile=thorough", *session.posargs
+    )
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the bridge beside its ancestor; see bench/README.md for what can be asked."""
     install(session, "bench")

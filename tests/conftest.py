@@ -24,13 +24,17 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
 # (`print_blob`), so no database is kept: it would be one more thing that differs between runs.
+# Half of Hypothesis's own number of examples: what they would find is found by some of the next
+# runs. Each night CI makes twenty times as many (`nox -s thorough`).
 settings.register_profile(
     "suite",
+    max_examples=50,
     deadline=None,
     database=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=1000)
 settings.load_profile("suite")
 
 

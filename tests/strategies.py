@@ -1,4 +1,4 @@
-"""What Hypothesis draws for several test files, and how patient it is."""
+"""What Hypothesis draws for several test files, and how often."""
 
 import functools
 import json
@@ -8,9 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
-# How long one example takes says more about the machine than about us.
-settings.register_profile("sts_trio", deadline=None)
-settings.load_profile("sts_trio")
+
+def examples(times: float) -> int:
+    """So many times what is usual (`conftest.py`), for what wants more or costs much."""
+    return round(times * settings().max_examples)
+
 
 finite = st.floats(allow_nan=False, allow_infinity=False)  # what JSON has words for
 json_values = st.recursive(

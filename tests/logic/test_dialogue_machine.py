@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from rig_peers import CALL_SID, SETTINGS, STREAM_SID
+from strategies import examples
 
 from sts_trio.audio.frames import length
 from sts_trio.errors import How, Leg, LegEnded
@@ -427,5 +428,5 @@ def _is_audio(act: Act) -> bool:
     return isinstance(act, SendToAgent) and isinstance(act.message, deepgram.Audio)
 
 
-AnyConversation.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+AnyConversation.TestCase.settings = settings(max_examples=examples(1.5), stateful_step_count=40)
 TestAnyConversation = AnyConversation.TestCase

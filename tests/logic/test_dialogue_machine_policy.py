@@ -600,7 +600,7 @@ def _is_result(act: Act, id: str) -> bool:
     )
 
 
-AnyPolicy.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
+AnyPolicy.TestCase.settings = settings(stateful_step_count=50)
 TestAnyPolicy = AnyPolicy.TestCase
 
 

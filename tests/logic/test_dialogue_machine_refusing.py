@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rig_peers import STREAM_SID
+from strategies import examples
 from telephone import LOST, POLICY, WORD, Telephone, speaks
 
 from sts_trio.logic.acts import Ask, Heard
@@ -188,7 +189,7 @@ class OneThingRefused(RuleBasedStateMachine):
 
 
 TestOneThingRefused = OneThingRefused.TestCase
-TestOneThingRefused.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+TestOneThingRefused.settings = settings(max_examples=examples(0.6), stateful_step_count=12)
 
 
 @pytest.mark.parametrize("refused", REFUSED)

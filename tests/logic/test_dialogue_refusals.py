@@ -429,5 +429,5 @@ class AnyRefusal(RuleBasedStateMachine):
             self.hear(*ANSWER)
 
 
-AnyRefusal.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+AnyRefusal.TestCase.settings = settings(stateful_step_count=25)
 TestAnyRefusal = AnyRefusal.TestCase

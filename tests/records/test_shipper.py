@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from call_stories import NOON, Story, sid, whole
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rig_postgresql import Cluster
 from rig_processes import process, silence
@@ -552,7 +552,6 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(faults=FAULTS, disk_faults=DISK_FAULTS, steps=STEPS)
 def test_every_row_that_was_taken_is_written_once_and_in_order(
     faults: list[str],

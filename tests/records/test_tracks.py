@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from sts_trio.audio.frames import FRAME, SILENCE, length
 from sts_trio.logic.playout import Playout
@@ -352,7 +353,7 @@ _utterance = st.tuples(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(0.5))
 @given(
     st.lists(_utterance, min_size=1, max_size=6),
     st.floats(0.0, 0.3),

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rig_frames import MASK, bare, closing, fragmented, frame
+from strategies import examples
 from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
@@ -120,7 +121,7 @@ def without_1014(heard: list[Heard]) -> list[Heard]:
 # --- wsproto's opinion --------------------------------------------------------------------------
 
 # How long an example takes, to make or to run, says more about the machine than about us.
-patiently = settings(max_examples=300)
+patiently = settings(max_examples=examples(2))
 
 masks = st.binary(min_size=4, max_size=4)
 texts = st.one_of(
