@@ -21,6 +21,7 @@ import trio.lowlevel
 from call_stories import FROM, Story, sid
 from limits import HANG
 from quart.wrappers import Response
+from rig_postgresql import Cluster
 from rig_rest import ACCOUNT, REFUSED, TOKEN, UNCERTAIN, FakeAccount
 from rig_server import answer_in, knock
 
@@ -112,13 +113,13 @@ class Fleet:
     def __init__(self, directory: Path, url: str) -> None:
         self.account = FakeAccount()  # all processes have the same
         self._directory = directory
-        self._url = url
+        self.url = url
         (directory / "sts-trio.toml").write_text(AGENTS)
 
     @contextlib.asynccontextmanager
     async def member(self, name: str, **environ: str) -> AsyncIterator[Member]:
         own = {
-            "STS_DATABASE_URL": self._url,
+            "STS_DATABASE_URL": self.url,
             "STS_SPOOL": str(self._directory / f"{name}.spool"),
             "STS_PROCESS_NAME": name,
         }
@@ -254,6 +255,38 @@ async def test_all_processes_together_keep_one_pace(fleet: Fleet) -> None:
         await at_once(*(each.place for each in members * 2))
         assert trio.current_time() - began > 0.4
         assert fleet.created == 6
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # it is given another
+async def test_while_the_database_is_away_each_process_goes_by_itself(
+    fleet: Fleet, own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls are placed, by each process's own count, and what it has placed it knows."""
+    monkeypatch.undo()
+    of = SimpleNamespace(of=lambda config: fleet.account)
+    monkeypatch.setattr("sts_trio.server.TwilioRest", of)
+    fleet.url = own_cluster.create()
+    async with fleet.members(2, STS_DIAL_PER_DAY="1") as (one, other):
+        own_cluster.stop("immediate")
+        try:
+            for number, each in enumerate((one, other)):
+                began = trio.current_time()
+                status, answer = await each.place("k", agent="sales")
+                assert status == 201
+                assert (await each.place())[0] == 429
+                assert await each.place("k", agent="sales") == (status, answer)
+                # Two seconds for each question at the most, and then none for a second.
+                assert trio.current_time() - began < 10
+                path = f"/twiml?outbound={fleet.account.token(number)}"
+                twiml = await each.tell(path, CallSid=answer["call_sid"], To=TO)
+                assert answer_in(twiml).parameters["chosen_agent"] == "sales"
+        finally:
+            own_cluster.start()
+        # And when it is back each is counted with all.
+        async with fleet.member("s-9", STS_DIAL_PER_DAY="1") as third:
+            assert (await third.place())[0] == 201
+            async with fleet.member("s-10", STS_DIAL_PER_DAY="1") as fourth:
+                assert (await fourth.place())[0] == 429
 
 
 # --- what Twilio tells of them --------------------------------------------------------------------
