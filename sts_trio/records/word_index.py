@@ -24,6 +24,8 @@ TABLE = schema.WORDS
 NOWHERE = 0
 # Calls that are looked at for one page, should the other filters leave none of them.
 LOOKED_AT = 1000
+# As many PostgreSQL's index is asked for at once: it has no order, and tells all or none.
+FEW = 4000
 # Pages of SQLite's that are merged in one transaction: 40 ms.
 MERGED = 200
 # Seconds for such a step: nobody waits.
@@ -192,8 +194,7 @@ def find(
         window = window.where(_words.c.rowid >= _first_place(since))
     if before is not None:
         window = window.where(_words.c.rowid < _first_place(before) + 2 * _SPREAD)
-    # Mostly there are no other filters, and the first few will do.
-    for count in (limit + 1, LOOKED_AT):
+    for count in _windows(limit):
         places = list(connection.execute(window.limit(count)).scalars())
         among = sa.text("SELECT value FROM json_each(:places)").bindparams(places=str(places))
         found = _places(connection, choose(_these(call.c.word_place.in_(among))).limit(limit + 1))
@@ -218,15 +219,15 @@ def _find_by_gin(
     # The index has no order: it is asked for what few calls have.
     few = list(
         connection.execute(
-            sa.select(words.c.call_sid).where(words.c.words.op("@@")(query)).limit(LOOKED_AT + 1)
+            sa.select(words.c.call_sid).where(words.c.words.op("@@")(query)).limit(FEW + 1)
         ).scalars()
     )
-    if len(few) <= LOOKED_AT:
+    if len(few) <= FEW:
         these = _these(_is_one_of(call.c.call_sid, few))
         found = _places(connection, choose(these).limit(limit + 1))
         return found, found[limit] if len(found) > limit else None
     # What many have is looked for in the newest.
-    for count in (limit + 1, LOOKED_AT):
+    for count in _windows(limit):
         newest_of_all = newest(count)
         sids = [sid for _, sid in newest_of_all]
         # Materialized, as the planner would else take the index, and all the calls in it.
@@ -246,6 +247,12 @@ def _find_by_gin(
     return found, newest_of_all[-1]
 
 
+def _windows(limit: int) -> list[int]:
+    """How many finds are looked at: mostly there are no other filters, and the first few will do;
+    or they leave more than an eighth."""
+    return sorted({min(count, LOOKED_AT) for count in (limit + 1, 8 * (limit + 1), LOOKED_AT)})
+
+
 def _is_one_of(column: sa.ColumnElement[str], sids: Sequence[str]) -> sa.ColumnElement[bool]:
     """By one parameter: with as many as there are calls each query would be another."""
     return column == sa.any_(sa.bindparam("sids", list(sids), type_=sa.ARRAY(sa.String)))
@@ -254,7 +261,7 @@ def _is_one_of(column: sa.ColumnElement[str], sids: Sequence[str]) -> sa.ColumnE
 def _these(which: sa.ColumnElement[bool]) -> sa.FromClause:
     """Calls, found by that alone. A limit keeps the planners from looking through all calls of an
     agent, say, for those that are among a few."""
-    return sa.select(*_FILTERED).where(which).limit(LOOKED_AT + 1).subquery()
+    return sa.select(*_FILTERED).where(which).limit(FEW).subquery()
 
 
 def _places(connection: sa.Connection, query: sa.Select[float, str]) -> list[Place]:

@@ -63,12 +63,14 @@ def test_it_is_asked_for_calls_that_have_ended(
     assert found(store, "submarine") == found(store, "boat certainly sir indeed") == []
 
 
+@pytest.mark.parametrize("few", [5, 100])
 def test_all_that_are_looked_at_are_told_once_and_in_order(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     """Some are in the index, some are not; some began at once; and pages are short."""
     monkeypatch.setattr("sts_trio.records.search.SEARCHED", 4)
     monkeypatch.setattr("sts_trio.records.word_index.LOOKED_AT", 5)
+    monkeypatch.setattr("sts_trio.records.word_index.FEW", few)
     chance = random.Random(1)
     expected: list[tuple[float, str]] = []
     for number in range(40):
