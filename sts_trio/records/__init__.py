@@ -14,8 +14,12 @@ Beside them go recordings (`recorded_leg`, `recorder`, `recording_file`, their d
 a receiver (`courier`, `receiver`, `deliveries`, `webhook`) and to the user's own code
 (`ending_hook`).
 
+What processes on one database do together is asked of `shared`, which bounds how long anybody waits
+for it: `limits` has what is good once and what there are so many of, `dials` the calls that are to
+be placed, `fleet_calls` those that are under way anywhere.
+
 `kept_calls` opens and starts all this, and is told of calls.
 
-`trio` is in `writer`, `recorder`, `courier`, `receiver`, `ending_hook` and `kept_calls` only: all
-else is synchronous, and runs in threads.
+`trio` is in `writer`, `recorder`, `courier`, `receiver`, `ending_hook`, `kept_calls` and `shared`
+only: all else is synchronous, and runs in threads.
 """
