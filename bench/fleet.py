@@ -28,6 +28,7 @@ from fleet_rig import ROOT, TOKEN, Fleet
 from rich.console import Console
 from rich.table import Table
 
+from sts_trio.simulate import http
 from sts_trio.simulate.call_requests import Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.media_stream import Sids
@@ -56,6 +57,7 @@ class Run:
         self.carrier = carrier
         self.database = database
         self.old = old  # code of an earlier version
+        self.fallback = ""  # the URL of the number's, see `serve_bin`
         self.drop: Callable[[bool], None] | None = None  # see `set_apart`
         self.outcomes: list[Outcome] = []
 
@@ -87,6 +89,7 @@ class Run:
             self.fleet.webhook,
             taken,
             sids=Sids(account=self.carrier.account_sid),
+            fallback=self.fallback,
             limit=LONGEST_CALL,
         )
         self.outcomes.append(outcome(number, call))
@@ -233,6 +236,18 @@ COLUMNS = (
 )  # fmt: skip
 
 
+async def serve_bin(twiml: str, *, task_status: trio.TaskStatus[str]) -> None:
+    """A TwiML Bin: it is Twilio's, and there whatever is not of ours."""
+
+    async def respond(request: http.Request) -> http.Answer:
+        return http.Answer(200, {"content-type": "text/xml"}, twiml.encode())
+
+    listeners = await trio.open_tcp_listeners(0, host=fleet_rig.LOCAL)
+    port = listeners[0].socket.getsockname()[1]
+    task_status.started(f"http://{fleet_rig.LOCAL}:{port}")
+    await trio.serve_listeners(partial(http.answer, respond=respond, longest=65536), listeners)
+
+
 @contextlib.asynccontextmanager
 async def running(
     directory: Path, names: Sequence[str], wants_postgresql: bool, tree: Path, old: Path
@@ -256,6 +271,9 @@ async def running(
         async with trio.open_nursery() as nursery:
             await nursery.start(rest.serve)
             fleet.api = rest.url
+            # As docs/deploying.md has it.
+            waits = f'<Pause length="3"/><Redirect>{fleet.base}/twiml/after</Redirect>'
+            run.fallback = await nursery.start(serve_bin, f"<Response>{waits}</Response>")
             try:
                 await fleet.open(nursery)
                 yield run
