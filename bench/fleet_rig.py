@@ -173,6 +173,8 @@ class Fleet:
                 each.kill()
                 each.wait()
         self.proxy.stop()
+        if is_alone():
+            _forget_namespace()
 
 
 def status(address: str, port: int, path: str) -> int:
@@ -221,7 +223,7 @@ def set_apart(fleet: Fleet, name: str) -> Callable[[bool], None]:
     """That process gets a network namespace, and an address in it. What is returned has its packets
     dropped, both ways and without a word, or no longer."""
     inside = ("ip", "netns", "exec", NAMESPACE)
-    subprocess.run(["ip", "netns", "del", NAMESPACE], stderr=subprocess.DEVNULL, check=False)
+    _forget_namespace()  # of a run that was killed
     for command in (
         f"ip netns add {NAMESPACE}",
         f"ip link add {NEAR} type veth peer name {FAR}",
@@ -237,6 +239,7 @@ def set_apart(fleet: Fleet, name: str) -> Callable[[bool], None]:
     process.address, process.before = THEIRS, inside
     # Nobody else is in this network.
     fleet.variables["DEEPGRAM_URL"] = f"ws://{OURS}:{fleet.agent_port}/v1/agent/converse"
+    fleet.variables["STS_INSECURE_AGENT"] = "1"
 
     def drop(is_dropped: bool) -> None:
         for prefix, address, card in (((), THEIRS, NEAR), (inside, OURS, FAR)):
@@ -246,3 +249,7 @@ def set_apart(fleet: Fleet, name: str) -> Callable[[bool], None]:
             subprocess.run(command, check=True)
 
     return drop
+
+
+def _forget_namespace() -> None:
+    subprocess.run(["ip", "netns", "del", NAMESPACE], stderr=subprocess.DEVNULL, check=False)

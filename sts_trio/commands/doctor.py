@@ -147,4 +147,4 @@ class AtTheTerminal:
         if not sys.stdin.isatty():
             return None
         question = f"  Did you hear tones for {seconds:g} seconds, and not for one or two?"
-        return await trio.to_thread.run_sync(click.confirm, question)
+        return await trio.to_thread.run_sync(click.confirm, question, abandon_on_cancel=True)
