@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,9 @@ def complete(
     ended = {each.session for each in told if each.what == "ended" and each.at <= asked}
     outcome.sessions = len(begun - ended)
     kept = collections.Counter(_words(record))
-    said = collections.Counter(each.words for each in told if each.what == "user")
+    # What is no keys was said by the bridge in the caller's name.
+    heard = (each.words for each in told if each.what == "user")
+    said = collections.Counter(words for words in heard if re.fullmatch("[0-9A-D*#]+", words))
     outcome.missing = list((said - kept).elements())
     runs = collections.Counter(each for each in notes if each.endswith(" begun"))
     outcome.twice = sum(count - 1 for count in runs.values())

@@ -144,6 +144,7 @@ def record(*said: str) -> dict[str, Any]:
 def test_a_word_that_no_record_has_is_missing() -> None:
     one = fleet_calls.outcome(1234, phone_call(b"", (0.0, 9.0)))
     told = lines(("s", 1.0, "begun", ""), ("s", 2.0, "user", "A1234"), ("s", 3.0, "user", "C"))
+    told += lines(("s", 2.5, "user", "Please go on."))  # not the caller
     fleet_calls.complete(one, told, record("A1234"), [])
     assert (one.missing, one.sessions, one.twice) == (["C"], 1, 0)
 
