@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,16 @@ import fleet_picture
 import fleet_rig
 import msgspec
 import trio
-from fleet_calls import Outcome, complete, outcome, percentile, poison, steps, told_by_agent
+from fleet_calls import (
+    Outcome,
+    code_of,
+    complete,
+    outcome,
+    percentile,
+    poison,
+    steps,
+    told_by_agent,
+)
 from fleet_functions import POISON
 from fleet_rig import ROOT, TOKEN, Fleet
 from rich.console import Console
@@ -42,8 +51,9 @@ import rig_postgresql
 NAMES = ("a-1", "a-2", "a-3")
 # Calls that begin in a second, when the fleet is a few processes on a desk.
 RATE = 8.0
-# Seconds from the first call on until something happens, by when all talk.
-UNTIL_FAULT = 9.0
+# Seconds until something happens, once the agent has heard the code words of all: by then they are
+# known to the database, and most callers are in the midst of a talk.
+UNTIL_FAULT = 3.0
 LONGEST_CALL = 180.0
 
 
@@ -93,6 +103,13 @@ class Run:
             limit=LONGEST_CALL,
         )
         self.outcomes.append(outcome(number, call))
+
+    async def has_heard(self, codes: Iterable[str]) -> None:
+        """The agent knows these words."""
+        wanted = set(codes)
+        with trio.fail_after(fleet_rig.PATIENCE):
+            while wanted - told_by_agent(self.fleet.agent_log).keys():  # noqa: ASYNC110
+                await trio.sleep(0.5)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -289,11 +306,12 @@ async def measure(run: Run, name: str, first: int, calls: int, talks: int) -> Ro
     if fault.before is not None:
         await fault.before(run)
     async with trio.open_nursery() as nursery:
-        began = trio.current_time()
-        for number in range(first, first + calls):
+        numbers = range(first, first + calls)
+        for number in numbers:
             nursery.start_soon(run.place, number, steps(number, talks))
             await trio.sleep(1 / RATE)
-        await trio.sleep_until(began + max(UNTIL_FAULT, calls / RATE + 5.0))
+        await run.has_heard(map(code_of, numbers))
+        await trio.sleep(UNTIL_FAULT)
         await fault.do(run)
     if fault.after is not None:
         await fault.after(run)

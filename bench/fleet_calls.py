@@ -105,7 +105,7 @@ class Told(msgspec.Struct):
 def told_by_agent(log: Path) -> dict[str, list[Told]]:
     """{code word: all that sessions tell that knew of it}"""
     sessions: dict[str, list[Told]] = collections.defaultdict(list)
-    for line in log.read_text().splitlines():
+    for line in log.read_text().splitlines() if log.exists() else ():
         told = msgspec.json.decode(line, type=Told)
         sessions[told.session].append(told)
     calls: dict[str, list[Told]] = collections.defaultdict(list)
