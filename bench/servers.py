@@ -93,6 +93,13 @@ VARIANTS = {
             {"STS_DATABASE_URL": POSTGRESQL},
         ),
         Variant(
+            "ours flights",
+            OURS,
+            100,
+            "sts_trio that records what the dialogue of each call hears, to be replayed",
+            {"STS_FLIGHT": "faults", "STS_FLIGHTS": "flights"},
+        ),
+        Variant(
             "picows",
             (str(HERE / "peer_picows.py"),),
             60,

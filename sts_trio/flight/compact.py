@@ -80,13 +80,13 @@ class Writer:
         written: list[Any] = []
         for message in batch:
             kind = type(message)
-            name = _AS_THEY_ARE.get(kind)
-            if name is not None:
-                written.append((name, message))
+            # Sound first: while it matters whether the caller is heard, it comes 50 times a second.
+            if isinstance(message, twilio.Media):
+                written.append(_caller_audio(message, stream_sid))
             elif isinstance(message, deepgram.Audio):
                 written.append(self._agent_audio(message.data))
-            elif isinstance(message, twilio.Media):
-                written.append(_caller_audio(message, stream_sid))
+            elif (name := _AS_THEY_ARE.get(kind)) is not None:
+                written.append((name, message))
             elif isinstance(message, logic.Close):
                 written.append(("Close", _ending(message.ending)))
             else:
