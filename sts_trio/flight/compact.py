@@ -15,6 +15,7 @@ from sts_trio.errors import Cause, Ending, LegEnded
 from sts_trio.logic import acts as logic
 from sts_trio.logic.acts import Act, Heard
 from sts_trio.logic.session import SettingsWanted
+from sts_trio.observe import events
 from sts_trio.observe.events import OfCall
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
@@ -148,6 +149,45 @@ def done(acts: Sequence[Act], wanted: SettingsWanted | None) -> list[Any]:
         else:
             written.append((type(act).__name__, act))
     return written
+
+
+def _defaults() -> dict[str, dict[str, Any]]:
+    """{an act, as `done` names it: its fields that have a default}"""
+    named: dict[str, type[msgspec.Struct]] = {
+        kind.__name__: kind
+        for kind in (*Act.__args__, *deepgram.TextToAgent.__args__)
+        if not issubclass(kind, OfCall)
+    }
+    for name, event in events.EVENTS.items():
+        named[name] = event
+    return {
+        name: {
+            field.encode_name: field.default
+            for field in msgspec.structs.fields(kind)
+            if field.default is not msgspec.NODEFAULT
+        }
+        for name, kind in named.items()
+    }
+
+
+_DEFAULTS = _defaults()
+
+
+def as_then(now: Any, then: Any) -> Any:
+    """An act, as plain values, without the fields that it had not then, where they have their
+    defaults: who adds a field has not changed what is done."""
+    for each in (now, then):
+        if not (isinstance(each, list) and len(each) == 2 and isinstance(each[1], dict)):
+            return now
+    if now[0] != then[0]:
+        return now
+    defaults = _DEFAULTS.get(now[0], {})
+    kept = {
+        name: value
+        for name, value in now[1].items()
+        if name in then[1] or name not in defaults or defaults[name] != value
+    }
+    return [now[0], kept]
 
 
 def _to_agent(message: deepgram.ToAgent, wanted: SettingsWanted | None) -> Any:

@@ -5,6 +5,7 @@ done and what is done now. From the first that differs on, what is heard is what
 dialogue, so there it shows where they part and not what the call would have become.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from math import inf
@@ -195,7 +196,7 @@ class _Replay:
             passed=0 if step.passed is None else int(step.passed[0]),
             heard=step.heard,
             woke_by=due if is_tick else [],
-            acts=None if acts is None else self._written(acts),
+            acts=None if acts is None else self._written(acts, step.acts or []),
             was=step.acts,
             raised=raised,
             before=before,
@@ -203,9 +204,11 @@ class _Replay:
             deadlines={name: at - began for name, at in dialogue.deadlines.items() if at < inf},
         )
 
-    def _written(self, acts: Sequence[Act]) -> list[Any]:
+    def _written(self, acts: Sequence[Act], then: list[Any]) -> list[Any]:
         plain = msgspec.msgpack.decode(_encoder.encode(compact.done(acts, self._answers.wanted)))
-        return self._masking.values(plain)
+        now = self._masking.values(plain)
+        pairs = itertools.zip_longest(now, then[: len(now)])
+        return [compact.as_then(act, was) for act, was in pairs]
 
     def _pass_on(self, passed: list[float]) -> None:
         """So much audio of the caller's, so that the ledger is as it was.

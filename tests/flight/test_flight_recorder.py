@@ -251,3 +251,23 @@ def test_nothing_is_left_to_the_garbage_collector() -> None:
         assert is_there() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("then", "is_same"),
+    [
+        ({"role": "user", "text": "Yes.", "until": 0.5}, True),  # `position` is None
+        ({"role": "user", "text": "Yes."}, False),  # `until` is not
+        ({"role": "user", "until": 0.5}, False),  # `text` has no default
+    ],
+)
+def test_a_field_that_was_added_is_no_difference_while_it_has_its_default(
+    then: dict[str, Any], is_same: bool
+) -> None:
+    recorded = Recorded()
+    dialogue = talking(recorded)
+    dialogue.hear([deepgram.ConversationText("user", "Yes.")], 1.0)
+    flight = recorded.flight
+    older = msgspec.structs.replace(flight.steps[-1], acts=[["call.transcript", then]])
+    found = differences(msgspec.structs.replace(flight, steps=[*flight.steps[:-1], older]))
+    assert (not found) == is_same
