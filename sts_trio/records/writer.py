@@ -52,6 +52,9 @@ BEAT_EVERY = 1.0
 TIDY_EVERY = 3600.0
 # Longer than a step of it is allowed.
 TIDY_STUCK = 40.0
+# What takes longer is gone on with after a pause.
+TIDY_WITHIN = 20.0
+TIDY_PAUSE = 2.0
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -72,8 +75,9 @@ class Writer:
     """`process` tells how this process is, once a second. `tell` is given the news, with their
     fields: `records.behind` and `records.caught_up`.
 
-    `tidy` deletes what is too old, step by step as long as what it is given is true; `interrupt`
-    ends a step. `close` is called at the very end. These have threads. At the end `others`, who
+    `tidy` deletes what is too old, and the like, step by step as long as what it is given is true:
+    until the process ends, or its time is over, and then it is called again. `interrupt` ends a
+    step. `close` is called at the very end. These have threads. At the end `others`, who
     still have rows to put, are waited for.
     """
 
@@ -314,17 +318,20 @@ class Writer:
         self._close_others()
 
     async def _keep_tidy(self) -> None:
-        def tidy() -> None:
-            self._tidy(lambda: not self._is_ending)
+        def tidy() -> bool:
+            until = time.monotonic() + TIDY_WITHIN
+            self._tidy(lambda: not self._is_ending and time.monotonic() < until)
+            return time.monotonic() >= until
 
         while True:
+            has_more = False
             try:
                 async with _interrupting(self._interrupt_tidy, TIDY_STUCK):
-                    await run_in_thread(tidy, self._tidying)
+                    has_more = await run_in_thread(tidy, self._tidying)
             except* Exception as group:
                 if not self._is_ending:
                     report(events.RecordsNotTidied(str(group.exceptions[0])))
-            await trio.sleep(TIDY_EVERY)
+            await trio.sleep(TIDY_PAUSE if has_more else TIDY_EVERY)
 
     async def _note_the_end(self) -> None:
         try:

@@ -149,6 +149,25 @@ async def test_the_process_tells_of_itself_while_it_lives(rig: Rig) -> None:
     assert [each.process for each in reopened(rig).processes()] == [process("p2")]
 
 
+async def test_tidying_that_takes_long_is_gone_on_with_after_a_pause(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a year of calls is to be deleted, or put into the index of words."""
+    monkeypatch.setattr(writers, "TIDY_WITHIN", 0.01)
+    monkeypatch.setattr(writers, "TIDY_PAUSE", 0.0)
+    left = [3]
+
+    def tidy(is_wanted: Callable[[], bool]) -> None:
+        if left[0]:
+            while is_wanted():
+                pass
+            left[0] -= 1
+
+    rig = Rig(database, tmp_path / "spool", tidy=tidy)
+    async with running(rig):
+        await rig.until(lambda: not left[0])
+
+
 async def test_tidying_is_done_beside_and_may_fail(database: Database, tmp_path: Path) -> None:
     calls = []
 
