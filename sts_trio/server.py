@@ -180,6 +180,14 @@ class Server:
             self._moved_calls = MovedCalls(mover, self._agents, self.agent_connections)
         return self._moved_calls
 
+    def has_successor(self) -> bool:
+        """Whether somebody would go on with a call of this process's now."""
+        if self.records is None:
+            return False
+        others = self.records.writer.others
+        is_there = any(each.is_alive and each.process.state == "ready" for each in others)
+        return is_there or self.config.restarts or self.live_calls.has_heir
+
     async def open_records(self) -> None:
         """What is kept of calls is opened before they come, unless it is open already.
 
@@ -288,8 +296,9 @@ class Server:
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Takes no more calls, and hangs up on everyone: both sockets of each close with 1001."""
-        self.live_calls.shut_down()
+        """Takes no more calls, and hangs up on everyone: both sockets of each close with 1001. If
+        somebody would go on with them, they are moved instead, all at once."""
+        self.live_calls.shut_down(moves=self.has_successor())
         self.agent_connections.shut_down()
 
     async def _handle_signals(self, deadly: Sequence[signal.Signals]) -> None:
@@ -377,6 +386,7 @@ class Server:
             on_start=lambda info: self._kept_calls.started(info, recording),
             on_hang_up=self.live_calls.remember,
             make_safe=self._kept_calls.make_safe,
+            make_known=self._kept_calls.make_known,
             recording=recording,
             wrap_leg=lambda leg: leg if recording is None else recorded(leg, recording),
             recall=None if self.moved_calls is None else self.moved_calls.recall,

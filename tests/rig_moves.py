@@ -16,6 +16,7 @@ from sts_trio.records.database import Database
 from sts_trio.records.record import Record
 from sts_trio.records.search import Wanted
 from sts_trio.records.store import Store
+from sts_trio.simulate.unknowns import Unknowns
 from sts_trio.testing import carrier
 from sts_trio.testing.carrier import Account
 from sts_trio.wire import deepgram, deepgram_settings
@@ -60,6 +61,8 @@ class Fleet:
         self.processes: dict[int, trio.Process] = {}  # {port: what serves there}
         self.agents: list[Talk] = []
         self.base = ""
+        self.directory = Path()
+        self.variables: dict[str, str] = {}
         self._url = url
         self._dialled = trio.Event()
 
@@ -72,8 +75,12 @@ class Fleet:
     @property
     def moves(self) -> int:
         """Of the newest call."""
+        return self.record(self.newest).call.moves
+
+    @property
+    def newest(self) -> str:
         with self._store() as store:
-            return store.calls(Wanted()).calls[0].moves
+            return store.calls(Wanted()).calls[0].call_sid
 
     async def talk(self, number: int) -> Talk:
         """The agent's session of that number, once it is ready."""
@@ -89,6 +96,16 @@ class Fleet:
         """The record of a call, once its end is in it."""
         await until(lambda: self.record(call_sid).call.state == "ended")
         return self.record(call_sid)
+
+    @contextlib.asynccontextmanager
+    async def restarted(self, port: int, how: signal.Signals) -> AsyncIterator[None]:
+        """As a supervisor does it, once the process has ended."""
+        self.kill(port, how)
+        await self.processes[port].wait()
+        log = self.directory / "log-again"
+        async with sts_trio_serve(port, environ=self.variables, log=log) as self.processes[port]:
+            await until_it_answers(port)
+            yield
 
     def record(self, call_sid: str) -> Record:
         with self._store() as store:
@@ -153,17 +170,23 @@ async def _pump(source: trio.SocketStream, sink: trio.SocketStream, both: trio.C
 
 @contextlib.asynccontextmanager
 async def fleet(
-    directory: Path, url: str, *, size: int = 2, **environ: str
+    directory: Path,
+    url: str,
+    *,
+    size: int = 2,
+    unknowns: Unknowns | None = None,
+    **environ: str,
 ) -> AsyncIterator[Fleet]:
     """So many processes on one database. All are gone when the block is left."""
-    async with carrier() as account, trio.open_nursery() as nursery:
+    async with carrier(unknowns=unknowns) as account, trio.open_nursery() as nursery:
         this = Fleet(account, url)
         [agents] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         [balancer] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, this.serve_agent, [agents])
         nursery.start_soon(trio.serve_listeners, this.balance, [balancer])
         this.base = f"http://127.0.0.1:{balancer.socket.getsockname()[1]}"
-        variables = {
+        this.directory = directory
+        this.variables = variables = {
             "STS_AGENT": "deepgram",
             "DEEPGRAM_API_KEY": "any",
             "DEEPGRAM_URL": f"ws://127.0.0.1:{agents.socket.getsockname()[1]}/v1/agent/converse",

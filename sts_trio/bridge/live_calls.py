@@ -19,6 +19,9 @@ from sts_trio.observe.kept import KeptEvents
 # Endings are asked for by `/twiml/after`, a second or two after the call's stream ended.
 REMEMBERED_ENDINGS = 1000
 
+# Those who go on with them dial as many agents, and their balancer is asked as often: 20 a second.
+MOVE_EVERY = 0.05
+
 # Told the SID of a call, and how it ended.
 Remember = Callable[[str, Ending], None]
 
@@ -124,6 +127,24 @@ class LiveCalls:
         while self._calls:
             await self._emptied.wait()
 
+    async def move_away(self, within: float, is_possible: Callable[[], bool]) -> None:
+        """Lets go of the calls, so that other processes go on with them, while that `is_possible`:
+        each between two turns, and after so many seconds the rest. Returns when there is none, or
+        none that can be moved."""
+        latest = trio.current_time() + within
+        while self._calls:
+            if is_possible():
+                is_late = trio.current_time() >= latest
+                movable = [call for call in self._calls if call.may_move]
+                ready = (call for call in movable if is_late or call.is_at_rest)
+                if (call := next(ready, None)) is not None:
+                    call.move_away()
+                elif is_late and not movable:
+                    return
+            elif trio.current_time() >= latest:
+                return
+            await trio.sleep(MOVE_EVERY)
+
     def wind_up(self) -> None:
         """Drains, and has everyone told that the time is up: each call ends with its goodbye."""
         self.drain()
@@ -131,9 +152,13 @@ class LiveCalls:
         for call in list(self._calls):
             call.wind_up()
 
-    def shut_down(self) -> None:
-        """Drains, and hangs up on everyone: both sockets of each call close with 1001."""
+    def shut_down(self, *, moves: bool = False) -> None:
+        """Drains, and hangs up on everyone: both sockets of each call close with 1001. If it
+        `moves`, those go on in other processes that can."""
         self.drain()
         self._is_winding_up = True
         for call in list(self._calls):
-            call.shut_down()
+            if moves and call.may_move:
+                call.move_away()
+            else:
+                call.shut_down()

@@ -62,6 +62,7 @@ from sts_trio.logic.acts import (
     FlushCaller,
     HangUp,
     Heard,
+    MoveAway,
     OperatorHangsUp,
     OutboxFull,
     Recalled,
@@ -96,7 +97,8 @@ class Bridge:
     `call` is what the call's own code is given of it. `on_start` is told who is calling whom,
     before the first event that names the call. `make_safe` is for `FunctionCalls`. `recording` is
     what the call's own code may pause. `recall` is needed where the dialogue takes calls that were
-    elsewhere. `wrap_leg` is for each leg of the caller's: one whose stream is cut may be followed
+    elsewhere; before another process goes on with this call, `make_known` has it find all that
+    happened. `wrap_leg` is for each leg of the caller's: one whose stream is cut may be followed
     by another.
     """
 
@@ -112,6 +114,7 @@ class Bridge:
         "_is_expected_back",
         "_is_polled",
         "_leg_outbox",
+        "_make_known",
         "_make_safe",
         "_may_transfer",
         "_notes",
@@ -149,6 +152,7 @@ class Bridge:
         make_safe: MakeSafe = nothing_to_keep,
         recording: Recording | None = None,
         recall: Recall | None = None,
+        make_known: Callable[[], Awaitable[object]] = nothing_to_keep,
         wrap_leg: Callable[[OpenCaller], OpenCaller] = lambda open_caller: open_caller,
     ) -> None:
         self.dialogue = dialogue
@@ -157,6 +161,7 @@ class Bridge:
         self.began = trio.current_time()
         self._on_hang_up = on_hang_up
         self._open_caller = open_caller
+        self._make_known = make_known
         self._wrap_leg = wrap_leg
         self._caller_scope = trio.CancelScope()  # of the leg
         self._is_expected_back = False
@@ -209,7 +214,8 @@ class Bridge:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
             self._pending.close()
             self._function_calls = None  # it has the call, and the two would outlive each other
-            self._reports.ended(self.ending)
+            if self.ending.cause is not Cause.MOVED:
+                self._reports.ended(self.ending)
         return self.ending
 
     @property
@@ -264,6 +270,20 @@ class Bridge:
 
         self._nursery.start_soon(run)
         await is_over.wait()
+
+    def move_away(self) -> None:
+        """Lets go of the call, so that another process goes on with it."""
+        self._tell_dialogue(MoveAway())
+
+    @property
+    def may_move(self) -> bool:
+        """Whether Twilio would ask what comes next, and the call is not about to end by itself."""
+        return self.may_come_back
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is under way in it that a move would tear."""
+        return self.ending is None and self.dialogue.is_at_rest(self._clock.current_time())
 
     def wind_up(self) -> None:
         """Ends the call with a goodbye, because the server is to go."""
@@ -389,14 +409,30 @@ class Bridge:
         self.ending = ending
         # Twilio asks what comes next as soon as its socket is closed, the agent's may take longer.
         self._on_hang_up(self.dialogue.call_sid, ending)
-        self._to_caller.close()
-        self._leg_outbox.close()
-        self._session.close()
+        if ending.cause is Cause.MOVED:
+            self._reports.ended(ending)
+            self._nursery.start_soon(self._let_go)
+        else:
+            self._close_legs()
         self._alarm.cancel()
         self._scope.deadline = trio.current_time() + HANG_UP_GRACE
         if self._function_calls is not None:
             self._function_calls.cancel_all()
         self._pending.close()
+
+    def _close_legs(self) -> None:
+        self._to_caller.close()
+        self._leg_outbox.close()
+        self._session.close()
+
+    async def _let_go(self) -> None:
+        """Who goes on is to find all that happened, and is asked as soon as the caller's socket is
+        closed. The agent's is closed first: it has one session of a call at a time."""
+        with self._boundary():
+            await self._make_known()
+            self._session.close()
+            await trio.lowlevel.checkpoint()
+            self._close_legs()
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""

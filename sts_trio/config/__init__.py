@@ -96,6 +96,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_transcripts: bool
     traces: TracesOf
     drain: float
+    restarts: bool  # a supervisor starts the server again when it has ended
     port: int
     warnings: tuple[str, ...]  # what is odd but not wrong, to be logged at start-up
     places: dict[str, str]  # {variable: where it was written: itself, or the file and its key}
@@ -195,6 +196,7 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         log_transcripts=given("STS_LOG_TRANSCRIPTS", False),
         traces=given("STS_TRACES", TracesOf.NONE),
         drain=given("STS_DRAIN_SECONDS", 30.0),
+        restarts=given("STS_RESTARTS", False),
         port=given("PORT", 5000),
         warnings=tuple(one_line(warning) for warning in warnings),
         places={variable: given.where(variable) for variable in SETTINGS},

@@ -453,6 +453,15 @@ SETTINGS = {
             " the time is up, which takes up to 10 s.",
             default="30",
         ),
+        Setting(
+            "STS_RESTARTS",
+            bool,
+            SWITCH,
+            "`1`: a supervisor starts the server again within seconds whenever it has ended, as"
+            " systemd does with `Restart=always`. Calls are then kept for the next start, if there"
+            " is nobody else to go on with them; Twilio asks for them for 15 s.",
+            default="0",
+        ),
         # The name that platforms for containers tell it by.
         Setting(
             "PORT",

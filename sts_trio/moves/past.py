@@ -3,7 +3,8 @@
 Of what the agent was saying when its process died, nobody knows how much was heard: no row is
 written for each mark. A sentence is told about when it is made, and its place in the playout is
 known, so it can be told when it began to be heard. How long it takes is known if there is one
-behind it, and else taken from its length. It is good to about a second.
+behind it, and else taken from its length. It is good to about a second. But the end of a turn is
+told as soon as its mark comes back: so of one that was not, something was still to be heard.
 """
 
 import itertools
@@ -18,6 +19,8 @@ from sts_trio.records.rows import OURS, Kind, Row
 
 # Letters that a voice speaks in a second.
 LETTERS_PER_SECOND = 15.0
+# The whole of the last sentence, by what was heard of it: a word at least is missing.
+STILL_TO_COME = 1.1
 # What takes no time has no sound, and was not said.
 SHORTEST = 0.02
 
@@ -149,6 +152,8 @@ class _Speech:
             if behind is not None and sentence.position < behind.position < math.inf:
                 duration = behind.position - sentence.position
             begins = max(begins, sentence.at)
+            if behind is None:
+                duration = max(duration, STILL_TO_COME * (lost_at - begins))
             share = min(1.0, max(0.0, (lost_at - begins) / duration))
             words = sentence.text.split()
             heard = sentence.text if share == 1.0 else " ".join(words[: int(len(words) * share)])

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sts_trio.records.opening import OpenRecords
     from sts_trio.records.processes import Process
 
+# The caller hears nothing meanwhile.
+KNOWN_WITHIN = 0.5
+
 
 class KeptCalls:
     """`records` and `recorder` are None until they are opened, and where nothing is to be kept.
@@ -155,6 +158,12 @@ class KeptCalls:
         """What was told so far outlives the process, or soon will: nobody waits long for it."""
         if self.records is not None:
             await self.records.writer.flush()
+
+    async def make_known(self) -> None:
+        """What was told so far is in the database, if that takes it within a moment: another
+        process is to go on with a call. This one is about to end."""
+        if self.records is not None:
+            await self.records.writer.flush(KNOWN_WITHIN, is_last=True)
 
     def _recorded(self, what: Recorded) -> None:
         self._on_recorded(what.result)

@@ -110,6 +110,10 @@ class App(QuartTrio):
         """
         await self.server.open_records()
 
+    async def move_calls(self, within: float) -> None:
+        """Lets go of calls that other processes can go on with; see `LiveCalls.move_away`."""
+        await self.live_calls.move_away(within, self.server.has_successor)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" and not trio.lowlevel.in_trio_run():
             # A worker of another kind would serve on, and answer every request with 500.

@@ -5,6 +5,7 @@ taken here, and Hypercorn hears of them last:
 
 1. The first SIGTERM, or SIGHUP, or another process that takes over (`succession`): no new calls
    (`/readyz` is 503, the webhook declines), those under way go on for up to `config.drain` seconds.
+   If another process is ready to go on with them, each is moved there between two turns meanwhile.
    Ctrl+C (SIGINT) is someone at a terminal who wants the prompt back: for it, that time is none.
 2. Who is still talking then is told that the time is up, which has `LEAVE_TAKING` seconds. After
    Ctrl+C nobody is.
@@ -68,6 +69,7 @@ class App(Protocol):
 
     @property
     def live_calls(self) -> LiveCalls: ...
+    async def move_calls(self, within: float) -> None: ...
     async def open_records(self) -> None: ...
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
@@ -112,7 +114,7 @@ async def serve(
             shutdown = None
             if take_signals and threading.current_thread() is threading.main_thread():
                 signals = stack.enter_context(trio.open_signal_receiver(*_signals()))
-                shutdown = _Shutdown(signals, app.live_calls, config.drain, stop)
+                shutdown = _Shutdown(signals, app, config.drain, stop)
                 nursery.start_soon(shutdown.run, nursery.cancel_scope)
 
             async def run(task_status: trio.TaskStatus[list[str]]) -> None:
@@ -167,12 +169,13 @@ class _Shutdown:
     def __init__(
         self,
         signals: AsyncIterator[int],
-        live_calls: LiveCalls,
+        app: App,
         drain: float,
         stop: trio.Event,
     ) -> None:
         self._signals = signals
-        self._live_calls = live_calls
+        self._app = app
+        self._live_calls = app.live_calls
         self._drain = drain
         self._stop = stop
         self._begun = trio.Event()
@@ -194,14 +197,27 @@ class _Shutdown:
             drain = 0.0 if is_hurried else self._drain
             report(events.ServerDraining(self._live_calls.live, self._reason, drain))
             self._live_calls.drain()
-            await self._until_empty(drain)
             if not is_hurried:
+                await self._drain_calls(drain)
                 self._live_calls.wind_up()
                 await self._until_empty(LEAVE_TAKING)
             self._live_calls.shut_down()
             await self._until_empty(GOODBYE)
             self._waiting = server
             self._stop.set()
+
+    async def _drain_calls(self, seconds: float) -> None:
+        """Until there are none: because they have ended, or others go on with them. The time is for
+        those that nobody goes on with."""
+        with trio.CancelScope() as self._waiting:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_when_empty, nursery.cancel_scope)
+                await self._app.move_calls(seconds)
+                nursery.cancel_scope.cancel()
+
+    async def _cancel_when_empty(self, scope: trio.CancelScope) -> None:
+        await self._live_calls.empty()
+        scope.cancel()
 
     async def _until_empty(self, seconds: float) -> None:
         with trio.move_on_after(seconds) as self._waiting:

@@ -89,6 +89,10 @@ class Voice:
         what = owed(voice, ending)
         reason: str | None = None
         if what is Owed.CALL and (ending is None or ending.cause is Cause.MOVED):
+            if self._server.live_calls.is_draining and self._server.moved_calls is not None:
+                # Twilio asks again: by then whoever is in between knows of somebody else, or our
+                # successor is there.
+                return responses.text("This process is about to end.", 503)
             outcome = await self._outcome(voice)
             match outcome:
                 case Taken():

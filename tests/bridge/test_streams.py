@@ -174,3 +174,92 @@ async def test_what_was_in_another_process_is_recalled_before_the_agent_is_diall
     assert not wanted[0].greets
     [asked] = [each for each in agent.got if isinstance(each, deepgram.InjectUserMessage)]
     assert asked.content == "The word is heron."
+
+
+# --- away from here -------------------------------------------------------------------------------
+
+
+async def test_a_call_that_is_moved_is_known_before_its_legs_are_closed(
+    autojump_clock: Clock,
+) -> None:
+    phone, agent = FakeTwilio(), FakeAgent()
+    told: list[CallEvent] = []
+    seen: list[Any] = []
+
+    async def make_known() -> None:
+        await trio.sleep(0.1)
+        seen.append((told[-1].event, phone.goodbye, agent.closed))
+
+    async with a_call(phone, agent, told, make_known=make_known) as (call, _):
+        assert call.may_move
+        call.move_away()
+    assert call.ending == Ending(Cause.MOVED)
+    [(event, *closed)] = seen
+    assert isinstance(event, events.CallEnded)
+    assert (event.ending, closed) == ("moved", [None, None])
+    assert phone.goodbye is not None
+    assert (phone.goodbye[1], (agent.closed or (0, 0))[1]) == (1001, 1000)
+    assert sum(isinstance(each.event, events.CallEnded) for each in told) == 1
+
+
+async def test_calls_are_moved_between_two_turns_and_after_a_while_in_any_case(
+    autojump_clock: Clock,
+) -> None:
+    phone, agent, live_calls = FakeTwilio(), FakeAgent(), LiveCalls(10)
+    async with a_call(phone, agent) as (call, tasks):
+        assert call.is_at_rest
+        await agent.say(ConversationText("agent", "Hello."), Audio(WORD))
+        await settle(phone)
+        assert not call.is_at_rest
+
+        async def run() -> None:
+            with live_calls.admit(call):
+                while call.ending is None:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+
+        tasks.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await live_calls.move_away(3.0, lambda: True)
+        assert 3.0 <= trio.current_time() - began < 3.2
+    assert call.ending == Ending(Cause.MOVED)
+
+
+async def test_a_call_at_rest_is_moved_at_once_if_somebody_would_go_on_with_it(
+    autojump_clock: Clock,
+) -> None:
+    phone, agent, live_calls = FakeTwilio(), FakeAgent(), LiveCalls(10)
+    async with a_call(phone, agent) as (call, tasks):
+
+        async def run() -> None:
+            with live_calls.admit(call):
+                while call.ending is None:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+
+        tasks.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await live_calls.move_away(2.0, lambda: False)
+        assert call.ending is None
+        assert trio.current_time() - began >= 2.0
+        await live_calls.move_away(2.0, lambda: True)
+        assert trio.current_time() - began < 2.3
+    assert call.ending == Ending(Cause.MOVED)
+
+
+@pytest.mark.parametrize("may_come_back", [True, False])
+async def test_of_a_server_that_is_gone_in_seconds_those_calls_go_on_that_can(
+    may_come_back: bool, autojump_clock: Clock
+) -> None:
+    phone, agent, live_calls = FakeTwilio(), FakeAgent(), LiveCalls(10)
+    async with trio.open_nursery() as tasks:
+        call = make_call(tasks, phone, agent, may_come_back=may_come_back)
+        tasks.start_soon(call.run)
+        phone.tell(twilio.Connected(), START, media())
+        await agent.ready.wait()
+        await settle(phone)
+        with live_calls.admit(call):
+            await live_calls.move_away(0.0, lambda: not may_come_back)
+            assert call.ending is None
+            live_calls.shut_down(moves=True)
+    assert call.ending == Ending(Cause.MOVED if may_come_back else Cause.SHUTDOWN)

@@ -85,9 +85,16 @@ def test_of_a_sentence_that_was_being_said_as_much_was_heard_as_there_was_time_f
     heard = [turn.heard for turn in log.recalled(after=4.5).settled]
     assert heard == ["One two three four five six.", "Seven"]
     assert log.recalled(after=4.5).is_cut
+
+
+def test_of_a_turn_whose_end_was_not_told_something_was_still_to_be_heard() -> None:
+    """However slowly the agent speaks."""
+    log = Log([agent_says("One two three four five six.", 0.0)])
     past = log.recalled(after=10.0)
-    assert [turn.heard for turn in past.settled] == [turn.said for turn in past.settled]
-    assert not past.is_cut
+    assert [turn.heard for turn in past.settled] == ["One two three four five"]
+    assert past.is_cut
+    log.hear(events.CallHeard("One two three four five six.", "One two three four", 4.0, 3.0))
+    assert not log.recalled(after=10.0).is_cut
 
 
 def test_what_was_settled_before_is_not_settled_again() -> None:
@@ -126,14 +133,15 @@ def test_who_talks_with_the_caller_is_who_was_last_to() -> None:
 
 
 def test_what_was_moved_twice_is_known_from_the_beginning() -> None:
-    log = Log([agent_says("Hello there, caller.", 0.0)])
+    hello = "Hello there, caller."
+    log = Log([agent_says(hello, 0.0), events.CallHeard(hello, hello, 1.0, 1.0)])
     log.now += 10.0
     log.hear(events.CallTranscript("user", "Pay!"))
     log.hear(events.FunctionCalled("f1", "pay", "{}", shield=True))
     log.go_on("recovered")
     first = log.recalled()
     log.hear(*first.settled)
-    log.hear(agent_says("Once more?", 0.0))
+    log.hear(agent_says("Once more?", 0.0), events.CallHeard("Once more?", "Once more?", 1.0, 1.0))
     log.now += 10.0
     log.go_on("moved")
     told = History.restored(log.recalled().told).messages()
