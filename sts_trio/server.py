@@ -41,7 +41,7 @@ from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
-from sts_trio.moves.moved_calls import MovedCalls, was_elsewhere
+from sts_trio.moves.moved_calls import MovedCalls, may_come_back, was_elsewhere
 from sts_trio.moves.mover import Mover
 from sts_trio.net import hypercorn_guard, tls
 from sts_trio.net.bound import Bound
@@ -370,7 +370,7 @@ class Server:
             "can_say": functools.partial(can_say, self.config.dialect),
             "needs_release": _is_from_bin if is_phone and has_phones else no_call,
             "was_elsewhere": was_elsewhere if is_phone and self.moved_calls else no_call,
-            "may_come_back": _may_come_back if is_phone and has_phones else no_call,
+            "may_come_back": may_come_back if is_phone and has_phones else no_call,
         }
         flight = self._flights.record(self._settings_for, **given)
         call = Bridge(
@@ -470,11 +470,6 @@ def _tracing(config: Config, functions: Sequence[str]) -> "Tracing | None":
         conversation_id=str if hidden is None else hidden.identifier,
         clean=str if hidden is None else hidden.text,
     )
-
-
-def _may_come_back(start: StreamStart) -> bool:
-    """Twilio asks us what comes next where our own answer had the call streamed."""
-    return bool(start.call_sid) and not streamed(start).is_from_bin
 
 
 def _is_from_bin(start: StreamStart) -> bool:

@@ -135,7 +135,7 @@ class LiveCalls:
         while self._calls:
             if is_possible():
                 is_late = trio.current_time() >= latest
-                movable = [call for call in self._calls if call.may_move]
+                movable = [call for call in self._calls if call.may_come_back]
                 ready = (call for call in movable if is_late or call.is_at_rest)
                 if (call := next(ready, None)) is not None:
                     call.move_away()
@@ -158,7 +158,7 @@ class LiveCalls:
         self.drain()
         self._is_winding_up = True
         for call in list(self._calls):
-            if moves and call.may_move:
+            if moves and call.may_come_back:
                 call.move_away()
             else:
                 call.shut_down()

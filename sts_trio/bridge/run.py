@@ -27,12 +27,12 @@ its traceback, 1011 to both sides.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
-from types import TracebackType
 from typing import assert_never
 
 import msgspec
 import trio
 
+from sts_trio.bridge.boundary import Boundary
 from sts_trio.bridge.leg_tasks import (
     HANG_UP_GRACE,
     Agents,
@@ -276,11 +276,6 @@ class Bridge:
         self._tell_dialogue(MoveAway())
 
     @property
-    def may_move(self) -> bool:
-        """Whether Twilio would ask what comes next, and the call is not about to end by itself."""
-        return self.may_come_back
-
-    @property
     def is_at_rest(self) -> bool:
         """Whether nothing is under way in it that a move would tear."""
         return self.ending is None and self.dialogue.is_at_rest(self._clock.current_time())
@@ -440,9 +435,9 @@ class Bridge:
         if self.ending is None:
             self._hang_up(Ending(Cause.CRASHED))
 
-    def _boundary(self) -> "_Boundary":
+    def _boundary(self) -> Boundary:
         """An exception that arises in here is a bug: it ends this call, and nothing else."""
-        return _Boundary(self._crash)
+        return Boundary(self._crash)
 
     # --- the tasks of a call --------------------------------------------------------------------
 
@@ -505,39 +500,3 @@ class Bridge:
     def _close_code(self, leg: Leg) -> int:
         ending = self.ending or Ending(Cause.CRASHED)
         return ending.cause.close_code(leg)
-
-
-class _Boundary:
-    """Calls `crash` while an exception of its block is being handled, and lets none through.
-
-    Of a group that holds `Cancelled` as well, that part goes on. It is no generator with `except*`:
-    that makes another group, and contextlib keeps the first in a frame of its own traceback.
-    """
-
-    __slots__ = ("_crash",)
-
-    def __init__(self, crash: Callable[[], None]) -> None:
-        self._crash = crash
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        raised: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if isinstance(raised, Exception):
-            self._crash()
-            return True
-        if not isinstance(raised, BaseExceptionGroup):
-            return False
-        bugs, others = raised.split(Exception)
-        if bugs is None or others is None:
-            return False
-        self._crash()
-        try:
-            raise others
-        finally:
-            del raised, bugs, others  # this frame is in their tracebacks

@@ -54,3 +54,8 @@ class MovedCalls:
 
 def was_elsewhere(start: StreamStart) -> bool:
     return streamed(start).elsewhere is not None
+
+
+def may_come_back(start: StreamStart) -> bool:
+    """Twilio asks us what comes next where our own answer had the call streamed."""
+    return bool(start.call_sid) and not streamed(start).is_from_bin

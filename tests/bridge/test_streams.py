@@ -191,7 +191,7 @@ async def test_a_call_that_is_moved_is_known_before_its_legs_are_closed(
         seen.append((told[-1].event, phone.goodbye, agent.closed))
 
     async with a_call(phone, agent, told, make_known=make_known) as (call, _):
-        assert call.may_move
+        assert call.may_come_back
         call.move_away()
     assert call.ending == Ending(Cause.MOVED)
     [(event, *closed)] = seen

@@ -102,6 +102,7 @@ EVERYTHING = {
     "STS_LOG_TRANSCRIPTS": "True",
     "STS_TRACES": "Words",
     "STS_DRAIN_SECONDS": "7.5",
+    "STS_RESTARTS": "1",
     "PORT": "8080",
     "STS_ANSWER_WITHIN_SECONDS": "2.5",
     "STS_ASK_AFTER_SECONDS": "10",
