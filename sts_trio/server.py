@@ -227,6 +227,8 @@ class Server:
                 async with trio.open_nursery() as nursery:
                     await self._start(nursery)
                     self.collector.start()
+                    # Not before: until here nobody waits for the loop.
+                    nursery.start_soon(self.watch.run)
                     if self.key is not None:
                         self._tell_key(self.key, bounds)
                     report(
@@ -246,7 +248,6 @@ class Server:
         await self._kept_calls.start(nursery, self.live_calls.event_feed)
         # From the start: a task that came with the first call would be left of it.
         nursery.start_soon(self._shut_down_at_the_end)
-        nursery.start_soon(self.watch.run)
         await nursery.start(self._flights.run)
         nursery.start_soon(self._task_watch.run)
         nursery.start_soon(self.ticker.run)

@@ -45,7 +45,7 @@ class _Look(msgspec.Struct, frozen=True):
     task: str
     where: str
     function: str | None
-    stack: str
+    frames: str
     is_running: bool | None  # rather than waiting in the system; None: that is not known here
 
 
@@ -102,7 +102,7 @@ class LoopWatch(trio.abc.Instrument):
 
     def _keep_looking(self) -> None:
         told_of = 0.0  # the round
-        began = time.perf_counter(), 0.0
+        began = time.perf_counter(), _cpu_of(self._thread)
         while not self._is_over:
             time.sleep(EVERY)
             since, now, cpu = self._since, time.perf_counter(), _cpu_of(self._thread)
@@ -129,8 +129,8 @@ class LoopWatch(trio.abc.Instrument):
         own = frames[: frames.index(outermost) + 1]
         function = next((name for f in own if (name := self._functions.get(f.f_code))), None)
         shown = [_shown(frame) for frame in own[:FRAMES]]
-        stack = " < ".join(shown)
-        return _Look(since, began, task.name, shown[0], function, stack, is_running)
+        own_frames = " < ".join(shown)
+        return _Look(since, began, task.name, shown[0], function, own_frames, is_running)
 
     def _task_in(self, frames: list[FrameType]) -> tuple[trio.lowlevel.Task, FrameType] | None:
         """The task whose step this is, and its outermost frame; None: the loop's own."""
@@ -156,7 +156,7 @@ def _blocked(
         round(seconds, 3),
         task,
         look.where,
-        look.stack,
+        look.frames,
         function=function,
         cpu=round(cpu, 3),
         goes_on=goes_on,

@@ -152,7 +152,7 @@ class LoopBlocked(Event, frozen=True):
     seconds: Annotated[Seconds, "that everything else stood"]
     task: Annotated[str, "its name"]
     where: Annotated[str, "the code that it was in most of that time"]
-    stack: Annotated[str, "of the task, the innermost first"]
+    frames: Annotated[str, "of the task's stack, the innermost first"]
     function: Annotated[str | None, "the function of yours that it was in"] = None
     cpu: Annotated[
         Seconds | None,
