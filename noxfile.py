@@ -44,7 +44,8 @@ def coverage(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """Try the page in Chromium, which has to be there: Debian's package `chromium`."""
     install(session, "browser")
-    session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
+    # Each test has a server, a profile and a microphone of its own, and mostly waits.
+    session.run("pytest", "-m", "browser", "-n", "2", "tests/browser", *session.posargs)
 
 
 @nox.session(default=False)
