@@ -122,6 +122,7 @@ def _welcome(
         f"Listening on {base}{others}",
         *_who_answers(config),
         *_what_is_kept(config.records),
+        *_which_flights(config.records),
         *fleet,
         "",
         *_without_a_phone(config, base, key),
@@ -175,6 +176,16 @@ def _what_is_kept(records: "Records") -> list[str]:
     if records.are_recorded:
         lines.append(f"Both sides are recorded into {records.recordings}.")
     return lines
+
+
+def _which_flights(records: "Records") -> list[str]:
+    from sts_trio.config.records import KeptFlights
+
+    if records.kept_flights is KeptFlights.NONE:
+        return []
+    is_all = records.kept_flights is KeptFlights.ALL
+    which = "all calls" if is_all else "calls that end by a fault"
+    return [f"Flights of {which} are kept in {records.flights}, for sts-trio replay."]
 
 
 def _without_a_phone(config: "Config", base: str, key: str | None) -> list[str]:

@@ -90,7 +90,9 @@ def test_help_names_every_command() -> None:
         "demo",
         "dial",
         "doctor",
+        "replay",
         "serve",
+        "tasks",
     ]
 
 
@@ -310,7 +312,27 @@ def test_a_server_that_is_set_up_is_not_told_what_it_has(
         ),
         (
             {"STS_AGENT": "offline", "STS_DATABASE_URL": "sqlite:////var/calls.db"},
+            "Calls are kept in /var/calls.db for 30 days.\n"
+            "Flights of calls that end by a fault are kept in /var/calls.flights, for sts-trio"
+            " replay.\n\n",
+        ),
+        (
+            {
+                "STS_AGENT": "offline",
+                "STS_DATABASE_URL": "sqlite:////var/calls.db",
+                "STS_FLIGHT": "0",
+            },
             "Calls are kept in /var/calls.db for 30 days.\n\n",
+        ),
+        (
+            {
+                "STS_AGENT": "offline",
+                "STS_DATABASE_URL": "none",
+                "STS_FLIGHT": "all",
+                "STS_FLIGHTS": "/var/flights",
+            },
+            "Calls are not kept: STS_DATABASE_URL says so.\n"
+            "Flights of all calls are kept in /var/flights, for sts-trio replay.\n",
         ),
         (
             {
