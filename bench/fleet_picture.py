@@ -17,9 +17,9 @@ mpl.use("svg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-BEFORE, AFTER = 3.0, 6.0  # seconds around the end of a stream
+BEFORE, AFTER = 3.0, 7.0  # seconds around the end of a stream
 HEIGHT, WIDTH = 1.0, 9.0  # inches, of a call and of all
-COLUMN = 160  # bytes of µ-law: 20 ms
+COLUMN = 400  # bytes of µ-law: 50 ms
 
 _LOUD = np.abs(np.array(g711.SAMPLES, dtype=np.float64)) / 32768
 
@@ -38,7 +38,9 @@ def draw(target: Path, calls: Sequence[tuple[str, Outcome]]) -> None:
         axis.set_ylim(-1, 1)
         axis.set_yticks([])
         axis.set_ylabel(fault, rotation=0, ha="right", va="center", color=INK)
-        axis.text(gap, 0.75, f" heard again after {gap:.2f} s", fontsize=8, color=INK)
+        axis.text(
+            min(gap, AFTER - 2.5), 0.75, f" heard again after {gap:.2f} s", fontsize=8, color=INK
+        )
         axis.axvline(gap, color=INK, linewidth=0.6)
     axes[-1, 0].set_xlim(-BEFORE, AFTER)
     axes[-1, 0].set_xlabel(
