@@ -281,7 +281,10 @@ async def running(
             url = cluster.create()
         carrier = Carrier(token=TOKEN)
         rest = Rest(carrier)
-        fleet = Fleet(directory, names, url, {"TWILIO_ACCOUNT_SID": carrier.account_sid}, tree)
+        variables = {"TWILIO_ACCOUNT_SID": carrier.account_sid}
+        if len(names) == 1:
+            variables["STS_RESTARTS"] = "1"  # who is told to stop leaves its calls to the next one
+        fleet = Fleet(directory, names, url, variables, tree)
         run = Run(fleet, carrier, cluster, old)
         if fleet_rig.is_alone():
             run.drop = fleet_rig.set_apart(fleet, "a-3")
