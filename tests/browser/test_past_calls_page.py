@@ -13,6 +13,7 @@ from browser.test_softphone import GONE_WITHIN, Page, opened
 from call_stories import FROM, Story, sid, whole
 from rig_app import make_app
 
+from sts_trio.observe import events
 from sts_trio.records.rows import Kind, Row
 
 pytestmark = pytest.mark.browser
@@ -165,7 +166,9 @@ def test_what_a_live_call_shows_its_record_shows(
             eventually(lambda: page.shows("#transcript", "The caller hung up"), "the end")
             said = page.text("#transcript")
             page.page.click("#log summary")
-            eventually(lambda: "call.ended" in page.text("#log-lines"), "the end in the log")
+            eventually(
+                lambda: events.CallEnded.NAME in page.text("#log-lines"), "the end in the log"
+            )
             logged = _log_of(page)
             # The page tells of an end at once; it is in the database within a second.
             go(page, server, call["call_sid"])
@@ -174,9 +177,14 @@ def test_what_a_live_call_shows_its_record_shows(
             kept = page.text("#transcript").splitlines()
             assert [line for line in kept if ":" not in line] == without_times
             page.page.click("#log summary")
-            eventually(lambda: "call.ended" in page.text("#log-lines"), "the same log")
+            eventually(lambda: events.CallEnded.NAME in page.text("#log-lines"), "the same log")
             assert _log_of(page) == logged
-            assert {"call.started", "agent.welcomed", "caller.dtmf", "call.ended"} <= logged
+            assert {
+                events.CallStarted.NAME,
+                events.AgentWelcomed.NAME,
+                events.CallerDtmf.NAME,
+                events.CallEnded.NAME,
+            } <= logged
             assert page.complaints == caller.complaints == []
     eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
 

@@ -18,6 +18,7 @@ from sts_trio.flight.file import Flight, pack, unpack
 from sts_trio.flight.keeper import path_of
 from sts_trio.logic.acts import Tick
 from sts_trio.logic.policy import CallPolicy
+from sts_trio.observe import events
 from sts_trio.testing import call, replay_flight, running, scripted_agent
 from sts_trio.testing import fast_clock as fast_clock
 from sts_trio.wire import deepgram
@@ -83,7 +84,7 @@ def test_it_ends_where_it_is_told_to(until: str, steps: int, file: Path) -> None
 def test_what_differs_is_shown_with_what_was(file: Path) -> None:
     good = flight()
     steps = [*good.steps]
-    steps[3] = msgspec.structs.replace(steps[3], acts=[["agent.ready", {}], ["Dial", {}]])
+    steps[3] = msgspec.structs.replace(steps[3], acts=[[events.AgentReady.NAME, {}], ["Dial", {}]])
     file.write_bytes(pack(msgspec.structs.replace(good, steps=steps)))
     result = run("replay", str(file), "--diff")
     assert result.exit_code == 1
@@ -155,7 +156,7 @@ async def test_a_call_that_was_served_is_found_by_its_sid_and_goes_as_it_went(
     monkeypatch.setenv("STS_FLIGHTS", str(root))
     lines = shown(report.call_sid)
     assert lines[-1].endswith(" steps, all as they were.")
-    assert any("call.barge_in" in line for line in lines)
+    assert any(events.CallBargeIn.NAME in line for line in lines)
     [kept] = root.rglob("*.flight")
     told = unpack(kept.read_bytes())
     assert told.verdict == "success"

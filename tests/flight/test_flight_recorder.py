@@ -19,6 +19,7 @@ from sts_trio.logic.acts import AgentReached, Ask, Close, Collect, OutboxFull, P
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import says_all
+from sts_trio.observe import events
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 
 AGENT = said_by_agent("It is the agent.").role
@@ -268,6 +269,6 @@ def test_a_field_that_was_added_is_no_difference_while_it_has_its_default(
     dialogue = talking(recorded)
     dialogue.hear([deepgram.ConversationText("user", "Yes.")], 1.0)
     flight = recorded.flight
-    older = msgspec.structs.replace(flight.steps[-1], acts=[["call.transcript", then]])
+    older = msgspec.structs.replace(flight.steps[-1], acts=[[events.CallTranscript.NAME, then]])
     found = differences(msgspec.structs.replace(flight, steps=[*flight.steps[:-1], older]))
     assert (not found) == is_same

@@ -22,6 +22,7 @@ from sts_trio.flight.replay import differences
 from sts_trio.logic.dialogue import any_call, no_call
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import says_all
+from sts_trio.observe import events
 
 NOON = 1_796_000_000.0  # 2026-11-30
 GIVEN: Given = {
@@ -130,7 +131,7 @@ async def test_a_flight_that_cannot_be_written_is_told_and_harms_nothing(tmp_pat
     blocked.write_text("a file")
     with structlog.testing.capture_logs() as logs:
         await keep(blocked, Ending(Cause.AGENT_LOST), Ending(Cause.AGENT_LOST))
-    [first, second] = [log for log in logs if log["event"] == "flight.not_kept"]
+    [first, second] = [log for log in logs if log["event"] == events.FlightNotKept.NAME]
     assert first["call_sid"] == second["call_sid"] == CALL_SID
     assert first["reason"]
     assert first["log_level"] == "warning"
@@ -145,7 +146,7 @@ async def test_nothing_half_written_is_left(
     monkeypatch.setattr(Path, "rename", full)
     with structlog.testing.capture_logs() as logs:
         assert await keep(tmp_path, Ending(Cause.AGENT_LOST)) == []
-    assert [log["reason"] for log in logs if log["event"] == "flight.not_kept"] == [
+    assert [log["reason"] for log in logs if log["event"] == events.FlightNotKept.NAME] == [
         "No space left on device"
     ]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sts_trio.flight.file import unpack
+from sts_trio.observe import events
 from sts_trio.testing import replay_flight
 
 FLIGHTS = sorted(Path(__file__).parent.glob("*.flight"))
@@ -27,12 +28,12 @@ def test_the_calls_are_of_many_kinds() -> None:
     assert len(FLIGHTS) >= 11
     assert {each.verdict for each in flights} >= {"success", "agent", "caller"}
     assert {
-        "call.barge_in",
+        events.CallBargeIn.NAME,
         "CallFunctions",
         "Collected",
-        "agent.handed_over",
-        "agent.reconnected",
-        "call.asked_anew",
+        events.AgentHandedOver.NAME,
+        events.AgentReconnected.NAME,
+        events.CallAskedAnew.NAME,
         "HangUp",
     } <= acts
     assert any(each.masked == ["words", "digits"] for each in flights)

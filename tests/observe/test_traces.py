@@ -194,9 +194,9 @@ def test_each_session_is_dialled_for_by_itself() -> None:
     assert [dial.status.status_code for dial in dials][:2] == [StatusCode.ERROR, StatusCode.UNSET]
     assert rig.root.name == "invoke_agent support"
     assert [each.name for each in rig.root.events] == [
-        "agent.lost",
-        "agent.handed_over",
-        "agent.lost",
+        events.AgentLost.NAME,
+        events.AgentHandedOver.NAME,
+        events.AgentLost.NAME,
     ]
 
 

@@ -11,7 +11,7 @@ from call_stories import FROM, sid, whole
 from rig_processes import process
 
 from sts_trio.call.info import CallInfo
-from sts_trio.config.records import Prices, Records
+from sts_trio.config.records import KeptFlights, Prices, Records
 from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.records.opening import OpenRecords, open_records
@@ -29,6 +29,8 @@ def settings(url: str | None, spool: Path, **others: Any) -> Records:
         "are_recorded": False,
         "recordings": spool.parent / "recordings",
         "webhook": None,
+        "kept_flights": KeptFlights.NONE,
+        "flights": spool.parent / "flights",
     }
     return Records(database_url=url, spool=spool, prices=Prices(), **{**decided, **others})
 

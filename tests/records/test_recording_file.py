@@ -142,7 +142,7 @@ def test_an_hour_of_silence_is_written_in_steps(tmp_path: Path) -> None:
 
 
 def test_a_recording_ends_where_a_wav_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sts_trio.records.recording_file._MAX_BODY", 20_000)
+    monkeypatch.setattr("sts_trio.records.recording_file.MAX_BODY", 20_000)
     file = RecordingFile(tmp_path / "call.wav")
     file.append(0, LEFT, RIGHT)
     with pytest.raises(OSError, match="File too large"):
