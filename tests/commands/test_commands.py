@@ -21,6 +21,7 @@ import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
+from limits import HANG
 from rig_commands import NUMBER, a_wav, failure, run
 
 from sts_trio import __version__, cli, config
@@ -995,7 +996,7 @@ async def test_a_signed_call_is_let_in_by_the_bridge_and_an_unsigned_one_is_not(
 ) -> None:
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret-token,older-token")
     variables = {"TWILIO_AUTH_TOKEN": "secret-token", "STS_LOG_LEVEL": "error"}
-    with trio.fail_after(30):
+    with trio.fail_after(HANG):
         async with scripted_agent() as agent, running(variables, agent=agent) as server:
             for url in (server.url, server.webhook):
                 report = await call_bridge(url, BRIEFLY, sign=signer())
@@ -1014,7 +1015,7 @@ async def test_a_local_bridge_with_a_public_url_is_signed_for_by_that(
         "STS_PUBLIC_URL": "https://phone.example.com/a",
         "STS_LOG_LEVEL": "error",
     }
-    with trio.fail_after(30):
+    with trio.fail_after(HANG):
         async with scripted_agent() as agent, running(variables, agent=agent) as server:
             report = await call_bridge(server.url, BRIEFLY, sign=signer())
             # So is the webhook, which has the call streamed to there.

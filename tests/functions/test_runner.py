@@ -624,11 +624,11 @@ async def test_what_is_left_in_its_thread_is_not_done_twice_and_told_late(log: L
 
     def book(table: int) -> str:
         has_begun.set()
-        go.wait(5)
+        go.wait(2 * HANG)
         booked.append(table)
         return f"table {table}"
 
-    with trio.fail_after(5):
+    with trio.fail_after(HANG):
         async with desk(book) as it:
             it.ask(book, id="a", table=7)
             while not has_begun.is_set():  # noqa: ASYNC110 - told by a thread
@@ -656,10 +656,10 @@ async def test_over_its_time_it_goes_on_in_its_thread_and_the_agent_is_told_so()
 
     @function(timeout=0.01)
     def book() -> str:
-        go.wait(5)
+        go.wait(2 * HANG)
         raise FunctionFailed("no table is free")
 
-    with trio.fail_after(5):
+    with trio.fail_after(HANG):
         async with desk(book) as it:
             it.ask(book, id="a")
             ((_, _, _, said, _),) = await it.ends()
@@ -681,10 +681,10 @@ async def test_a_hang_up_does_not_wait_for_a_thread(shield: bool) -> None:
 
     @function(shield=shield, timeout=0.1)
     def stuck() -> None:
-        go.wait(5)
+        go.wait(2 * HANG)
 
     try:
-        with trio.fail_after(2):
+        with trio.fail_after(HANG):
             async with desk(stuck) as it:
                 it.ask(stuck)
                 await wait_all_tasks_blocked(0.01)
@@ -700,10 +700,10 @@ async def test_what_is_left_in_its_thread_is_left_for_good_by_a_hang_up() -> Non
 
     @function(timeout=0.01)
     def stuck() -> None:
-        go.wait(5)
+        go.wait(2 * HANG)
 
     try:
-        with trio.fail_after(2):
+        with trio.fail_after(HANG):
             async with desk(stuck) as it:
                 it.ask(stuck)
                 await it.ends()

@@ -588,7 +588,7 @@ async def test_after_the_end_telling_does_nothing_and_waits_for_nobody(name: str
         await (rig.close() if how == "close frame" else rig.lose())
         await rig.listened.wait()
         assert not rig.leg.try_send(rig.ours(1))
-        with trio.fail_after(1):
+        with trio.fail_after(HANG):
             for number in range(100):
                 await rig.leg.send(rig.ours(number))
             await rig.leg.aclose(1000)
@@ -707,7 +707,7 @@ async def cancelled_at(step: int, name: str) -> int:
         if scope.cancelled_caught:
             await rig.cancel()
         if name in WITH_A_SOCKET and rig.opened.is_set():
-            with trio.fail_after(5):
+            with trio.fail_after(HANG):
                 await until(lambda: rig.is_gone)
     assert trio.lowlevel.current_statistics().tasks_living == before
     return instrument.seen

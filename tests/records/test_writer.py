@@ -110,7 +110,7 @@ async def test_more_than_one_batch_is_written_in_order(rig: Rig) -> None:
         story.tell(Kind.NOTE, 0.0)
     async with running(rig):
         rig.put(*story.rows)
-        assert await rig.writer.flush(WITHIN)
+        await rig.written()
     assert reopened(rig).rows(sid(1)) == story.rows
 
 

@@ -463,7 +463,7 @@ async def test_our_own_app_is_served_when_no_other_is_given(tmp_path: Path) -> N
 
 
 async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(tmp_path: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         for host in ("127.0.0.1", "0.0.0.0"):
             app = create_app(configured(tmp_path))
             async with trio.open_nursery() as nursery:
@@ -476,7 +476,7 @@ async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(tmp_path
 
 async def test_with_twilios_token_there_is_no_key(tmp_path: Path) -> None:
     config = load({"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": "12345"}, tmp_path)
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             url = await nursery.start(partial(serve, config, port=0))
             assert local_key.find(("127.0.0.1", int(url.rpartition(":")[2]))) is None
