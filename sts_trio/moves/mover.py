@@ -58,6 +58,12 @@ _GIVEN = ("parameters", "caller_parameters", "caller_name", "forwarded_from")
 T = TypeVar("T")
 
 
+class WaitFor(Protocol):
+    """As `run_in_thread`."""
+
+    async def __call__(self, work: Callable[[], T], limiter: trio.CapacityLimiter, /) -> T: ...
+
+
 class Store(Protocol):
     """What is needed here of `sts_trio.records.store.Store`."""
 
@@ -98,7 +104,8 @@ Outcome = Taken | Returned | Ended | Apologise
 
 class Mover:
     """`me` is this process's id. `left_behind` reads what a process of this machine has left of a
-    call that the database does not have yet: it blocks, as the store does. `ask` is for tests."""
+    call that the database does not have yet: it blocks, as the store does. `ask` and `wait_for` are
+    for tests."""
 
     def __init__(
         self,
@@ -107,11 +114,13 @@ class Mover:
         left_behind: Callable[[str, str], list[Row]],
         *,
         ask: Callable[[Owner], Awaitable[Answer]] | None = None,
+        wait_for: WaitFor = run_in_thread,
     ) -> None:
         self._store = store
         self._me = me
         self._left_behind = left_behind
         self._ask = ask or ask_address
+        self._wait_for = wait_for
         self._limiter = trio.CapacityLimiter(THREADS)
         self._expected: collections.OrderedDict[str, Recalled] = collections.OrderedDict()
 
@@ -184,7 +193,7 @@ class Mover:
         return Taken("recovered" if is_crash else "moved", claim, known)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await run_in_thread(work, self._limiter)
+        return await self._wait_for(work, self._limiter)
 
 
 def _has(seen: CallState | None, owner: Owner) -> bool:

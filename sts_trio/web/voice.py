@@ -4,13 +4,14 @@
 `/twiml/after`   its stream is over, or the transfer that came after it
 """
 
+import time
 from typing import assert_never
 
 import msgspec
 from quart import Response
 
 from sts_trio.bridge.run import Bridge
-from sts_trio.call.info import CallInfo, announced, parameters
+from sts_trio.call.info import CallInfo, Elsewhere, announced, parameters
 from sts_trio.call.owed import Owed, owed
 from sts_trio.errors import Cause, DialRefused, Ending
 from sts_trio.moves.decision import Apologise, Ended, Returned
@@ -19,7 +20,7 @@ from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.outbound.progress import TOKEN, TWIML_PATH
 from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
-from sts_trio.records.movable import HowEnded
+from sts_trio.records.movable import HowEnded, Owner
 from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.access import KEY, RequestInfo, base_of
@@ -100,8 +101,8 @@ class Voice:
                 case Ended(how) if how is not None:
                     ending = _ending(how)
                     what = owed(voice, ending)
-                case Returned():
-                    reason = "its process has it still"
+                case Returned(owner):
+                    return self._lead_to(request, voice, owner)
                 case Apologise(why):
                     reason = why
         match what:
@@ -155,11 +156,24 @@ class Voice:
         call = await self._server.moved_calls.go_on(taken.known(announced(voice)), taken)
         return responses.twiml(self._connect(base, call))
 
-    def _connect(self, base: str, call: CallInfo, notice: str | None = None) -> str:
-        """Has the call streamed, here if whoever is in between can lead it here."""
+    def _lead_to(self, request: RequestInfo, voice: webhook.VoiceRequest, owner: Owner) -> Response:
+        """Another process waits for the stream, or is about to. Should it come to one that does
+        not, that one goes on with the call by what the database has."""
+        base = base_of(request, self._server.config)
+        if base is None:
+            return Response("No Host header.\n", 400)
+        before = Elsewhere("recovered", 0, time.time())
+        call = msgspec.structs.replace(announced(voice), elsewhere=before)
+        return responses.twiml(self._connect(base, call, process=owner.name))
+
+    def _connect(
+        self, base: str, call: CallInfo, notice: str | None = None, *, process: str | None = None
+    ) -> str:
+        """Has the call streamed, to that process, or here: if whoever is in between can lead it
+        there."""
         token = self._tokens.mint(call.call_sid)
         return webhook.connect_stream(
-            webhook.media_url(base, stream_path(token, self._server.name_in_fleet)),
+            webhook.media_url(base, stream_path(token, process or self._server.name_in_fleet)),
             base + AFTER_PATH + ("" if self._server.moved_calls is None else AGAIN),
             notice=notice,
             parameters=parameters(call),
