@@ -208,8 +208,10 @@ class Parts:
         is_owed = self.is_cut_amid and self.closing.is_open and self.turns.is_heard
         if self.turns.has_rest:
             self.out.to_caller(self.turns.resume(self.out.now).messages)
-        elif is_owed and self.session.is_live:
-            self.go_on()
+        else:
+            self.turns.next_turn()  # from here on all that the agent says is heard
+            if is_owed and self.session.is_live:
+                self.go_on()
 
     def open_session(self) -> None:
         """The two sides can talk: every part that lives for one session begins."""

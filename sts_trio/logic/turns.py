@@ -259,8 +259,11 @@ class Turns:
 
     def lose_stream(self, now: float) -> Cut:
         """Twilio plays nothing any more. What was not heard is kept for when the stream is back."""
+        is_amid = self.is_amid_utterance
         cut = self._cut(now, BACK_WITHIN)
         self.hold.drop()
+        if not is_amid:
+            self._agent_audio.next_turn()  # what comes belongs to nothing that was cut
         return cut
 
     @property

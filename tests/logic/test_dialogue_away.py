@@ -108,6 +108,22 @@ def test_without_a_rest_the_agent_is_asked_to_go_on() -> None:
     assert SendToAgent(InjectUserMessage(GO_ON)) in bridge.hear(AGAIN)
 
 
+def test_what_the_agent_says_once_the_stream_is_back_is_heard() -> None:
+    for policy in (KEEPS, RECONNECTS):
+        bridge = talking(policy)
+        bridge.hear(Audio(WORD), AgentAudioDone())
+        bridge.hear(CUT)
+        bridge.hear(AGAIN)
+        assert audio_in(bridge.hear(Audio(WORD))) == WORD
+
+
+def test_what_the_agent_begins_meanwhile_waits_for_the_stream() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(Audio(WORD), AgentAudioDone())
+    bridge.hear(CUT)
+    assert audio_in(bridge.hear(Audio(WORD))) == WORD
+
+
 def test_an_agent_that_was_silent_is_not_asked_to_go_on() -> None:
     for policy in (KEEPS, RECONNECTS):
         bridge = talking(policy)

@@ -1,0 +1,246 @@
+"""`/twiml/after` of a call that another process has had, or whose stream was cut: by HTTP."""
+
+import http.client
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+import trio
+from call_stories import Story
+from rig_peers import CALL_SID, STOP, STREAM_SID, media
+from rig_processes import ME
+from rig_server import World, answer_in, talk, world
+
+from sts_trio.errors import Cause, Ending
+from sts_trio.records import schema
+from sts_trio.records.database import Database
+from sts_trio.records.movable import HowEnded
+from sts_trio.records.record import Record
+from sts_trio.records.rows import Kind
+from sts_trio.records.store import Store
+from sts_trio.web.voice import _ending
+from sts_trio.wire import twilio
+from sts_trio.wire.deepgram import AgentAudioDone, Audio
+
+ON = {"CallSid": CALL_SID, "AccountSid": "AC1", "CallStatus": "in-progress", "From": "+15005550001"}
+WORD = b"\x11" * 1600
+
+
+def server(url: str, tmp_path: Path, **environ: Any) -> AbstractAsyncContextManager[World]:
+    spool = str(tmp_path / "spool")
+    return world(tmp_path, STS_DATABASE_URL=url, STS_SPOOL=spool, **environ)
+
+
+@contextmanager
+def store(url: str) -> Iterator[Store]:
+    database = Database(url)
+    database.open()
+    try:
+        yield Store(database)
+    finally:
+        database.close()
+
+
+def dead(url: str, **body: Any) -> Story:
+    """A call of a process whose port refuses."""
+    story = Story(CALL_SID).announce(account="AC1", **body).start().talk()
+    with store(url) as kept:
+        kept.write(story.rows)
+        kept.beat(msgspec.structs.replace(ME, address="127.0.0.1:1"))
+    return story
+
+
+def record(url: str) -> Record:
+    with store(url) as kept:
+        found = kept.record(CALL_SID)
+    assert found is not None
+    return found
+
+
+async def after(
+    here: World, headers: dict[str, str] | None = None, **fields: str
+) -> tuple[int, str]:
+    def ask() -> tuple[int, str]:
+        connection = http.client.HTTPConnection(*here.address, timeout=30)
+        given = {name.decode(): value.decode() for name, value in here.key} | (headers or {})
+        given["content-type"] = "application/x-www-form-urlencoded"
+        connection.request("POST", "/twiml/after", urlencode(ON | fields), given)
+        response = connection.getresponse()
+        told = response.status, response.read().decode()
+        connection.close()
+        return told
+
+    return await trio.to_thread.run_sync(ask)
+
+
+async def test_a_call_of_a_dead_process_is_led_here_with_its_agent_and_what_it_brought(
+    url: str, tmp_path: Path
+) -> None:
+    dead(url, parameters={"order": "7"}, agent="default")
+    async with server(url, tmp_path) as here:
+        status, twiml = await after(here)
+        answer = answer_in(twiml)
+        assert status == 200
+        assert answer.parameters["order"] == "7"
+        assert answer.parameters["moved"].startswith("recovered 11 ")
+        assert "/twiml/after#rc=5" in twiml
+
+
+async def test_of_two_that_are_asked_at_once_both_lead_to_the_one_that_has_it(
+    url: str, tmp_path: Path
+) -> None:
+    dead(url)
+    async with server(url, tmp_path) as here:
+        answers: list[tuple[int, str]] = []
+
+        async def ask() -> None:
+            answers.append(await after(here))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        assert [status for status, _ in answers] == [200, 200]
+        assert all(answer_in(twiml) for _, twiml in answers)
+    assert len([row for row in record(url).events if row.kind is Kind.MOVED]) == 1
+
+
+async def test_another_accounts_call_is_not_gone_on_with(url: str, tmp_path: Path) -> None:
+    dead(url)
+    async with server(url, tmp_path) as here:
+        _, twiml = await after(here, AccountSid="AC2")
+    assert "<Say>" in twiml
+    assert record(url).call.state == "live"
+
+
+async def test_what_nobody_signed_claims_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    dead(url)
+    async with server(url, tmp_path, TWILIO_AUTH_TOKEN="12345") as here:
+        for signature in ({}, {"X-Twilio-Signature": "Zm9yZ2Vk"}):
+            assert (await after(here, signature))[0] == 403
+    assert record(url).call.state == "live"
+
+
+@pytest.mark.parametrize(
+    ("ending", "apologised", "verb"),
+    [("hung_up", False, "<Hangup"), ("shutdown", True, "<Hangup"), ("crashed", False, "<Say>")],
+)
+async def test_what_ended_elsewhere_is_over_as_it_was(
+    ending: str, apologised: bool, verb: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    story = dead(url)
+    row = story.tell(Kind.ENDED, ending=ending, verdict="ours", apologised=apologised)
+    with store(url) as kept:
+        kept.write([row])
+    async with server(url, tmp_path) as here:
+        _, twiml = await after(here)
+    assert f"<Response>{verb}" in twiml.replace("\n", "")
+
+
+async def test_poison_is_given_to_nobody(url: str, tmp_path: Path) -> None:
+    dead(url)
+    with store(url) as kept:
+        seen = kept.look(CALL_SID)
+        assert seen is not None
+        kept.claim(seen, "p2", is_crash=True, road="action")
+        with kept.database.writing() as connection:
+            connection.execute(sa.update(schema.call).values(claimed_until=0.0, state="live"))
+    async with server(url, tmp_path) as here:
+        _, twiml = await after(here)
+        assert "<Say>" in twiml
+        [line] = [each for each in here.logs if each["event"] == "call.broken_off"]
+    assert "two processes" in line["reason"]
+
+
+async def test_who_drains_has_twilio_ask_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    dead(url)
+    async with server(url, tmp_path) as here:
+        here.app.live_calls.drain()
+        assert (await after(here))[0] == 503
+    assert record(url).call.state == "live"
+
+
+# --- a stream that was cut ------------------------------------------------------------------------
+
+
+def started(parameters: dict[str, str], stream_sid: str = STREAM_SID) -> twilio.Start:
+    start = twilio.StreamStart(stream_sid, CALL_SID, "AC1", custom_parameters=parameters)
+    return twilio.Start(start, stream_sid=stream_sid)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "none"])
+async def test_a_stream_that_was_cut_is_led_back_to_the_same_agent(
+    database: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}" if database == "sqlite" else "none"
+    async with server(url, tmp_path) as here:
+        first = await announced(here)
+        async with here.phone(path=first.path) as phone:
+            await phone.tell(twilio.Connected(), started(first.parameters), media())
+            await here.agent.ready.wait()
+            await here.agent.say(Audio(WORD), AgentAudioDone())
+            await phone.play_until(lambda audio: audio == WORD)
+            await phone.reset()
+        _, twiml = await after(here)
+        again = answer_in(twiml)
+        async with here.phone(path=again.path) as phone:
+            await phone.tell(twilio.Connected(), started(again.parameters, "MZnew"))
+            await here.agent.say(Audio(WORD * 2))
+            await phone.play_until(lambda audio: len(audio) >= len(WORD * 2))
+            assert here.agent.closed is None
+            await phone.tell(msgspec.structs.replace(STOP, stream_sid="MZnew"))
+            assert await phone.play_until_closed() == 1000
+        await here.until_over()
+    assert here.endings == ["stop"]
+    settings = [each for each in here.agent.got if type(each).__name__ == "Settings"]
+    assert len(settings) == 1
+    if url != "none":
+        assert [stream.how for stream in record(url).streams] == ["first", "returned"]
+
+
+async def announced(here: World) -> Any:
+    def ask() -> str:
+        connection = http.client.HTTPConnection(*here.address, timeout=30)
+        headers = {name.decode(): value.decode() for name, value in here.key}
+        headers["content-type"] = "application/x-www-form-urlencoded"
+        connection.request("POST", "/twiml", urlencode(ON | {"CallStatus": "ringing"}), headers)
+        twiml = connection.getresponse().read().decode()
+        connection.close()
+        return twiml
+
+    return answer_in(await trio.to_thread.run_sync(ask))
+
+
+async def test_a_caller_who_hung_up_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+    async with server("none", tmp_path) as here:
+        first = await announced(here)
+        async with here.phone(path=first.path) as phone:
+            await phone.tell(twilio.Connected(), started(first.parameters), media())
+            await here.agent.ready.wait()
+            await phone.reset()
+        _, twiml = await after(here, CallStatus="completed")
+        assert "<Stream" not in twiml
+        await here.until_over()
+    assert here.endings == ["caller_lost"]
+
+
+async def test_a_bins_call_is_over_when_its_stream_is_cut(tmp_path: Path) -> None:
+    async with server("none", tmp_path) as here:
+        async with here.phone() as phone:
+            await talk(here, phone)
+            await phone.reset()
+        assert await here.until_over() < 2.0
+    assert here.endings == ["caller_lost"]
+
+
+def test_an_ending_of_a_newer_version_is_none_that_this_one_knows() -> None:
+    assert _ending(HowEnded("vanished", "why", apologised=True)) == Ending(
+        Cause.CUT_OFF, "why", apologised=True
+    )
