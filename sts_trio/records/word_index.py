@@ -25,7 +25,7 @@ NOWHERE = 0
 # Calls that are looked at for one page, should the other filters leave none of them.
 LOOKED_AT = 1000
 # As many PostgreSQL's index is asked for at once: it has no order, and tells all or none.
-FEW = 4000
+FEW = 1000
 # Pages of SQLite's that are merged in one transaction: 40 ms.
 MERGED = 200
 # Seconds for such a step: nobody waits.
