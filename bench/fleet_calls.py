@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from fleet_functions import POISON
-from keeper import ANSWER, ASK, CODE, DO, keys
+from keeper import ANSWER, ASK, CODE, DO, TALK, UNKNOWN, keys
 
 from sts_trio.audio.frames import length
 from sts_trio.audio.tones import tones
@@ -18,6 +18,7 @@ from sts_trio.simulate.earpiece import Spans
 from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.script import Speak, Step, WaitForQuiet
 
+GREETING = "DDDD"  # see `fleet_rig.CONFIG`
 # An agent that was audible so short a time before was cut in the midst of what it said.
 JUST_NOW = 0.3
 
@@ -72,12 +73,12 @@ def outcome(number: int, call: PhoneCall) -> Outcome:
     moves = []
     for before, after in itertools.pairwise(streams):
         # Silence is that of a caller who waits, else only the line was away.
-        was_cut = any(
-            begin <= before.ended and end > before.ended - JUST_NOW for begin, end in audible.spans
-        )
         again = after.began
-        if was_cut:
-            again = next((begin for begin, _ in _spans(heard, before.ended)), after.began)
+        last = next((span for span in reversed(audible.spans) if span[0] <= before.ended), None)
+        if last is not None and last[1] > before.ended - JUST_NOW:
+            said = keys(heard[length(last[0]) : length(before.ended)])
+            if said not in (TALK, GREETING, UNKNOWN, ANSWER + code_of(number)):
+                again = next((begin for begin, _ in _spans(heard, before.ended)), after.began)
         moves.append((before.ended, again - before.ended))
     return Outcome(
         number=number,

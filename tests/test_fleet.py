@@ -110,6 +110,14 @@ def test_a_gap_is_from_the_cut_word_to_the_next_one() -> None:
     assert gap == pytest.approx(1.5, abs=0.05)  # 1.9 s to 3.4 s
 
 
+def test_who_had_just_said_all_was_not_cut() -> None:
+    said = tones(keeper.TALK)
+    heard = said + quiet(2.0) + tones("*1234")
+    end = len(said) / 8000
+    one = fleet_calls.outcome(1234, phone_call(heard, (0.0, end), (end + 0.4, 9.0)))
+    assert [gap for _, gap in one.moves] == [pytest.approx(0.4)]
+
+
 def test_a_gap_between_two_turns_is_the_time_without_a_line() -> None:
     heard = tones("7" * 10) + quiet(2.0) + tones("*1234")
     [(at, gap)] = fleet_calls.outcome(1234, phone_call(heard, (0.0, 2.6), (3.0, 9.0))).moves
