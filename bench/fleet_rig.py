@@ -123,7 +123,8 @@ class Fleet:
 
     @property
     def webhook(self) -> str:
-        return f"{self.base}/twiml"
+        """As docs/deploying.md has it."""
+        return f"{self.base}/twiml#rc=5&rp=all&ct=1000"
 
     async def open(self, nursery: trio.Nursery) -> None:
         """Returns when all of it takes calls; `nursery` is for what has processes started again."""
