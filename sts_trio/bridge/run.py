@@ -388,10 +388,8 @@ class Bridge:
     def _drop_caller(self) -> None:
         self._caller_scope.cancel()
         self._is_polled = False
-        waiting = self._to_caller.flush()
+        # What waited has been flushed, as all is that the caller will not hear.
         self._to_caller, self._leg_outbox = caller_outbox(), caller_outbox()
-        for message in waiting:
-            self._to_caller.put(message)
 
     def _readdress(self, stream_sid: str) -> None:
         """What waits was for a stream that is no more."""

@@ -7,6 +7,7 @@ from sts_trio.call.info import (
     CALLER,
     OUR_PARAMETERS,
     CallInfo,
+    Elsewhere,
     announced,
     is_ours,
     parameters,
@@ -51,3 +52,17 @@ def test_a_call_as_the_webhook_tells_of_it_is_the_call_that_its_stream_tells_of(
     start = twilio.StreamStart("MZ1", "CA1", account_sid="AC1", custom_parameters=parameters(info))
     assert streamed(start) == msgspec.structs.replace(info, stream_sid="MZ1")
     assert streamed(None) == CallInfo()
+
+
+def test_where_a_call_was_before_goes_by_its_parameters() -> None:
+    before = Elsewhere("recovered", 1764499999123457, 1764500000.125)
+    call = CallInfo(call_sid="CA1", elsewhere=before)
+    start = twilio.StreamStart("MZ1", "CA1", custom_parameters=parameters(call))
+    assert streamed(start).elsewhere == before
+    assert streamed(start).parameters == {}
+
+
+@pytest.mark.parametrize("text", ["", "moved", "moved x 1.0", "moved 1 x", "moved 1 1.0 more"])
+def test_what_nobody_of_us_wrote_tells_of_no_other_process(text: str) -> None:
+    start = twilio.StreamStart("MZ1", "CA1", custom_parameters={"moved": text})
+    assert streamed(start).elsewhere is None

@@ -14,7 +14,8 @@ from rig_dialogue import (
     talking,
 )
 from rig_peers import START, STOP, media
-from rig_told_call import AGENT
+from rig_told_call import AGENT, SCRIPT, happen
+from rig_told_call import STEPS as HAPPENINGS
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
@@ -32,9 +33,10 @@ from sts_trio.logic.acts import (
     ShutDown,
     WindUp,
 )
-from sts_trio.logic.history import INTERRUPTED
+from sts_trio.logic.history import INTERRUPTED, History
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import GO_ON
+from sts_trio.logic.turns import brief
 from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 from sts_trio.wire.deepgram import (
@@ -254,3 +256,44 @@ def test_a_call_that_is_handed_over_is_not_at_rest() -> None:
     bridge.hear(ConversationText(AGENT, "Wait."), Audio(WORD), HandOver("sales"))
     bridge.hear(AgentAudioDone())
     assert not rests(bridge)
+
+
+# --- wherever it is cut ---------------------------------------------------------------------------
+
+# A call with all that may be under way: a sentence, a question, a function, a lost agent.
+STORY = [
+    *SCRIPT,
+    (HAPPENINGS[8], "done"),
+    *((step, "What does it cost?") for step in HAPPENINGS),
+    *SCRIPT[1:],
+]
+
+
+def recalled_at(count: int) -> Recalled:
+    """As of a process that was lost behind so many events, all that was said being heard."""
+    told = happen(STORY).told[:count]
+    spoken = [each for each in told if isinstance(each, events.CallTranscript)]
+    return Recalled(told=tuple(told), agent="sales", greets=not spoken)
+
+
+@pytest.mark.parametrize("count", range(len(happen(STORY).told) + 1))
+def test_wherever_a_call_is_cut_nothing_is_asked_or_called_twice(count: int) -> None:
+    past = recalled_at(count)
+    bridge, acts = went_on(past)
+    wanted = bridge.asked_for[-1]
+    history = History.restored(past.told)
+    question, messages = history.unanswered, history.messages()
+    asked = [
+        act.message.content
+        for act in acts
+        if isinstance(act, SendToAgent) and isinstance(act.message, InjectUserMessage)
+    ]
+    assert len(asked) <= 1
+    if question and not past.greets:
+        assert asked == [question]
+        assert messages[-1]["content"] == question
+        messages.pop()
+    assert wanted.history == messages == brief(past)
+    assert not any(isinstance(act, CallFunctions) for act in acts)
+    retold = bridge.hear(*(ConversationText("user", each) for each in asked))
+    assert not any(isinstance(act, events.CallTranscript) for act in retold)
