@@ -20,7 +20,6 @@ BIG_CLASSES = {
     ("bridge/run.py", "Bridge"): 35,
     ("logic/parts.py", "Parts"): 34,
     ("logic/session.py", "Session"): 28,
-    ("logic/turns.py", "Turns"): 34,
 }
 CLASSES = [
     (

@@ -167,6 +167,11 @@ class AgentAudio:
         messages = [*self._say(frames, now), *self._mark_the_end()]
         return seconds(len(frames)), messages
 
+    @property
+    def marks_due(self) -> float:
+        """When to ask whether the phone `is_without_marks`."""
+        return inf if self.mark_deadline is None else self.mark_deadline
+
     def is_without_marks(self, now: float) -> bool:
         """Whether the phone turns out to be one that echoes no marks, once."""
         if self.mark_deadline is None or now < self.mark_deadline:

@@ -36,7 +36,7 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
     out.to_caller(messages)
     if parts.response.is_waiting and messages:
         frames = [each.media.payload for each in messages if isinstance(each, twilio.PlayMedia)]
-        parts.response.hear_audio(frames, parts.turns.playout.sent)
+        parts.response.hear_audio(frames, parts.turns.agent_audio.playout.sent)
     if parts.turns.has_dropped:
         out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
     is_waited_for = parts.watch.is_waiting or parts.limits.is_asking
@@ -44,9 +44,9 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
         parts.watch.hear_sound(out.now)
         parts.limits.hear_question()
     if not parts.closing.is_open:
-        parts.closing.hear_words(parts.turns.plays_until)
+        parts.closing.hear_words(parts.turns.agent_audio.plays_until)
     elif parts.handing_over.agent is not None:
-        parts.handing_over.hear_words(parts.turns.plays_until)
+        parts.handing_over.hear_words(parts.turns.agent_audio.plays_until)
 
 
 # --- who speaks, and what is said -----------------------------------------------------------------
@@ -74,7 +74,7 @@ def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
     role, text = message.role, message.content
     unheard = until = position = None
     if role != "user":
-        position = round(seconds(parts.turns.playout.sent), 3)
+        position = round(seconds(parts.turns.agent_audio.playout.sent), 3)
         unheard = parts.turns.hear_agent(text, parts.out.now)
         if unheard is None:
             parts.watch.hear_next()
@@ -88,7 +88,7 @@ def _hear_text(parts: Parts, message: deepgram.ConversationText) -> None:
             return
         if (ended_at := parts.caller_audio.end_turn(parts.out.now)) is not None:
             until = round(ended_at - parts.out.began, 3)
-        if not parts.is_put_by_code and not parts.turns.playout.unheard:
+        if not parts.is_put_by_code and not parts.turns.agent_audio.playout.unheard:
             caller_audio = parts.caller_audio
             parts.response.hear_words(caller_audio.spoken, caller_audio.heard, parts.out.now)
         parts.limits.hear_caller(parts.out.now)

@@ -215,7 +215,7 @@ class Dialogue:
     @property
     def playout(self) -> Playout:
         """What the caller has heard of the agent, and what not."""
-        return self._parts.turns.playout
+        return self._parts.turns.agent_audio.playout
 
     def turn_after(self, question: str) -> int | None:
         """The number of the caller's turn that came after they had last heard that question to its
@@ -259,8 +259,8 @@ class Dialogue:
             caller_audio_repeated=_rounded(caller_audio.repeated),
             caller_audio_waited=_rounded(caller_audio.waited),
             agent_audio=_rounded(turns.agent_bytes),
-            heard=_rounded(turns.playout.heard),
-            cut=_rounded(turns.playout.cut),
+            heard=_rounded(turns.agent_audio.playout.heard),
+            cut=_rounded(turns.agent_audio.playout.cut),
             barge_ins=turns.barge_ins,
             false_interruptions=turns.hold.count,
             functions=parts.function_calls.count,

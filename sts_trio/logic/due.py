@@ -32,7 +32,7 @@ def deadlines(parts: Parts) -> dict[str, float]:
         "answer": parts.watch.deadline,
         "hand-over": parts.handing_over.deadline(now),
         "noise": parts.turns.hold.until,
-        "marks": parts.turns.mark_deadline,
+        "marks": parts.turns.agent_audio.marks_due,
         "batch": parts.caller_audio.batch_deadline,
         "gap": parts.caller_audio.gap_deadline,
     }
@@ -51,7 +51,7 @@ def rare_deadline(parts: Parts) -> float:
         parts.watch.deadline,
         parts.handing_over.deadline(parts.out.now),
         parts.turns.hold.until,
-        parts.turns.mark_deadline,
+        parts.turns.agent_audio.marks_due,
     )
 
 
@@ -69,7 +69,7 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
         parts.out.to_agent(deepgram.Audio(audio))
     if parts.turns.hold.until <= now:
         parts.resume()
-    if parts.turns.is_without_marks(now):
+    if parts.turns.agent_audio.is_without_marks(now):
         parts.out.violation(Leg.CALLER, NO_MARKS)
     if parts.session.is_filler_due(now):
         _say_one_moment(parts)
@@ -77,7 +77,7 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
         _make_good(parts, due)
     if parts.closing.is_over:
         return
-    parts.out.extend(parts.requests.tick(now, parts.turns.plays_until))
+    parts.out.extend(parts.requests.tick(now, parts.turns.agent_audio.plays_until))
     collected, keys = parts.keypad.tick(now)
     parts.out.extend(collected)
     if keys and parts.closing.is_open:

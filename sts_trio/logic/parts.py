@@ -173,7 +173,7 @@ class Parts:
         """From now on the agent owes this to the caller."""
         turns = self.turns
         is_news = self.watch.owe(
-            debt, self.out.now, turns.sounds_until, is_amid=turns.is_amid_utterance
+            debt, self.out.now, turns.sounds_until, is_amid=turns.agent_audio.is_amid_utterance
         )
         if is_news:
             self.out.add(events.AgentResponseDue(debt.value))
@@ -203,10 +203,10 @@ class Parts:
 
     def come_back(self, gap: float) -> None:
         """The stream is back, by another name, after so many seconds."""
-        self.turns.begin(self.stream.stream_sid)
+        self.turns.agent_audio.stream_sid = self.stream.stream_sid
         self.out.add(StreamBack(self.stream.stream_sid, round(gap, 3)))
-        is_owed = self.is_cut_amid and self.closing.is_open and self.turns.is_heard
-        if self.turns.has_rest:
+        is_owed = self.is_cut_amid and self.closing.is_open and self.turns.agent_audio.is_heard
+        if self.turns.agent_audio.rest:  # there is something to be played on
             self.out.to_caller(self.turns.resume(self.out.now).messages)
         else:
             self.turns.next_turn()  # from here on all that the agent says is heard
@@ -253,7 +253,7 @@ class Parts:
             self.turns.add_function(function)
         if interrupted.ids:
             self.out.add(CancelFunctions(interrupted.ids))
-        is_amid_utterance = self.turns.is_amid_utterance
+        is_amid_utterance = self.turns.agent_audio.is_amid_utterance
         self.out.extend(self.requests.close_session(now, is_amid_utterance=is_amid_utterance))
         self.out.to_caller(self.turns.close_session(now))
         self.caller_audio.close_session(now)
@@ -282,7 +282,7 @@ class Parts:
         lost = self.session.fail(
             RETRY[cause] if retry is None else retry,
             self.out.now,
-            self.turns.plays_until,
+            self.turns.agent_audio.plays_until,
             is_lighter=is_lighter,
         )
         match lost:
@@ -320,7 +320,7 @@ class Parts:
         if not self.session.finish(now):
             return False
         ending = Ending(Cause.AGENT_FINISHED, detail[:MAX_REASON_CHARS])
-        is_heard = self.turns.is_heard
+        is_heard = self.turns.agent_audio.is_heard
         self._follow(self.closing.session_finished(ending, now, is_heard=is_heard))
         return True
 
@@ -330,8 +330,8 @@ class Parts:
         if not self.session.is_live or not self.closing.is_open:
             self._hand_over(agent)
             return
-        is_said = not turns.is_amid_utterance and not turns.is_heard
-        self.handing_over.begin(agent, self.out.now, turns.plays_until, is_said=is_said)
+        is_said = not turns.agent_audio.is_amid_utterance and not turns.agent_audio.is_heard
+        self.handing_over.begin(agent, self.out.now, turns.agent_audio.plays_until, is_said=is_said)
 
     def _hand_over(self, agent: str) -> None:
         """In a session of its own."""
@@ -348,7 +348,7 @@ class Parts:
         self.dial()
 
     def _replace(self, successor: str, event: events.OfCall) -> bool:
-        if not self.session.replace(successor, self.out.now, self.turns.plays_until):
+        if not self.session.replace(successor, self.out.now, self.turns.agent_audio.plays_until):
             return False
         self.out.add(event)
         self.close_session()
@@ -370,14 +370,14 @@ class Parts:
             sounds_until = self.turns.sounds_until
             self.watch.run_function(now, sounds_until, is_running=is_running)
             self.watch.hear_playing(now, sounds_until)
-        is_heard = self.turns.is_heard
+        is_heard = self.turns.agent_audio.is_heard
         if is_heard:
             self.out.extend(self.requests.hear_all_is_heard())
         is_heard = is_heard and not is_running
         if (news := self.closing.settle(now, is_heard=is_heard)) is not None:
             self._follow(news)
         elif self.handing_over.agent is not None:
-            is_heard = self.turns.is_heard and not self.requests.has_words_to_say
+            is_heard = self.turns.agent_audio.is_heard and not self.requests.has_words_to_say
             if self.handing_over.is_due(now, is_heard=is_heard):
                 self._hand_over(self.handing_over.agent)
         elif (deadline := self.session.renewal_deadline) != inf:
@@ -443,7 +443,7 @@ class Parts:
     def protect(self) -> None:
         """The caller is not cut off by speaking up, nor is the agent, which so must not hear it."""
         on = self.closing.is_uninterruptible
-        self.turns.be_uninterruptible(on)
+        self.turns.agent_audio.is_protected = on
         self.caller_audio.is_muted = on
 
     def _follow(self, news: ClosingNews | None, code: int = 1000) -> None:
@@ -457,12 +457,12 @@ class Parts:
                 self.handing_over.drop()
                 self.session.be_the_last()
                 self.limits.close_session(now)
-                self.closing.hear_words(self.turns.plays_until)
+                self.closing.hear_words(self.turns.agent_audio.plays_until)
                 self.protect()
             case LastWords(clip):
                 self._let_agent_go(code)
                 self.out.to_caller(self.turns.play(clip, now))
-                self.closing.hear_words(self.turns.plays_until)
+                self.closing.hear_words(self.turns.agent_audio.plays_until)
             case Release(ending):
                 if not news.needs_agent:
                     self._let_agent_go(code)

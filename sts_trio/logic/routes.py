@@ -104,7 +104,7 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             was_elsewhere = parts.was_elsewhere(parts.stream.start.start)
             parts.out.add(StreamBegan(was_elsewhere))
             parts.closing.needs_release = parts.needs_release(parts.stream.start.start)
-            parts.turns.begin(parts.stream.stream_sid)
+            parts.turns.agent_audio.stream_sid = parts.stream.stream_sid
             parts.owe(Debt.SESSION)
             if was_elsewhere:
                 parts.session.expect(now)
@@ -147,7 +147,7 @@ def _hear_mark(parts: Parts, name: str) -> None:
         parts.out.violation(Leg.CALLER, played.reason)
     elif played is not None:
         place = parts.caller_audio.heard
-        position = parts.turns.playout.position
+        position = parts.turns.agent_audio.playout.position
         if (waited := parts.response.hear_mark(position, place, parts.out.now)) is not None:
             parts.out.add(events.AgentAnswerHeard(round(waited, 3)))
         parts.out.extend(played.turns)

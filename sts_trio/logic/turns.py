@@ -19,7 +19,7 @@ from sts_trio.logic.asked import turn_after
 from sts_trio.logic.carryover import Carryover
 from sts_trio.logic.history import History, completed_call
 from sts_trio.logic.perception import PERCEPTION, Perception
-from sts_trio.logic.playout import Echo, Playout
+from sts_trio.logic.playout import Echo
 from sts_trio.logic.rest import Hold
 from sts_trio.logic.states import BACK_WITHIN, Violation
 from sts_trio.observe.events import CallHeard
@@ -58,11 +58,11 @@ class Resumed(msgspec.Struct, frozen=True):
 
 class Turns:
     __slots__ = (
-        "_agent_audio",
         "_header",
         "_history",
         "_is_resumed",
         "_may_have_header",
+        "agent_audio",
         "agent_bytes",
         "barge_ins",
         "carryover",
@@ -80,7 +80,7 @@ class Turns:
         self.greets = True  # the next session is to begin with the agent's greeting
         self.hold = Hold()
         self._is_resumed = False  # what a noise had cut is being played
-        self._agent_audio = AgentAudio(keeps_rest=resumes)
+        self.agent_audio = AgentAudio(keeps_rest=resumes)
         self._may_have_header = True  # what comes next of the agent's audio: it begins
         self._header = b""  # of a WAV file, as far as it came
         self._history = History()
@@ -89,37 +89,10 @@ class Turns:
         self.sounds_until = -inf
         self.user_speaks_until = -inf  # at the latest
 
-    @property
-    def playout(self) -> Playout:
-        """What the caller has heard of the agent, and what not."""
-        return self._agent_audio.playout
-
-    @property
-    def plays_until(self) -> float:
-        """Until when the caller has something to hear, by the clock alone."""
-        return self._agent_audio.plays_until
-
-    @property
-    def mark_deadline(self) -> float:
-        """When to ask whether the phone `is_without_marks`."""
-        deadline = self._agent_audio.mark_deadline
-        return inf if deadline is None else deadline
-
-    def is_without_marks(self, now: float) -> bool:
-        return self._agent_audio.is_without_marks(now)
-
-    @property
-    def is_amid_utterance(self) -> bool:
-        return self._agent_audio.is_amid_utterance
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether the caller has heard everything, and no utterance is under way."""
-        return self._agent_audio.is_heard
-
     def is_quiet(self, now: float) -> bool:
         """Whether nobody speaks, and no answer is due."""
-        return self.is_heard and now >= self.user_speaks_until and self._history.unanswered is None
+        is_silent = self.agent_audio.is_heard and now >= self.user_speaks_until
+        return is_silent and self._history.unanswered is None
 
     def recall(self, past: Recalled) -> None:
         """The conversation began in another process."""
@@ -128,10 +101,6 @@ class Turns:
         self._history.hear_mark(sys.maxsize, sys.maxsize)
         self.carryover.recall(self._history, is_cut=past.is_cut)
         self.greets = past.greets
-
-    def begin(self, stream_sid: str) -> None:
-        """The caller can be told something."""
-        self._agent_audio.stream_sid = stream_sid
 
     # --- the agent's turn -----------------------------------------------------------------------
 
@@ -144,7 +113,7 @@ class Turns:
                     return []
             else:
                 self._may_have_header = False
-        agent_audio = self._agent_audio
+        agent_audio = self.agent_audio
         self.agent_bytes += len(audio)
         if agent_audio.is_stale(now):
             if agent_audio.rest:
@@ -175,44 +144,47 @@ class Turns:
     def hear_agent(self, text: str, now: float) -> CallHeard | None:
         """A sentence of the agent's. If it is of a turn that was cut, on its way when it was, it is
         told at once that nobody hears it."""
-        if self._agent_audio.is_stale(now):
-            if self._agent_audio.rest:
+        agent_audio = self.agent_audio
+        if agent_audio.is_stale(now):
+            if agent_audio.rest:
                 self._history.hear_unheard(text)
             return CallHeard(text, "", 0.0, 0.0)
         self.drop_rest()
         self._may_have_header = True  # each sentence may be made by itself
-        self._agent_audio.is_amid_utterance = True
-        self._history.hear_agent(text, self.playout.sent)
+        agent_audio.is_amid_utterance = True
+        self._history.hear_agent(text, agent_audio.playout.sent)
         return None
 
     def next_turn(self) -> None:
         """A sign that what the agent says from here on belongs to a new turn."""
-        self._agent_audio.next_turn()
+        self.agent_audio.next_turn()
         self.drop_rest()
 
     def finish_utterance(self, now: float) -> list[twilio.ToCaller]:
         self._may_have_header, self._header = True, b""
-        messages = self._agent_audio.finish(now)
-        self._history.finish(self.playout.sent)
+        messages = self.agent_audio.finish(now)
+        self._history.finish(self.agent_audio.playout.sent)
         return messages
 
     def play(self, clip: bytes, now: float) -> list[twilio.ToCaller]:
         """Our own audio, whole frames."""
         self._history.insert(len(clip))
-        messages = self._agent_audio.insert(clip, now)
+        messages = self.agent_audio.insert(clip, now)
         if clip:
-            self.sounds_until = self._agent_audio.plays_until
+            self.sounds_until = self.agent_audio.plays_until
         return messages
 
     def hear_mark(self, name: str, now: float) -> Played | Violation | None:
-        echo = self.playout.echo(name)
+        agent_audio = self.agent_audio
+        playout = agent_audio.playout
+        echo = playout.echo(name)
         if echo is not Echo.NEVER_SENT:
-            self._agent_audio.mark_deadline = inf
+            agent_audio.mark_deadline = inf
         match echo:
             case Echo.HEARD:
-                turns = self._history.hear_mark(self.playout.position, self.playout.sent)
-                self._agent_audio.forget_heard()
-                return Played(turns, self._agent_audio.silent_after(name, now))
+                turns = self._history.hear_mark(playout.position, playout.sent)
+                agent_audio.forget_heard()
+                return Played(turns, agent_audio.silent_after(name, now))
             case Echo.NEVER_SENT:
                 return Violation("a mark we never sent")
         return None
@@ -222,22 +194,22 @@ class Turns:
     def hear_user_speaks(self, now: float) -> Cut | None:
         """The caller speaks up, and cuts what is being said, unless that is uninterruptible."""
         self.user_speaks_until = now + MAX_TURN_SECONDS
-        if self._agent_audio.is_protected:
+        if self.agent_audio.is_protected:
             return None
         cut = self._cut(now)
         self.barge_ins += cut.size > 0
-        if not self._agent_audio.rest or not self.hold.begin(now):
+        if not self.agent_audio.rest or not self.hold.begin(now):
             self.drop_rest()
         return cut
 
     def hear_key(self, now: float) -> Cut | None:
         """The caller presses a key, and cuts what is being said, unless that is uninterruptible."""
-        if self._agent_audio.is_protected:
+        if self.agent_audio.is_protected:
             return None
         self.drop_rest()
-        if self.is_heard:
+        if self.agent_audio.is_heard:
             return None
-        cut = self._cut(now, STALE_AFTER_KEY if self.is_amid_utterance else 0.0)
+        cut = self._cut(now, STALE_AFTER_KEY if self.agent_audio.is_amid_utterance else 0.0)
         self.barge_ins += cut.size > 0
         self.drop_rest()  # it was no noise
         return cut
@@ -246,40 +218,37 @@ class Turns:
 
     def resume(self, now: float) -> Resumed:
         """It was but a noise: what it has cut is played on."""
-        assert self._agent_audio.rest is not None
-        is_whole = self._agent_audio.rest.is_whole
-        self._history.resume(self.playout.sent)
-        duration, messages = self._agent_audio.resume(now)
+        agent_audio = self.agent_audio
+        assert agent_audio.rest is not None
+        is_whole = agent_audio.rest.is_whole
+        self._history.resume(agent_audio.playout.sent)
+        duration, messages = agent_audio.resume(now)
         if is_whole:
-            self._history.finish(self.playout.sent)
-        self.sounds_until = self._agent_audio.plays_until
+            self._history.finish(agent_audio.playout.sent)
+        self.sounds_until = agent_audio.plays_until
         self.hold.resume()
         self._is_resumed = True
         return Resumed(duration, is_whole, messages)
 
     def lose_stream(self, now: float) -> Cut:
         """Twilio plays nothing any more. What was not heard is kept for when the stream is back."""
-        is_amid = self.is_amid_utterance
+        is_amid = self.agent_audio.is_amid_utterance
         cut = self._cut(now, BACK_WITHIN)
         self.hold.drop()
         if not is_amid:
-            self._agent_audio.next_turn()  # what comes belongs to nothing that was cut
+            self.agent_audio.next_turn()  # what comes belongs to nothing that was cut
         return cut
-
-    @property
-    def has_rest(self) -> bool:
-        """Whether there is something to be played on."""
-        return bool(self._agent_audio.rest)
 
     def drop_rest(self) -> None:
         """Something else has begun."""
         self.hold.drop()
-        if self._agent_audio.rest:
-            self._agent_audio.rest.drop()
+        if self.agent_audio.rest:
+            self.agent_audio.rest.drop()
 
     def hear_words_after_all(self, now: float) -> Cut | None:
         """The noise was the beginning of words, and what is played on is not to be heard."""
-        if not self._is_resumed or self._agent_audio.is_protected or not self.playout.unheard:
+        is_cut = self._is_resumed and not self.agent_audio.is_protected
+        if not is_cut or not self.agent_audio.playout.unheard:
             return None
         cut = self._cut(now)
         self.drop_rest()
@@ -309,12 +278,9 @@ class Turns:
         self.user_speaks_until = -inf
         self.next_turn()
 
-    def be_uninterruptible(self, on: bool) -> None:
-        self._agent_audio.is_protected = on
-
     def make_room(self, now: float) -> Cut | None:
         """What comes next is not to wait behind what Twilio has, unless that must be heard."""
-        if self._agent_audio.is_heard or self._agent_audio.is_protected:
+        if self.agent_audio.is_heard or self.agent_audio.is_protected:
             return None
         cut = self._cut(now)
         self.next_turn()
@@ -323,15 +289,17 @@ class Turns:
     def _cut(self, now: float, late: float = STALE_AUDIO) -> Cut:
         self._is_resumed = False
         self._may_have_header = True
-        position, sent = self.playout.position, self.playout.sent
-        is_amid = self.is_amid_utterance
-        size, messages = self._agent_audio.cut(now, late)
+        agent_audio = self.agent_audio
+        position, sent = agent_audio.playout.position, agent_audio.playout.sent
+        is_amid = agent_audio.is_amid_utterance
+        size, messages = agent_audio.cut(now, late)
         self.sounds_until = min(self.sounds_until, now)
         return Cut(size, is_amid or size > 0, messages, self._history.cut(position, sent))
 
     def end(self) -> list[CallHeard]:
         """Nobody hears anything any more."""
-        return self._history.cut(self.playout.position, self.playout.sent)
+        playout = self.agent_audio.playout
+        return self._history.cut(playout.position, playout.sent)
 
     # --- from one session to the next -----------------------------------------------------------
 
@@ -347,7 +315,7 @@ class Turns:
 
     def close_session(self, now: float) -> list[twilio.ToCaller]:
         """What the agent was saying is over. After `add_function` of what it interrupted."""
-        self.carryover.close_session(self.playout.sent)
+        self.carryover.close_session(self.agent_audio.playout.sent)
         self.user_speaks_until = -inf
         self.drop_rest()
         return self.finish_utterance(now)

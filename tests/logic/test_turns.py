@@ -15,7 +15,7 @@ FUNCTION = deepgram.FunctionToCall("f1", "get_order")
 
 def begun() -> Turns:
     turns = Turns()
-    turns.begin(SID)
+    turns.agent_audio.stream_sid = SID
     return turns
 
 
@@ -31,23 +31,23 @@ def told_of(turns: Turns) -> list[str]:
 def test_a_turn_is_told_once_its_last_mark_comes_back() -> None:
     turns = begun()
     assert turns.hear_agent("Hello.", 0.0) is None
-    assert turns.is_amid_utterance
+    assert turns.agent_audio.is_amid_utterance
     [played] = turns.hear_audio(b"\x01" * 1600, 0.0)
     assert played == twilio.PlayMedia(SID, twilio.Outbound(b"\x01" * 1600))
-    assert turns.plays_until == 0.2
+    assert turns.agent_audio.plays_until == 0.2
     assert turns.finish_utterance(0.1) == [mark("e0-1")]
-    assert not turns.is_heard
+    assert not turns.agent_audio.is_heard
     assert turns.hear_mark("e0-1", 0.3) == Played(
         [events.CallHeard("Hello.", "Hello.", 0.2, 0.2)], None
     )
-    assert turns.is_heard
+    assert turns.agent_audio.is_heard
     assert turns.agent_bytes == 1600
     assert turns.hear_mark("e0-9", 0.3) == Violation("a mark we never sent")
 
 
 def test_of_what_was_heard_to_its_end_hardly_any_audio_is_kept() -> None:
     turns = Turns(resumes=True)
-    turns.begin(SID)
+    turns.agent_audio.stream_sid = SID
     tracemalloc.start()
     try:
         for number in range(10):
@@ -82,10 +82,10 @@ def test_the_caller_cuts_what_is_being_said_and_what_of_it_is_still_under_way() 
 def test_uninterruptible_words_are_not_cut_by_the_caller_nor_by_us() -> None:
     turns = begun()
     turns.hear_audio(b"\x01" * 1600, 0.0)
-    turns.be_uninterruptible(True)
+    turns.agent_audio.is_protected = True
     assert turns.hear_user_speaks(0.1) is None
     assert turns.make_room(0.1) is None
-    turns.be_uninterruptible(False)
+    turns.agent_audio.is_protected = False
     cut = turns.make_room(0.1)
     assert cut is not None
     assert cut.size == 1600
