@@ -71,7 +71,7 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
         parts.resume()
     if parts.turns.agent_audio.is_without_marks(now):
         parts.out.violation(Leg.CALLER, NO_MARKS)
-    if parts.session.is_filler_due(now):
+    if parts.session.reconnect.is_filler_due(now):
         _say_one_moment(parts)
     while not parts.closing.is_over and (due := parts.watch.due(now)) is not None:
         _make_good(parts, due)
@@ -95,7 +95,7 @@ def _say_one_moment(parts: Parts) -> None:
     parts.out.to_caller(parts.turns.play(parts.policy.one_moment, now))
     until = max(now, parts.turns.sounds_until)
     parts.watch.hear_words(now, until)
-    parts.session.hear_filler(until)
+    parts.session.reconnect.hear_filler(until)
 
 
 def _make_good(parts: Parts, due: Due) -> None:

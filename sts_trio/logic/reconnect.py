@@ -72,6 +72,10 @@ class Reconnect:
             self._lost_at = now
             self.filler_deadline = max(now, plays_until) + FILLER_AFTER
 
+    def is_filler_due(self, now: float) -> bool:
+        """Whether a caller without an agent is to hear something."""
+        return now >= self.filler_deadline
+
     def hear_filler(self, until: float) -> None:
         """The caller is told something, which takes until then."""
         if self.is_on:

@@ -107,7 +107,7 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
             parts.turns.agent_audio.stream_sid = parts.stream.stream_sid
             parts.owe(Debt.SESSION)
             if was_elsewhere:
-                parts.session.expect(now)
+                parts.session.reconnect.begin_gap(now, now)  # until it is known who goes on
             else:
                 parts.session.begin(now)
                 parts.dial()

@@ -138,12 +138,8 @@ class Session:
         self._begun_at = now
         self._enter(SESSION[self.state][SessionInput.DIAL], now)
 
-    def expect(self, now: float) -> None:
-        """The caller is there, and had an agent before, in another process. Then `recall`."""
-        self.reconnect.begin_gap(now, now)
-
     def recall(self, agent: str, now: float) -> None:
-        """That agent is to go on; "": none was chosen yet. Then `dial`."""
+        """That agent, of another process, is to go on; "": none was chosen yet. Then `dial`."""
         self.agent = agent
         self._was_live = True
         self.begin(now)
@@ -256,14 +252,6 @@ class Session:
             return TookTooLong(cause, f"after {self._limit():g} s")
         self._enter(SESSION[self.state][SessionInput.WAITED], now)
         return None
-
-    def is_filler_due(self, now: float) -> bool:
-        """Whether a caller without an agent is to hear something."""
-        return now >= self.reconnect.filler_deadline
-
-    def hear_filler(self, until: float) -> None:
-        """It does, until then."""
-        self.reconnect.hear_filler(until)
 
     def hear_warning(self, code: str, now: float) -> None:
         if code != RENEWAL_DUE or not self._reconnects or self._is_last:

@@ -176,11 +176,11 @@ def test_it_is_replaced_from_any_state_but_not_once_it_is_the_last(state: Sessio
 def test_the_gap_is_told_once_it_is_over() -> None:
     session = reach(L)
     session.fail(RETRY[Cause.AGENT_LOST], 10.0, 12.0)
-    assert not session.is_filler_due(12.6)
+    assert not session.reconnect.is_filler_due(12.6)
     assert session.deadline == 12.7
-    assert session.is_filler_due(12.7)
-    session.hear_filler(13.0)
-    assert not session.is_filler_due(15.9)
+    assert session.reconnect.is_filler_due(12.7)
+    session.reconnect.hear_filler(13.0)
+    assert not session.reconnect.is_filler_due(15.9)
     session.close_session(10.0)
     session.hear_reached(AgentReached("sales", is_prepared=True), 10.5)
     assert session.hear_welcome("r1", 10.6) == NeedsSettings(is_prewarmed=True)
