@@ -272,6 +272,8 @@ def hear_end(parts: Parts, end: End) -> None:
         case MoveAway():
             parts.end(Cause.MOVED)
         case CallerGone():
+            # Twilio may tell it before its socket is seen to be gone.
+            parts.stream.hear_call_over()
             if parts.stream.is_away:
                 parts.end(Cause.CALLER_LOST)
         case OperatorHangsUp():

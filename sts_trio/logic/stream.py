@@ -74,6 +74,7 @@ class Stream:
         "_cut_at",
         "_cut_by",
         "_is_expected",
+        "_is_over",
         "_may_come_back",
         "call_sid",
         "deadline",
@@ -90,6 +91,7 @@ class Stream:
     ) -> None:
         self._is_expected = is_expected
         self._may_come_back = may_come_back
+        self._is_over = False
         self._cut_by: StreamEnded | None = None  # if it is not back in time
         self._cut_at = -inf
         self.start: twilio.Start | None = None
@@ -100,7 +102,13 @@ class Stream:
     @property
     def may_come_back(self) -> bool:
         """Whether its end, if nobody says that the call is over, need not be the end."""
-        return self.start is not None and self._may_come_back(self.start.start)
+        if self.start is None or self._is_over:
+            return False
+        return self._may_come_back(self.start.start)
+
+    def hear_call_over(self) -> None:
+        """The phone call is over, and what is left of its stream is the last."""
+        self._is_over = True
 
     @property
     def is_away(self) -> bool:

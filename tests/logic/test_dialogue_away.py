@@ -153,9 +153,14 @@ def test_who_does_not_come_back_has_hung_up(how: How, cause: Cause) -> None:
 
 def test_a_phone_call_that_is_over_is_not_waited_for() -> None:
     bridge = talking()
-    assert bridge.hear(CallerGone()) == []
     bridge.hear(CUT)
     assert ended(bridge.hear(CallerGone())) == Ending(Cause.CALLER_LOST)
+
+
+def test_a_stream_that_is_cut_behind_the_end_of_the_phone_call_is_not_waited_for() -> None:
+    bridge = talking()
+    assert bridge.hear(CallerGone()) == []
+    assert ended(bridge.hear(CUT)) == Ending(Cause.CALLER_LOST)
 
 
 @pytest.mark.parametrize(
