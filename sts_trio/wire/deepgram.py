@@ -26,6 +26,7 @@ from sts_trio.wire.deepgram_settings import (
     plain,
 )
 from sts_trio.wire.salvage import JsonText, salvaged
+from sts_trio.wire.schema import Counter
 
 M = TypeVar("M")
 
@@ -294,7 +295,7 @@ class InjectionRefused(msgspec.Struct, frozen=True, tag_field="type", tag=True):
 
 
 class FrustrationDetected(msgspec.Struct, frozen=True, tag_field="type", tag=True):
-    count: int = 0
+    count: Counter = 0
     escalated: bool = False
 
 

@@ -4,9 +4,14 @@ Pure. msgspec either ignores unknown fields or refuses the first one it meets; a
 neither: keep them all, and name them.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import inspect
+
+# Of what a peer counts. Bounded, as a number of 400 digits would break the arithmetic, or the
+# format, that it ends up in.
+Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 def prune(raw: Any, schema: Any) -> tuple[Any, list[str]]:

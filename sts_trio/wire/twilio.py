@@ -9,18 +9,17 @@ Source: Twilio, "Media Streams: WebSocket messages", read 2026-11-22.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from sts_trio.errors import Leg
 from sts_trio.wire.anomalies import Malformed, Unknown
+from sts_trio.wire.schema import Counter
 
 # Bytes of a message that is read though something is wrong with it: 7 ms, if all of them are
 # objects. Twilio's are of 400.
 MAX_LENIENT = 128 * 1024
-# Bounded, as a timestamp of 400 digits would break the arithmetic it ends up in.
-Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Connected(msgspec.Struct, frozen=True, tag_field="event", tag="connected", rename="camel"):
