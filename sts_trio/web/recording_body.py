@@ -1,11 +1,13 @@
 """A recording as the body of a response: read in a thread, and in parts for players that jump."""
 
+import functools
 from types import TracebackType
 
 import trio
 from quart.wrappers.response import ResponseBody
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
+from sts_trio.net.threads import run_in_thread
 from sts_trio.records.joined_recording import JoinedRecording
 
 # Four seconds of both sides.
@@ -17,6 +19,7 @@ class RecordingBody(ResponseBody):
 
     def __init__(self, recording: JoinedRecording) -> None:
         self._recording = recording
+        self._limiter = trio.CapacityLimiter(1)
         self.begin = self._at = 0
         self.end = recording.size
 
@@ -38,7 +41,8 @@ class RecordingBody(ResponseBody):
         most = min(CHUNK, self.end - self._at)
         if most <= 0:
             raise StopAsyncIteration
-        data = await trio.to_thread.run_sync(self._recording.read, self._at, most)
+        read = functools.partial(self._recording.read, self._at, most)
+        data = await run_in_thread(read, self._limiter)
         self._at += len(data)
         return data
 
