@@ -34,6 +34,7 @@ from rich.console import Console
 from servers import HERE, free_ports
 
 from sts_trio import config
+from sts_trio.logic.states import BACK_WITHIN
 from sts_trio.testing.background import running_beside
 from sts_trio.web.app import App, create_app
 from sts_trio.web.serve import serve
@@ -43,8 +44,9 @@ LANES = {"adopted": "1", "portable": "0"}
 RAMP = 50.0
 RATE = 20.0
 STAY = 1.0
-# From a call's end until nothing of it runs: its goodbye, and a line that nobody took.
-SETTLE = 3.0
+# From the end of a stream until nothing of its call runs: another is waited for, then comes the
+# goodbye.
+SETTLE = BACK_WITHIN + 3.0
 # A look at memory each so many calls.
 STEP = 250
 PAGE = os.sysconf("SC_PAGE_SIZE")

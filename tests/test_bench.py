@@ -25,6 +25,7 @@ from limits import HANG
 from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import FRAME, SILENCE, length
+from sts_trio.logic.states import BACK_WITHIN
 from sts_trio.offline.speech import voice
 from sts_trio.wire import frames, twilio
 
@@ -624,7 +625,7 @@ def test_the_picture_of_garbage_is_drawn_the_same_from_the_same_figures(tmp_path
 @pytest.mark.parametrize("lane", garbage.LANES)
 async def test_calls_of_a_crowd_come_stand_and_go(lane: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(garbage, "STAY", 0.3)
-    monkeypatch.setattr(garbage, "SETTLE", 2.0)
+    monkeypatch.setattr(garbage, "SETTLE", BACK_WITHIN + 2.0)
     with trio.fail_after(60):
         left = await garbage.measure_left(lane, 6)
         pauses = await garbage.measure_pauses(lane, 4, 0.5)

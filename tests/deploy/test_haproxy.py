@@ -60,7 +60,9 @@ async def test_what_was_asked_of_a_process_that_died_over_it_is_asked_elsewhere(
                 assert await behind.ask("/twiml/after", "POST") == "a-3"
             assert await owner(behind, "a-1") == "a-3"
             # A call may have been placed by who died.
-            placed = {await behind.ask("/calls", "POST") for _ in NAMES}
+            placed: set[str] = set()
+            while len(placed) < 2:  # HAProxy has whom it likes be first
+                placed.add(await behind.ask("/calls", "POST"))
             assert placed == {"a-3", "HTTP/1.1 502 Bad Gateway"}
 
 
