@@ -41,6 +41,7 @@ from sts_trio.legs.caller_asgi import TURNS_AT_ONCE, WEIGHT
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
+from sts_trio.moves.lookout import Lookout
 from sts_trio.moves.moved_calls import MovedCalls, may_come_back, was_elsewhere
 from sts_trio.moves.mover import Mover
 from sts_trio.net import hypercorn_guard, tls
@@ -177,7 +178,8 @@ class Server:
         if self._moved_calls is None and records is not None:
             left = functools.partial(left_behind, self.config.records.spool)
             mover = Mover(records.store, records.process_id, left)
-            self._moved_calls = MovedCalls(mover, self._agents, self.agent_connections)
+            lookout = Lookout(mover, lambda: self.twilio, lambda: self.live_calls.takes_calls)
+            self._moved_calls = MovedCalls(mover, lookout, self._agents, self.agent_connections)
         return self._moved_calls
 
     def has_successor(self) -> bool:
@@ -246,6 +248,8 @@ class Server:
     async def _start(self, nursery: trio.Nursery) -> None:
         """The tasks that last; an offline agent of our own too, if it answers."""
         await self._kept_calls.start(nursery, self.live_calls.event_feed)
+        if self.moved_calls is not None:
+            await nursery.start(self.moved_calls.lookout.run)
         # From the start: a task that came with the first call would be left of it.
         nursery.start_soon(self._shut_down_at_the_end)
         await nursery.start(self._flights.run)

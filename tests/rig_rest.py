@@ -122,6 +122,7 @@ class FakeAccount(TwilioRest):
         super().__init__(account_sid, auth_token)
         self.created: list[tuple[float, dict[str, str]]] = []  # (time, arguments)
         self.redirected: list[tuple[str, str]] = []  # (call SID, TwiML)
+        self.sent: list[tuple[str, str]] = []  # (call SID, URL)
         self.hung_up: list[str] = []
         self.failures: deque[Exception] = deque()
         self.accounts: list[str] = []  # that the calls were said to be of
@@ -149,6 +150,10 @@ class FakeAccount(TwilioRest):
 
     async def redirect(self, call_sid: str, twiml: str, account_sid: str = "") -> bool:
         self.redirected.append((call_sid, twiml))
+        return await self._answer(account_sid)
+
+    async def have_asked(self, call_sid: str, url: str, account_sid: str = "") -> bool:
+        self.sent.append((call_sid, url))
         return await self._answer(account_sid)
 
     async def hang_up(self, call_sid: str, account_sid: str = "") -> bool:

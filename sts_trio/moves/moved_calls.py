@@ -9,6 +9,7 @@ from sts_trio.agents.connections import AgentConnections
 from sts_trio.call.info import CallInfo, Elsewhere, streamed
 from sts_trio.logic.acts import Recalled
 from sts_trio.logic.turns import brief
+from sts_trio.moves.lookout import Lookout
 from sts_trio.moves.mover import Mover, Taken
 from sts_trio.observe import events
 from sts_trio.wire.twilio import StreamStart
@@ -16,9 +17,14 @@ from sts_trio.wire.twilio import StreamStart
 
 class MovedCalls:
     def __init__(
-        self, mover: Mover, agents: ConfiguredAgents, connections: AgentConnections
+        self,
+        mover: Mover,
+        lookout: Lookout,
+        agents: ConfiguredAgents,
+        connections: AgentConnections,
     ) -> None:
         self.mover = mover
+        self.lookout = lookout
         self._agents = agents
         self._connections = connections
 

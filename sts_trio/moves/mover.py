@@ -75,9 +75,11 @@ class Store(Protocol):
 class Taken(msgspec.Struct, frozen=True):
     """A call that this process goes on with. `how`: `moved` or `recovered`."""
 
+    call_sid: str
     how: str
     claim: Claim
     rows: list[Row]
+    account_sid: str = ""  # "": that is not known
 
     def known(self, call: CallInfo) -> CallInfo:
         """The call as Twilio tells of it now, with what its own webhook was told."""
@@ -123,6 +125,7 @@ class Mover:
         self._wait_for = wait_for
         self._limiter = trio.CapacityLimiter(THREADS)
         self._expected: collections.OrderedDict[str, Recalled] = collections.OrderedDict()
+        self._rescued: collections.OrderedDict[str, Taken] = collections.OrderedDict()
 
     async def decide(self, call_sid: str, account_sid: str, road: str) -> Outcome:
         """What becomes of a call whose stream is over, and of which nothing is known here. If it is
@@ -130,16 +133,44 @@ class Mover:
         outcome: Outcome = Apologise(f"the database has not answered for {DECIDE_WITHIN:g} s")
         with trio.move_on_after(DECIDE_WITHIN):
             try:
-                outcome = await self._decide(call_sid, account_sid, road)
+                decided = await self._decide(call_sid, account_sid, road)
+                assert decided is not None
+                outcome = decided
             except StsTrioError as exc:
                 outcome = Apologise(f"the database is away: {exc}")
         return outcome
 
-    async def _decide(self, call_sid: str, account_sid: str, road: str) -> Outcome:
+    async def rescue(
+        self, call_sid: str, account_sid: str, road: str, turn: Callable[[], Awaitable[None]]
+    ) -> Taken | None:
+        """Claims, in its `turn`, a call that has lost its process, and of which Twilio has asked
+        nobody. None: it has not, or somebody has it, or nobody is to go on with it, or that cannot
+        be known now."""
+        try:
+            outcome = await self._decide(call_sid, account_sid, road, turn)
+        except StsTrioError:
+            return None
+        if not isinstance(outcome, Taken):
+            return None
+        # Whoever is asked then, we or another one, the stream is led here.
+        _put(self._rescued, call_sid, outcome)
+        self.expect(call_sid, outcome.past)
+        return outcome
+
+    async def _decide(
+        self,
+        call_sid: str,
+        account_sid: str,
+        road: str,
+        turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> Outcome | None:
+        """With a `turn` nobody has asked, so only what nobody has is taken; None: it is not so."""
         began = trio.current_time()
         asked: tuple[Owner, Answer] | None = None
         while True:
             seen = await self._in_thread(partial(self._store.look, call_sid))
+            if turn is not None and not _is_left(seen, self._me):
+                return None
             answer = asked[1] if asked is not None and _has(seen, asked[0]) else None
             waited = trio.current_time() - began
             decision = decide(seen, self._me, account_sid=account_sid, answer=answer, waited=waited)
@@ -151,20 +182,25 @@ class Mover:
                     asked = None if answer is Answer.SILENT else asked
                 case Move(is_crash):
                     assert seen is not None
+                    if turn is not None:
+                        await turn()
                     taken = await self._in_thread(
                         partial(self._take, seen, is_crash=is_crash, road=road)
                     )
                     if taken is not None:
-                        return taken
+                        return self._as_rescued(taken)
                 case Returned() | Ended() | Apologise():
                     return decision
 
     def expect(self, call_sid: str, past: Recalled) -> None:
         """The stream of that call is about to come."""
-        self._expected[call_sid] = past
-        self._expected.move_to_end(call_sid)
-        while len(self._expected) > MAX_EXPECTED:
-            self._expected.popitem(last=False)
+        _put(self._expected, call_sid, past)
+
+    def _as_rescued(self, taken: Taken) -> Taken:
+        """As it was when it was claimed first: by then it is known how it was lost."""
+        rescued = self._rescued.pop(taken.call_sid, None)
+        is_same = rescued is not None and rescued.claim.epoch == taken.claim.epoch
+        return rescued if rescued is not None and is_same else taken
 
     async def recall(self, call_sid: str, lost_at: float) -> Recalled:
         """What was before. It is known unless another process was asked about the call, or nobody
@@ -190,10 +226,29 @@ class Mover:
             left = self._left_behind(seen.process_id, seen.call_sid)
             rows |= {(row.epoch, row.seq): row for row in left}
         known = [rows[place] for place in sorted(rows)]
-        return Taken("recovered" if is_crash else "moved", claim, known)
+        how = "recovered" if is_crash else "moved"
+        return Taken(seen.call_sid, how, claim, known, seen.account_sid)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await self._wait_for(work, self._limiter)
+
+
+def _put(kept: "collections.OrderedDict[str, T]", call_sid: str, what: T) -> None:
+    """The oldest goes where there are too many."""
+    kept[call_sid] = what
+    kept.move_to_end(call_sid)
+    while len(kept) > MAX_EXPECTED:
+        kept.popitem(last=False)
+
+
+def _is_left(seen: CallState | None, me: str) -> bool:
+    """Whether it may be that nobody has it, and nobody has been asked."""
+    return (
+        seen is not None
+        and seen.state in ("live", "moving")
+        and seen.claimed_by is None
+        and seen.process_id != me
+    )
 
 
 def _has(seen: CallState | None, owner: Owner) -> bool:

@@ -156,6 +156,11 @@ class TwilioRest:
             )
         return await self._update(call_sid, account_sid, twiml=twiml)
 
+    async def have_asked(self, call_sid: str, url: str, account_sid: str = "") -> bool:
+        """Has the call go on with what `url` answers, which ends its stream. False if the call is
+        over. Else as `redirect`."""
+        return await self._update(call_sid, account_sid, url=url, method="POST")
+
     async def hang_up(self, call_sid: str, account_sid: str = "") -> bool:
         """Ends the call. False if it is over already.
 

@@ -13,12 +13,10 @@ import sqlalchemy as sa
 from sts_trio.records import schema
 from sts_trio.records.database import insert_into
 from sts_trio.records.event_days import day_of
-from sts_trio.records.movable import CallState, Claim, HowEnded, Moved, Owner
+from sts_trio.records.movable import CLAIMED_FOR, CallState, Claim, HowEnded, Moved, Owner
 from sts_trio.records.processes import GONE, clock, find
 from sts_trio.records.rows import Kind
 
-# Twilio has asked, connected and started its stream by then, or it will not.
-CLAIMED_FOR = 8.0
 # A process tells of itself as often. Of one that was killed the stream is lost within as long.
 BEAT = 1.0
 

@@ -5,6 +5,9 @@ Pure.
 
 import msgspec
 
+# Twilio has asked, connected and started its stream by then, or it will not.
+CLAIMED_FOR = 8.0
+
 
 class Moved(msgspec.Struct, frozen=True):
     """A move of the call that was, so many seconds ago. `is_crash`: its process had died."""

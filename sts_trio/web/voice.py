@@ -2,6 +2,7 @@
 
 `/twiml`         a call comes in, or one that we placed is answered
 `/twiml/after`   its stream is over, or the transfer that came after it
+`/twiml/stream`  the same, told and not asked; for when the former is not
 """
 
 import time
@@ -33,6 +34,10 @@ from sts_trio.wire import webhook
 # Of the query of a webhook, what we know its call by, and what lets this machine in.
 OUR_FIELDS = frozenset({TOKEN, KEY})
 
+STREAM_PATH = "/twiml/stream"
+# In the query of what Twilio asks because we had it to.
+ASKED_FOR = "rescued"
+
 
 # Twilio is to ask again where there is no answer: a process that dies resets whoever it accepted,
 # and one that is started anew takes seconds. Five times within 15 s, a second for a connection.
@@ -48,7 +53,11 @@ class Voice:
 
     @property
     def rules(self) -> Rules:
-        return [(TWIML_PATH, self.answer, WEBHOOK), (AFTER_PATH, self.after, WEBHOOK)]
+        return [
+            (TWIML_PATH, self.answer, WEBHOOK),
+            (AFTER_PATH, self.after, WEBHOOK),
+            (STREAM_PATH, self.stream, WEBHOOK),
+        ]
 
     async def answer(self) -> Response:
         """A call comes in: TwiML that connects it to the media socket."""
@@ -82,6 +91,9 @@ class Voice:
         if refusal is not None:
             return refusal
         voice = webhook.read_request(request.fields)
+        moved_calls = self._server.moved_calls
+        if moved_calls is not None and ASKED_FOR not in request.query_fields:
+            await moved_calls.lookout.until_asked(voice.call_sid)
         if voice.dial_call_status:
             self._server.dialler.placed.heard_transfer(voice)
         if (call := self._still_here(voice)) is not None:
@@ -118,6 +130,26 @@ class Voice:
             case never:
                 assert_never(never)
         return responses.twiml(twiml)
+
+    async def stream(self) -> Response:
+        """What becomes of a call's stream. If it is over, Twilio is about to ask what comes next;
+        should it not, and the process be gone that had the call, it is told to."""
+        request, refusal = await self._authenticator.webhook()
+        if refusal is not None:
+            return refusal
+        voice = webhook.read_request(request.fields)
+        base = base_of(request, self._server.config)
+        moved_calls = self._server.moved_calls
+        is_over = voice.stream_event in ("stream-stopped", "stream-error")
+        if is_over and base is not None and moved_calls is not None and self._may_be_left(voice):
+            moved_calls.lookout.hear(voice.call_sid, voice.account_sid, after_url(base))
+        return Response(status=204)
+
+    def _may_be_left(self, voice: webhook.VoiceRequest) -> bool:
+        """Whether it is not known here that the call is over, or goes on."""
+        ending = self._server.live_calls.ending_of(voice.call_sid)
+        is_over = ending is not None and ending.cause is not Cause.MOVED
+        return not is_over and not self._server.live_calls.find(voice.call_sid)
 
     def _still_here(self, voice: webhook.VoiceRequest) -> Bridge | None:
         """The call, if it was but its stream that has ended."""
@@ -172,11 +204,14 @@ class Voice:
         """Has the call streamed, to that process, or here: if whoever is in between can lead it
         there."""
         token = self._tokens.mint(call.call_sid)
+        moves = self._server.moved_calls is not None
+        is_told = moves and not self._server.twilio.missing
         return webhook.connect_stream(
             webhook.media_url(base, stream_path(token, process or self._server.name_in_fleet)),
-            base + AFTER_PATH + ("" if self._server.moved_calls is None else AGAIN),
+            base + AFTER_PATH + (AGAIN if moves else ""),
             notice=notice,
             parameters=parameters(call),
+            status_url=base + STREAM_PATH if is_told else None,
         )
 
     def _break_off(
@@ -196,6 +231,11 @@ class Voice:
         except DialRefused as exc:
             report(events.CallNotTransferred(str(exc), number), call_sid=voice.call_sid)
             return webhook.not_taken()
+
+
+def after_url(base: str) -> str:
+    """What Twilio is told to ask for, of itself."""
+    return f"{base}{AFTER_PATH}?{ASKED_FOR}=1{AGAIN}"
 
 
 def _ending(how: HowEnded) -> Ending:

@@ -109,6 +109,7 @@ class VoiceRequest(msgspec.Struct, frozen=True, rename="pascal"):
     sip_response_code: str = ""
     dial_call_status: str = ""  # how a <Dial> went: as `call_status`, or "answered"
     stir_verstat: str = ""
+    stream_event: str = ""  # of a stream's status callback: stream-started, -stopped or -error
 
     @property
     def is_answered(self) -> bool:
@@ -347,10 +348,13 @@ def connect_stream(
     *,
     notice: str | None = None,
     parameters: Mapping[str, str] | None = None,
+    status_url: str | None = None,
 ) -> str:
     """TwiML that speaks `notice`, if any, and streams the call until either side ends that.
 
-    Then Twilio asks `action_url` what next; the `<Hangup/>` stands for the day it cannot.
+    Then Twilio asks `action_url` what next. Its documents do not say that it does where the
+    stream's connection was lost, or never came about: if it goes on with this document instead, it
+    is led there by `<Redirect>`. What becomes of the stream is told to `status_url`.
 
     Raises:
         ValueError: a parameter has no name, or is longer than Twilio takes.
@@ -358,7 +362,8 @@ def connect_stream(
     response = VoiceResponse()
     if notice:
         response.say(_xml(notice))
-    stream = Stream(url=_xml(stream_url))
+    told = {} if status_url is None else {"status_callback": _xml(status_url)}
+    stream = Stream(url=_xml(stream_url), **told)
     for name, value in (parameters or {}).items():
         if not name or len(name) + len(value) >= PARAMETER_LIMIT:
             raise ValueError(
@@ -369,7 +374,7 @@ def connect_stream(
     connect = Connect(action=_xml(action_url), method="POST")
     connect.append(stream)
     response.append(connect)
-    response.hangup()
+    response.redirect(_xml(action_url), method="POST")
     return str(response)
 
 

@@ -1,8 +1,6 @@
 """`/twiml/after` of a call that another process has had, or whose stream was cut: by HTTP."""
 
 import http.client
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -11,71 +9,19 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 import trio
-from call_stories import Story
+from rig_after import ON, after, dead, record, server, store
 from rig_peers import CALL_SID, STOP, STREAM_SID, media
-from rig_processes import ME
-from rig_server import World, answer_in, talk, world
+from rig_server import World, answer_in, talk
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.records import schema
-from sts_trio.records.database import Database
 from sts_trio.records.movable import HowEnded
-from sts_trio.records.record import Record
 from sts_trio.records.rows import Kind
-from sts_trio.records.store import Store
 from sts_trio.web.voice import _ending
 from sts_trio.wire import twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio
 
-ON = {"CallSid": CALL_SID, "AccountSid": "AC1", "CallStatus": "in-progress", "From": "+15005550001"}
 WORD = b"\x11" * 1600
-
-
-def server(url: str, tmp_path: Path, **environ: Any) -> AbstractAsyncContextManager[World]:
-    spool = str(tmp_path / "spool")
-    return world(tmp_path, STS_DATABASE_URL=url, STS_SPOOL=spool, **environ)
-
-
-@contextmanager
-def store(url: str) -> Iterator[Store]:
-    database = Database(url)
-    database.open()
-    try:
-        yield Store(database)
-    finally:
-        database.close()
-
-
-def dead(url: str, **body: Any) -> Story:
-    """A call of a process whose port refuses."""
-    story = Story(CALL_SID).announce(account="AC1", **body).start().talk()
-    with store(url) as kept:
-        kept.write(story.rows)
-        kept.beat(msgspec.structs.replace(ME, address="127.0.0.1:1"))
-    return story
-
-
-def record(url: str) -> Record:
-    with store(url) as kept:
-        found = kept.record(CALL_SID)
-    assert found is not None
-    return found
-
-
-async def after(
-    here: World, headers: dict[str, str] | None = None, **fields: str
-) -> tuple[int, str]:
-    def ask() -> tuple[int, str]:
-        connection = http.client.HTTPConnection(*here.address, timeout=30)
-        given = {name.decode(): value.decode() for name, value in here.key} | (headers or {})
-        given["content-type"] = "application/x-www-form-urlencoded"
-        connection.request("POST", "/twiml/after", urlencode(ON | fields), given)
-        response = connection.getresponse()
-        told = response.status, response.read().decode()
-        connection.close()
-        return told
-
-    return await trio.to_thread.run_sync(ask)
 
 
 async def test_a_call_of_a_dead_process_is_led_here_with_its_agent_and_what_it_brought(

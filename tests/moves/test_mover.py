@@ -1,9 +1,8 @@
 """What is found out before a call is gone on with, and how long that takes."""
 
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -11,66 +10,16 @@ import trio
 import trio.testing
 import trustme
 from call_stories import NOON, Story, sid
+from rig_mover import LIVE, OTHER, Store, mover
 
 from sts_trio.call.info import CallInfo
-from sts_trio.errors import StsTrioError
 from sts_trio.logic.acts import Recalled
 from sts_trio.moves.decision import ENDING_WITHIN, SILENT_FOR, Answer, Apologise, Ended, Returned
-from sts_trio.moves.mover import ASK_WITHIN, MAX_EXPECTED, Mover, Taken, ask_address
+from sts_trio.moves.mover import ASK_WITHIN, MAX_EXPECTED, Taken, ask_address
 from sts_trio.records.movable import CallState, Claim, HowEnded, Owner
 from sts_trio.records.rows import Kind, Row
 
-OTHER = Owner("p1", "s1", "127.0.0.1:1", is_alive=True)
-LIVE = CallState(call_sid=sid(1), state="live", process_id="p1", epoch=10, owner=OTHER)
 Clock = trio.testing.MockClock
-T = TypeVar("T")
-
-
-class Store:
-    """A database that tells of one call. `wins` are whether a claim does, one after another."""
-
-    def __init__(self, state: CallState | None, rows: Sequence[Row] = (), *wins: bool) -> None:
-        self.state = state
-        self.kept = list(rows)
-        self.wins = list(wins)
-        self.claims: list[tuple[str, bool, str]] = []
-        self.is_away = False
-
-    def look(self, call_sid: str) -> CallState | None:
-        if self.is_away:
-            raise StsTrioError("no route to host")
-        return self.state
-
-    def claim(self, seen: CallState, by: str, *, is_crash: bool, road: str) -> Claim | None:
-        self.claims.append((by, is_crash, road))
-        won = self.wins.pop(0) if self.wins else True
-        return Claim(seen.epoch + 1, NOON + 100.0) if won else None
-
-    def rows(self, call_sid: str) -> list[Row]:
-        if self.is_away:
-            raise StsTrioError("no route to host")
-        return self.kept
-
-
-def mover(store: Store, *answers: Answer, left: Sequence[Row] = ()) -> tuple[Mover, list[Owner]]:
-    """With what the address answers, the last one for ever."""
-    asked: list[Owner] = []
-
-    async def ask(owner: Owner) -> Answer:
-        await trio.lowlevel.checkpoint()
-        asked.append(owner)
-        return answers[min(len(asked), len(answers)) - 1]
-
-    def left_behind(process_id: str, call_sid: str) -> list[Row]:
-        return list(left)
-
-    return Mover(store, "me", left_behind, ask=ask, wait_for=at_once), asked
-
-
-async def at_once(work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
-    """A thread takes no time of a test's clock, which jumps while it is waited for."""
-    await trio.lowlevel.checkpoint()
-    return work()
 
 
 async def test_a_call_of_a_dead_process_is_taken_with_what_it_left_behind() -> None:
@@ -95,8 +44,8 @@ async def test_of_a_call_that_was_let_go_of_it_is_known_when() -> None:
     taken = await goes_on.decide(sid(1), "", "action")
     assert isinstance(taken, Taken)
     assert (taken.how, taken.lost_at, asked) == ("moved", story.at, [])
-    assert Taken("moved", taken.claim, []).lost_at == NOON + 100.0
-    assert Taken("moved", taken.claim, []).known(CallInfo()) == CallInfo()
+    assert Taken(sid(1), "moved", taken.claim, []).lost_at == NOON + 100.0
+    assert Taken(sid(1), "moved", taken.claim, []).known(CallInfo()) == CallInfo()
 
 
 async def test_who_loses_a_claim_looks_again() -> None:
@@ -248,4 +197,4 @@ async def test_nobody_listens_where_a_process_was() -> None:
 
 def test_a_row_that_tells_of_no_call_is_passed_over() -> None:
     rows = [Row(sid(1), 1, 0, NOON, Kind.USER, {"text": "Hi."})]
-    assert Taken("moved", Claim(1, NOON), rows).known(CallInfo()) == CallInfo()
+    assert Taken(sid(1), "moved", Claim(1, NOON), rows).known(CallInfo()) == CallInfo()

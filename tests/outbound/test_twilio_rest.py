@@ -94,6 +94,14 @@ async def test_a_live_call_is_given_other_twiml(api: FakeApi) -> None:
     ]
 
 
+async def test_a_live_call_is_asked_about(api: FakeApi) -> None:
+    url = "https://bridge.example.com/twiml/after?rescued=1"
+    assert await account(api).have_asked(CALL, url, OTHER)
+    assert [(each.path, each.form) for each in api.asked] == [
+        (f"{OTHER}/Calls/{CALL}.json", {"Url": [url], "Method": ["POST"]})
+    ]
+
+
 async def test_a_live_call_is_hung_up(api: FakeApi) -> None:
     await hang_up(account(api))
     assert [(each.path, each.form) for each in api.asked] == [

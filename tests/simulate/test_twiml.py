@@ -94,7 +94,7 @@ def test_the_steps_are_in_order() -> None:
             (
                 Say("Hi."),
                 Connect(stream=Stream(url=WSS, parameters={"to": "+1", "n": "<&>"}), action=AFTER),
-                Hangup(),
+                Redirect(AFTER),
             ),
         ),
         (webhook.busy(), (Reject("busy"),)),

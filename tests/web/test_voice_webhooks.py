@@ -39,7 +39,8 @@ async def test_the_voice_webhook_connects_the_call_to_the_media_socket(tmp_path:
         '<Connect action="http://localhost/twiml/after" method="POST">'
         f'<Stream url="ws://localhost/twilio/{token}"><Parameter name="to" value="+15005550006" />'
         '<Parameter name="chosen_agent" value="default" /><Parameter name="webhook" value="1" />'
-        "</Stream></Connect><Hangup /></Response>"
+        '</Stream></Connect><Redirect method="POST">http://localhost/twiml/after</Redirect>'
+        "</Response>"
     )
 
 

@@ -408,21 +408,23 @@ def test_a_call_is_connected_to_a_stream() -> None:
         "https://a.example/twiml/after",
         notice="This call is recorded.",
         parameters={"token": "t", "to": "+15005550006"},
+        status_url="https://a.example/twiml/stream",
     ) == (
         '<?xml version="1.0" encoding="UTF-8"?><Response>'
         "<Say>This call is recorded.</Say>"
         '<Connect action="https://a.example/twiml/after" method="POST">'
-        '<Stream url="wss://a.example/twilio">'
+        '<Stream statusCallback="https://a.example/twiml/stream" url="wss://a.example/twilio">'
         '<Parameter name="token" value="t" />'
         '<Parameter name="to" value="+15005550006" />'
-        "</Stream></Connect><Hangup /></Response>"
+        '</Stream></Connect><Redirect method="POST">https://a.example/twiml/after</Redirect>'
+        "</Response>"
     )
 
 
 def test_nothing_is_said_and_passed_on_unless_asked_for() -> None:
     twiml = webhook.connect_stream("wss://a.example/twilio", "https://a.example/after")
     response = ElementTree.fromstring(twiml)
-    assert [verb.tag for verb in response] == ["Connect", "Hangup"]
+    assert [verb.tag for verb in response] == ["Connect", "Redirect"]
     assert len(response[0][0]) == 0
 
 
@@ -433,7 +435,7 @@ def test_any_text_ends_up_in_valid_xml(parameters: dict[str, str], notice: str, 
     response = ElementTree.fromstring(twiml.encode())
     stream = response.find("./Connect/Stream")
     assert stream is not None
-    assert [verb.tag for verb in response] == [*(["Say"] if notice else []), "Connect", "Hangup"]
+    assert [verb.tag for verb in response] == [*(["Say"] if notice else []), "Connect", "Redirect"]
     assert len(stream) == len(parameters)
 
 

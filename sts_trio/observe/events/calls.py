@@ -298,6 +298,16 @@ class CallNotRecalled(Event, frozen=True):
     reason: str
 
 
+class CallNotRescued(Event, frozen=True):
+    """A call has lost its process, Twilio has asked nobody about it, and now Twilio could not be
+    had to: somebody tries again, as long as it is not given up for lost."""
+
+    NAME = "call.not_rescued"
+    LEVEL = Level.WARNING
+    call_sid: str
+    reason: str
+
+
 class DialPlaced(Event, frozen=True):
     """Twilio has taken a call that is to be placed."""
 
