@@ -9,6 +9,7 @@ from typing import Any
 
 from sts_trio.audio.frames import SILENT, seconds
 from sts_trio.errors import Cause, Leg
+from sts_trio.logic import endings
 from sts_trio.logic.acts import CallFunctions, CancelFunctions, Heard
 from sts_trio.logic.agent_audio import MAX_AHEAD_SECONDS
 from sts_trio.logic.answer_watch import Debt
@@ -132,7 +133,9 @@ def _hear_function_calls(parts: Parts, message: deepgram.FunctionCallRequest) ->
         parts.out.violation(Leg.AGENT, "called a function before SettingsApplied")
         return
     if not parts.function_calls.has_room(message.functions):
-        parts.lose_agent(Cause.AGENT_RAN_AWAY, f"over {MAX_AT_ONCE} function calls at once")
+        endings.lose_agent(
+            parts, Cause.AGENT_RAN_AWAY, f"over {MAX_AT_ONCE} function calls at once"
+        )
         return
     # The agent is mute until it has an answer to each of ours.
     ours, duplicates = parts.function_calls.request(message.functions)
@@ -200,7 +203,7 @@ def _hear_error(parts: Parts, message: deepgram.AgentError) -> None:
     retry = ERRORS.get(message.code, Retry.ONCE_LIVE)
     is_refusal = retry is not Retry.ALWAYS
     said = f"{message.code}: {message.description}"
-    parts.lose_agent(Cause.AGENT_ERROR, said, retry=retry, is_refusal=is_refusal)
+    endings.lose_agent(parts, Cause.AGENT_ERROR, said, retry=retry, is_refusal=is_refusal)
 
 
 def _hear_warning(parts: Parts, message: deepgram.AgentWarning) -> None:

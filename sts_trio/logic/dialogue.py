@@ -23,6 +23,7 @@ from math import inf
 from typing import Protocol
 
 from sts_trio.audio.frames import seconds
+from sts_trio.logic import endings
 from sts_trio.logic.acts import Act, Heard, SendToAgent
 from sts_trio.logic.caller_audio import CallerAudio
 from sts_trio.logic.due import deadlines, rare_deadline
@@ -142,7 +143,7 @@ class Dialogue:
         if audio := self.caller_audio.due(now):
             parts.out.to_agent(deepgram.Audio(audio))
         if needs_settling and not parts.closing.is_over:
-            parts.settle()
+            endings.settle(parts)
         if needs_settling:
             self._rest()
         return parts.out.drain()

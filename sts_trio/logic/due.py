@@ -7,6 +7,7 @@ neither is of use without the other.
 from typing import assert_never
 
 from sts_trio.errors import Cause, Ending, Leg
+from sts_trio.logic import endings
 from sts_trio.logic.acts import Tick
 from sts_trio.logic.answer_watch import Debt, Due
 from sts_trio.logic.limits import Step
@@ -59,9 +60,9 @@ def hear_tick(parts: Parts, tick: Tick) -> None:
     """Everything whose deadline has passed; several may be due at once."""
     now = parts.out.now
     if (late := parts.session.tick(now)) is not None:
-        parts.lose_agent(late.cause, late.detail)
+        endings.lose_agent(parts, late.cause, late.detail)
     elif (ended := parts.stream.tick(now)) is not None:
-        parts.end(ended.cause, ended.detail)
+        endings.end(parts, ended.cause, ended.detail)
     if parts.closing.is_over:
         return
     parts.dial()
@@ -113,7 +114,7 @@ def _make_good(parts: Parts, due: Due) -> None:
             assert debt is not None
             if due is Due.NO_SESSION:
                 parts.session.be_the_last()
-            parts.lose_agent(Cause.AGENT_MUTE, f"owes {debt.value}", is_refusal=True)
+            endings.lose_agent(parts, Cause.AGENT_MUTE, f"owes {debt.value}", is_refusal=True)
         case _:
             assert_never(due)
 
@@ -128,11 +129,11 @@ def _take(parts: Parts, step: Step) -> None:
         case Step.HANG_UP:
             words = deepgram.InjectAgentMessage(policy.farewell, "queue")
             parts.requests.ask(None, words, now, is_insisted=True)
-            parts.close(Ending(Cause.SILENCE))
+            endings.close(parts, Ending(Cause.SILENCE))
         case Step.WARN:
             words = deepgram.InjectAgentMessage(policy.warning, "queue")
             parts.requests.ask(None, words, now, is_insisted=True)
         case Step.END:
-            parts.take_leave(Ending(Cause.TIME_UP))
+            endings.take_leave(parts, Ending(Cause.TIME_UP))
         case _:
             assert_never(step)

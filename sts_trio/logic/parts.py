@@ -3,60 +3,36 @@
 The parts are siblings: `stream`, `session`, `closing`, `turns`, `function_calls`, `requests`,
 `answer_watch`, `response`, `limits`, `handing_over`, `caller_audio`, `keypad`. None knows another.
 A part is told things and returns news; which part hears a message first stands in `routes`. Here
-stand the moments that concern several: a session begins (`open_session`) and is gone
-(`close_session`), the agent is cut off, lost or replaced, the call closes.
+stand the moments of a call that goes on: a session begins (`open_session`) and is gone
+(`close_session`), the agent is cut off, the stream is and comes back. Those that end a session, or
+the call, stand in `endings`.
 """
 
 from collections.abc import Callable
-from math import inf
-from typing import assert_never
-
-import msgspec
 
 from sts_trio.audio.frames import seconds
-from sts_trio.errors import Cause, Ending
 from sts_trio.logic.acts import (
-    CallReleased,
     CancelFunctions,
     DropAgent,
     DropCaller,
     FlushCaller,
-    HangUp,
     Recalled,
-    ReleaseCall,
     StreamBack,
 )
 from sts_trio.logic.answer_watch import AnswerWatch, Debt
 from sts_trio.logic.caller_audio import CallerAudio
-from sts_trio.logic.closing import (
-    Closing,
-    ClosingNews,
-    GoOn,
-    LastWords,
-    LetAgentGo,
-    Over,
-    Release,
-    SayGoodbye,
-)
+from sts_trio.logic.closing import Closing
 from sts_trio.logic.function_calls import PendingFunctionCalls
 from sts_trio.logic.handing_over import HandingOver
 from sts_trio.logic.keypad import Keypad
 from sts_trio.logic.limits import Limits
-from sts_trio.logic.output import MAX_REASON_CHARS, Output
+from sts_trio.logic.output import Output
 from sts_trio.logic.perception import Perception
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import Requests
 from sts_trio.logic.response import ResponseTime
-from sts_trio.logic.session import (
-    Down,
-    Redialling,
-    Session,
-    Settings,
-)
-from sts_trio.logic.states import RETRY, Retry
-from sts_trio.logic.stream import (
-    Stream,
-)
+from sts_trio.logic.session import Session, Settings
+from sts_trio.logic.stream import Stream
 from sts_trio.logic.turns import Cut, Turns
 from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
@@ -264,96 +240,6 @@ class Parts:
             self.out.add(DropAgent(code))
             self.is_deaf = True
 
-    def lose_agent(
-        self,
-        cause: Cause,
-        detail: str = "",
-        *,
-        retry: Retry | None = None,
-        is_refusal: bool = False,
-    ) -> None:
-        """The session is over, or is to be. `is_refusal`: it may be for something it was told,
-        which is then not told to session after session. `retry`: if the cause does not tell."""
-        if self.handing_over.agent is not None:
-            self._hand_over(self.handing_over.agent)  # this one was leaving anyway
-            return
-        detail = detail[:MAX_REASON_CHARS]
-        is_lighter = is_refusal and self._blame()
-        lost = self.session.fail(
-            RETRY[cause] if retry is None else retry,
-            self.out.now,
-            self.turns.agent_audio.plays_until,
-            is_lighter=is_lighter,
-        )
-        match lost:
-            case Redialling():
-                self.out.add(events.AgentLost(cause.label, detail))
-                self.close_session(cause.agent_code)
-                self.dial()
-            case Down():
-                apology = self.policy.apology
-                news = self.closing.session_down(Ending(cause, detail), apology, self.out.now)
-                self._follow(news, cause.agent_code)
-            case None:
-                pass
-            case never:
-                assert_never(never)
-
-    def _blame(self) -> bool:
-        """Whether the next session will be told less than this one, which died of it."""
-        answers, is_less = self.requests.blame(self.turns.agent_bytes)
-        self.out.extend(answers)
-        carryover = self.turns.carryover
-        blamed = carryover.blame(is_live=self.session.is_live)
-        if is_less or blamed.past or blamed.question:
-            self.out.add(events.AgentContextReduced(blamed.past, blamed.question))
-        return is_less or blamed.past or blamed.question
-
-    def finish(self, detail: str) -> bool:
-        """The agent ends its session in good order, and so the call; `False`: too early for that,
-        or it owes an answer, so the session is lost."""
-        now = self.out.now
-        is_owing = self.watch.is_owing or self.turns.carryover.owes_answer
-        is_owing = is_owing or self.handing_over.agent is not None
-        if self.closing.is_open and (is_owing or self.function_calls.are_awaited):
-            return False
-        if not self.session.finish(now):
-            return False
-        ending = Ending(Cause.AGENT_FINISHED, detail[:MAX_REASON_CHARS])
-        is_heard = self.turns.agent_audio.is_heard
-        self._follow(self.closing.session_finished(ending, now, is_heard=is_heard))
-        return True
-
-    def hand_over(self, agent: str) -> None:
-        """Another agent is to go on, when the caller has heard what this one is saying."""
-        turns = self.turns
-        if not self.session.is_live or not self.closing.is_open:
-            self._hand_over(agent)
-            return
-        is_said = not turns.agent_audio.is_amid_utterance and not turns.agent_audio.is_heard
-        self.handing_over.begin(agent, self.out.now, turns.agent_audio.plays_until, is_said=is_said)
-
-    def _hand_over(self, agent: str) -> None:
-        """In a session of its own."""
-        before = self.session.agent
-        if self._replace(agent, events.AgentHandedOver(before, agent)):
-            self.out.extend(self.requests.forget_updates())
-            self.turns.greets = True  # it introduces itself
-            self.dial()
-
-    def _renew(self) -> None:
-        """A fresh session, before Deepgram ends this one."""
-        agent = self.session.agent
-        self._replace(agent, events.AgentRenewed(agent))
-        self.dial()
-
-    def _replace(self, successor: str, event: events.OfCall) -> bool:
-        if not self.session.replace(successor, self.out.now, self.turns.agent_audio.plays_until):
-            return False
-        self.out.add(event)
-        self.close_session()
-        return True
-
     def send_requests(self) -> None:
         messages, answers = self.requests.send(self.turns.agent_bytes)
         for message in messages:
@@ -362,124 +248,8 @@ class Parts:
                 self.owe(Debt.REPLY)
         self.out.extend(answers)
 
-    def settle(self) -> None:
-        """What follows from all that was heard."""
-        now = self.out.now
-        is_running = self.function_calls.are_awaited
-        if is_running or self.watch.is_waiting:
-            sounds_until = self.turns.sounds_until
-            self.watch.run_function(now, sounds_until, is_running=is_running)
-            self.watch.hear_playing(now, sounds_until)
-        is_heard = self.turns.agent_audio.is_heard
-        if is_heard:
-            self.out.extend(self.requests.hear_all_is_heard())
-        is_heard = is_heard and not is_running
-        if (news := self.closing.settle(now, is_heard=is_heard)) is not None:
-            self._follow(news)
-        elif self.handing_over.agent is not None:
-            is_heard = self.turns.agent_audio.is_heard and not self.requests.has_words_to_say
-            if self.handing_over.is_due(now, is_heard=is_heard):
-                self._hand_over(self.handing_over.agent)
-        elif (deadline := self.session.renewal_deadline) != inf:
-            is_quiet = is_heard and self.session.is_live and self.turns.is_quiet(now)
-            if is_quiet or now >= deadline:
-                self._renew()
-
-    def close(self, ending: Ending) -> None:
-        """The call is to end once the goodbye has been heard."""
-        is_live = self.session.is_live
-        self._follow(self.closing.close(ending, self.out.now, is_live=is_live))
-
-    def take_leave(self, ending: Ending) -> None:
-        """The agent says that the time is up, whatever it was saying, and the call ends."""
-        # Else the goodbye would wait behind all that Twilio still has.
-        self.make_room()
-        self.requests.ask(None, self._time_is_up(), self.out.now)
-        self.close(ending)
-        self.send_requests()
-
-    def wind_up(self) -> None:
-        """The server is to go. The caller is told, by whomever there is."""
-        ending = Ending(Cause.SHUTDOWN)
-        if self.stream.start is None:
-            self._follow(self.closing.end(ending, self.out.now))
-        elif not self.closing.is_open:
-            pass  # they are being said goodbye to already
-        elif self.session.is_live and self.requests.can_say(self._time_is_up()):
-            self.take_leave(msgspec.structs.replace(ending, apologised=True))
-        else:
-            news = self.closing.session_down(ending, self.policy.apology, self.out.now)
-            self._follow(news, ending.cause.agent_code)
-
-    def _time_is_up(self) -> deepgram.InjectAgentMessage:
-        way = "queue" if self.closing.is_uninterruptible else "interrupt"
-        return deepgram.InjectAgentMessage(self.policy.time_is_up, way)
-
-    def end(self, cause: Cause, detail: str = "") -> None:
-        """The call is over, whatever there still was to say."""
-        ending = Ending(cause, detail[:MAX_REASON_CHARS])
-        self._follow(self.closing.end(ending, self.out.now))
-
-    def release(self, released: CallReleased) -> None:
-        """What came of asking Twilio to end the phone call, or to transfer it."""
-        is_live, apology = self.session.is_live, self.policy.apology
-        self._follow(self.closing.released(released, apology, self.out.now, is_live=is_live))
-
-    def _go_on(self, news: GoOn) -> None:
-        """As if the agent had never left."""
-        now = self.out.now
-        self.session.go_on()
-        self.limits.open_session(now)
-        self.watch.reopen(self.policy.answer_within)
-        self.protect()
-        self.requests.report_not_transferred(news.number, self.policy.not_transferred, now)
-        self.owe(Debt.QUESTION)
-        self.send_requests()
-
-    def _let_agent_go(self, code: int) -> None:
-        self.session.close(self.out.now)
-        self.close_session(code)
-
     def protect(self) -> None:
         """The caller is not cut off by speaking up, nor is the agent, which so must not hear it."""
         on = self.closing.is_uninterruptible
         self.turns.agent_audio.is_protected = on
         self.caller_audio.is_muted = on
-
-    def _follow(self, news: ClosingNews | None, code: int = 1000) -> None:
-        """What the closing of the call asks for. `code` closes the agent's leg."""
-        now = self.out.now
-        if news is not None:
-            self.watch.close(now)
-        match news:
-            case SayGoodbye():
-                self.turns.drop_rest()
-                self.handing_over.drop()
-                self.session.be_the_last()
-                self.limits.close_session(now)
-                self.closing.hear_words(self.turns.agent_audio.plays_until)
-                self.protect()
-            case LastWords(clip):
-                self._let_agent_go(code)
-                self.out.to_caller(self.turns.play(clip, now))
-                self.closing.hear_words(self.turns.agent_audio.plays_until)
-            case Release(ending):
-                if not news.needs_agent:
-                    self._let_agent_go(code)
-                self.out.add(ReleaseCall(ending))
-            case LetAgentGo():
-                self._let_agent_go(code)
-            case GoOn(number, reason):
-                self.out.add(events.CallNotTransferred(reason, number))
-                self._go_on(news)
-            case Over(ending):
-                self.out.extend(self.turns.end())
-                if ids := self.function_calls.close_session(now).ids:
-                    self.out.add(CancelFunctions(ids))
-                self.caller_audio.close_session(now)
-                self.out.add(HangUp(ending))
-                self.is_deaf = True
-            case None:
-                pass
-            case never:
-                assert_never(never)

@@ -2,7 +2,8 @@
 
 `HANDLERS` has a function for each message that may be heard: of the caller's and of our own here,
 of the agent's in `agent_messages`, of the clock's in `due`. It tells the part that owns the
-message, and passes the part's news on; what concerns more than two parts is left to `parts`.
+message, and passes the part's news on; what concerns more than two parts is left to `parts`
+and `endings`.
 """
 
 from typing import Any, assert_never
@@ -11,7 +12,7 @@ import msgspec
 
 from sts_trio.audio.frames import seconds
 from sts_trio.errors import Cause, How, Leg, LegEnded
-from sts_trio.logic import agent_messages
+from sts_trio.logic import agent_messages, endings
 from sts_trio.logic.acts import (
     AgentReached,
     Ask,
@@ -116,7 +117,7 @@ def hear_caller(parts: Parts, message: twilio.Message) -> None:
         case StreamEnded(cause, detail):
             if parts.session.is_live and (audio := parts.caller_audio.take()):
                 parts.out.to_agent(deepgram.Audio(audio))
-            parts.end(cause, detail)
+            endings.end(parts, cause, detail)
         case Violation(reason):
             parts.out.violation(Leg.CALLER, reason)
         case None:
@@ -169,7 +170,7 @@ def hear_function_done(parts: Parts, done: FunctionDone) -> None:
         return
     parts.limits.hear_agent(now)
     if done.hand_over is not None and parts.closing.is_open:
-        parts.hand_over(done.hand_over)
+        endings.hand_over(parts, done.hand_over)
     if parts.handing_over.agent is not None:
         return  # who leaves has nothing more to answer
     parts.turns.next_turn()  # what it says from here on has been thought of with this
@@ -185,7 +186,7 @@ def hear_dial(parts: Parts, message: AgentReached | DialFailed) -> None:
     else:
         parts.session.dial_failed()
         cause, retry = cause_of_failed_dial(message.status), retry_of_failed_dial(message.status)
-        parts.lose_agent(cause, message.reason, retry=retry)
+        endings.lose_agent(parts, cause, message.reason, retry=retry)
 
 
 def hear_own(parts: Parts, wish: OwnWish) -> None:
@@ -198,9 +199,9 @@ def hear_own(parts: Parts, wish: OwnWish) -> None:
             parts.out.extend(parts.requests.ask(number, message, now))
             parts.send_requests()
         case Close(ending):
-            parts.close(ending)
+            endings.close(parts, ending)
         case HandOver(agent):
-            parts.hand_over(agent)
+            endings.hand_over(parts, agent)
         case PlayTones(audio):
             parts.out.to_caller(parts.turns.play(audio, now))
         case Protect(is_over):
@@ -244,7 +245,7 @@ def hear_anomaly(parts: Parts, anomaly: Anomaly) -> None:
 
 
 def hear_released(parts: Parts, released: CallReleased) -> None:
-    parts.release(released)
+    endings.release(parts, released)
 
 
 def hear_recalled(parts: Parts, past: Recalled) -> None:
@@ -262,24 +263,24 @@ def hear_end(parts: Parts, end: End) -> None:
         case LegEnded():
             _hear_leg_ended(parts, end)
         case TooBig(leg, size) if leg is Leg.CALLER:
-            parts.end(Cause.CALLER_TOO_BIG, f"a message of {size} bytes")
+            endings.end(parts, Cause.CALLER_TOO_BIG, f"a message of {size} bytes")
         case TooBig(_, size):
-            parts.lose_agent(Cause.AGENT_TOO_BIG, f"a message of {size} bytes")
+            endings.lose_agent(parts, Cause.AGENT_TOO_BIG, f"a message of {size} bytes")
         case WindUp():
-            parts.wind_up()
+            endings.wind_up(parts)
         case ShutDown():
-            parts.end(Cause.SHUTDOWN)
+            endings.end(parts, Cause.SHUTDOWN)
         case MoveAway():
-            parts.end(Cause.MOVED)
+            endings.end(parts, Cause.MOVED)
         case CallerGone():
             # Twilio may tell it before its socket is seen to be gone.
             parts.stream.hear_call_over()
             if parts.stream.is_away:
-                parts.end(Cause.CALLER_LOST)
+                endings.end(parts, Cause.CALLER_LOST)
         case OperatorHangsUp():
-            parts.end(Cause.OPERATOR_HUNG_UP)
+            endings.end(parts, Cause.OPERATOR_HUNG_UP)
         case FunctionsRunAway():
-            parts.lose_agent(Cause.AGENT_RAN_AWAY, "function calls")
+            endings.lose_agent(parts, Cause.AGENT_RAN_AWAY, "function calls")
         case _:
             assert_never(end)
 
@@ -293,10 +294,10 @@ def _hear_leg_ended(parts: Parts, ended: LegEnded) -> None:
         if isinstance(news, Cut):
             parts.part()
         else:
-            parts.end(news.cause, news.detail)
-    elif not (ended.how is How.CLOSED and ended.code == 1000 and parts.finish(detail)):
+            endings.end(parts, news.cause, news.detail)
+    elif not (ended.how is How.CLOSED and ended.code == 1000 and endings.finish(parts, detail)):
         is_refusal = ended.how is How.CLOSED and ended.code in REFUSING_CLOSES
-        parts.lose_agent(cause_of_end(ended), detail, is_refusal=is_refusal)
+        endings.lose_agent(parts, cause_of_end(ended), detail, is_refusal=is_refusal)
 
 
 def _handlers() -> dict[type[Heard], Handler]:

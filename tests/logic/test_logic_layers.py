@@ -36,6 +36,7 @@ OWNERS = {
 }
 COMPOSERS = [
     "parts",
+    "endings",
     "agent_messages",
     "due",
     "routes",
