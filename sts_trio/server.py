@@ -31,7 +31,7 @@ from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
-from sts_trio.config.variables import TracesOf
+from sts_trio.config.setting import TracesOf
 from sts_trio.errors import Cause, ConfigError, Ending
 from sts_trio.flight.keeper import Flights
 from sts_trio.flight.recorder import Given

@@ -21,15 +21,8 @@ from sts_trio.config.agents import AgentSettings, read_agents, read_numbers
 from sts_trio.config.policy import read_policy
 from sts_trio.config.raw import RawConfig, config_error, read_file
 from sts_trio.config.records import Records, read_records
-from sts_trio.config.variables import (
-    PREFIX,
-    SETTINGS,
-    URLS,
-    AgentKind,
-    LogFormat,
-    LogLevel,
-    TracesOf,
-)
+from sts_trio.config.setting import PREFIX, AgentKind, LogFormat, LogLevel, TracesOf
+from sts_trio.config.variables import SETTINGS, URLS
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
 from sts_trio.wire import addresses

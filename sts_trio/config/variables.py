@@ -4,11 +4,23 @@ Each with the key of `sts-trio.toml` that mirrors it: in lower case,
 less `STS_` (`max_calls`, `deepgram_url`). Pure: the environment is handed in.
 """
 
-import enum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import msgspec
 
+from sts_trio.config.setting import (
+    FUNCTION,
+    SECONDS,
+    SWITCH,
+    VISIBLE,
+    AgentKind,
+    LogFormat,
+    LogLevel,
+    Seconds,
+    Secret,
+    Setting,
+    TracesOf,
+)
 from sts_trio.offline.mode import Mode
 from sts_trio.wire.addresses import NUMBER
 from sts_trio.wire.dialect import Dialect
@@ -20,57 +32,6 @@ URLS = {
     Dialect.V1: "wss://agent.deepgram.com/v1/agent/converse",
     Dialect.LEGACY: "wss://agent.deepgram.com/agent",
 }
-
-
-class AgentKind(enum.Enum):
-    """Who answers: Deepgram, or the offline agent in this process."""
-
-    DEEPGRAM = "deepgram"
-    OFFLINE = "offline"
-
-
-class TracesOf(enum.Enum):
-    """What is in the traces of calls; with `WORDS`, what is said as well."""
-
-    NONE = "none"
-    CALLS = "calls"
-    WORDS = "words"
-
-
-class LogFormat(enum.Enum):
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(enum.Enum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Setting(NamedTuple):
-    """One variable, and the key of the file that mirrors it."""
-
-    variable: str
-    type: Any
-    expected: str
-    meaning: str  # for docs/configuration.md
-    default: str = ""  # as it would be written; "": not set
-    secret: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.variable.lower().removeprefix("sts_")
-
-
-Secret = Annotated[str, msgspec.Meta(pattern=r"^[!-~]+\Z")]  # fit for a header
-FUNCTION = Annotated[str, msgspec.Meta(pattern=r"^\w+(\.\w+)*:\w+\Z")]
-VISIBLE = "visible ASCII characters without spaces"
-PREFIX = r"\+[1-9][0-9]{0,14}"
-SWITCH = "1 or 0"
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=86400)]
-SECONDS = "seconds from 0 to 86400"
 
 SETTINGS = {
     setting.variable: setting

@@ -11,7 +11,8 @@ from strategies import any_text
 from sts_trio.audio.clips import clip
 from sts_trio.config import AgentKind, Config, LogFormat, LogLevel, from_environment, load
 from sts_trio.config.records import KeptFlights, Prices, Records, Webhook
-from sts_trio.config.variables import SETTINGS, TracesOf
+from sts_trio.config.setting import TracesOf
+from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import ConfigError
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.offline.mode import Mode
