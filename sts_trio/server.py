@@ -31,8 +31,7 @@ from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, streamed
 from sts_trio.config import AgentKind, Config, local_key
-from sts_trio.config.setting import TracesOf
-from sts_trio.errors import Cause, ConfigError, Ending
+from sts_trio.errors import Cause, Ending
 from sts_trio.flight.keeper import Flights
 from sts_trio.flight.recorder import Given
 from sts_trio.functions.attach import attached
@@ -62,14 +61,13 @@ from sts_trio.records.ending_hook import hooks_in
 from sts_trio.records.identity import Identity
 from sts_trio.records.kept_calls import KeptCalls
 from sts_trio.records.recorded_leg import recorded
-from sts_trio.records.redaction import Redaction
 from sts_trio.records.spool import left_behind
+from sts_trio.records.tracing import tracing
 from sts_trio.wire import deepgram_settings
 from sts_trio.wire.dialect import can_say, language
 from sts_trio.wire.twilio import StreamStart
 
 if TYPE_CHECKING:
-    from sts_trio.observe.otel import Tracing
     from sts_trio.records.opening import OpenRecords
     from sts_trio.records.shared import Shared
 
@@ -113,7 +111,7 @@ class Server:
         self.live_calls = LiveCalls(config.max_calls)
         self.figures = Figures([function.name for function in self.functions])
         self.live_calls.event_feed.listen(self.figures.hear)
-        self._tracing = _tracing(self.config, [function.name for function in self.functions])
+        self._tracing = tracing(self.config, [function.name for function in self.functions])
         if self._tracing is not None:
             self.live_calls.event_feed.listen(self._tracing.traces.hear)
         self.twilio = TwilioRest.of(config)
@@ -455,26 +453,6 @@ class Server:
         async with open_agent(endpoint.url, credential, spoken, self.poller) as leg:
             self.figures.dialled(trio.current_time() - began)
             yield leg
-
-
-def _tracing(config: Config, functions: Sequence[str]) -> "Tracing | None":
-    if config.traces is TracesOf.NONE:
-        return None
-    try:
-        from sts_trio.observe.otel import Tracing
-    except ImportError as exc:
-        raise ConfigError(
-            f"{config.where('STS_TRACES')}: {exc.name} is not installed: pip install"
-            " 'sts-trio[otel]'"
-        ) from None
-    key = config.records.redact_key
-    hidden = None if key is None else Redaction(key)
-    return Tracing(
-        functions=functions,
-        with_words=config.traces is TracesOf.WORDS,
-        conversation_id=str if hidden is None else hidden.identifier,
-        clean=str if hidden is None else hidden.text,
-    )
 
 
 def _is_from_bin(start: StreamStart) -> bool:

@@ -11,7 +11,6 @@ MAX_LINES = 470
 MAX_METHODS = 25
 # What was over the limits when they were drawn: to be parted, and not to grow.
 LONG_FILES = {
-    "server.py": 490,
     "bridge/run.py": 510,
 }
 BIG_CLASSES = {
