@@ -400,7 +400,7 @@ class Server:
             with self.live_calls.admit(call, kept):
                 await call.run()
         except* Exception:
-            call.report(events.CallCrashed(), exc_info=True)
+            call.reports.report(events.CallCrashed(), exc_info=True)
         except* trio.Cancelled:
             pass  # raised anew, alone: in a group, Quart and Hypercorn leave it in cycles of theirs
         finally:

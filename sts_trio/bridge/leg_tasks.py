@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
+import msgspec
 import trio
 
 from sts_trio.bridge.outbox import Outbox
@@ -57,6 +58,13 @@ class AgentSession:
         self.is_open = False
         self.code: int | None = None  # to close with, if the call goes on without it
 
+    def drop(self, code: int) -> bytes:
+        """The call goes on without it; returns the caller's audio that it was not sent."""
+        self.code = code
+        unsent = self.outbox.flush()
+        self.close()
+        return b"".join(each.data for each in unsent if isinstance(each, deepgram.Audio))
+
     def close(self) -> None:
         """Nothing more is sent but the goodbye. A leg that is only dialled has none to send."""
         self.outbox.close()
@@ -68,6 +76,14 @@ class AgentSession:
 
 def caller_outbox() -> Outbox[twilio.ToCaller]:
     return Outbox(CALLER_OUTBOX, _caller_audio)
+
+
+def pass_on(
+    parked: Outbox[twilio.ToCaller], outbox: Outbox[twilio.ToCaller], stream_sid: str
+) -> None:
+    """What is parked was for a stream that is no more: it goes to this one."""
+    for message in parked.flush():
+        outbox.put(msgspec.structs.replace(message, stream_sid=stream_sid))
 
 
 def _caller_audio(message: twilio.ToCaller) -> int:

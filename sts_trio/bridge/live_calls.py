@@ -13,6 +13,7 @@ import trio
 
 from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Ending
+from sts_trio.logic.acts import MoveAway, ShutDown, WindUp
 from sts_trio.observe.feed import EventFeed
 from sts_trio.observe.kept import KeptEvents
 
@@ -138,7 +139,7 @@ class LiveCalls:
                 movable = [call for call in self._calls if call.may_come_back]
                 ready = (call for call in movable if is_late or call.is_at_rest)
                 if (call := next(ready, None)) is not None:
-                    call.move_away()
+                    call.tell(MoveAway())
                 elif is_late and not movable:
                     return
             elif trio.current_time() >= latest:
@@ -150,7 +151,7 @@ class LiveCalls:
         self.drain()
         self._is_winding_up = True
         for call in list(self._calls):
-            call.wind_up()
+            call.tell(WindUp())
 
     def shut_down(self, *, moves: bool = False) -> None:
         """Drains, and hangs up on everyone: both sockets of each call close with 1001. If it
@@ -159,6 +160,6 @@ class LiveCalls:
         self._is_winding_up = True
         for call in list(self._calls):
             if moves and call.may_come_back:
-                call.move_away()
+                call.tell(MoveAway())
             else:
-                call.shut_down()
+                call.tell(ShutDown())

@@ -25,11 +25,11 @@ A bug is an exception in a listener, a speaker or the timer. It ends this call a
 its traceback, 1011 to both sides.
 """
 
+import functools
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
 from typing import assert_never
 
-import msgspec
 import trio
 
 from sts_trio.bridge.boundary import Boundary
@@ -39,6 +39,7 @@ from sts_trio.bridge.leg_tasks import (
     AgentSession,
     caller_outbox,
     converse,
+    pass_on,
     run_agent,
 )
 from sts_trio.bridge.reports import Reports
@@ -51,7 +52,6 @@ from sts_trio.functions import Functions
 from sts_trio.functions.runner import FunctionCalls, MakeSafe, nothing_to_keep
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.logic.acts import (
-    CallerGone,
     CallFunctions,
     CallReleased,
     CancelFunctions,
@@ -62,20 +62,16 @@ from sts_trio.logic.acts import (
     FlushCaller,
     HangUp,
     Heard,
-    MoveAway,
-    OperatorHangsUp,
     OutboxFull,
     Recalled,
     ReleaseCall,
     RequestDone,
     SendToAgent,
     SendToCaller,
-    ShutDown,
     StreamBack,
     StreamBegan,
     Tick,
     Unsent,
-    WindUp,
 )
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe.events import CallCrashed, OfCall
@@ -94,12 +90,12 @@ Recall = Callable[[CallInfo], Awaitable[Recalled]]
 class Bridge:
     """A call from its caller's websocket to its end. Run it once.
 
-    `call` is what the call's own code is given of it. `on_start` is told who is calling whom,
-    before the first event that names the call. `make_safe` is for `FunctionCalls`. `recording` is
-    what the call's own code may pause. `recall` is needed where the dialogue takes calls that were
-    elsewhere; before another process goes on with this call, `make_known` has it find all that
-    happened. `wrap_leg` is for each leg of the caller's: one whose stream is cut may be followed
-    by another.
+    `call` is what the call's own code is given of it; `reports` tells the log and the event feed
+    what happens in it. `on_start` is told who is calling whom, before the first event that names
+    the call. `make_safe` is for `FunctionCalls`. `recording` is what the call's own code may pause.
+    `recall` is needed where the dialogue takes calls that were elsewhere; before another process
+    goes on with this call, `make_known` has it find all that happened. `wrap_leg` is for each leg
+    of the caller's: one whose stream is cut may be followed by another.
     """
 
     __slots__ = (
@@ -125,7 +121,6 @@ class Bridge:
         "_recall",
         "_recording",
         "_release_phone_call",
-        "_reports",
         "_scope",
         "_session",
         "_to_caller",
@@ -133,6 +128,7 @@ class Bridge:
         "began",
         "dialogue",
         "ending",
+        "reports",
     )
 
     def __init__(
@@ -172,8 +168,8 @@ class Bridge:
         self._make_safe = make_safe
         self._release_phone_call = release_phone_call
         self._recall = recall
-        self._reports = Reports(dialogue, tell, on_start, log_transcripts=log_transcripts)
-        self._notes = Notes(self._reports.report)
+        self.reports = Reports(dialogue, tell, on_start, log_transcripts=log_transcripts)
+        self._notes = Notes(self.reports.report)
         # While the stream is away there is none to send from: what is put waits in one of its own.
         self._to_caller = self._leg_outbox = caller_outbox()
         self._session = AgentSession()
@@ -191,9 +187,9 @@ class Bridge:
         """The face of this call. Each is as good as any other: it keeps nothing of its own."""
         return Call(
             self.dialogue,
-            self._tell_dialogue,
+            self.tell,
             self._pending,
-            self._reports.report,
+            self.reports.report,
             self._notes,
             agents=self._hands_over_to,
             may_transfer=self._may_transfer,
@@ -215,7 +211,7 @@ class Bridge:
             self._pending.close()
             self._function_calls = None  # it has the call, and the two would outlive each other
             if self.ending.cause is not Cause.MOVED:
-                self._reports.ended(self.ending)
+                self.reports.ended(self.ending)
         return self.ending
 
     @property
@@ -228,10 +224,6 @@ class Bridge:
     def waiting(self) -> dict[Leg, float]:
         """Seconds of audio that wait for a leg which is slow."""
         return {Leg.CALLER: self._to_caller.seconds, Leg.AGENT: self._session.outbox.seconds}
-
-    def report(self, event: OfCall, *, exc_info: BaseException | bool = False) -> None:
-        """Tells the log and the event feed that it happened in this call."""
-        self._reports.report(event, exc_info=exc_info)
 
     @property
     def may_come_back(self) -> bool:
@@ -248,15 +240,11 @@ class Bridge:
         stream's end."""
         self._is_expected_back = True
 
-    def caller_gone(self) -> None:
-        """The phone call is over: a stream that was cut is not waited for."""
-        self._tell_dialogue(CallerGone())
-
     async def come_back(self, open_caller: OpenCaller) -> None:
         """The caller is here again, on another socket. Returns when that is over."""
         self._is_expected_back = False
         if not self.dialogue.is_away:
-            self._tell_dialogue(LegEnded(Leg.CALLER, How.LOST))
+            self.tell(LegEnded(Leg.CALLER, How.LOST))
         if self.ending is not None:
             await trio.lowlevel.checkpoint()
             return
@@ -271,33 +259,17 @@ class Bridge:
         self._nursery.start_soon(run)
         await is_over.wait()
 
-    def move_away(self) -> None:
-        """Lets go of the call, so that another process goes on with it."""
-        self._tell_dialogue(MoveAway())
-
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing is under way in it that a move would tear."""
         return self.ending is None and self.dialogue.is_at_rest(self._clock.current_time())
 
-    def wind_up(self) -> None:
-        """Ends the call with a goodbye, because the server is to go."""
-        self._tell_dialogue(WindUp())
-
-    def shut_down(self) -> None:
-        """Hangs up because the server goes away."""
-        self._tell_dialogue(ShutDown())
-
-    def hang_up(self) -> None:
-        """Hangs up because the operator wants it, at once: nobody says goodbye."""
-        self._tell_dialogue(OperatorHangsUp())
-
-    # --- hearing and acting ---------------------------------------------------------------------
-
-    def _tell_dialogue(self, message: Heard) -> None:
-        """For code that is not of the call's own tasks: a bug of ours ends the call, not them."""
+    def tell(self, message: Heard) -> None:
+        """For whoever is no task of the call's own: a bug of ours ends the call, not them."""
         with self._boundary():
             self._hear([message])
+
+    # --- hearing and acting ---------------------------------------------------------------------
 
     def _hear(self, batch: Sequence[Heard]) -> None:
         if self.ending is not None:
@@ -316,21 +288,25 @@ class Bridge:
                 case DropCaller():
                     self._drop_caller()
                 case StreamBack(stream_sid, gap):
-                    self._readdress(stream_sid)
-                    self._reports.back(gap)
+                    parked, self._to_caller = self._to_caller, self._leg_outbox
+                    pass_on(parked, self._to_caller, stream_sid)
+                    self.reports.back(gap)
                 case FlushCaller():
                     self._to_caller.flush()
                 case OfCall():
-                    self._reports.report(act)
+                    self.reports.report(act)
                 case StreamBegan(was_elsewhere):
-                    self._reports.started()
+                    self.reports.started()
                     if was_elsewhere:
-                        self._nursery.start_soon(self._recall_past)
+                        assert self._recall is not None
+                        self._nursery.start_soon(self._hear_from, self._recall)
                 case Dial(agent):
                     self._session = AgentSession()
                     self._nursery.start_soon(self._run_agent, self._session, agent)
                 case DropAgent(code):
-                    self._drop_agent(code)
+                    dropped_session, self._session = self._session, AgentSession()
+                    if audio := dropped_session.drop(code):
+                        self._hear([Unsent(audio)])
                 case CallFunctions(functions):
                     self._start(functions)
                 case CancelFunctions(ids):
@@ -339,10 +315,12 @@ class Bridge:
                 case RequestDone():
                     self._pending.resolve(act)
                 case Collected():
-                    self._reports.hide(act.digits)
+                    self.reports.hide(act.digits)
                     self._pending.resolve(act)
                 case ReleaseCall(ending):
-                    self._nursery.start_soon(self._release_caller, ending)
+                    assert self._release_phone_call is not None
+                    ask = functools.partial(_released, self._release_phone_call, ending=ending)
+                    self._nursery.start_soon(self._hear_from, ask)
                 case HangUp(ending):
                     self._hang_up(ending)
                 case _:
@@ -368,22 +346,13 @@ class Bridge:
                 self._hands_over_to,
                 self.call,
                 self._nursery,
-                self._tell_dialogue,
-                self._reports.report,
+                self.tell,
+                self.reports.report,
                 self.dialogue.turn_after,
                 self._make_safe,
             )
         for function in functions:
             self._function_calls.start(function)
-
-    def _drop_agent(self, code: int) -> None:
-        session, self._session = self._session, AgentSession()
-        session.code = code
-        waited = session.outbox.flush()
-        session.close()
-        audio = b"".join(each.data for each in waited if isinstance(each, deepgram.Audio))
-        if audio:
-            self._hear([Unsent(audio)])
 
     def _drop_caller(self) -> None:
         self._caller_scope.cancel()
@@ -391,19 +360,12 @@ class Bridge:
         # What waited has been flushed, as all is that the caller will not hear.
         self._to_caller, self._leg_outbox = caller_outbox(), caller_outbox()
 
-    def _readdress(self, stream_sid: str) -> None:
-        """What waits was for a stream that is no more."""
-        waiting = self._to_caller.flush()
-        self._to_caller = self._leg_outbox
-        for message in waiting:
-            self._to_caller.put(msgspec.structs.replace(message, stream_sid=stream_sid))
-
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending
         # Twilio asks what comes next as soon as its socket is closed, the agent's may take longer.
         self._on_hang_up(self.dialogue.call_sid, ending)
         if ending.cause is Cause.MOVED:
-            self._reports.ended(ending)
+            self.reports.ended(ending)
             self._nursery.start_soon(self._let_go)
         else:
             self._close_legs()
@@ -429,7 +391,7 @@ class Bridge:
 
     def _crash(self) -> None:
         """To be called while handling the exception that is the bug."""
-        self._reports.report(CallCrashed(), exc_info=True)
+        self.reports.report(CallCrashed(), exc_info=True)
         if self.ending is None:
             self._hang_up(Ending(Cause.CRASHED))
 
@@ -449,20 +411,10 @@ class Bridge:
                 if self._clock.current_time() >= self._due():
                     self._hear([Tick()])
 
-    async def _release_caller(self, ending: Ending) -> None:
+    async def _hear_from(self, ask: Callable[[CallInfo], Awaitable[Heard]]) -> None:
+        """What somebody knows of this call, once they have found it out."""
         with self._boundary():
-            assert self._release_phone_call is not None
-            late = f"Twilio: no answer within {RELEASE_WITHIN:g} s; it may be done yet"
-            released = CallReleased(late)
-            with trio.move_on_after(RELEASE_WITHIN):
-                released = await self._release_phone_call(streamed(self.dialogue.start), ending)
-            self._hear([released])
-
-    async def _recall_past(self) -> None:
-        with self._boundary():
-            assert self._recall is not None
-            past = await self._recall(streamed(self.dialogue.start))
-            self._hear([past])
+            self._hear([await ask(streamed(self.dialogue.start))])
 
     async def _run_caller(self, open_caller: OpenCaller) -> None:
         with self._boundary(), trio.CancelScope() as self._caller_scope:
@@ -474,7 +426,7 @@ class Bridge:
                     hear=self._hear,
                     idle=self._idle,
                     boundary=self._boundary,
-                    code=lambda: self._close_code(Leg.CALLER),
+                    code=lambda: _close_code(self.ending, Leg.CALLER),
                 )
 
     async def _run_agent(self, session: AgentSession, name: str | None) -> None:
@@ -492,9 +444,20 @@ class Bridge:
                 hear=hear,
                 idle=self._idle,
                 boundary=self._boundary,
-                code=lambda: session.code or self._close_code(Leg.AGENT),
+                code=lambda: session.code or _close_code(self.ending, Leg.AGENT),
             )
 
-    def _close_code(self, leg: Leg) -> int:
-        ending = self.ending or Ending(Cause.CRASHED)
-        return ending.cause.close_code(leg)
+
+async def _released(
+    release_phone_call: ReleasePhoneCall, call: CallInfo, ending: Ending
+) -> CallReleased:
+    """What came of it, in time or not."""
+    late = f"Twilio: no answer within {RELEASE_WITHIN:g} s; it may be done yet"
+    released = CallReleased(late)
+    with trio.move_on_after(RELEASE_WITHIN):
+        released = await release_phone_call(call, ending)
+    return released
+
+
+def _close_code(ending: Ending | None, leg: Leg) -> int:
+    return (ending or Ending(Cause.CRASHED)).cause.close_code(leg)

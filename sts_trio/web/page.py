@@ -27,6 +27,7 @@ from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import streamed
 from sts_trio.config import AgentKind
 from sts_trio.errors import TwilioFailed
+from sts_trio.logic.acts import OperatorHangsUp
 from sts_trio.net import hypercorn_guard
 from sts_trio.observe.feed import FROM_THE_OLDEST, CallEvent, Subscription
 from sts_trio.offline.mode import choose
@@ -187,7 +188,7 @@ class Page:
         if not found:
             return await self._hang_up_elsewhere(call_sid)
         for call in found:
-            call.hang_up()
+            call.tell(OperatorHangsUp())
         return responses.json({"call_sid": call_sid}, 202)
 
     async def _hang_up_elsewhere(self, call_sid: str) -> Response:

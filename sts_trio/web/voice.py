@@ -15,6 +15,7 @@ from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo, Elsewhere, announced, parameters
 from sts_trio.call.owed import Owed, owed
 from sts_trio.errors import Cause, DialRefused, Ending
+from sts_trio.logic.acts import CallerGone
 from sts_trio.moves.decision import Apologise, Ended, Returned
 from sts_trio.moves.mover import Outcome, Taken
 from sts_trio.observe import events
@@ -164,7 +165,7 @@ class Voice:
         """The stream was cut, the agent has noticed nothing: another one leads to the same."""
         base = base_of(request, self._server.config)
         if voice.is_over or base is None:
-            call.caller_gone()
+            call.tell(CallerGone())
             return responses.twiml(webhook.hang_up())
         call.expect_back()
         info = msgspec.structs.replace(call.call.info, line="", elsewhere=None)

@@ -37,7 +37,7 @@ from sts_trio.bridge.run import Bridge
 from sts_trio.errors import AgentUnreachable, Cause, Ending, How, Leg, LegEnded
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.handshake import converse
-from sts_trio.logic.acts import Heard
+from sts_trio.logic.acts import Heard, ShutDown
 from sts_trio.logic.caller_audio import GAP
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe import events
@@ -429,11 +429,11 @@ async def test_keys_that_a_function_collected_are_in_no_line_of_the_call(
     is_a_crash: bool, autojump_clock: Clock, logs: Logs
 ) -> None:
     async with talking(FakeTwilio(), FakeAgent(), log_transcripts=True) as call:
-        call._reports.hide("4929123412341234")
+        call.reports.hide("4929123412341234")
         try:
             raise ValueError("4929 1234 1234 1234 is no card")
         except ValueError as exc:
-            call.report(
+            call.reports.report(
                 events.FunctionFailed("fc_1", "pay", str(exc), crashed=is_a_crash),
                 exc_info=is_a_crash,
             )
@@ -740,7 +740,7 @@ async def test_what_its_server_has_to_tell_of_a_call_is_told_as_its_own(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     async with talking(FakeTwilio(), FakeAgent()) as call:
-        call.report(events.CallCrashed())
+        call.reports.report(events.CallCrashed())
     ended = only(logs, events.CallEnded.NAME)
     assert only(logs, events.CallCrashed.NAME)["call_sid"] == ended["call_sid"]
 
@@ -818,7 +818,7 @@ async def test_a_bug_in_a_shutdown_still_hangs_up(autojump_clock: Clock, logs: L
         tasks.start_soon(pair.call.run)
         await pair.talk()
         tap(pair.call, broken)
-        pair.call.shut_down()
+        pair.call.tell(ShutDown())
     assert pair.caller.goodbye == pair.agent.goodbye == (0, 1011)
     crashed(logs)
 
@@ -850,7 +850,7 @@ async def test_a_second_shutdown_changes_nothing(autojump_clock: Clock, logs: Lo
         await pair.talk()
         pair.caller.say(STOP)
         await trio.testing.wait_all_tasks_blocked()
-        pair.call.shut_down()
+        pair.call.tell(ShutDown())
     assert only(logs, events.CallEnded.NAME)["ending"] == "stop"
 
 
@@ -858,7 +858,7 @@ async def test_a_call_that_is_shut_down_before_it_runs_runs_to_its_end_at_once(
     autojump_clock: Clock, logs: Logs
 ) -> None:
     pair = Pair()
-    pair.call.shut_down()
+    pair.call.tell(ShutDown())
     assert await pair.call.run() == Ending(Cause.SHUTDOWN)
     assert trio.current_time() <= HANG_UP_GRACE
     assert only(logs, events.CallEnded.NAME)["ending"] == "shutdown"

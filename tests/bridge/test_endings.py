@@ -30,7 +30,7 @@ from rig_peers import (
 from sts_trio.bridge.leg_tasks import HANG_UP_GRACE
 from sts_trio.bridge.run import Bridge
 from sts_trio.errors import Cause
-from sts_trio.logic.acts import Tick
+from sts_trio.logic.acts import OperatorHangsUp, ShutDown, Tick
 from sts_trio.logic.caller_audio import GAP
 from sts_trio.logic.hearing_out import LAST_WORDS_GRACE
 from sts_trio.logic.policy import CallPolicy
@@ -167,11 +167,11 @@ async def crash_in_the_timer(stage: Stage) -> None:
 
 
 async def shut_down(stage: Stage) -> None:
-    stage.call.shut_down()
+    stage.call.tell(ShutDown())
 
 
 async def operator_hangs_up(stage: Stage) -> None:
-    stage.call.hang_up()
+    stage.call.tell(OperatorHangsUp())
 
 
 ENDS = {

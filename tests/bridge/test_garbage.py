@@ -47,6 +47,7 @@ from sts_trio.functions.runner import FunctionCalls
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.legs.caller_asgi import CallerLeg
+from sts_trio.logic.acts import ShutDown
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.net.hypercorn_guard import Connection
 from sts_trio.testing import inventory
@@ -226,7 +227,7 @@ async def test_functions_that_run_at_the_end_or_failed_before_leave_no_garbage(
             await agent.say(asked, asked)
             await trio.sleep(1)
             if end == "shutdown":
-                call.shut_down()
+                call.tell(ShutDown())
             elif end == "a lost agent":
                 await agent.drop()
         del agent, call

@@ -25,7 +25,7 @@ from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import Cause, Ending
-from sts_trio.logic.acts import Recalled
+from sts_trio.logic.acts import CallerGone, MoveAway, Recalled, ShutDown
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import BACK_WITHIN
 from sts_trio.observe import events
@@ -131,7 +131,7 @@ async def test_who_has_hung_up_meanwhile_is_not_waited_for(autojump_clock: Clock
         phone.lose()
         await settle(phone)
         began = trio.current_time()
-        call.caller_gone()
+        call.tell(CallerGone())
     assert trio.current_time() - began < 2.0
     assert call.ending == Ending(Cause.CALLER_LOST)
 
@@ -145,7 +145,7 @@ async def test_the_call_that_waits_for_a_stream_is_found_by_its_sid(autojump_clo
             await settle(phone)
             assert live_calls.awaiting(lambda sid: sid == CALL_SID) is call
             assert live_calls.awaiting(lambda sid: False) is None
-        call.shut_down()
+        call.tell(ShutDown())
 
 
 async def test_what_was_in_another_process_is_recalled_before_the_agent_is_dialled(
@@ -192,7 +192,7 @@ async def test_a_call_that_is_moved_is_known_before_its_legs_are_closed(
 
     async with a_call(phone, agent, told, make_known=make_known) as (call, _):
         assert call.may_come_back
-        call.move_away()
+        call.tell(MoveAway())
     assert call.ending == Ending(Cause.MOVED)
     [(event, *closed)] = seen
     assert isinstance(event, events.CallEnded)

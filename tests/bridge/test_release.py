@@ -23,7 +23,7 @@ from sts_trio.bridge.run import RELEASE_WITHIN, Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
-from sts_trio.logic.acts import CallReleased
+from sts_trio.logic.acts import CallReleased, OperatorHangsUp
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.observe import events
 from sts_trio.outbound.transfer import LAST_HANG_UPS, PhoneCalls
@@ -80,7 +80,7 @@ async def end(
             await call.call.transfer(NUMBER)
             await agent.say(deepgram.AgentAudioDone())
         elif ending == "operator":
-            call.hang_up()
+            call.tell(OperatorHangsUp())
         else:
             phone.tell(STOP)
     assert call.ending is not None

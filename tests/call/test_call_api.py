@@ -32,6 +32,7 @@ from sts_trio.call.notes import Notes
 from sts_trio.call.pending import Pending
 from sts_trio.errors import AgentRefused, AgentTimedOut, CallOver, Cause, Ending, NumberRefused
 from sts_trio.functions import Functions, function, hand_over
+from sts_trio.logic.acts import ShutDown
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
@@ -561,7 +562,7 @@ async def test_what_is_known_of_a_call(autojump_clock: Clock) -> None:
         await settle(phone)
         assert call.call.playout.unheard_seconds == 1
         assert (call.call.playout.heard_seconds, call.call.playout.cut_seconds) == (0, 0)
-        call.shut_down()
+        call.tell(ShutDown())
     assert call.call.info == CallInfo(
         call_sid=CALL_SID,
         stream_sid=STREAM_SID,

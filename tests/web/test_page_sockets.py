@@ -216,7 +216,7 @@ async def test_a_browser_that_never_reads_holds_nobody_up(tmp_path: Path) -> Non
             await until(lambda: len(here.app.live_calls.calls) == 1)
             [live] = here.app.live_calls.calls
             for _ in range(10_000):
-                live.report(events.CallTranscript("user", "x" * 2000))
+                live.reports.report(events.CallTranscript("user", "x" * 2000))
             assert (await here.ask("GET", "/calls"))[0] == 200
         await here.app.live_calls.empty()
         await trio.aclose_forcefully(stream)
