@@ -176,7 +176,13 @@ class Server:
         if self._moved_calls is None and records is not None:
             left = functools.partial(left_behind, self.config.records.spool)
             mover = Mover(records.store, records.process_id, left)
-            lookout = Lookout(mover, lambda: self.twilio, lambda: self.live_calls.takes_calls)
+            lookout = Lookout(
+                mover,
+                lambda: self.twilio,
+                left=lambda: records.writer.left,
+                may_take=lambda: self.live_calls.takes_calls,
+                base=self.config.public_url,
+            )
             self._moved_calls = MovedCalls(mover, lookout, self._agents, self.agent_connections)
         return self._moved_calls
 

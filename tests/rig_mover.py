@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import msgspec
 import trio
 from call_stories import NOON, sid
 
@@ -25,17 +26,25 @@ class Store:
         self.kept = list(rows)
         self.wins = list(wins)
         self.claims: list[tuple[str, bool, str]] = []
+        self.given_up: list[tuple[str, int, str | None]] = []
         self.is_away = False
 
     def look(self, call_sid: str) -> CallState | None:
         if self.is_away:
             raise StsTrioError("no route to host")
-        return self.state
+        state = self.state
+        return None if state is None else msgspec.structs.replace(state, call_sid=call_sid)
 
     def claim(self, seen: CallState, by: str, *, is_crash: bool, road: str) -> Claim | None:
         self.claims.append((by, is_crash, road))
         won = self.wins.pop(0) if self.wins else True
         return Claim(seen.epoch + 1, NOON + 100.0) if won else None
+
+    def give_up(self, call_sid: str, epoch: int, by: str | None) -> bool:
+        if self.is_away:
+            raise StsTrioError("no route to host")
+        self.given_up.append((call_sid, epoch, by))
+        return True
 
     def rows(self, call_sid: str) -> list[Row]:
         if self.is_away:

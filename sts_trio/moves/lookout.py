@@ -2,13 +2,15 @@
 itself.
 
 Twilio asks when a stream is over, as far as is known: its documents do not say so of a connection
-that was lost. So what becomes of a stream is told to us, too (`hear`). Who is told gives that
-question time to come, looks whether the call is still nobody's, claims it, and has it asked about
-by the REST API. That ends whatever stream the call has: so it is never done to a call that somebody
-has claimed, and while it is under way, the other question is not answered (`until_asked`).
+that was lost. So what becomes of a stream is told to us, too (`hear`); and where a peer vanishes
+without a word, the database tells (`left`). Who is told gives that question time to come, looks
+whether the call is still nobody's, claims it, and has it asked about by the REST API. That ends
+whatever stream the call has: so it is never done to a call that somebody has claimed, and while it
+is under way, the other question is not answered (`until_asked`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 
 import trio
 
@@ -16,9 +18,16 @@ from sts_trio.errors import TwilioFailed
 from sts_trio.moves.mover import Mover, Taken
 from sts_trio.observe import events
 from sts_trio.observe.report import report
+from sts_trio.outbound.transfer import AFTER_PATH
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.records.movable import CLAIMED_FOR
+from sts_trio.records.movable import CLAIMED_FOR, Left
 
+# Twilio is to ask again where there is no answer: a process that dies resets whoever it accepted,
+# and one that is started anew takes seconds. Five times within 15 s, a second for a connection.
+# Source: twilio.com/docs/usage/webhooks/webhooks-connection-overrides, read 2026-11-30.
+AGAIN = "#rc=5&rp=all&ct=1000"
+# In the query of what Twilio asks because we had it to.
+ASKED_FOR = "rescued"
 # Twilio asks within a second or two, if it does.
 GRACE = 3.0
 # Questions that Twilio is had to ask. Each has an agent dialled.
@@ -27,20 +36,36 @@ PER_SECOND = 20
 ASK_WITHIN = CLAIMED_FOR - 1.0
 # Of streams that are over, each waits for its time of grace. More are not listened to.
 MAX_HEARD = 1000
+# Of those that the database tells of, as many at a time.
+LOT = PER_SECOND
+LOOK_EVERY = 1.0
+# One that was looked after and is still left: behind all that were not.
+AGAIN_AFTER = 5.0
+# Twilio's: there is no such call. So it is over, or not ours to be had.
+NOT_FOUND = 20404
 # After Twilio has turned a question away, as there were too many.
 REST = 5.0
 
 
 class Lookout:
-    """`rest` is the API of the account, `may_take` tells whether there is room for a call. Run it
-    once."""
+    """`left` are the calls that nobody has had for a while; `rest` is the API of the account, and
+    `may_take` tells whether there is room for a call. `base` is this server's address for Twilio;
+    None: only who is told of a stream knows it. Run it once."""
 
     def __init__(
-        self, mover: Mover, rest: Callable[[], TwilioRest], may_take: Callable[[], bool]
+        self,
+        mover: Mover,
+        rest: Callable[[], TwilioRest],
+        *,
+        left: Callable[[], Sequence[Left]],
+        may_take: Callable[[], bool],
+        base: str | None,
     ) -> None:
         self._mover = mover
         self._rest = rest
+        self._left = left
         self._may_take = may_take
+        self._base = base
         self._heard = 0
         self._asking: dict[str, trio.Event] = {}  # {call SID: set when Twilio has answered}
         self._turns = trio.Lock()
@@ -50,7 +75,24 @@ class Lookout:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
             task_status.started()
-            await trio.sleep_forever()
+            if self._base is None:
+                await trio.sleep_forever()
+            else:
+                await self._watch(after_url(self._base))
+
+    async def _watch(self, url: str) -> None:
+        tried: dict[Left, float] = {}
+        looked_at = trio.current_time()
+        while True:
+            await trio.sleep_until(looked_at + LOOK_EVERY)
+            now = looked_at = trio.current_time()
+            left = [] if self._rest().missing else self._left()
+            tried = {each: tried.get(each, -inf) for each in left}
+            due = [each for each in left if now - tried[each] >= AGAIN_AFTER]
+            async with trio.open_nursery() as nursery:
+                for each in sorted(due, key=tried.__getitem__)[:LOT]:
+                    tried[each] = now
+                    nursery.start_soon(self._rescue, each.call_sid, "", "lookout", url)
 
     def hear(self, call_sid: str, account_sid: str, url: str) -> None:
         """A stream of that call is over. `url` is what Twilio would have to ask."""
@@ -91,12 +133,14 @@ class Lookout:
         call_sid = taken.call_sid
         is_done = self._asking[call_sid] = trio.Event()
         reason = f"no answer within {ASK_WITHIN:g} s"
+        is_over = False
         try:
             with trio.move_on_after(ASK_WITHIN):
-                is_on_line = await self._rest().have_asked(call_sid, url, taken.account_sid)
-                reason = "" if is_on_line else "Twilio says that the call is over"
+                is_over = not await self._rest().have_asked(call_sid, url, taken.account_sid)
+                reason = "Twilio says that the call is over" if is_over else ""
         except TwilioFailed as exc:
             reason = str(exc)
+            is_over = exc.code == NOT_FOUND
             if exc.status == 429:
                 self._rests_until = trio.current_time() + REST
         finally:
@@ -104,3 +148,10 @@ class Lookout:
             is_done.set()
         if reason:
             report(events.CallNotRescued(call_sid, reason))
+        if is_over:
+            await self._mover.give_up(taken)
+
+
+def after_url(base: str) -> str:
+    """What Twilio is had to ask, where it did not by itself."""
+    return f"{base}{AFTER_PATH}?{ASKED_FOR}=1{AGAIN}"

@@ -69,6 +69,7 @@ class Store(Protocol):
 
     def look(self, call_sid: str, /) -> CallState | None: ...
     def claim(self, seen: CallState, by: str, /, *, is_crash: bool, road: str) -> Claim | None: ...
+    def give_up(self, call_sid: str, epoch: int, by: str | None, /) -> bool: ...
     def rows(self, call_sid: str, /) -> list[Row]: ...
 
 
@@ -156,6 +157,15 @@ class Mover:
         _put(self._rescued, call_sid, outcome)
         self.expect(call_sid, outcome.past)
         return outcome
+
+    async def give_up(self, taken: Taken) -> None:
+        """Nobody can go on with a call that was claimed for it."""
+        self._rescued.pop(taken.call_sid, None)
+        give_up = partial(self._store.give_up, taken.call_sid, taken.claim.epoch, self._me)
+        try:
+            await self._in_thread(give_up)
+        except StsTrioError:
+            return  # a minute after the claim has run out, somebody else does
 
     async def _decide(
         self,

@@ -85,7 +85,8 @@ def claim(
             state="moving",
             epoch=epoch,
             claimed_by=by,
-            claimed_until=now + CLAIMED_FOR,
+            # Else a call whose stream finds no way here would be ours for ever.
+            claimed_until=call.c.claimed_until if is_ours else now + CLAIMED_FOR,
             ended_at=None,
             ending=None,
             verdict=None,

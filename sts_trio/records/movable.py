@@ -64,3 +64,12 @@ class Claim(msgspec.Struct, frozen=True):
 
     epoch: int
     lost_at: float
+
+
+class Left(msgspec.Struct, frozen=True):
+    """`state` is `live` if its process is dead, `moving` if it has let go of the call. With the
+    next claim its epoch is another."""
+
+    call_sid: str
+    epoch: int
+    state: str

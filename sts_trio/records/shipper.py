@@ -13,6 +13,7 @@ from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.database import DatabaseAway
+from sts_trio.records.movable import Left
 from sts_trio.records.processes import DRAINING, GONE, LOST_AFTER, Process, Seen, own_address
 from sts_trio.records.rows import Row
 from sts_trio.records.spool import Spool
@@ -27,6 +28,10 @@ LONGEST_RETRY = 5.0
 TURN = 0.5
 # Whoever comes back first after the database was away gives the others as long to come back, too.
 ALL_BACK_AFTER = 10.0
+# A call that nobody has had for so long is asked about: Twilio asks within a second, if it does.
+LEFT_FOR = 2.0
+# And then it is lost: somebody has claimed it by then, more than once, or nobody ever will.
+MOVING_FOR = 60.0
 
 
 class Behind(msgspec.Struct, frozen=True):
@@ -53,6 +58,8 @@ class Shipper:
         self.written = 0
         self.has_more = True  # to be shipped, as far as is known: others may have left something
         self.others: tuple[Seen, ...] = ()  # that shared the database at our last heartbeat
+        self.left: tuple[Left, ...] = ()  # calls that nobody has had for a while
+        self._left_since: dict[Left, float] = {}
         self._store = store
         self._spool = spool
         self._process_id = process_id
@@ -103,8 +110,21 @@ class Shipper:
                 for other in self.others:
                     if other.age > LOST_AFTER:
                         self._mark_lost(other.process.process_id)
+                self._look_for_left(now)
         except DatabaseAway as exc:
             self._fall_behind(exc)
+
+    def _look_for_left(self, now: float) -> None:
+        dead = [each.process.process_id for each in self.others if not each.is_alive]
+        since = self._left_since
+        self._left_since = {each: since.get(each, now) for each in self._store.left(dead)}
+        self.left = tuple(
+            each for each, since in self._left_since.items() if now - since >= LEFT_FOR
+        )
+        for each, since_ in self._left_since.items():
+            is_over = each.state == "moving" and now - since_ >= MOVING_FOR
+            if is_over and self._store.give_up(each.call_sid, each.epoch):
+                report(events.CallNotRescued(each.call_sid, f"for {MOVING_FOR:g} s nobody had it"))
 
     def _told(self, process: Process) -> Process:
         """What others are told: with an address that leads to us from where they are."""
@@ -186,6 +206,7 @@ class Shipper:
         self._retry_at = self._clock() + self._retry
         self._retry = min(2 * self._retry, LONGEST_RETRY)
         self._beats_since = None
+        self.left = ()
         if self.behind is None:
             self.behind = Behind(self._wall(), str(exc))
 

@@ -19,8 +19,9 @@ from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays
 from sts_trio.records.event_rows import insert_rows
 from sts_trio.records.fleet_calls import FleetCall, live_calls
+from sts_trio.records.left_calls import given_up, left_calls
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
-from sts_trio.records.movable import CallState, Claim
+from sts_trio.records.movable import CallState, Claim, Left
 from sts_trio.records.processes import Process, Seen
 from sts_trio.records.reading import is_askable, read_record, read_rows
 from sts_trio.records.record import Record
@@ -148,6 +149,22 @@ class Store:
         with self.database.writing() as connection:
             return claims.claim(connection, seen, by, is_crash=is_crash, road=road)
 
+    def left(self, dead: Sequence[str]) -> list[Left]:
+        """The calls that nobody has; see `left_calls`."""
+        with self.database.reading() as connection:
+            return left_calls(connection, dead)
+
+    def give_up(self, call_sid: str, epoch: int, by: str | None = None) -> bool:
+        """Nobody goes on with a call that was moving, in that epoch: process `by`, which has
+        claimed it, cannot; or, by None, nobody has. Whether that was still so."""
+        with self.database.writing() as connection:
+            created_at = given_up(connection, call_sid, epoch, by)
+            if created_at is None:
+                return False
+            ended_at = max(_last_told(connection, call_sid) or 0.0, created_at)
+            self._lose(connection, call_sid, ended_at, LOST, "ours", "nobody went on with it")
+        return True
+
     # --- processes, and what they leave behind --------------------------------------------------
 
     def beat(self, process: Process) -> list[Seen]:
@@ -200,10 +217,7 @@ class Store:
                     return lost
                 heard_of = processes.heartbeat_of(connection, process_id)
                 for sid, created_at in rows:
-                    last = connection.execute(
-                        sa.select(sa.func.max(event.c.at)).where(event.c.call_sid == sid)
-                    ).scalar()
-                    ended_at = max(last or created_at, heard_of or 0.0)
+                    ended_at = max(_last_told(connection, sid) or created_at, heard_of or 0.0)
                     self._lose(connection, sid, ended_at, LOST, "ours", "its process was gone")
                 lost += [sid for sid, _ in rows]
 
@@ -253,3 +267,10 @@ class Store:
     def forget(self, *, call_sid: str | None = None, number: str | None = None) -> list[str]:
         """See `Retention`."""
         return self._retention.forget(call_sid=call_sid, number=number)
+
+
+def _last_told(connection: sa.Connection, call_sid: str) -> float | None:
+    """When the last of a call was told that is not of a claim."""
+    of_it = sa.and_(event.c.call_sid == call_sid, event.c.kind != Kind.MOVED.value)
+    at: float | None = connection.execute(sa.select(sa.func.max(event.c.at)).where(of_it)).scalar()
+    return at

@@ -22,6 +22,7 @@ import trio
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
+from sts_trio.records.movable import Left
 from sts_trio.records.processes import Process, Seen
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import ESSENTIAL, Row, storable
@@ -181,6 +182,11 @@ class Writer:
     def others(self) -> tuple[Seen, ...]:
         """The processes that share the database, as of our last heartbeat."""
         return self._shipper.others
+
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """The calls that nobody has had for a while, as of then."""
+        return self._shipper.left
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Writes until it is cancelled, and then the rest: for `LAST_WITHIN` seconds, or longer

@@ -17,6 +17,7 @@ from sts_trio.call.owed import Owed, owed
 from sts_trio.errors import Cause, DialRefused, Ending
 from sts_trio.logic.acts import CallerGone
 from sts_trio.moves.decision import Apologise, Ended, Returned
+from sts_trio.moves.lookout import AGAIN, ASKED_FOR, after_url
 from sts_trio.moves.mover import Outcome, Taken
 from sts_trio.observe import events
 from sts_trio.observe.report import report
@@ -36,14 +37,6 @@ from sts_trio.wire import webhook
 OUR_FIELDS = frozenset({TOKEN, KEY})
 
 STREAM_PATH = "/twiml/stream"
-# In the query of what Twilio asks because we had it to.
-ASKED_FOR = "rescued"
-
-
-# Twilio is to ask again where there is no answer: a process that dies resets whoever it accepted,
-# and one that is started anew takes seconds. Five times within 15 s, a second for a connection.
-# Source: twilio.com/docs/usage/webhooks/webhooks-connection-overrides, read 2026-11-30.
-AGAIN = "#rc=5&rp=all&ct=1000"
 
 
 class Voice:
@@ -144,7 +137,7 @@ class Voice:
         is_over = voice.stream_event in ("stream-stopped", "stream-error")
         if is_over and base is not None and moved_calls is not None and self._may_be_left(voice):
             moved_calls.lookout.hear(voice.call_sid, voice.account_sid, after_url(base))
-        return Response(status=204)
+        return Response("", 204)
 
     def _may_be_left(self, voice: webhook.VoiceRequest) -> bool:
         """Whether it is not known here that the call is over, or goes on."""
@@ -232,11 +225,6 @@ class Voice:
         except DialRefused as exc:
             report(events.CallNotTransferred(str(exc), number), call_sid=voice.call_sid)
             return webhook.not_taken()
-
-
-def after_url(base: str) -> str:
-    """What Twilio is told to ask for, of itself."""
-    return f"{base}{AFTER_PATH}?{ASKED_FOR}=1{AGAIN}"
 
 
 def _ending(how: HowEnded) -> Ending:

@@ -14,12 +14,23 @@ from rig_rest import ACCOUNT, UNCERTAIN, FakeAccount
 
 from sts_trio.errors import TwilioFailed
 from sts_trio.moves.decision import Answer
-from sts_trio.moves.lookout import ASK_WITHIN, GRACE, MAX_HEARD, PER_SECOND, REST, Lookout
+from sts_trio.moves.lookout import (
+    AGAIN_AFTER,
+    ASK_WITHIN,
+    GRACE,
+    LOOK_EVERY,
+    MAX_HEARD,
+    PER_SECOND,
+    REST,
+    Lookout,
+    after_url,
+)
 from sts_trio.moves.mover import Mover, Taken
-from sts_trio.records.movable import CallState, Owner
+from sts_trio.records.movable import CallState, Left, Owner
 
 Clock = trio.testing.MockClock
-URL = "https://a.example/twiml/after?rescued=1"
+BASE = "https://a.example"
+URL = after_url(BASE)
 LEFT = msgspec.structs.replace(LIVE, account_sid=ACCOUNT)
 TOO_MANY = TwilioFailed("Too Many Requests", status=429, code=20429)
 
@@ -27,15 +38,25 @@ TOO_MANY = TwilioFailed("Too Many Requests", status=429, code=20429)
 class Site:
     """A process that looks out, with an account that is asked nothing yet."""
 
-    def __init__(self, state: CallState | None = LEFT, *answers: Answer) -> None:
+    def __init__(
+        self, state: CallState | None = LEFT, *answers: Answer, base: str | None = BASE
+    ) -> None:
+        self.base = base
         self.store = Store(state, Story().start().talk().rows)
         self.mover, self.asked = mover(self.store, *(answers or (Answer.REFUSED,)))
         self.account = FakeAccount()
         self.takes_calls = True
+        self.left: list[Left] = []
         self.lookout = self.another(self.mover)
 
     def another(self, mover: Mover) -> Lookout:
-        return Lookout(mover, lambda: self.account, lambda: self.takes_calls)
+        return Lookout(
+            mover,
+            lambda: self.account,
+            left=lambda: self.left,
+            may_take=lambda: self.takes_calls,
+            base=self.base,
+        )
 
     @contextlib.asynccontextmanager
     async def looks_out(self, *lookouts: Lookout) -> AsyncIterator[None]:
@@ -263,3 +284,95 @@ async def test_a_late_answer_is_of_no_consequence_to_others(
         second.hear(sid(1), ACCOUNT, URL)
         await trio.sleep(2 * GRACE)
     assert site.account.sent == [(sid(1), URL)]
+
+
+# --- told by the database -------------------------------------------------------------------------
+
+
+def left(*numbers: int) -> list[Left]:
+    return [Left(sid(number), 10, "live") for number in numbers]
+
+
+async def test_what_the_database_tells_of_is_looked_after(
+    site: Site, autojump_clock: Clock
+) -> None:
+    site.left = left(1, 2)
+    async with site.looks_out():
+        await trio.sleep(2 * LOOK_EVERY)
+        assert sorted(site.account.sent) == [(sid(1), URL), (sid(2), URL)]
+        assert {road for _, _, road in site.store.claims} == {"lookout"}
+        site.left = []
+        await trio.sleep(60.0)
+    assert len(site.account.sent) == 2
+
+
+async def test_who_has_no_address_or_no_account_looks_after_none(autojump_clock: Clock) -> None:
+    nowhere = Site(base=None)
+    nobody = Site()
+    nobody.account = FakeAccount(None)
+    for site in (nowhere, nobody):
+        site.left = left(1)
+        async with site.looks_out():
+            await trio.sleep(60.0)
+        assert (site.account.sent, site.store.claims) == ([], [])
+
+
+async def test_of_a_dead_processs_calls_twenty_a_second_are_asked_about(
+    site: Site, autojump_clock: Clock
+) -> None:
+    """And none that cannot be had keeps the others from it."""
+    site.left = left(*range(100))
+    async with site.looks_out():
+        await trio.sleep(LOOK_EVERY + 2.0)
+        assert PER_SECOND <= len(site.account.sent) <= 2.0 * PER_SECOND + 1
+        await trio.sleep(100 / PER_SECOND + 10 * LOOK_EVERY)
+        assert {call_sid for call_sid, _ in site.account.sent} == {sid(n) for n in range(100)}
+
+
+async def test_one_that_is_still_left_is_looked_after_again_later(
+    site: Site, autojump_clock: Clock
+) -> None:
+    """Its process lives, and could not tell."""
+    site = Site(LEFT, Answer.SAME)
+    site.left = left(1)
+    async with site.looks_out():
+        await trio.sleep(AGAIN_AFTER)
+        assert len(site.asked) == 1
+        await trio.sleep(2 * LOOK_EVERY)
+        assert len(site.asked) == 2
+    assert site.account.sent == []
+
+
+@pytest.mark.parametrize("code", [None, 20404])
+async def test_a_call_that_twilio_says_is_over_is_given_up(
+    code: int | None, site: Site, autojump_clock: Clock
+) -> None:
+    site.account.are_over = code is None
+    if code is not None:
+        site.account.failures.append(TwilioFailed("not found", status=404, code=code))
+    async with site.looks_out():
+        site.lookout.hear(sid(1), ACCOUNT, URL)
+        await trio.sleep(2 * GRACE)
+    assert site.store.given_up == [(sid(1), 11, "me")]
+
+
+async def test_one_that_twilio_did_not_answer_for_is_not_given_up(
+    site: Site, autojump_clock: Clock
+) -> None:
+    site.account.failures += [UNCERTAIN, TOO_MANY]
+    async with site.looks_out():
+        for _ in range(2):
+            site.lookout.hear(sid(1), ACCOUNT, URL)
+            await trio.sleep(2 * GRACE)
+    assert site.store.given_up == []
+
+
+async def test_a_database_that_is_away_gives_nothing_up(site: Site, autojump_clock: Clock) -> None:
+    site.account.are_over, site.account.takes = True, 1.0
+    async with site.looks_out():
+        site.lookout.hear(sid(1), ACCOUNT, URL)
+        await trio.sleep(GRACE + 0.5)
+        site.store.is_away = True
+        await trio.sleep(GRACE)
+    assert site.store.given_up == []
+    assert site.reasons == ["Twilio says that the call is over"]

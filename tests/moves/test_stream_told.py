@@ -40,6 +40,14 @@ async def asked_for(here: World) -> FakeAccount:
     return account
 
 
+async def until_looked_after(here: World) -> None:
+    """Nothing is under way of what was told."""
+    moved_calls = here.app.server.moved_calls
+    assert moved_calls is not None
+    while moved_calls.lookout._heard:  # noqa: ASYNC110
+        await trio.sleep(0.01)
+
+
 @pytest.mark.usefixtures("at_once")
 async def test_a_stream_that_is_told_lost_has_its_call_asked_about_and_led_here(
     url: str, tmp_path: Path
@@ -77,6 +85,7 @@ async def test_two_roads_at_once_have_one_claim(url: str, tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, "/twiml/stream")
             nursery.start_soon(ask, "/twiml/after")
+        await until_looked_after(here)
         assert sorted(status for status, _ in answers) == [200, 204]
         [twiml] = [twiml for status, twiml in answers if status == 200]
         assert answer_in(twiml).parameters["moved"].split(" ")[:2] == ["recovered", "11"]
@@ -101,9 +110,6 @@ async def test_what_a_stream_tells_is_answered_and_mostly_nothing_more(
             assert (await after(here, path="/twiml/stream"))[0] == 403
         else:
             assert (await told(here, StreamEvent=event)) == (204, "")
-        lookout_ = here.app.server.moved_calls
-        assert lookout_ is not None
-        while lookout_.lookout._heard:  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        await until_looked_after(here)
         assert account.sent == []
     assert record(url).call.state == ("moving" if case == "moved by after" else "live")

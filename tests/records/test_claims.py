@@ -113,6 +113,18 @@ def test_who_has_claimed_it_may_do_so_again_and_that_is_no_other_move(store: Sto
     assert len(seen(store).moves) == 1
 
 
+def test_who_claims_again_and_again_has_the_call_no_longer(store: Store) -> None:
+    """Its stream finds no way there: the next claim is another move, of which there are few."""
+    live(store)
+    take(store)
+    change(store, claimed_until=schema.call.c.claimed_until - CLAIMED_FOR + 2.0)
+    take(store)
+    change(store, claimed_until=schema.call.c.claimed_until - 2.0)
+    assert seen(store).claimed_by is None
+    take(store, is_crash=False)
+    assert len(seen(store).moves) == 2
+
+
 def test_who_saw_a_claim_by_one_that_died_takes_it_over(store: Store) -> None:
     live(store)
     take(store, "p2")

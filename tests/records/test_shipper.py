@@ -15,10 +15,18 @@ from rig_processes import process, silence
 
 from sts_trio.observe import events
 from sts_trio.records.database import Database, DatabaseAway
-from sts_trio.records.processes import GONE, LOST_AFTER, Process, Seen
+from sts_trio.records.movable import Left
+from sts_trio.records.processes import ALIVE_WITHIN, GONE, LOST_AFTER, Process, Seen
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.search import Wanted
-from sts_trio.records.shipper import ALL_BACK_AFTER, LONGEST_RETRY, RETRY, Shipper
+from sts_trio.records.shipper import (
+    ALL_BACK_AFTER,
+    LEFT_FOR,
+    LONGEST_RETRY,
+    MOVING_FOR,
+    RETRY,
+    Shipper,
+)
 from sts_trio.records.spool import Spool, SpoolFull, _Segment
 from sts_trio.records.store import Store
 
@@ -437,6 +445,48 @@ def test_nobody_is_called_dead_who_could_not_tell_that_he_lives(
     catch_up(keeper, clock)
     keeper.heartbeat(process("p1"))
     assert states(store) == {sid(1): "live"}
+
+
+def test_what_nobody_has_is_told_of_after_a_while(
+    keeper: Keeper, store: Store, clock: Clock
+) -> None:
+    """And not before whoever lives could tell of it."""
+    live_of(store, "far")
+    store.beat(process("far"))
+    silence(store.database, "far", ALIVE_WITHIN)
+    keeper.heartbeat(process("p1"))
+    clock.now = ALL_BACK_AFTER
+    keeper.heartbeat(process("p1"))
+    clock.now = ALL_BACK_AFTER + 1
+    keeper.heartbeat(process("p1"))
+    assert not keeper.left
+    clock.now += LEFT_FOR
+    keeper.heartbeat(process("p1"))
+    assert list(keeper.left) == [Left(sid(1), 10, "live")]
+    store.beat(process("far"))
+    keeper.heartbeat(process("p1"))
+    assert not keeper.left
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("minute", [-60.0, 60.0])
+def test_a_call_that_nobody_picked_up_is_lost_after_a_minute(
+    keeper: Keeper, store: Store, clock: Clock, minute: float
+) -> None:
+    """Also if the process that has let go of it has another clock."""
+    story = Story(sid(1), at=NOON + minute).announce().start().end("moved", "success")
+    store.write(story.rows)
+    keeper.heartbeat(process("p1"))
+    clock.now = began = ALL_BACK_AFTER + 1
+    keeper.heartbeat(process("p1"))
+    clock.now = began + MOVING_FOR - 1
+    keeper.heartbeat(process("p1"))
+    assert states(store) == {sid(1): "moving"}
+    clock.now = began + MOVING_FOR
+    keeper.heartbeat(process("p1"))
+    assert states(store) == {sid(1): "lost"}
+    keeper.heartbeat(process("p1"))
+    assert not keeper.left
 
 
 def test_a_clean_end_takes_the_process_off_the_list(keeper: Keeper, store: Store) -> None:
