@@ -61,6 +61,7 @@ class _Promise(msgspec.Struct, frozen=True):
     token: str
     agent: str
     line: PrewarmedSession
+    past: deepgram_settings.Settings | None  # those of a call that is under way already
 
 
 class AgentConnections:
@@ -257,21 +258,25 @@ class AgentConnections:
         """Starts to dial, and returns the token that `info.line` has to be for `open`. `settings`
         are those of a call that is under way already.
 
-        For a call whose line waits already it is that one's. Returns "" if nobody is dialled: for a
-        call without a CallSid, for one that has had its share, when there is no room for another
-        line, and while all endpoints rest.
+        For a call whose line waits already it is that one's, unless that agent has been told of
+        another past: it may wait from before the call was another process's. Returns "" if nobody
+        is dialled: for a call without a CallSid, for one that has had its share, when there is no
+        room for another line, and while all endpoints rest.
         """
         promise = self._waiting.get(info.call_sid)
-        if promise is not None and promise.line.is_good:
+        if promise is not None and promise.past != settings:
+            promise.line.discard("the call has gone on since")
+        elif promise is not None and promise.line.is_good:
             return promise.token
         if self._nursery is None or not info.call_sid:
             return ""
         if (reason := self._dial_ahead_denial(info.call_sid)) is not None:
             report(events.AgentNotPrewarmed(info.call_sid, reason))
             return ""
-        settings = settings or self._settings_for(agent, info)
-        line = PrewarmedSession(info.call_sid, self._open_ahead, settings)
-        promise = _Promise(secrets.token_urlsafe(32), agent, line)
+        line = PrewarmedSession(
+            info.call_sid, self._open_ahead, settings or self._settings_for(agent, info)
+        )
+        promise = _Promise(secrets.token_urlsafe(32), agent, line, settings)
         self._waiting.pop(info.call_sid, None)  # a discarded one, at an older place
         self._waiting[info.call_sid] = promise
         self._unowned.add(line)

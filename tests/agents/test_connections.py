@@ -707,6 +707,24 @@ async def test_a_line_to_another_agent_than_is_wanted_is_closed() -> None:
         assert agent.closed[1] == 1000
 
 
+async def test_a_line_that_does_not_know_what_was_said_is_none_for_a_call_that_goes_on() -> None:
+    """It waits here from when the call rang, and another process has had the call since."""
+    early, late = FakeAgent(), FakeAgent()
+    async with world(a=Provider(early, late)) as here:
+        first = here.ahead()
+        await early.ready.wait()
+        past = deepgram_settings.phone_settings({"greeting": "Where were we?"})
+        tokens = {here.lines.dial_ahead("default", CALL, past) for _ in range(2)}
+        assert first.line not in tokens
+        [token] = tokens
+        await early.over.wait()
+        await late.ready.wait()
+        async with here.lines.open("default", CallInfo(call_sid=CALL.call_sid, line=token)) as leg:
+            assert leg.is_prepared
+        assert late.got[0] == past
+        assert here.lines.state.dialled_ahead == 2
+
+
 async def test_no_more_lines_wait_than_calls_may_come() -> None:
     async with world(a=Provider(*[FakeAgent() for _ in range(4)])) as here:
         here.live = 8
