@@ -59,10 +59,10 @@ class _Backlog(Generic[M]):
             self._audio.append(place)
         return dropped
 
-    def take(self) -> M | None:
-        """The first message; None: all that waited was dropped."""
-        message = None
-        while message is None and self._waiting:
+    def take(self) -> M:
+        """The first message. While anything waits there is one: the newest is never dropped."""
+        message = self._take_first()
+        while message is None:
             message = self._take_first()
         return message
 
@@ -175,9 +175,8 @@ class Outbox(Generic[M]):
             message = self._backlog.take()
             if not self._backlog:
                 self._backlog = None
-            if message is not None:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                return message
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return message
         if not self._is_closed:
             self._speaker_waits = True
             try:
