@@ -10,13 +10,16 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 from call_stories import Story
-from rig_peers import CALL_SID
+from rig_peers import CALL_SID, STREAM_SID
 from rig_processes import ME
-from rig_server import World, world
+from rig_server import World, answer_in, world
 
 from sts_trio.records.database import Database
 from sts_trio.records.record import Record
 from sts_trio.records.store import Store
+from sts_trio.wire import twilio
+
+WORD = b"\x11" * 1600
 
 ON = {"CallSid": CALL_SID, "AccountSid": "AC1", "CallStatus": "in-progress", "From": "+15005550001"}
 
@@ -69,3 +72,21 @@ async def after(
         return told
 
     return await trio.to_thread.run_sync(ask)
+
+
+def started(parameters: dict[str, str], stream_sid: str = STREAM_SID) -> twilio.Start:
+    start = twilio.StreamStart(stream_sid, CALL_SID, "AC1", custom_parameters=parameters)
+    return twilio.Start(start, stream_sid=stream_sid)
+
+
+async def announced(here: World) -> Any:
+    def ask() -> str:
+        connection = http.client.HTTPConnection(*here.address, timeout=30)
+        headers = {name.decode(): value.decode() for name, value in here.key}
+        headers["content-type"] = "application/x-www-form-urlencoded"
+        connection.request("POST", "/twiml", urlencode(ON | {"CallStatus": "ringing"}), headers)
+        twiml = connection.getresponse().read().decode()
+        connection.close()
+        return twiml
+
+    return answer_in(await trio.to_thread.run_sync(ask))

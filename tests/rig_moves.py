@@ -127,7 +127,7 @@ class Fleet:
         finally:
             database.close()
 
-    # --- the balancer, and who answers -----------------------------------------------------------
+    # --- who answers -----------------------------------------------------------
 
     async def serve_agent(self, stream: trio.SocketStream) -> None:
         agent = Talk()
@@ -136,8 +136,29 @@ class Fleet:
         self._dialled = trio.Event()
         await agent.serve(stream)
 
-    async def balance(self, client: trio.SocketStream) -> None:
-        """To the first that takes it. A connection that a server resets is reset."""
+
+class Balancer:
+    """Leads a connection to the first of these ports that takes it. One that a server resets is
+    reset."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.ports = ports
+        self._open: dict[trio.SocketStream, trio.CancelScope] = {}
+        self._holds = False
+
+    def cut(self) -> None:
+        """All connections that there are, without a word."""
+        for client, scope in self._open.items():
+            _reset_at_close(client)
+            scope.cancel()
+
+    def hold(self) -> None:
+        """All of them, in which nothing moves any more."""
+        self._holds = True
+        for scope in self._open.values():
+            scope.cancel()
+
+    async def serve(self, client: trio.SocketStream) -> None:
         for port in self.ports:
             with contextlib.suppress(OSError):
                 server = await trio.open_tcp_stream("127.0.0.1", port)
@@ -145,11 +166,17 @@ class Fleet:
         else:
             await trio.aclose_forcefully(client)
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_pump, client, server, nursery.cancel_scope)
-            await _pump(server, client, nursery.cancel_scope)
-        await trio.aclose_forcefully(server)
-        await trio.aclose_forcefully(client)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._open[client] = nursery.cancel_scope
+                nursery.start_soon(_pump, client, server, nursery.cancel_scope)
+                await _pump(server, client, nursery.cancel_scope)
+            if self._holds and nursery.cancel_scope.cancelled_caught:
+                await trio.sleep_forever()
+        finally:
+            del self._open[client]
+            await trio.aclose_forcefully(server)
+            await trio.aclose_forcefully(client)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -164,8 +191,12 @@ async def _pump(source: trio.SocketStream, sink: trio.SocketStream, both: trio.C
             await sink.send_all(data)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         with contextlib.suppress(OSError):
-            sink.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            _reset_at_close(sink)
     both.cancel()
+
+
+def _reset_at_close(stream: trio.SocketStream) -> None:
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @contextlib.asynccontextmanager
@@ -183,7 +214,7 @@ async def fleet(
         [agents] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         [balancer] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, this.serve_agent, [agents])
-        nursery.start_soon(trio.serve_listeners, this.balance, [balancer])
+        nursery.start_soon(trio.serve_listeners, Balancer(this.ports).serve, [balancer])
         this.base = f"http://127.0.0.1:{balancer.socket.getsockname()[1]}"
         this.directory = directory
         this.variables = variables = {

@@ -1,17 +1,14 @@
 """`/twiml/after` of a call that another process has had, or whose stream was cut: by HTTP."""
 
-import http.client
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 import trio
-from rig_after import ON, after, dead, record, server, store
-from rig_peers import CALL_SID, STOP, STREAM_SID, media
-from rig_server import World, answer_in, talk
+from rig_after import WORD, after, announced, dead, record, server, started, store
+from rig_peers import CALL_SID, STOP, media
+from rig_server import answer_in, talk
 
 from sts_trio.errors import Cause, Ending
 from sts_trio.records import schema
@@ -20,8 +17,6 @@ from sts_trio.records.rows import Kind
 from sts_trio.web.voice import _ending
 from sts_trio.wire import twilio
 from sts_trio.wire.deepgram import AgentAudioDone, Audio
-
-WORD = b"\x11" * 1600
 
 
 async def test_a_call_of_a_dead_process_is_led_here_with_its_agent_and_what_it_brought(
@@ -116,11 +111,6 @@ async def test_who_drains_has_twilio_ask_again(tmp_path: Path) -> None:
 # --- a stream that was cut ------------------------------------------------------------------------
 
 
-def started(parameters: dict[str, str], stream_sid: str = STREAM_SID) -> twilio.Start:
-    start = twilio.StreamStart(stream_sid, CALL_SID, "AC1", custom_parameters=parameters)
-    return twilio.Start(start, stream_sid=stream_sid)
-
-
 @pytest.mark.parametrize("database", ["sqlite", "none"])
 async def test_a_stream_that_was_cut_is_led_back_to_the_same_agent(
     database: str, tmp_path: Path
@@ -149,19 +139,6 @@ async def test_a_stream_that_was_cut_is_led_back_to_the_same_agent(
     assert len(settings) == 1
     if url != "none":
         assert [stream.how for stream in record(url).streams] == ["first", "returned"]
-
-
-async def announced(here: World) -> Any:
-    def ask() -> str:
-        connection = http.client.HTTPConnection(*here.address, timeout=30)
-        headers = {name.decode(): value.decode() for name, value in here.key}
-        headers["content-type"] = "application/x-www-form-urlencoded"
-        connection.request("POST", "/twiml", urlencode(ON | {"CallStatus": "ringing"}), headers)
-        twiml = connection.getresponse().read().decode()
-        connection.close()
-        return twiml
-
-    return answer_in(await trio.to_thread.run_sync(ask))
 
 
 async def test_a_caller_who_hung_up_meanwhile_is_not_waited_for(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.lowlevel
-from rig_after import ON, after, dead, record, server
-from rig_peers import CALL_SID, STREAM_SID
+from rig_after import ON, WORD, after, announced, dead, record, server, started, store
+from rig_peers import CALL_SID, STOP, STREAM_SID, media
+from rig_processes import ME
 from rig_rest import ACCOUNT, TOKEN, FakeAccount
 from rig_server import World, answer_in
 
 from sts_trio.moves import lookout
 from sts_trio.records.rows import Kind
-from sts_trio.wire import webhook
+from sts_trio.wire import twilio, webhook
+from sts_trio.wire.deepgram import AgentAudioDone, Audio
 
 TWILIO = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": ACCOUNT}
 STREAM_ERROR = {"StreamSid": STREAM_SID, "StreamEvent": "stream-error", "StreamError": "lost"}
@@ -113,3 +116,54 @@ async def test_what_a_stream_tells_is_answered_and_mostly_nothing_more(
         await until_looked_after(here)
         assert account.sent == []
     assert record(url).call.state == ("moving" if case == "moved by after" else "live")
+
+
+# --- replayed -------------------------------------------------------------------------------------
+
+
+async def lives(stream: trio.SocketStream) -> None:
+    """The process that has the call, as its address answers."""
+    await stream.receive_some()
+    body = b'{"status": "ok", "process": "p1"}'
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    await stream.aclose()
+
+
+async def test_what_twilio_asked_before_moves_no_call_that_lives_elsewhere(
+    url: str, tmp_path: Path
+) -> None:
+    """Its signature is good for ever. What is answered leads to where the call is."""
+    dead(url)
+    async with server(url, tmp_path, **TWILIO) as here, trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, lives, [listener])
+        address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        with store(url) as kept:
+            kept.beat(msgspec.structs.replace(ME, address=address))
+        for _ in range(2):
+            status, twiml = await told(here, path="/twiml/after")
+            assert status == 200
+            assert answer_in(twiml).path.startswith(f"/twilio/at/{ME.name}/")
+        assert here.app.live_calls.live == 0
+        assert here.agent.got == []
+        nursery.cancel_scope.cancel()
+    call = record(url).call
+    assert (call.state, call.process_id, call.epoch, call.moves) == ("live", "p1", 10, 0)
+    assert [row for row in record(url).events if row.kind is Kind.MOVED] == []
+
+
+async def test_what_twilio_asked_before_disturbs_no_call_that_is_here(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    async with server(url, tmp_path) as here:
+        first = await announced(here)
+        async with here.phone(path=first.path) as phone:
+            await phone.tell(twilio.Connected(), started(first.parameters), media())
+            await here.agent.ready.wait()
+            assert (await after(here))[0] == 200
+            await here.agent.say(Audio(WORD), AgentAudioDone())
+            await phone.play_until(lambda audio: audio == WORD)
+            await phone.tell(STOP)
+            assert await phone.play_until_closed() == 1000
+        await here.until_over()
+    assert here.endings == ["stop"]
+    assert [stream.how for stream in record(url).streams] == ["first"]
