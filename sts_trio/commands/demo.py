@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from sts_trio.demo.run import Outcome
+    from sts_trio.demo.scenarios import Scenario
 
 FILES = ("wav", "jsonl", "png")  # recording, transcript, picture
 
@@ -41,11 +42,12 @@ Next:
     help="Directory for the recordings, transcripts and pictures.",
 )
 def demo(out: str) -> None:
-    """See it work, without a key or a phone: a good minute.
+    """See it work, without a key or a phone: two minutes.
 
-    Serves on a free port with the offline agent, and places four simulated calls in a row: a
+    Serves on a free port with the offline agent, and places five simulated calls in a row: a
     booking with an interruption; a caller who hangs up in mid-sentence; an agent that dies in
-    mid-sentence, and the call goes on; one that is gone for good. Of each it writes a recording
+    mid-sentence, and the call goes on; one that is gone for good; a call whose process is killed,
+    and another process goes on with it. Of each it writes a recording
     (caller left, agent right), a transcript and a picture.
 
     Ends with status 1 and the reason if anything was not as it should be. What took longer than a
@@ -74,26 +76,42 @@ def demo(out: str) -> None:
 
 
 async def _demo(console: "Console") -> "list[Outcome]":
+    from sts_trio.demo import moved
     from sts_trio.demo import run as demo
+    from sts_trio.demo.scenarios import moved as moved_call
     from sts_trio.demo.scenarios import scenarios
-    from sts_trio.simulate.screen import Screen, words
+    from sts_trio.simulate.screen import Screen
     from sts_trio.testing import offline_agent, running
 
-    outcomes = []
+    outcomes: list[Outcome] = []
     async with offline_agent() as agent:
         if agent.reason is not None:
             say(f"The agent recognises no words and says its lines in turn: {agent.reason}")
         # Nothing that is configured here is to change the demonstration: not the environment, and
         # no sts-trio.toml.
         async with running(demo.VARIABLES, agent=agent) as server:
-            for number, scenario in enumerate(scenarios(), 1):
-                console.print(f"\n[bold]Call {number}, {scenario.name}.[/bold] {scenario.story}")
+            for scenario in scenarios():
+                _announce(console, len(outcomes) + 1, scenario)
                 with Screen(console) as screen:
-                    outcome = await demo.play(scenario, server, agent, screen)
-                for fault in outcome.faults:
-                    console.print(words(f"  {fault}", "red", console.encoding))
-                outcomes.append(outcome)
+                    outcomes.append(await demo.play(scenario, server, agent, screen))
+                _tell_faults(console, outcomes[-1])
+        scenario = moved_call()
+        _announce(console, len(outcomes) + 1, scenario)
+        with Screen(console) as screen:
+            outcomes.append(await moved.play(scenario, agent, screen))
+        _tell_faults(console, outcomes[-1])
     return outcomes
+
+
+def _announce(console: "Console", number: int, scenario: "Scenario") -> None:
+    console.print(f"\n[bold]Call {number}, {scenario.name}.[/bold] {scenario.story}")
+
+
+def _tell_faults(console: "Console", outcome: "Outcome") -> None:
+    from sts_trio.simulate.screen import words
+
+    for fault in outcome.faults:
+        console.print(words(f"  {fault}", "red", console.encoding))
 
 
 def _slow(outcomes: "Sequence[Outcome]") -> list[str]:

@@ -1,1 +1,1 @@
-"""The demonstration: four calls through the real server."""
+"""The demonstration: five calls through the real server."""

@@ -1,6 +1,7 @@
-"""The demonstration: four simulated calls in a row, through the server, to the offline agent.
+"""The demonstration: simulated calls in a row, through the server, to the offline agent.
 
-All of it runs in this process, so that what is left of a call can be counted and not only asked.
+All of it but the fifth call (`moved`) runs in this process, so that what is left of a call can be
+counted and not only asked.
 """
 
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The four calls of the demonstration, and what has to come of each. Pure.
+"""The five calls of the demonstration, and what has to come of each. Pure.
 
 Judged is the conversation: who said what, and how it ended. How long all of it took is told beside
 that, as it is the machine's as well: `slowness`.
@@ -155,6 +155,23 @@ def scenarios() -> list[Scenario]:
     ]
 
 
+def moved() -> Scenario:
+    """The one that takes several processes."""
+    return Scenario(
+        "moved",
+        "The process that has the call is killed in mid-sentence. Another one goes on.",
+        (
+            WaitForQuiet(GREETING_PATIENCE),
+            speak("james-place"),
+            WaitForQuiet(silence=4.0),
+            speak("james-goodbye"),
+            WaitForQuiet(),
+        ),
+        went_on,
+        dies_in=2,
+    )
+
+
 def booking(evidence: Evidence) -> str | None:
     report = evidence.report
     if problem := report.fault or _basics(evidence, turns=5) or _hung_up(evidence):
@@ -189,12 +206,21 @@ def reconnect(evidence: Evidence) -> str | None:
         return f"the caller heard nothing for {evidence.silence:.1f} s when the agent had died"
     if problem := _hung_up(evidence) or _unanswered(report, answers=2):
         return problem
-    agent = [sentence for sentence in evidence.sentences if sentence.role == "assistant"]
-    before = {sentence.text for sentence in agent if sentence.at < back_at}
-    after = [sentence.text for sentence in agent if sentence.at >= back_at]
-    if evidence.has_ears and after[:1] and after[0] not in before:
-        return f"the agent did not go on with what it was saying, but with {after[0]!r}"
-    return None
+    return _astray(evidence, back_at)
+
+
+def went_on(evidence: Evidence) -> str | None:
+    """The call is no shorter for its process, and the new agent knows what it is about."""
+    report, back_at = evidence.report, evidence.back_at
+    if problem := report.fault or _basics(evidence, turns=2):
+        return problem
+    if evidence.died_at is None:
+        return SURVIVED.replace("to die", "to be killed")
+    if back_at is None:
+        return "no other process went on with the call"
+    if problem := _hung_up(evidence) or _unanswered(report, answers=2):
+        return problem
+    return _astray(evidence, back_at)
 
 
 def dead_agent(evidence: Evidence) -> str | None:
@@ -230,6 +256,16 @@ def _hung_up(evidence: Evidence) -> str | None:
         return "the bridge hung up before the caller"
     if ending is None or ending.verdict is not Verdict.SUCCESS:
         return f"the server does not think that it went well: {ending and ending.cause.label}"
+    return None
+
+
+def _astray(evidence: Evidence, back_at: float) -> str | None:
+    """The agent that went on is to know what about."""
+    agent = [sentence for sentence in evidence.sentences if sentence.role == "assistant"]
+    before = {sentence.text for sentence in agent if sentence.at < back_at}
+    after = [sentence.text for sentence in agent if sentence.at >= back_at]
+    if evidence.has_ears and after[:1] and after[0] not in before:
+        return f"the agent did not go on with what it was saying, but with {after[0]!r}"
     return None
 
 

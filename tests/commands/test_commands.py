@@ -29,8 +29,10 @@ from sts_trio.audio import wav
 from sts_trio.commands import dial as dialling
 from sts_trio.commands.call_options import signer
 from sts_trio.config import local_key
+from sts_trio.demo import moved
 from sts_trio.demo import run as demo
 from sts_trio.demo.scenarios import Scenario, scenarios
+from sts_trio.demo.scenarios import moved as moved_call
 from sts_trio.observe import events
 from sts_trio.observe.feed import call_event
 from sts_trio.offline import mode as modes
@@ -1056,6 +1058,7 @@ def test_to_sign_takes_a_token(bridge: Bridge) -> None:
 # --- demo -----------------------------------------------------------------------------------------
 
 BOOKING, HANG_UP, RECONNECT, DEAD_AGENT = scenarios()
+MOVED = moved_call()
 LINES = (Line(0.1, 2.0, AGENT, "Hello!"), Line(3.6, 5.6, CALLER, "Hi.", silenced=0.24))
 NOTHING = Inventory({}, 0)
 
@@ -1079,7 +1082,14 @@ def demonstrate(monkeypatch: pytest.MonkeyPatch, *outcomes: demo.Outcome) -> Non
             audience.tell(line)
         return waiting.pop(0)
 
+    async def play_moved(scenario: Scenario, agent: Agent, audience: Screen) -> demo.Outcome:
+        assert (waiting, scenario.name) == ([], MOVED.name)
+        for line in LINES:
+            audience.tell(line)
+        return outcome(MOVED, silence=1.1, absence=(5.0, 6.0))
+
     monkeypatch.setattr(demo, "play", play)
+    monkeypatch.setattr(moved, "play", play_moved)
 
 
 def test_a_demonstration_tells_who_spoke_when_and_writes_files(
@@ -1095,15 +1105,16 @@ def test_a_demonstration_tells_who_spoke_when_and_writes_files(
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "recordings").iterdir()) == [
         f"{stem}.{kind}"
-        for stem in ("1-booking", "2-hang-up", "3-reconnect", "4-dead-agent")
+        for stem in ("1-booking", "2-hang-up", "3-reconnect", "4-dead-agent", "5-moved")
         for kind in ("jsonl", "png", "wav")
     ]
     lines = (tmp_path / "recordings" / "1-booking.jsonl").read_bytes().splitlines()
     assert [msgspec.json.decode(line, type=Line) for line in lines] == list(LINES)
-    assert result.stdout.count("barges in") == 4
+    assert result.stdout.count("barges in") == 5
     assert re.search(r"booking +1 +0\.50 s +0\.24 s +- +12 ms +0, 0 +ok", result.stdout)
     assert re.search(r"reconnect .* 0\.74 s +12 ms", result.stdout)
     assert re.search(r"dead-agent .* < 0\.5 s +12 ms", result.stdout)
+    assert re.search(r"moved .* 1\.10 s +12 ms", result.stdout)
     for way in ("http://127.0.0.1:5000/", "DEEPGRAM_API_KEY", "TWILIO_AUTH_TOKEN", "/twiml"):
         assert way in result.stdout
 
@@ -1181,7 +1192,7 @@ def test_without_matplotlib_a_demonstration_says_what_is_missing_and_goes_on(
     assert result.exit_code == 0
     assert result.stdout.count("pip install -e '.[demo]'") == 1
     assert not list((tmp_path / "sts-trio-demo").glob("*.png"))
-    assert len(list((tmp_path / "sts-trio-demo").iterdir())) == 8
+    assert len(list((tmp_path / "sts-trio-demo").iterdir())) == 10
 
 
 def test_without_ears_a_demonstration_says_what_is_missing_and_goes_on(

@@ -27,7 +27,7 @@ from sts_trio.wire import deepgram, deepgram_settings, twilio
 SETTINGS = deepgram_settings.phone_settings({"greeting": "Hello! How can I help you today?"})
 STOPPED = Ending(Cause.STOP)
 LOST = Ending(Cause.AGENT_LOST, apologised=True)
-SCENARIOS = {scenario.name: scenario for scenario in scenarios.scenarios()}
+SCENARIOS = {each.name: each for each in [*scenarios.scenarios(), scenarios.moved()]}
 
 
 class Relay:
@@ -271,6 +271,18 @@ CAR = (Sentence(9.0, "assistant", "It is booked: on Tuesday at ten. See you, Mar
         ("reconnect", but(turns=FIVE), BACK, "5 times and not 2"),
         (
             "reconnect",
+            msgspec.structs.replace(RESUMED, turns=(PLAIN, answered(None))),
+            BACK,
+            "answered 1 times and not 2",
+        ),
+        ("moved", RESUMED, BACK | {"sentences": PLACE, "has_ears": True}, None),
+        ("moved", RESUMED, BACK | {"sentences": ASTRAY, "has_ears": True}, "did not go on"),
+        ("moved", RESUMED, BACK | {"ending": LOST}, "does not think that it went well"),
+        ("moved", RESUMED, GONE, "no other process went on"),
+        ("moved", RESUMED, {}, "said too little to be killed"),
+        ("moved", but(turns=FIVE), BACK, "5 times and not 2"),
+        (
+            "moved",
             msgspec.structs.replace(RESUMED, turns=(PLAIN, answered(None))),
             BACK,
             "answered 1 times and not 2",
