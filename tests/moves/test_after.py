@@ -11,6 +11,7 @@ from rig_peers import CALL_SID, STOP, media
 from rig_server import answer_in, talk
 
 from sts_trio.errors import Cause, Ending
+from sts_trio.observe import events
 from sts_trio.records import schema
 from sts_trio.records.movable import HowEnded
 from sts_trio.records.rows import Kind
@@ -95,7 +96,7 @@ async def test_poison_is_given_to_nobody(url: str, tmp_path: Path) -> None:
     async with server(url, tmp_path) as here:
         _, twiml = await after(here)
         assert "<Say>" in twiml
-        [line] = [each for each in here.logs if each["event"] == "call.broken_off"]
+        [line] = [each for each in here.logs if each["event"] == events.CallBrokenOff.NAME]
     assert "two processes" in line["reason"]
 
 

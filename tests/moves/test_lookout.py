@@ -26,6 +26,7 @@ from sts_trio.moves.lookout import (
     after_url,
 )
 from sts_trio.moves.mover import Mover, Taken
+from sts_trio.observe import events
 from sts_trio.records.movable import CallState, Left, Owner
 
 Clock = trio.testing.MockClock
@@ -69,7 +70,7 @@ class Site:
 
     @property
     def reasons(self) -> list[str]:
-        return [each["reason"] for each in self.logs if each["event"] == "call.not_rescued"]
+        return [each["reason"] for each in self.logs if each["event"] == events.CallNotRescued.NAME]
 
 
 @pytest.fixture
