@@ -356,6 +356,7 @@ class Bridge:
 
     def _drop_caller(self) -> None:
         self._caller_scope.cancel()
+        self._caller_scope = trio.CancelScope()  # of the next one
         self._is_polled = False
         # What waited has been flushed, as all is that the caller will not hear.
         self._to_caller, self._leg_outbox = caller_outbox(), caller_outbox()
@@ -417,13 +418,19 @@ class Bridge:
             self._hear([await ask(streamed(self.dialogue.start))])
 
     async def _run_caller(self, open_caller: OpenCaller) -> None:
-        with self._boundary(), trio.CancelScope() as self._caller_scope:
+        scope = self._caller_scope
+
+        def hear(batch: Sequence[Heard]) -> None:
+            if scope is self._caller_scope:  # else it was dropped, and another has its place
+                self._hear(batch)
+
+        with self._boundary(), scope:
             async with self._wrap_leg(open_caller)() as leg:
                 self._is_polled = leg.is_polled
                 await converse(
                     leg,
                     self._leg_outbox,
-                    hear=self._hear,
+                    hear=hear,
                     idle=self._idle,
                     boundary=self._boundary,
                     code=lambda: _close_code(self.ending, Leg.CALLER),

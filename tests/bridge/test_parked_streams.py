@@ -263,3 +263,26 @@ async def test_of_a_server_that_is_gone_in_seconds_those_calls_go_on_that_can(
             assert call.ending is None
             live_calls.shut_down(moves=True)
     assert call.ending == Ending(Cause.MOVED if may_come_back else Cause.SHUTDOWN)
+
+
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("number", range(4))
+async def test_a_loss_that_is_noticed_as_the_next_stream_comes_costs_nothing(
+    kind: type[Phone], is_first: bool, number: int, autojump_clock: Clock
+) -> None:
+    """In whichever order the tasks run, which is another one each time."""
+    first, second, agent = kind(), kind(), FakeAgent()
+    async with a_call(first, agent) as (call, tasks):
+        call.expect_back()
+        if is_first:
+            first.lose()
+        tasks.start_soon(call.come_back, second.open)
+        if not is_first:
+            first.lose()
+        second.tell(twilio.Connected(), AGAIN)
+        await settle(second)
+        await agent.say(Audio(WORD))
+        await settle(second)
+        assert second.audio == WORD
+        second.tell(msgspec.structs.replace(STOP, stream_sid=NEW))
