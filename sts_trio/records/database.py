@@ -116,9 +116,7 @@ class Database:
             engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
         try:
             with self._translated(), engine.connect() as connection:
-                found = _version(connection)
-                self._check(connection, found)
-                return found
+                return self._checked_version(connection)
         except DatabaseAway as exc:
             if (reason := self._lasting(exc)) is not None:
                 raise self._mistake(reason) from None
@@ -218,8 +216,7 @@ class Database:
 
     def _migrate(self) -> None:
         with self.engine.connect() as connection:
-            found = _version(connection)
-            self._check(connection, found)
+            found = self._checked_version(connection)
         if found is not None and found[0] >= schema.VERSION:
             return
         with self.writing(within=MIGRATION) as connection:
@@ -230,15 +227,18 @@ class Database:
             if found is None or found[0] < schema.VERSION:
                 _upgrade(connection)
 
-    def _check(self, connection: sa.Connection, found: tuple[int, int] | None) -> None:
+    def _checked_version(self, connection: sa.Connection) -> tuple[int, int] | None:
+        """As `_version`, of a database that we may use."""
+        tables = sa.inspect(connection).get_table_names()
+        # Behind them: another process may be making both, which are there at one moment.
+        found = _version(connection)
         if found is None:
-            tables = sa.inspect(connection).get_table_names()
             ours = [name for name in tables if name in schema.metadata.tables]
             # A database server is shared; a file is somebody's own.
             foreign = ours if self.is_postgresql else tables
             if foreign:
                 raise self._mistake(f"another program's: it has a table {foreign[0]}")
-            return
+            return None
         version, oldest = found
         if oldest > schema.VERSION:
             raise self._mistake(
@@ -252,6 +252,7 @@ class Database:
                 f"its index of words takes FTS5, which SQLite {sqlite3.sqlite_version} of this"
                 " Python is compiled without; install a Python whose SQLite has it"
             )
+        return found
 
     def _lasting(self, exc: DatabaseAway) -> str | None:
         """Why it would be in vain to try again; None if it would not."""

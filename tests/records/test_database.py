@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -137,6 +138,23 @@ def migrate(database: Database, directory: Path, revision: str) -> None:
     with database.writing() as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, revision)
+
+
+def test_tables_that_come_while_they_are_looked_for_are_no_other_programs(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process of ours starts at the same moment."""
+    names = sa.Inspector.get_table_names
+
+    def late(self: sa.Inspector, *args: Any, **options: Any) -> list[str]:
+        monkeypatch.setattr(sa.Inspector, "get_table_names", names)
+        with contextlib.closing(Database(url)) as other:
+            other.open()
+        return names(self, *args, **options)
+
+    monkeypatch.setattr(sa.Inspector, "get_table_names", late)
+    with contextlib.closing(Database(url)) as database:
+        database.open()
 
 
 def test_an_older_process_works_on_a_newer_schema(url: str, tmp_path: Path) -> None:
