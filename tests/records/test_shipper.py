@@ -629,9 +629,10 @@ def play(
     def start() -> Keeper:
         nonlocal starts, spool
         starts += 1
-        spool = Disk(root, f"p{starts}")
+        name = f"p{starts:02}"  # what is left is brought in the order of the names
+        spool = Disk(root, name)
         spool.faults = disk
-        return Keeper(table, spool, f"p{starts}", clock)
+        return Keeper(table, spool, name, clock)
 
     table.note_gone = lambda process_id: None  # type: ignore[method-assign]
     table.database.writing = nothing  # type: ignore[method-assign, assignment]

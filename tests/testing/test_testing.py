@@ -477,10 +477,10 @@ async def test_a_task_and_a_socket_that_are_left_are_found(autojump_clock: Any) 
             assert left.tasks == {"trio.sleep_forever": 1}
             assert left.sockets == 1
             assert str(left) == "tasks: 1 trio.sleep_forever; sockets: 1"
-            assert trio.current_time() == pytest.approx(1.0)
+            assert trio.current_time() == pytest.approx(1.0, abs=0.1)
         nursery.cancel_scope.cancel()
     assert (await leftovers(before)).is_empty
-    assert trio.current_time() == pytest.approx(1.0)
+    assert trio.current_time() == pytest.approx(1.0, abs=0.1)
 
 
 async def test_what_goes_in_time_is_not_left(autojump_clock: Any) -> None:
@@ -524,7 +524,7 @@ async def test_a_clock_that_jumps_does_not_while_a_thread_works(
             await trio.to_thread.run_sync(time.sleep, 0.05)
             assert 0.05 <= trio.current_time() < 60
         assert (eager_clock.autojump_threshold, eager_clock.rate) == (0, 0)
-    assert trio.current_time() == pytest.approx(60)
+    assert 60 <= trio.current_time() < 61
 
 
 async def test_a_thread_may_wait_for_time_to_pass(eager_clock: trio.testing.MockClock) -> None:

@@ -462,7 +462,11 @@ async def test_our_own_app_is_served_when_no_other_is_given(tmp_path: Path) -> N
             tell(signal.SIGTERM)
 
 
-async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(tmp_path: Path) -> None:
+async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A server that was killed may have left the key of that port where all others are.
+    monkeypatch.setattr(local_key, "directories", lambda: [tmp_path / "keys"])
     with trio.fail_after(HANG):
         for host in ("127.0.0.1", "0.0.0.0"):
             app = create_app(configured(tmp_path))
@@ -474,7 +478,10 @@ async def test_our_own_app_keeps_its_key_in_a_file_as_long_as_it_serves(tmp_path
             assert local_key.find(("127.0.0.1", port)) is None
 
 
-async def test_with_twilios_token_there_is_no_key(tmp_path: Path) -> None:
+async def test_with_twilios_token_there_is_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_key, "directories", lambda: [tmp_path / "keys"])
     config = load({"STS_AGENT": "offline", "TWILIO_AUTH_TOKEN": "12345"}, tmp_path)
     with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
