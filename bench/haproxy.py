@@ -22,7 +22,6 @@ def on_loopback(port: int, servers: Mapping[str, tuple[str, int]]) -> str:
     text = CONFIG.read_text()
     text = re.sub(r"bind :443 .*", f"bind 127.0.0.1:{port}", text)
     text = text.replace("log /dev/log local0", "log stdout format raw local0")
-    text = text.replace("httpchk GET /lbz", "httpchk GET " + os.environ.get("LBZ", "/lbz"))  # XXX
     text = re.sub(r"(?m)^  server .*\n", "", text)
     behind = (f"  server {name} {host}:{at}\n" for name, (host, at) in servers.items())
     return text + "".join(behind)
