@@ -45,7 +45,10 @@ async def test_a_name_in_the_path_leads_to_its_process(tmp_path: Path) -> None:
         async with fleet(tmp_path, *NAMES) as behind:
             assert [await owner(behind, name) for name in [*NAMES, "a-2"]] == [*NAMES, "a-2"]
             assert await owner(behind, "nobody") in NAMES
-            assert {await behind.ask("/twiml") for _ in NAMES} == set(NAMES)
+            asked: set[str] = set()
+            while len(asked) < len(NAMES):  # HAProxy has whom it likes be first
+                asked.add(await behind.ask("/twiml"))
+            assert asked == set(NAMES)
             for path in ("/metrics", "/healthz", "/readyz", "/lbz"):
                 assert await behind.ask(path) == "HTTP/1.1 404 Not Found"
 
