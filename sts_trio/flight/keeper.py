@@ -7,13 +7,11 @@ there. When the disk does not take it, it is lost and told.
 
 import collections
 import contextlib
-import datetime
 import functools
-import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -27,17 +25,16 @@ from sts_trio.flight.masking import masked
 from sts_trio.flight.recorder import Allowance, FlightRecorder, Given
 from sts_trio.flight.replay import written_policy
 from sts_trio.logic.session import Settings
-from sts_trio.net.threads import run_in_thread
+from sts_trio.net.threads import Worker
 from sts_trio.observe import events
 from sts_trio.observe.report import report
+from sts_trio.records.daily_files import DAY, day_of, delete_old, name_of
 
 PART = ".part"
 # At the end of the process.
 END_WITHIN = 5.0
 TIDY_EVERY = 3600.0
-DAY = 86400
 PROCESS_ENDS = "the process ends"
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -68,10 +65,9 @@ class Flights:
         self._wall = wall
         self._allowance = Allowance()
         self._waiting: collections.deque[_Ended] = collections.deque()
-        self._limiter = trio.CapacityLimiter(1)
-        self._is_busy = self._is_over = False
+        self._worker = Worker(self._tell)
+        self._is_over = False
         self._more = trio.Event()
-        self._settled = trio.Event()
         # What the thread tells the loop: what became of a flight, of that size.
         self._told: collections.deque[tuple[events.Event, int]] = collections.deque()
 
@@ -119,16 +115,14 @@ class Flights:
                 if trio.current_time() >= tidy_at:
                     tidy_at = trio.current_time() + TIDY_EVERY
                     if self._settings.flights.is_dir():
-                        await self._in_thread(self._tidy)
+                        await self._worker.run(self._tidy)
                 with trio.move_on_at(tidy_at):
                     await self._more.wait()
                 self._more = trio.Event()
                 await self._write()
         finally:
             with trio.CancelScope(shield=True, relative_deadline=END_WITHIN):
-                async with self._limiter:
-                    pass  # a thread that was left to itself has ended
-                self._tell()
+                await self._worker.settle()
                 await self._write()
             self._is_over = True
             for ended in self._waiting:
@@ -138,22 +132,12 @@ class Flights:
         """Waits until all that was put is written, no longer than that."""
         with trio.move_on_after(within):
             await trio.lowlevel.checkpoint()
-            while self._waiting or self._is_busy:
-                await self._settled.wait()
+            while self._waiting or self._worker.is_busy:
+                await self._worker.until_done()
 
     async def _write(self) -> None:
         if self._waiting:
-            await self._in_thread(self._write_all)
-
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        self._is_busy = True
-        try:
-            await run_in_thread(work, self._limiter)
-        finally:
-            self._is_busy = False
-            self._tell()
-            self._settled.set()
-            self._settled = trio.Event()
+            await self._worker.run(self._write_all)
 
     def _tell(self) -> None:
         while self._told:
@@ -202,10 +186,7 @@ class Flights:
                 if path.stat().st_mtime < now - TIDY_EVERY:
                     path.unlink()  # of a process that was killed
         if keep_days:
-            for path in old_flights(self._settings.flights, now - keep_days * DAY):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                    path.parent.rmdir()  # if that was the last of its day
+            delete_old(self._settings.flights, SUFFIX, now - keep_days * DAY)
 
 
 def _not_kept(ended: _Ended, reason: str) -> events.Event:
@@ -220,15 +201,14 @@ def _for_us_alone(path: str, flags: int) -> int:
 
 
 def path_of(root: Path, call_sid: str, began_at: float) -> Path:
-    day = datetime.datetime.fromtimestamp(began_at, datetime.UTC).date()
-    return root / day.isoformat() / f"{_name(call_sid)}-{int(began_at * 1e6)}{SUFFIX}"
+    return day_of(root, began_at) / f"{name_of(call_sid)}-{int(began_at * 1e6)}{SUFFIX}"
 
 
 def flights_of(root: Path, call_sid: str) -> list[Path]:
     """Of that call, the oldest first: of one that was streamed more than once there are several."""
-    found = root.glob(f"*/{_name(call_sid)}-*{SUFFIX}")
+    found = root.glob(f"*/{name_of(call_sid)}-*{SUFFIX}")
     # The name of another call may begin with the name of this.
-    pattern = re.compile(rf"{re.escape(_name(call_sid))}-[0-9]+")
+    pattern = re.compile(rf"{re.escape(name_of(call_sid))}-[0-9]+")
     return sorted(path for path in found if pattern.fullmatch(path.stem))
 
 
@@ -237,23 +217,3 @@ def remove(root: Path, call_sids: Sequence[str]) -> None:
     for call_sid in call_sids:
         for path in flights_of(root, call_sid):
             path.unlink(missing_ok=True)
-
-
-def old_flights(root: Path, before: float) -> Iterator[Path]:
-    """Of days that were over by then."""
-    for path in root.glob(f"*/*{SUFFIX}"):
-        try:
-            day = datetime.date.fromisoformat(path.parent.name)
-        except ValueError:
-            continue  # not ours
-        end = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp() + DAY
-        if end < before:
-            yield path
-
-
-def _name(call_sid: str) -> str:
-    """Whoever streams makes up its name."""
-    if _SAFE.fullmatch(call_sid):
-        return call_sid
-    digest = hashlib.blake2b(call_sid.encode("utf-8", "replace"), digest_size=16).hexdigest()
-    return f"call-{digest}"

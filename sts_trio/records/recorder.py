@@ -9,7 +9,6 @@ memory is bounded. What comes after a gap stands where it belongs, and the recor
 """
 
 import collections
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import Any
 import msgspec
 import trio
 
-from sts_trio.net.threads import run_in_thread
+from sts_trio.net.threads import Worker
 from sts_trio.observe import events
 from sts_trio.observe.report import report
-from sts_trio.records.recording_file import Finished, RecordingFile, repair
-from sts_trio.records.recordings import DAY, named, old_recordings, path_of
+from sts_trio.records.daily_files import DAY, delete_old
+from sts_trio.records.recording_file import SUFFIX, Finished, RecordingFile, repair
+from sts_trio.records.recordings import named, path_of
 from sts_trio.records.tracks import Piece, Tracks
 from sts_trio.wire import twilio
 
@@ -209,16 +209,14 @@ class Recorder:
         self._root = root
         self._done = done
         self._keep_days = keep_days
-        self._is_busy = False  # a thread is at work, and what comes of it is yet to be told
         self._max_waiting = max_waiting
         self._waiting: collections.deque[_Item] = collections.deque()
         # Bytes that ever came into the deque (the loop's), and that were written (the thread's).
         self._put_size = self._written_size = 0
-        self._limiter = trio.CapacityLimiter(1)
+        self._worker = Worker(self._tell_recorded)
         self._is_behind = False
         self._has_dropped = False
         self._hurry = trio.Event()
-        self._settled = trio.Event()  # anew for each time that it was
         # What the thread tells the loop.
         self._recorded: collections.deque[Recorded] = collections.deque()
         self._fault: OSError | None = None
@@ -250,11 +248,11 @@ class Recorder:
         task_status.started()
         tidy_at = trio.current_time()
         try:
-            await self._in_thread(self._repair)
+            await self._worker.run(self._repair)
             while True:
                 if self._keep_days and trio.current_time() >= tidy_at:
                     tidy_at = trio.current_time() + TIDY_EVERY
-                    await self._in_thread(self._tidy)
+                    await self._worker.run(self._tidy)
                 with trio.move_on_after(EVERY):
                     await self._hurry.wait()
                 await trio.lowlevel.checkpoint()
@@ -262,9 +260,7 @@ class Recorder:
                 await self._write()
         finally:
             with trio.CancelScope(shield=True, relative_deadline=END_WITHIN) as scope:
-                async with self._limiter:
-                    pass  # a thread that was left to itself has ended
-                self._tell_recorded()
+                await self._worker.settle()
                 await self._write()
             self.ended.set()
             if scope.cancelled_caught:
@@ -274,27 +270,17 @@ class Recorder:
         """Waits until all that was put is written, no longer than that."""
         with trio.move_on_after(within):
             await trio.lowlevel.checkpoint()
-            while self._waiting or self._is_busy:
+            while self._waiting or self._worker.is_busy:
                 self._hurry.set()
-                await self._settled.wait()
+                await self._worker.until_done()
 
     # --- the thread -----------------------------------------------------------------------------
 
     async def _write(self) -> None:
         if self._waiting:
-            await self._in_thread(self._write_all)
+            await self._worker.run(self._write_all)
             self._tell_news(self._fault is not None or self._has_dropped)
             self._has_dropped = False
-
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        self._is_busy = True
-        try:
-            await run_in_thread(work, self._limiter)
-        finally:
-            self._is_busy = False
-            self._tell_recorded()
-            self._settled.set()
-            self._settled = trio.Event()
 
     def _tell_recorded(self) -> None:
         while self._recorded:
@@ -365,10 +351,7 @@ class Recorder:
         )
 
     def _tidy(self) -> None:
-        for path in old_recordings(self._root, self.wall() - self._keep_days * DAY):
-            with contextlib.suppress(OSError):
-                path.unlink()
-                path.parent.rmdir()  # if that was the last of its day
+        delete_old(self._root, SUFFIX, self.wall() - self._keep_days * DAY)
 
     def _repair(self) -> None:
         for finished in repair(self._root):

@@ -1,28 +1,19 @@
 """The directory of recordings: a directory for each day, in it a file for each stream of a call."""
 
-import datetime
 import errno
-import hashlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from sts_trio.config.raw import config_error
+from sts_trio.records.daily_files import day_of, name_of
 from sts_trio.records.recording_file import SUFFIX
 
-DAY = 86400
-
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"([A-Za-z0-9_-]{1,64})-([0-9]{1,18})")
 
 
 def path_of(root: Path, call_sid: str, epoch: int, began_at: float) -> Path:
-    day = datetime.datetime.fromtimestamp(began_at, datetime.UTC).date()
-    # Whoever streams makes up its name.
-    digest = hashlib.blake2b(call_sid.encode("utf-8", "replace"), digest_size=16).hexdigest()
-    name = call_sid if _SAFE.fullmatch(call_sid) else f"call-{digest}"
-    return root / day.isoformat() / f"{name}-{epoch}{SUFFIX}"
+    return day_of(root, began_at) / f"{name_of(call_sid)}-{epoch}{SUFFIX}"
 
 
 def named(path: Path) -> tuple[str, int] | None:
@@ -55,15 +46,3 @@ def find(root: Path, uri: str) -> Path | None:
     path = root / uri
     is_inside = path.suffix == SUFFIX and ".." not in path.parts and path.is_relative_to(root)
     return path if uri and is_inside and path.is_file() else None
-
-
-def old_recordings(root: Path, before: float) -> Iterator[Path]:
-    """The complete recordings of days that were over by then: whatever the database knows."""
-    for path in root.glob(f"*/*{SUFFIX}"):
-        try:
-            day = datetime.date.fromisoformat(path.parent.name)
-        except ValueError:
-            continue  # not ours
-        end = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp() + DAY
-        if end < before:
-            yield path

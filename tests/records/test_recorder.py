@@ -17,10 +17,11 @@ from rig_recordings import files, left_by_the_dead, sides
 from sts_trio.audio.frames import FRAME, SILENCE
 from sts_trio.observe import events
 from sts_trio.records import recorder as recorders
+from sts_trio.records.daily_files import old_files
 from sts_trio.records.recorded_leg import RecordedLeg, recorded
 from sts_trio.records.recorder import TOO_SLOW, Recorded, Recorder, Recording
-from sts_trio.records.recording_file import HEADER_SIZE, RecordingFile
-from sts_trio.records.recordings import find, old_recordings, remove
+from sts_trio.records.recording_file import HEADER_SIZE, SUFFIX, RecordingFile
+from sts_trio.records.recordings import find, remove
 from sts_trio.wire import twilio
 
 # Only so that a hang is noticed.
@@ -439,7 +440,7 @@ def test_old_recordings_are_those_of_days_that_are_over(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     before = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC).timestamp()
-    assert sorted(path.name for path in old_recordings(tmp_path, before)) == ["a.wav", "b.wav"]
+    assert sorted(path.name for path in old_files(tmp_path, SUFFIX, before)) == ["a.wav", "b.wav"]
 
 
 async def test_recordings_are_kept_as_long_as_calls_are_and_no_longer(tmp_path: Path) -> None:
