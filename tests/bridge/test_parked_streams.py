@@ -202,6 +202,12 @@ async def test_a_call_that_is_moved_is_known_before_its_legs_are_closed(
     assert sum(isinstance(each.event, events.CallEnded) for each in told) == 1
 
 
+async def be_live(call: Bridge, live_calls: LiveCalls) -> None:
+    with live_calls.admit(call):
+        while call.ending is None:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 async def test_calls_are_moved_between_two_turns_and_after_a_while_in_any_case(
     autojump_clock: Clock,
 ) -> None:
@@ -211,13 +217,7 @@ async def test_calls_are_moved_between_two_turns_and_after_a_while_in_any_case(
         await agent.say(ConversationText("agent", "Hello."), Audio(WORD))
         await settle(phone)
         assert not call.is_at_rest
-
-        async def run() -> None:
-            with live_calls.admit(call):
-                while call.ending is None:  # noqa: ASYNC110
-                    await trio.sleep(0.01)
-
-        tasks.start_soon(run)
+        tasks.start_soon(be_live, call, live_calls)
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
         await live_calls.move_away(3.0, lambda: True)
@@ -230,13 +230,7 @@ async def test_a_call_at_rest_is_moved_at_once_if_somebody_would_go_on_with_it(
 ) -> None:
     phone, agent, live_calls = FakeTwilio(), FakeAgent(), LiveCalls(10)
     async with a_call(phone, agent) as (call, tasks):
-
-        async def run() -> None:
-            with live_calls.admit(call):
-                while call.ending is None:  # noqa: ASYNC110
-                    await trio.sleep(0.01)
-
-        tasks.start_soon(run)
+        tasks.start_soon(be_live, call, live_calls)
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
         await live_calls.move_away(2.0, lambda: False)
