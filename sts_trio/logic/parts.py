@@ -129,13 +129,17 @@ class Parts:
         else:
             self.out.add(events.CallerStartedSpeaking())
         if cut is not None:
-            self.out.extend(cut.turns)
-            self.response.drop()
-            self.watch.hear_cut(self.out.now)
-            self.handing_over.hear_end_of_words()
+            self._hear_cut(cut)
             is_owed = cut.is_amid and self.session.is_live and self.closing.is_open
             if is_noise and is_owed and not self.watch.is_owing:
                 self.owe(Debt.REST)
+
+    def _hear_cut(self, cut: Cut) -> None:
+        """No part waits any more for what was to be heard."""
+        self.out.extend(cut.turns)
+        self.response.drop()
+        self.watch.hear_cut(self.out.now)
+        self.handing_over.hear_end_of_words()
 
     def make_room(self) -> None:
         """What comes next is not to wait behind what Twilio has, unless that must be heard."""
@@ -172,9 +176,7 @@ class Parts:
         cut = self.turns.lose_stream(self.out.now)
         self.out.add(FlushCaller())
         self.out.add(DropCaller())
-        self.out.extend(cut.turns)
-        self.watch.hear_cut(self.out.now)
-        self.handing_over.hear_end_of_words()
+        self._hear_cut(cut)
         self.is_cut_amid = cut.is_amid
 
     def come_back(self, gap: float) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 from rig_dialogue import STEPS, Bridge, talking
-from rig_peers import STREAM_SID, media
+from rig_peers import START, STREAM_SID, media
 
 from sts_trio.audio.frames import FRAME
+from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.logic.acts import Act, Ask, SendToCaller
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.response import ResponseTime
@@ -75,6 +76,24 @@ def test_what_waits_to_be_forwarded_is_silence_too() -> None:
     call.speak(50)
     call.echo()
     assert call.told == [pytest.approx(0.1)]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_of_an_answer_that_is_cut_with_its_stream_nothing_is_told(resumes: bool) -> None:
+    """Else the time without a stream would count as the caller's wait for it."""
+    call = Call()
+    call.bridge = talking(CallPolicy(resumes=resumes), may_come_back=True)
+    call.ask()
+    call.hear(Audio(ANSWER))
+    call.speak(5)
+    call.hear(LegEnded(Leg.CALLER, How.LOST))
+    call.bridge.wait_until(call.bridge.now + 2.0)
+    call.hear(START)
+    call.hear(Audio(ANSWER))
+    call.speak(150)
+    while call.marks:
+        call.echo()
+    assert call.told == []
 
 
 def test_of_two_sentences_the_last_that_was_heard_counts() -> None:
