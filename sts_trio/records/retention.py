@@ -111,7 +111,7 @@ class Retention:
                 if uri:
                     self._remove(uri)
         with self._database.writing(within=DELETING) as connection:
-            for table in (recording, schema.delivery, schema.dial, schema.token, stream):
+            for table in (recording, schema.delivery, schema.dial, stream):
                 connection.execute(sa.delete(table).where(table.c.call_sid.in_(sids)))
             events = connection.execute(sa.delete(event).where(event.c.call_sid.in_(sids)))
             calls = connection.execute(sa.delete(call).where(call.c.call_sid.in_(sids)))

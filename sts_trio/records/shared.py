@@ -92,7 +92,9 @@ class Shared:
 
     async def look(self, token: str) -> Asked | None:
         """What came of it; None also where that is not known now."""
-        return await self._ask(lambda connection: dials.look(connection, token), DIAL_WITHIN)
+        return await self._ask(
+            lambda connection: dials.look(connection, token), DIAL_WITHIN, writes=False
+        )
 
     async def settle(self, token: str, call_sid: str | None, outcome: dict[str, Any]) -> None:
         await self._ask(
@@ -117,7 +119,7 @@ class Shared:
             request = dials.request_of(connection, token) if token else None
             return request, limits.use_once(connection, news, seconds)
 
-        return await self._ask(work)
+        return await self._ask(work, writes=bool(news))
 
     async def end(self, token: str) -> None:
         """The call of that token is over."""
