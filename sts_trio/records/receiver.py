@@ -66,7 +66,8 @@ class Receiver:
         self._authority = shown if port == default else f"{shown}:{port}"
         self._is_here = _is_this_machine(self._host)
         self._allows_private = allows_private
-        self._ssl_context = ssl_context
+        # Built here, and not amid calls.
+        self._ssl_context = (ssl_context or trusted()) if self._is_secure else None
         if not (self._is_secure or self._is_here or allows_private):
             raise BadUrl("expected https, or http to this machine")
         if (literal := _literal(self._host)) is not None:
@@ -94,10 +95,10 @@ class Receiver:
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         stream: trio.abc.Stream = await self._connect()
         try:
-            if self._is_secure:
+            if self._ssl_context is not None:
                 stream = trio.SSLStream(
                     stream,
-                    self._ssl_context or trusted(),
+                    self._ssl_context,
                     server_hostname=self._host,
                     https_compatible=True,
                 )
