@@ -80,9 +80,10 @@ class Flights:
     def end(self, recorder: FlightRecorder, ending: Ending) -> None:
         """The call is over. Nothing can be asked of the recorder any more."""
         call_sid = recorder.dialogue.call_sid
-        recorder.finish()
         is_fault = ending.verdict in (Verdict.AGENT, Verdict.OURS)
         is_kept = is_fault or self._settings.kept_flights is KeptFlights.ALL
+        if is_kept:
+            recorder.finish()
         if is_kept and recorder.lots:
             flight = Flight(
                 program=self._program,
@@ -125,8 +126,8 @@ class Flights:
                 await self._worker.settle()
                 await self._write()
             self._is_over = True
-            for ended in self._waiting:
-                report(_not_kept(ended, PROCESS_ENDS))
+            while self._waiting:
+                report(_not_kept(self._waiting.popleft(), PROCESS_ENDS))
 
     async def flush(self, within: float) -> None:
         """Waits until all that was put is written, no longer than that."""
