@@ -7,6 +7,9 @@ import enum
 
 import msgspec
 
+# A violation that is ours to tell of: a leg reads too slowly. It is counted by these words.
+OUTBOX_FULL = "outbox full: audio dropped"
+
 
 class StsTrioError(Exception):
     """Anything this package raises on purpose."""
@@ -192,6 +195,11 @@ class Cause(enum.Enum):
         self.verdict = verdict
         self.caller_code = caller_code
         self.agent_code = agent_code
+
+    @classmethod
+    def labelled(cls, label: str | None) -> "Cause":
+        """As it was written down. A newer version may end calls in other ways."""
+        return next((each for each in cls if each.label == label), cls.CUT_OFF)
 
     def close_code(self, leg: Leg) -> int:
         return self.caller_code if leg is Leg.CALLER else self.agent_code

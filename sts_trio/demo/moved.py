@@ -24,7 +24,6 @@ from sts_trio.errors import Cause, Ending
 from sts_trio.offline.mode import Mode
 from sts_trio.records.database import Database
 from sts_trio.records.record import Record
-from sts_trio.records.search import Wanted
 from sts_trio.records.store import Store
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.phone_call import PhoneCall
@@ -122,8 +121,8 @@ def _evidence(
     ]
     streams = sorted(each.started_at for each in record.streams)
     back_at = streams[1] - began if len(streams) > 1 else None
-    cause = next((each for each in Cause if each.label == record.call.ending), Cause.CUT_OFF)
-    return Evidence(call.report, Ending(cause), tuple(sentences), has_ears, died_at, back_at)
+    ending = Ending(Cause.labelled(record.call.ending))
+    return Evidence(call.report, ending, tuple(sentences), has_ears, died_at, back_at)
 
 
 def _closed_after(call: PhoneCall, agent: Agent) -> float | None:
@@ -142,10 +141,8 @@ class _Fleet:
 
     def kill_owner(self) -> None:
         """Kills the process that has the call, as `kill -9` does."""
-        for call in self._store.calls(Wanted()).calls:
-            seen = self._store.look(call.call_sid)
-            if seen is not None and seen.owner is not None:
-                self.processes[seen.owner.name].kill()
+        for call in self._store.live_calls():
+            self.processes[call.process].kill()
 
     async def wait_for_all(self) -> None:
         """Until each has told of itself in the database."""

@@ -26,7 +26,7 @@ from sts_trio.outbound.transfer import AFTER_PATH, transfer_twiml
 from sts_trio.records.movable import HowEnded, Owner
 from sts_trio.server import Server
 from sts_trio.web import responses
-from sts_trio.web.access import KEY, RequestInfo, base_of
+from sts_trio.web.access import KEY, base_of
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.media import stream_path
 from sts_trio.web.responses import WEBHOOK, Rules
@@ -90,25 +90,27 @@ class Voice:
             await moved_calls.lookout.until_asked(voice.call_sid)
         if voice.dial_call_status:
             self._server.dialler.placed.heard_transfer(voice)
+        base = base_of(request, self._server.config)
         if (call := self._still_here(voice)) is not None:
-            return self._lead_back(request, voice, call)
+            return self._lead_back(base, voice, call)
         ending = self._server.live_calls.ending_of(voice.call_sid)
         what = owed(voice, ending)
         reason: str | None = None
-        if what is Owed.CALL and (ending is None or ending.cause is Cause.MOVED):
-            if self._server.live_calls.is_draining and self._server.moved_calls is not None:
+        is_open = what is Owed.CALL and (ending is None or ending.cause is Cause.MOVED)
+        if is_open and base is not None:  # else nobody is to claim it, as nothing can lead to us
+            if self._server.live_calls.is_draining and moved_calls is not None:
                 # Twilio asks again: by then whoever is in between knows of somebody else, or our
                 # successor is there.
                 return responses.text("This process is about to end.", 503)
             outcome = await self._outcome(voice)
             match outcome:
                 case Taken():
-                    return await self._go_on(request, voice, outcome)
+                    return await self._go_on(base, voice, outcome)
                 case Ended(how) if how is not None:
                     ending = _ending(how)
                     what = owed(voice, ending)
                 case Returned(owner):
-                    return self._lead_to(request, voice, owner)
+                    return self._lead_to(base, voice, owner)
                 case Apologise(why):
                     reason = why
         match what:
@@ -116,7 +118,7 @@ class Voice:
                 twiml = webhook.hang_up()
             case Owed.TRANSFER:
                 assert ending is not None
-                twiml = self._transfer(request, voice, ending.detail)
+                twiml = self._transfer(base, voice, ending.detail)
             case Owed.REGRET:
                 twiml = webhook.not_taken()
             case Owed.CALL:
@@ -152,11 +154,8 @@ class Voice:
         found = self._server.live_calls.find(voice.call_sid)
         return next((call for call in reversed(found) if call.may_come_back), None)
 
-    def _lead_back(
-        self, request: RequestInfo, voice: webhook.VoiceRequest, call: Bridge
-    ) -> Response:
+    def _lead_back(self, base: str | None, voice: webhook.VoiceRequest, call: Bridge) -> Response:
         """The stream was cut, the agent has noticed nothing: another one leads to the same."""
-        base = base_of(request, self._server.config)
         if voice.is_over or base is None:
             call.tell(CallerGone())
             return responses.twiml(webhook.hang_up())
@@ -172,22 +171,14 @@ class Voice:
             return None
         return await moved_calls.mover.decide(voice.call_sid, voice.account_sid, "action")
 
-    async def _go_on(
-        self, request: RequestInfo, voice: webhook.VoiceRequest, taken: Taken
-    ) -> Response:
-        base = base_of(request, self._server.config)
-        if base is None:
-            return Response("No Host header.\n", 400)
+    async def _go_on(self, base: str, voice: webhook.VoiceRequest, taken: Taken) -> Response:
         assert self._server.moved_calls is not None
         call = await self._server.moved_calls.go_on(taken.known(announced(voice)), taken)
         return responses.twiml(self._connect(base, call))
 
-    def _lead_to(self, request: RequestInfo, voice: webhook.VoiceRequest, owner: Owner) -> Response:
+    def _lead_to(self, base: str, voice: webhook.VoiceRequest, owner: Owner) -> Response:
         """Another process waits for the stream, or is about to. Should it come to one that does
         not, that one goes on with the call by what the database has."""
-        base = base_of(request, self._server.config)
-        if base is None:
-            return Response("No Host header.\n", 400)
         before = Elsewhere("recovered", 0, time.time())
         call = msgspec.structs.replace(announced(voice), elsewhere=before)
         return responses.twiml(self._connect(base, call, process=owner.name))
@@ -218,16 +209,15 @@ class Voice:
         report(told, call_sid=voice.call_sid)
         return webhook.busy(answered=True) if is_full else webhook.apology()
 
-    def _transfer(self, request: RequestInfo, voice: webhook.VoiceRequest, number: str) -> str:
+    def _transfer(self, base: str | None, voice: webhook.VoiceRequest, number: str) -> str:
         config = self._server.config
         try:
-            return transfer_twiml(config, number, announced(voice), base_of(request, config))
+            return transfer_twiml(config, number, announced(voice), base)
         except DialRefused as exc:
             report(events.CallNotTransferred(str(exc), number), call_sid=voice.call_sid)
             return webhook.not_taken()
 
 
 def _ending(how: HowEnded) -> Ending:
-    """As another process has written it. One of a newer version may end calls in other ways."""
-    cause = next((each for each in Cause if each.label == how.label), Cause.CUT_OFF)
-    return Ending(cause, how.detail, how.apologised)
+    """As another process has written it."""
+    return Ending(Cause.labelled(how.label), how.detail, how.apologised)
