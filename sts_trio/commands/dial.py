@@ -28,7 +28,6 @@ from sts_trio.observe.events import (
     read,
 )
 
-CONNECT_TIMEOUT = 10.0
 # The call's turn in the line, and Twilio asked several times over.
 ANSWER_TIMEOUT = 150.0
 # The server says something every 15 s, if only that it is there.

@@ -17,7 +17,7 @@ import pytest
 from rig_commands import NUMBER, a_wav, failure, run
 from wsproto.utilities import generate_accept_token
 
-from sts_trio.commands import client
+from sts_trio.commands import client, operator
 from sts_trio.commands import dial as dialling
 from sts_trio.config import local_key
 from sts_trio.observe import events
@@ -138,7 +138,7 @@ EVENTS = http("200 OK", b"", "Content-Type: text/event-stream")
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "ANSWER_TIMEOUT", 1.0)
     monkeypatch.setattr(dialling, "SILENCE_TIMEOUT", 1.0)
-    monkeypatch.setattr(dialling, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr(operator, "CONNECT_TIMEOUT", 1.0)
     monkeypatch.setattr(websocket, "HANDSHAKE_TIMEOUT", 1.0)
     monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 1.0)
     # Of a server that was killed, and had the port before.
