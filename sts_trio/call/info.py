@@ -59,6 +59,10 @@ class Elsewhere(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.how} {self.epoch} {self.lost_at:.3f}"
 
+    def gap(self, now: float) -> float:
+        """For how many seconds it had no stream, if it has one now (seconds since 1970)."""
+        return round(max(0.0, now - self.lost_at), 3)
+
     @classmethod
     def read(cls, text: str) -> "Elsewhere | None":
         """None: it is none of ours."""

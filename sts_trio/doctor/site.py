@@ -8,9 +8,7 @@ it does to a connection no library would.
 Only what the account has signed is answered, since anybody may find a public URL.
 """
 
-import base64
 import contextlib
-import hashlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import trio
+from wsproto.utilities import generate_accept_token
 
 from sts_trio.wire import frames, twilio, webhook
 
@@ -27,7 +26,6 @@ MAX_MESSAGE = 1 << 20
 RECEIVE = 64 * 1024
 # For a request's head and body, so that nobody holds a connection.
 REQUEST_TIMEOUT = 10.0
-_MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 FORBIDDEN, NOT_FOUND = 403, 404
@@ -178,10 +176,9 @@ class Site:
         self.behaviours: dict[str, Behave] = {}
         self.refusals: dict[str, int | None] = {}
 
-    def hit(self, *paths: str, after: float = 0.0) -> Hit | None:
-        """The first request for one of them since then."""
-        found = (each for each in self.hits if each.path in paths and each.at >= after)
-        return next(found, None)
+    def hit(self, *paths: str) -> Hit | None:
+        """The first request for one of them."""
+        return next((each for each in self.hits if each.path in paths), None)
 
     async def wait(self, is_so: Callable[[], object], within: float) -> bool:
         """Whether it came to be so in that time."""
@@ -246,7 +243,7 @@ class Site:
 
     async def _run_stream(self, connection: trio.SocketStream, request: "_Request") -> None:
         key = request.headers.get("sec-websocket-key", "")
-        accept = base64.b64encode(hashlib.sha1((key + _MAGIC).encode()).digest()).decode()
+        accept = generate_accept_token(key.encode()).decode()
         await connection.send_all(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()

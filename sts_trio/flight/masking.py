@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.flight.file import Flight, Step
+from sts_trio.logic.history import is_object
 from sts_trio.logic.keypad import KEYS
 from sts_trio.observe import events
 from sts_trio.wire import deepgram
@@ -55,7 +56,6 @@ _CLASSES = {
 _NUMBER = re.compile(r"\+[1-9][0-9]+")
 _DIGIT = re.compile("[0-9]")
 _LETTER = re.compile(r"\S")
-_arguments = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # Of a stream's parameters: a line that was dialled ahead, which is open to who knows its name.
 _SECRET_PARAMETERS = ("line",)
 
@@ -75,17 +75,9 @@ def _numbers(text: str) -> str:
 def _json(text: str, mask: Mask) -> str:
     """What an object is stays one, as arguments that are none are not told to an agent again."""
     masked = mask(text)
-    if _is_object(text) and not _is_object(masked):
+    if is_object(text) and not is_object(masked):
         return "{" + " " * (len(text) - 2) + "}"
     return masked
-
-
-def _is_object(text: str) -> bool:
-    try:
-        _arguments.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return False
-    return True
 
 
 def _each_text(value: Any, mask: Mask) -> Any:

@@ -394,11 +394,16 @@ def completed_call(
 
 
 def _fit_arguments(text: str) -> str:
+    return text if is_object(text) else "{}"
+
+
+def is_object(text: str) -> bool:
+    """Whether a function's arguments are what they have to be: an object, in JSON."""
     try:
         _arguments.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return "{}"
-    return text
+        return False
+    return True
 
 
 def _fit_id(id: str, taken: set[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import msgspec
 
 from sts_trio.audio.frames import seconds
-from sts_trio.errors import Cause, How, Leg, LegEnded
+from sts_trio.errors import OUTBOX_FULL, Cause, How, Leg, LegEnded
 from sts_trio.logic import agent_messages, endings
 from sts_trio.logic.acts import (
     AgentReached,
@@ -239,7 +239,7 @@ def hear_anomaly(parts: Parts, anomaly: Anomaly) -> None:
         case OutboxFull(leg, dropped):
             if leg is Leg.AGENT:
                 parts.caller_audio.drop(dropped)
-            parts.out.violation(leg, "outbox full: audio dropped")
+            parts.out.violation(leg, OUTBOX_FULL)
         case _:
             assert_never(anomaly)
 

@@ -48,7 +48,7 @@ class Utterance:
             begins.append(begin)
             texts.append(" ".join(text for text, _ in sentences))
         heard = [
-            _words_before(text, begin, until, position) if self.has_sound else ""
+            words_before(text, begin, until, position) if self.has_sound else ""
             for text, begin, until in zip(texts, begins, [*begins[1:], end], strict=True)
         ]
         self.end = end
@@ -61,7 +61,8 @@ class Utterance:
         )
 
 
-def _words_before(text: str, begin: int, end: int, position: int) -> str:
+def words_before(text: str, begin: float, end: float, position: float) -> str:
+    """Of a text that is spoken from `begin` to `end`, what is said up to there."""
     if position >= end:
         return text
     if position <= begin:

@@ -51,7 +51,7 @@ class MovedCalls:
         """What was before, of a call whose stream is here."""
         before = call.elsewhere
         assert before is not None
-        gap = round(max(0.0, time.time() - before.lost_at), 3)
+        gap = before.gap(time.time())
         past = await self.mover.recall(call.call_sid, before.lost_at)
         if past.agent not in self._agents:
             past = msgspec.structs.replace(past, agent=call.agent)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from sts_trio.logic.acts import Recalled
+from sts_trio.logic.utterance import words_before
 from sts_trio.observe import events
 from sts_trio.records.rows import OURS, Kind, Row
 
@@ -155,8 +156,7 @@ class _Speech:
             if behind is None:
                 duration = max(duration, STILL_TO_COME * (lost_at - begins))
             share = min(1.0, max(0.0, (lost_at - begins) / duration))
-            words = sentence.text.split()
-            heard = sentence.text if share == 1.0 else " ".join(words[: int(len(words) * share)])
+            heard = words_before(sentence.text, 0.0, duration, lost_at - begins)
             yield events.CallHeard(
                 sentence.text, heard, round(duration, 3), round(share * duration, 3)
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from sts_trio.errors import Cause, Leg, Verdict
+from sts_trio.errors import OUTBOX_FULL, Cause, Leg, Verdict
 from sts_trio.observe import events
 from sts_trio.observe.feed import CallEvent
 
@@ -33,8 +33,6 @@ _DIALS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2, 3, 5)
 _CALLS = (5, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600)
 _GAPS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 _FUNCTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-
-_DROPPED = "outbox full: audio dropped"
 
 
 class Figures:
@@ -149,7 +147,7 @@ class Figures:
         self._unheard.inc(event.caller_audio_dropped or 0.0)
         for what, times in (event.violations or {}).items():
             leg, _, reason = what.partition(": ")
-            (self._drops if reason == _DROPPED else self._violations).labels(leg).inc(times)
+            (self._drops if reason == OUTBOX_FULL else self._violations).labels(leg).inc(times)
         if event.verdict == Verdict.AGENT.value:
             self._without_agent.add(call_sid)
             self._end_loss(call_sid, CALL_ENDED)

@@ -313,9 +313,7 @@ class Dialler:
             self._settle(attempt, DialRefused("given_up", 503, "nobody waits for this any more"))
             return False
         if self._live_calls.is_draining:
-            busy = _draining()
-            report(events.DialRefused(busy.why, str(busy), attempt.request.to))
-            self._settle(attempt, busy)
+            self._refuse(attempt, _draining())
             return False
         return True
 

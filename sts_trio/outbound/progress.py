@@ -146,9 +146,10 @@ class PlacedCalls:
     def heard_answerer(self, voice: webhook.VoiceRequest, token: str) -> None:
         """It is known who or what answered. On a machine, does what was asked for."""
         placed = self.find(voice.call_sid, token)
-        if self._is_news("answered_by", voice.call_sid, voice.answered_by):
+        answered, *machine = of_answerer(voice)
+        if self._is_news(*answered):
             self._report(events.CallAnsweredBy(voice.answered_by), voice.call_sid, placed)
-        if voice.is_on_machine and self._is_news("machine", voice.call_sid):
+        if machine and self._is_news(*machine[0]):
             message = ""
             if placed is not None and voice.takes_message:
                 message = placed.request.message

@@ -10,7 +10,7 @@ Functions on a connection, in a transaction of whoever calls.
 
 import sqlalchemy as sa
 
-from sts_trio.records import schema
+from sts_trio.records import processes, schema
 from sts_trio.records.database import insert_into
 from sts_trio.records.event_days import day_of
 from sts_trio.records.movable import CLAIMED_FOR, CallState, Claim, HowEnded, Moved, Owner
@@ -64,7 +64,7 @@ def claim(
     connection: sa.Connection, seen: CallState, by: str, *, is_crash: bool, road: str
 ) -> Claim | None:
     """Takes the call for process `by`, if it is as it was `seen`; None: it is not any more."""
-    now: float = connection.execute(sa.select(clock(connection))).scalar_one()
+    now = processes.now(connection)
     lost_at = now - (max(0.0, seen.owner.age - BEAT) if is_crash and seen.owner else 0.0)
     is_ours = seen.claimed_by == by  # and was asked about again
     epoch = seen.epoch if is_ours else seen.epoch + 1

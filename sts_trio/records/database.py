@@ -49,10 +49,13 @@ _PASSING = ("starting up", "shutting down", "recovery mode", "too many clients",
 _NO_SUCH_HOST = ("Name or service not known", "nodename nor servname", "No address associated")
 
 
+def is_postgresql(connection: sa.Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
 def insert_into(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that may say what to do where the row is there already."""
-    is_postgresql = connection.dialect.name == "postgresql"
-    return (postgresql.insert if is_postgresql else sqlite.insert)(table)
+    return (postgresql.insert if is_postgresql(connection) else sqlite.insert)(table)
 
 
 class DatabaseAway(StsTrioError):

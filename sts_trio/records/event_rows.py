@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
+from sts_trio.records.database import is_postgresql
 from sts_trio.records.event_days import day_of
 from sts_trio.records.rows import Row
 
@@ -28,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 def insert_rows(connection: sa.Connection, rows: Sequence[Row]) -> None:
     """Those that are there already are left as they are."""
-    if connection.dialect.name == "postgresql":
+    if is_postgresql(connection):
         batch = [(*_place(row), row.body) for row in rows]
         connection.exec_driver_sql(_INTO_POSTGRESQL, (_encode(batch).decode(),))
     else:

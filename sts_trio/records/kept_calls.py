@@ -139,18 +139,15 @@ class KeptCalls:
         return None if self.recorder is None else self.recorder.record()
 
     def started(self, call: CallInfo, recording: Recording | None) -> None:
-        epoch = 0
-        if self.records is not None and call.elsewhere is None:
+        epoch, before = 0, call.elsewhere
+        if self.records is not None and before is None:
             epoch = self.records.call_log.start(call)
-        elif self.records is not None and call.elsewhere is not None:
-            before = call.elsewhere
+        elif self.records is not None and before is not None:
+            gap = before.gap(time.time())
             epoch = self.records.call_log.start(
-                call,
-                how=before.how,
-                gap=round(max(0.0, time.time() - before.lost_at), 3),
-                known_epoch=before.epoch,
+                call, how=before.how, gap=gap, known_epoch=before.epoch
             )
-        is_back = call.elsewhere is not None and call.elsewhere.how == "returned"
+        is_back = before is not None and before.how == "returned"
         if recording is not None and not is_back:
             recording.identify(call.call_sid, epoch or int(time.time() * 1e6))
 

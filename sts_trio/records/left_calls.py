@@ -26,7 +26,7 @@ def left_calls(connection: sa.Connection, dead: Sequence[str]) -> list[Left]:
                 call.c.state == "moving",
                 sa.and_(call.c.state == "live", call.c.process_id.in_(dead)),
             ),
-            _is_unclaimed(connection),
+            is_unclaimed(connection),
         )
         .order_by(call.c.epoch)
         .limit(MOST)
@@ -39,7 +39,7 @@ def given_up(
 ) -> float | None:
     """When the call was made, if it may be given up: it is moving, in that epoch, and is claimed
     by that process, or by nobody. None: it is not so any more."""
-    is_ours = _is_unclaimed(connection) if by is None else call.c.claimed_by == by
+    is_ours = is_unclaimed(connection) if by is None else call.c.claimed_by == by
     created_at: float | None = connection.execute(
         sa.select(call.c.created_at).where(
             call.c.call_sid == call_sid, call.c.epoch == epoch, call.c.state == "moving", is_ours
@@ -48,6 +48,6 @@ def given_up(
     return created_at
 
 
-def _is_unclaimed(connection: sa.Connection) -> sa.ColumnElement[bool]:
+def is_unclaimed(connection: sa.Connection) -> sa.ColumnElement[bool]:
     until = call.c.claimed_until
     return sa.or_(until.is_(None), until <= clock(connection))

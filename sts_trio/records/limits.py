@@ -21,13 +21,6 @@ AGENT_SESSIONS = "agent sessions"
 allowance, process, token = schema.allowance, schema.process, schema.token
 
 
-def now(connection: sa.Connection) -> float:
-    """The time by the database's clock, in seconds since 1970."""
-    told = connection.execute(sa.select(processes.clock(connection))).scalar()
-    assert told is not None
-    return told
-
-
 def use_once(connection: sa.Connection, names: Sequence[str], seconds: float) -> set[str]:
     """Those of these that nobody has used. They are used from now on, for so many seconds."""
     if not names:
@@ -56,7 +49,7 @@ def forget_used(connection: sa.Connection) -> None:
 
 def take(connection: sa.Connection, name: str, most: int) -> int | None:
     """Takes one of today's; returns the day, for who gives it back. None: they are used up."""
-    day = day_of(now(connection))
+    day = day_of(processes.now(connection))
     return (
         day if most > 0 and _raise(connection, name, day, most, allowance.c.used + 1, 1) else None
     )
@@ -72,12 +65,12 @@ def give_back(connection: sa.Connection, name: str, day: int) -> None:
 
 def seconds_left(connection: sa.Connection) -> float:
     """Until there are as many again."""
-    return DAY - now(connection) % DAY
+    return DAY - processes.now(connection) % DAY
 
 
 def take_turn(connection: sa.Connection, per_second: float) -> bool:
     """Whether this moment's turn was still to be had: there are so many moments in a second."""
-    at = now(connection)
+    at = processes.now(connection)
     moment = int(at % DAY * per_second) + 1
     return _raise(connection, TURN, day_of(at), moment, sa.literal(moment), moment)
 

@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sts_trio.records import schema
-from sts_trio.records.database import insert_into
+from sts_trio.records.database import insert_into, is_postgresql
 
 # A process tells of itself once a second. A database that is busy, or locked, takes another two.
 ALIVE_WITHIN = 4.0
@@ -65,10 +65,16 @@ _BEATS: dict[str, Any] = {}  # {dialect: the statement}
 
 def clock(connection: sa.Connection) -> sa.ColumnElement[float]:
     """The time by the database's clock, in seconds since 1970, for use in a statement."""
-    if connection.dialect.name == "postgresql":
+    if is_postgresql(connection):
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
     # A Julian day begins at noon; its zero is long before 1970.
     return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double)
+
+
+def now(connection: sa.Connection) -> float:
+    """The time by the database's clock, in seconds since 1970."""
+    told: float = connection.execute(sa.select(clock(connection))).scalar_one()
+    return told
 
 
 def beat(connection: sa.Connection, of: Process) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from sts_trio.config.records import Prices
 from sts_trio.observe import events
-from sts_trio.records.rows import OURS, Kind, Row, number, text
+from sts_trio.records.rows import OURS, Kind, Row, is_number, number, text
 from sts_trio.records.turns import Turn, Waits, longest_silence, turns, waits
 
 # The shape of a record as others read it. Raise it when a field is added, or a new `ending`.
@@ -300,13 +300,9 @@ def _statistics(rows: Sequence[Row]) -> dict[str, Any]:
 def _counted(name: str, before: Any, now: Any) -> Any:
     if isinstance(before, dict) and isinstance(now, dict):
         return before | {each: _counted(each, before.get(each), now[each]) for each in now}
-    if not _is_number(before) or not _is_number(now):
+    if not is_number(before) or not is_number(now):
         return now
     return max(before, now) if name.startswith(_LONGEST) else round(before + now, 3)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _functions(rows: Sequence[Row]) -> list[FunctionCall]:

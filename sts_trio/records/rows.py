@@ -9,7 +9,7 @@ with has a greater one.
 
 import enum
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -93,9 +93,12 @@ def text(row: Row, name: str) -> str:
 def number(row: Row, name: str) -> float | None:
     """None where it is none, or not finite."""
     value = row.body.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if is_number(value) else None
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is one that can be counted with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def storable(row: Row) -> Row:

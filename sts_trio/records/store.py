@@ -19,7 +19,7 @@ from sts_trio.records.ended_calls import EndedCalls
 from sts_trio.records.event_days import EventDays
 from sts_trio.records.event_rows import insert_rows
 from sts_trio.records.fleet_calls import FleetCall, live_calls
-from sts_trio.records.left_calls import given_up, left_calls
+from sts_trio.records.left_calls import given_up, is_unclaimed, left_calls
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
 from sts_trio.records.movable import CallState, Claim, Left
 from sts_trio.records.processes import Process, Seen
@@ -204,12 +204,10 @@ class Store:
         while True:
             # In small steps, each of which is done when it is done.
             with self.database.writing(within=DELETING) as connection:
-                is_free = sa.or_(
-                    call.c.claimed_until.is_(None),
-                    call.c.claimed_until <= processes.clock(connection),
-                )
                 rows = connection.execute(
-                    sa.select(call.c.call_sid, call.c.created_at).where(of_it, is_free).limit(STEP)
+                    sa.select(call.c.call_sid, call.c.created_at)
+                    .where(of_it, is_unclaimed(connection))
+                    .limit(STEP)
                 ).all()
                 if not rows:
                     if connection.execute(sa.select(call.c.call_sid).where(of_it)).first() is None:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sts_trio.records import schema
-from sts_trio.records.database import Database
+from sts_trio.records.database import Database, is_postgresql
 from sts_trio.records.reading import read_rows
 from sts_trio.records.rows import Row
 from sts_trio.records.words import Sought, said_in
@@ -72,10 +72,6 @@ def exists(connection: sa.Connection) -> bool:
     return is_postgresql(connection) or bool(
         connection.execute(sa.text(f"SELECT 1 FROM sqlite_master WHERE name = '{TABLE}'")).scalar()
     )
-
-
-def is_postgresql(connection: sa.Connection) -> bool:
-    return connection.dialect.name == "postgresql"
 
 
 # --- writing --------------------------------------------------------------------------------------

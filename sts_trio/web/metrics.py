@@ -28,8 +28,7 @@ from sts_trio.errors import Leg
 from sts_trio.net.ticker import LAGS
 from sts_trio.server import Server
 from sts_trio.web.authentication import Authenticator
-from sts_trio.web.files import HEADERS
-from sts_trio.web.responses import GET, Rules
+from sts_trio.web.responses import GET, UNKEPT, Rules
 
 METRICS_PATH = "/metrics"
 
@@ -51,7 +50,7 @@ class Metrics:
         return Response(
             encode(self._registry),
             content_type=content_type,
-            headers={**HEADERS, "Cache-Control": "no-store"},
+            headers={**UNKEPT},
         )
 
 

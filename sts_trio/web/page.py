@@ -35,9 +35,9 @@ from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.access import cookie_of, has_key, request_info
 from sts_trio.web.authentication import Authenticator
-from sts_trio.web.files import HEADERS, Files
+from sts_trio.web.files import Files
 from sts_trio.web.past_calls import PastCalls
-from sts_trio.web.responses import GET, POST, Rules
+from sts_trio.web.responses import GET, POST, UNKEPT, Rules
 from sts_trio.web.tokens import LIFETIME, StreamTokens
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 # Each is a task and a connection of its own.
 MAX_FOLLOWERS = 100
 MAX_DIGITS = 20  # of an event's number
-_NOT_LIVE = "There is no live call of that SID."
 _NOT_KNOWN = "It is no call of this process, and the database that knows of others does not answer."
 _TOO_MANY = f"{MAX_FOLLOWERS} are following the calls already."
 # Within what proxies take for an idle connection, which is a minute or more.
@@ -198,7 +197,7 @@ class Page:
         if found is None:
             return responses.text(_NOT_KNOWN, 503)
         if not found:
-            return responses.text(_NOT_LIVE, 404)
+            return responses.text(responses.NOT_LIVE, 404)
         [call] = found
         twilio = self._server.twilio
         if twilio.missing:
@@ -243,7 +242,7 @@ class Page:
         response = Response(
             self._stream(after if after is not None else event_feed.count, call_sid),
             content_type="text/event-stream",
-            headers={**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            headers={**UNKEPT, "X-Accel-Buffering": "no"},
         )
         response.timeout = None
         return response

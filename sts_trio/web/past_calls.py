@@ -13,7 +13,6 @@ from sts_trio.records.joined_recording import JoinedRecording, Part
 from sts_trio.records.recordings import find
 from sts_trio.server import Server
 from sts_trio.web import responses
-from sts_trio.web.files import HEADERS
 from sts_trio.web.recording_body import RecordingBody
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class PastCalls:
         response = Response(
             RecordingBody(recording),
             content_type="audio/wav",
-            headers={**HEADERS, "Cache-Control": "no-store"},
+            headers={**responses.UNKEPT},
         )
         response.content_length = recording.size
         # In parts, too, as players ask for them who jump to and fro.

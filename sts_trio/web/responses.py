@@ -11,6 +11,9 @@ from sts_trio.web.files import HEADERS
 GET = ("GET",)
 POST = ("POST",)
 WEBHOOK = ("POST", "GET")  # Twilio asks as the number is configured
+# Of what is told of calls: nobody is to keep it.
+UNKEPT = {**HEADERS, "Cache-Control": "no-store"}
+NOT_LIVE = "There is no live call of that SID."
 # (path, view, methods)
 Rules = Sequence[tuple[str, Callable[..., Awaitable[Any]], Sequence[str]]]
 
@@ -26,13 +29,8 @@ def json(value: Any, status: int = 200) -> Response:
 
 
 def data(encoded: bytes, status: int = 200) -> Response:
-    """JSON. Nobody is to keep it: it is of calls."""
-    return Response(
-        encoded,
-        status,
-        content_type="application/json",
-        headers={**HEADERS, "Cache-Control": "no-store"},
-    )
+    """JSON."""
+    return Response(encoded, status, content_type="application/json", headers={**UNKEPT})
 
 
 def twiml(document: str) -> Response:

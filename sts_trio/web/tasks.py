@@ -13,8 +13,7 @@ from sts_trio.observe.tasks import TaskState
 from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.authentication import Authenticator
-from sts_trio.web.files import HEADERS
-from sts_trio.web.responses import GET, Rules
+from sts_trio.web.responses import GET, UNKEPT, Rules
 
 
 class Tasks:
@@ -34,11 +33,10 @@ class Tasks:
             return refusal
         found = list(self._server.live_calls.find(call_sid))
         if not found or found[-1].task is None:
-            return responses.text("There is no live call of that SID.", 404)
+            return responses.text(responses.NOT_LIVE, 404)
         return _lines(await self._server.tasks(found[-1].task))
 
 
 def _lines(tasks: Sequence[TaskState]) -> Response:
     lines = b"".join(msgspec.json.encode(task) + b"\n" for task in tasks)
-    headers = {**HEADERS, "Cache-Control": "no-store"}
-    return Response(lines, content_type="application/x-ndjson", headers=headers)
+    return Response(lines, content_type="application/x-ndjson", headers={**UNKEPT})

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from rig_processes import process, silence
 
-from sts_trio.records import limits, schema
+from sts_trio.records import limits, processes, schema
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.store import Store
 
@@ -113,11 +113,11 @@ def test_a_moments_turn_is_one_processs(
     fleet: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = 1_796_040_000.0
-    monkeypatch.setattr(limits, "now", lambda connection: at)
+    monkeypatch.setattr(processes, "now", lambda connection: at)
     turns = burst(fleet, lambda number, connection: limits.take_turn(connection, 2.0))
     assert sum(turns) == 1
     for seconds, has_turn in ((0.4, False), (0.5, True), (0.9, False), (1.0, True), (86400, True)):
-        monkeypatch.setattr(limits, "now", lambda connection, at=at + seconds: at)
+        monkeypatch.setattr(processes, "now", lambda connection, at=at + seconds: at)
         assert in_one(fleet[1], lambda connection: limits.take_turn(connection, 2.0)) is has_turn
 
 

@@ -221,9 +221,7 @@ export function noteInWords({ event, fields }, isOurs) {
     case "call.answered_by":
       return `Answered by ${fields.by.replaceAll("_", " ")}.`;
     case "call.moved":
-      return fields.how === "returned"
-        ? "The phone's stream was cut, and is back."
-        : "The call goes on in another server process.";
+      return wentOnInWords({ how: fields.how, gap_seconds: fields.gap });
     case "call.crashed":
       return "There is a bug in the server; its log has the traceback.";
     default:
