@@ -66,3 +66,9 @@ def test_where_a_call_was_before_goes_by_its_parameters() -> None:
 def test_what_nobody_of_us_wrote_tells_of_no_other_process(text: str) -> None:
     start = twilio.StreamStart("MZ1", "CA1", custom_parameters={"moved": text})
     assert streamed(start).elsewhere is None
+
+
+@pytest.mark.parametrize(("now", "gap"), [(101.2504, 1.25), (99.0, 0.0)])
+def test_the_gap_of_a_moved_call_is_never_negative(now: float, gap: float) -> None:
+    """Two hosts have two clocks, and the one that goes on may be behind."""
+    assert Elsewhere("moved", 1, 100.0).gap(now) == gap
