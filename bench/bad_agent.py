@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-import machine
 import msgspec
 import report
 import results
@@ -33,6 +32,7 @@ from results import BadAgent, BadAgents
 from rich.console import Console
 from servers import HERE, VARIANTS, Bridge, serve
 
+from sts_trio.load import machine
 from sts_trio.wire import frames, twilio
 
 BRIDGE_CORE, OUR_CORE = 0, 1

@@ -25,7 +25,6 @@ from typing import Any
 import chart
 import click
 import cycles
-import machine
 import report
 import results
 import trio
@@ -34,6 +33,7 @@ from rich.console import Console
 from servers import HERE, free_ports
 
 from sts_trio import config
+from sts_trio.load import machine
 from sts_trio.logic.states import BACK_WITHIN
 from sts_trio.testing.background import running_beside
 from sts_trio.web.app import App, create_app

@@ -1,4 +1,4 @@
-"""The load generator: built with `cc`, and run on a core of its own."""
+"""The load generator of `sts-trio load`, run on a core of its own."""
 
 import os
 import shutil
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from results import Run, read_run
 
-SOURCES = Path(__file__).parent / "loadgen"
+from sts_trio.load.figures import Run, read_run
+
 # Beyond the run itself: connecting at the ramp's pace, and what a saturated bridge adds to it.
 PATIENCE = 60.0
 
@@ -21,27 +21,6 @@ class GeneratorTooSlow(Exception):
 
 class NoRun(Exception):
     """There is nothing to be measured: the bridge died, or could not be reached."""
-
-
-def build(directory: Path, flags: Sequence[str] = ()) -> Path:
-    """The generator, compiled into `directory`, with `flags` besides the usual ones.
-
-    Raises:
-        click.ClickException: there is no compiler, or no OpenSSL to compile with.
-    """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise click.ClickException("cc: not found: the load generator needs a C compiler")
-    binary = directory / "loadgen"
-    sources = sorted(map(str, SOURCES.glob("*.c")))
-    command = [compiler, "-O2", "-Wall", "-Wextra", *flags, "-o", str(binary), *sources]
-    done = subprocess.run([*command, "-lssl", "-lcrypto"], capture_output=True, text=True)
-    if done.returncode:
-        raise click.ClickException(
-            "the load generator does not compile; it needs libc's and OpenSSL's headers"
-            f" (Debian: gcc, libssl-dev):\n{done.stderr[-2000:]}"
-        )
-    return binary
 
 
 def certify(directory: Path) -> Path:

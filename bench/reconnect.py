@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import click
-import machine
 import report
 import results
 import trio
@@ -23,6 +22,7 @@ from rich.console import Console
 from servers import HERE
 
 from sts_trio.audio.frames import BYTES_PER_SECOND, SILENCE, length
+from sts_trio.load import machine
 from sts_trio.offline.speech import voice
 from sts_trio.simulate.report import Report
 from sts_trio.simulate.script import HangUp, Step, WaitForQuiet, WaitForSpeech, audible_part

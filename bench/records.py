@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import machine
 import report
 import results
 import sqlalchemy as sa
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sts_trio.call.info import CallInfo
+from sts_trio.load import machine
 from sts_trio.observe.events import CallTranscript
 from sts_trio.observe.feed import CallEvent
 from sts_trio.records import schema

@@ -13,7 +13,6 @@ from results import (
     Comparison,
     Garbage,
     Hotspots,
-    Made,
     Micro,
     Reconnects,
     Records,
@@ -21,6 +20,9 @@ from results import (
 )
 from servers import VARIANTS
 from sums import Row, Spread
+
+from sts_trio.load import criterion
+from sts_trio.load.figures import Made
 
 HEAD = """# What sts_trio costs, measured
 
@@ -254,9 +256,10 @@ def _capacities(capacities: Capacities) -> list[str]:
     )
     return [
         "Calls on one core",
-        f"The most calls with {sums.LEAST_OK} % of the audio delivered each way, words delayed by"
-        f" less than {sums.MAX_UP_P99:.0f} ms (p99) beyond what is gathered before forwarding, and"
-        f" barge-in within {sums.MAX_CLEAR_P99:.0f} ms (p99), over {capacities.seconds:g}"
+        f"The most calls with {criterion.LEAST_OK} % of the audio delivered each way, words delayed"
+        f" by less than {criterion.MAX_UP_P99:.0f} ms (p99) beyond what is gathered before"
+        f" forwarding, and barge-in within {criterion.MAX_CLEAR_P99:.0f} ms (p99), over"
+        f" {capacities.seconds:g}"
         f" s{', with TLS to the agent' if capacities.tls else ''}. To within 5 %; a failure had to"
         " be one twice.\n",
         _table(("variant", "calls"), rows),

@@ -8,74 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-
-class Delays(msgspec.Struct, frozen=True):
-    count: int
-    p50: float
-    p90: float
-    p99: float
-    p999: float
-    max: float
-
-
-class Audio(msgspec.Struct, frozen=True):
-    """One direction, in blocks of 20 ms. `ok`: per cent of what was sent."""
-
-    sent: int
-    arrived: int
-    ok: float
-    lost: int
-    disordered: int
-    corrupt: int
-    foreign: int
-    filler: int
-
-    @property
-    def faults(self) -> int:
-        """Blocks that came, but not as they were sent."""
-        return self.disordered + self.corrupt + self.foreign
-
-
-class Clears(msgspec.Struct, frozen=True):
-    asked: int
-    answered: int
-    unasked: int
-
-
-class Pings(msgspec.Struct, frozen=True):
-    sent: int
-    answered: int
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The line that the generator prints."""
-
-    calls: int
-    seconds: float
-    live: int
-    churned: int
-    cpu_ms_per_call_second: float
-    utilisation: float
-    kb_per_call: float
-    rss_mb: float
-    up: Audio
-    down: Audio
-    up_ms: Delays | None
-    down_ms: Delays | None
-    clear_ms: Delays | None
-    setup_ms: Delays | None
-    reach_ms: Delays | None
-    gone_ms: Delays | None
-    clears: Clears
-    pings: Pings
-    marks: int
-    refused: int
-    cut_off: int
-    strange: int
-    left_open: int
-    own_utilisation: float
-    own_lag_ms: float
-    void: str | None
+from sts_trio.load.figures import Made, Run
 
 
 class Cell(msgspec.Struct):
@@ -88,17 +21,6 @@ class Cell(msgspec.Struct):
     voids: int = 0  # tries that were thrown away because the generator was too slow
     warnings: int = 0  # lines that ours logged, at level `warning` and above
     late_ticks: list[int] = []  # of each run of ours
-
-
-class Made(msgspec.Struct, frozen=True):
-    """When, and on what. Never where: no names of hosts or paths."""
-
-    date: str
-    cpu: str
-    cores: int
-    kernel: str
-    python: str
-    versions: dict[str, str]  # {package: version}
 
 
 class Comparison(msgspec.Struct):
@@ -285,14 +207,6 @@ class Results(msgspec.Struct, omit_defaults=True):
     reconnects: Reconnects | None = None
     bad_agents: BadAgents | None = None
     garbage: dict[str, Garbage] = {}  # {"before" or "now": what was measured}
-
-
-_decode_run = msgspec.json.Decoder(Run).decode
-
-
-def read_run(line: str) -> Run:
-    """The generator's line."""
-    return _decode_run(line)
 
 
 def load(path: Path) -> Results:

@@ -14,8 +14,11 @@ import hotspots
 import msgspec
 import sums
 from generator import GeneratorTooSlow, NoRun
-from results import Capacity, Cell, Run
+from results import Capacity, Cell
 from servers import VARIANTS, Bridge, serve
+
+from sts_trio.load import criterion
+from sts_trio.load.figures import Run
 
 # A run whose generator was too slow is done again this often; then the machine is too busy.
 TRIES = 3
@@ -145,7 +148,7 @@ def find_capacity(bench: Bench, variant: str, first: int, most: int) -> Capacity
             if run is None:
                 continue
             runs.append(run)
-            well = sums.is_well(run, VARIANTS[variant].gathers)
+            well = not criterion.shortcomings(run, VARIANTS[variant].gathers)
             bench.say(f"{number} {variant}: {'well' if well else 'not well'}: {brief(run)}")
             if well:
                 return True

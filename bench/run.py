@@ -4,7 +4,6 @@ Servers have one core to themselves and the load generator another. Everything s
 """
 
 import os
-import resource
 import tempfile
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import chart
 import click
 import generator
 import hotspots
-import machine
 import micro
 import report
 import results
@@ -25,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from rounds import Bench
 from servers import HERE, VARIANTS
+
+from sts_trio.load import compiled, machine
 
 progress = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -116,10 +116,10 @@ def main(
         _write(kept, out)
         return
     server_core, generator_core = _two_cores()
-    _allow_many_sockets()
+    compiled.allow_many_sockets()
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(
-            binary=generator.build(Path(directory)),
+            binary=_build(Path(directory)),
             server_core=server_core,
             generator_core=generator_core,
             seconds=seconds,
@@ -156,10 +156,11 @@ def _two_cores() -> tuple[int, int]:
     return cores[0], cores[1]
 
 
-def _allow_many_sockets() -> None:
-    """As many as may be, for this process and those it starts: a call has two at either end."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def _build(directory: Path) -> Path:
+    try:
+        return compiled.build(directory)
+    except compiled.NotCompiled as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def _profile(bench: Bench, cell: Cell) -> Hotspots:

@@ -5,15 +5,12 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from results import Cell, Comparison, Delays, Run
+from results import Cell, Comparison
+
+from sts_trio.load import criterion
+from sts_trio.load.figures import Delays, Run
 
 BASE = "ancestor"
-# A bridge does its work while this much of the audio arrives, in per cent, each way ...
-LEAST_OK = 99.5
-# ... the caller's within this, in ms, beyond what the bridge gathers before it forwards ...
-MAX_UP_P99 = 50.0
-# ... and the caller can cut the agent short within this.
-MAX_CLEAR_P99 = 20.0
 
 
 class Spread(NamedTuple):
@@ -144,41 +141,15 @@ def faults(runs: Sequence[Run]) -> list[str]:
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
-def is_well(run: Run, gathers: float) -> bool:
-    """Whether a bridge that gathers `gathers` ms of audio does its work at this number of calls."""
-    return (
-        run.live == run.calls
-        and not run.refused
-        and not run.cut_off
-        and min(run.up.ok, run.down.ok) >= LEAST_OK
-        and run.up_ms is not None
-        and run.up_ms.p99 < gathers + MAX_UP_P99
-        and run.clear_ms is not None
-        and run.clear_ms.p99 < MAX_CLEAR_P99
-    )
-
-
 def search(does_well: Callable[[int], bool], first: int, most: int) -> int:
-    """The largest number that does well, to within 5 %, or `most`; 0 if not even a little does.
-
-    Doubles until one fails, then halves the gap. Takes it that more is never easier.
-    """
-    good, bad = 0, 0
-    number = min(first, most)
-    while not bad:
-        if not does_well(number):
-            bad = number
-        elif number == most:
-            return most
-        else:
-            good, number = number, min(2 * number, most)
-    while bad - good > max(1, bad // 20):
-        number = (good + bad) // 2
-        if does_well(number):
-            good = number
-        else:
-            bad = number
-    return good
+    """As `criterion.searching` has it."""
+    search = criterion.searching(first, most)
+    number = next(search)
+    while True:
+        try:
+            number = search.send(does_well(number))
+        except StopIteration as found:
+            return int(found.value)
 
 
 def failures(comparison: Comparison, at_least: float) -> list[str]:
@@ -191,7 +162,7 @@ def failures(comparison: Comparison, at_least: float) -> list[str]:
         # A ratio that could not be measured is no success.
         if not row.ratio.median >= at_least:
             found.append(f"{where}: {row.ratio.median:.2f} times cheaper, not {at_least:g}")
-        if min(row.up_ok, row.down_ok) < LEAST_OK:
+        if min(row.up_ok, row.down_ok) < criterion.LEAST_OK:
             found.append(f"{where}: {row.up_ok:.2f} / {row.down_ok:.2f} % of the audio arrived")
         found += [f"{where}: {fault}" for fault in row.faults]
         if row.left_open:

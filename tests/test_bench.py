@@ -25,6 +25,8 @@ from limits import HANG
 from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import FRAME, SILENCE, length
+from sts_trio.load import compiled, criterion, figures
+from sts_trio.load.figures import Made, Run
 from sts_trio.logic.states import BACK_WITHIN
 from sts_trio.offline.speech import voice
 from sts_trio.wire import frames, twilio
@@ -49,12 +51,10 @@ from results import (  # noqa: E402
     Garbage,
     Layer,
     Left,
-    Made,
     Memory,
     Pauses,
     Reconnects,
     Results,
-    Run,
 )
 
 
@@ -175,7 +175,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ).returncode
     ):
         pytest.skip("the generator needs cc and OpenSSL's headers")
-    return generator.build(tmp_path_factory.mktemp("loadgen"), ["-Werror"])
+    return compiled.build(tmp_path_factory.mktemp("loadgen"), ["-Werror"])
 
 
 async def measure(binary: Path, bridge: Bridge, *options: str) -> Run:
@@ -190,7 +190,7 @@ async def measure(binary: Path, bridge: Bridge, *options: str) -> Run:
             done = await trio.run_process(command, capture_stdout=True)
             await bridge.is_over.wait()
             nursery.cancel_scope.cancel()
-    return results.read_run(done.stdout.decode())
+    return figures.read_run(done.stdout.decode())
 
 
 async def test_a_faithful_bridge_is_found_faithful(binary: Path) -> None:
@@ -254,8 +254,8 @@ def test_a_mistaken_option_is_told_in_one_line(binary: Path) -> None:
 
 # --- sums ----------------------------------------------------------------------------------------
 
-AUDIO = results.Audio(1000, 1000, 100.0, 0, 0, 0, 0, 0)
-DELAYS = results.Delays(1000, 5.0, 8.0, 10.0, 11.0, 12.0)
+AUDIO = figures.Audio(1000, 1000, 100.0, 0, 0, 0, 0, 0)
+DELAYS = figures.Delays(1000, 5.0, 8.0, 10.0, 11.0, 12.0)
 RUN = Run(
     calls=100,
     seconds=10.0,
@@ -273,8 +273,8 @@ RUN = Run(
     setup_ms=DELAYS,
     reach_ms=DELAYS,
     gone_ms=DELAYS,
-    clears=results.Clears(10, 10, 0),
-    pings=results.Pings(0, 0),
+    clears=figures.Clears(10, 10, 0),
+    pings=figures.Pings(0, 0),
     marks=0,
     refused=0,
     cut_off=0,
@@ -338,11 +338,11 @@ def test_a_comparison_passes_by_its_ratio_if_no_harm_was_done() -> None:
 
 def test_a_bridge_is_well_within_what_it_gathers() -> None:
     late = msgspec.structs.replace(DELAYS, p99=80.0)
-    assert sums.is_well(a_run(up_ms=late), gathers=100)
-    assert not sums.is_well(a_run(up_ms=late), gathers=20)
-    assert not sums.is_well(a_run(clear_ms=late), gathers=100)
-    assert not sums.is_well(a_run(clear_ms=None), gathers=100)
-    assert not sums.is_well(a_run(live=99), gathers=100)
+    assert criterion.shortcomings(a_run(up_ms=late), 100) == []
+    assert criterion.shortcomings(a_run(up_ms=late), 20)
+    assert criterion.shortcomings(a_run(clear_ms=late), 100)
+    assert criterion.shortcomings(a_run(clear_ms=None), 100)
+    assert criterion.shortcomings(a_run(live=99), 100)
 
 
 @given(capacity=st.integers(0, 3000), first=st.integers(1, 500), most=st.integers(1, 3000))

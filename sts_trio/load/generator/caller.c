@@ -6,6 +6,7 @@
 #include "loadgen.h"
 
 #include <openssl/evp.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,13 @@ enum { MOST_AUDIO = 1 << 20 };
 #define PACE (20 * MILLISECOND)
 /* A bridge that does not close its end for this long after our goodbye is hung up on. */
 #define PATIENCE (3 * SECOND)
+/* A caller whose agent has ended its session is let go within this, or was kept. */
+#define KEPT (5 * SECOND)
+/* A call that has stood for so long has been led to an agent, or never will be. */
+#define REACHED_WITHIN (2 * SECOND)
+/* Of a call that is heard at all so much arrives, whichever way. */
+#define HEARD 0.95
+enum { MOST_HEAD = 8192 };
 
 static struct call **calls; /* by serial number; calls are never forgotten */
 static uint32_t count, room;
@@ -31,6 +39,35 @@ uint32_t calls_placed(void)
 bool is_through(const struct call *call)
 {
     return call->link && call->session && !call->hung_up;
+}
+
+uint32_t calls_through(void)
+{
+    uint32_t through = 0;
+    for (uint32_t i = 0; i < count; i++)
+        through += is_through(calls[i]);
+    return through;
+}
+
+static bool was_heard(const struct call *call)
+{
+    bool stood = call->dialled < meters.from && (!call->hung_up || call->hung_up >= meters.to);
+    for (int way = UP; stood && way <= DOWN; way++)
+        if (call->arrived[way] < HEARD * call->sent[way])
+            return false;
+    return true;
+}
+
+uint32_t calls_failed(void)
+{
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct call *call = calls[i];
+        uint64_t end = call->hung_up ? call->hung_up : now();
+        bool was_left_out = !call->was_reached && end - call->dialled >= REACHED_WITHIN;
+        failed += call->is_refused || call->is_cut_off || was_left_out || !was_heard(call);
+    }
+    return failed;
 }
 
 /* --- what Twilio says ------------------------------------------------------------------------ */
@@ -53,9 +90,13 @@ static void say_media(struct call *call)
 static void ring_beat(void *owner, uint64_t at)
 {
     struct call *call = owner;
-    (void)at;
     if (call->hung_up) {
         drop(call->link);
+        return;
+    }
+    if (call->left_by_agent && at - call->left_by_agent > KEPT) {
+        meters.kept++;
+        hang_up(call);
         return;
     }
     set_alarm(&call->beat, call->beat.due + PACE);
@@ -64,15 +105,16 @@ static void ring_beat(void *owner, uint64_t at)
 
 static void say_start(struct call *call)
 {
-    char text[640];
+    char text[MOST_HEAD];
     say_text(call->link, "{\"event\":\"connected\",\"protocol\":\"Call\",\"version\":\"1.0.0\"}");
     snprintf(text, sizeof text,
              "{\"event\":\"start\",\"sequenceNumber\":\"%lu\",\"start\":{"
              "\"accountSid\":\"AC00000000000000000000000000000001\",\"streamSid\":\"%s\","
              "\"callSid\":\"%s\",\"tracks\":[\"inbound\"],\"mediaFormat\":{"
              "\"encoding\":\"audio/x-mulaw\",\"sampleRate\":8000,\"channels\":1},"
-             "\"customParameters\":{}},\"streamSid\":\"%s\"}",
-             ++call->messages, call->stream_sid, call->call_sid, call->stream_sid);
+             "\"customParameters\":%s},\"streamSid\":\"%s\"}",
+             ++call->messages, call->stream_sid, call->place.call_sid, call->place.parameters,
+             call->stream_sid);
     say_text(call->link, text);
 }
 
@@ -87,13 +129,40 @@ void hang_up(struct call *call)
                  "{\"event\":\"stop\",\"sequenceNumber\":\"%lu\",\"streamSid\":\"%s\","
                  "\"stop\":{\"accountSid\":\"AC00000000000000000000000000000001\","
                  "\"callSid\":\"%s\"}}",
-                 ++call->messages, call->stream_sid, call->call_sid);
+                 ++call->messages, call->stream_sid, call->place.call_sid);
         say_text(call->link, text);
         say_goodbye(call->link);
         set_alarm(&call->beat, call->hung_up + PATIENCE);
     }
     if (call->session)
         caller_left(call->session);
+}
+
+static enum ending an_ending(void)
+{
+    double all = plan.endings[BY_STOP] + plan.endings[BY_CUT] + plan.endings[BY_AGENT];
+    if (happens(plan.endings[BY_CUT] / all))
+        return BY_CUT;
+    all -= plan.endings[BY_CUT];
+    return all > 0 && happens(plan.endings[BY_AGENT] / all) ? BY_AGENT : BY_STOP;
+}
+
+void end_call(struct call *call)
+{
+    enum ending ending = an_ending();
+    if (call->hung_up || call->left_by_agent)
+        return;
+    if (ending == BY_AGENT && is_through(call)) {
+        call->left_by_agent = now();
+        leave_caller(call->session);
+    } else if (ending == BY_CUT && call->link) {
+        call->hung_up = now();
+        cut(call->link);
+        if (call->session)
+            caller_left(call->session);
+    } else {
+        hang_up(call);
+    }
 }
 
 /* --- what Twilio hears ----------------------------------------------------------------------- */
@@ -172,20 +241,38 @@ static void caller_connected(void *owner)
 {
     struct call *call = owner;
     uint64_t noise[2] = { scramble(call->serial), scramble(~call->serial) };
-    char key[25], text[512];
+    char key[25], text[MOST_HEAD];
     EVP_EncodeBlock((uint8_t *)key, (const uint8_t *)noise, sizeof noise);
-    snprintf(text, sizeof text,
-             "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: Twilio.TmeWs/1.0\r\n"
-             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-             "Sec-WebSocket-Key: %s\r\n\r\n",
-             plan.path, plan.host, plan.port, key);
+    int size = snprintf(text, sizeof text,
+                        "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Twilio.TmeWs/1.0\r\n"
+                        "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+                        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n",
+                        call->place.path, call->place.host, key);
+    for (const char *at = call->place.headers; *at && size < MOST_HEAD;) {
+        int length = (int)strcspn(at, "\t");
+        size += snprintf(text + size, sizeof text - (size_t)size, "%.*s\r\n", length, at);
+        at += length + (at[length] == '\t');
+    }
+    if (size >= MOST_HEAD - 2)
+        die("a place's path and headers are too long", call->place.path);
+    strcpy(text + size, "\r\n");
     say_http(call->link, text);
+}
+
+static void caller_secured(void *owner, SSL *ssl)
+{
+    struct call *call = owner;
+    char name[256];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(call->place.host, ":"), call->place.host);
+    SSL_set_tlsext_host_name(ssl, name);
+    SSL_set1_host(ssl, name);
 }
 
 static bool caller_greeted(void *owner, char *head)
 {
     struct call *call = owner;
     if (strncmp(head, "HTTP/1.1 101", 12)) {
+        call->is_refused = true;
         if (!meters.refused++)
             fprintf(stderr, "loadgen: the bridge refuses: %.*s\n", (int)strcspn(head, "\r"), head);
         return false;
@@ -204,14 +291,47 @@ static void caller_lost(void *owner)
     struct call *call = owner;
     call->link = NULL;
     cancel_alarm(&call->beat);
-    meters.cut_off += call->messages && !call->hung_up;
+    if (call->left_by_agent) {
+        if (!call->hung_up)
+            add_sample(&meters.released, now() - call->left_by_agent);
+    } else if (!call->hung_up) {
+        /* Before the first message this was no call yet: nobody answered, or it was refused. */
+        meters.cut_off += call->messages > 0;
+        call->is_cut_off = call->messages > 0;
+        call->is_refused = !call->messages;
+    }
     hang_up(call);
 }
 
-struct call *place_call(void)
+/* The fields of a line, each its own string from now on; the last has what is left. */
+static bool read_place(struct place *place, const char *line)
 {
-    static const struct side twilio = { caller_connected, caller_greeted, caller_heard,
-                                        caller_lost };
+    const char **fields[] = { &place->call_sid, &place->host, &place->path, &place->parameters,
+                              &place->headers };
+    char *rest = strdup(line);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (!rest)
+            return false;
+        *fields[i] = rest;
+        if (i + 1 < sizeof fields / sizeof *fields && (rest = strchr(rest, '\t')))
+            *rest++ = '\0';
+    }
+    return true;
+}
+
+static void take_place(struct call *call, const char *line)
+{
+    static char host[128];
+    snprintf(host, sizeof host, "%s:%d", plan.host, plan.port);
+    call->place = (struct place){ call->own_sid, host, plan.path, "{}", "" };
+    if (line && strcmp(line, "!") && !read_place(&call->place, line))
+        die("expected five fields, or more, with tabs between, or !", line);
+}
+
+struct call *place_call(const char *line)
+{
+    static const struct side twilio = { caller_secured, caller_connected, caller_greeted,
+                                        caller_heard, caller_lost };
     struct call *call = calloc(1, sizeof *call);
     if (count == room) {
         room = room ? 2 * room : 1024;
@@ -226,11 +346,18 @@ struct call *place_call(void)
     call->beat.ring = ring_beat;
     call->beat.owner = call;
     /* Every call has its own names: a bridge may refuse a second call of the same. */
-    snprintf(call->call_sid, sizeof call->call_sid, "CA%016lx%016x", scramble(call->serial),
+    snprintf(call->own_sid, sizeof call->own_sid, "CA%016lx%016x", scramble(call->serial),
              call->serial);
     snprintf(call->stream_sid, sizeof call->stream_sid, "MZ%016lx%016x", scramble(~call->serial),
              call->serial);
+    take_place(call, line);
     call->dialled = now();
-    call->link = dial(plan.host, plan.port, &twilio, call);
+    if (line && !strcmp(line, "!")) {
+        call->is_refused = true;
+        call->hung_up = call->dialled;
+        meters.refused++;
+    } else {
+        call->link = dial(plan.host, plan.port, &twilio, call);
+    }
     return call;
 }

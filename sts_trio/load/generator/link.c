@@ -6,12 +6,13 @@
 #define _GNU_SOURCE
 #include "loadgen.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -23,7 +24,7 @@ enum { MOST_PER_HEAD = 16384, MOST_PER_MESSAGE = 1 << 20 };
 /* A torn frame's second half follows after this long: surely in a read of its own. */
 #define TEAR (2 * MILLISECOND)
 
-enum state { LISTENING, CONNECTING, SHAKING_HANDS, OPEN, GONE };
+enum state { LISTENING, INPUT, CONNECTING, SHAKING_HANDS, OPEN, GONE };
 
 struct buffer {
     uint8_t *bytes;
@@ -41,12 +42,13 @@ struct link {
     const struct side *side;
     void *owner;
     void *(*accepted)(struct link *link);
+    void (*ready)(void); /* of an input */
     struct link *next_gone;
 };
 
 static int epoll;
-static SSL_CTX *tls;
-static struct link *gone;
+static SSL_CTX *tls, *tls_to_bridge;
+static struct link *gone, *input;
 
 static void *or_die(void *memory)
 {
@@ -86,7 +88,9 @@ static ssize_t try_write(struct link *link, const uint8_t *bytes, size_t size)
 
 static void watch(struct link *link)
 {
-    bool has_more = link->out.start < link->out.end && !link->held.place;
+    /* TLS that waits to be answered has something to write only when that has come. */
+    bool has_more = link->out.start < link->out.end && !link->held.place &&
+                    !(link->ssl && SSL_want_read(link->ssl));
     bool waits = link->state == CONNECTING || has_more;
     if (waits == link->waits_for_room)
         return;
@@ -178,7 +182,7 @@ static size_t build_frame(uint8_t *frame, bool is_last, enum opcode opcode, bool
 void say(struct link *link, enum opcode opcode, const void *data, size_t size)
 {
     static uint8_t frame[65536 + 14];
-    if (link && link->state == OPEN)
+    if (link && link->state == OPEN && !link->said_goodbye)
         send_bytes(link, frame, build_frame(frame, true, opcode, link->is_client, data, size));
 }
 
@@ -223,7 +227,7 @@ void say_goodbye(struct link *link)
     static const uint8_t normal[2] = { 1000 >> 8, 1000 & 0xFF };
     if (!link || link->said_goodbye)
         return;
-    say(link, CLOSE, normal, sizeof normal);
+    say(link, CLOSE, normal, sizeof normal); /* after which nothing more may be said */
     link->said_goodbye = true;
 }
 
@@ -241,6 +245,15 @@ void drop(struct link *link)
     gone = link;
     if (link->owner)
         link->side->lost(link->owner);
+}
+
+void cut(struct link *link)
+{
+    static const struct linger at_once = { .l_onoff = 1 };
+    if (!link || link->state == GONE)
+        return;
+    setsockopt(link->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    drop(link);
 }
 
 static void bury_the_gone(void)
@@ -349,8 +362,11 @@ static void receive(struct link *link)
             drop(link);
             return;
         }
-        if (got == 0)
+        if (got == 0) {
+            if (link->ssl) /* its handshake may have gone on */
+                flush(link);
             return;
+        }
         append(&link->in, bytes, (size_t)got);
         uint64_t at = now();
         if (link->state == SHAKING_HANDS)
@@ -385,17 +401,28 @@ static struct link *new_link(int fd, enum state state, const struct side *side)
     return link;
 }
 
-static struct sockaddr_in address_of(const char *host, int port)
+struct address {
+    struct sockaddr_storage bytes;
+    socklen_t size;
+};
+
+static struct address address_of(const char *host, int port)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        die("expected an IPv4 address as --host", host);
+    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found;
+    struct address address = { .size = 0 };
+    char service[16];
+    snprintf(service, sizeof service, "%d", port);
+    if (getaddrinfo(host, service, &hints, &found))
+        die("expected an address in digits as --host", host);
+    memcpy(&address.bytes, found->ai_addr, found->ai_addrlen);
+    address.size = found->ai_addrlen;
+    freeaddrinfo(found);
     return address;
 }
 
-static int new_socket(void)
+static int new_socket(int family)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         die("cannot open a socket (raise `ulimit -n`?)", strerror(errno));
     return fd;
@@ -403,10 +430,10 @@ static int new_socket(void)
 
 struct link *dial(const char *host, int port, const struct side *side, void *owner)
 {
-    struct sockaddr_in address = address_of(host, port);
-    int fd = new_socket();
+    struct address address = address_of(host, port);
+    int fd = new_socket(address.bytes.ss_family);
     /* Refused at once or later: epoll tells. */
-    (void)!connect(fd, (struct sockaddr *)&address, sizeof address);
+    (void)!connect(fd, (struct sockaddr *)&address.bytes, address.size);
     struct link *link = new_link(fd, CONNECTING, side);
     link->is_client = true;
     link->owner = owner;
@@ -424,16 +451,22 @@ static void finish_connecting(struct link *link)
         return;
     }
     link->state = SHAKING_HANDS;
+    if (tls_to_bridge) {
+        link->ssl = or_die(SSL_new(tls_to_bridge));
+        SSL_set_fd(link->ssl, link->fd);
+        SSL_set_connect_state(link->ssl);
+        link->side->secured(link->owner, link->ssl);
+    }
     watch(link);
     link->side->connected(link->owner);
 }
 
 void answer_at(int port, void *(*accepted)(struct link *link), const struct side *side)
 {
-    struct sockaddr_in address = address_of("127.0.0.1", port);
-    int fd = new_socket(), on = 1;
+    struct address address = address_of("127.0.0.1", port);
+    int fd = new_socket(AF_INET), on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 4096))
+    if (bind(fd, (struct sockaddr *)&address.bytes, address.size) || listen(fd, 4096))
         die("cannot listen at --agent-port", strerror(errno));
     new_link(fd, LISTENING, side)->accepted = accepted;
 }
@@ -452,9 +485,28 @@ static void accept_all(struct link *listener)
     }
 }
 
-void prepare_links(const char *pem)
+void watch_input(int fd, void (*ready)(void))
+{
+    input = new_link(fd, INPUT, NULL);
+    input->ready = ready;
+}
+
+void forget_input(int fd)
+{
+    epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void prepare_links(const char *pem, bool dials_securely)
 {
     epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (dials_securely) {
+        tls_to_bridge = or_die(SSL_CTX_new(TLS_client_method()));
+        SSL_CTX_set_mode(tls_to_bridge,
+                         SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        SSL_CTX_set_verify(tls_to_bridge, SSL_VERIFY_PEER, NULL);
+        if (SSL_CTX_set_default_verify_paths(tls_to_bridge) != 1)
+            die("cannot read the certificates that are trusted", "SSL_CERT_FILE names others");
+    }
     if (!pem)
         return;
     tls = or_die(SSL_CTX_new(TLS_server_method()));
@@ -475,6 +527,8 @@ void serve_links(uint64_t until)
         struct link *link = events[i].data.ptr;
         if (link->state == LISTENING) {
             accept_all(link);
+        } else if (link->state == INPUT) {
+            link->ready();
         } else if (link->state == CONNECTING) {
             finish_connecting(link);
         } else {

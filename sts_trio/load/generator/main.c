@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A session that is open so long after its caller's goodbye is left behind. */
 #define LEFT_OPEN (2 * SECOND)
@@ -31,6 +32,8 @@ struct plan plan = {
     .late = 1,
     .ramp = 100,
     .turn = 4,
+    .speech = 2,
+    .endings = { 1, 0, 0 },
     .most_cpu = 0.7,
     .most_lag = 0.020,
     .host = "127.0.0.1",
@@ -48,6 +51,12 @@ static const char usage[] =
     "  --ramp N           calls started per second (100)\n"
     "  --churn N          calls ended and started per second, in the window (0)\n"
     "  --turn S           the agent takes a turn this often (4)\n"
+    "  --speech S         and speaks for so long (2)\n"
+    "  --barge-in X       the share of its turns that the caller cuts short (0)\n"
+    "  --endings A,B,C    weights: the caller hangs up, a socket is lost, the agent ends (1,0,0)\n"
+    "  --places           a line of standard input for each call: where it is placed, see caller.c\n"
+    "  --progress         a line of JSON each second\n"
+    "  --secure           TLS to the bridge\n"
     "  --farewell S       then hang up all calls and watch what is left open (0: do not)\n"
     "  --rough            legal but rare: torn and fragmented frames, pings, odd chunks\n"
     "  --host A --port N  the bridge (127.0.0.1:5000)\n"
@@ -70,9 +79,9 @@ static struct call **lines; /* plan.calls of them: who is on each */
 static uint64_t began;
 static int oldest; /* the line whose call is the next to be ended by churn */
 static int live;   /* calls that were through when the window opened */
-static bool is_over;
+static bool is_over, is_open;
 static double window, server_cpu, own_cpu, rss_before, rss_after;
-static struct alarm phase, churn;
+static struct alarm phase, churn, progress;
 
 static void enter(void (*next)(void *, uint64_t), uint64_t due)
 {
@@ -96,7 +105,8 @@ static void say_farewell(void *owner, uint64_t at)
 {
     (void)owner;
     for (int i = 0; i < plan.calls; i++)
-        hang_up(lines[i]);
+        if (lines[i])
+            end_call(lines[i]);
     enter(end_run, at + nanoseconds(plan.farewell));
 }
 
@@ -107,6 +117,7 @@ static void close_window(void *owner, uint64_t at)
     own_cpu = own_cpu_seconds() - own_cpu;
     rss_after = rss_kb_of_server();
     meters.to = now();
+    is_open = false;
     window = (double)(meters.to - meters.from) / SECOND;
     cancel_alarm(&churn);
     enter(plan.farewell > 0 ? say_farewell : end_run, at + nanoseconds(plan.late));
@@ -118,6 +129,7 @@ static void open_window(void *owner, uint64_t at)
     (void)at;
     for (int i = 0; i < plan.calls; i++)
         live += is_through(lines[i]);
+    is_open = true;
     server_cpu = cpu_seconds_of_server();
     own_cpu = own_cpu_seconds();
     meters.from = now();
@@ -127,14 +139,19 @@ static void open_window(void *owner, uint64_t at)
     enter(close_window, meters.from + nanoseconds(plan.seconds));
 }
 
+static void replace_a_call(const char *line)
+{
+    end_call(lines[oldest]);
+    lines[oldest] = place_call(line);
+    oldest = (oldest + 1) % plan.calls;
+    meters.churned++;
+}
+
 static void change_a_call(void *owner, uint64_t at)
 {
     (void)owner;
     (void)at;
-    hang_up(lines[oldest]);
-    lines[oldest] = place_call();
-    oldest = (oldest + 1) % plan.calls;
-    meters.churned++;
+    replace_a_call(NULL);
     set_alarm(&churn, churn.due + nanoseconds(1 / plan.churn));
 }
 
@@ -142,11 +159,61 @@ static void place_next_call(void *owner, uint64_t at)
 {
     uint32_t placed = calls_placed();
     (void)owner;
-    lines[placed] = place_call();
+    lines[placed] = place_call(NULL);
     if (++placed < (uint32_t)plan.calls)
         enter(place_next_call, began + nanoseconds(placed / plan.ramp));
     else
         enter(open_window, at + nanoseconds(plan.warm_up));
+}
+
+/* A line of standard input: the place of the next call, or of one that comes for another. */
+static void hear_place(const char *line)
+{
+    uint32_t placed = calls_placed();
+    if (placed >= (uint32_t)plan.calls) {
+        if (is_open)
+            replace_a_call(line);
+        return;
+    }
+    lines[placed] = place_call(line);
+    if (++placed == (uint32_t)plan.calls)
+        enter(open_window, now() + nanoseconds(plan.warm_up));
+}
+
+static void read_places(void)
+{
+    static char text[65536];
+    static size_t filled;
+    ssize_t got = read(STDIN_FILENO, text + filled, sizeof text - filled);
+    if (got <= 0) {
+        if (calls_placed() < (uint32_t)plan.calls)
+            die("--places", "standard input has ended before all calls were placed");
+        forget_input(STDIN_FILENO);
+        return;
+    }
+    filled += (size_t)got;
+    char *end, *line = text;
+    while ((end = memchr(line, '\n', filled - (size_t)(line - text)))) {
+        *end = '\0';
+        hear_place(line);
+        line = end + 1;
+    }
+    filled -= (size_t)(line - text);
+    memmove(text, line, filled);
+    if (filled == sizeof text)
+        die("--places", "a line is too long");
+}
+
+static void tell_progress(void *owner, uint64_t at)
+{
+    (void)owner;
+    printf("{\"placed\": %u, \"through\": %u, \"is_open\": %s, \"refused\": %lu, "
+           "\"cut_off\": %lu, \"up\": %lu, \"down\": %lu, \"own_lag_ms\": %.3f}\n",
+           calls_placed(), calls_through(), is_open ? "true" : "false", meters.refused,
+           meters.cut_off, meters.up.arrived, meters.down.arrived,
+           (double)meters.worst_lag * 1e3 / SECOND);
+    fflush(stdout);
+    set_alarm(&progress, at + SECOND);
 }
 
 /* --- the report ------------------------------------------------------------------------------ */
@@ -174,13 +241,17 @@ static bool report(void)
     print_samples("setup_ms", &meters.setup);
     print_samples("reach_ms", &meters.reach);
     print_samples("gone_ms", &meters.gone);
+    print_samples("released_ms", &meters.released);
+    print_samples("own_lag", &meters.lag);
     printf("\"clears\": {\"asked\": %lu, \"answered\": %lu, \"unasked\": %lu}, "
            "\"pings\": {\"sent\": %lu, \"answered\": %lu}, \"marks\": %lu, "
            "\"refused\": %lu, \"cut_off\": %lu, \"strange\": %lu, \"left_open\": %d, "
+           "\"kept\": %lu, \"placed\": %u, \"failed\": %u, "
            "\"own_utilisation\": %.4f, \"own_lag_ms\": %.3f, \"void\": ",
            meters.clears_asked, meters.clears_answered, meters.clears_unasked, meters.pings_sent,
            meters.pongs_heard, meters.marks, meters.refused, meters.cut_off, meters.strange,
-           sessions_left_open(LEFT_OPEN), share, lag * 1e3);
+           sessions_left_open(LEFT_OPEN), meters.kept, calls_placed(), calls_failed(), share,
+           lag * 1e3);
     printf(*reason ? "\"%s\"}\n" : "null%s}\n", reason);
     if (*reason)
         fprintf(stderr, "loadgen: the run is void: %s\n", reason);
@@ -201,10 +272,20 @@ static double number(const char *option, const char *text, double least)
     return value;
 }
 
+static void read_endings(const char *text)
+{
+    double *w = plan.endings;
+    char more;
+    bool is_read = sscanf(text, "%lf,%lf,%lf%c", w, w + 1, w + 2, &more) == 3;
+    if (!is_read || w[0] < 0 || w[1] < 0 || w[2] < 0 || w[0] + w[1] + w[2] <= 0)
+        die("--endings: expected three weights, as in 8,1,1", text);
+}
+
 static void read_plan(int count, char **words)
 {
     enum { CALLS, SECONDS, WARM_UP, LATE, RAMP, CHURN, TURN, FAREWELL, ROUGH, HOST, PORT, PATH,
-           AGENT_PORT, TLS, PID, MOST_CPU, MOST_LAG, HELP };
+           AGENT_PORT, TLS, PID, MOST_CPU, MOST_LAG, SPEECH, BARGE_IN, ENDINGS, PLACES, PROGRESS,
+           SECURE, HELP };
     static const struct option options[] = {
         { "calls", required_argument, NULL, CALLS },
         { "seconds", required_argument, NULL, SECONDS },
@@ -223,6 +304,12 @@ static void read_plan(int count, char **words)
         { "pid", required_argument, NULL, PID },
         { "most-cpu", required_argument, NULL, MOST_CPU },
         { "most-lag", required_argument, NULL, MOST_LAG },
+        { "speech", required_argument, NULL, SPEECH },
+        { "barge-in", required_argument, NULL, BARGE_IN },
+        { "endings", required_argument, NULL, ENDINGS },
+        { "places", no_argument, NULL, PLACES },
+        { "progress", no_argument, NULL, PROGRESS },
+        { "secure", no_argument, NULL, SECURE },
         { "help", no_argument, NULL, HELP },
         { NULL, 0, NULL, 0 },
     };
@@ -251,6 +338,12 @@ static void read_plan(int count, char **words)
             break;
         case MOST_CPU: plan.most_cpu = number(name, optarg, 0); break;
         case MOST_LAG: plan.most_lag = number(name, optarg, 0); break;
+        case SPEECH: plan.speech = number(name, optarg, 0.02); break;
+        case BARGE_IN: plan.barge_in = number(name, optarg, 0); break;
+        case ENDINGS: read_endings(optarg); break;
+        case PLACES: plan.reads_places = true; break;
+        case PROGRESS: plan.tells_progress = true; break;
+        case SECURE: plan.secure = true; break;
         case HELP: fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(2);
         }
@@ -266,11 +359,17 @@ int main(int count, char **words)
     if (!lines)
         die("out of memory", "lines");
     rss_before = rss_kb_of_server();
-    prepare_links(plan.pem);
+    prepare_links(plan.pem, plan.secure);
     start_agent(plan.agent_port);
     churn.ring = change_a_call;
+    progress.ring = tell_progress;
     began = now();
-    enter(place_next_call, began);
+    if (plan.tells_progress)
+        set_alarm(&progress, began + SECOND);
+    if (plan.reads_places)
+        watch_input(STDIN_FILENO, read_places);
+    else
+        enter(place_next_call, began);
     for (uint64_t next; next = ring_alarms(), !is_over;)
         serve_links(next);
     return report() ? 0 : 1;

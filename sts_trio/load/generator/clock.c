@@ -73,8 +73,11 @@ uint64_t ring_alarms(void)
     while (count && heap[1]->due <= start) {
         struct alarm *alarm = heap[1];
         uint64_t at = now(), lag = at - alarm->due;
-        if (in_window(at) && lag > meters.worst_lag)
-            meters.worst_lag = lag;
+        if (in_window(at)) {
+            add_sample(&meters.lag, lag);
+            if (lag > meters.worst_lag)
+                meters.worst_lag = lag;
+        }
         cancel_alarm(alarm);
         alarm->ring(alarm->owner, at);
     }
@@ -93,4 +96,9 @@ uint64_t chance(uint64_t below)
 {
     static uint64_t state = 1;
     return below ? scramble(state++) % below : 0;
+}
+
+bool happens(double share)
+{
+    return share > 0 && (double)chance(1000000) < share * 1000000;
 }

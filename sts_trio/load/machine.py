@@ -1,5 +1,6 @@
 """On what it was measured: enough to repeat it, nothing that says where the machine is."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -7,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-from results import Made
+from sts_trio.load.figures import Made
 
 PACKAGES = (
     "sts-trio",
@@ -36,9 +37,10 @@ def describe() -> Made:
 
 
 def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    with contextlib.suppress(OSError):  # not everybody has it
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.machine()
 
 

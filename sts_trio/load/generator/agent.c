@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UTTERANCE = 100 * FRAME };          /* 2 s */
 enum { LEAST_CHUNK = 6, MOST_CHUNK = 20 }; /* frames: 960 to 3200 bytes */
 #define CHUNK_PACE (10 * MILLISECOND)
 /* A client that sends no more audio is given up, as by the real one. */
@@ -115,7 +114,7 @@ static void take_step(void *owner, uint64_t at)
     case AGENT_TEXT:
         say_text(session->link, "{\"type\":\"ConversationText\",\"role\":\"assistant\",\"content\":"
                                 "\"The last one leaves at ten past eleven, from platform four.\"}");
-        session->unsaid = UTTERANCE;
+        session->unsaid = (size_t)(plan.speech * 50) * FRAME;
         break;
     case AUDIO:
         say_chunk(session);
@@ -125,7 +124,10 @@ static void take_step(void *owner, uint64_t at)
         break;
     }
     if (session->step == AUDIO_DONE) {
-        uint64_t next_turn = session->turn_began + (uint64_t)(plan.turn * SECOND);
+        double length = plan.turn;
+        if (happens(plan.barge_in)) /* while the half of it is not heard yet */
+            length = share_of_turn[AUDIO] * plan.turn + plan.speech / 2;
+        uint64_t next_turn = session->turn_began + (uint64_t)(length * SECOND);
         session->step = BARGE_IN;
         due = next_turn > due ? next_turn : due;
     } else if (session->step != AUDIO || !session->unsaid) {
@@ -145,6 +147,12 @@ void caller_left(struct session *session)
     set_alarm(&session->alarm, session->call->hung_up + GIVE_UP);
 }
 
+void leave_caller(struct session *session)
+{
+    cancel_alarm(&session->alarm);
+    say_goodbye(session->link);
+}
+
 static void recognise_caller(struct session *session, uint64_t at)
 {
     struct call *call = find_call((uint32_t)session->ear.serial);
@@ -154,6 +162,7 @@ static void recognise_caller(struct session *session, uint64_t at)
     }
     session->call = call;
     call->session = session;
+    call->was_reached = true;
     add_sample(&meters.reach, at - call->dialled);
     set_alarm(&session->alarm, at + chance((uint64_t)(plan.turn * SECOND)));
     if (call->hung_up)
@@ -216,10 +225,12 @@ static void agent_lost(void *owner)
         return;
     if (call->session == session)
         call->session = NULL;
-    if (call->hung_up)
+    if (call->hung_up) {
         add_sample(&meters.gone, now() - call->hung_up);
-    else
+    } else if (!call->left_by_agent) {
+        call->is_cut_off = true;
         meters.cut_off++;
+    }
 }
 
 static void *agent_accepted(struct link *link)
@@ -241,7 +252,7 @@ static void *agent_accepted(struct link *link)
 
 void start_agent(int port)
 {
-    static const struct side deepgram = { NULL, agent_greeted, agent_heard, agent_lost };
+    static const struct side deepgram = { NULL, NULL, agent_greeted, agent_heard, agent_lost };
     answer_at(port, agent_accepted, &deepgram);
 }
 

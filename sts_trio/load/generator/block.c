@@ -28,7 +28,12 @@ void fill_block(struct block *block, struct audio_meter *meter, uint32_t serial,
     for (int i = 0; i < 17; i++)
         block->noise[i] = scramble(seed * 17 + (uint64_t)i);
     block->checksum = checksum(block, meter);
-    meter->sent += in_window(block->sent);
+    if (in_window(block->sent)) {
+        struct call *call = find_call(serial);
+        meter->sent++;
+        if (call)
+            call->sent[meter == &meters.up ? UP : DOWN]++;
+    }
 }
 
 static bool is_silence(const struct block *block)
@@ -65,6 +70,9 @@ static void judge(struct ear *ear, uint64_t at)
     meter->lost += block->number - ear->next;
     ear->next = block->number + 1;
     if (in_window(block->sent)) {
+        struct call *call = find_call(block->serial);
+        if (call)
+            call->arrived[meter == &meters.up ? UP : DOWN]++;
         meter->arrived++;
         add_sample(&meter->delay, at - block->sent);
     }
