@@ -11,12 +11,12 @@ the call does. Everything runs on this machine, on the loopback, and is gone aft
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from signal import Signals
 
 import fleet_picture
 import fleet_rig
@@ -71,7 +71,7 @@ class Run:
         self.drop: Callable[[bool], None] | None = None  # see `set_apart`
         self.outcomes: list[Outcome] = []
 
-    def signal(self, name: str, signum: signal.Signals) -> None:
+    def signal(self, name: str, signum: Signals) -> None:
         self.fleet.processes[name].signal(signum)
 
     async def again(self, name: str) -> None:
@@ -80,11 +80,11 @@ class Run:
         await trio.sleep(2 * fleet_rig.RESTART_AFTER)
         await self.fleet.ready(name)
 
-    async def hold(self, *names: str) -> None:
+    async def hold(self, *names: str, by: Signals = Signals.SIGTERM) -> None:
         """They are gone, and stay so."""
         for name in names:
             self.fleet.processes[name].is_wanted = False
-            self.signal(name, signal.SIGTERM)
+            self.signal(name, by)
             await self.fleet.processes[name].gone()
 
     async def release(self, *names: str) -> None:
@@ -119,6 +119,7 @@ class Fault(msgspec.Struct, frozen=True):
     before: Callable[[Run], Awaitable[None]] | None = None
     after: Callable[[Run], Awaitable[None]] | None = None
     alone: bool = False  # for one process, with SQLite, too
+    lasts: int = 0  # turns that calls need to have more, to be there until it is over
 
 
 async def nothing(run: Run) -> None:
@@ -126,20 +127,20 @@ async def nothing(run: Run) -> None:
 
 
 async def kill(name: str, run: Run) -> None:
-    run.signal(name, signal.SIGKILL)
+    run.signal(name, Signals.SIGKILL)
     await run.again(name)
 
 
 async def hang(run: Run) -> None:
     """It stands still, is taken for dead, and comes back as if nothing had been."""
-    run.signal("a-1", signal.SIGSTOP)
+    run.signal("a-1", Signals.SIGSTOP)
     await trio.sleep(10.0)
-    run.signal("a-1", signal.SIGCONT)
+    run.signal("a-1", Signals.SIGCONT)
 
 
 async def roll(run: Run) -> None:
     for name in run.fleet.processes:
-        run.signal(name, signal.SIGTERM)
+        run.signal(name, Signals.SIGTERM)
         await run.again(name)
 
 
@@ -162,7 +163,7 @@ async def restart_database(run: Run) -> None:
 async def two_roads(run: Run) -> None:
     """Calls of a process that is killed are redirected by REST while their action is asked."""
     theirs = [call for call in run.carrier.calls.values() if "/at/a-1/" in call.stream_url]
-    run.signal("a-1", signal.SIGKILL)
+    run.signal("a-1", Signals.SIGKILL)
     for call in theirs:
         call.redirect(Url(f"{run.fleet.base}/twiml/after"))
     await run.again("a-1")
@@ -182,7 +183,7 @@ async def herd(run: Run) -> None:
 async def of_old(run: Run) -> None:
     """a-1 runs an earlier version. First its calls come to others, then calls of those to it."""
     await kill("a-1", run)
-    run.signal("a-2", signal.SIGTERM)
+    run.signal("a-2", Signals.SIGTERM)
     await run.again("a-2")
 
 
@@ -194,6 +195,34 @@ async def becomes_old(run: Run) -> None:
 async def becomes_new(run: Run) -> None:
     run.fleet.processes["a-1"].tree = run.fleet.processes["a-2"].tree
     await kill("a-1", run)
+
+
+async def before_upgrade(run: Run) -> None:
+    """On a database that has seen no newer version. a-1 is away, and about to be one."""
+    run.fleet.processes["a-1"].tree = fleet_rig.newer(
+        run.fleet.processes["a-1"].tree, run.fleet.directory / "newer"
+    )
+    names = tuple(run.fleet.processes)
+    await run.hold(*names)
+    run.fleet.use_database(run.database.create() if run.database else None)
+    await run.release(*names[1:])
+
+
+async def upgrade(run: Run) -> None:
+    """A newer version changes the schema under the calls of this one. It gets all of them, by a
+    kill and by drains, and then gives them back to processes that start on its schema."""
+    new, killed, *drained = run.fleet.processes
+    await run.release(new)
+    await run.hold(killed, by=Signals.SIGKILL)
+    await run.hold(*drained)
+    await run.release(killed, *drained)
+    await run.hold(new)
+
+
+async def after_upgrade(run: Run) -> None:
+    """It stays as it was."""
+    run.fleet.processes["a-1"].tree = run.fleet.processes["a-2"].tree
+    await run.release("a-1")
 
 
 async def vanish(run: Run) -> None:
@@ -218,6 +247,7 @@ FAULTS: dict[str, Fault] = {
     "poison": Fault(poisoned),
     "herd": Fault(herd, before=lambda run: run.hold("a-2", "a-3")),
     "versions": Fault(of_old, before=becomes_old, after=becomes_new),
+    "upgrade": Fault(upgrade, before=before_upgrade, after=after_upgrade, lasts=8),
     "vanish": Fault(vanish),
 }
 # Those that want more than a machine: a tree of an earlier version, and a network.
@@ -272,7 +302,7 @@ async def running(
     """A fleet that takes calls."""
     with contextlib.ExitStack() as stack:
         cluster = None
-        url = f"sqlite:///{directory / 'calls.db'}"
+        url = None
         if wants_postgresql:
             binaries = rig_postgresql.binaries()
             if binaries is None:
@@ -311,7 +341,7 @@ async def measure(run: Run, name: str, first: int, calls: int, talks: int) -> Ro
     async with trio.open_nursery() as nursery:
         numbers = range(first, first + calls)
         for number in numbers:
-            nursery.start_soon(run.place, number, steps(number, talks))
+            nursery.start_soon(run.place, number, steps(number, talks + fault.lasts))
             await trio.sleep(1 / RATE)
         await run.has_heard(map(code_of, numbers))
         await trio.sleep(UNTIL_FAULT)

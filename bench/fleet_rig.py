@@ -5,8 +5,11 @@ started again however it ends, as systemd has it. What is done to one is done by
 """
 
 import http.client
+import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,13 +90,14 @@ class Process:
 
 
 class Fleet:
-    """`names` of processes, which run the code of `tree`. Calls come by `webhook`."""
+    """`names` of processes, which run the code of `tree`. Calls come by `webhook`. `database` is as
+    in `use_database`."""
 
     def __init__(
         self,
         directory: Path,
         names: Sequence[str],
-        database: str,
+        database: str | None,
         variables: Mapping[str, str],
         tree: Path = ROOT,
     ) -> None:
@@ -108,7 +112,6 @@ class Fleet:
         self.base = f"http://{LOCAL}:{self.proxy.port}"
         self.variables = {
             "STS_CONFIG": str(directory / "sts-trio.toml"),
-            "STS_DATABASE_URL": database,
             "STS_PUBLIC_URL": self.base,
             "STS_ADMIN_TOKEN": ADMIN,
             "STS_DRAIN_SECONDS": "10",
@@ -119,7 +122,14 @@ class Fleet:
             "FLEET_NOTES": str(self.notes),
             **variables,
         }
+        self._files = itertools.count()
+        self.use_database(database)
         self._agent: subprocess.Popen[bytes] | None = None
+
+    def use_database(self, url: str | None) -> None:
+        """Whoever is started from now on has it; None: a new file."""
+        file = self.directory / f"calls-{next(self._files)}.db"
+        self.variables["STS_DATABASE_URL"] = url or f"sqlite:///{file}"
 
     @property
     def webhook(self) -> str:
@@ -194,6 +204,38 @@ def _get(address: str, port: int, path: str) -> http.client.HTTPResponse:
     wanted = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN}"})
     answer: http.client.HTTPResponse = urllib.request.urlopen(wanted, timeout=5)
     return answer
+
+
+# --- a newer version ------------------------------------------------------------------------------
+
+# As a release expands a schema: what locks a table, what takes long, and what is new.
+EXPANDS = """from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision = "{new:04}", "{old:04}"
+
+
+def upgrade() -> None:
+    for table in ("call", "stream", "event", "process"):
+        op.add_column(table, sa.Column("news", sa.Text))
+    op.create_index("call_by_news", "call", ["news"])
+    op.create_table("news", sa.Column("name", sa.String, primary_key=True))
+    op.execute("UPDATE sts_trio_schema SET version = {new}")
+"""
+
+
+def newer(tree: Path, directory: Path) -> Path:
+    """The next version of that code, in `directory`: one that changes the schema."""
+    records = directory / "sts_trio" / "records"
+    shutil.copytree(tree / "sts_trio", records.parent, ignore=shutil.ignore_patterns("__pycache__"))
+    schema = records / "schema.py"
+    code, old = schema.read_text(), 0
+    for version in re.findall(r"(?m)^VERSION = (\d+)$", code):
+        old = int(version)
+        schema.write_text(code.replace(f"VERSION = {old}", f"VERSION = {old + 1}"))
+    migration = records / "migrations" / "versions" / f"v{old + 1:04}.py"
+    migration.write_text(EXPANDS.format(old=old, new=old + 1))
+    return directory
 
 
 # --- a process that can vanish --------------------------------------------------------------------
