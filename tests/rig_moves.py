@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import trio
+from limits import HANG
 from rig_hypercorn import free_port, sts_trio_serve, until_it_answers
 from rig_peers import FakeAgent
 from rig_told_call import AGENT
@@ -16,6 +17,8 @@ from sts_trio.records.database import Database
 from sts_trio.records.record import Record
 from sts_trio.records.search import Wanted
 from sts_trio.records.store import Store
+from sts_trio.simulate.phone_call import PhoneCall
+from sts_trio.simulate.script import WaitForQuiet
 from sts_trio.simulate.unknowns import Unknowns
 from sts_trio.testing import carrier
 from sts_trio.testing.carrier import Account
@@ -23,6 +26,8 @@ from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
 WORD = b"\x31" * 1600
+# The caller stays until the call is ended.
+STAYS = [WaitForQuiet(patience=HANG, silence=HANG)]
 
 
 class Talk(FakeAgent):
@@ -107,6 +112,17 @@ class Fleet:
             await until_it_answers(port)
             yield
 
+    @contextlib.asynccontextmanager
+    async def joined(self, **environ: str) -> AsyncIterator[int]:
+        """By one more process, which listens on that port. It is the last that calls come to."""
+        port = free_port()
+        variables = {**self.variables, **environ}
+        log = self.directory / f"log{len(self.ports)}"
+        async with sts_trio_serve(port, environ=variables, log=log) as self.processes[port]:
+            await until_it_answers(port)
+            self.ports.append(port)
+            yield port
+
     def record(self, call_sid: str) -> Record:
         with self._store() as store:
             found = store.record(call_sid)
@@ -135,6 +151,21 @@ class Fleet:
         self._dialled.set()
         self._dialled = trio.Event()
         await agent.serve(stream)
+
+
+class Line:
+    """A call by the balancer, and what came of it."""
+
+    def __init__(self) -> None:
+        self.came: PhoneCall | None = None
+
+    async def run(self, there: Fleet) -> None:
+        self.came = await there.account.call(f"{there.base}/twiml", STAYS, limit=HANG)
+
+    @property
+    def call(self) -> PhoneCall:
+        assert self.came is not None
+        return self.came
 
 
 class Balancer:

@@ -5,29 +5,9 @@ from pathlib import Path
 
 import trio
 from limits import HANG
-from rig_moves import Fleet, fleet, until
+from rig_moves import Line, fleet, until
 
-from sts_trio.simulate.phone_call import PhoneCall
-from sts_trio.simulate.script import WaitForQuiet
 from sts_trio.simulate.unknowns import Unknowns
-
-# The caller stays until the call is ended.
-STAYS = [WaitForQuiet(patience=HANG, silence=HANG)]
-
-
-class Line:
-    """A call by the balancer, and what came of it."""
-
-    def __init__(self) -> None:
-        self.came: PhoneCall | None = None
-
-    async def run(self, there: Fleet) -> None:
-        self.came = await there.account.call(f"{there.base}/twiml", STAYS, limit=HANG)
-
-    @property
-    def call(self) -> PhoneCall:
-        assert self.came is not None
-        return self.came
 
 
 async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_path: Path) -> None:
