@@ -1,22 +1,26 @@
-"""An adopted leg on a socket pair, and the caller at its other end."""
+"""An adopted leg on a socket pair, with TLS or without, and the caller at its other end."""
 
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import trio
 import trio.testing
 from rig_frames import frame
+from rig_streams import TRUSTED
 
-from sts_trio.legs.caller_adopted import AdoptedLeg
+from sts_trio.legs.caller_adopted import AdoptedLeg, Socket
 from sts_trio.net.ticker import SHORTEST_PERIOD, Ticker
+from sts_trio.net.tls_socket import TlsSocket, TlsState
 from sts_trio.wire import twilio
 from sts_trio.wire.frames import PING, TEXT
 from sts_trio.wire.twilio import Mark, MarkName, Outbound, PlayMedia
 
 TICK = SHORTEST_PERIOD
 LIMIT = 800.0  # of virtual seconds
+IS_TLS = False  # whether lines are, unless told
 
 
 def told(*messages: twilio.Message) -> bytes:
@@ -47,6 +51,24 @@ def split(data: bytes) -> list[tuple[int, bytes]]:
     return heard
 
 
+def in_agreement() -> tuple[TlsState, TlsState]:
+    """A client and a server that have shaken hands; what one says is not brought to the other."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = TRUSTED.client.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    client = TlsState(tls, incoming, outgoing)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = TRUSTED.server.wrap_bio(incoming, outgoing, server_side=True)
+    server = TlsState(tls, incoming, outgoing)
+    for _ in range(2):
+        for one, other in ((client, server), (server, client)):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                one.tls.do_handshake()
+            other.incoming.write(one.outgoing.read())
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.tls.read()  # tickets for another time
+    return client, server
+
+
 class Watched(socket.socket):
     """Knows when it was read."""
 
@@ -71,7 +93,12 @@ class Line:
             self.bridge.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.ticker = ticker
         self.early = bytearray()
-        self.leg = AdoptedLeg(self.bridge, ticker, self.early)
+        self._end: Socket = self.socket
+        end: Socket = self.bridge
+        if IS_TLS:
+            client, server = in_agreement()
+            self._end, end = TlsSocket(self.socket, client), TlsSocket(self.bridge, server)
+        self.leg = AdoptedLeg(end, ticker, self.early)
         self.batches: list[Sequence[Any]] = []
         self.ended_at: float | None = None
         self.got = b""
@@ -84,18 +111,18 @@ class Line:
     def say(self, *data: bytes) -> None:
         """All at once: it has to fit into the socket."""
         whole = b"".join(data)
-        assert self.socket.send(whole) == len(whole)
+        assert self._end.send(whole) == len(whole)
 
     async def say_much(self, data: bytes) -> None:
         """As fast as it is read."""
         while data:
             with contextlib.suppress(BlockingIOError):
-                data = data[self.socket.send(data) :]
+                data = data[self._end.send(data) :]
             await trio.sleep(TICK / 2)
 
     def read(self, most: int = 1 << 20) -> None:
         with contextlib.suppress(BlockingIOError):
-            while data := self.socket.recv(min(65536, most)):
+            while most > 0 and (data := self._end.recv(min(65536, most))):
                 self.got += data
                 most -= len(data)
 

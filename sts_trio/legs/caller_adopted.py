@@ -6,15 +6,15 @@ what has come, in one go, with no task to wake. Writing tries the socket first; 
 take is kept, one message at the most, and tried again on the next tick.
 
 Adoption reaches into Hypercorn: the socket is taken out of its stream, which looks closed from then
-on, and bytes that its reader had already are handed over. So it is done only where everything is
-exactly as expected, by `can_adopt`; anywhere else the portable leg does the same work.
+on, and bytes that its reader had already are handed over; with TLS, so are its keys
+(`net/tls_socket.py`). So it is done only where everything is exactly as expected, by `can_adopt`;
+anywhere else the portable leg does the same work.
 """
 
 import contextlib
 import contextvars
-import socket
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import trio
 
@@ -38,11 +38,18 @@ Heard = twilio.FromCaller | TooBig | LegEnded
 Hear = Callable[[Sequence[Heard]], None]
 
 
+class Socket(Protocol):
+    """Does not block: a socket, or TLS on one. What `send` does not take is sent next."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: bytes, /) -> int: ...
+
+
 class AdoptedLeg:
     """A Media Stream on a non-blocking socket. See `sts_trio.legs` for the contract.
 
-    `early` has what somebody else read from it, before all that is read here, and may yet get more.
-    The caller of this class closes the socket.
+    `early` has what somebody else read from it, before all that is read here. The caller of this
+    class closes the socket.
     """
 
     __slots__ = (
@@ -71,7 +78,7 @@ class AdoptedLeg:
 
     is_polled = True
 
-    def __init__(self, sock: socket.socket, ticker: Ticker, early: bytearray | None = None) -> None:
+    def __init__(self, sock: Socket, ticker: Ticker, early: bytearray | None = None) -> None:
         self._socket = sock
         self._early = bytearray() if early is None else early
         self._ticker = ticker

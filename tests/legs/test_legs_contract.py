@@ -189,14 +189,16 @@ async def on_a_fake(kind: type[FakeTwilio] | type[SocketTwilio]) -> AsyncIterato
 
 
 class WiredRig(CallerRig):
-    """A caller on a TCP connection to Hypercorn. It answers what a websocket client has to."""
+    """A caller on a connection to Hypercorn. It answers what a websocket client has to."""
 
-    def __init__(self, *, is_fast: bool) -> None:
+    def __init__(self, *, is_fast: bool, trust: ssl.SSLContext | None) -> None:
         super().__init__()
         self.ticker = Ticker()
         self._is_fast = is_fast
+        self._trust = trust
         self._wire = WSConnection(ConnectionType.CLIENT)
         self._tcp: trio.SocketStream
+        self._stream: trio.abc.Stream
         self._got: list[twilio.ToCaller] = []
         self._goodbye: int | None = None
         self._is_gone = False
@@ -219,11 +221,13 @@ class WiredRig(CallerRig):
             await self.own(functools.partial(open_caller, receive, send, connection, self.ticker))
 
     async def dial(self, port: int) -> None:
-        self._tcp = await trio.open_tcp_stream("127.0.0.1", port)
+        self._tcp = self._stream = await trio.open_tcp_stream("127.0.0.1", port)
+        if self._trust is not None:
+            self._stream = trio.SSLStream(self._tcp, self._trust, server_hostname="localhost")
         async with self._tcp:
             await self._send(wsproto.events.Request(host="127.0.0.1", target="/"))
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                while data := await self._tcp.receive_some():
+                while data := await self._stream.receive_some():
                     self._wire.receive_data(bytes(data))
                     for event in self._wire.events():
                         await self._take(event)
@@ -247,7 +251,7 @@ class WiredRig(CallerRig):
     async def _send(self, *events: wsproto.events.Event) -> None:
         data = b"".join(map(self._wire.send, events))
         async with self._sending:
-            await self._tcp.send_all(data)
+            await self._stream.send_all(data)
 
     @property
     def got(self) -> list[twilio.ToCaller]:
@@ -272,11 +276,18 @@ class WiredRig(CallerRig):
         await self._tcp.aclose()
 
 
+class TlsConfig(Config):
+    ssl_enabled = True
+
+    def create_ssl_context(self) -> ssl.SSLContext:
+        return TRUSTED.server
+
+
 @contextlib.asynccontextmanager
-async def on_hypercorn(*, is_fast: bool) -> AsyncIterator[Rig]:
+async def on_hypercorn(*, is_fast: bool, is_tls: bool = False) -> AsyncIterator[Rig]:
     hypercorn_guard.install()
-    rig = WiredRig(is_fast=is_fast)
-    config = Config()
+    rig = WiredRig(is_fast=is_fast, trust=TRUSTED.client if is_tls else None)
+    config = TlsConfig() if is_tls else Config()
     config.bind = ["127.0.0.1:0"]
     shut_down = trio.Event()
 
@@ -422,6 +433,8 @@ RIGS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Rig]]] = {
     "adopted, fake": functools.partial(on_a_fake, SocketTwilio),
     "portable": functools.partial(on_hypercorn, is_fast=False),
     "adopted": functools.partial(on_hypercorn, is_fast=True),
+    "portable, TLS": functools.partial(on_hypercorn, is_fast=False, is_tls=True),
+    "adopted, TLS": functools.partial(on_hypercorn, is_fast=True, is_tls=True),
     "agent, memory": an_agent_on_memory,
     "agent, TCP": an_agent_on_tcp,
     "agent, TLS": functools.partial(an_agent_on_tcp, TRUSTED.client),
@@ -546,7 +559,8 @@ async def test_what_is_tried_and_what_is_sent_arrives_once_and_in_order(name: st
         assert rig.got == [rig.ours(number) for number in range(200)]
 
 
-WRITES_AT_ONCE = set(RIGS) - {"portable, fake", "portable", "agent, memory", "agent, ahead, memory"}
+AWAITS = ("portable, fake", "portable", "portable, TLS", "agent, memory", "agent, ahead, memory")
+WRITES_AT_ONCE = set(RIGS) - set(AWAITS)
 
 
 @pytest.mark.parametrize("name", RIGS)

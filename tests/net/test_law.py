@@ -18,6 +18,7 @@ import trio.testing
 import trustme
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import RawData
 from hypercorn.logging import Logger
 from hypercorn.trio.tcp_server import MAX_RECV
 from hypercorn.trio.worker_context import WorkerContext
@@ -674,6 +675,43 @@ async def test_what_comes_in_the_moment_of_being_woken_is_not_lost(
         for _ in range(3):
             await peer.send(GET)
             await peer.answer()
+
+
+async def test_who_is_woken_while_it_hands_something_on_goes_on_next(
+    autojump_clock: trio.testing.MockClock, tls: Tls | None
+) -> None:
+    """As by a handler that wants what has come, and is to read the socket itself from then on."""
+    did: list[object] = []
+    handing, gone_on = trio.Event(), trio.Event()
+
+    class TakesTime:
+        async def handle(self, event: Any) -> None:
+            if isinstance(event, RawData):
+                handing.set()
+                await trio.sleep(1)
+                did.append(event.data)
+
+        async def go_on(self) -> None:
+            did.append("goes on")
+            gone_on.set()
+            await trio.sleep_forever()
+
+    async def takes_over(scope: Any, receive: Any, send: Any) -> None:
+        here: Any = hypercorn_guard.connection.get()
+        here.protocol = TakesTime()
+        await handing.wait()
+        here.wake()
+        await gone_on.wait()
+        here.finish()
+
+    async with served(takes_over, tls) as peer:
+        await peer.send(GET)
+        await trio.sleep(1)
+        await peer.send(b"one")
+        await trio.sleep(0.5)
+        await peer.send(b"two")
+        await peer.until_over(0.5)
+    assert did == [b"one", "goes on"]
 
 
 async def test_an_answer_that_nobody_waits_for_any_more(

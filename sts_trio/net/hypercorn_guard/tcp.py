@@ -216,19 +216,20 @@ class Connection(TCPServer):
         else tells that it is gone."""
         while True:
             data: bytes = b""
-            self._is_woken = False
-            with trio.move_on_after(self.config.read_timeout or inf) as self._receiving:
-                try:
-                    data = bytes(await self.stream.receive_some(MAX_RECV))
-                except trio.ClosedResourceError as exc:
-                    _break_cycle(exc)
-                    return  # by us; or the socket was taken over, and all goes on
-                except trio.BrokenResourceError as exc:
-                    _break_cycle(exc)
+            if not self._is_woken:
+                with trio.move_on_after(self.config.read_timeout or inf) as self._receiving:
+                    try:
+                        data = bytes(await self.stream.receive_some(MAX_RECV))
+                    except trio.ClosedResourceError as exc:
+                        _break_cycle(exc)
+                        return  # by us; or the socket was taken over, and all goes on
+                    except trio.BrokenResourceError as exc:
+                        _break_cycle(exc)
             # Both may have happened, and what has come is not to be lost.
             if data:
                 await self.protocol.handle(RawData(data))
             elif self._is_woken:
+                self._is_woken = False
                 await self.protocol.go_on()
             else:
                 self.finish()
