@@ -94,11 +94,12 @@ class Line:
         self.ticker = ticker
         self.early = bytearray()
         self._end: Socket = self.socket
-        end: Socket = self.bridge
+        leg_end: Socket = self.bridge
         if IS_TLS:
             client, server = in_agreement()
-            self._end, end = TlsSocket(self.socket, client), TlsSocket(self.bridge, server)
-        self.leg = AdoptedLeg(end, ticker, self.early)
+            self._end = TlsSocket(self.socket, client)
+            leg_end = TlsSocket(self.bridge, server)
+        self.leg = AdoptedLeg(leg_end, ticker, self.early)
         self.batches: list[Sequence[Any]] = []
         self.ended_at: float | None = None
         self.got = b""

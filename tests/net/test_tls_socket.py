@@ -74,7 +74,7 @@ def line() -> Line:
 
 def received(ours: TlsSocket) -> list[bytes]:
     """What is read until there is nothing, for now or for good (b"" then)."""
-    pieces = []
+    pieces: list[bytes] = []
     with contextlib.suppress(BlockingIOError):
         while not pieces or pieces[-1]:
             pieces.append(ours.recv(65536))
