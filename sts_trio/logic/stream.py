@@ -68,13 +68,14 @@ StreamNews = Started | Back | Speech | MarkEchoed | KeyPressed | StreamEnded | V
 
 class Stream:
     """`is_expected` tells, by its SID, whether a call may be streamed here; `may_come_back`,
-    whether we are asked what comes next if its stream is cut."""
+    whether we are asked what comes next if its stream is cut: each once, of a start that comes."""
 
     __slots__ = (
         "_cut_at",
         "_cut_by",
         "_is_expected",
         "_is_over",
+        "_may_be_back",
         "_may_come_back",
         "call_sid",
         "deadline",
@@ -91,7 +92,7 @@ class Stream:
     ) -> None:
         self._is_expected = is_expected
         self._may_come_back = may_come_back
-        self._is_over = False
+        self._may_be_back = False
         self._cut_by: StreamEnded | None = None  # if it is not back in time
         self._cut_at = -inf
         self.start: twilio.Start | None = None
@@ -102,13 +103,11 @@ class Stream:
     @property
     def may_come_back(self) -> bool:
         """Whether its end, if nobody says that the call is over, need not be the end."""
-        if self.start is None or self._is_over:
-            return False
-        return self._may_come_back(self.start.start)
+        return self._may_be_back
 
     def hear_call_over(self) -> None:
         """The phone call is over, and what is left of its stream is the last."""
-        self._is_over = True
+        self._may_be_back = False
 
     @property
     def is_away(self) -> bool:
@@ -173,6 +172,8 @@ class Stream:
         self.start = message
         self.stream_sid = start.stream_sid
         self.call_sid = start.call_sid
+        # Asked here, and once: who wants to know is in no hearing, and asks 20 times a second.
+        self._may_be_back = self._may_come_back(start)
         self._enter(STREAM[self.state][StreamInput.START], now)
         return Started()
 

@@ -152,3 +152,24 @@ def test_only_speech_of_this_stream_takes_the_short_way() -> None:
     assert stream.only_speech([media(), MARK]) == b""
     assert stream.only_speech([media(OTHER)]) == b""
     assert stream.only_speech([media(track="outbound")]) == b""
+
+
+def test_whether_it_may_come_back_is_asked_once_when_it_starts() -> None:
+    """A call that drains is looked at many times a second, and not in a hearing."""
+    asked: list[str] = []
+
+    def may_come_back(start: twilio.StreamStart) -> bool:
+        asked.append(start.call_sid)
+        return True
+
+    stream = Stream(100.0, any_call, may_come_back)
+    assert not stream.may_come_back
+    stream.hear(START, 100.0)
+    assert asked == [START.start.call_sid]
+    assert stream.may_come_back
+    assert stream.cut(Cause.CALLER_LOST, "why", 101.0) == Cut()
+    stream.hear(START, 102.0)
+    assert stream.may_come_back
+    stream.hear_call_over()
+    assert not stream.may_come_back
+    assert asked == [START.start.call_sid]
