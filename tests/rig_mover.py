@@ -11,7 +11,7 @@ from sts_trio.errors import StsTrioError
 from sts_trio.moves.decision import Answer
 from sts_trio.moves.mover import Mover
 from sts_trio.records.movable import CallState, Claim, Owner
-from sts_trio.records.rows import Row
+from sts_trio.records.rows import Kind, Row
 
 OTHER = Owner("p1", "s1", "127.0.0.1:1", is_alive=True)
 LIVE = CallState(call_sid=sid(1), state="live", process_id="p1", epoch=10, owner=OTHER)
@@ -38,7 +38,11 @@ class Store:
     def claim(self, seen: CallState, by: str, *, is_crash: bool, road: str) -> Claim | None:
         self.claims.append((by, is_crash, road))
         won = self.wins.pop(0) if self.wins else True
-        return Claim(seen.epoch + 1, NOON + 100.0) if won else None
+        if not won:
+            return None
+        epoch, now = seen.epoch + 1, NOON + 100.0
+        self.kept.append(Row(seen.call_sid, epoch, 0, now, Kind.MOVED, {"is_crash": is_crash}))
+        return Claim(epoch, now)
 
     def give_up(self, call_sid: str, epoch: int, by: str | None) -> bool:
         if self.is_away:

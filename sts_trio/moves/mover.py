@@ -97,9 +97,10 @@ class Taken(msgspec.Struct, frozen=True):
     @property
     def lost_at(self) -> float:
         """A process that has let go of it has written when that was."""
-        last = self.rows[-1] if self.rows else None
-        is_told = self.how == "moved" and last is not None and last.kind is Kind.ENDED
-        return last.at if is_told and last is not None else self.claim.lost_at
+        # Behind that row stands the claim's own.
+        rows = (row for row in reversed(self.rows) if row.kind is not Kind.MOVED)
+        last = next(rows, None) if self.how == "moved" else None
+        return last.at if last is not None and last.kind is Kind.ENDED else self.claim.lost_at
 
 
 Outcome = Taken | Returned | Ended | Apologise
