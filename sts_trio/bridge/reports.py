@@ -83,6 +83,7 @@ class Reports:
                 to=info.to or None,
                 direction=info.direction,
                 agent=info.agent or None,
+                how=None if info.elsewhere is None else info.elsewhere.how,
             )
         )
 

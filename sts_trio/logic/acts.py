@@ -62,7 +62,8 @@ class CallerGone(msgspec.Struct, frozen=True):
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     """What was before this process had the call: what happened in it (`told`), who the caller
-    talked with (`agent`, "" if nobody was chosen yet), and for how many seconds (`lasted`).
+    talked with (`agent`, "" if nobody was chosen yet), for how many seconds (`lasted`), and how
+    often a process had let go of it before (`moves`).
 
     `greets`: the agent has still to introduce itself. `is_cut`: it was in the middle of saying
     something. `settled` is what of it the caller has heard, as far as can be known. `move` is to
@@ -75,6 +76,7 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     greets: bool = True
     is_cut: bool = False
     lasted: float = 0.0
+    moves: int = 0
     move: CallMoved | None = None
 
 

@@ -55,7 +55,8 @@ class MovedCalls:
         past = await self.mover.recall(call.call_sid, before.lost_at)
         if past.agent not in self._agents:
             past = msgspec.structs.replace(past, agent=call.agent)
-        return msgspec.structs.replace(past, move=events.CallMoved(before.how, gap))
+        move = events.CallMoved(before.how, gap, round(past.lasted, 3) or None, past.moves or None)
+        return msgspec.structs.replace(past, move=move)
 
 
 def was_elsewhere(start: StreamStart) -> bool:

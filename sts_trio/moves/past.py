@@ -60,12 +60,14 @@ def recalled(rows: Sequence[Row], lost_at: float, *, agent: str = "") -> Recalle
     speech = _Speech()
     greets = is_first = True
     began: float | None = None
+    moves = 0
     for row in rows:
         if row.kind is Kind.STARTED:
             if row.body.get("how") in _ANEW:
                 told += [*speech.settle(row.at), _MOVED]
                 speech = _Speech()
             began = row.at if began is None else began
+            moves += row.body.get("how") == "moved" and row.at < lost_at
             agent = str(row.body.get("agent") or agent)
         event = _event(row)
         match event:
@@ -93,6 +95,7 @@ def recalled(rows: Sequence[Row], lost_at: float, *, agent: str = "") -> Recalle
         greets=greets,
         is_cut=not greets and any(each.heard != each.said for each in settled),
         lasted=0.0 if began is None else max(0.0, lost_at - began),
+        moves=moves,
     )
 
 

@@ -1,5 +1,9 @@
-"""Calls as traces, for OpenTelemetry: one for each call, with spans for its dials, turns and
-functions.
+"""Calls as traces, for OpenTelemetry: one for each call, with spans for its dials, turns,
+functions and moves.
+
+A call that moves is one trace. Its first span is told by the process that had it first. If that one
+has died, nobody has told it: then it is the span of the process that goes on with the call, and
+begins where the call began. Other processes tell of their parts in spans within it.
 
 Made from the event feed, so a call pays for it by the turn, and not at all where no traces are
 wanted. Names are those of the conventions for generative AI (`invoke_agent`, `execute_tool`,
@@ -30,6 +34,7 @@ from sts_trio.errors import Verdict
 from sts_trio.observe import events
 from sts_trio.observe.events import Kind, Level, kinds
 from sts_trio.observe.feed import CallEvent
+from sts_trio.observe.trace_ids import CallIds
 
 PROVIDER = "deepgram"
 # Functions that end otherwise have failed.
@@ -42,10 +47,11 @@ Attributes = dict[str, Any]
 class _Call:
     """The spans of one call that are open."""
 
-    __slots__ = ("agent", "dial", "functions", "root", "started", "turn")
+    __slots__ = ("agent", "dial", "functions", "root", "started", "turn", "whole")
 
-    def __init__(self, root: Span, agent: str, started: int) -> None:
-        self.root = root
+    def __init__(self, root: Span, whole: Context, agent: str, started: int) -> None:
+        self.root = root  # of what this process has of the call
+        self.whole = whole  # the first span of the call's trace: this one, or another process's
         self.agent = agent
         self.started = started  # nanoseconds since 1970, of second 0 of the call
         self.dial: Span | None = None
@@ -74,7 +80,10 @@ class Traces:
         self._conversation_id = conversation_id
         self._clean = clean
         self._wall = wall
+        self._ids = CallIds.of(self._tracer)
         self._calls: dict[str, _Call] = {}  # {SID: of a call under way}
+        # {SID: of a call that was elsewhere, of which it is about to be known what was there}
+        self._arriving: dict[str, tuple[events.CallStarted, int]] = {}
         self._listeners: dict[type[events.OfCall], Callable[[_Call, int, Any], None]] = {
             events.AgentAnswerHeard: self._hear_answer,
             events.AgentHandedOver: self._hear_gone,
@@ -84,6 +93,7 @@ class Traces:
             events.AgentRenewed: self._hear_gone,
             events.AgentWelcomed: self._hear_welcome,
             events.CallHeard: self._hear_heard,
+            events.CallMoved: self._hear_moved,
             events.CallTranscript: self._hear_transcript,
             events.FunctionCalled: self._hear_called,
             events.FunctionFinished: self._hear_finished,
@@ -93,8 +103,14 @@ class Traces:
         """What happens in a call, as it happens."""
         event, now = entry.event, self._wall()
         if isinstance(event, events.CallStarted):
-            self._begin(event, now, now - round(entry.at * 1e9))
+            started = now - _nanoseconds(entry.at)
+            if event.how is None:
+                self._begin(event, now, started)
+            else:
+                self._arriving[entry.call_sid] = event, started
             return
+        if self._arriving and isinstance(event, events.CallMoved | events.CallEnded):
+            self._arrive(entry.call_sid, event, now)
         call = self._calls.get(entry.call_sid)
         if call is None:
             return  # a socket that never became a call, or a function that outlives its own
@@ -108,26 +124,68 @@ class Traces:
 
     # --- the call -------------------------------------------------------------------------------
 
-    def _begin(self, event: events.CallStarted, now: int, started: int) -> None:
+    def _begin(
+        self,
+        event: events.CallStarted,
+        now: int,
+        started: int,
+        *,
+        whole: Context | None = None,
+        began: int | None = None,
+    ) -> None:
+        """`whole` is the call's first span, if another process tells it. `began` is when this one
+        begins, if that is not when the stream did."""
         if (left := self._calls.pop(event.call_sid, None)) is not None:
             self._close(left, now)  # Twilio streams it a second time
+        conversation = self._conversation_id(event.call_sid)
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.provider.name": PROVIDER,
-            "gen_ai.conversation.id": self._conversation_id(event.call_sid),
+            "gen_ai.conversation.id": conversation,
             "gen_ai.agent.name": event.agent or "",
             "sts.call.direction": event.direction or "",
             **self._pii(caller=event.from_, called=event.to),
         }
+        name = _named("invoke_agent", event.agent)
+        context = whole
+        if context is None:  # whatever runs now is no part of it
+            context = Context() if self._ids is None else self._ids.first_of(conversation, name)
         root = self._tracer.start_span(
-            _named("invoke_agent", event.agent),
-            context=Context(),  # whatever runs now is no part of it
+            name,
+            context=context,
             kind=SpanKind.SERVER,
             attributes=attributes,
-            start_time=started,
+            start_time=started if began is None else began,
         )
-        call = self._calls[event.call_sid] = _Call(root, event.agent or "", started)
+        whole = set_span_in_context(root) if whole is None else whole
+        call = self._calls[event.call_sid] = _Call(root, whole, event.agent or "", started)
         self._dial(call, now)
+
+    def _arrive(self, call_sid: str, event: events.CallMoved | events.CallEnded, now: int) -> None:
+        """Another process had it until now."""
+        arriving = self._arriving.pop(call_sid, None)
+        if arriving is None:
+            return
+        start, started = arriving
+        if isinstance(event, events.CallMoved) and event.how == "recovered" and not event.moves:
+            # Nobody else has told of it, or will.
+            before = _nanoseconds((event.gap or 0.0) + (event.lasted or 0.0))
+            self._begin(start, now, started, began=started - before)
+        elif self._ids is None:
+            self._begin(start, now, started)
+        else:
+            name = _named("invoke_agent", start.agent)
+            conversation = self._conversation_id(call_sid)
+            self._begin(start, now, started, whole=self._ids.within(conversation, name))
+
+    def _hear_moved(self, call: _Call, now: int, event: events.CallMoved) -> None:
+        """The span is for as long as there was no stream."""
+        attributes: Attributes = {"sts.move.how": event.how}
+        if event.gap is not None:
+            attributes["sts.move.gap_seconds"] = event.gap
+        until = now if event.how == "returned" else call.started
+        began = until - _nanoseconds(event.gap or 0.0)
+        self._span(call.whole, "move", began, attributes).end(until)
 
     def _end(self, call: _Call, event: events.CallEnded, now: int) -> None:
         for name, value in event.fields().items():
@@ -183,7 +241,7 @@ class Traces:
         if event.role == "user":
             if call.turn is not None:
                 call.turn.end(now)  # nothing came of the last one
-            began = now if event.until is None else call.started + round(event.until * 1e9)
+            began = now if event.until is None else call.started + _nanoseconds(event.until)
             call.turn = self._turn(call, began, "user")
             self._add(call.turn, user_input=event.text)
         elif call.turn is None and event.position is not None:
@@ -245,7 +303,7 @@ class Traces:
 
     def _span(
         self,
-        parent: Span,
+        parent: Span | Context,
         name: str,
         began: int,
         attributes: Attributes,
@@ -253,7 +311,7 @@ class Traces:
     ) -> Span:
         return self._tracer.start_span(
             name,
-            context=set_span_in_context(parent),
+            context=set_span_in_context(parent) if isinstance(parent, Span) else parent,
             kind=kind,
             attributes=attributes,
             start_time=began,
@@ -284,6 +342,10 @@ class Traces:
     def _add(self, span: Span, **private: str | None) -> None:
         for name, value in self._pii(**private).items():
             span.set_attribute(name, value)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
 
 
 def _named(operation: str, what: str | None) -> str:

@@ -1,19 +1,70 @@
 """A call outlives its process: `sts-trio serve`, several times on one database, for real."""
 
+import contextlib
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trio
 from limits import HANG
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from rig_collector import Collector
 from rig_moves import Line, fleet, until
 
 from sts_trio.simulate.unknowns import Unknowns
 
 
+@contextlib.asynccontextmanager
+async def collected() -> AsyncIterator[tuple[Collector, dict[str, Any]]]:
+    """A collector of traces, and what has a process send them there, at once."""
+    collector = Collector()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(collector.run)
+        yield (
+            collector,
+            {
+                "STS_TRACES": "calls",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+                "OTEL_BSP_SCHEDULE_DELAY": "50",
+            },
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def traced(collector: Collector, call_sid: str, parts: int) -> tuple[Span, str]:
+    """The first span of a call's trace, and how it was moved, once all of it is there: one trace,
+    of which no span is without its parent."""
+
+    def told() -> list[Span]:
+        return [span for span in collector.spans if span.name.startswith("invoke_agent")]
+
+    await until(lambda: len(told()) == parts)
+    [whole] = [span for span in collector.spans if not span.parent_span_id]
+    ids = {span.span_id for span in collector.spans}
+    assert len(ids) == len(collector.spans)
+    assert {span.parent_span_id for span in collector.spans} <= {*ids, b""}
+    assert {span.trace_id for span in collector.spans} == {whole.trace_id}
+    assert whole in told()
+    [conversation] = {attributes(span)["gen_ai.conversation.id"].string_value for span in told()}
+    assert conversation == call_sid
+    [move] = [span for span in collector.spans if span.name == "move"]
+    assert move.parent_span_id == whole.span_id
+    gap = attributes(move)["sts.move.gap_seconds"].double_value
+    assert (move.end_time_unix_nano - move.start_time_unix_nano) / 1e9 == pytest.approx(gap)
+    return whole, attributes(move)["sts.move.how"].string_value
+
+
+def attributes(span: Span) -> dict[str, AnyValue]:
+    return {each.key: each.value for each in span.attributes}
+
+
 async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_path: Path) -> None:
     line = Line()
     with trio.fail_after(HANG):
-        async with fleet(tmp_path, url) as there:
+        async with collected() as (collector, environ), fleet(tmp_path, url, **environ) as there:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(line.run, there)
                 first = await there.talk(0)
@@ -21,6 +72,7 @@ async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_pa
                 await first.hear("The word is heron.")
                 await first.speak("Heron it is.")
                 await until(lambda: there.knows("Heron it is."))
+                await until(lambda: "turn" in {span.name for span in collector.spans})
                 there.kill(there.ports[0])
                 second = await there.goes_on(1)
                 assert "The word is heron." in second.told
@@ -28,6 +80,10 @@ async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_pa
                 await second.speak("It is heron.")
                 second.close(1000)
             record = await there.ended(line.call.call_sid)
+            whole, move = await traced(collector, line.call.call_sid, parts=1)
+    assert move == "recovered"
+    turns = [span for span in collector.spans if span.name == "turn"]
+    assert min(span.start_time_unix_nano for span in turns) > whole.start_time_unix_nano
     # The connection was lost, and a process that dies may still have accepted what was asked next.
     codes = [each.code for each in line.call.problems]
     assert (codes[0], {*codes[1:]} <= {11200, 11205}) == (31903, True)
@@ -53,7 +109,10 @@ async def test_a_call_is_moved_between_two_turns_by_a_process_that_is_told_to_st
     line = Line()
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     with trio.fail_after(HANG):
-        async with fleet(tmp_path, url, STS_DRAIN_SECONDS="10") as there:
+        async with (
+            collected() as (collector, environ),
+            fleet(tmp_path, url, STS_DRAIN_SECONDS="10", **environ) as there,
+        ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(line.run, there)
                 first = await there.talk(0)
@@ -65,6 +124,10 @@ async def test_a_call_is_moved_between_two_turns_by_a_process_that_is_told_to_st
                 assert second.asked == []
                 second.close(1000)
             record = await there.ended(line.call.call_sid)
+            whole, move = await traced(collector, line.call.call_sid, parts=2)
+            [gap] = [span for span in collector.spans if span.name == "move"]
+            assert gap.start_time_unix_nano == pytest.approx(whole.end_time_unix_nano, abs=1e8)
+    assert move == "moved"
     assert [stream.how for stream in record.streams] == ["first", "moved"]
     assert first.closed is not None
     assert first.closed[1] == 1000

@@ -149,6 +149,8 @@ def test_what_was_moved_twice_is_known_from_the_beginning() -> None:
         "Hello there, caller.", "Pay!", None, "Once more?",
     ]  # fmt: skip
     assert log.recalled().lasted == 20.0
+    assert log.recalled().moves == 0, "before this one: who died has let go of nothing"
+    assert log.recalled(after=1.0).moves == 1
 
 
 def test_a_stream_that_is_back_had_its_agent_all_the_time() -> None:

@@ -1,25 +1,27 @@
 """Calls as traces: what spans there are, of what, within what, and that they say nobody's words."""
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h11
+import msgspec
 import opentelemetry.trace
 import pytest
 import trio
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio, Sampler
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
+from rig_collector import Collector
 from rig_peers import CALL_SID, STOP
 from rig_server import talk, world
 
 from sts_trio.errors import Cause
 from sts_trio.observe import events, otel
 from sts_trio.observe.feed import call_event
+from sts_trio.observe.trace_ids import CallIds
 from sts_trio.observe.traces import Traces
 from sts_trio.records.redaction import Redaction
 
@@ -39,9 +41,9 @@ def ended(cause: Cause, **more: Any) -> events.CallEnded:
 
 
 class Rig:
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, sampler: Sampler = ALWAYS_ON, **options: Any) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
+        self.provider = TracerProvider(sampler)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.now = 0.0
         self.traces = Traces(
@@ -241,59 +243,114 @@ def test_what_is_no_call_or_over_makes_no_span_and_nothing_is_left_of_a_call() -
     rig.tell(STARTED)  # streamed a second time
     rig.tell(ended(Cause.STOP))
     rig.tell(events.FunctionFinished("f1", "book", "late", 0.0))
-    assert len([span for span in rig.spans if span.parent is None]) == 2
+    again, first = rig.named("invoke_agent sales")
+    assert is_within(again, first) or is_within(first, again), "one phone call, one trace"
+    rig.tell(events.CallStarted("CA1", "MZ1", how="moved"), ended(Cause.CALLER_LOST))
     assert rig.traces._calls == {}
+    assert rig.traces._arriving == {}
+
+
+# --- moves ----------------------------------------------------------------------------------------
+
+
+MOVED = msgspec.structs.replace(STARTED, how="moved")
+RECOVERED = msgspec.structs.replace(STARTED, how="recovered")
+
+
+def test_a_call_that_is_moved_is_one_trace_in_the_first_processs_span() -> None:
+    here, there = Rig(), Rig()
+    here.tell(STARTED, *READY, at=0.0)
+    here.tell(ended(Cause.MOVED), at=30.0)
+    there.tell(MOVED, at=0.2)  # it is 31 s since the call began, and 0.2 s since the socket is open
+    there.tell(*GREETING, events.CallMoved("moved", 1.0, 30.0), *READY, at=0.3)
+    there.tell(events.CallTranscript("user", "Hello?"), at=5.0)
+    there.tell(ended(Cause.STOP), at=9.0)
+    [part] = there.named("invoke_agent sales")
+    [move] = there.named("move")
+    [turn] = there.named("turn")
+    assert is_within(part, here.root)
+    assert is_within(move, here.root)
+    assert is_within(turn, part)
+    assert times(move) == (-1.0, 0.0), "until the stream was here"
+    assert attributes(move) == {"sts.move.how": "moved", "sts.move.gap_seconds": 1.0}
+    assert times(part) == (0.0, 9.0)
+
+
+def test_the_span_that_a_dead_process_cannot_tell_is_told_by_who_goes_on() -> None:
+    here, there = Rig(), Rig()
+    here.tell(STARTED, *READY, *GREETING, at=1.0)  # and never ends
+    there.tell(RECOVERED, at=0.0)
+    there.tell(events.CallMoved("recovered", 2.5, 40.0), *READY, at=0.1)
+    there.tell(ended(Cause.STOP), at=9.0)
+    [greeting] = here.named("turn")
+    assert is_within(greeting, there.root)
+    assert times(there.root) == (-42.5, 9.0), "from where the call began"
+    [move] = there.named("move")
+    assert times(move) == (-2.5, 0.0)
+    assert is_within(move, there.root)
+
+
+def test_what_one_process_has_told_is_not_told_again_when_the_next_one_dies() -> None:
+    first, third = Rig(), Rig()
+    first.tell(STARTED, *READY, ended(Cause.MOVED))
+    third.tell(RECOVERED, events.CallMoved("recovered", None, 40.0, moves=1), ended(Cause.STOP))
+    [part] = third.named("invoke_agent sales")
+    assert is_within(part, first.root)
+    [move] = third.named("move")
+    assert attributes(move) == {"sts.move.how": "recovered"}, "nobody knows for how long"
+
+
+def test_a_stream_that_comes_back_to_its_process_is_a_span_of_its_gap() -> None:
+    rig = Rig()
+    rig.tell(STARTED, *READY, at=0.0)
+    rig.tell(events.CallMoved("returned", 0.75), at=20.0)
+    rig.tell(ended(Cause.STOP), at=30.0)
+    [move] = rig.named("move")
+    assert is_within(move, rig.root)
+    assert times(move) == (19.25, 20.0)
+
+
+def test_a_call_that_is_hung_up_before_it_is_known_what_was_is_in_its_trace_all_the_same() -> None:
+    here, there = Rig(), Rig()
+    here.tell(STARTED, ended(Cause.MOVED))
+    there.tell(MOVED, ended(Cause.STOP))
+    assert is_within(there.named("invoke_agent sales")[0], here.root)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_processes_that_take_samples_take_the_whole_of_a_call_or_nothing(share: float) -> None:
+    here = Rig(sampler=ParentBasedTraceIdRatio(share))
+    there = Rig(sampler=ParentBasedTraceIdRatio(share))
+    here.tell(STARTED, *READY, ended(Cause.MOVED))
+    there.tell(MOVED, events.CallMoved("moved", 0.1, 9.0), *READY, ended(Cause.STOP))
+    assert len(here.spans) == 2 * share
+    assert len(there.spans) == 3 * share
+
+
+def test_calls_are_not_mixed_up_and_nobody_elses_spans_get_their_ids() -> None:
+    rig = Rig()
+    rig.provider.get_tracer("yours").start_span("yours", Context()).end()
+    for sid in ("CA1", "CA2"):
+        rig.tell(msgspec.structs.replace(STARTED, call_sid=sid), call_sid=sid)
+    rig.tell(ended(Cause.STOP), call_sid="CA1")
+    rig.tell(ended(Cause.STOP), call_sid="CA2")
+    roots = [span for span in rig.spans if span.parent is None]
+    assert len({span.context.trace_id for span in roots}) == 3
+    ids = {span.context.span_id for span in rig.spans}
+    assert len(ids) == len(rig.spans), "each has one of its own"
+
+
+def test_where_nobody_may_choose_ids_a_moved_call_is_told_in_a_trace_of_its_own() -> None:
+    tracer = NoOpTracerProvider().get_tracer("sts_trio")
+    assert CallIds.of(tracer) is None
+    rig = Rig()
+    rig.traces._ids = None
+    rig.tell(MOVED, events.CallMoved("moved", 0.5, 9.0), *READY, ended(Cause.STOP))
+    [move] = rig.named("move")
+    assert is_within(move, rig.root)
 
 
 # --- on the wire ----------------------------------------------------------------------------------
-
-
-class Collector:
-    """What speaks OTLP over HTTP, as far as it goes."""
-
-    def __init__(self) -> None:
-        self.requests: list[ExportTraceServiceRequest] = []
-        self.url = ""
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-        task_status.started()
-        await trio.serve_listeners(self._serve, [listener])
-
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        connection = h11.Connection(h11.SERVER)
-        body = b""
-        async with stream:
-            while (event := connection.next_event()) is not h11.PAUSED:
-                if event is h11.NEED_DATA:
-                    connection.receive_data(await stream.receive_some(65536))
-                elif isinstance(event, h11.Request):
-                    assert event.target == b"/v1/traces"
-                elif isinstance(event, h11.Data):
-                    body += bytes(event.data)
-                elif isinstance(event, h11.EndOfMessage):
-                    self.requests.append(ExportTraceServiceRequest.FromString(body))
-                    answer = h11.Response(status_code=200, headers=[("Content-Length", "0")])
-                    for part in (answer, h11.EndOfMessage()):
-                        await stream.send_all(connection.send(part) or b"")
-                    return
-                else:
-                    return
-
-    def names(self) -> dict[str, Sequence[str]]:
-        """{service: the names of its spans}"""
-        found: dict[str, list[str]] = {}
-        for request in self.requests:
-            for of_service in request.resource_spans:
-                [service] = [
-                    each.value.string_value
-                    for each in of_service.resource.attributes
-                    if each.key == "service.name"
-                ]
-                for scope in of_service.scope_spans:
-                    found.setdefault(service, []).extend(span.name for span in scope.spans)
-        return {service: sorted(names) for service, names in found.items()}
 
 
 async def test_what_a_function_of_yours_traces_is_within_its_own_span() -> None:

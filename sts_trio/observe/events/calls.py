@@ -21,6 +21,9 @@ class CallStarted(OfCall, frozen=True):
         str | None, "`inbound`, or `outbound-api` of a call that was placed by REST"
     ] = None
     agent: Annotated[str | None, "the agent that was chosen, if it is known yet"] = None
+    how: Annotated[
+        str | None, "another process had the call before; then as in `call.moved`, which follows"
+    ] = None
 
 
 class CallEnded(OfCall, frozen=True):
@@ -79,6 +82,8 @@ class CallMoved(OfCall, frozen=True):
     LEVEL = Level.INFO
     how: Annotated[str, "`moved`, `recovered` or `returned`"]
     gap: Annotated[Seconds | None, "without a stream, as far as that is known"] = None
+    lasted: Annotated[Seconds | None, "that the call had lasted, in other processes"] = None
+    moves: Annotated[int | None, "times that a process had let go of it before"] = None
 
 
 class CallCrashed(OfCall, frozen=True):
