@@ -85,8 +85,10 @@ async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_pa
     turns = [span for span in collector.spans if span.name == "turn"]
     assert min(span.start_time_unix_nano for span in turns) > whole.start_time_unix_nano
     # The connection was lost, and a process that dies may still have accepted what was asked next.
-    codes = [each.code for each in line.call.problems]
-    assert (codes[0], {*codes[1:]} <= {11200, 11205}) == (31903, True)
+    # On a busy machine that may be noticed first, or Twilio has to ask for the TwiML twice.
+    codes = {each.code for each in line.call.problems}
+    assert 31903 in codes
+    assert codes <= {31903, 11200, 11205}
     assert len(there.agents) == 2
     assert [stream.how for stream in record.streams] == ["first", "recovered"]
     assert (record.call.state, record.call.ending, record.call.moves) == (
