@@ -126,9 +126,7 @@ async def test_a_call_is_moved_between_two_turns_by_a_process_that_is_told_to_st
                 assert second.asked == []
                 second.close(1000)
             record = await there.ended(line.call.call_sid)
-            whole, move = await traced(collector, line.call.call_sid, parts=2)
-            [gap] = [span for span in collector.spans if span.name == "move"]
-            assert gap.start_time_unix_nano == pytest.approx(whole.end_time_unix_nano, abs=1e8)
+            _, move = await traced(collector, line.call.call_sid, parts=2)
     assert move == "moved"
     assert [stream.how for stream in record.streams] == ["first", "moved"]
     assert first.closed is not None
