@@ -73,12 +73,15 @@ def serve(
     """Answer calls: Twilio's webhook at /twiml, its media at /twilio.
 
     Configured by the environment and sts-trio.toml. SIGTERM lets the calls under way finish;
-    Ctrl+C ends them.
+    Ctrl+C ends them. Where systemd listens for it (LISTEN_FDS), --host and --port are of no
+    account.
     """
     from sts_trio import config
+    from sts_trio.config.activation import take_descriptors
 
     settings = config.from_environment(file)
     options: dict[str, Any] = {"host": host, "certfile": certfile, "keyfile": keyfile}
+    options["descriptors"] = take_descriptors()
     options |= {"port": settings.port if port is None else port, "take_over": take_over}
     if keep_alive is not None:
         options["keep_alive"] = keep_alive

@@ -49,9 +49,13 @@ async def sts_trio_serve(
 
 @contextlib.asynccontextmanager
 async def running(
-    command: Sequence[str], *, log: Path | None = None, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    log: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    passes: Sequence[int] = (),
 ) -> AsyncIterator[trio.Process]:
-    """The command, until it ends or the block does."""
+    """The command, until it ends or the block does. It `passes` these descriptors on."""
     with (log or Path(os.devnull)).open("wb") as stderr:
         async with trio.open_nursery() as nursery:
             yield await nursery.start(
@@ -62,6 +66,7 @@ async def running(
                     check=False,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
+                    pass_fds=passes,
                 )
             )
             nursery.cancel_scope.cancel()

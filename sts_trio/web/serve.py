@@ -24,7 +24,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,6 +85,7 @@ async def serve(
     app: App | None = None,
     take_signals: bool = True,
     take_over: bool = False,
+    descriptors: Sequence[int] = (),
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves `app`, else our own, until a signal has shut it down.
@@ -94,7 +95,8 @@ async def serve(
     beside other things says `take_signals=False`. When cancelled it ends at once, with all calls.
 
     Where a process of this user listens already, its socket is taken over if it drains, or if
-    `take_over` says so, and it drains then.
+    `take_over` says so, and it drains then. `descriptors` are of what a supervisor listens on for
+    this process (`config.activation`): that is served then, wherever it is.
 
     Raises:
         ConfigError: the address cannot be had, or the certificate or the database cannot be used.
@@ -102,7 +104,11 @@ async def serve(
     with contextlib.ExitStack() as stack:
         settings = _Settings(certfile, keyfile)
         settings.keep_alive_timeout = keep_alive
-        listener, inheritance = await _listen(host, port, takes_over=take_over)
+        if descriptors:
+            listener, inheritance = _passed(descriptors), None
+            host, port = listener.getsockname()[:2]
+        else:
+            listener, inheritance = await _listen(host, port, takes_over=take_over)
         settings.listen(stack.enter_context(listener))
         if inheritance is not None:
             stack.enter_context(inheritance.predecessor)
@@ -301,6 +307,28 @@ async def _listen(
                     return inheritance.listener, inheritance
         reason = getattr(exc, "strerror", None) or exc
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): {hint}") from None
+
+
+def _passed(descriptors: Sequence[int]) -> socket.socket:
+    """The one socket that a supervisor listens on for this process.
+
+    Raises:
+        ConfigError: it is not one, or not of TCP.
+    """
+    wanted = "expected one TCP socket that listens: give the unit one ListenStream=HOST:PORT"
+    if len(descriptors) != 1:
+        raise ConfigError(f"LISTEN_FDS is {len(descriptors)}: {wanted}")
+    try:
+        listener = socket.socket(fileno=descriptors[0])
+    except OSError as exc:
+        raise ConfigError(f"LISTEN_FDS: {wanted} ({exc.strerror})") from None
+    is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
+    if not is_tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.close()
+        raise ConfigError(f"LISTEN_FDS: {wanted}")
+    os.set_inheritable(listener.fileno(), False)
+    listener.setblocking(False)
+    return listener
 
 
 def _family(host: str) -> socket.AddressFamily:
