@@ -1,6 +1,7 @@
 """`sts-trio doctor`: looks at what the bridge depends on, and tells what it finds."""
 
 import functools
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,9 @@ def _look(file: str | None, host: str, port: int | None, *, as_json: bool) -> No
         for finding in findings:
             say(msgspec.json.encode(finding).decode())
     else:
-        for line in in_words(findings):
+        # Piped, a line stays one: whoever looks for words in it finds them.
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in in_words(findings, width):
             say(line)
     if any(finding.state is State.FAULT for finding in findings):
         raise SystemExit(1)

@@ -2,7 +2,6 @@
 itself, with the time that it takes. What cannot be reached is said, not guessed."""
 
 import email.utils
-import ssl
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +15,7 @@ from sts_trio.agents.credentials import AskCredential, credential_for
 from sts_trio.agents.endpoints import Endpoint
 from sts_trio.config import AgentKind, Config
 from sts_trio.doctor.findings import Finding, State, fault, fine, odd, unknown
+from sts_trio.doctor.reach import STEP_WITHIN, reach
 from sts_trio.errors import AgentRejected, AgentUnreachable, LegEnded, TwilioFailed
 from sts_trio.legs.handshake import open_agent
 from sts_trio.offline.mode import choose
@@ -26,14 +26,11 @@ from sts_trio.simulate.websocket import websocket
 from sts_trio.wire import deepgram, webhook
 from sts_trio.wire.dialect import language
 
-STEP_WITHIN = 5.0
 # Seconds. A signature of a webhook of ours may be five minutes old, a certificate starts at once.
 CLOCK_ODD, CLOCK_WRONG = 2.0, 60.0
 SLOW_DIAL = 1.0
-CERTIFICATE_DAYS = 14
 # Of no call: what the server is asked about is nothing that it knows.
 NO_CALL = "CA" + "d0c" * 10 + "00"
-_DAY = 86400.0
 _KEPT = 65536  # bytes of an answer
 
 
@@ -56,6 +53,21 @@ async def agents(
     known = ConfiguredAgents(config.agents, config.sessions, config.variables, config.dialect)
     first, *others = config.agents
     for endpoint in endpoints:
+        parts = urllib.parse.urlsplit(endpoint.url)
+        is_secure = parts.scheme == "wss"
+        way = reach(
+            "agent",
+            parts.hostname or "",
+            parts.port or (443 if is_secure else 80),
+            is_secure=is_secure,
+            where=config.where("DEEPGRAM_URL"),
+            is_public=False,
+        )
+        steps = [each async for each in way]
+        for finding in steps:
+            yield finding
+        if steps[-1].state is State.FAULT:
+            continue
         findings = await _session(config, endpoint, credential, known, first)
         if all(each.state is not State.FAULT for each in findings):
             for name in others:
@@ -160,15 +172,27 @@ async def public_address(config: Config) -> AsyncIterator[Finding]:
             yield fine("public URL", "not set, and no phones are let in")
         return
     where = config.where("STS_PUBLIC_URL")
-    try:
-        status, _, body, seconds, days = await _get(f"{config.public_url}/healthz")
-    except NotConnected as exc:
-        cure = f"DNS, proxy and firewall; is that {where}?"
-        yield fault("public URL", f"{config.public_url} cannot be reached", str(exc), cure)
+    parts = urllib.parse.urlsplit(config.public_url)
+    is_secure = parts.scheme == "https"
+    way = reach(
+        "public URL",
+        parts.hostname or "",
+        parts.port or (443 if is_secure else 80),
+        is_secure=is_secure,
+        where=where,
+        is_public=True,
+    )
+    steps = [each async for each in way]
+    for finding in steps:
+        yield finding
+    if steps[-1].state is State.FAULT:
         return
-    if days is not None and days < CERTIFICATE_DAYS:
-        cure = "renew it"
-        yield odd("public URL", f"its certificate ends in {days:.0f} days", "not renewed", cure)
+    try:
+        status, _, body, seconds = await _get(f"{config.public_url}/healthz")
+    except NotConnected as exc:
+        cure = f"look at the proxy's log; is that {where}?"
+        yield fault("public URL", f"{config.public_url}/healthz has no answer", str(exc), cure)
+        return
     if status != 200 or b'"live"' not in body:
         cause = "the proxy leads elsewhere, or the server is not running"
         cure = "start sts-trio serve; look at the proxy's log"
@@ -192,7 +216,7 @@ async def _signed(config: Config) -> Finding:
     form = {"CallSid": NO_CALL, "CallStatus": "completed"}
     signature = webhook.sign(config.twilio_auth_tokens[0], url, form)
     try:
-        status, _, _, seconds, _ = await _get(
+        status, _, _, seconds = await _get(
             url, form=form, headers={webhook.SIGNATURE_HEADER: signature}
         )
     except NotConnected as exc:
@@ -245,9 +269,8 @@ async def _upgraded(config: Config) -> Finding:
 
 async def _get(
     url: str, *, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
-) -> tuple[int, dict[bytes, bytes], bytes, float, float | None]:
-    """Status, headers, the beginning of the body, the seconds it took, and for how many days the
-    certificate is good.
+) -> tuple[int, dict[bytes, bytes], bytes, float]:
+    """Status, headers, the beginning of the body, and the seconds it took.
 
     Raises:
         NotConnected: there is no answer, and why.
@@ -267,7 +290,6 @@ async def _get(
     try:
         with trio.fail_after(STEP_WITHIN):
             stream = await connect(parts.hostname or "", port, is_secure)
-            days = _days_left(stream) if isinstance(stream, trio.SSLStream) else None
             try:
                 connection = h11.Connection(h11.CLIENT)
                 for part in (request, h11.Data(data=body), h11.EndOfMessage()):
@@ -286,13 +308,7 @@ async def _get(
         raise NotConnected(f"no answer within {STEP_WITHIN:g} s") from None
     except (OSError, trio.BrokenResourceError, h11.ProtocolError) as exc:
         raise NotConnected(f"no answer: {exc}") from exc
-    return status, answered, received, trio.current_time() - began, days
-
-
-def _days_left(stream: "trio.SSLStream[trio.SocketStream]") -> float | None:
-    certificate: Any = stream.getpeercert()
-    ends = (certificate or {}).get("notAfter")
-    return None if ends is None else (ssl.cert_time_to_seconds(ends) - time.time()) / _DAY
+    return status, answered, received, trio.current_time() - began
 
 
 # --- the clock ------------------------------------------------------------------------------------
@@ -302,7 +318,7 @@ async def clock(addresses: Sequence[str]) -> Finding:
     """This machine's beside that of the first that tells its own, by HTTP."""
     for address in addresses:
         try:
-            _, headers, _, seconds, _ = await _get(address)
+            _, headers, _, seconds = await _get(address)
         except NotConnected:
             continue
         told = headers.get(b"date")

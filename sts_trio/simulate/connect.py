@@ -92,16 +92,16 @@ async def connect(
                 raise
             return stream
     except trio.TooSlowError:
-        reason = f"{host}:{port} did not answer in {timeout:g} s"
-        raise NotConnected(reason, code=UNANSWERED) from None
+        said = f"{host}:{port} did not answer in {timeout:g} s"
+        raise NotConnected(said, code=UNANSWERED) from None
     except trio.BrokenResourceError as exc:
-        reason = f"{host}:{port}: no TLS: {exc.__cause__ or exc}"
-        raise NotConnected(reason, code=NO_TLS) from exc
+        said = f"{host}:{port}: no TLS: {exc.__cause__ or exc}"
+        raise NotConnected(said, code=NO_TLS) from exc
     except (OSError, UnicodeError) as exc:  # a name that none can be
-        raise NotConnected(f"{host}:{port}: {_reason(exc)}") from exc
+        raise NotConnected(f"{host}:{port}: {reason(exc)}") from exc
 
 
-def _reason(exc: BaseException) -> str:
+def reason(exc: BaseException) -> str:
     """The system's own words, which Trio wraps once for all addresses and once for each."""
     while exc.__cause__ is not None:
         exc = exc.__cause__

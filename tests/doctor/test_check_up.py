@@ -24,7 +24,7 @@ from rig_server import world
 from sts_trio.config import Config, load
 from sts_trio.doctor import machine, network
 from sts_trio.doctor.check_up import _in_thread, check_up
-from sts_trio.doctor.findings import Finding, State, fine, in_words, unknown
+from sts_trio.doctor.findings import Finding, State, fault, fine, in_words, unknown
 from sts_trio.outbound.twilio_rest import TwilioRest
 from sts_trio.records.database import Database
 from sts_trio.records.schema import VERSION, schema_version
@@ -85,10 +85,28 @@ async def answering(answers: Answers, **headers: str) -> AsyncIterator[str]:
 def test_findings_are_a_line_each_with_cause_and_cure_below() -> None:
     lines = in_words([fine("disk", "there is room", 0.5), unknown("clock", "not known", "alone")])
     assert lines == [
-        "fine    disk          there is room (0.50 s)",
+        "fine    disk          there is room (500 ms)",
         "unknown clock         not known",
         "                      cause: alone",
+        "",
+        "1 unknown",
     ]
+    assert in_words([fine("agent", "reached", 1.25)])[-1] == "all is fine"
+
+
+def test_on_a_terminal_words_go_on_below_and_an_address_stays_whole() -> None:
+    address = "https://" + "a" * 60
+    found = fault("disk", f"it is full at {address}", "of words and of more words", "make room")
+    assert in_words([found], 50) == [
+        "fault   disk          it is full at",
+        f"                      {address}",
+        "                      cause: of words and of more",
+        "                             words",
+        "                      cure:  make room",
+        "",
+        "1 fault",
+    ]
+    assert in_words([found], 5) == in_words([found], 42), "there is no room for anything"
 
 
 # --- the machine ----------------------------------------------------------------------------------
@@ -246,8 +264,9 @@ async def look_at_agents(
             )
             endpoints = server.agent_connections.endpoints
             agents = network.agents(server.config, endpoints, None)
-            found = [each async for each in agents]
+            connected, *found = [each async for each in agents]
             nursery.cancel_scope.cancel()
+    assert (connected.state, "takes connections" in connected.found) == (State.FINE, True)
     return found
 
 
@@ -301,7 +320,9 @@ async def test_the_offline_agent_is_told_as_what_it_is(tmp_path: Path) -> None:
 
 
 async def look_from_outside(config: Config) -> list[Finding]:
-    return [each async for each in network.public_address(config)]
+    """What is found behind the way there."""
+    found = [each async for each in network.public_address(config)]
+    return [each for each in found if "takes connections" not in each.found]
 
 
 async def test_a_server_is_found_by_its_public_url_and_lets_twilio_in(tmp_path: Path) -> None:
