@@ -190,15 +190,14 @@ class AgentConnections:
                         return
             self._make_room()
             patience = max(0.0, by - trio.current_time() - TO_DIAL)
-            async with (
-                self._sessions.one(patience),
-                self._endpoints.open(by - trio.current_time()) as leg,
-            ):
+            async with self._sessions.dialled(
+                lambda: self._endpoints.open(by - trio.current_time()), patience
+            ) as leg:
                 yield leg
 
     @contextlib.asynccontextmanager
     async def _open_ahead(self) -> AsyncIterator[AgentLeg]:
-        async with self._sessions.one(0), self._endpoints.open() as leg:
+        async with self._sessions.dialled(self._endpoints.open, 0) as leg:
             yield leg
 
     @contextlib.contextmanager

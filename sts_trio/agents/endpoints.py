@@ -4,9 +4,10 @@ One dial goes through them until one answers. An endpoint that rests after failu
 one that fails, or is silent for `PATIENCE` while another is left, has the next one tried within the
 same dial. The time there is for it all is shared out so that the last one still has a chance.
 
-What makes an endpoint rest: nobody there, no websocket handshake in time, 429 and 5xx. Not 401 to
-404 and their like: they are the operator's to mend, the endpoint is well, and resting would only
-hide the reason.
+What makes an endpoint rest: nobody there, no websocket handshake in time, 5xx, and 429 where
+another one is left to be dialled. Of the last one 429 tells that there are no more sessions for
+now, which `sessions` makes everybody wait for. Not 401 to 404 and their like: they are the
+operator's to mend, the endpoint is well, and resting would only hide the reason.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import msgspec
 import trio
 
 from sts_trio.agents.breaker import Attempt, Breaker, Outcome, State
+from sts_trio.agents.sessions import TOO_MANY
 from sts_trio.config import Config
 from sts_trio.errors import AgentRejected, AgentUnreachable, NoCredential
 from sts_trio.legs.contract import OpenAgentLeg
@@ -184,7 +186,7 @@ class Endpoints:
                     f"{known.endpoint.address}: no websocket handshake within {limit:.3g} s"
                 )
         except AgentUnreachable as exc:
-            outcome, reason = _outcome(exc), str(exc)
+            outcome, reason = _outcome(exc, is_last=limit == inf), str(exc)
             raise
         finally:
             if not is_open:
@@ -195,9 +197,10 @@ class Endpoints:
                 known.conclude(attempt, outcome, reason)
 
 
-def _outcome(exc: AgentUnreachable) -> Outcome:
+def _outcome(exc: AgentUnreachable, *, is_last: bool) -> Outcome:
     if isinstance(exc, NoCredential):
         return Outcome.UNKNOWN  # it was not dialled
-    if isinstance(exc, AgentRejected) and exc.status != 429 and exc.status < 500:
-        return Outcome.REACHED
+    if isinstance(exc, AgentRejected) and exc.status < 500:
+        is_next_tried = exc.status == TOO_MANY and not is_last
+        return Outcome.FAILED if is_next_tried else Outcome.REACHED
     return Outcome.FAILED

@@ -5,6 +5,7 @@ Functions on a connection, in a transaction of whoever calls. Days are UTC's, by
 clock.
 """
 
+import math
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -17,6 +18,9 @@ from sts_trio.records.event_days import DAY, day_of
 REMEMBERED = 3600.0
 TURN = "dial turn"
 AGENT_SESSIONS = "agent sessions"
+AGENT_REST = "agent rest"
+# 2020-01-01: seconds since 1970 will be too many for the column in 2038.
+SINCE = 1577836800
 
 allowance, process, token = schema.allowance, schema.process, schema.token
 
@@ -129,3 +133,24 @@ def tell_sessions(connection: sa.Connection, process_id: str, count: int) -> Non
     connection.execute(
         sa.update(process).where(process.c.process_id == process_id).values(agent_sessions=count)
     )
+
+
+def rest(connection: sa.Connection, seconds: float) -> None:
+    """Nobody is to dial for so long."""
+    until = math.ceil(processes.now(connection) - SINCE + seconds)
+    connection.execute(
+        insert_into(connection, allowance)
+        .values(name=AGENT_REST, day=0, used=until, most=0)
+        .on_conflict_do_update(index_elements=["name", "day"], set_={"used": until})
+    )
+
+
+def rest_left(connection: sa.Connection) -> float:
+    """Seconds, if there are any left."""
+    now = processes.clock(connection)
+    until = connection.execute(
+        sa.select(allowance.c.used + SINCE - now).where(
+            allowance.c.name == AGENT_REST, allowance.c.day == 0
+        )
+    ).scalar()
+    return max(0.0, float(until or 0.0))

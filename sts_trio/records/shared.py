@@ -6,6 +6,7 @@ on by what this process alone knows, and the others are asked again a moment lat
 import threading
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -127,17 +128,26 @@ class Shared:
 
     # --- sessions with agents -------------------------------------------------------------------
 
-    async def take_sessions(self, count: int, most: int) -> bool | None:
-        """See `limits.take_sessions`."""
-        return await self._ask(
-            lambda connection: limits.take_sessions(connection, self._process_id, count, most)
-        )
+    async def take_sessions(self, count: int, most: int) -> float | None:
+        """0: we have so many, see `limits.take_sessions`; `inf`: all are taken. Else for so many
+        seconds nobody is to dial."""
 
-    async def tell_sessions(self, count: int) -> bool:
-        """Whether the others know now that we have so many."""
+        def take(connection: sa.Connection) -> float:
+            if (rest := limits.rest_left(connection)) > 0:
+                return rest
+            is_had = limits.take_sessions(connection, self._process_id, count, most)
+            return 0.0 if is_had else inf
+
+        return await self._ask(take)
+
+    async def tell_sessions(self, count: int, rest: float) -> bool:
+        """Whether the others know now that we have so many, and that the vendor has refused one:
+        for `rest` seconds nobody is to dial."""
 
         def tell(connection: sa.Connection) -> bool:
             limits.tell_sessions(connection, self._process_id, count)
+            if rest > 0:
+                limits.rest(connection, rest)
             return True
 
         return await self._ask(tell, DIAL_WITHIN) is True

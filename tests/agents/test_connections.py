@@ -207,7 +207,7 @@ async def test_an_endpoint_that_fails_in_a_row_rests_and_is_not_dialled_by_every
 async def test_when_all_rest_a_call_is_told_at_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with world(a=Provider(None), b=Provider(FakeAgent(refuse=429))) as here:
+    async with world(a=Provider(None), b=Provider(FakeAgent(refuse=503))) as here:
         for _ in range(FAILURES):
             await here.open()
         assert await here.open() == f"{RESTED}a/agent, b/agent"
@@ -238,18 +238,28 @@ async def test_after_its_rest_one_call_tries_it_and_the_log_says_that_it_is_back
     [
         (FakeAgent(refuse=401), State.CLOSED),
         (FakeAgent(refuse=404), State.CLOSED),
-        (FakeAgent(refuse=429), State.OPEN),
+        (FakeAgent(refuse=429), State.CLOSED),
         (FakeAgent(refuse=500), State.OPEN),
         (None, State.OPEN),
     ],
 )
 async def test_what_is_the_operators_to_mend_makes_no_endpoint_rest(
-    agent: FakeAgent | None, state: State
+    agent: FakeAgent | None, state: State, autojump_clock: trio.testing.MockClock
 ) -> None:
+    """Nor does an account that has no session left, unless there is another one."""
     async with world(a=Provider(agent)) as here:
         for _ in range(FAILURES):
             assert await here.open() != "open"
         assert here.states == {"a/agent": state}
+
+
+async def test_an_account_without_a_session_left_is_passed_over_for_another(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with world(a=Provider(FakeAgent(refuse=429)), b=Provider(FakeAgent())) as here:
+        for _ in range(FAILURES):
+            assert await here.open() == "open"
+        assert here.states == {"a/agent": State.OPEN, "b/agent": State.CLOSED}
 
 
 @pytest.mark.parametrize(("limit", "state"), [(PATIENCE, State.OPEN), (1.9, State.CLOSED)])

@@ -27,7 +27,7 @@ from rig_server import answer_in, knock
 
 from sts_trio import cli
 from sts_trio.config import load
-from sts_trio.errors import AgentUnreachable
+from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.observe import events
 from sts_trio.records import schema
 from sts_trio.records import shared as shareds
@@ -503,15 +503,43 @@ async def test_at_its_start_a_process_tells_who_shares_the_database(fleet: Fleet
 # --- sessions with agents -------------------------------------------------------------------------
 
 
+@contextlib.asynccontextmanager
+async def leg() -> AsyncIterator[None]:
+    yield
+
+
 async def test_all_processes_together_have_so_many_sessions_with_agents(fleet: Fleet) -> None:
     async with fleet.members(2, STS_AGENT_SESSIONS="1") as (one, other):
         for each in (one, other):
             await until(functools.partial(knows_others, each))
         here, there = (each.server.agent_connections._sessions for each in (one, other))
-        async with here.one(0):
+        async with here.dialled(leg, 0):
             with pytest.raises(AgentUnreachable, match="all 1 sessions with agents are taken"):
-                async with there.one(0):
+                async with there.dialled(leg, 0):
                     pytest.fail("it was taken")
         # The other is told behind the call's end.
-        async with there.one(HANG):
+        async with there.dialled(leg, HANG):
             assert (here.open, there.open) == (0, 1)
+
+
+async def test_what_the_vendor_refuses_to_one_process_holds_back_the_others(fleet: Fleet) -> None:
+    @contextlib.asynccontextmanager
+    async def refused() -> AsyncIterator[None]:
+        await trio.lowlevel.checkpoint()
+        raise AgentRejected(429)
+        yield
+
+    async with fleet.members(2, STS_AGENT_SESSIONS="5") as (one, other):
+        here, there = (each.server.agent_connections._sessions for each in (one, other))
+        with pytest.raises(AgentRejected):
+            async with here.dialled(refused, 0):
+                pytest.fail("there are none")
+        shared = other.server.shared
+        assert shared is not None
+        while not await shared.take_sessions(0, 5):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        with pytest.raises(AgentUnreachable, match="refuses more sessions"):
+            async with there.dialled(leg, 0):
+                pytest.fail("it dialled")
+        async with there.dialled(leg, HANG):
+            assert there.open == 1

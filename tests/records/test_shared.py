@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,14 @@ async def test_two_processes_answer_for_one_another(
     assert gone.may_be_asked
     assert await here.take_turn(0.0001) is True
     assert await there.take_turn(0.0001) is False
-    assert await here.take_sessions(1, 1) is True
-    assert await there.take_sessions(1, 1) is False
-    assert await here.tell_sessions(0) is True
-    assert await there.take_sessions(1, 1) is True
+    assert await here.take_sessions(1, 1) == 0
+    assert await there.take_sessions(1, 1) == inf
+    assert await here.tell_sessions(0, 0.0) is True
+    assert await there.take_sessions(1, 1) == 0
+    assert await here.tell_sessions(0, 5.0) is True
+    rest = await there.take_sessions(1, 1)
+    assert rest is not None
+    assert 3 < rest <= 6
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

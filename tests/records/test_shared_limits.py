@@ -163,3 +163,16 @@ def test_sessions_of_the_dead_are_free_again(store: Store) -> None:
     store.note_gone("p1")
     with store.database.writing() as connection:
         assert limits.take_sessions(connection, "p2", 2, 2)
+
+
+def test_a_rest_is_one_for_all_and_runs_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.database.writing() as connection:
+        assert limits.rest_left(connection) == 0
+        limits.rest(connection, 1.0)
+    with store.database.reading() as connection:
+        assert 0 < limits.rest_left(connection) <= 2
+    now = processes.now
+    monkeypatch.setattr(processes, "now", lambda connection: now(connection) - 10)
+    with store.database.writing() as connection:
+        limits.rest(connection, 1.0)
+        assert limits.rest_left(connection) == 0

@@ -228,6 +228,15 @@ class AgentEndpointRecovered(Event, frozen=True):
     endpoint: str
 
 
+class AgentSessionsRefused(Event, frozen=True):
+    """The agent's vendor has refused a session, as there were too many (429). Nobody is dialled for
+    a second, and then one after the other. Not told again before there was none for ten seconds."""
+
+    NAME = "agent.sessions_refused"
+    LEVEL = Level.WARNING
+    open: Annotated[int, "sessions that this process had"]
+
+
 class OfflineAgentScripted(Event, frozen=True):
     """The offline agent recognises no words, and answers by script."""
 
