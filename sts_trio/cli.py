@@ -7,6 +7,7 @@ The libraries are imported by the command that needs them, so that `--help` is q
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from sts_trio import __version__
 from sts_trio.commands.call import call
 from sts_trio.commands.calls import calls
 from sts_trio.commands.check import check
-from sts_trio.commands.common import FILE, Group, run, say
+from sts_trio.commands.common import FILE, Group, Misuse, run, say
 from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
 from sts_trio.commands.doctor import doctor
@@ -61,6 +62,17 @@ def main() -> None:
 )
 @click.option("--certfile", type=FILE, help="TLS certificate, PEM.")
 @click.option("--keyfile", type=FILE, help="Its key, PEM.")
+@click.option(
+    "--print-deploy",
+    is_flag=True,
+    help="Do not serve: print what systemd and HAProxy take to run a process on each core of this "
+    "machine, from --port on. [default: 5001]",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --print-deploy: a directory for these files.",
+)
 def serve(
     host: str,
     port: int | None,
@@ -69,6 +81,8 @@ def serve(
     take_over: bool,
     certfile: str | None,
     keyfile: str | None,
+    print_deploy: bool,
+    out: Path | None,
 ) -> None:
     """Answer calls: Twilio's webhook at /twiml, its media at /twilio.
 
@@ -77,9 +91,15 @@ def serve(
     account.
     """
     from sts_trio import config
+    from sts_trio.commands.deployment import print_deployment
     from sts_trio.config.activation import take_descriptors
 
     settings = config.from_environment(file)
+    if print_deploy:
+        print_deployment(settings, port, out)
+        return
+    if out is not None:
+        raise Misuse("--out: is for --print-deploy")
     options: dict[str, Any] = {"host": host, "certfile": certfile, "keyfile": keyfile}
     options["descriptors"] = take_descriptors()
     options |= {"port": settings.port if port is None else port, "take_over": take_over}
@@ -230,8 +250,6 @@ def agent(host: str, port: int, mode: str | None, script: str | None) -> None:
 
     With --script it says your own lines, in words where the demo extra is installed.
     """
-    from pathlib import Path
-
     from sts_trio.config import LogFormat, LogLevel
     from sts_trio.observe import logs as log
     from sts_trio.offline.mode import Mode, choose

@@ -13,7 +13,7 @@ import trio
 from limits import HANG
 from rig_deploy import HANGS, ROOT, Fleet, fleet, needed
 
-NAMES = ("a-1", "a-2", "a-3")
+NAMES = ("a-5001", "a-5002", "a-5003")
 
 
 def test_the_file_is_one_that_haproxy_takes(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ async def owner(behind: Fleet, name: str) -> str:
 async def test_a_name_in_the_path_leads_to_its_process(tmp_path: Path) -> None:
     with trio.fail_after(HANG):
         async with fleet(tmp_path, *NAMES) as behind:
-            assert [await owner(behind, name) for name in [*NAMES, "a-2"]] == [*NAMES, "a-2"]
+            assert [await owner(behind, name) for name in [*NAMES, "a-5002"]] == [*NAMES, "a-5002"]
             assert await owner(behind, "nobody") in NAMES
             asked: set[str] = set()
             while len(asked) < len(NAMES):  # HAProxy has whom it likes be first
@@ -58,15 +58,15 @@ async def test_what_was_asked_of_a_process_that_died_over_it_is_asked_elsewhere(
 ) -> None:
     with trio.fail_after(HANG):
         async with fleet(tmp_path, *NAMES) as behind:
-            behind.dying = {"a-1", "a-2"}
+            behind.dying = {"a-5001", "a-5002"}
             for _ in NAMES:
-                assert await behind.ask("/twiml/after", "POST") == "a-3"
-            assert await owner(behind, "a-1") == "a-3"
+                assert await behind.ask("/twiml/after", "POST") == "a-5003"
+            assert await owner(behind, "a-5001") == "a-5003"
             # A call may have been placed by who died.
             placed: set[str] = set()
             while len(placed) < 2:  # HAProxy has whom it likes be first
                 placed.add(await behind.ask("/calls", "POST"))
-            assert placed == {"a-3", "HTTP/1.1 502 Bad Gateway"}
+            assert placed == {"a-5003", "HTTP/1.1 502 Bad Gateway"}
 
 
 async def test_who_takes_no_calls_keeps_theirs_and_gets_those_that_are_theirs(
@@ -74,15 +74,15 @@ async def test_who_takes_no_calls_keeps_theirs_and_gets_those_that_are_theirs(
 ) -> None:
     with trio.fail_after(HANG):
         async with fleet(tmp_path, *NAMES) as behind:
-            async with behind.stream("/twilio/at/a-1/token") as (live, _):
-                behind.health["a-1"] = 404
-                await behind.takes_calls("a-1", False)
-                assert await owner(behind, "a-1") == "a-1"
+            async with behind.stream("/twilio/at/a-5001/token") as (live, _):
+                behind.health["a-5001"] = 404
+                await behind.takes_calls("a-5001", False)
+                assert await owner(behind, "a-5001") == "a-5001"
                 with trio.move_on_after(2.0) as unheard:  # two more of HAProxy's looks
                     await live.receive_some(1)
                 assert unheard.cancelled_caught
-            behind.health["a-1"] = 200
-            await behind.takes_calls("a-1", True)
+            behind.health["a-5001"] = 200
+            await behind.takes_calls("a-5001", True)
 
 
 async def test_who_hangs_has_its_calls_cut_and_others_take_over(
@@ -90,10 +90,10 @@ async def test_who_hangs_has_its_calls_cut_and_others_take_over(
 ) -> None:
     with trio.fail_after(HANG):
         async with fleet(tmp_path, *NAMES) as behind:
-            async with behind.stream("/twilio/at/a-1/token") as (live, _):
-                behind.health["a-1"] = HANGS
+            async with behind.stream("/twilio/at/a-5001/token") as (live, _):
+                behind.health["a-5001"] = HANGS
                 began = trio.current_time()
                 assert await live.receive_some(1) == b""
                 after = trio.current_time() - began
             tell(f"HAProxy cuts the calls of who hangs after {after:.1f} s")
-            assert await owner(behind, "a-1") in ("a-2", "a-3")
+            assert await owner(behind, "a-5001") in ("a-5002", "a-5003")

@@ -23,7 +23,8 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
         [
             str(program),
             "verify",
-            *(tmp_path / f"sts-trio{each}" for each in ("@1.service", "@1.socket", ".target")),
+            *(tmp_path / f"sts-trio@5001.{each}" for each in ("service", "socket")),
+            tmp_path / "sts-trio.target",
         ],
         capture_output=True,
         text=True,

@@ -1,0 +1,133 @@
+"""`sts-trio serve --print-deploy`: what it writes is what systemd and HAProxy take."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import haproxy
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from rig_deploy import ROOT, needed
+
+from sts_trio.cli import main
+from sts_trio.commands import deployment
+from sts_trio.commands.deployment import Machine
+
+FILES = [
+    *("environment", "haproxy.cfg"),
+    *("sts-trio.target", "sts-trio@.service", "sts-trio@.socket"),
+]
+GENERATE = runpy.run_path(str(ROOT / "deploy" / "generate.py"))
+MACHINE: Machine = GENERATE["MACHINE"]
+
+
+def printed(*arguments: str, **variables: str) -> Result:
+    return CliRunner(env=variables).invoke(main, ["serve", "--print-deploy", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", GENERATE["written"]())
+def test_a_file_of_deploy_is_what_is_printed(path: str) -> None:
+    text = (ROOT / "deploy" / path).read_text()
+    assert text == GENERATE["written"]()[path], "run: python deploy/generate.py"
+
+
+def test_it_is_for_the_cores_the_host_and_the_drain_of_this_machine(tmp_path: Path) -> None:
+    done = printed("--out", "files", "--port", "6001", STS_DRAIN_SECONDS="60")
+    assert done.exit_code == 0, done.output
+    files = {path.name: path.read_text() for path in (tmp_path / "files").iterdir()}
+    assert sorted(files) == FILES
+    host = os.uname().nodename.partition(".")[0]
+    ports = [6001 + core for core in range(len(os.sched_getaffinity(0)))]
+    servers = re.findall(r"^  server (\S+) (\S+)$", files["haproxy.cfg"], re.M)
+    assert servers == [(f"{host}-{port}", f"127.0.0.1:{port}") for port in ports]
+    assert "TimeoutStopSec=75\n" in files["sts-trio@.service"]
+    assert "sts-trio@6001" in done.output
+
+
+def test_systemd_and_haproxy_take_it(tmp_path: Path) -> None:
+    analyze, proxy = shutil.which("systemd-analyze"), haproxy.program()
+    needed("systemd", analyze)
+    needed("haproxy", proxy)
+    assert printed("--out", "files").exit_code == 0
+    unit = tmp_path / "files" / "sts-trio@.service"
+    unit.write_text(re.sub(r"/\S*/curl", "/bin/true", unit.read_text()))
+    instance = unit.rename(unit.with_name("sts-trio@5001.service"))
+    done = subprocess.run(
+        [str(analyze), "verify", instance, unit.with_name("sts-trio.target")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in done.stderr.splitlines() if "sts-trio" in line]
+    config = tmp_path / "files" / "haproxy.cfg"
+    config.write_text(re.sub("ssl crt .*", "", config.read_text()))  # who has the certificate?
+    done = subprocess.run([str(proxy), "-c", "-f", config], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_of_it_is_printed_where_no_directory_is_named() -> None:
+    done = printed()
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"^# ==> .*/(\S+)$", done.output, re.M) == [
+        *("sts-trio@.service", "sts-trio@.socket", "sts-trio.target", "haproxy.cfg", "environment")
+    ]
+
+
+def test_a_secret_is_not_printed() -> None:
+    secrets = {
+        "TWILIO_AUTH_TOKEN": "k" * 32,
+        "STS_ADMIN_TOKEN": "m" * 32,
+        "DEEPGRAM_API_KEY": "n" * 32,
+    }
+    done = printed(**secrets, STS_DATABASE_URL="postgresql+psycopg://me:hunter2@db/calls")
+    assert done.exit_code == 0, done.output
+    assert not re.search("k{32}|m{32}|n{32}|hunter2", done.output)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "environment").write_text("TWILIO_AUTH_TOKEN=mine\n")
+    done = printed("--out", ".")
+    assert (done.exit_code, done.output) == (
+        2,
+        "Error: environment: is there already: give another --out\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["environment"]
+
+
+def test_a_directory_without_files_to_write_is_a_mistake() -> None:
+    done = CliRunner().invoke(main, ["serve", "--out", "."])
+    assert (done.exit_code, done.output) == (2, "Error: --out: is for --print-deploy\n")
+
+
+def test_a_program_in_somebodys_home_can_be_read_there() -> None:
+    at_home = msgspec.structs.replace(MACHINE, program="/home/ann/venv/bin/sts-trio")
+    assert "ProtectHome=read-only\n" in deployment.units(at_home)["sts-trio@.service"]
+    assert "ProtectHome=yes\n" in deployment.units(MACHINE)["sts-trio@.service"]
+
+
+@pytest.mark.parametrize("name", ["of mine", "50%", "$HOME"])
+def test_a_path_that_a_unit_cannot_say_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "sts-trio.toml").touch()
+    done = printed("--config", f"{name}/sts-trio.toml")
+    assert done.exit_code == 2
+    assert "systemd takes no such path" in done.output
+
+
+def test_where_there_is_no_systemd_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    done = printed()
+    assert (done.exit_code, done.output) == (
+        2,
+        "Error: --print-deploy: there is no systemd on darwin: expected Linux\n",
+    )
