@@ -365,6 +365,25 @@ def send_again(file: str | None, webhook_id: str | None, all_: bool) -> None:
     say(f"To be sent again: {count}.")
 
 
+@calls.command()
+@click.pass_obj
+def migrate(file: str | None) -> None:
+    """Bring the database up to the schema of this version, as `serve` does at its start.
+
+    It may be made anew. An older version goes on with it: the one before this one at least.
+    """
+    from sts_trio.records import schema
+    from sts_trio.records.opening import make_store
+
+    settings = _settings(file)
+    if settings.database_url is None:
+        raise Misuse("STS_DATABASE_URL is none: no calls are kept")
+    database = make_store(settings, settings.database_url).database
+    database.open()
+    database.close()
+    say(f"{database.shown} has schema {schema.VERSION}.")
+
+
 # ------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from rig_processes import process
 
 from sts_trio import cli
 from sts_trio.flight.keeper import path_of
+from sts_trio.records import schema
 from sts_trio.records.database import Database
 from sts_trio.records.deliveries import Deliveries
 from sts_trio.records.rows import Kind
@@ -405,3 +406,15 @@ def test_without_a_recording_a_calls_words_are_played(store: Store) -> None:
     assert result.stderr == "It is not recorded, so these are its words alone.\n"
     assert failure("play", "CA0", code=1) == "Error: CA0: no such call is kept"
     assert "--speed" in run("play", sid(1), "--speed", "0").stderr
+
+
+def test_a_database_is_brought_up_to_this_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STS_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
+    for _ in range(2):  # a hook may run again
+        [line] = told("migrate")
+        assert line == f"sqlite:///{tmp_path / 'new.db'} has schema {schema.VERSION}."
+    assert told("list") == ["No call is kept that is like this."]
+    monkeypatch.setenv("STS_DATABASE_URL", "none")
+    assert "no calls are kept" in failure("migrate", code=2)
