@@ -49,6 +49,20 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """Render the chart and compose.yaml, and hold them to the schemas of those who read them."""
+    install(session, "deploy")
+    session.run("pytest", "-m", "rendered", "tests/deploy/rendered", *session.posargs)
+
+
+@nox.session(default=False)
+def container(session: nox.Session) -> None:
+    """Build deploy/Dockerfile and run it; root, and Debian's packages buildah and debootstrap."""
+    install(session, "test")
+    session.run("pytest", "-m", "container", "tests/deploy/container", *session.posargs)
+
+
+@nox.session(default=False)
 def thorough(session: nox.Session) -> None:
     """Run all that makes up its examples by chance, with twenty times as many."""
     install(session, "test")

@@ -13,8 +13,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    is_asked_for = "container" in config.getoption("markexpr", "")
-    return None if is_asked_for or collection_path.suffix != ".py" else True
+    return None if _are_asked_for(config) or collection_path.suffix != ".py" else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Also where a file of these is named."""
+    if not _are_asked_for(config):
+        items[:] = [item for item in items if item.get_closest_marker("container") is None]
+
+
+def _are_asked_for(config: pytest.Config) -> bool:
+    return "container" in config.getoption("markexpr", "")
 
 
 @pytest.fixture(scope="session")
