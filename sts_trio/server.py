@@ -183,15 +183,17 @@ class Server:
                 may_take=lambda: self.live_calls.takes_calls,
                 base=self.config.public_url,
             )
-            self._moved_calls = MovedCalls(mover, lookout, self._agents, self.agent_connections)
+            self._moved_calls = MovedCalls(
+                mover, lookout, self._agents, self.agent_connections, lambda: records.writer.others
+            )
         return self._moved_calls
 
     def has_successor(self) -> bool:
         """Whether somebody would go on with a call of this process's now."""
-        if self.records is None:
+        moved_calls = self.moved_calls
+        if moved_calls is None:
             return False
-        others = self.records.writer.others
-        is_there = any(each.is_alive and each.process.state == "ready" for each in others)
+        is_there = moved_calls.with_most_room() is not None
         return is_there or self.config.restarts or self.live_calls.has_heir
 
     async def open_records(self) -> None:

@@ -1,6 +1,7 @@
 """Calls that another process had, and that go on here: from the claim to what an agent is told."""
 
 import time
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,21 +13,37 @@ from sts_trio.logic.turns import brief
 from sts_trio.moves.lookout import Lookout
 from sts_trio.moves.mover import Mover, Taken
 from sts_trio.observe import events
+from sts_trio.records.movable import Owner
+from sts_trio.records.processes import READY, Seen, owner_of
 from sts_trio.wire.twilio import StreamStart
 
 
 class MovedCalls:
+    """`others` are the processes that share the database, as it told last."""
+
     def __init__(
         self,
         mover: Mover,
         lookout: Lookout,
         agents: ConfiguredAgents,
         connections: AgentConnections,
+        others: Callable[[], Sequence[Seen]],
     ) -> None:
         self.mover = mover
         self.lookout = lookout
+        self._others = others
         self._agents = agents
         self._connections = connections
+
+    def with_most_room(self, but: str = "") -> Owner | None:
+        """The process, `but` that one, to which calls are led where there is no room for them."""
+        ready = [
+            each
+            for each in self._others()
+            if each.is_alive and each.process.state == READY and each.process.process_id != but
+        ]
+        seen = min(ready, key=lambda each: each.process.live / each.process.capacity, default=None)
+        return None if seen is None else owner_of(seen)
 
     async def go_on(self, call: CallInfo, taken: Taken) -> CallInfo:
         """The call with what its stream is to bring along, which is about to come here. The agent

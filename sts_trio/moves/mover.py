@@ -56,6 +56,8 @@ THREADS = 4
 _GIVEN = ("parameters", "caller_parameters", "caller_name", "forwarded_from")
 
 T = TypeVar("T")
+# Who is to go on with a call of that process; None: nobody can.
+HeirOf = Callable[[str], Owner | None]
 
 
 class WaitFor(Protocol):
@@ -129,13 +131,16 @@ class Mover:
         self._expected: collections.OrderedDict[str, Recalled] = collections.OrderedDict()
         self._rescued: collections.OrderedDict[str, Taken] = collections.OrderedDict()
 
-    async def decide(self, call_sid: str, account_sid: str, road: str) -> Outcome:
+    async def decide(
+        self, call_sid: str, account_sid: str, road: str, heir_of: HeirOf | None = None
+    ) -> Outcome:
         """What becomes of a call whose stream is over, and of which nothing is known here. If it is
-        `Taken`, it is claimed, and this process is to go on with it."""
+        `Taken`, it is claimed, and this process is to go on with it. With `heir_of` another one is:
+        then it is claimed for that one, and `Returned`."""
         outcome: Outcome = Apologise(f"the database has not answered for {DECIDE_WITHIN:g} s")
         with trio.move_on_after(DECIDE_WITHIN):
             try:
-                decided = await self._decide(call_sid, account_sid, road)
+                decided = await self._decide(call_sid, account_sid, road, heir_of=heir_of)
                 assert decided is not None
                 outcome = decided
             except StsTrioError as exc:
@@ -174,6 +179,7 @@ class Mover:
         account_sid: str,
         road: str,
         turn: Callable[[], Awaitable[None]] | None = None,
+        heir_of: HeirOf | None = None,
     ) -> Outcome | None:
         """With a `turn` nobody has asked, so only what nobody has is taken; None: it is not so."""
         began = trio.current_time()
@@ -195,6 +201,14 @@ class Mover:
                     assert seen is not None
                     if turn is not None:
                         await turn()
+                    if heir_of is not None:
+                        heir = heir_of(seen.owner_id)
+                        if heir is None:
+                            return Apologise("there is no room for it in any process")
+                        claim = partial(self._store.claim, seen, heir.process_id)
+                        if await self._in_thread(partial(claim, is_crash=is_crash, road=road)):
+                            return Returned(heir)
+                        continue
                     taken = await self._in_thread(
                         partial(self._take, seen, is_crash=is_crash, road=road)
                     )

@@ -14,7 +14,7 @@ from sts_trio.records import processes, schema
 from sts_trio.records.database import insert_into
 from sts_trio.records.event_days import day_of
 from sts_trio.records.movable import CLAIMED_FOR, CallState, Claim, HowEnded, Moved, Owner
-from sts_trio.records.processes import GONE, clock, find
+from sts_trio.records.processes import clock, find, owner_of
 from sts_trio.records.rows import Kind
 
 # A process tells of itself as often. Of one that was killed the stream is lost within as long.
@@ -128,14 +128,4 @@ def _account(connection: sa.Connection, call_sid: str) -> str:
 
 def _owner(connection: sa.Connection, process_id: str) -> Owner | None:
     seen = find(connection, process_id)
-    if seen is None:
-        return None
-    process = seen.process
-    return Owner(
-        process_id,
-        process.name,
-        process.address,
-        seen.is_alive,
-        is_gone=process.state == GONE,
-        age=seen.age,
-    )
+    return None if seen is None else owner_of(seen)

@@ -15,11 +15,13 @@ import sqlalchemy as sa
 
 from sts_trio.records import schema
 from sts_trio.records.database import insert_into, is_postgresql
+from sts_trio.records.movable import Owner
 
 # A process tells of itself once a second. A database that is busy, or locked, takes another two.
 ALIVE_WITHIN = 4.0
 # Somebody else may go on with what a dead process had: Twilio asks for a call again for 15 s.
 LOST_AFTER = 30.0
+READY = "ready"
 DRAINING = "draining"
 # A state that others write: its process is known to be dead.
 GONE = "gone"
@@ -138,6 +140,19 @@ def _seen(connection: sa.Connection, wanted: sa.ColumnElement[bool]) -> list[See
         )
         for *told, started_at, heartbeat_at, age in rows
     ]
+
+
+def owner_of(seen: Seen) -> Owner:
+    """The same, as who has a call."""
+    process = seen.process
+    return Owner(
+        process.process_id,
+        process.name,
+        process.address,
+        seen.is_alive,
+        is_gone=process.state == GONE,
+        age=seen.age,
+    )
 
 
 def heartbeat_of(connection: sa.Connection, process_id: str) -> float | None:

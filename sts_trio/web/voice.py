@@ -164,12 +164,12 @@ class Voice:
         return responses.twiml(self._connect(base, info))
 
     async def _outcome(self, voice: webhook.VoiceRequest) -> Outcome | None:
-        """What becomes of a call that did not end here; None: that is not to be known, or there is
-        no room for it."""
+        """What becomes of a call that did not end here; None: that is not to be known."""
         moved_calls = self._server.moved_calls
-        if moved_calls is None or not self._server.live_calls.takes_calls:
+        if moved_calls is None:
             return None
-        return await moved_calls.mover.decide(voice.call_sid, voice.account_sid, "action")
+        heir_of = None if self._server.live_calls.takes_calls else moved_calls.with_most_room
+        return await moved_calls.mover.decide(voice.call_sid, voice.account_sid, "action", heir_of)
 
     async def _go_on(self, base: str, voice: webhook.VoiceRequest, taken: Taken) -> Response:
         assert self._server.moved_calls is not None

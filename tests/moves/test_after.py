@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import trio
 from rig_after import WORD, after, announced, dead, record, server, started, store
 from rig_peers import CALL_SID, STOP, media
+from rig_processes import ME
 from rig_server import answer_in, talk
 
 from sts_trio.errors import Cause, Ending
@@ -107,6 +108,32 @@ async def test_who_drains_has_twilio_ask_again(tmp_path: Path) -> None:
         here.app.live_calls.drain()
         assert (await after(here))[0] == 503
     assert record(url).call.state == "live"
+
+
+async def test_who_is_full_leads_a_call_to_the_process_with_the_most_room(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which goes on with it: it is claimed in its name, so that nobody else does meanwhile."""
+    dead(url)
+    rooms = {"a-2": ("ready", 4), "a-3": ("ready", 2), "a-4": ("full", 0), "a-5": ("draining", 0)}
+    async with server(url, tmp_path) as here:
+        monkeypatch.setattr(here.app.live_calls, "_max_calls", 0)
+        _, twiml = await after(here)
+        assert "<Stream" not in twiml  # the only other one has just died, whatever its row says
+        with store(url) as kept:
+            for name, (state, live) in rooms.items():
+                told = {"name": name, "state": state, "live": live, "capacity": 5}
+                kept.beat(msgspec.structs.replace(ME, process_id=name, **told))
+        moved_calls = here.app.server.moved_calls
+        assert moved_calls is not None
+        while moved_calls.with_most_room(ME.process_id) is None:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        _, twiml = await after(here)
+    assert "/twilio/at/a-3/" in twiml
+    with store(url) as kept:
+        seen = kept.look(CALL_SID)
+    assert seen is not None
+    assert (seen.state, seen.claimed_by) == ("moving", "a-3")
 
 
 # --- a stream that was cut ------------------------------------------------------------------------

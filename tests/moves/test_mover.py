@@ -56,6 +56,22 @@ async def test_who_loses_a_claim_looks_again() -> None:
     assert len(store.claims) == 2
 
 
+async def test_a_call_is_claimed_for_another_by_who_has_no_room_for_it() -> None:
+    heir = Owner("p3", "s3", "127.0.0.1:3", is_alive=True)
+    store = Store(LIVE, [], False)
+    goes_on, _ = mover(store, Answer.REFUSED)
+    had: list[str] = []
+
+    def heir_of(process_id: str) -> Owner | None:
+        had.append(process_id)
+        return heir if len(had) < 3 else None
+
+    assert await goes_on.decide(sid(1), "", "action", heir_of) == Returned(heir)
+    assert store.claims == [("p3", True, "action")] * 2
+    assert isinstance(await goes_on.decide(sid(1), "", "action", heir_of), Apologise)
+    assert had == ["p1"] * 3
+
+
 async def test_a_process_that_lives_keeps_its_call(autojump_clock: Clock) -> None:
     goes_on, asked = mover(Store(LIVE), Answer.SAME)
     began = trio.current_time()
