@@ -110,7 +110,7 @@ async def served(lane: str) -> AsyncIterator[tuple[App, Crowd]]:
     with tempfile.TemporaryDirectory() as nowhere:
         settings = config.load(variables, Path(nowhere))
     app = create_app(settings)
-    thresholds = gc.get_threshold()
+    thresholds, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     start = partial(serve, settings, port=0, app=app, take_signals=False)
     async with running_beside(start) as url:
         command = [sys.executable, str(HERE / "crowd.py"), url.rpartition(":")[2], str(agent_port)]
@@ -122,7 +122,8 @@ async def served(lane: str) -> AsyncIterator[tuple[App, Crowd]]:
             await crowd.hear()  # it is ready
             yield app, crowd
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
+    if not was_frozen:
+        gc.unfreeze()
 
 
 # --- what is left ---------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from sts_trio.wire.dialect import Dialect, language
 CALLS = 100
 ROUNDS = 40
 # More than any cache of the last level holds that one core is likely to have.
-SWEPT = bytearray(128 * 1024 * 1024)
+SWEPT = 128 * 1024 * 1024
 
 STREAM_SID = "MZ00000000000000000000000000000003"
 START = twilio.encode_as_twilio(twilio.Start(twilio.StreamStart(STREAM_SID)))
@@ -196,6 +196,7 @@ async def _measure(calls: int, rounds: int) -> list[Turn]:
     with contextlib.closing(Rig()) as rig:
         async with trio.open_nursery() as nursery:
             await rig.place_calls(calls, nursery)
+            was_frozen = gc.get_freeze_count() > 0
             gc.collect()
             gc.freeze()  # as the server does
             turns = [
@@ -204,7 +205,8 @@ async def _measure(calls: int, rounds: int) -> list[Turn]:
                 )
                 for step in STEPS
             ]
-            gc.unfreeze()
+            if not was_frozen:
+                gc.unfreeze()
             nursery.cancel_scope.cancel()
     return turns
 
@@ -212,10 +214,10 @@ async def _measure(calls: int, rounds: int) -> list[Turn]:
 def _microseconds(rig: Rig, step: Step, rounds: int, sweep: bool) -> float:
     """For one call, the median of so many rounds."""
     took = []
+    swept = bytearray(SWEPT if sweep else 0)
     for _ in range(rounds):
         step.prepare(rig)
-        if sweep:
-            SWEPT.count(1)
+        swept.count(1)
         began = time.perf_counter()
         step.perform(rig)
         took.append(time.perf_counter() - began)

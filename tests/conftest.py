@@ -4,11 +4,13 @@ import gc
 import math
 import os
 import signal
+import types
 from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
+from sts_trio.bridge import collector
 from sts_trio.config import records
 from sts_trio.observe import watch
 
@@ -18,6 +20,17 @@ os.environ["STS_DATABASE_URL"] = records.DEFAULT_URL = records.NOTHING
 
 # Who shares a machine with other tests is kept waiting by them.
 watch.STOOD = math.inf
+
+# A server freezes what it has made at its start, as that lasts. That of a test does not: it would
+# never be freed. And whoever thawed it would thaw all that was collected (below): half a second for
+# each further look at everything.
+THAWED = types.SimpleNamespace(
+    collect=gc.collect,
+    get_count=gc.get_count,
+    freeze=lambda: None,
+    set_threshold=lambda *thresholds: None,
+)
+collector.gc = THAWED  # type: ignore[attr-defined, assignment]
 
 # Under `nohup` signals of a terminal that closes are ignored, also by processes that tests start.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

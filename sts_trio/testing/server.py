@@ -190,7 +190,7 @@ def _leaving_no_trace() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     was_configured, configuration = structlog.is_configured(), structlog.get_config()
-    thresholds = gc.get_threshold()
+    thresholds, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     files = descriptors.limits()
     try:
         yield
@@ -201,5 +201,6 @@ def _leaving_no_trace() -> Iterator[None]:
         else:
             structlog.reset_defaults()
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        if not was_frozen:  # else what others want frozen would be thawed with what is ours
+            gc.unfreeze()
         descriptors.set_limits(files)

@@ -42,8 +42,9 @@ class Loop:
 
 
 @pytest.fixture
-def started() -> Iterator[Collector]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     """A collector that has just looked at everything, and none but its own runs."""
+    monkeypatch.setattr(collector, "gc", gc)
     thresholds = gc.get_threshold()
     this = Collector()
     this.start()
@@ -52,7 +53,6 @@ def started() -> Iterator[Collector]:
     yield this
     gc.enable()
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 def old_garbage(started: Collector) -> weakref.ref[Loop]:

@@ -1,5 +1,6 @@
 """The kit for other people's tests: its own examples, and what it promises of clean-up."""
 
+import gc
 import logging
 import re
 import socket
@@ -252,6 +253,14 @@ async def test_the_process_is_left_as_it_was() -> None:
     async with running():
         assert (list(root.handlers), root.level, structlog.get_config()) != before
     assert (list(root.handlers), root.level, structlog.get_config()) == before
+
+
+async def test_what_was_frozen_before_stays_so() -> None:
+    frozen = gc.get_freeze_count()
+    assert frozen > 0, "by the suite itself"
+    async with running():
+        pass
+    assert gc.get_freeze_count() >= frozen
 
 
 # --- the agent ------------------------------------------------------------------------------------
