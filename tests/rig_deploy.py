@@ -37,12 +37,13 @@ def needed(name: str, found: object) -> None:
 
 class Fleet:
     """Servers behind HAProxy. `health` is what each answers to `/lbz`. Who is `dying` answers
-    nothing else any more."""
+    nothing else any more, who is `ending` 503."""
 
     def __init__(self, names: list[str]) -> None:
         self.port = 0
         self.health = dict.fromkeys(names, 200)
         self.dying: set[str] = set()
+        self.ending: set[str] = set()
 
     async def serve(self, name: str, stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
@@ -54,6 +55,8 @@ class Fleet:
                         await _answer(stream, str(self.health[name]), EMPTY)
                     elif name in self.dying:
                         return
+                    elif name in self.ending:
+                        await _answer(stream, "503", EMPTY)
                     elif "upgrade: websocket" in head.lower():
                         await _answer(stream, "101", *ACCEPTED, f"X-Name: {name}")
                     else:

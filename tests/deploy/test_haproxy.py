@@ -69,6 +69,20 @@ async def test_what_was_asked_of_a_process_that_died_over_it_is_asked_elsewhere(
             assert placed == {"a-5003", "HTTP/1.1 502 Bad Gateway"}
 
 
+async def test_what_a_process_that_is_about_to_end_does_not_take_is_asked_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """Before it is known that it drains."""
+    with trio.fail_after(HANG):
+        async with fleet(tmp_path, *NAMES) as behind:
+            behind.ending = {"a-5001", "a-5002"}
+            for _ in NAMES:
+                assert await behind.ask("/twiml/after", "POST") == "a-5003"
+            assert await owner(behind, "a-5001") == "a-5003"
+            behind.ending = set(NAMES)
+            assert "503" in await behind.ask("/twiml/after", "POST")
+
+
 async def test_who_takes_no_calls_keeps_theirs_and_gets_those_that_are_theirs(
     tmp_path: Path,
 ) -> None:
