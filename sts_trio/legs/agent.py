@@ -1,9 +1,8 @@
-"""The agent's socket as typed messages; the only place that dials with trio-websocket.
+"""The agent's socket as typed messages.
 
-trio-websocket shakes hands. It is in life-support maintenance, and nothing of it shows outside this
-module; a queue and two tasks of it would stand between the socket and who hears, and cost four
-times what a message costs without. So once the websocket is open, the socket is ours, and frames
-(`wire/frames/`), pings and closing with it.
+No library for websockets has the socket: a queue and two tasks would stand between it and who
+hears, and cost four times what a message costs without. So frames (`wire/frames/`), pings and
+closing are ours, once hands are shaken (`handshake.py`).
 
 The task that reads the socket also hears its messages: that of the process's poller, where it runs
 and the stream can be read without waiting, and otherwise one of the leg's own. An agent that floods

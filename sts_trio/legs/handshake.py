@@ -1,97 +1,26 @@
 """Dialling an agent: the websocket's handshake, and the leg that it opens.
 
-trio-websocket shakes hands. Once the websocket is open, the socket is ours.
+A library's handshake is that of a whole websocket, with a task and queues for what comes behind it.
+That took half of the CPU of a dial: 0.35 ms of 0.77, and 950 of 2,660 calls of Python's.
 """
 
 import contextlib
+import os
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import assert_never
 
-import h11
 import trio
-import trio_websocket
-from wsproto.utilities import ProtocolError
 
 from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.legs.agent import AgentLeg
-from sts_trio.net import wsproto_cycle
 from sts_trio.net.poller import Poller
 from sts_trio.net.side_tasks import side_tasks
 from sts_trio.net.streams import TcpStream, TlsStream
 from sts_trio.net.tls import trusted
 from sts_trio.wire import handshake
 from sts_trio.wire.dialect import Language
-
-_SWITCHING = b"HTTP/1.1 101"
-
-
-class _Door:
-    """The agent's stream as far as the handshake goes; what comes behind it is the leg's.
-
-    `rest` is what had come with it, None while the door is shut. There is nothing behind a refusal
-    but its body, which may be without end.
-    """
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._seen = bytearray()
-        self.rest: bytes | None = None
-
-    @property
-    def refusal(self) -> tuple[int, bytes] | None:
-        """Status and body, in whatever way that was cut off."""
-        return handshake.refusal(self._seen)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self.rest is not None:
-            await trio.sleep_forever()
-        before = len(self._seen)
-        if before >= handshake.MAX_ANSWER:
-            return b""
-        data = bytes(await self._stream.receive_some(max_bytes))
-        self._seen += data
-        blank = handshake.BLANK_LINE.search(self._seen, max(0, before - 2))
-        if blank and self._seen.startswith(_SWITCHING):
-            self.rest = bytes(self._seen[blank.end() :])
-            return data[: blank.end() - before]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class _Reader:
-    """Stands in for the nursery that trio-websocket starts its reader task in.
-
-    Its exceptions stop here, and its end is known.
-    """
-
-    def __init__(self, nursery: trio.Nursery, over: Callable[[], None]) -> None:
-        self._nursery = nursery
-        self._over = over
-        self.refusal: tuple[int, bytes] | None = None  # status and body
-        self.fault = ""
-
-    def start_soon(self, reader: Any) -> None:
-        """A method of the connection's, without arguments."""
-        self._nursery.start_soon(self._run, reader)
-
-    async def _run(self, reader: Any) -> None:
-        try:
-            await reader()
-        except trio_websocket.ConnectionRejected as exc:
-            self.refusal = exc.status_code, exc.body or b""
-        except (ProtocolError, h11.ProtocolError) as exc:
-            # To a garbled handshake it would answer as only a server may, and h11 forbids it.
-            self.fault = str(exc)
-        finally:
-            self._over()
-            wsproto_cycle.break_cycle(reader.__self__._wsproto.connection)
 
 
 @contextlib.asynccontextmanager
@@ -164,34 +93,25 @@ async def _shake_hands(
     stream: trio.abc.Stream, host: str, path: str, headers: list[tuple[bytes, bytes]]
 ) -> bytes:
     """Returns what had come behind the handshake already."""
-    door: Any = _Door(stream)
-    early: bytes | None = None
-    failure = ""
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as waiting:
-            reader: Any = _Reader(nursery, waiting.cancel)
-            try:
-                if isinstance(stream, TlsStream):
-                    await stream.do_handshake()
-                await trio_websocket.wrap_client_stream(
-                    reader, door, host, path, extra_headers=headers
-                )
-                early = door.rest
-            except trio.BrokenResourceError as exc:
-                failure = str(exc)
-        nursery.cancel_scope.cancel()
-    if failure:
-        raise AgentUnreachable(f"{host}: {failure}")
-    if early is None:
-        raise _failure(host, reader, door)
-    return early
-
-
-def _failure(host: str, reader: _Reader, door: _Door) -> AgentUnreachable:
-    refusal = door.refusal
-    if reader.refusal is not None:
-        refusal = reader.refusal
-    if refusal is not None:
-        status, body = refusal
-        return AgentRejected(status, handshake.reason(body))
-    return AgentUnreachable(f"{host}: no websocket handshake {reader.fault}".rstrip())
+    said, key = handshake.request(host, path, headers, os.urandom(16))
+    answer = handshake.Answer(key)
+    told = None
+    try:
+        if isinstance(stream, TlsStream):
+            await stream.do_handshake()
+        await stream.send_all(said)
+        while told is None:
+            told = answer.feed(bytes(await stream.receive_some()))
+    except trio.BrokenResourceError as exc:
+        told = answer.feed(b"")
+        if not isinstance(told, handshake.Refused):
+            raise AgentUnreachable(f"{host}: {exc}") from exc
+    match told:
+        case handshake.Accepted(rest):
+            return rest
+        case handshake.Refused(status, body):
+            raise AgentRejected(status, handshake.reason(body))
+        case handshake.Garbled(fault):
+            raise AgentUnreachable(f"{host}: no websocket handshake {fault}".rstrip())
+        case _:
+            assert_never(told)

@@ -32,7 +32,7 @@ from sts_trio.legs.agent import (
     RECEIVE,
     AgentLeg,
 )
-from sts_trio.legs.handshake import _Door, converse, open_agent
+from sts_trio.legs.handshake import converse, open_agent
 from sts_trio.net.poller import Poller
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.anomalies import Malformed, TooBig
@@ -1103,6 +1103,20 @@ async def test_a_refusal_whose_end_is_that_of_the_connection_has_its_status(
     assert str(error).startswith("HTTP 402: no funds" if body else "HTTP 402")
 
 
+async def test_a_refusal_whose_connection_is_reset_has_its_status() -> None:
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 100\r\n\r\nno fu")
+        await trio.testing.wait_all_tasks_blocked(0.01)  # what is unread goes with a reset
+        await reset(stream)
+
+    async with connected() as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(refuse, pair.theirs)
+        with pytest.raises(AgentRejected, match="HTTP 403: no fu"):
+            async with converse(pair.ours, "agent.test", "/", [], LANGUAGE):
+                pytest.fail("there is a leg")
+
+
 async def test_a_handshake_that_never_comes_is_waited_for_until_cancelled(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -1170,13 +1184,6 @@ async def test_a_handshake_that_is_not_ours_is_refused(
 
 
 # --- dialling -----------------------------------------------------------------------------------
-
-
-async def test_what_shakes_hands_can_close_the_stream() -> None:
-    """As trio-websocket does with a peer that it gives up."""
-    ours, theirs = trio.testing.memory_stream_pair()
-    await _Door(ours).aclose()
-    assert await theirs.receive_some() == b""
 
 
 @contextlib.asynccontextmanager

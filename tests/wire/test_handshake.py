@@ -1,12 +1,158 @@
-"""What can be told of a refused handshake that did not come to its end."""
+"""A handshake, and what can be told of the answer to it, whether that came to its end or not."""
+
+import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sts_trio.wire.handshake import MAX_REASON, reason, refusal
+from sts_trio.wire.handshake import (
+    MAX_ANSWER,
+    MAX_REASON,
+    Accepted,
+    Answer,
+    Garbled,
+    Refused,
+    reason,
+    refusal,
+    request,
+    token,
+)
 
 HEAD = b"HTTP/1.1 403 Forbidden\r\nX: y\r\n\r\n"
+# RFC 6455, section 1.3
+KEY, TOKEN = b"dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def test_a_key_has_the_token_of_the_standards_example() -> None:
+    assert token(KEY) == TOKEN
+
+
+def test_a_handshake_says_what_is_asked_for_and_with_which_key() -> None:
+    said, key = request("agent.test:81", "/v1?a=b", [(b"authorization", b"Token x")], bytes(16))
+    assert key == b"AAAAAAAAAAAAAAAAAAAAAA=="
+    line, *headers = said.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert line == b"GET /v1?a=b HTTP/1.1"
+    assert set(headers) == {
+        b"Host: agent.test:81",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Key: " + key,
+        b"Sec-WebSocket-Version: 13",
+        b"authorization: Token x",
+    }
+
+
+def switching(*headers: bytes, token: bytes = TOKEN) -> bytes:
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + token,
+    ]
+    return b"\r\n".join([*lines, *headers, b"", b""])
+
+
+def pieces(data: bytes, at: list[int]) -> list[bytes]:
+    edges = [0, *sorted(edge % len(data) for edge in at), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=5), st.binary(max_size=20))
+def test_an_answer_is_understood_however_it_is_cut(at: list[int], behind: bytes) -> None:
+    answer, rest = Answer(KEY), b""
+    told = None
+    for piece in pieces(switching() + behind, at):
+        if told is None:
+            told = answer.feed(piece)
+        else:
+            rest += piece
+    assert isinstance(told, Accepted)
+    assert told.rest + rest == behind
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        switching().replace(b"\r\n", b"\n"),
+        switching().replace(b"websocket", b" WebSocket \t"),
+        switching().replace(b"Connection: Upgrade", b"CONNECTION:keep-alive , upgrade"),
+        switching(b"Connection: keep-alive", b"Empty:", b"Date: Mon, 30 Nov 2026 14:00:00 GMT"),
+        switching().replace(b" Switching Protocols", b""),
+    ],
+)
+def test_an_answer_may_be_written_in_many_ways(answer: bytes) -> None:
+    assert Answer(KEY).feed(answer) == Accepted(b"")
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (b"HTTP/1.1 101\r\n\r\n", "no upgrade"),
+        (switching().replace(b"websocket", b"h2c"), "no upgrade"),
+        (switching().replace(b"Connection: Upgrade", b"Connection: close"), "no upgrade"),
+        (switching(token=b"wrong"), "token"),
+        (switching(b"Sec-WebSocket-Accept: " + TOKEN), "token"),
+        (switching(b"Sec-WebSocket-Extensions: permessage-deflate"), "did not ask for"),
+        (switching(b"Sec-WebSocket-Protocol: chat"), "did not ask for"),
+        (switching(b" folded"), "no header"),
+        (switching(b"no colon"), "no header"),
+        (switching(b"Space : x"), "no header"),
+        (switching().replace(b"1.1", b"1.0"), ""),
+        (b"HTTP/1.1 103 Hints\r\n\r\n" + switching(), ""),
+        (b"HTTP/1.1 1012 x\r\n\r\n", "status line"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "status line"),
+        (b"x" * MAX_ANSWER, "without end"),
+    ],
+)
+def test_what_is_no_answer_to_our_handshake_is_told_apart(answer: bytes, fault: str) -> None:
+    told = Answer(KEY).feed(answer)
+    assert isinstance(told, Garbled)
+    assert fault in told.fault
+
+
+REFUSALS = {
+    "with its length": b"HTTP/1.1 402 No\r\nContent-Length: 8\r\n\r\nno funds",
+    "in chunks": b"HTTP/1.1 402 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3\r\nno \r\n5\r\nfunds\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+@given(at=st.lists(st.integers(0, 1000), max_size=5))
+def test_a_refusal_is_whole_with_its_last_byte(name: str, at: list[int]) -> None:
+    answer = Answer(KEY)
+    *some, last = pieces(REFUSALS[name], at)
+    assert [answer.feed(piece) for piece in some] == [None] * len(some)
+    assert answer.feed(last) == Refused(402, b"no funds")
+
+
+def test_a_refusal_without_a_length_ends_with_the_connection() -> None:
+    answer = Answer(KEY)
+    assert answer.feed(HEAD + b"no") is None
+    assert answer.feed(b"") == Refused(403, b"no")
+
+
+def test_a_refusal_that_is_cut_off_or_breaks_is_one_with_what_came_of_it() -> None:
+    cut = Answer(KEY)
+    assert cut.feed(REFUSALS["with its length"][:-2]) is None
+    assert cut.feed(b"") == Refused(402, b"no fun")
+    broken = Answer(KEY)
+    assert broken.feed(REFUSALS["in chunks"][:-5] + b"what?\r\n") == Refused(402, b"no funds")
+
+
+def test_of_a_refusal_without_end_no_more_is_read_than_may_be() -> None:
+    answer = Answer(KEY)
+    assert answer.feed(HEAD) is None
+    told = answer.feed(b"x" * MAX_ANSWER)
+    assert told == Refused(403, b"x" * MAX_ANSWER)
+
+
+@given(st.binary(), st.sampled_from([b"", HEAD, switching()[:-2], switching()[:60]]))
+def test_whatever_comes_can_be_told_by_its_end(data: bytes, before: bytes) -> None:
+    answer = Answer(KEY)
+    told = answer.feed(before + data) if before + data else None
+    assert told or answer.feed(b"")
 
 
 @pytest.mark.parametrize(
