@@ -260,6 +260,8 @@ class Connection(TCPServer):
             self.step(Step.ANSWER)
 
     async def _close(self) -> None:
+        if self._tcp.socket.fileno() == -1:
+            return  # it is closed, or somebody else's
         with trio.move_on_after(CUT_OFF_GRACE, shield=True) as grace:
             async with self.send_lock:
                 if not self._is_tls:
@@ -282,10 +284,11 @@ class Connection(TCPServer):
                 self.finish()
             await trio.sleep_forever()
         except trio.Cancelled:
-            with trio.move_on_after(CUT_OFF_GRACE, shield=True) as grace:
-                await self._over.wait()
-            if grace.cancelled_caught:
-                self.abort()
+            if not self._over.is_set():
+                with trio.move_on_after(CUT_OFF_GRACE, shield=True) as grace:
+                    await self._over.wait()
+                if grace.cancelled_caught:
+                    self.abort()
             raise
 
     def _set_socket_options(self) -> None:
