@@ -10,7 +10,6 @@ from sts_trio.errors import ConfigError
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.offline.mode import Mode, choose, missing
-from sts_trio.offline.protocol import server
 from sts_trio.wire.dialect import Dialect
 
 
@@ -26,6 +25,9 @@ def check_offline_agent(config: Config) -> None:
 
 async def start_offline_agent(nursery: trio.Nursery, config: Config) -> Endpoint:
     """Runs it in the nursery. Returns where it answers."""
+    # And a library for websockets with it, that a server with another agent does not need.
+    from sts_trio.offline.protocol import server
+
     mode, reason = choose(config.offline_mode)
     if reason is not None:
         report(events.OfflineAgentScripted(reason))

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.config.raw import config_error
-from sts_trio.functions import confirmation, docstring
+from sts_trio.functions import confirmation
 from sts_trio.functions.decorator import MARK, Options
 from sts_trio.functions.modules import import_module
 from sts_trio.functions.schema import Parameters
@@ -113,6 +113,9 @@ def _read(run: Callable[..., Any]) -> Function:
         msgspec.convert(msgspec.structs.asdict(options), Options)
     except msgspec.ValidationError as exc:
         raise config_error(f"{where}: @function: {exc}") from None
+    # A tenth of all that a server imports, and only needed by those whose agents have functions.
+    from sts_trio.functions import docstring
+
     told = docstring.read(inspect.getdoc(run) or "", inspect.signature(run).parameters)
     parameters = Parameters(run, where, told.parameters)
     if options.confirm is not None:
