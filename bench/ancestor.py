@@ -15,6 +15,7 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 import sys
 
 import websockets
@@ -109,7 +110,12 @@ async def router(websocket):
 
 
 async def main():
-    async with websockets.serve(router, "localhost", int(os.environ.get("PORT", "5000"))):
+    tls = None
+    if "CERTIFICATE" in os.environ:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(os.environ["CERTIFICATE"])
+    port = int(os.environ.get("PORT", "5000"))
+    async with websockets.serve(router, "localhost", port, ssl=tls):
         await asyncio.Future()
 
 

@@ -42,15 +42,18 @@ def certify(directory: Path) -> Path:
     return both
 
 
-def run(binary: Path, core: int, seconds: float, options: Sequence[str]) -> Run:
-    """One run of about `seconds`, on that core.
+def run(
+    binary: Path, core: int, seconds: float, options: Sequence[str], trusted: Path | None = None
+) -> Run:
+    """One run of about `seconds`, on that core, with bridges whose certificate is `trusted`.
 
     Raises:
         GeneratorTooSlow: the run is void.
         NoRun: there was none.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen([str(binary), *options], stdout=out, stderr=err)
+        environment = os.environ | ({"SSL_CERT_FILE": str(trusted)} if trusted else {})
+        process = subprocess.Popen([str(binary), *options], stdout=out, stderr=err, env=environment)
         try:
             os.sched_setaffinity(process.pid, {core})
             code = process.wait(seconds + PATIENCE)

@@ -19,6 +19,10 @@ URL = os.environ["DEEPGRAM_URL"]
 PORT = int(os.environ.get("PORT", "5000"))
 ENOUGH = int(os.environ.get("FORWARD_MS", "60")) * 8  # bytes of µ-law
 TLS = ssl.create_default_context() if URL.startswith("wss:") else None
+SERVER_TLS = None
+if "CERTIFICATE" in os.environ:
+    SERVER_TLS = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    SERVER_TLS.load_cert_chain(os.environ["CERTIFICATE"])
 SETTINGS = (
     b'{"type":"Settings","audio":{"input":{"encoding":"mulaw","sample_rate":8000},'
     b'"output":{"encoding":"mulaw","sample_rate":8000,"container":"none"}},"agent":{}}'
@@ -121,7 +125,9 @@ class Agent(WSListener):
 
 
 async def main() -> None:
-    server = await ws_create_server(lambda request: Caller(), "127.0.0.1", PORT, backlog=1024)
+    server = await ws_create_server(
+        lambda request: Caller(), "127.0.0.1", PORT, ssl=SERVER_TLS, backlog=1024
+    )
     await server.serve_forever()
 
 

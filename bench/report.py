@@ -46,6 +46,7 @@ def write(results: Results) -> str:
     comparisons = [
         ("Calls", results.plain),
         ("Calls, with TLS to the agent", results.tls),
+        ("Calls, with TLS to the callers", results.callers_tls),
         ("Calls with torn and fragmented frames, and pings", results.rough),
     ]
     sections = [

@@ -197,6 +197,7 @@ class Records(msgspec.Struct):
 class Results(msgspec.Struct, omit_defaults=True):
     plain: Comparison | None = None
     tls: Comparison | None = None
+    callers_tls: Comparison | None = None
     churn: Comparison | None = None
     rough: Comparison | None = None
     with_records: Comparison | None = None

@@ -2,6 +2,7 @@
 machine is shared by all and not one variant's luck."""
 
 import json
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     forward: int | None  # ms, for the variants that let it be chosen
     pem: Path | None  # TLS toward the agent
+    certificate: Path | None  # TLS toward the callers, by the bridge itself
     rough: bool
     say: Say  # a line of progress
 
@@ -78,13 +80,19 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         with self._serve(cell) as bridge:
             run = self._generate(cell, bridge, options)
             if VARIANTS[cell.variant].is_ours:
-                cell.late_ticks.append(_late_ticks(bridge.port))
+                cell.late_ticks.append(_late_ticks(bridge.port, self.certificate))
             self._note_what_was_said(cell, bridge.said())
         return run
 
     def _serve(self, cell: Cell) -> AbstractContextManager[Bridge]:
         variant = VARIANTS[cell.variant]
-        return serve(variant, self.server_core, forward=self.forward, pem=self.pem)
+        return serve(
+            variant,
+            self.server_core,
+            forward=self.forward,
+            pem=self.pem,
+            certificate=self.certificate,
+        )
 
     def _generate(self, cell: Cell, bridge: Bridge, more: dict[str, float]) -> Run:
         options = {
@@ -100,8 +108,9 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         }
         words = [str(word) for pair in options.items() for word in pair]
         words += ["--rough"] if self.rough else []
+        words += ["--secure"] if self.certificate else []
         length = cell.calls / RAMP + WARM_UP + self.seconds + FAREWELL
-        return generator.run(self.binary, self.generator_core, length, words)
+        return generator.run(self.binary, self.generator_core, length, words, self.certificate)
 
     def _note_what_was_said(self, cell: Cell, lines: Sequence[str]) -> None:
         if VARIANTS[cell.variant].is_ours and lines:
@@ -109,9 +118,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             self.say(f"{cell.calls} {cell.variant} logged {len(lines)} lines: {lines[0][:200]}")
 
 
-def _late_ticks(port: int) -> int:
+def _late_ticks(port: int, certificate: Path | None) -> int:
     """Of all that the server had, as it tells itself."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+    tls = ssl.create_default_context(cafile=certificate) if certificate else None
+    address = f"{'https' if certificate else 'http'}://127.0.0.1:{port}/healthz"
+    with urllib.request.urlopen(address, timeout=10, context=tls) as answer:
         told = json.load(answer)
     return int(next(value for name, value in told.items() if name.startswith("late_")))
 

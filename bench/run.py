@@ -73,6 +73,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> li
     help="Ms of caller audio at once: STS_FORWARD_MS for ours, and for picows.",
 )
 @click.option("--tls", is_flag=True, help="TLS toward the agent, as in production.")
+@click.option("--callers-tls", is_flag=True, help="TLS toward the callers, by the server itself.")
 @click.option("--churn", type=click.FloatRange(0), default=0, help="Calls changed per second.")
 @click.option("--rough", is_flag=True, help="Torn and fragmented frames, pings, odd chunks.")
 @click.option("--records", "with_records", is_flag=True, help="Keeps it as what records cost.")
@@ -96,6 +97,7 @@ def main(
     seconds: float,
     forward: int | None,
     tls: bool,
+    callers_tls: bool,
     churn: float,
     rough: bool,
     with_records: bool,
@@ -125,6 +127,7 @@ def main(
             seconds=seconds,
             forward=forward,
             pem=generator.certify(Path(directory)) if tls else None,
+            certificate=generator.certify(Path(directory)) if callers_tls else None,
             rough=rough,
             say=progress.print,
         )
@@ -139,7 +142,7 @@ def main(
             if with_records:
                 kept.with_records = measured
             else:
-                _keep(kept, measured, tls=tls, rough=rough)
+                _keep(kept, measured, tls=tls, callers_tls=callers_tls, rough=rough)
             _show(_table(measured))
     _write(kept, out)
     if measured is not None and at_least is not None:
@@ -175,12 +178,16 @@ def _profile(bench: Bench, cell: Cell) -> Hotspots:
     return Hotspots(made, cell.variant, cell.calls, sum(stacks.values()), layers)
 
 
-def _keep(kept: Results, measured: Comparison, *, tls: bool, rough: bool) -> None:
+def _keep(
+    kept: Results, measured: Comparison, *, tls: bool, callers_tls: bool, rough: bool
+) -> None:
     """Puts the comparison where its kind belongs; what was measured so before is replaced."""
     if rough:
         kept.rough = measured
     elif measured.churn:
         kept.churn = measured
+    elif callers_tls:
+        kept.callers_tls = measured
     elif tls:
         kept.tls = measured
     else:

@@ -132,9 +132,15 @@ def free_ports() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def serve(
-    variant: Variant, core: int, *, forward: int | None = None, pem: Path | None = None
+    variant: Variant,
+    core: int,
+    *,
+    forward: int | None = None,
+    pem: Path | None = None,
+    certificate: Path | None = None,
 ) -> Iterator[Bridge]:
-    """Runs the bridge on that core while inside. `forward` is for those that let it be chosen.
+    """Runs the bridge on that core while inside. `forward` is for those that let it be chosen;
+    `pem` is the agent's, and `certificate` is what the bridge shows its callers.
 
     Raises:
         NoRun: it does not start, with the end of what it had to say.
@@ -142,6 +148,10 @@ def serve(
     port, agent_port = free_ports()
     environment = _environment(variant, port, agent_port, forward, pem)
     arguments = [argument.format(port=port) for argument in variant.arguments]
+    if certificate is not None:
+        environment["CERTIFICATE"] = str(certificate)
+        if variant.is_ours:
+            arguments += ["--certfile", str(certificate), "--keyfile", str(certificate)]
     # An empty directory to run in: no `sts-trio.toml` of the operator's there.
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as directory:
         process = subprocess.Popen(
