@@ -27,7 +27,7 @@ from sts_trio.records.tracks import Piece, Tracks
 from sts_trio.simulate.earpiece import Earpiece, Spans
 from sts_trio.wire import deepgram, twilio
 
-TURNS = 50  # of a call, and there are four
+TURNS = 15  # of a call, and there are four
 WITHIN = 0.04
 FRAME_SECONDS = 0.02
 
