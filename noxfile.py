@@ -64,7 +64,7 @@ def container(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def thorough(session: nox.Session) -> None:
-    """Run all that makes up its examples by chance, with twenty times as many."""
+    """Run all that makes up its examples by chance, with fifty times as many."""
     install(session, "test")
     session.run(
         "pytest", *ALL_CORES, "-m", "hypothesis", "--hypothesis-profile=thorough", *session.posargs

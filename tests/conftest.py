@@ -37,11 +37,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
 # (`print_blob`), so no database is kept: it would be one more thing that differs between runs.
-# Half of Hypothesis's own number of examples: what they would find is found by some of the next
-# runs. Each night CI makes twenty times as many (`nox -s thorough`).
+# A fifth of Hypothesis's own number of examples: what more would find is found by some of the next
+# runs. Each night CI makes fifty times as many (`nox -s thorough`).
 settings.register_profile(
     "suite",
-    max_examples=50,
+    max_examples=20,
     deadline=None,
     database=None,
     print_blob=True,
