@@ -20,6 +20,7 @@ from sts_trio.commands.common import FILE, Group, Misuse, run, say
 from sts_trio.commands.demo import demo
 from sts_trio.commands.dial import dial
 from sts_trio.commands.doctor import doctor
+from sts_trio.commands.load import load
 from sts_trio.commands.replay import replay
 from sts_trio.commands.tasks import tasks
 from sts_trio.errors import ConfigError
@@ -294,6 +295,7 @@ main.add_command(calls)
 main.add_command(check)
 main.add_command(demo)
 main.add_command(dial)
+main.add_command(load)
 main.add_command(tasks)
 main.add_command(doctor)
 main.add_command(replay)

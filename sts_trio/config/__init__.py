@@ -209,6 +209,14 @@ def runtime_directories() -> list[Path]:
     return [*map(Path, own), Path(tempfile.gettempdir())]
 
 
+def cache_directory() -> Path:
+    """Where a user's files go that can be made again (XDG Base Directory Specification)."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(cache):
+        cache = os.path.expanduser("~/.cache")
+    return Path(cache, "sts-trio")
+
+
 def _distinct(given: RawConfig, variable: str, pattern: str) -> tuple[str, ...]:
     """The same, each of them once and like the pattern."""
     several = given.several(variable)

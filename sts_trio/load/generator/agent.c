@@ -13,6 +13,8 @@
 
 enum { LEAST_CHUNK = 6, MOST_CHUNK = 20 }; /* frames: 960 to 3200 bytes */
 #define CHUNK_PACE (10 * MILLISECOND)
+/* Bridges wait for a greeting, and take an agent without one for dead. */
+#define FIRST_WORD (3 * SECOND)
 /* A client that sends no more audio is given up, as by the real one. */
 #define GIVE_UP (10 * SECOND)
 
@@ -32,7 +34,7 @@ struct session {
     size_t said;        /* bytes of it, FRAME when it is over */
     uint32_t blocks;
     size_t unsaid; /* bytes of this utterance */
-    bool has_settings;
+    bool has_settings, is_leaving;
     struct session *next, *previous;
 };
 
@@ -121,6 +123,11 @@ static void take_step(void *owner, uint64_t at)
         break;
     case AUDIO_DONE:
         say_text(session->link, "{\"type\":\"AgentAudioDone\"}");
+        if (session->is_leaving) {
+            session->call->left_by_agent = now();
+            say_goodbye(session->link);
+            return;
+        }
         break;
     }
     if (session->step == AUDIO_DONE) {
@@ -149,8 +156,7 @@ void caller_left(struct session *session)
 
 void leave_caller(struct session *session)
 {
-    cancel_alarm(&session->alarm);
-    say_goodbye(session->link);
+    session->is_leaving = true;
 }
 
 static void recognise_caller(struct session *session, uint64_t at)
@@ -164,7 +170,8 @@ static void recognise_caller(struct session *session, uint64_t at)
     call->session = session;
     call->was_reached = true;
     add_sample(&meters.reach, at - call->dialled);
-    set_alarm(&session->alarm, at + chance((uint64_t)(plan.turn * SECOND)));
+    uint64_t turn = (uint64_t)(plan.turn * SECOND);
+    set_alarm(&session->alarm, at + chance(turn < FIRST_WORD ? turn : FIRST_WORD));
     if (call->hung_up)
         caller_left(session);
 }

@@ -57,8 +57,14 @@ static void judge(struct ear *ear, uint64_t at)
         meter->corrupt++;
         return;
     }
-    if (ear->serial == NO_CALL)
+    enum way way = meter == &meters.up ? UP : DOWN;
+    struct call *call = find_call(block->serial);
+    if (ear->serial == NO_CALL) {
         ear->serial = block->serial;
+        /* An agent that comes after another may be told again what the other has heard. */
+        if (call && call->known[way])
+            ear->next = block->number;
+    }
     if (ear->serial != block->serial) {
         meter->foreign++;
         return;
@@ -69,10 +75,12 @@ static void judge(struct ear *ear, uint64_t at)
     }
     meter->lost += block->number - ear->next;
     ear->next = block->number + 1;
-    if (in_window(block->sent)) {
-        struct call *call = find_call(block->serial);
+    bool is_new = !call || block->number >= call->known[way];
+    if (call && is_new)
+        call->known[way] = block->number + 1;
+    if (is_new && in_window(block->sent)) {
         if (call)
-            call->arrived[meter == &meters.up ? UP : DOWN]++;
+            call->arrived[way]++;
         meter->arrived++;
         add_sample(&meter->delay, at - block->sent);
     }

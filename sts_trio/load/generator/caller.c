@@ -150,10 +150,10 @@ static enum ending an_ending(void)
 void end_call(struct call *call)
 {
     enum ending ending = an_ending();
-    if (call->hung_up || call->left_by_agent)
+    if (call->hung_up || call->is_ending)
         return;
     if (ending == BY_AGENT && is_through(call)) {
-        call->left_by_agent = now();
+        call->is_ending = true;
         leave_caller(call->session);
     } else if (ending == BY_CUT && call->link) {
         call->hung_up = now();

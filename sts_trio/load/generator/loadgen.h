@@ -162,9 +162,10 @@ struct place {
 
 struct call {
     uint32_t serial;
-    bool is_refused, is_cut_off, was_reached;
+    bool is_refused, is_cut_off, was_reached, is_ending;
     struct place place;
     uint32_t sent[2], arrived[2]; /* blocks of the window, by `enum way` */
+    uint32_t known[2];            /* the number of the block that has not come yet */
     struct link *link;
     struct session *session; /* the agent's end, once its audio told whose it is */
     struct alarm beat;
@@ -193,7 +194,7 @@ void clear_heard(struct session *session, uint64_t at);
 
 void start_agent(int port);
 void caller_left(struct session *session);
-/* The agent ends its session, properly. */
+/* The agent ends its session, properly, once it has said what it says in this turn. */
 void leave_caller(struct session *session);
 /* Sessions still open that long after their caller hung up. */
 int sessions_left_open(uint64_t grace);

@@ -1,0 +1,187 @@
+"""The generator's run: the calls are placed as lines say; some time passes (warm-up); then, in the
+window, everything is measured; then what was sent in it may still arrive; then everybody ends their
+call, and what stays open is counted (farewell).
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from sts_trio.load.figures import Heard, Progress, Run
+from sts_trio.load.python import blocks
+from sts_trio.load.python.agent import Session
+from sts_trio.load.python.alarms import Alarms
+from sts_trio.load.python.blocks import Way
+from sts_trio.load.python.caller import Caller, all_heard
+from sts_trio.load.python.link import Link
+from sts_trio.load.python.meters import Meters
+from sts_trio.load.python.options import Options
+from sts_trio.simulate.connect import NotConnected
+
+# A session that is open so long after its caller's goodbye is left behind.
+LEFT_OPEN = 2.0
+HANDSHAKE = 10.0
+MOST_ANSWER = 16384
+
+
+# Connects to the bridge of that name.
+Dial = Callable[[str], Awaitable[trio.abc.Stream]]
+
+
+class Generator:
+    """`dial` connects to the bridge. Tell `hear_place` where calls are placed, and have sockets of
+    the agent's answered by `agent.answer`, both while `run` runs."""
+
+    def __init__(self, options: Options, dial: Dial) -> None:
+        self.options = options
+        self._dial = dial
+        self._nursery: trio.Nursery
+        self.meters = Meters(options)
+        self.alarms = Alarms(self.meters.note_lag)
+        self.sessions: set[Session] = set()
+        said = Path(options.caller_says)
+        self.speech = said.read_bytes() if options.caller_says else b""
+        self._callers: list[Caller] = []
+        self._lines: list[Caller] = []  # who is on each
+        self._oldest = 0
+        self._is_placed = trio.Event()
+
+    def caller(self, serial: int) -> Caller | None:
+        return self._callers[serial] if serial < len(self._callers) else None
+
+    def make_block(self, way: Way, caller: Caller, number: int) -> bytes:
+        now = trio.current_time()
+        if self.meters.in_window(now):
+            self.meters.counts[way].sent += 1
+            caller.sent[way] += 1
+        return blocks.make(way, caller.serial, number, now)
+
+    def note_arrival(self, way: Way, serial: int, number: int, sent: float, now: float) -> None:
+        """An agent that comes after another may be told again what the other has heard."""
+        caller = self.caller(serial)
+        if caller is None or number < caller.known[way]:
+            return
+        caller.known[way] = number + 1
+        if self.meters.in_window(sent):
+            counts = self.meters.counts[way]
+            counts.arrived += 1
+            counts.delays.append(now - sent)
+            caller.arrived[way] += 1
+
+    # --- a run --------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Run:
+        options, meters = self.options, self.meters
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self.alarms.run)
+            task_status.started()
+            await self._is_placed.wait()
+            await trio.sleep(options.warm_up)
+            meters.open(sum(each.is_through for each in self._lines))
+            await trio.sleep(options.seconds)
+            meters.close()
+            await trio.sleep(options.late)
+            heard = all_heard(self._callers) if options.bridges_agent else None
+            failed = sum(each.has_failed for each in self._callers)
+            for each in self._lines:
+                self._end(each)
+            await trio.sleep(options.farewell)
+            run = self._told(failed, heard)
+            self._nursery.cancel_scope.cancel()
+        return run
+
+    def _told(self, failed: int, heard: Heard | None) -> Run:
+        left_open = sum(each.is_left_open(LEFT_OPEN) for each in self.sessions)
+        placed = len(self._callers)
+        return self.meters.run(placed=placed, failed=failed, left_open=left_open, heard=heard)
+
+    def progress(self) -> Progress:
+        through = sum(each.is_through for each in self._lines)
+        return self.meters.progress(len(self._callers), through)
+
+    def _end(self, caller: Caller) -> None:
+        """In one of the ways of the plan, by their weights."""
+        if caller.hung_up is not None or caller.is_ending:
+            return
+        stop, cut, left = self.options.weights
+        (way,) = random.choices("scl", (stop, cut, left))
+        if way == "l" and caller.session is not None:
+            caller.is_ending = True
+            caller.session.leave()
+        elif way == "c":
+            caller.cut()
+        else:
+            caller.hang_up()
+
+    # --- calls --------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all calls were placed."""
+        return self._is_placed.is_set()
+
+    def hear_place(self, line: str) -> None:
+        """A line as `places.Place.line` writes it, or "!" of a call that the webhook refused."""
+        if len(self._lines) < self.options.calls:
+            self._lines.append(self._place(line))
+            if len(self._lines) == self.options.calls:
+                self._is_placed.set()
+        elif self.meters.is_open:
+            self._end(self._lines[self._oldest])
+            self._lines[self._oldest] = self._place(line)
+            self._oldest = (self._oldest + 1) % self.options.calls
+            self.meters.churned += 1
+
+    def _place(self, line: str) -> Caller:
+        call_sid, host, path, parameters, *headers = (line if line != "!" else "\t\t\t").split("\t")
+        caller = Caller(self, len(self._callers), call_sid, parameters)
+        self._callers.append(caller)
+        if line == "!":
+            caller.refuse()
+        else:
+            self._nursery.start_soon(self._carry, caller, host, path, headers)
+        return caller
+
+    async def _carry(self, caller: Caller, host: str, path: str, headers: list[str]) -> None:
+        try:
+            with trio.fail_after(HANDSHAKE):
+                stream = await self._dial(host)
+                rest = await _shake_hands(stream, host, path, headers)
+        except (NotConnected, trio.TooSlowError, trio.BrokenResourceError, _NoWebsocket):
+            caller.refuse()
+            return
+        link = Link(stream, is_client=True)
+        caller.begin(link)
+        await link.run(caller, rest)
+
+
+class _NoWebsocket(Exception):
+    """The answer to the handshake."""
+
+
+async def _shake_hands(stream: trio.abc.Stream, host: str, path: str, headers: list[str]) -> bytes:
+    """What has come behind the answer."""
+    key = "".join(random.choices("ABCDEFGHIJKLMNOP", k=22)) + "=="
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {host}",
+        "User-Agent: Twilio.TmeWs/1.0",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {key}",
+        *filter(None, headers),
+    ]
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+    answer = bytearray()
+    while (end := answer.find(b"\r\n\r\n")) < 0:
+        data = await stream.receive_some(MOST_ANSWER)
+        answer += data
+        if not data or len(answer) > MOST_ANSWER:
+            break
+    if end < 0 or not answer.startswith(b"HTTP/1.1 101"):
+        await trio.aclose_forcefully(stream)
+        raise _NoWebsocket
+    return bytes(answer[end + 4 :])

@@ -1,0 +1,161 @@
+"""What the generator in Python counts, and the line that it makes of it."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from sts_trio.load.figures import Audio, Clears, Delays, Heard, Pings, Progress, Run
+from sts_trio.load.python.blocks import Counts, Way
+from sts_trio.load.python.options import Options
+from sts_trio.load.watched import look
+
+
+class Meters:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.is_open = False
+        self.opened = self.closed = float("inf")
+        self.counts = {way: Counts() for way in Way}
+        self.setup: list[float] = []
+        self.reach: list[float] = []
+        self.clear: list[float] = []
+        self.gone: list[float] = []
+        self.released: list[float] = []
+        self.answer: list[float] = []
+        self.lag: list[float] = []
+        self.clears_asked = self.clears_answered = self.clears_unasked = 0
+        self.marks = self.churned = self.strange = 0
+        self.refused = self.cut_off = self.kept = 0
+        self.live = 0
+        self._cpu = self._own_cpu = 0.0
+        self._rss_before = self._rss_after = _rss_mb(options.pid)
+
+    def in_window(self, at: float) -> bool:
+        return self.opened <= at < self.closed
+
+    def note_lag(self, lag: float, now: float) -> None:
+        if self.in_window(now):
+            self.lag.append(lag)
+
+    def open(self, live: int) -> None:
+        self.live = live
+        self._cpu = -cpu_seconds(self._options.pid)
+        self._own_cpu = -time.process_time()
+        self.is_open = True
+        self.opened = trio.current_time()
+
+    def close(self) -> None:
+        self._cpu += cpu_seconds(self._options.pid)
+        self._own_cpu += time.process_time()
+        self._rss_after = _rss_mb(self._options.pid)
+        self.is_open = False
+        self.closed = trio.current_time()
+
+    def progress(self, placed: int, through: int) -> Progress:
+        return Progress(
+            placed=placed,
+            through=through,
+            is_open=self.is_open,
+            refused=self.refused,
+            cut_off=self.cut_off,
+            up=self.counts[Way.UP].arrived,
+            down=self.counts[Way.DOWN].arrived,
+            own_lag_ms=1000 * max(self.lag, default=0.0),
+        )
+
+    def run(self, *, placed: int, failed: int, left_open: int, heard: Heard | None) -> Run:
+        options = self._options
+        window = self.closed - self.opened
+        utilisation = self._cpu / window
+        share = self._own_cpu / window
+        lag = max(self.lag, default=0.0)
+        return Run(
+            calls=options.calls,
+            seconds=window,
+            live=self.live,
+            churned=self.churned,
+            cpu_ms_per_call_second=1000 * utilisation / options.calls,
+            utilisation=utilisation,
+            kb_per_call=1024 * (self._rss_after - self._rss_before) / options.calls,
+            rss_mb=self._rss_after,
+            up=_audio(self.counts[Way.UP]),
+            down=_audio(self.counts[Way.DOWN]),
+            up_ms=delays(self.counts[Way.UP].delays),
+            down_ms=delays(self.counts[Way.DOWN].delays),
+            clear_ms=delays(self.clear),
+            setup_ms=delays(self.setup),
+            reach_ms=delays(self.reach),
+            gone_ms=delays(self.gone),
+            released_ms=delays(self.released),
+            clears=Clears(self.clears_asked, self.clears_answered, self.clears_unasked),
+            pings=Pings(0, 0),
+            marks=self.marks,
+            refused=self.refused,
+            cut_off=self.cut_off,
+            strange=self.strange,
+            left_open=left_open,
+            kept=self.kept,
+            placed=placed,
+            failed=failed,
+            heard=heard,
+            own_utilisation=share,
+            own_lag_ms=1000 * lag,
+            own_lag=delays(self.lag),
+            void=_why_void(options, share, lag),
+        )
+
+
+def _why_void(options: Options, share: float, lag: float) -> str | None:
+    if share > options.most_cpu:
+        most = options.most_cpu
+        return f"the generator used {share:.2f} of a core, more than {most:.2f}"
+    if lag > options.most_lag:
+        most = 1000 * options.most_lag
+        return f"the generator was late by {1000 * lag:.1f} ms, more than {most:.1f}"
+    return None
+
+
+def _audio(counts: Counts) -> Audio:
+    return Audio(
+        sent=counts.sent,
+        arrived=counts.arrived,
+        ok=100 * counts.arrived / counts.sent if counts.sent else 0.0,
+        lost=counts.lost,
+        disordered=counts.disordered,
+        corrupt=counts.corrupt,
+        foreign=counts.foreign,
+        filler=counts.filler,
+    )
+
+
+def delays(seconds: list[float]) -> Delays | None:
+    """In ms, as `figures` has them."""
+    if not seconds:
+        return None
+    ordered = sorted(1000 * each for each in seconds)
+    p50, p90, p99, p999, most = (_percentile(ordered, at) for at in (0.5, 0.9, 0.99, 0.999, 1))
+    return Delays(len(ordered), p50, p90, p99, p999, most)
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """The time on a CPU of every thread of these processes, which schedstat counts in ns."""
+    total = 0
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                told = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text()
+            except OSError:
+                continue  # it ended just now
+            total += int(told.split()[0])
+    return total / 1e9
+
+
+def _rss_mb(pids: Sequence[int]) -> float:
+    return look(pids).rss_mb if pids else 0.0

@@ -1,0 +1,355 @@
+"""Bridges that lie, and one that does not: no good figure is told of one that does no good work.
+
+All in one process, over memory streams and on a clock that jumps: nobody is late.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+import trio_websocket
+
+from sts_trio.audio.frames import SILENCE
+from sts_trio.load import load_test
+from sts_trio.load.figures import Run
+from sts_trio.load.python import agent
+from sts_trio.load.python.generator import Generator
+from sts_trio.load.python.options import Options
+from sts_trio.load.report import Tried
+
+PLACE = "CA{number:032x}\tbridge\t/twilio\t{{}}\t"
+GATHERS = 20.0
+
+
+class Bridge:
+    """Relays between the generator's two peers. Liars leave something out, or put something in."""
+
+    dials = True
+
+    def __init__(self, open_agent: Callable[[], trio.abc.Stream]) -> None:
+        self._open_agent = open_agent
+
+    async def carry(self, stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as nursery:
+            any_stream: Any = stream  # which will do
+            request = await trio_websocket.wrap_server_stream(nursery, any_stream)
+            self.caller: Any = await request.accept()
+            self.agent: Any = None
+            if self.dials:
+                any_stream = self._open_agent()
+                self.agent = await trio_websocket.wrap_client_stream(
+                    nursery, any_stream, "agent", "/"
+                )
+                await self.agent.send_message('{"type":"Settings"}')
+                nursery.start_soon(self._hear_agent)
+            try:
+                while True:
+                    await self.hear(msgspec.json.decode(await self.caller.get_message()))
+            except trio_websocket.ConnectionClosed:
+                if self.agent is not None:
+                    await self.agent.aclose()
+            nursery.cancel_scope.cancel()
+
+    async def hear(self, message: Any) -> None:
+        if message["event"] == "start":
+            self.sid = message["streamSid"]
+        if message["event"] == "media":
+            await self.hear_media(base64.b64decode(message["media"]["payload"]))
+
+    async def hear_media(self, audio: bytes) -> None:
+        if self.agent is not None:
+            await self.agent.send_message(audio)
+
+    async def _hear_agent(self) -> None:
+        try:
+            while True:
+                data = await self.agent.get_message()
+                if isinstance(data, bytes):
+                    await self.play(data)
+                elif "UserStartedSpeaking" in data:
+                    await self.tell({"event": "clear"})
+        except trio_websocket.ConnectionClosed:
+            await self.caller.aclose()
+
+    async def play(self, audio: bytes) -> None:
+        payload = base64.b64encode(audio).decode()
+        await self.tell({"event": "media", "media": {"payload": payload}})
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        await self.caller.send_message(
+            msgspec.json.encode({**message, "streamSid": self.sid}).decode()
+        )
+
+
+class Mute(Bridge):
+    """Shakes hands, and does nothing more."""
+
+    dials = False
+
+
+class Deaf(Bridge):
+    """Has an agent, that hears nothing."""
+
+    async def hear_media(self, audio: bytes) -> None:
+        return
+
+
+class OneWay(Bridge):
+    async def play(self, audio: bytes) -> None:
+        return
+
+
+class Echo(Bridge):
+    """Sends the caller's own voice back, in time and in full."""
+
+    dials = False
+
+    async def hear_media(self, audio: bytes) -> None:
+        await self.play(audio)
+
+
+class EchoWithAgent(Bridge):
+    async def hear_media(self, audio: bytes) -> None:
+        await super().hear_media(audio)
+        await super().play(audio)
+
+    async def play(self, audio: bytes) -> None:
+        return
+
+
+class TooShort(Bridge):
+    """A byte of each message is missing."""
+
+    async def play(self, audio: bytes) -> None:
+        await super().play(audio[:-1])
+
+
+class TooMuch(Bridge):
+    """Everything twice."""
+
+    async def play(self, audio: bytes) -> None:
+        await super().play(audio + audio)
+
+
+class Silence(Bridge):
+    async def play(self, audio: bytes) -> None:
+        await super().play(SILENCE * len(audio))
+
+
+class Tired(Bridge):
+    """Closes after a second."""
+
+    def __init__(self, open_agent: Callable[[], trio.abc.Stream]) -> None:
+        super().__init__(open_agent)
+        self._left = 50
+
+    async def hear_media(self, audio: bytes) -> None:
+        self._left -= 1
+        if not self._left:
+            await self.caller.aclose()
+        await super().hear_media(audio)
+
+
+class Hasty(Bridge):
+    """Marks and clears, before there is anything to be marked or cleared, in place of audio."""
+
+    dials = False
+
+    async def hear_media(self, audio: bytes) -> None:
+        await self.tell({"event": "mark", "mark": {"name": "played"}})
+        await self.tell({"event": "clear"})
+
+
+class NeverInterrupted(Bridge):
+    async def tell(self, message: dict[str, Any]) -> None:
+        if message["event"] != "clear":
+            await super().tell(message)
+
+
+class Dropping(Bridge):
+    """Takes connections, and lets go of them."""
+
+    async def carry(self, stream: trio.abc.Stream) -> None:
+        await stream.aclose()
+
+
+class Late(Bridge):
+    """Holds a second of the caller's words back."""
+
+    def __init__(self, open_agent: Callable[[], trio.abc.Stream]) -> None:
+        super().__init__(open_agent)
+        self._held: list[bytes] = []
+
+    async def hear_media(self, audio: bytes) -> None:
+        self._held.append(audio)
+        if len(self._held) > 50:
+            await super().hear_media(self._held.pop(0))
+
+
+Kind = Callable[[Callable[[], trio.abc.Stream]], Bridge]
+
+
+async def measure(kind: Kind, calls: int = 2, **changes: Any) -> Run:
+    options = msgspec.structs.replace(
+        Options(
+            calls=calls,
+            seconds=4.0,
+            host="",
+            port=0,
+            agent_port=0,
+            farewell=10.0,
+            most_cpu=100.0,
+            endings="1,1,1",
+        ),
+        **changes,
+    )
+    with trio.fail_after(600):
+        async with trio.open_nursery() as nursery:
+
+            async def quietly(run: Callable[..., Awaitable[None]], *what: Any) -> None:
+                try:
+                    await run(*what)
+                except* (
+                    trio.BrokenResourceError,
+                    trio_websocket.ConnectionClosed,
+                    trio_websocket.HandshakeError,
+                ):
+                    pass  # whoever lies may well be cut off
+
+            def open_agent() -> trio.abc.Stream:
+                ours, theirs = trio.testing.memory_stream_pair()
+                nursery.start_soon(quietly, partial(agent.answer, generator), theirs)
+                return ours
+
+            async def dial(host: str) -> trio.abc.Stream:
+                ours, theirs = trio.testing.memory_stream_pair()
+                nursery.start_soon(quietly, kind(open_agent).carry, theirs)
+                return ours
+
+            generator = Generator(options, dial)
+            runs: list[Run] = []
+
+            async def run() -> None:
+                runs.append(await generator.run())
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(calls):
+                generator.hear_place(PLACE.format(number=number))
+    return runs[0]
+
+
+def verdict(run: Run) -> Tried:
+    return load_test.judge(run.calls, run, GATHERS)
+
+
+async def test_an_honest_bridge_does_well(autojump_clock: trio.testing.MockClock) -> None:
+    run = await measure(Bridge)
+    assert verdict(run).reasons == []
+    assert verdict(run).verdict == "well"
+    assert (run.placed, run.failed, run.left_open, run.kept) == (2, 0, 0, 0)
+    assert run.up.arrived == run.up.sent >= 2 * 199
+    assert run.down.arrived == run.down.sent > 0
+    assert run.clears.asked == run.clears.answered > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Mute, "calls were not through"),
+        (Deaf, "calls were not through"),
+        (OneWay, "0.00 % of the audio arrived to the caller"),
+        (Echo, "calls were not through"),
+        (EchoWithAgent, "blocks came to the caller that were not sent so"),
+        (TooShort, "blocks came to the caller that were not sent so"),
+        (TooMuch, "blocks came to the caller that were not sent so"),
+        (Silence, "0.00 % of the audio arrived to the caller"),
+        (Tired, "calls were cut off"),
+        (Hasty, "calls were not through"),
+        (NeverInterrupted, "no barge-in was answered"),
+        (Dropping, "calls were refused"),
+        (Late, "words took"),
+    ],
+)
+async def test_a_liar_does_not_do_well(
+    kind: Kind, reason: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = await measure(kind)
+    assert verdict(run).verdict == "not well"
+    assert reason in "; ".join(verdict(run).reasons)
+
+
+async def test_one_call_of_many_that_is_left_out_is_noticed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """In the sum of all calls it would hardly show."""
+    made: list[Bridge] = []
+
+    def one_is_mute(open_agent: Callable[[], trio.abc.Stream]) -> Bridge:
+        made.append(OneWay(open_agent) if not made else Bridge(open_agent))
+        return made[-1]
+
+    run = await measure(one_is_mute, calls=6)
+    assert run.failed == 1
+    assert "1 of 6 calls failed" in "; ".join(verdict(run).reasons)
+
+
+# --- the bridge's own agent: nothing of it can be known but what a caller hears ------------------
+
+CLIP = bytes(range(16, 176)) * 50
+
+
+class Answering(Bridge):
+    """An agent inside the bridge, which speaks for a second after each second."""
+
+    dials = False
+
+    def __init__(self, open_agent: Callable[[], trio.abc.Stream]) -> None:
+        super().__init__(open_agent)
+        self._count = 0
+
+    async def hear_media(self, audio: bytes) -> None:
+        self._count += 1
+        if self._count % 100 == 50:
+            await self.play(bytes(range(240, 80, -1)) * 50)
+
+
+class Flooding(Answering):
+    async def hear_media(self, audio: bytes) -> None:
+        await self.play(bytes(range(240, 80, -1)) * 10)
+
+
+@pytest.fixture
+def clip(tmp_path: Any) -> str:
+    path = tmp_path / "clip"
+    path.write_bytes(CLIP)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Answering, ""),
+        (Mute, "2 callers heard nothing"),
+        (Echo, "2 callers heard their own voice"),
+        (Flooding, "2 callers were sent more than can be played"),
+        (Tired, "calls were cut off"),
+    ],
+)
+async def test_of_an_agent_of_the_bridges_it_is_told_whether_calls_were_answered(
+    kind: Kind, reason: str, clip: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = await measure(kind, bridges_agent=True, caller_says=clip, seconds=20.0)
+    found = verdict(run)
+    assert found.verdict == ("not well" if reason else "well")
+    assert reason in "; ".join(found.reasons)
+    if not reason:
+        assert run.heard is not None
+        assert run.heard.seconds > 20
+        assert run.heard.answer_ms is not None

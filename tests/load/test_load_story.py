@@ -1,0 +1,162 @@
+"""`sts-trio load` against real bridges on the loopback, with each of its generators.
+
+How fast this machine is tells nothing of the bridge here: what depends on that is not judged.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from limits import HANG
+from rig_commands import run
+
+import sts_trio
+from sts_trio.load import compiled, criterion, load_test, plan
+from sts_trio.load.report import Report
+
+ROOT = Path(sts_trio.__file__).parents[1]
+ANCESTOR = (str(ROOT / "bench" / "ancestor.py"),)
+OURS = ("-m", "sts_trio", "serve", "--port")
+CALLS = 3
+
+
+@pytest.fixture(autouse=True)
+def whatever_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAX_UP_P99", "MAX_CLEAR_P99", "MOST_CPU", "MOST_LAG", "MOST_LAG_P99"):
+        monkeypatch.setattr(criterion, name, 1e6)
+    monkeypatch.setattr(plan, "WARM_UP", 2.0)
+    monkeypatch.setattr(plan, "FAREWELL", 4.0)
+    monkeypatch.setattr(plan, "PATIENCE", HANG)
+    # A busy machine is late with what is left of the calls.
+    monkeypatch.setattr(load_test, "LEFT_WITHIN", 30.0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the generator in C is compiled, once."""
+    directory = tmp_path_factory.mktemp("cache")
+    try:
+        compiled.cached(directory / "sts-trio")
+    except compiled.NotCompiled:
+        if shutil.which("cc"):
+            raise
+        pytest.skip("the generator in C needs a compiler")
+    return directory
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def bridge(
+    arguments: tuple[str, ...], agent_port: int, directory: Path
+) -> Iterator[tuple[int, int]]:
+    """Its pid and its port."""
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("STS_")},
+        "PORT": str(port),
+        "DEEPGRAM_URL": f"ws://127.0.0.1:{agent_port}/v1/agent/converse",
+        "DEEPGRAM_API_KEY": "x",
+        "STS_AGENT": "deepgram",
+        "STS_DATABASE_URL": "none",
+        "PYTHONPATH": str(ROOT),
+    }
+    words = [*arguments, str(port)] if arguments is OURS else list(arguments)
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *words], env=environment, cwd=directory, stdout=log, stderr=log
+        )
+        try:
+            give_up = time.monotonic() + HANG
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, (directory / "log").read_text()
+                    assert time.monotonic() < give_up
+                    time.sleep(0.05)
+            yield process.pid, port
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url", "generator"),
+    [
+        (ANCESTOR, "ws://127.0.0.1:{port}/twilio", "c"),
+        (OURS, "http://127.0.0.1:{port}/twiml", "c"),
+        (OURS, "ws://127.0.0.1:{port}/twilio", "python"),
+    ],
+    ids=["ancestor", "ours-by-webhook", "ours-in-python"],
+)
+def test_a_bridge_under_load(
+    arguments: tuple[str, ...],
+    url: str,
+    generator: str,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ancestor does its work as long as callers are there, and keeps its agents afterwards."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    agent_port, out = free_port(), tmp_path / "out"
+    with bridge(arguments, agent_port, tmp_path) as (pid, port):
+        # The first call of a server takes what all of them need.
+        with socket.create_connection(("127.0.0.1", port)) as visitor:
+            visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            visitor.recv(100)
+        asked = ["--calls", str(CALLS), "--ramp", "20", "--seconds", "2", "--turn", "1"]
+        asked += ["--speech", "0.4", "--endings", "1:0:0", "--agent-port", str(agent_port)]
+        asked += ["--generator", generator, "--pid", str(pid), "--out", str(out)]
+        result = run("load", url.format(port=port), *asked)
+    report = msgspec.json.decode(out.with_suffix(".json").read_bytes(), type=Report)
+    assert result.exit_code == 0, result.output
+    assert report.last.verdict == "well"
+    assert report.generator == {"c": "C", "python": "Python"}[generator]
+    measured = report.last.run
+    assert (measured.live, measured.placed, measured.failed) == (CALLS, CALLS, 0)
+    assert measured.up.arrived > 0
+    assert measured.down.arrived > 0
+    assert measured.cpu_ms_per_call_second > 0
+    assert measured.own_lag is not None
+    assert measured.left_open == (CALLS if arguments is ANCESTOR else 0)
+    if arguments is OURS:
+        # A server may have opened what it keeps for all calls.
+        assert report.before is not None
+        assert report.after is not None
+        assert report.after.sockets - report.before.sockets < CALLS
+    assert f"{CALLS} calls: well" in result.stderr
+    assert out.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_nobody_there_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    result = run("load", f"ws://127.0.0.1:{free_port()}/twilio", "--out", str(tmp_path / "x"))
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "Connection refused" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bridge_that_is_not_pointed_here_is_told_so(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    with bridge(ANCESTOR, free_port(), tmp_path) as (_, port):
+        asked = ["--calls", "1", "--seconds", "1", "--agent-port", str(free_port())]
+        result = run("load", f"ws://127.0.0.1:{port}/twilio", *asked, "--out", str(tmp_path / "x"))
+    assert result.exit_code == 1
+    assert "is the bridge pointed at it?" in result.stdout
