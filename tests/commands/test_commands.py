@@ -93,6 +93,7 @@ def test_help_names_every_command() -> None:
         "demo",
         "dial",
         "doctor",
+        "load",
         "replay",
         "serve",
         "tasks",
