@@ -231,6 +231,7 @@ def test_serve_tells_where_it_listens_and_what_to_do_next(monkeypatch: pytest.Mo
             "keyfile": None,
             "keep_alive": 620.0,
             "take_over": False,
+            "descriptors": range(3, 3),
         }
         assert app.server.key_is_told
         app.server.key = "of-this-run"
