@@ -6,7 +6,7 @@ import ssl
 import struct
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
@@ -75,43 +75,52 @@ async def test_the_fast_lane_may_be_turned_off(tmp_path: Path, asked: Asked) -> 
     assert asked == []
 
 
-@pytest.fixture
-def trusting(tmp_path: Path) -> tuple[tuple[str, str], ssl.SSLContext]:
-    """A certificate and its key in files, and whom that convinces."""
+class Site(NamedTuple):
+    """How a server is reached: plainly, or by TLS of its own."""
+
+    certificate: tuple[str, str] | None  # and its key, in files
+    trust: ssl.SSLContext | None
+
+
+def by_tls(directory: Path) -> Site:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
-    files = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    files = (str(directory / "cert.pem"), str(directory / "key.pem"))
     certificate.cert_chain_pems[0].write_to_path(files[0])
     certificate.private_key_pem.write_to_path(files[1])
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    return files, trusting
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    return Site(files, trust)
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
+    return by_tls(tmp_path) if request.param == "TLS" else Site(None, None)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_socket_under_tls_is_adopted(
     tmp_path: Path,
     asked: Asked,
-    trusting: tuple[tuple[str, str], ssl.SSLContext],
     version: ssl.TLSVersion,
 ) -> None:
-    files, context = trusting
-    context.maximum_version = version
+    files, trust = by_tls(tmp_path)
+    assert trust is not None
+    trust.maximum_version = version
     async with world(tmp_path, certificate=files) as here:
-        await a_short_call(here, tls=context)
+        await a_short_call(here, tls=trust)
     assert asked == [True]
 
 
 async def test_tls_whose_parts_are_not_known_is_not_adopted(
     tmp_path: Path,
     asked: Asked,
-    trusting: tuple[tuple[str, str], ssl.SSLContext],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files, context = trusting
+    files, trust = by_tls(tmp_path)
     monkeypatch.setattr(adoption, "tls_state", lambda stream: None)
     async with world(tmp_path, certificate=files) as here:
-        await a_short_call(here, tls=context)
+        await a_short_call(here, tls=trust)
     assert asked == [False]
 
 
@@ -175,8 +184,15 @@ async def _send(message: Any) -> None:
     """Some other server's."""
 
 
-async def handshake(here: World, *headers: str, behind: bytes = b"") -> trio.SocketStream:
-    tcp = await trio.open_tcp_stream(*here.address)
+async def handshake(
+    here: World, site: Site, *headers: str, is_strict: bool = False
+) -> trio.abc.Stream:
+    """`is_strict`: a TLS connection that ends without TLS's own goodbye is broken."""
+    tcp: trio.abc.Stream = await trio.open_tcp_stream(*here.address)
+    if site.trust is not None:
+        tcp = trio.SSLStream(
+            tcp, site.trust, server_hostname="localhost", https_compatible=not is_strict
+        )
     lines = [
         "GET /twilio HTTP/1.1",
         f"Host: 127.0.0.1:{here.address[1]}",
@@ -186,11 +202,11 @@ async def handshake(here: World, *headers: str, behind: bytes = b"") -> trio.Soc
         "Sec-WebSocket-Key: 26ypYvsqzHJLGvnF2OKhXQ==",
         *headers,
     ]
-    await tcp.send_all("\r\n".join([*lines, "", ""]).encode() + behind)
+    await tcp.send_all("\r\n".join([*lines, "", ""]).encode())
     return tcp
 
 
-async def answer(tcp: trio.SocketStream) -> tuple[bytes, bytes]:
+async def answer(tcp: trio.abc.Stream) -> tuple[bytes, bytes]:
     """The answer to a handshake, and what came behind it."""
     data = b""
     while b"\r\n\r\n" not in data:
@@ -199,7 +215,7 @@ async def answer(tcp: trio.SocketStream) -> tuple[bytes, bytes]:
     return head, rest
 
 
-async def until_closed(tcp: trio.SocketStream, rest: bytes) -> list[tuple[int, bytes]]:
+async def until_closed(tcp: trio.abc.Stream, rest: bytes) -> list[tuple[int, bytes]]:
     """The frames that come until our end has to answer the goodbye."""
     while not any(opcode == CLOSE for opcode, _ in _as_far_as_it_came(rest)):
         part = await tcp.receive_some()
@@ -209,11 +225,11 @@ async def until_closed(tcp: trio.SocketStream, rest: bytes) -> list[tuple[int, b
 
 
 async def test_no_compression_is_agreed_on_though_it_is_offered(
-    tmp_path: Path, asked: Asked
+    tmp_path: Path, site: Site, asked: Asked
 ) -> None:
     """As browsers do; our frames are plain."""
-    async with world(tmp_path) as here:
-        tcp = await handshake(here, "Sec-WebSocket-Extensions: permessage-deflate")
+    async with world(tmp_path, certificate=site.certificate) as here:
+        tcp = await handshake(here, site, "Sec-WebSocket-Extensions: permessage-deflate")
         head, rest = await answer(tcp)
         assert head.startswith(b"HTTP/1.1 101")
         assert b"extensions" not in head.lower()
@@ -226,7 +242,7 @@ async def test_no_compression_is_agreed_on_though_it_is_offered(
 
 
 async def test_what_hypercorns_reader_has_read_already_is_handed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller's first frames are there before the accept is done."""
     early: list[bytes] = []
@@ -247,8 +263,8 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
 
     monkeypatch.setattr(adoption, "_Diverted", Diverted)
     monkeypatch.setattr(Connection, "protocol_send", send_and_wait)
-    async with world(tmp_path) as here:
-        tcp = await handshake(here)
+    async with world(tmp_path, certificate=site.certificate) as here:
+        tcp = await handshake(here, site)
         _, rest = await answer(tcp)
         stream = told(HELLO, START, *[media(bytes([n]) * 160) for n in range(50)])
         await tcp.send_all(stream[:1000])
@@ -266,7 +282,7 @@ async def test_what_hypercorns_reader_has_read_already_is_handed_over(
 
 
 async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its caller is quiet, and Hypercorn's reader waits for more."""
 
@@ -274,8 +290,8 @@ async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
         raise RuntimeError("no accept")
 
     monkeypatch.setattr(Connection, "protocol_send", fail)
-    async with world(tmp_path) as here:
-        tcp = await handshake(here)
+    async with world(tmp_path, certificate=site.certificate) as here:
+        tcp = await handshake(here, site)
         with trio.fail_after(HANG):
             assert await tcp.receive_some() == b""
         await here.until_over()
@@ -283,23 +299,25 @@ async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
 
 
 async def test_a_caller_who_is_gone_before_the_handshake_leaves_nothing(
-    tmp_path: Path, asked: Asked
+    tmp_path: Path, site: Site, asked: Asked
 ) -> None:
-    async with world(tmp_path) as here:
+    async with world(tmp_path, certificate=site.certificate) as here:
         for _ in range(3):
-            tcp = await handshake(here)
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            await trio.aclose_forcefully(tcp)
-        await a_short_call(here)
+            tcp = await handshake(here, site)
+            beneath: Any = getattr(tcp, "transport_stream", tcp)
+            beneath.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await trio.aclose_forcefully(beneath)
+        await a_short_call(here, tls=site.trust)
         with structlog.testing.capture_logs() as logs:
             await here.until_over()
         assert not [line for line in [*here.logs, *logs] if "crashed" in line["event"]]
 
 
-async def test_hypercorn_says_nothing_more_on_an_adopted_socket(tmp_path: Path) -> None:
-    """No ping of its own, and no second close frame: every byte is one of ours."""
-    async with world(tmp_path) as here:
-        tcp = await handshake(here)
+async def test_hypercorn_says_nothing_more_on_an_adopted_socket(tmp_path: Path, site: Site) -> None:
+    """No ping of its own, and no second close frame: every byte is one of ours. TLS says its own
+    goodbye behind them."""
+    async with world(tmp_path, certificate=site.certificate) as here:
+        tcp = await handshake(here, site, is_strict=True)
         _, rest = await answer(tcp)
         await tcp.send_all(told(HELLO, START, STOP))
         heard = await until_closed(tcp, rest)
@@ -313,11 +331,11 @@ async def test_hypercorn_says_nothing_more_on_an_adopted_socket(tmp_path: Path) 
 @pytest.mark.parametrize("how", ["never says anything", "is quiet", "talks on"])
 @pytest.mark.parametrize("lane", ["0", "1"])
 async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str, how: str
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch, lane: str, how: str
 ) -> None:
     monkeypatch.setattr(call, "HANG_UP_GRACE", 0.1)
-    async with world(tmp_path, STS_FAST_LANE=lane) as here:
-        tcp = await handshake(here)
+    async with world(tmp_path, certificate=site.certificate, STS_FAST_LANE=lane) as here:
+        tcp = await handshake(here, site)
         _, rest = await answer(tcp)
         if how == "never says anything":
             here.app.live_calls.shut_down()
@@ -334,18 +352,18 @@ async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(
         await tcp.aclose()
 
 
-async def _talk_on(tcp: trio.SocketStream) -> None:
+async def _talk_on(tcp: trio.abc.Stream) -> None:
     while True:
         await tcp.send_all(told(media()) * 1000)
 
 
 async def test_a_caller_in_the_midst_of_a_frame_gets_no_proper_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """He did not read, so there was no goodbye: what is left is dropped, with an RST."""
     monkeypatch.setattr(call, "HANG_UP_GRACE", 0.1)
-    async with world(tmp_path) as here:
-        tcp = await handshake(here)
+    async with world(tmp_path, certificate=site.certificate) as here:
+        tcp = await handshake(here, site)
         await answer(tcp)
         await tcp.send_all(told(HELLO, START))
         await here.agent.ready.wait()
@@ -358,6 +376,6 @@ async def test_a_caller_in_the_midst_of_a_frame_gets_no_proper_end(
         await tcp.aclose()
 
 
-async def _read_to_the_end(tcp: trio.SocketStream) -> None:
+async def _read_to_the_end(tcp: trio.abc.Stream) -> None:
     while await tcp.receive_some():
         pass
