@@ -56,6 +56,12 @@ class HAProxy:
                 [found, "-W", "-f", str(self._config)], stdout=log, stderr=log
             )
 
+    @property
+    def pid(self) -> int:
+        """The master's; its workers are its children."""
+        assert self._process is not None
+        return self._process.pid
+
     def reload(self) -> None:
         """Calls stay with the old worker, and new ones come to the next."""
         assert self._process is not None
