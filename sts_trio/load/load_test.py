@@ -72,6 +72,9 @@ class LoadTest:
         if not target.is_webhook:
             # Whoever is not there is told of before a generator is started.
             await trio.aclose_forcefully(await connect(target.address, target.port, False))
+        if self._plan.agent is Agent.OWN:
+            agent = f"ws://127.0.0.1:{self._plan.agent_port}/v1/agent/converse"
+            self._say(f"The agent of this test is at {agent}: the bridge has to be pointed there.")
         places = Places(target, sign, parameters, is_ours=is_ours)
         pids = self._plan.pids
         before = look(pids) if pids else None

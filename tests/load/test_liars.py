@@ -353,3 +353,52 @@ async def test_of_an_agent_of_the_bridges_it_is_told_whether_calls_were_answered
         assert run.heard is not None
         assert run.heard.seconds > 20
         assert run.heard.answer_ms is not None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: x\r\n\r\n",
+        b"\x16\x03\x01\x00garbage\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 10_000,
+    ],
+)
+async def test_what_is_no_handshake_is_let_go_by_the_agent(said: bytes) -> None:
+    async def dial(host: str) -> trio.abc.Stream:
+        raise AssertionError
+
+    options = Options(calls=1, seconds=1, host="", port=0, agent_port=0)
+    generator = Generator(options, dial)
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send_all, said)
+        nursery.start_soon(agent.answer, generator, theirs)
+        await trio.testing.wait_all_tasks_blocked()
+        await ours.send_eof()
+    assert not generator.sessions
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"no HTTP at all\r\n\r\n",
+        b"HTTP/1.1 101 x\r\n" + b"x: y\r\n" * 10_000,
+    ],
+)
+async def test_a_bridge_that_shakes_no_hands_has_refused(
+    answer: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Refusing(Bridge):
+        async def carry(self, stream: trio.abc.Stream) -> None:
+            await stream.receive_some()
+            await stream.send_all(answer)
+            await stream.aclose()
+
+    run = await measure(Refusing)
+    assert (run.refused, run.failed) == (2, 2)
+    assert "2 calls were refused" in verdict(run).reasons

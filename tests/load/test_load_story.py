@@ -139,7 +139,9 @@ def test_a_bridge_under_load(
         assert report.before is not None
         assert report.after is not None
         assert report.after.sockets - report.before.sockets < CALLS
-    assert f"{CALLS} calls: well" in result.stderr
+    agent, verdict = result.stderr.strip().splitlines()
+    assert f"ws://127.0.0.1:{agent_port}/v1/agent/converse" in agent
+    assert verdict == f"{CALLS} calls: well"
     assert out.with_suffix(".svg").read_text().startswith("<svg")
 
 

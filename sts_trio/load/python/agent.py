@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import h11
 import trio
 
 from sts_trio.load.python.blocks import Ear, Way
@@ -175,34 +176,31 @@ class Session:
             self._generator.alarms.add(begins, self._take_turn)
 
 
-async def answer(generator: "Generator", stream: trio.SocketStream) -> None:
-    """A connection to the agent."""
-    head = bytearray()
-    while (end := head.find(b"\r\n\r\n")) < 0:
-        data = b""
-        if len(head) <= MOST_PER_HEAD:
-            data = bytes(await stream.receive_some(RECEIVE))
-        if not data:
-            return
-        head += data
-    key = _key(bytes(head[:end]))
-    if key is None:
+async def answer(generator: "Generator", stream: trio.abc.Stream) -> None:
+    """A connection to the agent. What is no handshake is let go."""
+    http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_PER_HEAD)
+    try:
+        while (request := http.next_event()) is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some(RECEIVE)))
+    except (h11.RemoteProtocolError, trio.BrokenResourceError):
         return
-    digest = base64.b64encode(hashlib.sha1(key + _GUID).digest())
-    await stream.send_all(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + digest + b"\r\n\r\n"
-    )
+    if not isinstance(request, h11.Request):
+        return
+    named = dict(request.headers)
+    key = named.get(b"sec-websocket-key")
+    if key is None or named.get(b"upgrade", b"").lower() != b"websocket":
+        return
+    http.next_event()  # the end of the request
+    accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
+    headers = [
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Accept", accept),
+    ]
+    switching = h11.InformationalResponse(status_code=101, headers=headers)
+    await stream.send_all(http.send(switching) or b"")
     link = Link(stream, is_client=False)
     session = Session(generator, link)
     generator.sessions.add(session)
     link.say_text(b'{"type":"Welcome","request_id":"00000000-0000-4000-8000-000000000000"}')
-    await link.run(session, bytes(head[end + 4 :]))
-
-
-def _key(head: bytes) -> bytes | None:
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"sec-websocket-key":
-            return value.strip()
-    return None
+    await link.run(session, bytes(http.trailing_data[0]))

@@ -3,10 +3,12 @@ window, everything is measured; then what was sent in it may still arrive; then 
 call, and what stays open is counted (farewell).
 """
 
+import base64
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import h11
 import trio
 
 from sts_trio.load.figures import Heard, Progress, Run
@@ -162,26 +164,35 @@ class _NoWebsocket(Exception):
 
 
 async def _shake_hands(stream: trio.abc.Stream, host: str, path: str, headers: list[str]) -> bytes:
-    """What has come behind the answer."""
-    key = "".join(random.choices("ABCDEFGHIJKLMNOP", k=22)) + "=="
-    lines = [
-        f"GET {path} HTTP/1.1",
-        f"Host: {host}",
-        "User-Agent: Twilio.TmeWs/1.0",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        f"Sec-WebSocket-Key: {key}",
-        *filter(None, headers),
-    ]
-    await stream.send_all("\r\n".join([*lines, "", ""]).encode())
-    answer = bytearray()
-    while (end := answer.find(b"\r\n\r\n")) < 0:
-        data = await stream.receive_some(MOST_ANSWER)
-        answer += data
-        if not data or len(answer) > MOST_ANSWER:
-            break
-    if end < 0 or not answer.startswith(b"HTTP/1.1 101"):
+    """What has come behind the answer.
+
+    Raises:
+        _NoWebsocket: it is a refusal, or nothing that can be read.
+    """
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_ANSWER)
+    given = [each.partition(": ")[::2] for each in headers if each]
+    request = h11.Request(
+        method="GET",
+        target=path,
+        headers=[
+            ("Host", host),
+            ("User-Agent", "Twilio.TmeWs/1.0"),
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", base64.b64encode(random.randbytes(16)).decode()),
+            *given,
+        ],
+    )
+    try:
+        sent = (http.send(event) or b"" for event in (request, h11.EndOfMessage()))
+        await stream.send_all(b"".join(sent))
+        while (answer := http.next_event()) is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some(MOST_ANSWER)))
+    except (h11.RemoteProtocolError, trio.BrokenResourceError) as exc:
+        await trio.aclose_forcefully(stream)
+        raise _NoWebsocket from exc
+    if not isinstance(answer, h11.InformationalResponse) or answer.status_code != 101:
         await trio.aclose_forcefully(stream)
         raise _NoWebsocket
-    return bytes(answer[end + 4 :])
+    return bytes(http.trailing_data[0])
