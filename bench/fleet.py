@@ -29,14 +29,17 @@ from fleet_calls import (
     outcome,
     percentile,
     poison,
+    spans,
     steps,
     told_by_agent,
 )
 from fleet_functions import POISON
 from fleet_rig import ROOT, TOKEN, Fleet
+from keeper import keys
 from rich.console import Console
 from rich.table import Table
 
+from sts_trio.audio.frames import length
 from sts_trio.simulate import http
 from sts_trio.simulate.call_requests import Url
 from sts_trio.simulate.carrier import Carrier
@@ -55,6 +58,8 @@ RATE = 8.0
 # known to the database, and most callers are in the midst of a talk.
 UNTIL_FAULT = 3.0
 LONGEST_CALL = 180.0
+# A gap that is to be looked at: was the line away, or did caller and agent wait for each other?
+LATE = 3.0
 
 
 class Run:
@@ -379,7 +384,8 @@ def explain(each: Outcome) -> None:
     """Whatever is not as it should be, a line each."""
     call = each.call
     fine = each.is_remembered and not each.is_ended and not each.missing and not each.twice
-    if fine and each.sessions == 1:
+    late = [(at, gap) for at, gap in each.moves if gap > LATE]
+    if fine and each.sessions == 1 and not late:
         return
     print(f"call {each.number} {call.call_sid}: ended by {call.ended_by}, missing {each.missing},"
           f" sessions {each.sessions}, twice {each.twice}", file=sys.stderr)  # fmt: skip
@@ -388,6 +394,14 @@ def explain(each: Outcome) -> None:
     for stream in call.streams:
         told = f"{stream.began:.1f} to {stream.ended:.1f} s, by {stream.ended_by}"
         print(f"  stream {stream.url}: {told}", file=sys.stderr)
+    for at, gap in late:
+        for who, track in (("caller", call.report.said), ("agent", call.report.heard)):
+            told = ", ".join(
+                f"{keys(track[length(begin) : length(end)])} {begin:.1f} to {end:.1f} s"
+                for begin, end in spans(track, at - LATE)
+                if begin < at + gap + 1.0
+            )
+            print(f"  around the gap at {at:.1f} s, {who}: {told}", file=sys.stderr)
 
 
 async def main(wanted: argparse.Namespace, faults: Sequence[str], console: Console) -> list[Row]:

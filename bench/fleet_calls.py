@@ -78,7 +78,7 @@ def outcome(number: int, call: PhoneCall) -> Outcome:
         if last is not None and last[1] > before.ended - JUST_NOW:
             said = keys(heard[length(last[0]) : length(before.ended)])
             if said not in (TALK, GREETING, UNKNOWN, ANSWER + code_of(number)):
-                again = next((begin for begin, _ in _spans(heard, before.ended)), after.began)
+                again = next((begin for begin, _ in spans(heard, before.ended)), after.began)
         moves.append((before.ended, again - before.ended))
     return Outcome(
         number=number,
@@ -88,7 +88,9 @@ def outcome(number: int, call: PhoneCall) -> Outcome:
     )
 
 
-def _spans(track: bytes, since: float) -> Iterable[tuple[float, float]]:
+def spans(track: bytes, since: float) -> Iterable[tuple[float, float]]:
+    """When something was to be heard from then on: (from, to)."""
+    since = max(0.0, since)
     rest = Spans()
     rest.add(track[length(since) :])
     return [(begin + since, end + since) for begin, end in rest.spans]

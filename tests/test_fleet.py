@@ -11,6 +11,7 @@ from typing import Any
 
 import fleet_calls
 import fleet_picture
+import herd
 import keeper
 import msgspec
 import pytest
@@ -183,3 +184,22 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert fleet_calls.percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert fleet_calls.percentile([3.0, 1.0, 2.0], 0.99) == 3.0
     assert fleet_calls.percentile([], 0.5) == 0.0
+
+
+def test_a_herd_is_counted_by_what_its_agents_were_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "agent"
+    told = lines(
+        ("s", 1.0, "begun", ""), ("s", 1.5, "recalled", "A0000"),
+        ("t", 3.5, "begun", ""), ("t", 4.0, "user", "A0001"),
+    )  # fmt: skip
+    log.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in told))
+    assert herd.dials(log) == [0.0, 2.5]
+    assert herd.told_their_word(log, 2) == 1
+    callers = [herd.Waiting(0, 0.5, 0.6, 0.7), herd.Waiting(1, problem="no answer")]
+    herd.tell(callers, log)
+    shown = capsys.readouterr()
+    assert "2 callers, 1 with an agent that was told their word" in shown.out
+    assert "TwiML: 1, after p50 0.50 s" in shown.out
+    assert shown.err == "  1 times: no answer\n"
