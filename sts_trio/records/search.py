@@ -97,7 +97,7 @@ def _saying(
 ) -> tuple[list[Place], Place | None]:
     # Calls that last, have ended a moment ago, or are of an older release.
     others = _newest(connection, wanted, SEARCHED, position, is_indexed=False)
-    rows = read_rows(connection, [sid for _, sid in others])
+    rows = read_rows(connection, [sid for _, sid in others]) if others else {}
     found = [place for place in others if is_said.is_in(said_in(rows[place[1]]))]
     indexed, stop = word_index.find(
         connection,
@@ -129,10 +129,10 @@ def _of_number(
     if number is None:
         return choose
     sides = (calls.c.from_, calls.c.to)
-    return choose.where(sa.or_(*(_unindexed(side) == number for side in sides)))
+    return choose.where(sa.or_(*(unindexed(side) == number for side in sides)))
 
 
-def _unindexed(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+def unindexed(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """The same, by which no planner looks into an index."""
     return column.concat("")
 
@@ -190,7 +190,7 @@ def _choose(
         (calls.c.verdict, wanted.verdict),
     ):
         if value is not None:
-            choose = choose.where((column if by_index else _unindexed(column)) == value)
+            choose = choose.where((column if by_index else unindexed(column)) == value)
     if wanted.has_ended is not None:
         # Nearly all have: by an index on that nearly all would be read, and then sorted.
         ended_at = calls.c.ended_at

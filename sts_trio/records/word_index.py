@@ -7,6 +7,7 @@ call that is deleted goes from it by itself, whichever release deletes it.
 Functions on a connection, in a transaction of whoever calls.
 """
 
+import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,8 +25,11 @@ TABLE = schema.WORDS
 NOWHERE = 0
 # Calls that are looked at for one page, should the other filters leave none of them.
 LOOKED_AT = 1000
+# Calls that the other filters leave, of which SQLite reads the words instead of asking its index:
+# of a word that all say it would be told all calls, to find the few.
+RARE = 200
 # As many PostgreSQL's index is asked for at once: it has no order, and tells all or none.
-FEW = 1000
+FEW = 3000
 # Pages of SQLite's that are merged in one transaction: 40 ms.
 MERGED = 200
 # Seconds for such a step: nobody waits.
@@ -147,7 +151,7 @@ def purge(database: Database) -> None:
         return
     pages = -MERGED  # the first step begins a merge of all there is
     while True:
-        with database.writing(within=MERGING) as connection:
+        with database.giving_way(within=MERGING) as connection:
             if not exists(connection):
                 return
             before = _changes(connection)
@@ -184,23 +188,47 @@ def find(
         return [], None
     if is_postgresql(connection):
         return _find_by_gin(connection, choose, sought, limit, newest)
+    rare = newest(RARE + 1)
+    if len(rare) <= RARE:
+        return _find_among(connection, sought, limit, rare)
     match = sa.text(f"{TABLE} MATCH :query").bindparams(query=_match(sought))
-    window = sa.select(_words.c.rowid).where(match).order_by(_words.c.rowid.desc())
+    matching = sa.select(_words.c.rowid).where(match).order_by(_words.c.rowid.desc())
     if since is not None:
-        window = window.where(_words.c.rowid >= _first_place(since))
+        matching = matching.where(_words.c.rowid >= _first_place(since))
     if before is not None:
-        window = window.where(_words.c.rowid < _first_place(before) + 2 * _SPREAD)
-    for count in _windows(limit):
-        places = list(connection.execute(window.limit(count)).scalars())
-        among = sa.text("SELECT value FROM json_each(:places)").bindparams(places=str(places))
-        found = _places(connection, choose(_these(call.c.word_place.in_(among))).limit(limit + 1))
-        # Of those of one microsecond it has its own order.
-        if len(found) > limit and (count == LOOKED_AT or found[-1][0] < found[-2][0]):
-            return found, found[-1]
-        if len(places) < count:
-            return found, None
+        matching = matching.where(_words.c.rowid < _first_place(before) + 2 * _SPREAD)
+    found: list[Place] = []
+    # One query, read on as far as it takes: to begin it takes longer than to read from it.
+    with connection.execute(matching.limit(LOOKED_AT)).scalars() as rowids:
+        for count in _windows(limit):
+            places = list(rowids.fetchmany(count))
+            among = _is_in(connection, call.c.word_place, places)
+            found += _places(connection, choose(_these(among)).limit(limit + 1))
+            # Of those of one microsecond it has its own order.
+            found = sorted(found, reverse=True)[: limit + 1]
+            if len(found) > limit and found[-1][0] < found[-2][0]:
+                return found, found[-1]
+            if len(places) < count:
+                return found, None
+    if len(found) > limit:
+        return found, found[-1]
     at_last = sa.select(call.c.created_at, call.c.call_sid).where(call.c.word_place == places[-1])
     return found, _places(connection, at_last)[0]
+
+
+def _find_among(
+    connection: sa.Connection, sought: Sought, limit: int, places: Sequence[Place]
+) -> tuple[list[Place], Place | None]:
+    """In few calls: their words are read."""
+    said = dict(
+        connection.execute(
+            sa.select(call.c.call_sid, _words.c.words)
+            .join_from(call, _words, _words.c.rowid == call.c.word_place)
+            .where(_is_in(connection, call.c.call_sid, [sid for _, sid in places]))
+        ).all()
+    )
+    found = [each for each in places if sought.is_in(said.get(each[1], "").split())]
+    return found[: limit + 1], found[limit] if len(found) > limit else None
 
 
 def _find_by_gin(
@@ -212,46 +240,56 @@ def _find_by_gin(
 ) -> tuple[list[Place], Place | None]:
     words = _postgresql_words
     query = sa.text("CAST(:query AS tsquery)").bindparams(query=_query(sought))
-    # The index has no order: it is asked for what few calls have.
-    few = list(
-        connection.execute(
-            sa.select(words.c.call_sid).where(words.c.words.op("@@")(query)).limit(FEW + 1)
-        ).scalars()
-    )
-    if len(few) <= FEW:
-        these = _these(_is_one_of(call.c.call_sid, few))
-        found = _places(connection, choose(these).limit(limit + 1))
-        return found, found[limit] if len(found) > limit else None
-    # What many have is looked for in the newest.
+    found: list[Place] = []
+    end = 0
     for count in _windows(limit):
-        newest_of_all = newest(count)
-        sids = [sid for _, sid in newest_of_all]
+        if end == limit + 1:
+            # The index has no order: it is asked for what few calls have. What many have is found
+            # in the newest of all, of which the first have been looked at by now.
+            few = list(
+                connection.execute(
+                    sa.select(words.c.call_sid).where(words.c.words.op("@@")(query)).limit(FEW + 1)
+                ).scalars()
+            )
+            if len(few) <= FEW:
+                these = _these(_is_in(connection, call.c.call_sid, few))
+                found = _places(connection, choose(these).limit(limit + 1))
+                return found, found[limit] if len(found) > limit else None
+        begin, end = end, end + count
+        places = newest(end)
+        window = [sid for _, sid in places[begin:]]
         # Materialized, as the planner would else take the index, and all the calls in it.
         those = (
             sa.select(words.c.call_sid, words.c.words)
-            .where(_is_one_of(words.c.call_sid, sids))
+            .where(_is_in(connection, words.c.call_sid, window))
             .cte()
             .prefix_with("MATERIALIZED")
         )
         said = sa.select(those.c.call_sid).where(those.c.words.op("@@")(query))
         hits = set(connection.execute(said).scalars())
-        found = [place for place in newest_of_all if place[1] in hits]
+        found += [place for place in places[begin:] if place[1] in hits]
         if len(found) > limit:
             return found, found[limit]
-        if len(newest_of_all) < count:
+        if len(places) < end:
             return found, None
-    return found, newest_of_all[-1]
+    return found, places[-1]
 
 
 def _windows(limit: int) -> list[int]:
-    """How many finds are looked at: mostly there are no other filters, and the first few will do;
-    or they leave more than an eighth."""
-    return sorted({min(count, LOOKED_AT) for count in (limit + 1, 8 * (limit + 1), LOOKED_AT)})
+    """How many more finds are looked at, each time: mostly there are no other filters, and the
+    first few will do; or they leave more than an eighth."""
+    ends = sorted({min(count, LOOKED_AT) for count in (limit + 1, 8 * (limit + 1), LOOKED_AT)})
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def _is_one_of(column: sa.ColumnElement[str], sids: Sequence[str]) -> sa.ColumnElement[bool]:
-    """By one parameter: with as many as there are calls each query would be another."""
-    return column == sa.any_(sa.bindparam("sids", list(sids), type_=sa.ARRAY(sa.String)))
+def _is_in(
+    connection: sa.Connection, column: sa.ColumnElement[Any], values: Sequence[int | str]
+) -> sa.ColumnElement[bool]:
+    """By one parameter: with as many as there are values each query would be another."""
+    if is_postgresql(connection):
+        return column == sa.any_(sa.bindparam("values", list(values), type_=sa.ARRAY(sa.String)))
+    among = sa.text("SELECT value FROM json_each(:values)")
+    return column.in_(among.bindparams(values=json.dumps(values)))
 
 
 def _these(which: sa.ColumnElement[bool]) -> sa.FromClause:

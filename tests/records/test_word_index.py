@@ -51,10 +51,12 @@ def forget_index(store: Store) -> None:
         connection.execute(sa.update(schema.call).values(word_place=None))
 
 
+@pytest.mark.parametrize("rare", [0, 100])
 def test_it_is_asked_for_calls_that_have_ended(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, rare: int
 ) -> None:
     monkeypatch.setattr("sts_trio.records.search.said_in", None)  # no rows are read
+    monkeypatch.setattr(word_index, "RARE", rare)
     for number in range(8):
         store.write(ended(number, "A boat?" if number % 2 else "A car?", "Certainly, SIR.").rows)
     assert found(store, "boat") == [sid(number) for number in (7, 5, 3, 1)]
@@ -63,14 +65,15 @@ def test_it_is_asked_for_calls_that_have_ended(
     assert found(store, "submarine") == found(store, "boat certainly sir indeed") == []
 
 
-@pytest.mark.parametrize("few", [5, 100])
+@pytest.mark.parametrize(("few", "rare"), [(5, 0), (100, 0), (5, 10)])
 def test_all_that_are_looked_at_are_told_once_and_in_order(
-    store: Store, monkeypatch: pytest.MonkeyPatch, few: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, few: int, rare: int
 ) -> None:
     """Some are in the index, some are not; some began at once; and pages are short."""
     monkeypatch.setattr("sts_trio.records.search.SEARCHED", 4)
     monkeypatch.setattr("sts_trio.records.word_index.LOOKED_AT", 5)
     monkeypatch.setattr("sts_trio.records.word_index.FEW", few)
+    monkeypatch.setattr("sts_trio.records.word_index.RARE", rare)
     chance = random.Random(1)
     expected: list[tuple[float, str]] = []
     for number in range(40):
@@ -137,7 +140,10 @@ def test_writing_an_end_again_changes_nothing(store: Store) -> None:
     assert (indexed(store), found(store, "cars")) == (1, [sid(1)])
 
 
-def test_calls_that_began_at_the_same_instant_are_all_in_it(store: Store) -> None:
+def test_calls_that_began_at_the_same_instant_are_all_in_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(word_index, "RARE", 0)
     for number in range(30):
         store.write(ended(number, "A boat?", at=NOON).rows)
     assert found(store, "boat") == [sid(number) for number in range(29, -1, -1)]
