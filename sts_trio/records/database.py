@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,19 @@ class Database:
                     yield connection
             finally:
                 self._busy = None  # not before the commit, which may be what never ends
+
+    @contextlib.contextmanager
+    def giving_way(self, *, within: float) -> Iterator[sa.Connection]:
+        """As `writing`, for one of many steps that nobody waits for.
+
+        On SQLite one writes at a time, and who waits looks only now and then whether it may. So
+        behind the step the others have as much time as it has taken.
+        """
+        began = time.monotonic()
+        with self.writing(within=within) as connection:
+            yield connection
+        if not self.is_postgresql:
+            time.sleep(time.monotonic() - began)
 
     def _limit(self, connection: sa.Connection, within: float, *, is_durable: bool) -> None:
         if self.is_postgresql:

@@ -130,7 +130,7 @@ class Store:
             with self.database.reading() as connection:  # mostly there is none: nobody is to wait
                 if not word_index.has_more(connection):
                     break
-            with self.database.writing(within=DELETING) as connection:
+            with self.database.giving_way(within=DELETING) as connection:
                 count += word_index.put_some(connection, STEP)
         return count
 

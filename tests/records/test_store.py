@@ -1,6 +1,7 @@
 """What is written into the tables is found again: the same on both databases."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,21 @@ def test_the_list_is_filtered(store: Store) -> None:
     assert found(store, number=FROM, agent="sales") == [sid(1)]
 
 
+def plan_of(store: Store, ask: Callable[[], object]) -> str:
+    """SQLite's, of the first query that has an order."""
+    asked: list[tuple[str, Any]] = []
+
+    @sa.event.listens_for(store.database.engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        asked.append((statement, parameters))
+
+    ask()
+    statement, parameters = next(each for each in asked if "ORDER BY" in each[0])
+    with store.database.reading() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return str(plan.all())
+
+
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "wanted",
@@ -207,18 +223,9 @@ def test_the_list_is_filtered(store: Store) -> None:
 def test_the_list_is_read_in_its_order_and_not_sorted(store: Store, wanted: Wanted) -> None:
     """Of a hundred thousand calls a page would take a tenth of a second."""
     store.write(whole())
-    asked: list[tuple[str, Any]] = []
-
-    @sa.event.listens_for(store.database.engine, "before_cursor_execute")
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
-        asked.append((statement, parameters))
-
-    store.calls(wanted)
-    statement, parameters = next(each for each in asked if "ORDER BY" in each[0])
-    with store.database.reading() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-    assert "INDEX call_by_" in str(plan)
-    assert "TEMP B-TREE" not in str(plan)
+    plan = plan_of(store, lambda: store.calls(wanted))
+    assert "INDEX call_by_" in plan
+    assert "TEMP B-TREE" not in plan
 
 
 def test_pages_of_one_number_miss_none_and_repeat_none(store: Store) -> None:
@@ -490,6 +497,41 @@ def test_many_old_calls_are_deleted_in_lots(store: Store) -> None:
     deleted = store.expire(NOON + 86400 * 2)
     assert deleted.calls == 450
     assert found(store) == []
+
+
+def test_who_writes_meanwhile_waits_for_one_lot_at_most(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite one writes at a time, and a wait has a limit: all that is written meanwhile would
+    be late, and a call that is to be moved would not be."""
+    monkeypatch.setattr("sts_trio.records.retention.LOT", 4)
+    store.write(list(itertools.chain.from_iterable(many(18, every=1.0))))
+    other = Database(str(database.url.render_as_string(hide_password=False)))
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        with other.writing() as connection:
+            token = {"token_id": str(len(rests)), "call_sid": sid(1), "expires_at": NOON}
+            connection.execute(sa.insert(schema.token).values(**token))
+
+    monkeypatch.setattr("sts_trio.records.database.time.sleep", rest)
+    assert store.expire(NOON + 86400 * 2).calls == 18
+    other.close()
+    if database.is_postgresql:
+        assert rests == []
+    else:
+        assert len(rests) > 18 / 4
+        assert min(rests) > 0
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_is_too_old_is_found_by_its_time(store: Store) -> None:
+    """Of a hundred thousand calls each lot would else be looked for in all that have ended."""
+    store.write(whole())
+    plan = plan_of(store, lambda: store.expire(NOON))
+    assert "INDEX call_by_time" in plan
+    assert "TEMP B-TREE" not in plan
 
 
 def test_all_that_is_of_a_caller_is_forgotten(store: Store, database: Database) -> None:
