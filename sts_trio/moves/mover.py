@@ -6,6 +6,7 @@ answer before Twilio gives up.
 
 import collections
 import functools
+import itertools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -41,8 +42,11 @@ from sts_trio.simulate import http
 ASK_WITHIN = 0.5
 ASK_PATH = "/healthz"
 MAX_ANSWER = 64 * 1024
-# An ending is written within tens of milliseconds, and the caller hears nothing meanwhile.
-LOOK_EVERY = 0.05
+# Seconds from one look to the next, the last one for ever. An ending is written within a tenth of a
+# second, and the caller hears nothing meanwhile; the last look comes when there will be none
+# (`ENDING_WITHIN`). No more of them than that: a proxy that is started anew has all calls asked
+# about at once, and each look is four queries.
+PAUSES = (0.05, 0.1, 0.2, 0.15)
 # Twilio waits for 15 s.
 DECIDE_WITHIN = 10.0
 # For the rows of a call, which are read while its stream is there already.
@@ -183,6 +187,7 @@ class Mover:
     ) -> Outcome | None:
         """With a `turn` nobody has asked, so only what nobody has is taken; None: it is not so."""
         began = trio.current_time()
+        pauses = itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
         asked: tuple[Owner, Answer] | None = None
         while True:
             seen = await self._in_thread(partial(self._store.look, call_sid))
@@ -195,7 +200,7 @@ class Mover:
                 case AskAddress(owner):
                     asked = owner, await self._ask(owner)
                 case AskAgain():
-                    await trio.sleep(LOOK_EVERY)
+                    await trio.sleep(next(pauses))
                     asked = None if answer is Answer.SILENT else asked
                 case Move(is_crash):
                     assert seen is not None

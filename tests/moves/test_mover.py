@@ -72,6 +72,25 @@ async def test_a_call_is_claimed_for_another_by_who_has_no_room_for_it() -> None
     assert had == ["p1"] * 3
 
 
+async def test_a_call_that_its_process_has_is_looked_at_no_more_often_than_it_takes(
+    autojump_clock: Clock,
+) -> None:
+    """A proxy that is started anew has all calls asked about at once."""
+    store = Store(LIVE)
+    looks: list[float] = []
+    look = store.look
+
+    def noted(call_sid: str) -> CallState | None:
+        looks.append(trio.current_time())
+        return look(call_sid)
+
+    store.look = noted  # type: ignore[method-assign]
+    goes_on, _ = mover(store, Answer.SAME)
+    assert await goes_on.decide(sid(1), "", "action") == Returned(OTHER)
+    assert len(looks) == 6  # first to know whose it is
+    assert looks[-1] == pytest.approx(ENDING_WITHIN)
+
+
 async def test_a_process_that_lives_keeps_its_call(autojump_clock: Clock) -> None:
     goes_on, asked = mover(Store(LIVE), Answer.SAME)
     began = trio.current_time()
