@@ -21,8 +21,6 @@ CREDENTIAL = "(?:(?:Token|Bearer) )?[!-~]+"
 
 BLANK_LINE = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a head
 _REFUSAL = re.compile(rb"HTTP/1\.[01] ([2-9][0-9][0-9])[ \r\n]")
-_SWITCHING = re.compile(rb"HTTP/1\.1 101[ \r\n]")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t\r]*")
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
@@ -65,104 +63,86 @@ def reason(body: bytes) -> str:
     return body[: 4 * MAX_REASON].decode("utf-8", "replace").strip()[:MAX_REASON]
 
 
-def request(
-    host: str, target: str, headers: Sequence[tuple[bytes, bytes]], nonce: bytes
-) -> tuple[bytes, bytes]:
-    """The handshake, and the key in it, which is made of 16 random bytes."""
-    key = base64.b64encode(nonce)
-    lines = [
-        b"GET %s HTTP/1.1" % target.encode("ascii"),
-        b"Host: %s" % host.encode("idna"),
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Key: %s" % key,
-        b"Sec-WebSocket-Version: 13",
-        *(b"%s: %s" % header for header in headers),
-    ]
-    return b"\r\n".join([*lines, b"", b""]), key
-
-
 def token(key: bytes) -> bytes:
     """What a server makes of a key (RFC 6455, section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key + _MAGIC).digest())
 
 
-class Answer:
-    """The answer to the handshake with that key, as it comes."""
+class Handshake:
+    """One of ours: what is `said`, and what the answer is.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._head = bytearray()
-        self._refusal: _Refusal | None = None
+    The key in it is made of `nonce`, 16 random bytes.
 
-    def feed(self, data: bytes) -> Accepted | Refused | Garbled | None:
-        """What it is, once that can be told; `b""` is its end, and then it can."""
-        if self._refusal is not None:
-            return self._refusal.feed(data)
-        before = len(self._head)
-        self._head += data
-        blank = BLANK_LINE.search(self._head, max(0, before - 2))
-        if blank is None:
-            if data and len(self._head) < MAX_ANSWER:
-                return None
-            return Garbled("a head without end" if data else "")
-        if not _SWITCHING.match(self._head):
-            self._refusal = _Refusal()
-            return self._refusal.feed(bytes(self._head))
-        lines = bytes(self._head[: blank.start()]).split(b"\n")
-        fault = _fault(lines[1:], self._key)
-        return Garbled(fault) if fault else Accepted(bytes(self._head[blank.end() :]))
+    Raises:
+        ValueError: one of these is nothing that HTTP has.
+    """
 
-
-def _fault(lines: list[bytes], key: bytes) -> str:
-    """What is wrong with these headers, if anything (RFC 6455, section 4.1)."""
-    headers: dict[bytes, bytes] = {}
-    for line in lines:
-        header = _HEADER.fullmatch(line)
-        if header is None:
-            return "a line that is no header"
-        name, value = header[1].lower(), header[2]
-        headers[name] = headers[name] + b", " + value if name in headers else value
-    options = [each.strip() for each in headers.get(b"connection", b"").lower().split(b",")]
-    if headers.get(b"upgrade", b"").lower() != b"websocket" or b"upgrade" not in options:
-        return "no upgrade to a websocket"
-    if headers.get(b"sec-websocket-accept") != token(key):
-        return "the token is not that of our key"
-    if b"sec-websocket-extensions" in headers or b"sec-websocket-protocol" in headers:
-        return "an extension or a protocol that we did not ask for"
-    return ""
-
-
-class _Refusal:
-    """An answer that is no websocket, as far as it is read."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self, host: str, target: str, headers: Sequence[tuple[bytes, bytes]], nonce: bytes
+    ) -> None:
+        self._key = base64.b64encode(nonce)
         self._http = h11.Connection(h11.CLIENT)
-        self._http.send(h11.Request(method="GET", target="/", headers=[("Host", "")]))
+        try:
+            request = h11.Request(
+                method="GET",
+                target=target,
+                headers=[
+                    (b"Host", host.encode("idna")),
+                    (b"Upgrade", b"websocket"),
+                    (b"Connection", b"Upgrade"),
+                    (b"Sec-WebSocket-Key", self._key),
+                    (b"Sec-WebSocket-Version", b"13"),
+                    *headers,
+                ],
+            )
+        except h11.LocalProtocolError as exc:
+            raise ValueError(str(exc)) from exc
+        self.said = self._http.send(request)
         self._http.send(h11.EndOfMessage())
         self._room = MAX_ANSWER
         self._status: int | None = None
         self._body = b""
 
-    def feed(self, data: bytes) -> Refused | Garbled | None:
+    def feed(self, data: bytes) -> Accepted | Refused | Garbled | None:
+        """What the answer is, once that can be told; `b""` is its end, and then it can."""
         self._room -= len(data)
-        fault = ""
         try:
             self._http.receive_data(data)
-            is_over = self._take_events() or not data or self._room <= 0
+            told = self._understand()
         except h11.RemoteProtocolError as exc:
-            is_over, fault = True, str(exc)
-        if not is_over:
-            return None
-        return Garbled(fault) if self._status is None else Refused(self._status, self._body)
+            told = Garbled(str(exc))
+        if told is None and (not data or self._room <= 0):
+            told = Garbled("an answer without end")
+        if isinstance(told, Garbled) and self._status is not None:
+            return Refused(self._status, self._body)  # as far as it came
+        return told
 
-    def _take_events(self) -> bool:
-        """Whether the last has come."""
-        while True:
-            event = self._http.next_event()
-            if isinstance(event, h11.Response):
-                self._status = event.status_code
-            elif isinstance(event, h11.Data):
-                self._body += bytes(event.data)
-            else:
-                return event is not h11.NEED_DATA
+    def _understand(self) -> Accepted | Refused | Garbled | None:
+        while (event := self._http.next_event()) is not h11.NEED_DATA:
+            match event:
+                case h11.InformationalResponse(status_code=101):
+                    fault = self._fault(event)
+                    rest, _ = self._http.trailing_data
+                    return Garbled(fault) if fault else Accepted(rest)
+                case h11.Response(status_code=status):
+                    self._status = status
+                case h11.Data(data=data):
+                    self._body += bytes(data)
+                case h11.EndOfMessage():
+                    assert self._status is not None
+                    return Refused(self._status, self._body)
+        return None
+
+    def _fault(self, answer: h11.InformationalResponse) -> str:
+        """What is wrong with it, if anything (RFC 6455, section 4.1)."""
+        headers: dict[bytes, bytes] = {}
+        for name, value in answer.headers:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+        options = [each.strip() for each in headers.get(b"connection", b"").lower().split(b",")]
+        if headers.get(b"upgrade", b"").lower() != b"websocket" or b"upgrade" not in options:
+            return "no upgrade to a websocket"
+        if headers.get(b"sec-websocket-accept") != token(self._key):
+            return "the token is not that of our key"
+        if b"sec-websocket-extensions" in headers or b"sec-websocket-protocol" in headers:
+            return "an extension or a protocol that we did not ask for"
+        return ""

@@ -1183,6 +1183,14 @@ async def test_a_handshake_that_is_not_ours_is_refused(
     assert str(error).startswith("agent.test: no websocket handshake")
 
 
+async def test_what_cannot_be_asked_for_is_not(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    with pytest.raises(AgentUnreachable, match=r"agent\.test: no websocket handshake .*target"):
+        async with converse(ours, "agent.test", "/two words", [], LANGUAGE):
+            pytest.fail("there is a leg")
+    assert await theirs.receive_some() == b""
+
+
 # --- dialling -----------------------------------------------------------------------------------
 
 
