@@ -26,6 +26,8 @@ from sts_trio import __version__
 from sts_trio.agents.breaker import State
 from sts_trio.errors import Leg
 from sts_trio.net.ticker import LAGS
+from sts_trio.observe import events
+from sts_trio.observe.report import report
 from sts_trio.server import Server
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.responses import GET, UNKEPT, Rules
@@ -65,8 +67,11 @@ class _OfProcess(Collector):
     def describe(self) -> Iterable[Metric]:
         return []  # else all of it would be collected when it is registered
 
-    def collect(self) -> Iterable[Metric]:
-        return prometheus_client.REGISTRY.collect()
+    def collect(self) -> Iterator[Metric]:
+        try:
+            yield from prometheus_client.REGISTRY.collect()
+        except Exception as exc:  # whatever code of yours raises: ours are told all the same
+            report(events.MetricsIncomplete(f"{type(exc).__name__}: {exc}"), exc_info=True)
 
 
 class _OfServer(Collector):

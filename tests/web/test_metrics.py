@@ -1,16 +1,21 @@
 """`/metrics`, as a scraper asks for it."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import prometheus_client
 import pytest
+import structlog
 import trio
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from rig_app import body_of, client_of, key, make_app
 from rig_peers import STOP
 from rig_server import World, talk, world
 
+from sts_trio.observe import events
 from sts_trio.web.app import App
 
 HERE = ("127.0.0.1", 5)
@@ -77,6 +82,30 @@ async def test_what_your_functions_count_stands_beside_ours(tmp_path: Path) -> N
         assert "process_resident_memory_bytes" in text
     finally:
         prometheus_client.REGISTRY.unregister(mine)
+
+
+async def test_a_collector_of_yours_that_raises_takes_none_of_our_figures_with_it(
+    tmp_path: Path,
+) -> None:
+    class Broken(Collector):
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> Iterator[Metric]:
+            raise ValueError("no table is free")
+
+    app = make_app(tmp_path)
+    broken = Broken()
+    prometheus_client.REGISTRY.register(broken)
+    try:
+        with structlog.testing.capture_logs() as lines:
+            text = await scrape(app, accept=OPENMETRICS)
+    finally:
+        prometheus_client.REGISTRY.unregister(broken)
+    assert value(text, "sts_calls_live") == 0
+    assert text.endswith("# EOF\n")
+    [line] = [each for each in lines if each["event"] == events.MetricsIncomplete.NAME]
+    assert line["reason"] == "ValueError: no table is free"
 
 
 async def test_the_admin_token_lets_a_scraper_in_and_nobody_else_sees_a_figure(

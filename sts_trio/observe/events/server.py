@@ -176,3 +176,12 @@ class GarbageCollected(Event, frozen=True):
     seconds: Annotated[Seconds, "in which nothing else was done"]
     live: Annotated[int, "calls under way"]
     reason: str
+
+
+class MetricsIncomplete(Event, frozen=True):
+    """A collector of yours in Prometheus's registry has raised. Its figures are not told, nor are
+    those of the registry behind it. With its traceback."""
+
+    NAME = "metrics.incomplete"
+    LEVEL = Level.ERROR
+    reason: str
