@@ -97,13 +97,16 @@ class Page:
         ]
 
     async def page(self) -> Response:
-        refusal = await self._authenticator.operator(is_page=True)
-        if refusal is None and "key" in request.args:
-            return _without_key_in_the_address(self._authenticator.key)
-        return refusal or self._file("index.html")
+        return await self._page("./", "index.html")
 
     async def past(self) -> Response:
-        return await self._authenticator.operator(is_page=True) or self._file("past.html")
+        return await self._page("past", "past.html")
+
+    async def _page(self, address: str, file: str) -> Response:
+        refusal = await self._authenticator.operator(is_page=True)
+        if refusal is None and "key" in request.args:
+            return _without_key_in_the_address(self._authenticator.key, address)
+        return refusal or self._file(file)
 
     async def file(self, name: str) -> Response:
         return await self._authenticator.operator() or self._file(name)
@@ -276,17 +279,17 @@ class Page:
         return b"".join(lines)
 
 
-def _without_key_in_the_address(key: str | None) -> Response:
+def _without_key_in_the_address(key: str | None, address: str) -> Response:
     """The page keeps the key as a cookie, and its address is one that may be shown."""
     info = request_info(request.scope)
     response = responses.text("The page is at the same address, without the key.", 303)
     if info.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
-        response.headers["Location"] = "./"
+        response.headers["Location"] = address
     else:
         # A strict cookie does not go along with what another site has begun, redirections and all:
         # this is the page's own request.
         response.status_code = 200
-        response.headers["Refresh"] = "0; url=./"
+        response.headers["Refresh"] = f"0; url={address}"
     response.headers["Cache-Control"] = "no-store"
     if has_key(info, key):
         secure = "; Secure" if info.scheme == "https" else ""

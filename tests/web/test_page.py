@@ -291,13 +291,15 @@ NAVIGATION = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
         NAVIGATION | {"sec-fetch-site": "same-origin"},
     ],
 )
+@pytest.mark.parametrize("page", [("/", "./"), ("/past", "past")])
 async def test_the_key_in_the_address_becomes_a_cookie_and_leaves_the_address(
-    tmp_path: Path, headers: dict[str, str]
+    tmp_path: Path, headers: dict[str, str], page: tuple[str, str]
 ) -> None:
     app = make_app(tmp_path)
     host = {"host": "127.0.0.1:5000"}
-    status, answered, body = await ask(app, f"/?key={app.server.key}", headers=headers | host)
-    assert (status, answered["location"]) == (303, "./")
+    path, address = page
+    status, answered, body = await ask(app, f"{path}?key={app.server.key}", headers=headers | host)
+    assert (status, answered["location"]) == (303, address)
     assert answered["cache-control"] == "no-store"
     assert answered["referrer-policy"] == "no-referrer"
     assert answered["set-cookie"] == (
