@@ -8,13 +8,14 @@ second core, so this tells CPU and delays at a modest load, and no capacity.
 """
 
 import contextlib
+import http.client
 import os
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +41,6 @@ SETUPS = {
     "one behind HAProxy": (1, True),
     "two behind HAProxy": (2, True),
 }
-# HAProxy has seen that a process takes calls.
-NOTICED = 1.5
 READY_WITHIN = 30.0
 # From here to there the callers talk, whatever the generator took to begin.
 MARGIN = 1.0
@@ -88,28 +87,27 @@ def main(calls: int, seconds: float, rounds: int, cpu_only: bool) -> None:
                 postmaster = int(
                     (cluster.directory / "data" / "postmaster.pid").read_text().split()[0]
                 )
-                with host(url, Path(directory), processes, is_proxied=is_proxied) as running:
-                    running.pids["PostgreSQL"] = [postmaster]
-                    try:
-                        measured = measure(
-                            binary, running, calls, seconds, LATE if cpu_only else {}
-                        )
-                    except (GeneratorTooSlow, NoRun) as exc:
-                        console.print(f"{name}: {exc}")
-                        continue
+                try:
+                    with host(url, Path(directory), processes, is_proxied=is_proxied) as running:
+                        running.pids["PostgreSQL"] = [postmaster]
+                        more = LATE if cpu_only else {}
+                        measured = measure(binary, running, calls, seconds, more)
+                except (GeneratorTooSlow, NoRun) as exc:
+                    console.print(f"{name}: {exc}")
+                    continue
                 cpu = [
                     measured.cpu.get(each, 0.0) for each in ("processes", "HAProxy", "PostgreSQL")
                 ]
                 table.add_row(
                     *(name, str(calls), *(f"{each:.3f}" for each in (*cpu, sum(cpu)))),
-                    "-" if cpu_only else heard(measured.run),
+                    heard(measured.run, delays=not cpu_only),
                 )
     console.print(table)
 
 
-def heard(run: Run) -> str:
-    words = [f"{_both(run.up_ms)}  {_both(run.clear_ms)}  {run.up.ok:.1f} / {run.down.ok:.1f}"]
-    words += [f"{run.failed} failed"] if run.failed else []
+def heard(run: Run, *, delays: bool) -> str:
+    words = [_both(run.up_ms), _both(run.clear_ms)] if delays else []
+    words += [f"{run.up.ok:.1f} / {run.down.ok:.1f} %"]
     return "  ".join(words)
 
 
@@ -133,7 +131,7 @@ def host(url: str, directory: Path, processes: int, *, is_proxied: bool) -> Iter
             ours = msgspec.structs.replace(VARIANTS["ours"], environment=environment)
             servers[name] = stack.enter_context(serve(ours, cores[number % len(cores)]))
         for each in servers.values():
-            wait_until_ready(each.port)
+            wait_until_answered(each.port, "/readyz")
         pids: Pids = {"processes": [each.pid for each in servers.values()]}
         port = servers["a-0"].port
         if is_proxied:
@@ -141,20 +139,25 @@ def host(url: str, directory: Path, processes: int, *, is_proxied: bool) -> Iter
             proxy.write({name: ("127.0.0.1", each.port) for name, each in servers.items()})
             proxy.start()
             stack.callback(proxy.stop)
-            time.sleep(NOTICED)
+            wait_until_answered(proxy.port, "/")  # by a process: HAProxy itself says 503
             port, pids["HAProxy"] = proxy.port, [proxy.pid]
         yield Host(port, agent_port, pids)
 
 
-def wait_until_ready(port: int) -> None:
-    """It listens before: a database that is new takes it a while."""
+def wait_until_answered(port: int, path: str) -> None:
+    """By anything but 503. It listens before: a database that is new takes it a while."""
     give_up = time.monotonic() + READY_WITHIN
     while time.monotonic() < give_up:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10).close()
-            return
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            connection.request("GET", path)
+            if connection.getresponse().status != HTTPStatus.SERVICE_UNAVAILABLE:
+                return
         time.sleep(0.1)
-    raise click.ClickException("a process is not ready")
+    raise NoRun("no process takes calls")
 
 
 def measure(
@@ -183,9 +186,10 @@ def measure(
         time.sleep(seconds - 2 * MARGIN)
         used = {name: cpu(pids) - began[name] for name, pids in host.pids.items()}
         call_seconds = calls * (seconds - 2 * MARGIN)
-        return Measured(
-            {name: 1000 * each / call_seconds for name, each in used.items()}, run.result()
-        )
+        result = run.result()
+        if result.failed:
+            raise NoRun(f"{result.failed} of {result.placed} calls failed")
+        return Measured({name: 1000 * each / call_seconds for name, each in used.items()}, result)
 
 
 def cpu(pids: Sequence[int]) -> float:
