@@ -16,8 +16,8 @@ WHOLLY_COVERED = ("wire", "logic", "legs", "call", "bridge", "net")
 ALL_CORES = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 
 
-def install(session: nox.Session, group: str) -> None:
-    session.install("-e", ".[demo]", *nox.project.dependency_groups(PYPROJECT, group))
+def install(session: nox.Session, group: str, ours: str = ".[demo]") -> None:
+    session.install("-e", ours, *nox.project.dependency_groups(PYPROJECT, group))
 
 
 @nox.session
@@ -51,14 +51,14 @@ def browser(session: nox.Session) -> None:
 @nox.session(default=False)
 def deploy(session: nox.Session) -> None:
     """Render the chart and compose.yaml, and hold them to the schemas of those who read them."""
-    install(session, "deploy")
+    install(session, "deploy", ".")
     session.run("pytest", "-m", "rendered", "tests/deploy/rendered", *session.posargs)
 
 
 @nox.session(default=False)
 def container(session: nox.Session) -> None:
     """Build deploy/Dockerfile and run it; root, and Debian's packages buildah and debootstrap."""
-    install(session, "test")
+    install(session, "test", ".")
     session.run("pytest", "-m", "container", "tests/deploy/container", *session.posargs)
 
 
