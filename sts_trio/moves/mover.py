@@ -193,12 +193,15 @@ class Mover:
             seen = await self._in_thread(partial(self._store.look, call_sid))
             if turn is not None and not _is_left(seen, self._me):
                 return None
+            known = partial(decide, seen, self._me, account_sid=account_sid)
             answer = asked[1] if asked is not None and _has(seen, asked[0]) else None
-            waited = trio.current_time() - began
-            decision = decide(seen, self._me, account_sid=account_sid, answer=answer, waited=waited)
+            decision = known(answer=answer, waited=trio.current_time() - began)
+            if isinstance(decision, AskAddress):
+                answer = await self._ask(decision.of)
+                asked = decision.of, answer
+                # By what was seen before: of what has changed since, the claim fails.
+                decision = known(answer=answer, waited=trio.current_time() - began)
             match decision:
-                case AskAddress(owner):
-                    asked = owner, await self._ask(owner)
                 case AskAgain():
                     await trio.sleep(next(pauses))
                     asked = None if answer is Answer.SILENT else asked

@@ -87,8 +87,24 @@ async def test_a_call_that_its_process_has_is_looked_at_no_more_often_than_it_ta
     store.look = noted  # type: ignore[method-assign]
     goes_on, _ = mover(store, Answer.SAME)
     assert await goes_on.decide(sid(1), "", "action") == Returned(OTHER)
-    assert len(looks) == 6  # first to know whose it is
+    assert len(looks) == 5
     assert looks[-1] == pytest.approx(ENDING_WITHIN)
+
+
+async def test_a_call_of_a_dead_process_is_looked_at_once() -> None:
+    """Its calls are asked about all at once, and each look is four queries."""
+    store = Store(LIVE)
+    looks: list[str] = []
+    look = store.look
+
+    def noted(call_sid: str) -> CallState | None:
+        looks.append(call_sid)
+        return look(call_sid)
+
+    store.look = noted  # type: ignore[method-assign]
+    goes_on, _ = mover(store, Answer.REFUSED)
+    assert isinstance(await goes_on.decide(sid(1), "", "action"), Taken)
+    assert looks == [sid(1)]
 
 
 async def test_a_process_that_lives_keeps_its_call(autojump_clock: Clock) -> None:
