@@ -117,9 +117,11 @@ class _Conductor:
                 await process.wait()
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
+        said = self._said.decode(errors="replace").strip().splitlines()
         if run is None:
-            said = self._said.decode(errors="replace").strip().rpartition("\n")[2]
-            raise NoRun(said or f"the generator exited with {process.returncode}")
+            raise NoRun(said[-1] if said else f"the generator exited with {process.returncode}")
+        if run.refused and said:
+            self._places.refusals.setdefault(said[0], run.refused)
         return run
 
     async def _ramp(self) -> None:

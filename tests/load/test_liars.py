@@ -40,13 +40,9 @@ class Bridge:
             request = await trio_websocket.wrap_server_stream(nursery, any_stream)
             self.caller: Any = await request.accept()
             self.agent: Any = None
+            self._nursery = nursery
             if self.dials:
-                any_stream = self._open_agent()
-                self.agent = await trio_websocket.wrap_client_stream(
-                    nursery, any_stream, "agent", "/"
-                )
-                await self.agent.send_message('{"type":"Settings"}')
-                nursery.start_soon(self._hear_agent)
+                await self.dial()
             try:
                 while True:
                     await self.hear(msgspec.json.decode(await self.caller.get_message()))
@@ -54,6 +50,17 @@ class Bridge:
                 if self.agent is not None:
                     await self.agent.aclose()
             nursery.cancel_scope.cancel()
+
+    async def dial(self) -> None:
+        any_stream: Any = self._open_agent()
+        self.agent = await trio_websocket.wrap_client_stream(
+            self._nursery, any_stream, "agent", "/"
+        )
+        await self.agent.send_message('{"type":"Settings"}')
+        self._nursery.start_soon(self._hear_agent)
+
+    async def lose_agent(self) -> None:
+        await self.caller.aclose()
 
     async def hear(self, message: Any) -> None:
         if message["event"] == "start":
@@ -74,7 +81,7 @@ class Bridge:
                 elif "UserStartedSpeaking" in data:
                     await self.tell({"event": "clear"})
         except trio_websocket.ConnectionClosed:
-            await self.caller.aclose()
+            await self.lose_agent()
 
     async def play(self, audio: bytes) -> None:
         payload = base64.b64encode(audio).decode()
@@ -391,7 +398,9 @@ async def test_what_is_no_handshake_is_let_go_by_the_agent(said: bytes) -> None:
     ],
 )
 async def test_a_bridge_that_shakes_no_hands_has_refused(
-    answer: bytes, autojump_clock: trio.testing.MockClock
+    answer: bytes,
+    autojump_clock: trio.testing.MockClock,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Refusing(Bridge):
         async def carry(self, stream: trio.abc.Stream) -> None:
@@ -402,3 +411,25 @@ async def test_a_bridge_that_shakes_no_hands_has_refused(
     run = await measure(Refusing)
     assert (run.refused, run.failed) == (2, 2)
     assert "2 calls were refused" in verdict(run).reasons
+    assert capsys.readouterr().err.count("the bridge refuses: ") == 1
+
+
+class Redialling(Bridge):
+    """Takes an agent's end for a loss, once."""
+
+    async def lose_agent(self) -> None:
+        if self.dials:
+            self.dials = False
+            await self.dial()
+        else:
+            await super().lose_agent()
+
+
+async def test_an_agent_that_comes_after_another_goes_on_counting(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What it says is not what was said before: who dials again is no liar."""
+    run = await measure(Redialling, endings="0,0,1", farewell=20.0)
+    assert verdict(run).verdict == "well"
+    assert run.down.faults == 0
+    assert run.kept == 2

@@ -32,7 +32,6 @@ struct session {
     uint64_t barged_in; /* 0 once `clear` has answered it */
     struct block block; /* the one that is being said */
     size_t said;        /* bytes of it, FRAME when it is over */
-    uint32_t blocks;
     size_t unsaid; /* bytes of this utterance */
     bool has_settings, is_leaving;
     struct session *next, *previous;
@@ -73,7 +72,7 @@ static void say_chunk(struct session *session)
         size = session->unsaid;
     for (size_t done = 0, piece; done < size; done += piece) {
         if (session->said == FRAME) {
-            fill_block(&session->block, &meters.down, session->call->serial, session->blocks++);
+            fill_block(&session->block, &meters.down, session->call->serial, session->call->blocks++);
             session->said = 0;
         }
         piece = FRAME - session->said < size - done ? FRAME - session->said : size - done;

@@ -263,8 +263,13 @@ static void caller_secured(void *owner, SSL *ssl)
 {
     struct call *call = owner;
     char name[256];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(call->place.host, ":"), call->place.host);
-    SSL_set_tlsext_host_name(ssl, name);
+    const char *host = call->place.host;
+    bool is_ipv6 = *host == '['; /* in brackets, as it has colons of its own */
+    host += is_ipv6;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(host, is_ipv6 ? "]" : ":"), host);
+    /* An address has no name to ask for. */
+    if (!is_ipv6 && name[strspn(name, "0123456789.")])
+        SSL_set_tlsext_host_name(ssl, name);
     SSL_set1_host(ssl, name);
 }
 

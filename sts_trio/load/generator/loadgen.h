@@ -171,7 +171,7 @@ struct call {
     struct alarm beat;
     uint64_t dialled, hung_up;  /* hung_up: 0 while it lasts */
     uint64_t left_by_agent;     /* 0 unless the agent has ended its session */
-    uint32_t frames;
+    uint32_t frames, blocks; /* that were said to the agent, and by it */
     uint64_t messages;
     struct ear ear;
     char own_sid[35], stream_sid[35];

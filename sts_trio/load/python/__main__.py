@@ -5,6 +5,7 @@ import gc
 import ssl
 import sys
 from functools import partial
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -44,7 +45,7 @@ async def _run(options: Options) -> Run:
         stream = await connect(options.host, options.port, False)
         if tls is None:
             return stream
-        name = host.rpartition(":")[0] or host
+        name = urlsplit(f"//{host}").hostname or host
         return trio.SSLStream(stream, tls, server_hostname=name, https_compatible=True)
 
     generator = Generator(options, dial)

@@ -45,7 +45,6 @@ class Session:
         self._has_settings = False
         self._is_over = self._is_leaving = False
         self._barged_in: float | None = None
-        self._blocks = 0
         self._unsaid = 0  # blocks of this utterance
         self._turn_began = 0.0
 
@@ -81,8 +80,8 @@ class Session:
         self._unsaid -= count
         chunk = b""
         for _ in range(count):
-            chunk += self._generator.make_block(Way.DOWN, self.caller, self._blocks)
-            self._blocks += 1
+            chunk += self._generator.make_block(Way.DOWN, self.caller, self.caller.blocks)
+            self.caller.blocks += 1
         self._link.say_audio(chunk)
         if self._unsaid:
             return due + CHUNK_PACE

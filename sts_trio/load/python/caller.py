@@ -41,6 +41,7 @@ class Caller:
     def __init__(self, generator: "Generator", serial: int, call_sid: str, parameters: str) -> None:
         self.serial = serial
         self.session: Session | None = None
+        self.blocks = 0  # that agents have said
         self.dialled = trio.current_time()
         self.hung_up: float | None = None
         self.left_by_agent: float | None = None

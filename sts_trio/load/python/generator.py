@@ -5,6 +5,7 @@ call, and what stays open is counted (farewell).
 
 import base64
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -151,7 +152,9 @@ class Generator:
             with trio.fail_after(HANDSHAKE):
                 stream = await self._dial(host)
                 rest = await _shake_hands(stream, host, path, headers)
-        except (NotConnected, trio.TooSlowError, trio.BrokenResourceError, _NoWebsocket):
+        except (NotConnected, trio.TooSlowError, trio.BrokenResourceError, _NoWebsocket) as exc:
+            if not self.meters.refused:
+                print(f"generator: the bridge refuses: {exc or exc.__cause__}", file=sys.stderr)
             caller.refuse()
             return
         link = Link(stream, is_client=True)
@@ -191,8 +194,8 @@ async def _shake_hands(stream: trio.abc.Stream, host: str, path: str, headers: l
             http.receive_data(bytes(await stream.receive_some(MOST_ANSWER)))
     except (h11.RemoteProtocolError, trio.BrokenResourceError) as exc:
         await trio.aclose_forcefully(stream)
-        raise _NoWebsocket from exc
+        raise _NoWebsocket(f"no HTTP: {exc}") from exc
     if not isinstance(answer, h11.InformationalResponse) or answer.status_code != 101:
         await trio.aclose_forcefully(stream)
-        raise _NoWebsocket
+        raise _NoWebsocket(f"HTTP/1.1 {getattr(answer, 'status_code', 'without an answer')}")
     return bytes(http.trailing_data[0])
