@@ -189,15 +189,18 @@ def find(
     if is_postgresql(connection):
         return _find_by_gin(connection, choose, sought, limit, newest)
     rare = newest(RARE + 1)
-    if len(rare) <= RARE:
-        return _find_among(connection, sought, limit, rare)
+    is_rare = len(rare) <= RARE
+    # What nearly all say is found in the first page.
+    found, stop = _find_among(connection, sought, limit, rare if is_rare else rare[: limit + 1])
+    if is_rare or stop is not None:
+        return found, stop
     match = sa.text(f"{TABLE} MATCH :query").bindparams(query=_match(sought))
     matching = sa.select(_words.c.rowid).where(match).order_by(_words.c.rowid.desc())
     if since is not None:
         matching = matching.where(_words.c.rowid >= _first_place(since))
     if before is not None:
         matching = matching.where(_words.c.rowid < _first_place(before) + 2 * _SPREAD)
-    found: list[Place] = []
+    found = []
     # One query, read on as far as it takes: to begin it takes longer than to read from it.
     with connection.execute(matching.limit(LOOKED_AT)).scalars() as rowids:
         for count in _windows(limit):
