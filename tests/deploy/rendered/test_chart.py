@@ -12,6 +12,7 @@ import helm_python as helm
 import jsonschema
 import kubernetes_validate
 import pytest
+import trustme
 import yaml
 from rig_deploy import ROOT, needed
 
@@ -259,6 +260,9 @@ def test_haproxy_takes_its_file_and_knows_each_process_by_its_name(
 ) -> None:
     program = haproxy.program()
     needed("haproxy", program)
+    issued = trustme.CA().issue_cert("voice.example.com")
+    issued.private_key_pem.write_to_path(str(tmp_path / "tls.key"))
+    (tmp_path / "tls.crt").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     for values in (LEAST, ALL):
         found = render(chart, values | {"maxReplicas": 3})
         text = configured(found)
@@ -270,7 +274,8 @@ def test_haproxy_takes_its_file_and_knows_each_process_by_its_name(
         assert the(found, "StatefulSet", "sts-trio")["spec"]["serviceName"] == "sts-trio-pods"
         assert the(found, "Service", "sts-trio-pods")["spec"]["publishNotReadyAddresses"]
         config = tmp_path / "haproxy.cfg"
-        config.write_text(re.sub("ssl crt .*", "", text))
+        # As a Secret of type kubernetes.io/tls is mounted.
+        config.write_text(text.replace("/etc/haproxy/tls", str(tmp_path)))
         assert ("ssl crt /etc/haproxy/tls/tls.crt" in text) == (values is ALL)
         done = subprocess.run([str(program), "-c", "-f", config], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
