@@ -25,7 +25,7 @@ from rig_peers import START, STREAM_SID, FakeAgent, media
 
 from sts_trio.config import load, local_key
 from sts_trio.logic.policy import CallPolicy
-from sts_trio.net import wsproto_cycle
+from sts_trio.net import tls_socket, wsproto_cycle
 from sts_trio.observe import events
 from sts_trio.web.app import App, create_app
 from sts_trio.wire import deepgram, twilio
@@ -152,6 +152,7 @@ class World:
             nursery.cancel_scope.cancel()
             await trio.aclose_forcefully(tcp)
         wsproto_cycle.break_cycle(connected._wsproto.connection)
+        tls_socket.break_cycle(stream)
 
     async def knock(self, path: str = "/twilio", signature: str | None = None) -> int:
         """The status of a handshake; one that is let in hangs up at once."""

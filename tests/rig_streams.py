@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 import trio
@@ -115,6 +116,18 @@ def authority(host: str = "localhost") -> Authority:
 
 
 TRUSTED = authority()
+
+
+def certified(directory: Path) -> tuple[tuple[str, str], ssl.SSLContext]:
+    """A certificate and its key, in files, and what trusts it."""
+    ca = trustme.CA()
+    certificate = ca.issue_cert("localhost")
+    files = (str(directory / "cert.pem"), str(directory / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(files[0])
+    certificate.private_key_pem.write_to_path(files[1])
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    return files, client
 
 
 class TlsPair(NamedTuple):

@@ -39,6 +39,14 @@ def tls_state(stream: Any) -> TlsState | None:
     return TlsState(*parts)  # type: ignore[arg-type]
 
 
+def break_cycle(stream: Any) -> None:
+    """Of a TLS stream that is over. It has its handshake, a method of its own: only the garbage
+    collector would free it and, with it, TLS's buffers. Where that has changed, nothing breaks."""
+    once: Any = getattr(stream, "_handshook", None)
+    if hasattr(once, "_afn"):
+        once._afn = None
+
+
 class TlsSocket:
     """Reads and writes a non-blocking socket, which is somebody else's to close.
 

@@ -34,6 +34,7 @@ from rig_peers import (
 )
 from rig_server import Phone as RealPhone
 from rig_server import World, talk, world
+from rig_streams import certified
 from rig_webhook import announce, hang_up, start
 
 from sts_trio import FunctionFailed, function
@@ -350,12 +351,14 @@ async def violate(here: World, phone: RealPhone) -> None:
 ENDS = [stop, vanish, say_goodbye, lose_agent, agent_finishes, server_goes, crash, violate]
 
 
-@pytest.mark.parametrize("lane", ["0", "1"])
+@pytest.mark.parametrize("lane", ["0", "1", "0, TLS", "1, TLS"])
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_a_served_call_leaves_no_garbage(tmp_path: Path, end: Any, lane: str) -> None:
-    async with world(tmp_path, STS_FAST_LANE=lane) as here:
+    fast_lane, _, tls = lane.partition(", ")
+    certificate, trust = certified(tmp_path) if tls else (None, None)
+    async with world(tmp_path, certificate=certificate, STS_FAST_LANE=fast_lane) as here:
         with leaving_no_garbage():
-            async with here.phone() as phone:
+            async with here.phone(tls=trust) as phone:
                 await talk(here, phone)
                 await end(here, phone)
             del phone

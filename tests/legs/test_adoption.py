@@ -12,7 +12,6 @@ import pytest
 import structlog
 import trio
 import trio.testing
-import trustme
 from hypercorn.events import RawData
 from hypercorn.protocol.ws_stream import WSStream
 from limits import HANG
@@ -20,6 +19,7 @@ from rig_adopted import split, told
 from rig_frames import closing
 from rig_peers import START, STOP, media
 from rig_server import World, talk, world
+from rig_streams import certified
 
 from sts_trio.bridge import run as call
 from sts_trio.legs import adoption
@@ -82,20 +82,9 @@ class Site(NamedTuple):
     trust: ssl.SSLContext | None
 
 
-def by_tls(directory: Path) -> Site:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    files = (str(directory / "cert.pem"), str(directory / "key.pem"))
-    certificate.cert_chain_pems[0].write_to_path(files[0])
-    certificate.private_key_pem.write_to_path(files[1])
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-    return Site(files, trust)
-
-
 @pytest.fixture(params=["plain", "TLS"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
-    return by_tls(tmp_path) if request.param == "TLS" else Site(None, None)
+    return Site(*certified(tmp_path)) if request.param == "TLS" else Site(None, None)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -104,8 +93,7 @@ async def test_a_socket_under_tls_is_adopted(
     asked: Asked,
     version: ssl.TLSVersion,
 ) -> None:
-    files, trust = by_tls(tmp_path)
-    assert trust is not None
+    files, trust = certified(tmp_path)
     trust.maximum_version = version
     async with world(tmp_path, certificate=files) as here:
         await a_short_call(here, tls=trust)
@@ -117,7 +105,7 @@ async def test_tls_whose_parts_are_not_known_is_not_adopted(
     asked: Asked,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files, trust = by_tls(tmp_path)
+    files, trust = certified(tmp_path)
     monkeypatch.setattr(adoption, "tls_state", lambda stream: None)
     async with world(tmp_path, certificate=files) as here:
         await a_short_call(here, tls=trust)

@@ -1,9 +1,11 @@
 """TLS spoken without waiting: what goes over it, however the socket cuts it, and how it ends."""
 
 import contextlib
+import gc
 import itertools
 import socket
 import ssl
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given
 from rig_adopted import in_agreement
 from rig_streams import TRUSTED
 
-from sts_trio.net.tls_socket import MAX_UNSENT, RECORD, TlsSocket, TlsState, tls_state
+from sts_trio.net.tls_socket import MAX_UNSENT, RECORD, TlsSocket, TlsState, break_cycle, tls_state
 
 
 class Narrow:
@@ -404,3 +406,18 @@ async def test_only_of_a_tls_stream_as_it_is_known_there_are_parts() -> None:
             while isinstance(stream, trio.SSLStream):
                 stream = stream.transport_stream
             stream.socket.close()
+
+
+async def test_a_stream_that_is_over_is_freed_without_the_collector() -> None:
+    tcp = trio.SocketStream(trio.socket.socket())
+    stream = trio.SSLStream(tcp, TRUSTED.server, server_side=True)
+    freed = weakref.ref(stream)
+    gc.disable()
+    try:
+        break_cycle(tcp)  # there is none
+        break_cycle(stream)
+        del stream
+        assert freed() is None
+    finally:
+        gc.enable()
+        tcp.socket.close()

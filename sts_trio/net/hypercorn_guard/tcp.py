@@ -22,6 +22,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import parse_socket_addr
 
+from sts_trio.net import tls_socket
 from sts_trio.net.hypercorn_guard import unread
 from sts_trio.net.hypercorn_guard.http import Http
 from sts_trio.net.hypercorn_guard.law import (
@@ -168,6 +169,7 @@ class Connection(TCPServer):
             self._strangers.leave(self)
             # No reference cycles are left for the collector.
             del self._tcp.receive_some
+            tls_socket.break_cycle(self.stream)
             if self._spoken is not None:
                 self._spoken.let_go()
             self.protocol = self._spoken = self._task_group = None
