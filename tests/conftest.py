@@ -52,7 +52,7 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What chance finds is not counted as covered: another time it may not. It is also quicker."""
+    """What chance finds is not counted as covered: another time it may not."""
     if config.pluginmanager.hasplugin("_cov"):
         for item in items:
             if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):

@@ -108,6 +108,7 @@ def with_a_past() -> Bridge:
     return bridge
 
 
+@pytest.mark.no_cover  # its steps are counted by the same means
 @pytest.mark.parametrize("name", FLOODS)
 @pytest.mark.parametrize("begin", [as_it_is, with_requests, with_a_past])
 def test_no_message_costs_more_for_what_came_before(name: str, begin: Callable[[], Bridge]) -> None:

@@ -59,6 +59,9 @@ sys.path.insert(0, str(BENCH))
 
 import cycles  # noqa: E402
 
+# What they run is covered by those whose stories they are.
+pytestmark = pytest.mark.no_cover
+
 Clock = trio.testing.MockClock
 KINDS = [FakeTwilio, SocketTwilio]
 

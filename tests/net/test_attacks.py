@@ -31,9 +31,14 @@ from servers import free_ports  # noqa: E402
 
 from sts_trio.observe import events  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="there is no list of a process's descriptors here"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not Path("/proc/self/fd").exists(),
+        reason="there is no list of a process's descriptors here",
+    ),
+    # The server is another process.
+    pytest.mark.no_cover,
+]
 
 FEW = 128  # descriptors
 # What each of these does to a connection is over at once, on both sides.
