@@ -111,17 +111,19 @@ class Dialler:
                     self._has_queued = trio.Event()
                     await self._has_queued.wait()
                 attempt = self._queue.popleft()
-                if self._is_wanted(attempt) and await self._turn() and self._is_wanted(attempt):
+                if not self._is_wanted(attempt):
+                    continue
+                await self._take_turn()
+                if self._is_wanted(attempt):
                     self._nursery.start_soon(self._run_attempt, attempt)
                     await trio.sleep(self._pause)
 
-    async def _turn(self) -> bool:
+    async def _take_turn(self) -> None:
         """Waits for one: all processes together place no more calls in a second than one may."""
         shared = self._shared()
         # Whoever is away says nothing, and our own pace is kept in any case.
         while shared is not None and await shared.take_turn(1 / self._pause) is False:  # noqa: ASYNC110
             await trio.sleep(self._pause * random.uniform(0.2, 0.6))
-        return True
 
     def _start_soon(self, run: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(run)

@@ -158,13 +158,15 @@ class PlacedCalls:
     def _is_news(self, *told: str) -> bool:
         """Whether this is told for the first time."""
         news = _cut(told)
-        return news not in self._told and self._note(news)
+        is_news = news not in self._told
+        if is_news:
+            self._note(news)
+        return is_news
 
-    def _note(self, news: tuple[str, ...]) -> bool:
+    def _note(self, news: tuple[str, ...]) -> None:
         self._told[news] = None
         if len(self._told) > TOLD:
             self._told.popitem(last=False)
-        return True
 
     async def _handle_machine(self, voice: webhook.VoiceRequest, message: str) -> None:
         act = (OnMachine.LEAVE_MESSAGE if message else OnMachine.HANG_UP).value
