@@ -53,14 +53,15 @@ _MOVED = events.AgentLost("moved", "")
 _ANEW = ("moved", "recovered")
 
 
-def recalled(rows: Sequence[Row], lost_at: float, *, agent: str = "") -> Recalled:
+def recalled(rows: Sequence[Row], lost_at: float) -> Recalled:
     """What is to be known by who goes on. `rows` are all that there are, in order; its last process
-    was lost at `lost_at` (seconds since 1970), and `agent` was to answer the call."""
+    was lost at `lost_at` (seconds since 1970)."""
     told: list[events.OfCall] = []
     speech = _Speech()
     greets = is_first = True
     began: float | None = None
     moves = 0
+    agent = ""
     for row in rows:
         if row.kind is Kind.STARTED:
             if row.body.get("how") in _ANEW:

@@ -124,7 +124,7 @@ def test_an_agent_of_whom_nothing_was_heard_has_still_to_greet() -> None:
 
 def test_who_talks_with_the_caller_is_who_was_last_to() -> None:
     log = Log()
-    assert (log.recalled().agent, recalled([], NOON, agent="sales").agent) == ("default", "sales")
+    assert (log.recalled().agent, recalled([], NOON).agent) == ("default", "")
     log.hear(events.AgentWelcomed("r", "sales"), events.CallTranscript("user", "Hi."))
     assert log.recalled().agent == "sales"
     log.hear(events.AgentHandedOver("sales", "service"))
