@@ -320,14 +320,12 @@ class Traces:
     def _fields(self, event: events.OfCall) -> Attributes:
         """Of an event, those that are nobody's words or number."""
         held = kinds(type(event))
-        shown = {
-            f"sts.{name}": value
-            for name, value in event.fields().items()
-            if held.get(name) not in (Kind.WORDS, Kind.JSON, Kind.PHONE_NUMBER)
-        }
-        private = {
-            name: value for name, value in event.fields().items() if f"sts.{name}" not in shown
-        }
+        shown, private = {}, {}
+        for name, value in event.fields().items():
+            if held.get(name) in (Kind.WORDS, Kind.JSON, Kind.PHONE_NUMBER):
+                private[name] = value
+            else:
+                shown[f"sts.{name}"] = value
         return {**shown, **self._pii(**private)}
 
     def _pii(self, **private: object) -> Attributes:
