@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sts_trio.records import schema
 from sts_trio.records.database import insert_into
-from sts_trio.records.rows import Row
+from sts_trio.records.rows import Kind, Row
 
 LOST = "lost"
 # The ending of a stream that another has followed, and of which nobody has told how it ended.
@@ -140,7 +140,8 @@ def lose(
     detail: str,
     *,
     state: str = LOST,
-) -> None:
+) -> Row:
+    """Returns the row that its end would have been."""
     connection.execute(
         sa.update(stream)
         .where(stream.c.call_sid == sid, stream.c.ended_at.is_(None))
@@ -151,6 +152,7 @@ def lose(
         .where(call.c.call_sid == sid)
         .values(state=state, ended_at=ended_at, ending=ending, verdict=verdict, detail=detail)
     )
+    return Row(sid, 0, 0, ended_at, Kind.ENDED, {"ending": ending})
 
 
 def keep_recording(connection: sa.Connection, row: Row) -> None:

@@ -162,7 +162,9 @@ class Store:
             if created_at is None:
                 return False
             ended_at = max(_last_told(connection, call_sid) or 0.0, created_at)
-            self._lose(connection, call_sid, ended_at, LOST, "ours", "nobody went on with it")
+            how = (LOST, "ours", "nobody went on with it")
+            end = lifecycle.lose(connection, call_sid, ended_at, *how)
+            self._ended_calls.settle(connection, {call_sid: end})
         return True
 
     # --- processes, and what they leave behind --------------------------------------------------
@@ -216,7 +218,9 @@ class Store:
                 heard_of = processes.heartbeat_of(connection, process_id)
                 for sid, created_at in rows:
                     ended_at = max(_last_told(connection, sid) or created_at, heard_of or 0.0)
-                    self._lose(connection, sid, ended_at, LOST, "ours", "its process was gone")
+                    how = (LOST, "ours", "its process was gone")
+                    end = lifecycle.lose(connection, sid, ended_at, *how)
+                    self._ended_calls.settle(connection, {sid: end})
                 lost += [sid for sid, _ in rows]
 
     def close_unanswered(self, now: float) -> int:
@@ -228,23 +232,10 @@ class Store:
                 .limit(LOT)
             ).all()
             for sid, created_at in rows:
-                self._lose(connection, sid, created_at, NO_STREAM, "unclear", "", state="ended")
+                how = (NO_STREAM, "unclear", "")
+                end = lifecycle.lose(connection, sid, created_at, *how, state="ended")
+                self._ended_calls.settle(connection, {sid: end})
         return len(rows)
-
-    def _lose(
-        self,
-        connection: sa.Connection,
-        sid: str,
-        ended_at: float,
-        ending: str,
-        verdict: str,
-        detail: str,
-        *,
-        state: str = LOST,
-    ) -> None:
-        lifecycle.lose(connection, sid, ended_at, ending, verdict, detail, state=state)
-        end = Row(sid, 0, 0, ended_at, Kind.ENDED, {"ending": ending})
-        self._ended_calls.settle(connection, {sid: end})
 
     # --- deleting -------------------------------------------------------------------------------
 
