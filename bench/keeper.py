@@ -24,7 +24,7 @@ import trio
 
 from sts_trio.audio import g711
 from sts_trio.audio.frames import BYTES_PER_SECOND
-from sts_trio.audio.tones import tones
+from sts_trio.audio.tones import COLUMNS, KEYS, ROWS, tones
 from sts_trio.offline.hearing.endpointing import BY_LOUDNESS, Sense
 from sts_trio.offline.protocol import server
 from sts_trio.offline.protocol.script import CallFunction, Line
@@ -38,9 +38,6 @@ TALK = "D7D8D9D7D8D9"
 # As the words are wanted, the audio has to be kept. It is off for them after 0.3 s of silence.
 KEEPING = Sense(hears=BY_LOUDNESS.hears, begin=BY_LOUDNESS.begin, end=BY_LOUDNESS.end, pause=15)
 
-_ROWS = (697, 770, 852, 941)
-_COLUMNS = (1209, 1336, 1477, 1633)
-_KEYS = ("123A", "456B", "789C", "*0#D")
 # A tone lasts 100 ms, and so does the pause behind it.
 _WINDOW, _HOP = 320, 160
 _QUIET = 0.01  # of full scale, squared
@@ -48,7 +45,7 @@ _PURE = 0.7  # of a window's energy that is at two frequencies, of a tone
 
 _LINEAR = np.array(g711.SAMPLES, dtype=np.float64) / 32768
 _TURNS = 2j * np.pi * np.arange(_WINDOW) / BYTES_PER_SECOND
-_AT = np.exp(np.outer(_TURNS, np.array(_ROWS + _COLUMNS)))
+_AT = np.exp(np.outer(_TURNS, np.array(ROWS + COLUMNS)))
 
 
 def keys(ulaw: bytes) -> str:
@@ -67,7 +64,7 @@ def keys(ulaw: bytes) -> str:
     for at in np.arange(count):
         key = ""
         if pure[at] and energy[at] > _QUIET:
-            key = _KEYS[rows[at].argmax()][columns[at].argmax()]
+            key = KEYS[rows[at].argmax()][columns[at].argmax()]
         if key and key != last:
             found.append(key)
         last = key

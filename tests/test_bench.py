@@ -6,7 +6,6 @@ on purpose. That needs a C compiler; everything else is sums.
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import trio_websocket
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import HANG
+from rig_hypercorn import free_port
 from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import FRAME, SILENCE, length
@@ -156,12 +156,6 @@ class Bridge:
 
     async def _tell(self, caller: Any, message: twilio.ToCaller) -> None:
         await caller.send_message(twilio.encode(message).decode())
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

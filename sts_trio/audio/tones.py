@@ -15,9 +15,9 @@ PAUSE = 0.1
 # Of full scale, each of the two frequencies: about -9 dBm0 together, as phones send them.
 LEVEL = 0.25
 
-_ROWS = (697, 770, 852, 941)
-_COLUMNS = (1209, 1336, 1477, 1633)
-_KEYS = ("123A", "456B", "789C", "*0#D")
+ROWS = (697, 770, 852, 941)
+COLUMNS = (1209, 1336, 1477, 1633)
+KEYS = ("123A", "456B", "789C", "*0#D")
 
 
 def tones(digits: str) -> bytes:
@@ -35,9 +35,9 @@ def tones(digits: str) -> bytes:
 def _tone(key: str) -> bytes:
     if key == "W":
         return SILENCE * length(0.5)
-    for row, keys in zip(_ROWS, _KEYS, strict=True):
+    for row, keys in zip(ROWS, KEYS, strict=True):
         if len(key) == 1 and key in keys:
-            return _pair(row, _COLUMNS[keys.index(key)]) + SILENCE * length(PAUSE)
+            return _pair(row, COLUMNS[keys.index(key)]) + SILENCE * length(PAUSE)
     raise ValueError(f"expected keys 0 to 9, *, #, A to D, or w for a pause, got {key!r}")
 
 
