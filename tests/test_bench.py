@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import trio
 import trio.testing
 import trio_websocket
@@ -616,6 +617,14 @@ def test_the_picture_of_garbage_is_drawn_the_same_from_the_same_figures(tmp_path
     assert (tmp_path / "once" / "garbage.png").stat().st_size > 0
 
 
+@pytest.fixture
+def _no_log_is_left_set_up() -> Iterator[None]:
+    """By the server that is measured in this process."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_no_log_is_left_set_up")
 @pytest.mark.parametrize("lane", garbage.LANES)
 async def test_calls_of_a_crowd_come_stand_and_go(lane: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(garbage, "STAY", 0.3)
@@ -633,6 +642,7 @@ async def test_calls_of_a_crowd_come_stand_and_go(lane: str, monkeypatch: Any) -
     assert 0 < pauses.longest_cpu_ms <= pauses.all_cpu_ms
 
 
+@pytest.mark.usefixtures("_no_log_is_left_set_up")
 async def test_memory_is_looked_at_after_each_step(monkeypatch: Any) -> None:
     monkeypatch.setattr(garbage, "STEP", 3)
     monkeypatch.setattr(garbage, "STAY", 0.2)
