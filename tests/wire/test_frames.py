@@ -352,6 +352,38 @@ def test_a_stream_may_come_byte_by_byte_or_frame_by_frame() -> None:
     assert hear(EVERYTHING) == HEARD
 
 
+SIZE = 390
+ALIKE = [frame(TEXT, bytes([65 + number]) * SIZE) for number in range(5)]
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize(
+    "other",
+    [
+        frame(TEXT, b"z" * SIZE, mask=b"\x01\x02\x03\x04"),
+        frame(TEXT, ("é" * (SIZE // 2)).encode()),
+        frame(TEXT, b"\xff" * SIZE),
+        frame(BINARY, b"z" * SIZE),
+        frame(TEXT, b"z" * SIZE, fin=False),
+        frame(TEXT, b"z" * SIZE, rsv=4),
+        frame(TEXT, b"z" * (SIZE + 1)),
+        frame(TEXT, b"z" * 30),
+        frame(CLOSE, b"\x03\xe8" + b"z" * 100),
+        bare(frame(TEXT, b"z" * (SIZE + 4))),
+    ],
+)
+def test_one_frame_amid_some_that_are_alike_is_read_as_it_is_by_itself(
+    other: bytes, place: int
+) -> None:
+    stream = [*ALIKE[:place], other, *ALIKE[place:]]
+    assert hear([b"".join(stream)]) == hear(one_by_one(b"".join(stream)))
+
+
+def test_frames_that_are_alike_are_held_to_the_limit_as_others_are() -> None:
+    assert hear([b"".join(ALIKE)], SIZE) == [bytes([65 + number]) * SIZE for number in range(5)]
+    assert hear([b"".join(ALIKE)], SIZE - 1) == [1009]
+
+
 def test_a_message_is_heard_with_its_last_byte() -> None:
     reader = FrameReader(MAX)
     stream = frame(TEXT, b"x" * 390)

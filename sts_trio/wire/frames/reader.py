@@ -1,6 +1,10 @@
 """From bytes to messages, however they are cut. Sections are RFC 6455's. Pure."""
 
 import codecs
+import functools
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from sts_trio.wire.frames.kinds import (
     BINARY,
@@ -38,6 +42,7 @@ _USUAL_HEAD = (FIN | TEXT) << 8 | MASKED | 126
 _SHORT_HEADS = (FIN | TEXT) << 8 | MASKED  # and up to `_USUAL_HEAD`
 _unpack_usual = USUAL_HEADER.unpack_from
 _USUAL_MOST = 1024  # Twilio's media messages are about 390 bytes
+_ALIKE_FROM = 1024  # bytes; of two frames it is not worth a look
 
 
 class FrameReader:
@@ -53,7 +58,9 @@ class FrameReader:
     """
 
     __slots__ = (
+        "_is_fresh",
         "_is_last",
+        "_is_of_client",
         "_left",
         "_mask_bit",
         "_may_come",
@@ -61,6 +68,7 @@ class FrameReader:
         "_most",
         "_most_kept",
         "_most_text",
+        "_most_usual",
         "_most_whole",
         "_needed",
         "_over",
@@ -84,12 +92,15 @@ class FrameReader:
         self._most_whole = most_per_message if most_whole is None else most_whole
         self._most_text = most_per_message if most_text is None else most_text
         self._most_kept = min(self._most_whole, self._most_text)  # whatever it is
+        self._most_usual = self._most_kept if of_server else min(self._most_kept, _USUAL_MOST)
+        self._is_of_client = not of_server
         self._mask_bit = 0 if of_server else MASKED
         self._read_usual = _read_usual_of_server if of_server else _read_usual
         # Whether what was heard last is whole texts and nothing else.
         self.is_all_text = True
         self.frames = 0  # how many were read last, fragments among them
         self._over = False
+        self._is_fresh = True  # between two messages, and nothing is over
         self._rest = bytearray()  # of a frame that has not all come
         self._needed = 0  # how long `_rest` must be before reading on is of use; 0: there is none
         # The fragments of a message so far.
@@ -103,29 +114,48 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """What has become whole with `data`, in order. Nothing follows a close or a violation."""
+        heard: list[Frame] = []
+        if not self._is_fresh:
+            self._go_on(data, heard)
+            return heard
+        # Nearly all there is to read; it takes the short way.
+        at = self._read_usual(data, heard, self._most_usual)
+        self.frames = len(heard)
+        if at == len(data):
+            self.is_all_text = self._is_of_client
+        else:
+            self._read_others(data, at, heard)
+        return heard
+
+    def _go_on(self, data: bytes, heard: list[Frame]) -> None:
+        """The same in the midst of a frame or a message, or behind the end."""
         self.frames = 0
         if self._over:
-            return []
+            return
         if self._needed:
             self._rest += data
             if len(self._rest) < self._needed:
-                return []
+                return
             data = bytes(self._rest)
             self._rest, self._needed = bytearray(), 0
-        heard: list[Frame] = []
         at = 0
         if self._left:
             self.is_all_text = False
             data = data[self._read_part(data[: self._left], heard) :]
             if not data:
-                return heard
+                return
         if self._may_come is _BETWEEN_MESSAGES:
             before = len(heard)
-            at = self._read_usual(data, heard, self._most_kept)
+            at = self._read_usual(data, heard, self._most_usual)
             self.frames = len(heard) - before
             if at == len(data):
-                self.is_all_text = self._mask_bit != 0
-                return heard
+                self.is_all_text = self._is_of_client
+                self._is_fresh = True
+                return
+        self._read_others(data, at, heard)
+
+    def _read_others(self, data: bytes, at: int, heard: list[Frame]) -> None:
+        """Frames that need some thought begin at `at`."""
         self.is_all_text = False
         try:
             at = self._read(data, at, heard)
@@ -139,7 +169,8 @@ class FrameReader:
             self._message = bytearray()
         else:
             self._rest += data[at:]
-        return heard
+        is_amid = self._needed or self._may_come is not _BETWEEN_MESSAGES
+        self._is_fresh = not (self._over or is_amid)
 
     def _read(self, data: bytes, at: int, heard: list[Frame]) -> int:
         """Reads whole frames from `at` on, and returns where the first that is not begins."""
@@ -255,8 +286,8 @@ def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:
     Nearly all of a call are these: whole, unfragmented ASCII texts of up to 1024 bytes. `_read`
     would read them as well, at more than twice the cost.
     """
-    at, end = 0, len(data)
-    most = min(most, _USUAL_MOST)
+    end = len(data)
+    at = _read_alike(data, heard, most) if end > _ALIKE_FROM else 0
     last = end - 8
     while at <= last:
         head, length, mask = _unpack_usual(data, at)
@@ -277,6 +308,29 @@ def _read_usual(data: bytes, heard: list[Frame], most: int) -> int:
         heard.append(payload)
         at = stop
     return at
+
+
+def _read_alike(data: bytes, heard: list[Frame], most: int) -> int:
+    """The same where all frames are of one length, as those of a tick mostly are: by a fifth
+    cheaper."""
+    head, length, _ = _unpack_usual(data)
+    size: int = 8 + length
+    if head != _USUAL_HEAD or not 126 <= length <= most or len(data) % size:
+        return 0
+    begin, before = data[:4], len(heard)
+    for each, mask, masked in _frames_of(length)(data):
+        if each != begin:
+            break
+        payload = xor(masked, mask)
+        if not payload.isascii():
+            break
+        heard.append(payload)
+    return size * (len(heard) - before)
+
+
+@functools.cache  # of up to `_USUAL_MOST` bytes
+def _frames_of(length: int) -> Callable[[bytes], Iterator[tuple[Any, ...]]]:
+    return struct.Struct(f">4s4s{length}s").iter_unpack
 
 
 def _read_usual_of_server(data: bytes, heard: list[Frame], most: int) -> int:
