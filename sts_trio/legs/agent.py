@@ -177,12 +177,11 @@ class AgentLeg:
             return
         # Nearly all there is to hear; it takes the short way.
         heard = self._understand(data)
-        if heard and len(heard) <= MAX_MESSAGES and not _has_ended(heard):
-            if not self._sender.has_said_goodbye:
-                self._give(heard)
-        elif heard:
+        if heard and (type(heard[-1]) is LegEnded or len(heard) > MAX_MESSAGES):
             self._keep(heard)
             self._hear_some()
+        elif heard and not self._sender.has_said_goodbye:
+            self._give(heard)
         if self._unheard or self._credit < 0:
             self._fall_behind()
 
@@ -327,7 +326,7 @@ class AgentLeg:
             self._bug = exc
             self._hear = _hear_no_more
             self._heard_all.set()
-        if _has_ended(heard):
+        if type(heard[-1]) is LegEnded:
             self._heard_all.set()
 
     def _stop_reading(self) -> None:
