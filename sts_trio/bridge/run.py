@@ -326,7 +326,7 @@ class Bridge:
                 case _:
                     assert_never(act)
         # Setting a deadline costs more than comparing two; mostly it moves later, or not at all.
-        due = self._due()
+        due = self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
         if due < self._alarm_at:
             self._alarm_at = self._alarm.deadline = due
 

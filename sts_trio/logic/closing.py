@@ -86,27 +86,20 @@ class Closing:
         "_last_words_deadline",
         "_left",
         "_protections",
+        "is_open",
+        "is_over",
         "needs_release",
         "state",
     )
 
     def __init__(self) -> None:
-        self.state = ClosingState.NO
+        self._enter(ClosingState.NO)
         self.needs_release = False  # whether Twilio has to be asked to end the phone call
         self._ending: Ending | None = None  # that is planned
         self._left: Ending | None = None  # the caller's, while Twilio was being asked
         self._goodbye: HearingOut | None = None
         self._last_words_deadline = inf
         self._protections = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the call goes on as ever."""
-        return self.state is ClosingState.NO
-
-    @property
-    def is_over(self) -> bool:
-        return self.state is ClosingState.OVER
 
     @property
     def is_goodbye(self) -> bool:
@@ -128,6 +121,12 @@ class Closing:
         if self._goodbye is not None:
             return self._goodbye.deadline(now)
         return self._last_words_deadline
+
+    def _enter(self, state: ClosingState) -> None:
+        self.state = state
+        # Both are asked of nearly every message.
+        self.is_open = state is ClosingState.NO  # the call goes on as ever
+        self.is_over = state is ClosingState.OVER
 
     # --- what brings a call to its end ----------------------------------------------------------
 
@@ -177,7 +176,7 @@ class Closing:
                 on = ClosingInput.GO_ON if is_live else on
         self._ending = None
         if on is ClosingInput.GO_ON:
-            self.state = CLOSING[self.state][on]
+            self._enter(CLOSING[self.state][on])
             return GoOn(planned.detail, released.failure)
         return self._go(on, ending, now, apology)
 
@@ -229,7 +228,7 @@ class Closing:
         is_deliberate = is_told or ending.cause in _DELIBERATE
         if to is ClosingState.OVER and self.needs_release and is_deliberate:
             to = release or to
-        self.state = to
+        self._enter(to)
         self._goodbye = None
         self._last_words_deadline = inf
         if to is ClosingState.OVER:

@@ -115,24 +115,29 @@ class Dialogue:
 
     def hear(self, batch: Sequence[Heard], now: float) -> list[Act]:
         """What to do about what was heard, in order. Nothing follows a `HangUp`."""
-        if self._is_plain and (speech := self._stream.only_speech(batch)):
+        pieces = self._stream.speech(batch) if self._is_plain else []
+        if pieces and len(pieces) == len(batch) and (speech := b"".join(pieces)):
             # Nearly all there is to hear; it takes the short way.
             audio = self.caller_audio.pass_on(speech, now)
             return [SendToAgent(deepgram.Audio(audio))] if audio else []
         if (witness := self._witness) is None:
-            return self._hear(batch, now)
+            return self._hear(batch, now, pieces)
         witness.hear(batch, now)
-        acts = self._hear(batch, now)
+        acts = self._hear(batch, now, pieces)
         witness.see(acts)
         return acts
 
-    def _hear(self, batch: Sequence[Heard], now: float) -> list[Act]:
+    def _hear(self, batch: Sequence[Heard], now: float, pieces: list[bytes]) -> list[Act]:
+        """`pieces` are the caller's audio that the batch begins with, as far as that is plain."""
         parts = self._parts
         if parts.closing.is_over:
             return []
         parts.out.now = now
         parts.is_deaf = False
         needs_settling = not self._is_plain
+        if pieces:
+            self.caller_audio.hear(b"".join(pieces), now)
+            batch = batch[len(pieces) :]
         for message in batch:
             kind = type(message)
             if parts.is_deaf and (kind is not twilio.Media or parts.closing.is_over):
@@ -142,9 +147,9 @@ class Dialogue:
             HANDLERS[kind](parts, message)
         if audio := self.caller_audio.due(now):
             parts.out.to_agent(deepgram.Audio(audio))
-        if needs_settling and not parts.closing.is_over:
-            endings.settle(parts)
         if needs_settling:
+            if not parts.closing.is_over:
+                endings.settle(parts)
             self._rest()
         return parts.out.drain()
 

@@ -87,9 +87,9 @@ class Rest:
 
     def forget_heard(self, position: int) -> None:
         """What is before `position` is behind the caller."""
-        heard = 0
+        heard, until = 0, position - LEAD_IN
         for end, audio in self._pieces:
-            if end > position - LEAD_IN:
+            if end > until:
                 break
             self._size -= len(audio)
             heard += 1

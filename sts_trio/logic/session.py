@@ -91,6 +91,7 @@ class Session:
         "_replaced_at",
         "_was_live",
         "agent",
+        "is_live",
         "may_speak",
         "owes_greeting",
         "reconnect",
@@ -101,6 +102,7 @@ class Session:
 
     def __init__(self, *, reconnects: bool) -> None:
         self.state = SessionState.NONE
+        self.is_live = False
         self.may_speak = False  # whether the agent's audio is allowed; asked of every chunk
         self.agent = ""  # the configured agent that the caller talks with; "": not chosen yet
         self.request_id = ""  # the agent's own name for its newest session
@@ -115,10 +117,6 @@ class Session:
         self._replaced_at = -inf
         self._is_prewarmed = False
         self._was_live = False  # ever, in this call
-
-    @property
-    def is_live(self) -> bool:
-        return self.state is SessionState.LIVE
 
     @property
     def deadline(self) -> float:
@@ -269,6 +267,7 @@ class Session:
 
     def _enter(self, state: SessionState, now: float) -> None:
         self.state = state
+        self.is_live = state is SessionState.LIVE
         self.may_speak = self.allows(SessionInput.AUDIO)
         self._deadline = now + self._limit()
 

@@ -79,6 +79,7 @@ class Stream:
         "_may_come_back",
         "call_sid",
         "deadline",
+        "is_flowing",
         "start",
         "state",
         "stream_sid",
@@ -113,36 +114,32 @@ class Stream:
     def is_away(self) -> bool:
         return self.state is StreamState.AWAY
 
-    @property
-    def is_flowing(self) -> bool:
-        return self.state is StreamState.FLOWING
-
-    def only_speech(self, batch: Sequence[Heard]) -> bytes:
-        """The caller's audio in a batch that is nothing else, else `b""`. Asked of every batch."""
+    def speech(self, batch: Sequence[Heard]) -> list[bytes]:
+        """The caller's audio that a batch begins with, as it came. Asked of every batch."""
         stream_sid = self.stream_sid
-        pieces = []
+        pieces: list[bytes] = []
         for message in batch:
             if type(message) is not twilio.Media or message.stream_sid != stream_sid:
-                return b""
+                break
             media = message.media
             if media.track != "inbound":
-                return b""
+                break
             pieces.append(media.payload)
-        return b"".join(pieces)
+        return pieces
 
     def hear(self, message: twilio.Message, now: float) -> StreamNews | None:
         if isinstance(message, twilio.Connected):
             return None
-        name = type(message).__name__.lower()
         to = STREAM[self.state].get(_INPUTS[type(message)])
         if isinstance(message, twilio.Start):
             return Violation("a second start") if to is None else self._begin(message, now)
         if to is None:
             when = "before start" if self.start is None else "after stop"
-            return Violation(f"{name} {when}")
+            return Violation(f"{_name_of(message)} {when}")
         if self.start is not None and message.stream_sid not in (self.stream_sid, ""):
-            return Violation(f"{name} of another stream")
-        self._enter(to, now)
+            return Violation(f"{_name_of(message)} of another stream")
+        if to is not self.state:  # it flows for nearly all of the call, and has no limit then
+            self._enter(to, now)
         match message:
             case twilio.Media(media):
                 if media.track != "inbound":
@@ -224,5 +221,10 @@ class Stream:
 
     def _enter(self, state: StreamState, now: float) -> None:
         self.state = state
+        self.is_flowing = state is StreamState.FLOWING
         limit = STREAM_LIMITS.get(state)
         self.deadline = inf if limit is None else now + limit.seconds
+
+
+def _name_of(message: twilio.Message) -> str:
+    return type(message).__name__.lower()

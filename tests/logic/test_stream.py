@@ -147,11 +147,12 @@ def test_its_sockets_end_is_its_own(state: StreamState) -> None:
 
 def test_only_speech_of_this_stream_takes_the_short_way() -> None:
     stream = reach(F)
-    assert stream.only_speech([media(), media()]) == b"\x01" * 320
-    assert stream.only_speech([]) == b""
-    assert stream.only_speech([media(), MARK]) == b""
-    assert stream.only_speech([media(OTHER)]) == b""
-    assert stream.only_speech([media(track="outbound")]) == b""
+    speech = b"\x01" * 160
+    assert stream.speech([media(), media()]) == [speech, speech]
+    assert stream.speech([]) == []
+    assert stream.speech([media(), MARK, media()]) == [speech]
+    assert stream.speech([media(OTHER)]) == []
+    assert stream.speech([media(), media(track="outbound")]) == [speech]
 
 
 def test_whether_it_may_come_back_is_asked_once_when_it_starts() -> None:
