@@ -98,7 +98,11 @@ def bounded(event: OfCall) -> OfCall:
 
 def letters(event: Event) -> int:
     """Of all its texts together: what it takes to keep it grows with these."""
-    return sum([len(value) for value in msgspec.structs.astuple(event) if isinstance(value, str)])
+    count = 0
+    for value in msgspec.structs.astuple(event):
+        if isinstance(value, str):
+            count += len(value)
+    return count
 
 
 @functools.cache
