@@ -76,8 +76,9 @@ class Writer:
     def __init__(self) -> None:
         self._header = b""
 
-    def heard(self, batch: Sequence[Heard], stream_sid: str) -> list[Any]:
-        """For `Reader`. Numbers are bytes of audio: the caller's, or (negative) the agent's."""
+    def heard(self, batch: Sequence[Heard], stream_sid: str) -> list[Any] | None:
+        """For `read_heard`. Numbers are bytes of audio: the caller's, or (negative) the agent's.
+        `None`: what is heard is not to be written down."""
         written: list[Any] = []
         for message in batch:
             kind = type(message)
@@ -90,6 +91,8 @@ class Writer:
                 written.append((name, message))
             elif isinstance(message, logic.Close):
                 written.append(("Close", _ending(message.ending)))
+            elif isinstance(message, logic.Recalled):
+                return None
             else:
                 assert isinstance(message, _SOUNDS)
                 written.append((kind.__name__, len(message.audio)))
@@ -114,11 +117,11 @@ class Writer:
         return (_BEGIN, data[: len(data) - size], size, not audio.strip(SILENT))
 
 
-def _caller_audio(media: twilio.Media, stream_sid: str) -> Any:
-    size = len(media.media.payload)
-    if media.stream_sid == stream_sid and media.media.track == "inbound":
-        return size
-    return ("Media", media.stream_sid, media.media.track, size)
+def _caller_audio(message: twilio.Media, stream_sid: str) -> Any:
+    media = message.media
+    if message.stream_sid == stream_sid and media.track == "inbound":
+        return len(media.payload)
+    return ("Media", message.stream_sid, media.track, len(media.payload))
 
 
 def _ending(ending: Ending) -> tuple[str, str, bool]:

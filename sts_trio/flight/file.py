@@ -21,6 +21,8 @@ FORMAT = 1
 SUFFIX = ".flight"
 _NAME = b"sts_trio flight "
 _DIGEST = 16
+# What a lot begins with that is not packed: no first byte of zlib's.
+_ARRAY = 0xDD
 # Unpacked. A flight is bounded when it is recorded; a file may say anything.
 MAX_SIZE = 256 * 1024 * 1024
 
@@ -108,7 +110,14 @@ def _unpacked(body: bytes) -> bytes:
     return data
 
 
+# --- of a recorder --------------------------------------------------------------------------------
+
+
+def pack_lot(lot: bytes) -> bytes:
+    return zlib.compress(lot, 1)
+
+
 def steps_of(lots: Iterable[bytes]) -> Iterator[Step]:
-    """Of a recorder."""
+    """Of lots that are packed, and of others."""
     for lot in lots:
-        yield from _steps_decoder.decode(zlib.decompress(lot))
+        yield from _steps_decoder.decode(lot if lot[0] == _ARRAY else zlib.decompress(lot))

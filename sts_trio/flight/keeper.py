@@ -2,7 +2,8 @@
 
 Which, is decided when a call has ended: mostly those that ended by a fault. A thread masks what is
 not to be kept, and writes: first a `.part`, which is renamed, so that a flight is whole or not
-there. When the disk does not take it, it is lost and told.
+there. When the disk does not take it, it is lost and told. While calls go on the same thread packs
+what is recorded of them, once a second: whatever one call has said, no other waits for it.
 """
 
 import collections
@@ -12,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Unpack
 
@@ -20,7 +22,7 @@ import trio
 
 from sts_trio.config.records import KeptFlights, Records
 from sts_trio.errors import Ending, Verdict
-from sts_trio.flight.file import SUFFIX, Flight, pack, steps_of
+from sts_trio.flight.file import SUFFIX, Flight, pack, pack_lot, steps_of
 from sts_trio.flight.masking import masked
 from sts_trio.flight.recorder import Allowance, FlightRecorder, Given
 from sts_trio.flight.replay import written_policy
@@ -34,11 +36,15 @@ PART = ".part"
 # At the end of the process.
 END_WITHIN = 5.0
 TIDY_EVERY = 3600.0
+# Seconds that lots wait, to be packed together, unless there are that many. 1,000 calls make some
+# 30 a second.
+PACK_AFTER = 1.0
+MANY_LOTS = 64
 PROCESS_ENDS = "the process ends"
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """A flight without its steps, which are still packed."""
+    """A flight without its steps, which are still in lots."""
 
     flight: Flight
     lots: list[bytes]
@@ -65,17 +71,27 @@ class Flights:
         self._wall = wall
         self._allowance = Allowance()
         self._waiting: collections.deque[_Ended] = collections.deque()
+        self._unpacked: collections.deque[tuple[FlightRecorder, int]] = collections.deque()
+        self._pack_at = inf
         self._worker = Worker(self._tell)
         self._is_over = False
         self._more = trio.Event()
-        # What the thread tells the loop: what became of a flight, of that size.
+        # What the thread tells the loop: what became of a flight, of that size; and of a lot.
         self._told: collections.deque[tuple[events.Event, int]] = collections.deque()
+        self._packed: collections.deque[tuple[FlightRecorder, int, bytes]] = collections.deque()
 
     def record(self, settings: Settings, **given: Unpack[Given]) -> FlightRecorder | None:
         """A call begins; the arguments are those of its `Dialogue`. `end` it. `None`: none is."""
         if self._settings.kept_flights is KeptFlights.NONE:
             return None
-        return FlightRecorder(settings, self._allowance, self._wall(), **given)
+        return FlightRecorder(settings, self._allowance, self._wall(), self._put, **given)
+
+    def _put(self, recorder: FlightRecorder, number: int) -> None:
+        self._unpacked.append((recorder, number))
+        if len(self._unpacked) in (1, MANY_LOTS):
+            is_first = len(self._unpacked) == 1
+            self._pack_at = trio.current_time() + (PACK_AFTER if is_first else 0.0)
+            self._more.set()
 
     def end(self, recorder: FlightRecorder, ending: Ending) -> None:
         """The call is over. Nothing can be asked of the recorder any more."""
@@ -117,9 +133,12 @@ class Flights:
                     tidy_at = trio.current_time() + TIDY_EVERY
                     if self._settings.flights.is_dir():
                         await self._worker.run(self._tidy)
-                with trio.move_on_at(tidy_at):
+                with trio.move_on_at(min(tidy_at, self._pack_at)):
                     await self._more.wait()
                 self._more = trio.Event()
+                if trio.current_time() >= self._pack_at:
+                    self._pack_at = inf
+                    await self._worker.run(self._pack_all)
                 await self._write()
         finally:
             with trio.CancelScope(shield=True, relative_deadline=END_WITHIN):
@@ -141,12 +160,22 @@ class Flights:
             await self._worker.run(self._write_all)
 
     def _tell(self) -> None:
+        while self._packed:
+            recorder, number, lot = self._packed.popleft()
+            recorder.replace(number, lot)
         while self._told:
             event, size = self._told.popleft()
             self._allowance.give_back(size)
             report(event)
 
     # --- the thread -----------------------------------------------------------------------------
+
+    def _pack_all(self) -> None:
+        while self._unpacked:
+            recorder, number = self._unpacked.popleft()
+            lots = recorder.lots  # of a call that is over it has none
+            if number < len(lots):
+                self._packed.append((recorder, number, pack_lot(lots[number])))
 
     def _write_all(self) -> None:
         while self._waiting:

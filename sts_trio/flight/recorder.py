@@ -10,12 +10,12 @@ Nothing is written for the audio of a caller that is just passed on, which is ne
 hear: it moves nothing but the ledger of `caller_audio`. At the next step the ledger tells how much
 there was, and when the last of it came. So the recorder costs nothing where a call is busy.
 
-What is written is appended to a buffer; a full one is packed. Both are bounded, for each call and
-for the process. A flight that would outgrow that ends there: what follows could not be replayed
-without what is before, so it is the begin that is kept.
+What is written is appended to a buffer. A full one is a lot, which waits as it is until it is
+packed: elsewhere, as that takes longer than a step may. What there is of lots is bounded, for each
+call and for the process. A flight that would outgrow that ends there: what follows could not be
+replayed without what is before, so it is the begin that is kept.
 """
 
-import zlib
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NotRequired, TypedDict, Unpack
@@ -23,16 +23,16 @@ from typing import Any, NotRequired, TypedDict, Unpack
 import msgspec
 
 from sts_trio.flight import compact
-from sts_trio.logic.acts import Act, Heard, Recalled
+from sts_trio.logic.acts import Act, Heard
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, no_call
 from sts_trio.logic.perception import Perception
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.session import Settings, speaks_first
 from sts_trio.wire import deepgram, deepgram_settings, twilio
 
-# Bytes of a live call that are not packed yet: half a minute, or one. To pack them takes 0.1 ms.
+# Bytes of a lot: of a conversation half a minute, or one.
 LOT = 8 * 1024
-# Bytes of a call, packed: an hour of talk and more.
+# Bytes of a call's lots: an hour of talk and more, once they are packed.
 MAX_CALL = 2 * 1024 * 1024
 # Of all calls of a process.
 MAX_ALL = 64 * 1024 * 1024
@@ -87,7 +87,8 @@ class Allowance:
 
 
 class FlightRecorder(Perception):
-    """Of one call, which is led by `dialogue`. The arguments are those of `Dialogue`."""
+    """Of one call, which is led by `dialogue`. The arguments are those of `Dialogue`. `put` is told
+    of each lot that may be packed: what comes of it is for `replace`."""
 
     __slots__ = (
         "_allowance",
@@ -98,6 +99,7 @@ class FlightRecorder(Perception):
         "_heard",
         "_now",
         "_passed",
+        "_put",
         "_settings",
         "_wanted",
         "_writer",
@@ -110,12 +112,18 @@ class FlightRecorder(Perception):
     )
 
     def __init__(
-        self, settings: Settings, allowance: Allowance, began_at: float, **given: Unpack[Given]
+        self,
+        settings: Settings,
+        allowance: Allowance,
+        began_at: float,
+        put: "Callable[[FlightRecorder, int], None]" = lambda recorder, number: None,
+        **given: Unpack[Given],
     ) -> None:
         self.began_at = began_at  # seconds since 1970
         self.given = given
-        self.lots: list[bytes] = []  # packed
+        self.lots: list[bytes] = []  # packed, or not yet
         self.size = 0  # of these
+        self._put = put
         self.stopped: str | None = None  # why nothing more is written
         self._allowance = allowance
         self._settings = settings
@@ -186,7 +194,8 @@ class FlightRecorder(Perception):
     def hear(self, batch: Sequence[Heard], now: float) -> None:
         if self.stopped is not None:
             return
-        if any(isinstance(message, Recalled) for message in batch):
+        self._batch = self._writer.heard(batch, self.dialogue.stream_sid)
+        if self._batch is None:
             # What was said in another process is in the database, with what is to be forgotten.
             self._stop("what was before is another process's")
             return
@@ -197,7 +206,6 @@ class FlightRecorder(Perception):
             if caller_audio.batch_deadline < inf:
                 self._passed += [caller_audio.waiting, caller_audio.batch_deadline]
         self._now = now
-        self._batch = self._writer.heard(batch, self.dialogue.stream_sid)
 
     def see(self, acts: Sequence[Act]) -> None:
         if self.stopped is None:
@@ -222,22 +230,32 @@ class FlightRecorder(Perception):
             self._stop(f"a step takes more than {MAX_STEP} bytes")
             return
         self._count += 1
-        if len(buffer) > LOT:
-            self._pack()
+        if len(buffer) > LOT and self._end_lot():
+            self._put(self, len(self.lots) - 1)
 
-    def _pack(self) -> None:
+    def _end_lot(self) -> bool:
+        """Whether there is another one."""
         if not self._count:
-            return
-        self._buffer[1 : len(_HEAD)] = self._count.to_bytes(4, "big")
-        lot = zlib.compress(self._buffer, 1)
-        self._buffer, self._count = bytearray(_HEAD), 0
+            return False
+        lot, self._buffer = self._buffer, bytearray(_HEAD)
+        lot[1 : len(_HEAD)], self._count = self._count.to_bytes(4, "big"), 0
         if self.size + len(lot) > MAX_CALL:
             self._stop(f"the flight of a call takes {MAX_CALL} bytes at most")
-        elif not self._allowance.take(len(lot)):
+            return False
+        if not self._allowance.take(len(lot)):
             self._stop("the flights of all calls take more memory than they may")
-        else:
-            self.lots.append(lot)
-            self.size += len(lot)
+            return False
+        self.lots.append(bytes(lot))
+        self.size += len(lot)
+        return True
+
+    def replace(self, number: int, packed: bytes) -> None:
+        """That lot is packed. Whoever has the lots of a call that is over has them as they were."""
+        if self.lots:
+            less = len(self.lots[number]) - len(packed)
+            self.lots[number] = packed
+            self.size -= less
+            self._allowance.give_back(less)
 
     def _stop(self, why: str) -> None:
         self.stopped = why
@@ -248,7 +266,7 @@ class FlightRecorder(Perception):
         """The call is over. A hearing that raised is the last step, without acts."""
         if self._batch is not None and self.stopped is None:
             self._write(None)
-        self._pack()
+        self._end_lot()
 
     def forget(self, *, is_kept: bool = False) -> None:
         """The call is over. What is kept of it is somebody else's to give back."""

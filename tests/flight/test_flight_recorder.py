@@ -13,9 +13,18 @@ from rig_peers import SETTINGS, START, STREAM_SID, media
 from sts_trio.audio.wav import behind_header
 from sts_trio.errors import Cause, Ending, Leg
 from sts_trio.flight import recorder as module
-from sts_trio.flight.file import BadFlight
+from sts_trio.flight.file import BadFlight, pack_lot, steps_of
 from sts_trio.flight.replay import differences, replay
-from sts_trio.logic.acts import AgentReached, Ask, Close, Collect, OutboxFull, PlayTones, Tick
+from sts_trio.logic.acts import (
+    AgentReached,
+    Ask,
+    Close,
+    Collect,
+    OutboxFull,
+    PlayTones,
+    Recalled,
+    Tick,
+)
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import says_all
@@ -172,6 +181,17 @@ def test_what_cannot_be_written_down_ends_the_flight_and_not_the_call() -> None:
     assert differences(recorded.flight) == []
 
 
+def test_a_flight_of_a_call_that_was_elsewhere_ends_where_that_is_known() -> None:
+    """What was said there is in the database, with what is to be forgotten of it."""
+    recorded = Recorded()
+    dialogue = recorded(lambda wanted: SETTINGS, was_elsewhere=any_call)
+    dialogue.hear([START], 0.5)
+    assert dialogue.hear([Tick(), Recalled(agent="default")], 0.6)
+    assert recorded.recorder is not None
+    assert recorded.recorder.stopped == "what was before is another process's"
+    assert len(recorded.flight.steps) == 1
+
+
 @pytest.mark.parametrize(
     ("bound", "why"),
     [("MAX_STEP", "a step takes more"), ("MAX_CALL", "a call takes"), ("MAX_ALL", "of all calls")],
@@ -272,3 +292,36 @@ def test_a_field_that_was_added_is_no_difference_while_it_has_its_default(
     older = msgspec.structs.replace(flight.steps[-1], acts=[[events.CallTranscript.NAME, then]])
     found = differences(msgspec.structs.replace(flight, steps=[*flight.steps[:-1], older]))
     assert (not found) == is_same
+
+
+def test_what_lots_take_is_given_back_once_whenever_they_are_packed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LOT", 500)
+    allowance = module.Allowance(100_000)
+    lots: list[int] = []
+    recorder = module.FlightRecorder(
+        lambda wanted: SETTINGS,
+        allowance,
+        0.0,
+        lambda recorder, number: lots.append(number),
+        is_expected=any_call,
+        forward=0.02,
+        now=0.0,
+        policy=CallPolicy(),
+        can_say=says_all,
+        needs_release=no_call,
+    )
+    for step in STEPS.values():
+        recorder.dialogue.hear([step], 0.5)
+    while len(lots) < 3:
+        recorder.dialogue.hear([deepgram.ConversationText(AGENT, "One, two, three.")], 1.0)
+    assert lots == [0, 1, 2]
+    packed = [pack_lot(lot) for lot in recorder.lots]
+    recorder.replace(1, packed[1])
+    assert recorder.size == sum(map(len, recorder.lots))
+    assert list(steps_of(recorder.lots))
+    recorder.forget()
+    recorder.replace(2, packed[2])  # too late
+    assert allowance.take(100_000)
+    assert not allowance.take(1)

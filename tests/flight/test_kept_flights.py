@@ -2,28 +2,31 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
-from rig_dialogue import LOST, STEPS
+from rig_dialogue import LOST, STEPS, said_by_agent
 from rig_peers import CALL_SID, SETTINGS
 from rig_recordings import files
 
 from sts_trio.config import load
 from sts_trio.config.records import Records
 from sts_trio.errors import Cause, Ending
-from sts_trio.flight import keeper
-from sts_trio.flight.file import unpack
+from sts_trio.flight import keeper, recorder
+from sts_trio.flight.file import pack_lot, unpack
 from sts_trio.flight.keeper import Flights, flights_of, path_of, remove
-from sts_trio.flight.recorder import Given
+from sts_trio.flight.recorder import FlightRecorder, Given
 from sts_trio.flight.replay import differences
 from sts_trio.logic.dialogue import any_call, no_call
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.requests import says_all
 from sts_trio.observe import events
+from sts_trio.wire import deepgram
 
+AGENT = said_by_agent("It is the agent.").role
 NOON = 1_796_000_000.0  # 2026-11-30
 GIVEN: Given = {
     "is_expected": any_call,
@@ -41,11 +44,11 @@ def settings(root: Path, **variables: str) -> Records:
 
 
 def call(flights: Flights, ending: Ending) -> None:
-    recorder = flights.record(lambda wanted: SETTINGS, **GIVEN)
-    assert recorder is not None
+    flight = flights.record(lambda wanted: SETTINGS, **GIVEN)
+    assert flight is not None
     for step in (*STEPS.values(), LOST):
-        recorder.dialogue.hear([step], 0.5)
-    flights.end(recorder, ending)
+        flight.dialogue.hear([step], 0.5)
+    flights.end(flight, ending)
 
 
 async def keep(root: Path, *endings: Ending, wall: float = NOON, **variables: str) -> list[Path]:
@@ -214,3 +217,47 @@ def test_the_flights_of_a_call_are_found_and_removed_and_no_others(tmp_path: Pat
     assert flights_of(root, "CA1") == []
     assert len([*root.rglob("*.flight")]) == len(names) - 2
     assert flights_of(tmp_path / "nowhere", "CA1") == []
+
+
+@pytest.mark.parametrize(("many", "after"), [(1, 0.0), (keeper.MANY_LOTS, 3600.0)])
+async def test_what_is_recorded_of_a_live_call_is_packed_by_a_thread(
+    many: int, after: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+    has_packed = trio.Event()
+    replace = FlightRecorder.replace
+
+    def pack(lot: bytes) -> bytes:
+        threads.add(threading.get_ident())
+        return pack_lot(lot)
+
+    def note(recorder: FlightRecorder, number: int, packed: bytes) -> None:
+        replace(recorder, number, packed)
+        has_packed.set()
+
+    monkeypatch.setattr(recorder, "LOT", 500)
+    monkeypatch.setattr(keeper, "PACK_AFTER", after)
+    monkeypatch.setattr(keeper, "pack_lot", pack)
+    monkeypatch.setattr(FlightRecorder, "replace", note)
+    flights = Flights(settings(tmp_path, STS_FLIGHT="all"), wall=lambda: NOON)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(flights.run)
+        flight = flights.record(lambda wanted: SETTINGS, **GIVEN)
+        assert flight is not None
+        for step in STEPS.values():
+            flight.dialogue.hear([step], 0.5)
+        while len(flight.lots) < many:
+            flight.dialogue.hear([deepgram.ConversationText(AGENT, "One, two, three.")], 1.0)
+        before = flight.size
+        await has_packed.wait()
+        assert flight.size == sum(map(len, flight.lots)) < before
+        flight.dialogue.hear([LOST], 2.0)
+        flights.end(flight, Ending(Cause.AGENT_LOST))
+        await flights.flush(60.0)
+        nursery.cancel_scope.cancel()
+    assert threads
+    assert threading.get_ident() not in threads
+    [path] = files(tmp_path)
+    kept = unpack(path.read_bytes())
+    assert len(kept.steps) > many
+    assert differences(kept) == []
