@@ -24,6 +24,8 @@ from sts_trio.wire.anomalies import Malformed, TooBig, Unknown
 MAX_HEADER = 4096
 # The agent's audio, when it was to be heard: no sound that ever was, but none of silence either.
 SOUND = b"\x00"
+# MessagePack's.
+_LEAST_INTEGER, _MOST_INTEGER = -(2**63), 2**64 - 1
 # What the agent's audio is beside a number.
 _SILENT_AUDIO, _BEGIN = "silent", "begin"
 
@@ -191,6 +193,33 @@ def as_then(now: Any, then: Any) -> Any:
         if name in then[1] or name not in defaults or defaults[name] != value
     }
     return [now[0], kept]
+
+
+def plain(written: Any) -> Any:
+    """As it is read again."""
+    try:
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(written))
+    except OverflowError:
+        return narrowed(written)
+
+
+def narrowed(written: Any) -> Any:
+    """The same as plain values, each integer as near as MessagePack can hold it: an agent may write
+    any into what is JSON of its own.
+
+    Raises `TypeError`: it is not plain at all.
+    """
+    return _narrowed(msgspec.to_builtins(written, builtin_types=(bytes,)))
+
+
+def _narrowed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _narrowed(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_narrowed(each) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return min(max(value, _LEAST_INTEGER), _MOST_INTEGER)
+    return value
 
 
 def _to_agent(message: deepgram.ToAgent, wanted: SettingsWanted | None) -> Any:

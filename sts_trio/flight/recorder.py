@@ -219,7 +219,11 @@ class FlightRecorder(Perception):
         step = (self._now, self._passed, self._batch, self._answers, acts)
         self._batch = None
         try:
-            _encoder.encode_into(step, buffer, -1)
+            try:
+                _encoder.encode_into(step, buffer, -1)
+            except OverflowError:
+                del buffer[before:]
+                _encoder.encode_into(compact.narrowed(step), buffer, -1)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as exc:
             # What the call's own code has told the agent may be no JSON.
             del buffer[before:]

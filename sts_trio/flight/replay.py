@@ -41,8 +41,6 @@ from sts_trio.wire import deepgram, deepgram_settings, twilio
 _CLIPS = ("one_moment", "apology")
 States = tuple[StreamState, SessionState, ClosingState]
 
-_encoder = msgspec.msgpack.Encoder()
-
 
 class SettingsRaised(Exception):
     """So they did in the call."""
@@ -205,7 +203,7 @@ class _Replay:
         )
 
     def _written(self, acts: Sequence[Act], then: list[Any]) -> list[Any]:
-        plain = msgspec.msgpack.decode(_encoder.encode(compact.done(acts, self._answers.wanted)))
+        plain = compact.plain(compact.done(acts, self._answers.wanted))
         now = self._masking.values(plain)
         pairs = itertools.zip_longest(now, then[: len(now)])
         return [compact.as_then(act, was) for act, was in pairs]

@@ -181,6 +181,22 @@ def test_what_cannot_be_written_down_ends_the_flight_and_not_the_call() -> None:
     assert differences(recorded.flight) == []
 
 
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400])
+def test_numbers_of_an_agents_own_that_are_too_large_are_written_as_far_as_they_can_be(
+    number: int,
+) -> None:
+    recorded = Recorded()
+    dialogue = talking(recorded)
+    before = len(recorded.flight.steps)
+    dialogue.hear([deepgram.CustomFromThinkProvider({"": {"many": [number]}})], 1.0)
+    dialogue.hear([Ask(1, deepgram.UpdateThink({"provider": {"seed": number}}))], 1.5)
+    dialogue.hear([deepgram.Audio(b"\x10" * 800)], 2.0)
+    assert recorded.recorder is not None
+    assert recorded.recorder.stopped is None
+    assert len(recorded.flight.steps) == before + 3
+    assert differences(recorded.flight) == []
+
+
 def test_a_flight_of_a_call_that_was_elsewhere_ends_where_that_is_known() -> None:
     """What was said there is in the database, with what is to be forgotten of it."""
     recorded = Recorded()
