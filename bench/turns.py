@@ -82,8 +82,7 @@ class Rig:
         await _settle()
         settings = deepgram_settings.phone_settings({"greeting": "Hello."})
         for _ in range(count):
-            dialogue = Dialogue(lambda start: settings, now=trio.current_time())
-            call = Bridge(dialogue, self._open_caller, self)
+            call = self.make_call(settings)
             self._calls.append(call)
             nursery.start_soon(call.run)
         await _settle()
@@ -97,6 +96,10 @@ class Rig:
         self.hear(self.agents)
         if not all(call.dialogue.phase is Phase.TALKING for call in self._calls):
             raise RuntimeError("not all calls are talking")
+
+    def make_call(self, settings: deepgram_settings.Settings) -> Bridge:
+        dialogue = Dialogue(lambda wanted: settings, now=trio.current_time())
+        return Bridge(dialogue, self._open_caller, self)
 
     @contextlib.asynccontextmanager
     async def _open_caller(self) -> AsyncIterator[AdoptedLeg]:
