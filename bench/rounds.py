@@ -1,10 +1,7 @@
 """Runs, in rounds: every variant once, then all of them again, so that a noisy minute of the
 machine is shared by all and not one variant's luck."""
 
-import json
-import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -13,6 +10,7 @@ from pathlib import Path
 import generator
 import hotspots
 import msgspec
+import servers
 import sums
 from generator import GeneratorTooSlow, NoRun
 from results import Capacity, Cell
@@ -120,10 +118,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
 
 def _late_ticks(port: int, certificate: Path | None) -> int:
     """Of all that the server had, as it tells itself."""
-    tls = ssl.create_default_context(cafile=certificate) if certificate else None
-    address = f"{'https' if certificate else 'http'}://127.0.0.1:{port}/healthz"
-    with urllib.request.urlopen(address, timeout=10, context=tls) as answer:
-        told = json.load(answer)
+    told = servers.health(port, certificate)
     return int(next(value for name, value in told.items() if name.startswith("late_")))
 
 

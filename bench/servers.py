@@ -1,15 +1,18 @@
 """The bridges that are compared, and how each is started: alone on one core, on a free port."""
 
 import contextlib
+import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from generator import NoRun
@@ -103,7 +106,13 @@ VARIANTS = {
             "picows",
             (str(HERE / "peer_picows.py"),),
             60,
-            "a bare relay on picows and uvloop (Cython): the outer limit, no product",
+            "a bare relay on picows and uvloop (Cython): the outer limit of Python, no product",
+        ),
+        Variant(
+            "C",
+            (str(HERE / "peer_c.py"),),
+            60,
+            "a bare relay in C, with a read and a write for each message: the limit, no product",
         ),
     )
 }
@@ -161,7 +170,7 @@ def serve(
         try:
             # Its threads, which it does not have yet, will stay here as well.
             os.sched_setaffinity(process.pid, {core})
-            _wait_until_it_listens(process, variant, bridge)
+            _wait_until_it_listens(process, variant, bridge, certificate)
             yield bridge
         finally:
             _stop(process)
@@ -199,13 +208,25 @@ def _environment(
     return inherited | variant.environment
 
 
+def health(port: int, certificate: Path | None) -> dict[str, Any]:
+    """What ours tells of itself. Raises `OSError`: it does not answer yet."""
+    tls = ssl.create_default_context(cafile=certificate) if certificate else None
+    address = f"{'https' if certificate else 'http'}://127.0.0.1:{port}/healthz"
+    with urllib.request.urlopen(address, timeout=10, context=tls) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return told
+
+
 def _wait_until_it_listens(
-    process: subprocess.Popen[bytes], variant: Variant, bridge: Bridge
+    process: subprocess.Popen[bytes], variant: Variant, bridge: Bridge, certificate: Path | None
 ) -> None:
     give_up = time.monotonic() + START_WITHIN
     while time.monotonic() < give_up and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", bridge.port), 1).close()
+            if variant.is_ours:  # which listens for a while before it takes calls
+                health(bridge.port, certificate)
+            else:
+                socket.create_connection(("127.0.0.1", bridge.port), 1).close()
         except OSError:
             time.sleep(0.05)
         else:

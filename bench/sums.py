@@ -11,12 +11,16 @@ from sts_trio.load import criterion
 from sts_trio.load.figures import Delays, Run
 
 BASE = "ancestor"
+LIMIT = "C"
 
 
 class Spread(NamedTuple):
     median: float
     least: float
     most: float
+
+
+NONE = Spread(math.nan, math.nan, math.nan)
 
 
 class Row(NamedTuple):
@@ -27,6 +31,7 @@ class Row(NamedTuple):
     rounds: int
     cpu: float  # ms of CPU per call and second
     ratio: Spread  # how many times the base's CPU is this one's, round by round
+    beyond_limit: Spread  # how many times this one's CPU is the limit's
     utilisation: float
     up_p50: float
     up_p99: float
@@ -47,15 +52,19 @@ class Row(NamedTuple):
 
 def rows(comparison: Comparison) -> list[Row]:
     """One row for each cell that has a run."""
-    bases = {cell.calls: cell for cell in comparison.cells if cell.variant == BASE}
-    return [_row(cell, bases.get(cell.calls)) for cell in comparison.cells if any(runs_of(cell))]
+    named = {(cell.calls, cell.variant): cell for cell in comparison.cells}
+    return [
+        _row(cell, named.get((cell.calls, BASE)), named.get((cell.calls, LIMIT)))
+        for cell in comparison.cells
+        if any(runs_of(cell))
+    ]
 
 
 def runs_of(cell: Cell) -> list[Run]:
     return [run for run in cell.runs if run is not None]
 
 
-def _row(cell: Cell, base: Cell | None) -> Row:
+def _row(cell: Cell, base: Cell | None, limit: Cell | None) -> Row:
     runs = runs_of(cell)
 
     def middle(value: Callable[[Run], float]) -> float:
@@ -71,6 +80,7 @@ def _row(cell: Cell, base: Cell | None) -> Row:
         rounds=len(runs),
         cpu=middle(lambda run: run.cpu_ms_per_call_second),
         ratio=ratio(base, cell),
+        beyond_limit=NONE if limit is None else ratio(cell, limit),
         utilisation=middle(lambda run: run.utilisation),
         up_p50=delay("up_ms", "p50"),
         up_p99=delay("up_ms", "p99"),
@@ -99,7 +109,7 @@ def ratio(base: Cell | None, cell: Cell) -> Spread:
         if b is not None and run is not None and run.cpu_ms_per_call_second
     ]
     if not each:
-        return Spread(math.nan, math.nan, math.nan)
+        return NONE
     return Spread(median(each), min(each), max(each))
 
 

@@ -468,6 +468,25 @@ def test_the_report_tells_the_figures_and_what_went_wrong() -> None:
     assert text.count("another CPU") == 1
 
 
+def test_the_bytecodes_of_a_conversation_are_counted_by_function() -> None:
+    # In a process of its own, as the tracing is the interpreter's.
+    command = [sys.executable, str(BENCH / "talk.py"), "--calls", "1", "--turns", "1", "--flights"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "bytecodes a call-second" in told
+    assert "logic/stream.py Stream." in told
+
+
+def test_how_far_a_bridge_is_from_the_limit_is_told_where_the_limit_was_measured() -> None:
+    cells = Cell(100, "ours", runs(2.0, 3.0, 1.0)), Cell(100, "C", runs(1.0, 1.0, 1.0))
+    ours, limit = sums.rows(compare(*cells))
+    assert ours.beyond_limit == (2.0, 1.0, 3.0)
+    assert limit.beyond_limit == (1.0, 1.0, 1.0)
+    text = report.write(Results(plain=compare(*cells)))
+    assert "| times the limit |" in text
+    assert "| **2.00** (1.00 to 3.00) |" in text
+    assert "| times the limit |" not in report.write(Results(plain=compare(cells[0])))
+
+
 def test_a_report_of_nothing_is_empty_but_whole() -> None:
     assert report.write(Results()) == report.HEAD
 
