@@ -40,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sts_trio.audio.frames import length
+from sts_trio.moves.lookout import after_url
 from sts_trio.simulate import http
 from sts_trio.simulate.call_requests import Url
 from sts_trio.simulate.carrier import Carrier
@@ -170,7 +171,7 @@ async def two_roads(run: Run) -> None:
     theirs = [call for call in run.carrier.calls.values() if "/at/a-1/" in call.stream_url]
     run.signal("a-1", Signals.SIGKILL)
     for call in theirs:
-        call.redirect(Url(f"{run.fleet.base}/twiml/after"))
+        call.redirect(Url(after_url(run.fleet.base)))
     await run.again("a-1")
 
 
