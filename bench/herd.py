@@ -31,7 +31,7 @@ from sts_trio.records.processes import Process
 from sts_trio.records.rows import Kind
 from sts_trio.records.store import Store
 from sts_trio.simulate.carrier import signer
-from sts_trio.simulate.connect import WEBSOCKET, host_of, parts_of, target_of
+from sts_trio.simulate.connect import WEBSOCKET, NotConnected, host_of, parts_of, target_of
 from sts_trio.simulate.webhook import NotAnswered, Webhooks
 from sts_trio.simulate.websocket import websocket
 from sts_trio.wire import twilio
@@ -117,8 +117,10 @@ class Herd:
             caller.problem = answer.body.decode()
             return
         parameters = {each.attrib["name"]: each.attrib["value"] for each in found}
-        with contextlib.suppress(trio_websocket.ConnectionClosed):
+        try:
             await self._stream(caller, found.attrib["url"], parameters)
+        except* (NotConnected, OSError, trio_websocket.ConnectionClosed) as group:
+            caller.problem = f"the stream was lost: {group.exceptions[0]!r}"
 
     async def _stream(self, caller: Waiting, url: str, parameters: dict[str, str]) -> None:
         parts, port = parts_of(url, WEBSOCKET)

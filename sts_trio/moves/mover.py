@@ -53,8 +53,10 @@ DECIDE_WITHIN = 10.0
 RECALL_WITHIN = 2.0
 # A stream comes within a second of our answer, or not at all. Of a long call this is a megabyte.
 MAX_EXPECTED = 200
-# Threads that wait for the database at once: a dead process's calls come all together.
-THREADS = 4
+# Threads that ask the database at once: a dead process's calls come all together. Each takes turns
+# with the loop, and of four the loop got so few that HAProxy, which waits for a second, took the
+# process for dead over a herd of 150, and cut all that it had.
+THREADS = 2
 
 # What a row tells of a call that Twilio tells but once.
 _GIVEN = ("parameters", "caller_parameters", "caller_name", "forwarded_from")
