@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSQUERY
 
 from sts_trio.records import schema
 from sts_trio.records.database import Database, is_postgresql
@@ -242,22 +243,21 @@ def _find_by_gin(
     newest: Callable[[int], list[Place]],
 ) -> tuple[list[Place], Place | None]:
     words = _postgresql_words
-    query = sa.text("CAST(:query AS tsquery)").bindparams(query=_query(sought))
+    query = _query(sought, " <-> ")
+    phrase = words.c.words.op("@@")(query)
+    # The index alone tells who said these words in any order. For a phrase PostgreSQL reads the
+    # words of each of those calls, which takes longer than all the rest.
+    each_word = words.c.words.op("@@")(_query(sought, " & "))
     found: list[Place] = []
     end = 0
     for count in _windows(limit):
         if end == limit + 1:
             # The index has no order: it is asked for what few calls have. What many have is found
             # in the newest of all, of which the first have been looked at by now.
-            few = list(
-                connection.execute(
-                    sa.select(words.c.call_sid).where(words.c.words.op("@@")(query)).limit(FEW + 1)
-                ).scalars()
-            )
-            if len(few) <= FEW:
-                these = _these(_is_in(connection, call.c.call_sid, few))
-                found = _places(connection, choose(these).limit(limit + 1))
-                return found, found[limit] if len(found) > limit else None
+            for among in (each_word, phrase) if len(sought.words) > 1 else (phrase,):
+                few = _among_few(connection, choose, among, phrase, limit + 1)
+                if few is not None:
+                    return few, few[limit] if len(few) > limit else None
         begin, end = end, end + count
         places = newest(end)
         window = [sid for _, sid in places[begin:]]
@@ -276,6 +276,35 @@ def _find_by_gin(
         if len(places) < end:
             return found, None
     return found, places[-1]
+
+
+def _among_few(
+    connection: sa.Connection,
+    choose: Choose,
+    among: sa.ColumnElement[bool],
+    phrase: sa.ColumnElement[bool],
+    most: int,
+) -> list[Place] | None:
+    """The newest calls with that phrase `among` those that the index tells; None: these are more
+    than a few."""
+    words = _postgresql_words
+    few = sa.select(words.c.call_sid).where(among).limit(FEW + 1).cte().prefix_with("MATERIALIZED")
+    count = sa.select(sa.func.count()).select_from(few).scalar_subquery()
+    # The limit has each of them looked up; the planner would else read all calls there are.
+    its_call = sa.select(*_FILTERED).where(call.c.call_sid == few.c.call_sid).limit(1).lateral()
+    calls = sa.select(*its_call.c).select_from(few.join(its_call, sa.true())).where(count <= FEW)
+    chosen = choose(calls.subquery()).subquery()
+    # A scalar subquery is asked behind the order, and so reads the words of the first calls alone.
+    has_phrase = sa.select(phrase).where(words.c.call_sid == chosen.c.call_sid).scalar_subquery()
+    found = sa.select(chosen).where(has_phrase).limit(most).subquery()
+    # One row there always is, with the count, also where no call has the phrase.
+    one = sa.select(count.label("count")).subquery()
+    told = connection.execute(
+        sa.select(one.c.count, found).select_from(one.outerjoin(found, sa.true()))
+    ).all()
+    if told[0][0] > FEW:
+        return None
+    return sorted(((at, sid) for _, at, sid in told if sid is not None), reverse=True)
 
 
 def _windows(limit: int) -> list[int]:
@@ -332,10 +361,10 @@ def _match(sought: Sought) -> str:
     return f'"{" ".join(sought.words)}"{" *" if sought.is_open else ""}'
 
 
-def _query(sought: Sought) -> str:
+def _query(sought: Sought, between: str) -> sa.ColumnElement[str]:
     """https://www.postgresql.org/docs/15/datatype-textsearch.html, read 2026-11-30."""
-    words = [f"'{word}'" for word in sought.words]
-    return " <-> ".join(words) + (":*" if sought.is_open else "")
+    words = between.join(f"'{word}'" for word in sought.words)
+    return sa.cast(words + (":*" if sought.is_open else ""), TSQUERY)
 
 
 def _vector(said: Sequence[str]) -> str:

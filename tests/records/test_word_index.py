@@ -96,6 +96,27 @@ def test_all_that_are_looked_at_are_told_once_and_in_order(
     assert found(store, "boat", number="+15005550007") == []
 
 
+@pytest.mark.parametrize("few", [5, 30, 100])
+def test_the_same_words_in_another_order_are_another_phrase(
+    store: Store, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Few calls say it, of few that have its words or of many; or many do."""
+    monkeypatch.setattr(word_index, "FEW", few)
+    monkeypatch.setattr(word_index, "LOOKED_AT", 5)
+    monkeypatch.setattr(word_index, "RARE", 0)
+    for number in range(40):
+        said = "Turn left, right?" if number % 5 == 0 else "Turn right, left?"
+        store.write(ended(number, said, agent="ab"[number % 2]).rows)
+    expected = [sid(number) for number in range(35, -1, -5)]
+    assert found(store, "left right") == found(store, "turn left rig") == expected
+    if few > len(expected):  # the index tells them, however few of all calls are looked at
+        page = store.calls(Wanted(words="left right"), 3)
+        assert [call.call_sid for call in page.calls] == expected[:3]
+    assert found(store, "left right", agent="b") == expected[::2]
+    assert found(store, "left right", since=NOON + 6, until=NOON + 31) == expected[1:6]
+    assert found(store, "left right", number="+15005550007") == found(store, "left turn") == []
+
+
 def test_calls_of_an_older_release_are_found_and_put_in_later(store: Store) -> None:
     for number in range(70):
         store.write(ended(number, "A boat?").rows)
