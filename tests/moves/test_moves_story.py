@@ -138,7 +138,7 @@ async def test_a_call_of_the_only_process_goes_on_in_its_successor(tmp_path: Pat
     """Twilio asks again until it is there."""
     line = Line()
     url = f"sqlite:///{tmp_path / 'calls.db'}"
-    patient = Unknowns(retry_pause=2.5)  # a busy machine takes seconds to start a process
+    patient = Unknowns(retry_pause=5.0)  # a busy machine takes seconds to start a process
     with trio.fail_after(HANG):
         async with (
             fleet(tmp_path, url, size=1, unknowns=patient, STS_RESTARTS="1") as there,
