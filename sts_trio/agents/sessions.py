@@ -55,7 +55,10 @@ class AgentSessions:
         # Others are told one number after the other, so that the last one told is right.
         self._telling = trio.Lock()
         self._has_changed = trio.Event()
-        self._refused_at = -inf
+        self._refused_at = -inf  # by the vendor: this process, or another that has told of it
+        # The same of this process alone, until others know of it. What it has from them it does not
+        # tell: they would have it from here again, and nobody of the fleet would ever dial.
+        self._untold = -inf
         self._next_dial = -inf
 
     async def run(self) -> None:
@@ -64,11 +67,14 @@ class AgentSessions:
             self._has_changed = trio.Event()
             async with self._telling:
                 shared = self._shared()
-                rest = max(0.0, self._refused_at + REST - trio.current_time())
+                refused_at = self._untold
+                rest = max(0.0, refused_at + REST - trio.current_time())
                 is_told = shared is None or await shared.tell_sessions(self.open, rest)
             if not is_told:
                 self._has_changed.set()
                 await trio.sleep(TELL_AGAIN)
+            elif self._untold == refused_at:  # and not refused again meanwhile
+                self._untold = -inf
 
     @contextlib.asynccontextmanager
     async def dialled(
@@ -112,7 +118,7 @@ class AgentSessions:
 
     @property
     def _reason(self) -> str:
-        if trio.current_time() < self._refused_at + CAREFUL_FOR:
+        if trio.current_time() < max(self._refused_at + CAREFUL_FOR, self._next_dial):
             return f"the agent refuses more sessions for now ({TOO_MANY})"
         return f"all {self._most} sessions with agents are taken (STS_AGENT_SESSIONS)"
 
@@ -121,7 +127,7 @@ class AgentSessions:
         now = trio.current_time()
         if now >= self._refused_at + CAREFUL_FOR:
             report(events.AgentSessionsRefused(self.open))
-        self._refused_at, self._next_dial = now, now + REST
+        self._refused_at, self._untold, self._next_dial = now, now, now + REST
         if self._most is not None:
             self._has_changed.set()
 

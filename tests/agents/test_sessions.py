@@ -257,6 +257,60 @@ async def test_all_of_the_fleet_hold_back_when_one_is_refused(autojump_clock: Cl
     assert all(later - earlier >= APART for earlier, later in itertools.pairwise(vendor.dials))
 
 
+async def test_what_one_has_read_of_a_refusal_it_does_not_tell_again(
+    autojump_clock: Clock,
+) -> None:
+    """Else each would be made to rest by the others, who have it from there, for ever."""
+    others = Others()
+    sessions = among(others, 5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sessions.run)
+        async with sessions.dialled(at_once, 0):
+            others.rest_until = trio.current_time() + 2
+            with pytest.raises(AgentUnreachable, match="refuses more sessions"):
+                async with sessions.dialled(at_once, 0):
+                    pytest.fail("it dialled")
+        await trio.sleep(0.01)
+        assert others.told == [0]
+        assert others.rests == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_refusal_is_told_once(autojump_clock: Clock) -> None:
+    vendor, others = Vendor(1), Others()
+    sessions = among(others, 5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sessions.run)
+        async with sessions.dialled(vendor.dial, 0):
+            with pytest.raises(AgentRejected):
+                async with sessions.dialled(vendor.dial, 0):
+                    pytest.fail("there is one alone")
+            await trio.sleep(0.01)
+        await trio.sleep(0.01)
+        assert len(others.told) == 2
+        assert len(others.rests) == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("after", [9.95, 10.1])
+async def test_who_is_to_wait_for_the_dial_of_another_is_told_why(
+    after: float, autojump_clock: Clock
+) -> None:
+    """The last of those that wait for each other is behind the time in which they do."""
+    vendor = Vendor(0)
+    sessions = AgentSessions(None, ALONE)
+    with pytest.raises(AgentRejected):
+        async with sessions.dialled(vendor.dial, 0):
+            pytest.fail("there are none")
+    refused_at = trio.current_time()
+    await trio.sleep_until(refused_at + 9.95)
+    async with sessions.dialled(at_once, 0):
+        await trio.sleep_until(refused_at + after)
+        with pytest.raises(AgentUnreachable, match="429"):
+            async with sessions.dialled(at_once, 0):
+                pytest.fail("it dialled")
+
+
 @pytest.mark.parametrize("status", [401, 500])
 async def test_any_other_refusal_holds_nobody_back(status: int, autojump_clock: Clock) -> None:
     vendor = Vendor(0, status)
