@@ -1,4 +1,4 @@
-"""When a lost agent is dialled again, and what the caller hears meanwhile. Pure.
+"""When a lost agent is dialled again, and what a caller without one hears meanwhile. Pure.
 
 The first dial is at once. One that comes to nothing is repeated a second later: a provider that
 restarts needs a moment. More than `MAX_REDIALS` in `WINDOW` are no accident any more.
@@ -17,6 +17,8 @@ STEP_TIMEOUT = 3.0
 # done, and again as long as it lasts.
 FILLER_AFTER = 0.7
 FILLER_EVERY = 3.0
+# Nobody has said anything yet: who has only just been put through is used to that much of silence.
+FIRST_FILLER_AFTER = 2.0
 
 
 class Reconnect:
@@ -66,6 +68,11 @@ class Reconnect:
         self.count += 1
         return True
 
+    def begin(self, now: float) -> None:
+        """The caller is there, and an agent is not yet."""
+        if not self.is_on:
+            self.filler_deadline = now + FIRST_FILLER_AFTER
+
     def begin_gap(self, now: float, plays_until: float) -> None:
         """From now on there is no agent. The caller has something to hear until `plays_until`."""
         if self._lost_at is None:
@@ -78,7 +85,7 @@ class Reconnect:
 
     def hear_filler(self, until: float) -> None:
         """The caller is told something, which takes until then."""
-        if self.is_on:
+        if self.filler_deadline < inf:
             self.filler_deadline = until + FILLER_EVERY
 
     def succeed(self, now: float) -> tuple[float, bool]:

@@ -134,6 +134,7 @@ class Session:
     def begin(self, now: float) -> None:
         """The caller is there. Then `dial`."""
         self._begun_at = now
+        self.reconnect.begin(now)
         self._enter(SESSION[self.state][SessionInput.DIAL], now)
 
     def recall(self, agent: str, now: float) -> None:
@@ -168,7 +169,10 @@ class Session:
             return Violation("SettingsApplied out of turn")
         self._enter(to, now)
         self._was_live = True
-        return Live(*self.reconnect.succeed(now)) if self.reconnect.is_on else Live()
+        if self.reconnect.is_on:
+            return Live(*self.reconnect.succeed(now))
+        self.reconnect.end()
+        return Live()
 
     # --- from one session to the next -----------------------------------------------------------
 

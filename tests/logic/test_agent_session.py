@@ -76,7 +76,6 @@ def test_a_report_of_ours_that_contradicts_the_table_is_a_bug() -> None:
 )
 def test_a_step_may_take_five_seconds(state: SessionState, cause: Cause) -> None:
     session = reach(state)
-    assert session.deadline == 5
     assert session.time_to_dial(1.0) == 4
     assert session.tick(4.9) is None
     assert session.tick(5.0) == TookTooLong(cause, "after 5 s")

@@ -434,9 +434,9 @@ def test_the_first_dial_is_repeated_for_as_long_as_a_caller_waits(status: int | 
     bridge = reach(Phase.DIALLING, policy=RECONNECTS)
     for second in (1, 2, 3):
         assert quiet(bridge.hear(DialFailed("HTTP", status))) == []
-        assert bridge.watch(second) == [(second, Dial())]
+        assert (second, Dial()) in bridge.watch(second)
     bridge.wait_until(4)
-    assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-1")]
+    assert quiet(bridge.hear(DialFailed("HTTP", status))) == [play(APOLOGY), mark("e0-2")]
     assert bridge.dialogue.statistics().reconnects == 0
 
 
@@ -494,7 +494,32 @@ def test_an_agent_that_ends_the_call_with_its_words_has_finished() -> None:
 
 def test_the_first_handshake_is_waited_for_once() -> None:
     bridge = reach(Phase.DIALLING, policy=RECONNECTS)
-    assert bridge.watch(6) == [(5, DropAgent()), (5, play(APOLOGY)), (5, mark("e0-1"))]
+    bridge.wait_until(4.9)
+    assert bridge.watch(6)[:2] == [(5, DropAgent()), (5, play(APOLOGY))]
+
+
+def test_who_waits_for_their_first_agent_hears_one_moment_please() -> None:
+    """Too many calls at once may wait for sessions, and an agent's host may be slow."""
+    bridge = reach(Phase.DIALLING, policy=RECONNECTS)
+    heard = [at for at, act in bridge.watch(4.9) if act == play(ONE_MOMENT)]
+    assert heard == [2.0]
+
+
+@pytest.mark.parametrize("phase", [Phase.AWAITING_WELCOME, Phase.AWAITING_APPLIED])
+def test_no_step_toward_the_first_agent_is_waited_for_in_silence(phase: Phase) -> None:
+    bridge = Bridge(policy=RECONNECTS)
+    bridge.hear(STEPS[Phase.DIALLING], media())
+    bridge.wait_until(1.0)
+    for each in list(STEPS)[1 : list(STEPS).index(phase) + 1]:
+        bridge.hear(STEPS[each])
+    assert [at for at, act in bridge.watch(5.9) if act == play(ONE_MOMENT)] == [2.0, 5.5]
+
+
+def test_whose_first_agent_is_there_hears_nothing_of_ours() -> None:
+    bridge = reach(Phase.AWAITING_APPLIED, policy=RECONNECTS)
+    bridge.wait_until(1.9)
+    bridge.hear(STEPS[Phase.TALKING])
+    assert play(ONE_MOMENT) not in [act for _, act in bridge.watch(9.0)]
 
 
 def test_without_reconnecting_the_caller_hears_the_apology() -> None:
