@@ -522,7 +522,11 @@ async def test_all_processes_together_have_so_many_sessions_with_agents(fleet: F
             assert (here.open, there.open) == (0, 1)
 
 
-async def test_what_the_vendor_refuses_to_one_process_holds_back_the_others(fleet: Fleet) -> None:
+async def test_what_the_vendor_refuses_to_one_process_holds_back_the_others(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sts_trio.agents.sessions.REST", 5.0)  # a busy machine misses a second
+
     @contextlib.asynccontextmanager
     async def refused() -> AsyncIterator[None]:
         await trio.lowlevel.checkpoint()
