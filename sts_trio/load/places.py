@@ -12,7 +12,7 @@ from sts_trio.config import local_key
 from sts_trio.errors import StsTrioError
 from sts_trio.load.target import Target, find
 from sts_trio.simulate import http, twiml
-from sts_trio.simulate.connect import NotConnected, connect
+from sts_trio.simulate.connect import WEBSOCKET, NotConnected, connect, parts_of, target_of
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.webhook import ANSWER_TIMEOUT, FORM, NUMBERS, Sign, form
 
@@ -85,13 +85,12 @@ class Places:
         return Place(target, call_sid, parameters, {**_key(target), **signed})
 
     async def _stream(self, url: str) -> Target:
-        """Each host is looked at once, as a call has a path of its own."""
-        scheme, _, rest = url.partition("://")
-        host, slash, path = rest.partition("/")
-        if (known := self._streams.get(f"{scheme}://{host}")) is None:
-            known = await find(url, is_ours=self._is_ours)
-            self._streams[f"{scheme}://{host}"] = known
-        return msgspec.structs.replace(known, url=url, path=slash + path or "/")
+        """Each host is looked up once, as a call has a path of its own."""
+        parts, _ = parts_of(url, WEBSOCKET)
+        host = f"{parts.scheme}://{parts.netloc}"
+        if (known := self._streams.get(host)) is None:
+            known = self._streams[host] = await find(url, is_ours=self._is_ours)
+        return msgspec.structs.replace(known, url=url, path=target_of(parts))
 
     async def _ask(self, call_sid: str) -> twiml.Stream:
         """No redirection is followed: it may lead elsewhere, and costs what is not measured."""

@@ -24,6 +24,7 @@ from sts_trio.load.report import Capacity, Report, Tried, encode, sentences, tab
 from sts_trio.load.target import NotOurs, Target, find, is_of_this_machine
 from sts_trio.load.watched import Possessions
 from sts_trio.simulate import http
+from sts_trio.simulate import twiml as twiml_of
 from sts_trio.simulate.carrier import signer
 
 FAR = "203.0.113.9"  # RFC 5737: of documentation, nobody's
@@ -355,6 +356,25 @@ async def test_a_webhook_says_where_a_call_is_placed() -> None:
     assert (place.stream.port, place.stream.path) == (7, "/twilio/abc?x=1")
     assert place.parameters == {"token": "1"}
     assert "X-Twilio-Signature" in place.headers
+
+
+async def test_each_address_that_a_webhook_says_is_read_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its host is looked up but once, and a line has to stay one."""
+    target = msgspec.structs.replace(at("http://bridge:9/twiml"), is_webhook=True)
+    places = Places(target, None, {}, is_ours=False)
+    said = iter(["/a?x=1", "?x=1", "", "#x"])
+
+    async def ask(call_sid: str) -> twiml_of.Stream:
+        return twiml_of.Stream(url=f"ws://127.0.0.1:7{next(said)}")
+
+    monkeypatch.setattr(places, "_ask", ask)
+    found = [(await places.find()).stream.path for _ in range(4)]
+    assert found == ["/a?x=1", "/?x=1", "/", "/"]
+    said = iter(["/a\nb"])
+    with pytest.raises(Refused, match="not a URL"):
+        await places.find()
 
 
 async def test_a_webhook_leads_to_no_other_machine() -> None:
