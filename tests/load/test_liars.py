@@ -18,7 +18,7 @@ from sts_trio.audio.frames import SILENCE
 from sts_trio.load import load_test
 from sts_trio.load.figures import Run
 from sts_trio.load.python import agent
-from sts_trio.load.python.generator import Generator
+from sts_trio.load.python.generator import HANDSHAKE, Generator
 from sts_trio.load.python.options import Options
 from sts_trio.load.report import Tried
 
@@ -412,6 +412,25 @@ async def test_a_bridge_that_shakes_no_hands_has_refused(
     assert (run.refused, run.failed) == (2, 2)
     assert "2 calls were refused" in verdict(run).reasons
     assert capsys.readouterr().err.count("the bridge refuses: ") == 1
+
+
+async def test_who_gets_no_answer_to_the_handshake_lets_go_of_the_socket(
+    autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that had to wait too long, as one that was refused."""
+    ends: list[float] = []
+
+    class Silent(Bridge):
+        async def carry(self, stream: trio.abc.Stream) -> None:
+            began = trio.current_time()
+            while await stream.receive_some():
+                pass
+            ends.append(trio.current_time() - began)
+
+    run = await measure(Silent, farewell=20.0)
+    assert run.refused == 2
+    assert ends == [HANDSHAKE, HANDSHAKE]
+    assert "refuses: no answer within 10 s" in capsys.readouterr().err
 
 
 class Redialling(Bridge):

@@ -148,14 +148,19 @@ class Generator:
         return caller
 
     async def _carry(self, caller: Caller, host: str, path: str, headers: list[str]) -> None:
+        stream = None
         try:
             with trio.fail_after(HANDSHAKE):
                 stream = await self._dial(host)
                 rest = await _shake_hands(stream, host, path, headers)
         except (NotConnected, trio.TooSlowError, trio.BrokenResourceError, _NoWebsocket) as exc:
             if not self.meters.refused:
-                print(f"generator: the bridge refuses: {exc or exc.__cause__}", file=sys.stderr)
+                is_slow = isinstance(exc, trio.TooSlowError)
+                reason = f"no answer within {HANDSHAKE:g} s" if is_slow else exc or exc.__cause__
+                print(f"generator: the bridge refuses: {reason}", file=sys.stderr)
             caller.refuse()
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
             return
         link = Link(stream, is_client=True)
         caller.begin(link)
@@ -193,9 +198,7 @@ async def _shake_hands(stream: trio.abc.Stream, host: str, path: str, headers: l
         while (answer := http.next_event()) is h11.NEED_DATA:
             http.receive_data(bytes(await stream.receive_some(MOST_ANSWER)))
     except (h11.RemoteProtocolError, trio.BrokenResourceError) as exc:
-        await trio.aclose_forcefully(stream)
         raise _NoWebsocket(f"no HTTP: {exc}") from exc
     if not isinstance(answer, h11.InformationalResponse) or answer.status_code != 101:
-        await trio.aclose_forcefully(stream)
         raise _NoWebsocket(f"HTTP/1.1 {getattr(answer, 'status_code', 'without an answer')}")
     return bytes(http.trailing_data[0])
