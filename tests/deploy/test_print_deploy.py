@@ -54,6 +54,16 @@ def test_it_is_for_the_cores_the_host_and_the_drain_of_this_machine(tmp_path: Pa
     assert "sts-trio@6001" in done.output
 
 
+@pytest.mark.parametrize("port", ["0", "65535"])
+def test_each_core_has_a_port(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    assert printed("--port", "65534").exit_code == 0
+    done = printed("--port", port)
+    assert done.exit_code == 2
+    assert "--port" in done.output
+    assert "65534" in done.output
+
+
 def test_systemd_and_haproxy_take_it(tmp_path: Path) -> None:
     analyze, proxy = shutil.which("systemd-analyze"), haproxy.program()
     needed("systemd", analyze)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Of systemd's time to stop: the goodbye, and what Hypercorn takes; see `web.serve`.
 MARGIN = 15
 FIRST_PORT = 5001
+LAST_PORT = 65535  # that there is
 ENVIRONMENT = Path("/etc/sts-trio/environment")
 # Of the processes of a fleet, what is the same for all and has to be told.
 COMMON = (
@@ -60,10 +61,16 @@ def this_machine(config: "Config", first_port: int) -> Machine:
     unless that is root.
 
     Raises:
-        Misuse: systemd does not run here, or takes no such path.
+        Misuse: systemd does not run here, or takes no such path, or there are not so many ports.
     """
     if sys.platform != "linux":
         raise Misuse(f"--print-deploy: there is no systemd on {sys.platform}: expected Linux")
+    cores = len(os.sched_getaffinity(0))
+    if not 0 < first_port <= LAST_PORT + 1 - cores:
+        raise Misuse(
+            f"--port {first_port}: expected 1 to {LAST_PORT + 1 - cores}: each of {cores} cores"
+            " takes a port from there on"
+        )
     user = getpass.getuser()
     user = "sts-trio" if user == "root" else user
     command = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "sts-trio" else None
@@ -77,7 +84,7 @@ def this_machine(config: "Config", first_port: int) -> Machine:
             )
     return Machine(
         host=socket.gethostname().partition(".")[0],
-        ports=[first_port + core for core in range(len(os.sched_getaffinity(0)))],
+        ports=range(first_port, first_port + cores),
         user=user,
         group=user,
         program=program,
