@@ -25,7 +25,7 @@ def check_offline_agent(config: Config) -> None:
 
 async def start_offline_agent(nursery: trio.Nursery, config: Config) -> Endpoint:
     """Runs it in the nursery. Returns where it answers."""
-    # And a library for websockets with it, that a server with another agent does not need.
+    # It brings trio-websocket along, which a server with another agent does not need.
     from sts_trio.offline.protocol import server
 
     mode, reason = choose(config.offline_mode)

@@ -114,6 +114,6 @@ async def _shake_hands(
         case handshake.Refused(status, body):
             raise AgentRejected(status, handshake.reason(body))
         case handshake.Garbled(fault):
-            raise AgentUnreachable(f"{host}: no websocket handshake {fault}".rstrip())
+            raise AgentUnreachable(f"{host}: no websocket handshake {fault}")
         case _:
             assert_never(told)

@@ -1,6 +1,6 @@
 """What a run of the load generator has measured, as it prints it. Times are ms, as their names say.
 
-`generator/main.c` writes these names, and so does `python_generator.py`.
+`generator/main.c` writes these names, and so does `python/meters.py`.
 """
 
 import msgspec
