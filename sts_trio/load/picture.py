@@ -16,6 +16,8 @@ COLOURS = ("#1769aa", "#b3541e", "#3d7a35", "#7a3d7a")
 DASHES = ("", "8 5", "2 4", "12 4 2 4")
 
 WIDTH, PANEL, HEAD, LEFT, RIGHT, BOTTOM = 560, 300, 52, 70, 24, 46
+# What is less is nothing: no figure is, and of such numbers there are no tenths.
+LEAST = 1e-9
 LETTER = 8.2  # how wide one is, about
 # Lines of the grid: 1, 2 and 5 of each decade.
 _STEPS = (1, 2, 5)
@@ -27,8 +29,8 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """One picture. `ticks` name places on the x axis; on a logarithmic y axis what is 0 or less is
-    left out."""
+    """One picture. `ticks` name places on the x axis; on a logarithmic y axis what is less
+    than `LEAST` is left out."""
 
     title: str
     x: str
@@ -72,7 +74,7 @@ class _Drawing:
         return sum(44 + LETTER * len(line.name) for line in self._panel.lines)
 
     def _is_shown(self, point: tuple[float, float]) -> bool:
-        return point[1] > 0 or not self._panel.is_logarithmic
+        return point[1] >= LEAST or not self._panel.is_logarithmic
 
     def _x(self, x: float) -> float:
         span = self._high_x - self._low_x or 1.0
@@ -162,12 +164,11 @@ def _grid(low: float, high: float, is_logarithmic: bool = False) -> list[float]:
             above = [next(mark for mark in marks if mark > below[0])]
         return [mark for mark in marks if below[0] <= mark <= above[0]]
     low = min(0.0, low)
-    rough = (high - low or 1.0) / 5
+    span = high - low if high - low >= LEAST else 1.0
+    rough = span / 5
     decade = 10.0 ** math.floor(math.log10(rough))
     step = next(each * decade for each in (*_STEPS, 10) if each * decade >= rough * 0.9999)
-    return [
-        low + step * index for index in range(math.ceil((high - low or 1.0) / step * 0.9999) + 1)
-    ]
+    return [low + step * index for index in range(math.ceil(span / step * 0.9999) + 1)]
 
 
 def _short(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import HANG
 from rig_commands import failure, run
@@ -446,6 +446,10 @@ def test_faults_are_told_below_the_table() -> None:
     st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), max_size=20),
     st.booleans(),
 )
+@example([(0.0, 5e-324)], False)
+@example([(0.0, 5e-324)], True)
+@example([(5e-324, 0.0), (0.0, 1e-300)], True)
+@example([(0.0, 1e-9), (1.0, 1e6)], True)
 def test_any_figures_can_be_drawn(points: list[tuple[float, float]], is_logarithmic: bool) -> None:
     panel = Panel(
         title="<a & b>",
