@@ -198,6 +198,11 @@ class Late(Bridge):
             await super().hear_media(self._held.pop(0))
 
 
+# A handshake of a bridge's with its agent, but for the end.
+HELLO = (
+    b"GET / HTTP/1.1\r\nHost: agent\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 Kind = Callable[[Callable[[], trio.abc.Stream]], Bridge]
 
 
@@ -370,6 +375,9 @@ async def test_of_an_agent_of_the_bridges_it_is_told_whether_calls_were_answered
         b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: x\r\n\r\n",
         b"\x16\x03\x01\x00garbage\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 10_000,
+        HELLO + b"Content-Length: 4\r\n\r\nab",
+        HELLO + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+        HELLO.replace(b"1.1", b"1.0") + b"\r\n",
     ],
 )
 async def test_what_is_no_handshake_is_let_go_by_the_agent(said: bytes) -> None:
@@ -384,6 +392,19 @@ async def test_what_is_no_handshake_is_let_go_by_the_agent(said: bytes) -> None:
         nursery.start_soon(agent.answer, generator, theirs)
         await trio.testing.wait_all_tasks_blocked()
         await ours.send_eof()
+    assert not generator.sessions
+
+
+async def test_who_is_gone_before_the_agent_answers_ends_no_run() -> None:
+    async def dial(host: str) -> trio.abc.Stream:
+        raise AssertionError
+
+    options = Options(calls=1, seconds=1, host="", port=0, agent_port=0)
+    generator = Generator(options, dial)
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(HELLO + b"\r\n")
+    await ours.aclose()
+    await agent.answer(generator, theirs)
     assert not generator.sessions
 
 

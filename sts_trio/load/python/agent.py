@@ -176,20 +176,21 @@ class Session:
 
 
 async def answer(generator: "Generator", stream: trio.abc.Stream) -> None:
-    """A connection to the agent. What is no handshake is let go."""
+    """A connection to the agent. What is no handshake is let go, and so is who does not wait for
+    the answer: a run goes on."""
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_PER_HEAD)
     try:
         while (request := http.next_event()) is h11.NEED_DATA:
             http.receive_data(bytes(await stream.receive_some(RECEIVE)))
+        rest = http.next_event()
     except (h11.RemoteProtocolError, trio.BrokenResourceError):
         return
-    if not isinstance(request, h11.Request):
+    if not isinstance(request, h11.Request) or not isinstance(rest, h11.EndOfMessage):
         return
     named = dict(request.headers)
     key = named.get(b"sec-websocket-key")
     if key is None or named.get(b"upgrade", b"").lower() != b"websocket":
         return
-    http.next_event()  # the end of the request
     accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
     headers = [
         (b"Upgrade", b"websocket"),
@@ -197,7 +198,10 @@ async def answer(generator: "Generator", stream: trio.abc.Stream) -> None:
         (b"Sec-WebSocket-Accept", accept),
     ]
     switching = h11.InformationalResponse(status_code=101, headers=headers)
-    await stream.send_all(http.send(switching) or b"")
+    try:
+        await stream.send_all(http.send(switching) or b"")
+    except trio.BrokenResourceError:
+        return
     link = Link(stream, is_client=False)
     session = Session(generator, link)
     generator.sessions.add(session)
