@@ -28,20 +28,26 @@ def shortcomings(run: Run, gathers: float) -> list[str]:
     """Why a bridge that gathers `gathers` ms of audio does not do its work; nothing if it does.
 
     An agent that is not the generator's own is answerable for when it speaks: only whether calls
-    were answered at all is told of it.
+    were answered at all is told of it. Where no call came to the generator's own, that is told
+    first, and no figure that follows from it.
     """
     found = []
     if run.live < run.calls:
         found.append(f"{run.calls - run.live} of {run.calls} calls were not through")
     if run.refused:
-        found.append(f"{run.refused} calls were refused")
+        found.append(f"{calls(run.refused)} refused")
     if run.cut_off:
-        found.append(f"{run.cut_off} calls were cut off")
+        found.append(f"{calls(run.cut_off)} cut off")
     if run.placed and run.failed / run.placed >= MOST_FAILED:
         share = 100 * run.failed / run.placed
-        found.append(f"{run.failed} of {run.placed} calls failed, {share:.2g} %")
+        found.append(f"{run.failed} of {run.placed} calls failed, {short(share)} %")
     if run.heard is not None:
         return found + _unheard(run.heard)
+    if run.reach_ms is None:
+        # All the rest follows from that.
+        if run.refused < run.placed:
+            found.insert(0, "no call came to the agent of this test: point the bridge at it")
+        return found
     for way, audio in (("to the agent", run.up), ("to the caller", run.down)):
         if audio.ok < LEAST_OK:
             found.append(f"{audio.ok:.2f} % of the audio arrived {way}, not {LEAST_OK:g} %")
@@ -57,6 +63,15 @@ def shortcomings(run: Run, gathers: float) -> list[str]:
     elif run.clear_ms.p99 >= MAX_CLEAR_P99:
         found.append(f"barge-in took {run.clear_ms.p99:.0f} ms (p99), not {MAX_CLEAR_P99:g} ms")
     return found
+
+
+def calls(count: int) -> str:
+    return "1 call was" if count == 1 else f"{count} calls were"
+
+
+def short(value: float) -> str:
+    """Three digits, or all that are before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _unheard(heard: Heard) -> list[str]:

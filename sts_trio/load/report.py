@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 from rich.table import Table
 
+from sts_trio.load.criterion import short
 from sts_trio.load.figures import Delays, Made, Run
 from sts_trio.load.plan import Plan
 from sts_trio.load.watched import Possessions
@@ -92,7 +93,7 @@ def _row(report: Report, tried: Tried) -> list[str]:
 
 def _pair(delays: Delays | None) -> str:
     """p50 / p99."""
-    return "-" if delays is None else f"{delays.p50:.3g} / {delays.p99:.3g}"
+    return "-" if delays is None else f"{short(delays.p50)} / {short(delays.p99)}"
 
 
 def sentences(report: Report) -> list[str]:
@@ -104,7 +105,7 @@ def sentences(report: Report) -> list[str]:
     if last.reasons:
         found.append(f"{last.calls} calls, {last.verdict}: {'; '.join(last.reasons)}.")
     for reason, count in report.refusals.items():
-        found.append(f"{count} times: {reason}.")
+        found.append(f"{count} time{'' if count == 1 else 's'}: {reason}.")
     kept, left = last.run.kept, last.run.left_open
     if kept:
         found.append(f"Callers kept for 5 s after their agent had ended the session: {kept}.")

@@ -51,8 +51,12 @@ def left_behind(before: Possessions, after: Possessions) -> list[str]:
     """What is there once all calls are over that was not there before; memory is not judged, as
     some of it is there once for all calls."""
     more = {
-        "sockets": after.sockets - before.sockets,
-        "descriptors": after.descriptors - before.descriptors,
-        "threads": after.threads - before.threads,
+        "socket": after.sockets - before.sockets,
+        "descriptor": after.descriptors - before.descriptors,
+        "thread": after.threads - before.threads,
     }
-    return [f"{count} {what} more than before" for what, count in more.items() if count > 0]
+    return [
+        f"{count} {what}{'' if count == 1 else 's'} more than before"
+        for what, count in more.items()
+        if count > 0
+    ]

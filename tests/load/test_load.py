@@ -1,7 +1,9 @@
 """What `sts-trio load` is asked, refuses, decides and draws."""
 
+import io
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import HANG
+from rich.console import Console
 from rig_commands import failure, run
 
 from sts_trio.load import compiled, conduct, criterion, load_test, machine, watched
 from sts_trio.load.figures import Audio, Clears, Delays, Heard, Pings, Progress, Run, read_line
-from sts_trio.load.picture import Line, Panel, card
+from sts_trio.load.picture import LEFT, LETTER, RIGHT, WIDTH, Line, Panel, card
 from sts_trio.load.places import Place, Places, Refused
 from sts_trio.load.plan import Agent, Plan
 from sts_trio.load.python.options import read
@@ -164,10 +167,11 @@ def test_a_process_that_is_not_there_is_told() -> None:
 
 
 def test_what_a_server_has_more_than_before_was_left_behind() -> None:
-    before, after = Possessions(50, 2, 10, 5), Possessions(90, 2, 13, 7)
+    before, after = Possessions(50, 2, 10, 5), Possessions(90, 3, 13, 7)
     assert watched.left_behind(before, after) == [
         "2 sockets more than before",
         "3 descriptors more than before",
+        "1 thread more than before",
     ]
     assert watched.left_behind(after, before) == []
 
@@ -202,22 +206,35 @@ LATE = msgspec.structs.replace(DELAYS, p99=60.0)
     ("changes", "reason"),
     [
         ({"live": 99}, "1 of 100 calls were not through"),
-        ({"refused": 1}, "1 calls were refused"),
-        ({"cut_off": 1}, "1 calls were cut off"),
+        ({"refused": 1}, "1 call was refused"),
+        ({"cut_off": 2}, "2 calls were cut off"),
         ({"failed": 1}, "1 of 100 calls failed, 1 %"),
+        ({"failed": 100}, "100 of 100 calls failed, 100 %"),
         ({"up": msgspec.structs.replace(AUDIO, ok=99.4)}, "99.40 % of the audio"),
         ({"down": msgspec.structs.replace(AUDIO, foreign=1)}, "1 blocks came"),
         ({"up_ms": LATE}, "words took 60 ms"),
         ({"up_ms": None}, "no audio came to the agent"),
         ({"clear_ms": LATE}, "barge-in took 60 ms"),
         ({"clear_ms": None}, "no barge-in was answered"),
-        ({"reach_ms": None}, "is the bridge pointed at it?"),
+        ({"reach_ms": None}, "point the bridge at it"),
     ],
 )
 def test_whatever_falls_short_is_named(changes: dict[str, Any], reason: str) -> None:
     found = load_test.judge(100, a_run(**changes), 0)
     assert found.verdict == "not well"
     assert reason in "; ".join(found.reasons)
+
+
+def test_that_no_call_came_to_the_agent_is_told_first_and_nothing_that_follows_from_it() -> None:
+    silent = msgspec.structs.replace(AUDIO, ok=0.0)
+    lost = a_run(live=0, failed=100, reach_ms=None, up=silent, down=silent, up_ms=None)
+    assert load_test.judge(100, lost, 0).reasons == [
+        "no call came to the agent of this test: point the bridge at it",
+        "100 of 100 calls were not through",
+        "100 of 100 calls failed, 100 %",
+    ]
+    refused = msgspec.structs.replace(lost, refused=100, setup_ms=None)
+    assert "agent" not in "; ".join(load_test.judge(100, refused, 0).reasons)
 
 
 def test_less_than_one_of_a_thousand_may_fail() -> None:
@@ -436,10 +453,41 @@ def test_faults_are_told_below_the_table() -> None:
             a_report(bad, refusals={"busy": 4}, before=had, after=had, left_behind=["a socket"])
         )
     )
-    for expected in ("not well: 1 calls were cut off", "4 times: busy", "session: 2", "gone: 3"):
+    for expected in ("not well: 1 call was cut off", "4 times: busy", "session: 2", "gone: 3"):
         assert expected in told
     assert "Left behind in the server: a socket." in told
     assert table(a_report(bad)).row_count == 1
+
+
+def test_a_slow_answer_is_told_in_plain_figures() -> None:
+    slow = msgspec.structs.replace(DELAYS, p50=1264.0, p99=0.0871)
+    terminal = Console(file=io.StringIO(), width=200)
+    terminal.print(table(a_report(load_test.judge(100, a_run(setup_ms=slow), 0))))
+    assert isinstance(terminal.file, io.StringIO)
+    assert "1264 / 0.0871" in terminal.file.getvalue()
+
+
+def a_panel(*points: tuple[float, float], ticks: Sequence[tuple[float, str]] = ()) -> Panel:
+    return Panel(title="title", x="x", y="y", lines=[Line("line", points)], ticks=ticks)
+
+
+def test_a_picture_without_figures_says_so() -> None:
+    assert "Nothing was measured" in card([a_panel()])
+    assert "Nothing was measured" not in card([a_panel((1, 1))])
+
+
+def test_a_single_figure_stands_in_the_middle_above_its_number() -> None:
+    middle = f"{(LEFT + WIDTH - RIGHT) / 2:.1f}"
+    drawn = card([a_panel((17, 3))])
+    assert f'<circle cx="{middle}"' in drawn
+    assert re.search(rf'<text x="{middle}" [^>]*>17<', drawn)
+
+
+def test_a_long_name_at_the_end_of_the_axis_is_all_on_the_card() -> None:
+    drawn = card([a_panel((3, 1), (5, 2), ticks=((3, "1,000"), (5, "100,000")))])
+    found = re.search(r'<text x="([\d.]+)" [^>]*>100,000<', drawn)
+    assert found
+    assert float(found[1]) + LETTER * len("100,000") / 2 <= WIDTH
 
 
 @given(

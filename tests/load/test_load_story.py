@@ -161,4 +161,4 @@ def test_a_bridge_that_is_not_pointed_here_is_told_so(
         asked = ["--calls", "1", "--seconds", "1", "--agent-port", str(free_port())]
         result = run("load", f"ws://127.0.0.1:{port}/twilio", *asked, "--out", str(tmp_path / "x"))
     assert result.exit_code == 1
-    assert "is the bridge pointed at it?" in result.stdout
+    assert "point the bridge at it" in result.stdout
