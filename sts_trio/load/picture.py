@@ -62,6 +62,7 @@ class _Drawing:
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
         points = [point for line in panel.lines for point in line.points if self._is_shown(point)]
+        self._is_empty = not points
         xs = [x for x, _ in points] + [x for x, _ in panel.ticks]
         ys = [y for _, y in points]
         self._low_x, self._high_x = min(xs, default=0.0), max(xs, default=1.0)
@@ -77,8 +78,9 @@ class _Drawing:
         return point[1] >= LEAST or not self._panel.is_logarithmic
 
     def _x(self, x: float) -> float:
-        span = self._high_x - self._low_x or 1.0
-        return LEFT + (x - self._low_x) / span * (WIDTH - LEFT - RIGHT)
+        span = self._high_x - self._low_x
+        share = (x - self._low_x) / span if span else 0.5  # one place alone is in the middle
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def _y(self, y: float) -> float:
         low, high = self._marks[0], self._marks[-1]
@@ -100,10 +102,12 @@ class _Drawing:
                 f'<text x="{LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{_short(mark)}</text>',
             ]
         bottom = PANEL - BOTTOM
-        for x, name in panel.ticks or [(x, _short(x)) for x in _grid(self._low_x, self._high_x)]:
+        for x, name in panel.ticks or self._own_ticks():
             if self._low_x <= x <= self._high_x:
+                # All of a name is on the card, also of a long one at the end.
+                at = min(self._x(x), WIDTH - LETTER * len(name) / 2 - 2)
                 parts.append(
-                    f'<text x="{self._x(x):.1f}" y="{bottom + 19}" text-anchor="middle">'
+                    f'<text x="{at:.1f}" y="{bottom + 19}" text-anchor="middle">'
                     f"{escape(name)}</text>"
                 )
         middle = (LEFT + WIDTH - RIGHT) / 2
@@ -111,11 +115,20 @@ class _Drawing:
             f'<text x="{middle:.0f}" y="{PANEL - 8}" text-anchor="middle" font-size="14">'
             f"{escape(panel.x)}</text>"
         )
+        if self._is_empty:
+            parts.append(
+                f'<text x="{middle:.0f}" y="{(self._top + bottom) / 2:.0f}" text-anchor="middle">'
+                "Nothing was measured</text>"
+            )
         return [
             *parts,
             *self._names(),
             *(p for n in range(len(panel.lines)) for p in self._line(n)),
         ]
+
+    def _own_ticks(self) -> list[tuple[float, str]]:
+        low, high = self._low_x, self._high_x
+        return [(x, _short(x)) for x in ([low] if low == high else _grid(low, high))]
 
     def _names(self) -> list[str]:
         parts, x, y = [], float(LEFT), HEAD + 14
