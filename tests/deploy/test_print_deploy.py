@@ -125,6 +125,20 @@ def test_a_program_in_somebodys_home_can_be_read_there() -> None:
     assert "ProtectHome=yes\n" in deployment.units(MACHINE)["sts-trio@.service"]
 
 
+@pytest.mark.parametrize("place", ["/tmp", "/var/tmp"])
+def test_a_program_in_a_directory_for_temporary_files_can_be_read_there(place: str) -> None:
+    here = msgspec.structs.replace(MACHINE, config=Path(place, "mine", "sts-trio.toml"))
+    assert "PrivateTmp=no\n" in deployment.units(here)["sts-trio@.service"]
+    assert "PrivateTmp=yes\n" in deployment.units(MACHINE)["sts-trio@.service"]
+
+
+def test_how_a_user_is_made_is_told_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "nobody-of-that-name")
+    assert "First: useradd --system" in printed("--out", "one").output
+    monkeypatch.setenv("LOGNAME", "daemon")
+    assert "useradd" not in printed("--out", "other").output
+
+
 @pytest.mark.parametrize("name", ["of mine", "50%", "$HOME"])
 def test_a_path_that_a_unit_cannot_say_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()

@@ -37,8 +37,10 @@ COMMON = (
 )
 # One machine can do with a file.
 GIVEN = {"STS_DATABASE_URL": "sqlite:////var/lib/sts-trio/sts-trio.db"}
-# Below these systemd lets nobody look with `ProtectHome=yes`.
+# Below these systemd lets nobody look with `ProtectHome=yes`, ...
 HOMES = ("home", "root")
+# ... and below these with `PrivateTmp=yes`.
+TEMPORARY = ("tmp", "var/tmp")
 _TEMPLATES = Path(__file__).parent
 
 
@@ -97,7 +99,10 @@ def this_machine(config: "Config", first_port: int) -> Machine:
 def units(machine: Machine) -> dict[str, str]:
     """{name: text}, for /etc/systemd/system."""
     paths = [machine.program, str(machine.config)]
-    is_at_home = any(path.startswith(tuple(f"/{home}/" for home in HOMES)) for path in paths)
+    is_at_home, is_temporary = (
+        any(path.startswith(tuple(f"/{place}/" for place in places)) for path in paths)
+        for places in (HOMES, TEMPORARY)
+    )
     service = _template("sts-trio@.service").substitute(
         instances=" ".join(f"sts-trio@{port}" for port in machine.ports),
         user=machine.user,
@@ -109,6 +114,7 @@ def units(machine: Machine) -> dict[str, str]:
         margin=MARGIN,
         stop=f"{machine.drain + MARGIN:g}",
         home="read-only" if is_at_home else "yes",
+        tmp="no" if is_temporary else "yes",
     )
     return {
         "sts-trio@.service": service,
@@ -195,8 +201,23 @@ def print_deployment(config: "Config", port: int | None, directory: Path | None)
     for name, text in files.items():
         save(_write, directory / name, text)
         say(f"{directory / name}, for {places[name]}")
+    if not _is_known(machine.user):
+        say(
+            "First: useradd --system --user-group --no-create-home --shell /usr/sbin/nologin"
+            f" {machine.user}"
+        )
     instances = " ".join(f"sts-trio@{port}" for port in machine.ports)
     say(f"Then: systemctl daemon-reload && systemctl enable --now {instances}")
+
+
+def _is_known(user: str) -> bool:
+    import pwd  # there is none where there is no systemd
+
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def _write(path: Path, text: str) -> None:
