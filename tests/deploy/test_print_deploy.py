@@ -114,6 +114,11 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["environment"]
 
 
+def test_only_its_owner_can_read_the_file_for_secrets(tmp_path: Path) -> None:
+    assert printed("--out", ".").exit_code == 0
+    assert (tmp_path / "environment").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_directory_without_files_to_write_is_a_mistake() -> None:
     done = CliRunner().invoke(main, ["serve", "--out", "."])
     assert (done.exit_code, done.output) == (2, "Error: --out: is for --print-deploy\n")

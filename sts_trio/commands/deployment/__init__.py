@@ -221,4 +221,6 @@ def _is_known(user: str) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
+    if path.name == "environment":  # secrets are filled in there
+        path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
