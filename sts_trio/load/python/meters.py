@@ -24,8 +24,8 @@ class Meters:
         self.clear: list[float] = []
         self.gone: list[float] = []
         self.released: list[float] = []
-        self.answer: list[float] = []
         self.lag: list[float] = []
+        self._worst_lag = 0.0  # told each second: to look for it among all would be our lateness
         self.clears_asked = self.clears_answered = self.clears_unasked = 0
         self.marks = self.churned = self.strange = 0
         self.refused = self.cut_off = self.kept = 0
@@ -39,6 +39,7 @@ class Meters:
     def note_lag(self, lag: float, now: float) -> None:
         if self.in_window(now):
             self.lag.append(lag)
+            self._worst_lag = max(self._worst_lag, lag)
 
     def open(self, live: int) -> None:
         self.live = live
@@ -63,7 +64,7 @@ class Meters:
             cut_off=self.cut_off,
             up=self.counts[Way.UP].arrived,
             down=self.counts[Way.DOWN].arrived,
-            own_lag_ms=1000 * max(self.lag, default=0.0),
+            own_lag_ms=1000 * self._worst_lag,
         )
 
     def run(self, *, placed: int, failed: int, left_open: int, heard: Heard | None) -> Run:
@@ -71,7 +72,6 @@ class Meters:
         window = self.closed - self.opened
         utilisation = self._cpu / window
         share = self._own_cpu / window
-        lag = max(self.lag, default=0.0)
         return Run(
             calls=options.calls,
             seconds=window,
@@ -102,9 +102,9 @@ class Meters:
             failed=failed,
             heard=heard,
             own_utilisation=share,
-            own_lag_ms=1000 * lag,
+            own_lag_ms=1000 * self._worst_lag,
             own_lag=delays(self.lag),
-            void=_why_void(options, share, lag),
+            void=_why_void(options, share, self._worst_lag),
         )
 
 
