@@ -19,6 +19,9 @@ REMEMBERED = 3600.0
 TURN = "dial turn"
 AGENT_SESSIONS = "agent sessions"
 AGENT_REST = "agent rest"
+# Seconds. No rest is as long: the clock was put back since, and nobody would dial until it is there
+# again.
+MOST_REST = 10.0
 # 2020-01-01: seconds since 1970 will be too many for the column in 2038.
 SINCE = 1577836800
 
@@ -153,4 +156,5 @@ def rest_left(connection: sa.Connection) -> float:
             allowance.c.name == AGENT_REST, allowance.c.day == 0
         )
     ).scalar()
-    return max(0.0, float(until or 0.0))
+    left = float(until or 0.0)
+    return left if 0 < left < MOST_REST else 0.0

@@ -176,3 +176,13 @@ def test_a_rest_is_one_for_all_and_runs_out(store: Store, monkeypatch: pytest.Mo
     with store.database.writing() as connection:
         limits.rest(connection, 1.0)
         assert limits.rest_left(connection) == 0
+
+
+def test_a_rest_ends_though_the_databases_clock_is_put_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = processes.now
+    monkeypatch.setattr(processes, "now", lambda connection: now(connection) + 3600)
+    with store.database.writing() as connection:
+        limits.rest(connection, 1.0)
+        assert limits.rest_left(connection) == 0
