@@ -116,9 +116,10 @@ def signer() -> "Sign":
         base = f"https://{parts.netloc}" if is_stream else f"{parts.scheme}://{parts.netloc}"
         if settings.public_url is not None and parts.hostname in LOCAL:
             base = settings.public_url
-        written = base + parts.path + (f"?{parts.query}" if parts.query else "")
         if is_stream:
-            written = webhook.media_url(base, parts.path)
+            written = f"wss://{base.partition('://')[2]}{parts.path}"
+        else:
+            written = base + parts.path + (f"?{parts.query}" if parts.query else "")
         signature = webhook.sign(settings.twilio_auth_tokens[0], written, form)
         return {webhook.SIGNATURE_HEADER: signature}
 

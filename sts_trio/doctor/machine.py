@@ -172,4 +172,9 @@ def configuration(config: Config, functions: int) -> Iterator[Finding]:
     found = f"{config.file or 'the environment alone'}; agents: {len(config.agents)}"
     yield fine("configuration", f"{found}; functions: {functions}")
     for warning in config.warnings:
-        yield odd("configuration", warning, "it is allowed, and hardly meant", "as it says")
+        yield odd(
+            "configuration",
+            warning,
+            "it is allowed, and hardly meant",
+            "mend it, or leave it if it is meant",
+        )

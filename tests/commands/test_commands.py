@@ -1039,6 +1039,19 @@ async def test_a_local_bridge_with_a_public_url_is_signed_for_by_that(
     assert sign("wss://bridge.test/twilio", {}) != sign("wss://127.0.0.1/twilio", {})
 
 
+async def test_a_stream_is_signed_for_as_wss_also_where_the_public_url_is_http(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    public = {"TWILIO_AUTH_TOKEN": "secret-token", "STS_PUBLIC_URL": "http://127.0.0.1:5000"}
+    for name, value in public.items():
+        monkeypatch.setenv(name, value)
+    variables = {**public, "STS_LOG_LEVEL": "error"}
+    with trio.fail_after(HANG):
+        async with scripted_agent() as agent, running(variables, agent=agent) as server:
+            report = await call_bridge(server.url, BRIEFLY, sign=signer())
+    assert report.fault is None
+
+
 def test_the_signature_goes_with_the_call(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret-token")
     assert run("call", "--signed", "--url", "wss://bridge.test/twilio").exit_code == 0
