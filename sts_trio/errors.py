@@ -117,6 +117,13 @@ class FunctionFailed(StsTrioError):
     """
 
 
+def first_of(error: BaseException) -> BaseException:
+    """The first exception in a group of groups: of several that say the same, one is told."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class Leg(enum.Enum):
     """One side of a call: its socket and its language."""
 

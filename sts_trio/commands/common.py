@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from sts_trio.errors import ConfigError, StsTrioError
+from sts_trio.errors import ConfigError, StsTrioError, first_of
 from sts_trio.wire.printable import encodable, printable
 
 T = TypeVar("T")
@@ -59,16 +59,10 @@ def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     try:
         return trio.run(function, *args)
     except* (StsTrioError, KeyboardInterrupt) as group:
-        cause = _first(group)
+        cause = first_of(group)
     if isinstance(cause, KeyboardInterrupt):
         raise SystemExit(INTERRUPTED)
     raise cause
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -8,13 +8,14 @@ import msgspec
 import trio
 
 import sts_trio
+from sts_trio.errors import first_of
 from sts_trio.load import conduct, criterion, machine
 from sts_trio.load.figures import Progress, Run
 from sts_trio.load.places import Places
 from sts_trio.load.plan import Agent, Plan
 from sts_trio.load.report import Capacity, Report, Tried
 from sts_trio.load.target import find
-from sts_trio.load.watched import Possessions, left_behind, look
+from sts_trio.load.watched import NotThere, Possessions, left_behind, look
 from sts_trio.simulate.connect import connect
 from sts_trio.simulate.webhook import Sign
 
@@ -65,8 +66,8 @@ class LoadTest:
 
         Raises:
             NotAUrl, NotConnected, NotOurs: see `target.find`.
-            NotThere: the bridge's process cannot be looked at.
-            NoRun: there is nothing to be measured.
+            NotThere: the bridge's process cannot be looked at before.
+            NoRun: there is nothing to be measured, from the first run on. It may be in a group.
         """
         target = await find(url, is_ours=is_ours)
         if not target.is_webhook:
@@ -109,7 +110,18 @@ class LoadTest:
         end: int | None = None  # the least with which it did not do well, or could not be tried
         is_bridges_end = False
         while True:
-            tried = await self._try(places, number, failures=FAILURES)
+            broken_off: ExceptionGroup[conduct.NoRun] | None = None
+            try:
+                tried = await self._try(places, number, failures=FAILURES)
+            except* conduct.NoRun as group:
+                broken_off = group
+            if broken_off is not None:
+                if not self._tried:
+                    raise broken_off
+                # The bridge may have died of it. What was found before stands.
+                self._say(f"{number} calls: the search ends: {first_of(broken_off)}")
+                well = [each.calls for each in self._tried if each.verdict == "well"]
+                return Capacity(max(well, default=0), is_least=True)
             is_well = tried is not None and tried.verdict == "well"
             if not is_well and (end is None or number < end):
                 end = number
@@ -143,15 +155,19 @@ class LoadTest:
             bad += tried.verdict == "not well"
         return tried
 
-    async def _look_again(self, before: Possessions) -> Possessions:
-        """What is left when nothing more is let go."""
+    async def _look_again(self, before: Possessions) -> Possessions | None:
+        """What is left when nothing more is let go; None: a process is gone."""
         pids = self._plan.pids
-        after = look(pids)
-        for _ in range(round(LEFT_WITHIN / LOOK_EVERY)):
-            if not left_behind(before, after):
-                break
-            await trio.sleep(LOOK_EVERY)
+        try:
             after = look(pids)
+            for _ in range(round(LEFT_WITHIN / LOOK_EVERY)):
+                if not left_behind(before, after):
+                    break
+                await trio.sleep(LOOK_EVERY)
+                after = look(pids)
+        except NotThere as exc:
+            self._say(f"The bridge is not as it was: {exc}")
+            return None
         return after
 
 

@@ -294,6 +294,42 @@ async def test_capacity_is_found_by_bisection_and_a_failure_has_to_be_one_twice(
     assert len(document.findall("{http://www.w3.org/2000/svg}g")) == 1
 
 
+async def test_a_bridge_that_dies_in_a_search_leaves_what_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its webhook answers no more, and there is no process to be looked at."""
+
+    def up_to_130(calls: int) -> Run:
+        if calls > 130:
+            raise ExceptionGroup("of a nursery", [conduct.NoRun("no call is answered: refused")])
+        return a_run()
+
+    seen = iter([Possessions(50, 2, 10, 5)])
+
+    def look(pids: Any) -> Possessions:
+        for each in seen:
+            return each
+        raise watched.NotThere("--pid 9: cannot be looked at: gone")
+
+    monkeypatch.setattr(load_test, "look", look)
+    plan = Plan(calls=50, ramp=50, seconds=1, pids=(9,))
+    test, tried = searching(monkeypatch, plan, up_to_130)
+    report = await test.run("ws://127.0.0.1:9/twilio", None, {}, is_ours=False, most=2000)
+    assert tried == [50, 100, 200]
+    assert report.capacity == Capacity(100, is_least=True)
+    assert report.before is not None
+    assert report.after is None
+
+
+async def test_a_bridge_that_was_never_there_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(calls: int) -> Run:
+        raise conduct.NoRun("no call is answered: refused")
+
+    test, _ = searching(monkeypatch, Plan(calls=50, ramp=50, seconds=1), none)
+    with pytest.RaisesGroup(conduct.NoRun, allow_unwrapped=True):
+        await test.run("ws://127.0.0.1:9/twilio", None, {}, is_ours=False, most=2000)
+
+
 async def test_a_generator_at_its_end_is_not_taken_for_the_bridges(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

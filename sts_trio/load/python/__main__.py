@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from sts_trio.errors import StsTrioError
+from sts_trio.errors import StsTrioError, first_of
 from sts_trio.load.figures import Run
 from sts_trio.load.python import agent
 from sts_trio.load.python.generator import Generator
@@ -30,7 +30,7 @@ def main() -> int:
         gc.disable()
         run = trio.run(_run, options)
     except* (msgspec.ValidationError, ValueError, OSError, StsTrioError) as group:
-        reason = str(_first(group))
+        reason = str(first_of(group))
     if reason:
         print(f"generator: {reason}", file=sys.stderr)
         return 2
@@ -82,12 +82,6 @@ async def _read_places(generator: Generator) -> None:
                 generator.hear_place(line.decode())
     if not generator.is_full:
         raise Mistaken("standard input has ended before all calls were placed")
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 if __name__ == "__main__":
