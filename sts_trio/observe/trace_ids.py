@@ -25,8 +25,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace import Tracer as AnyTracer
 
-# A call that is streamed again behind its end, as the TwiML of an operator may have it, comes at
-# once.
+# Calls whose first span was told. An operator's TwiML may stream a call again when its stream is
+# over. It does so at once, so the last of them are enough.
 MAX_TOLD = 1000
 
 
