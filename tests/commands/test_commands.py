@@ -1259,8 +1259,10 @@ class Exchange:
 
 
 @pytest.fixture
-def exchange() -> Iterator[Exchange]:
+def exchange(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange]:
     exchange = Exchange()
+    # A server that another test has killed may have left a key for the same port.
+    monkeypatch.setattr("sts_trio.config.local_key.directories", list)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -192,7 +192,8 @@ async def test_nothing_is_left_of_strangers_and_calls_get_in_among_them(
                     nursery.start_soon(server.suffer, name)
                 # While they come, a stranger of ours is as old as any of theirs, and goes like one.
                 await until(lambda: server.come == before + 2 * FEW)
-                assert events.ConnectionsEvicted.NAME in server.said()
+                # They have come as far as the kernel; a busy machine lets them in later.
+                await until(lambda: events.ConnectionsEvicted.NAME in server.said())
                 assert (await server.health()).startswith(b"HTTP/1.1 200 ")
                 async with phone_at(server.port, server.tls) as phone:
                     await hear_the_greeting(phone)
