@@ -6,8 +6,9 @@ database take from one number; each tells how many it has, so what a dead proces
 it counts as dead. While the database is away each goes by the same number alone.
 
 The vendor knows best: a dial that it refuses with 429 says that there are none left now, whatever
-the number. Then nobody of the fleet dials for `REST`, and for a while after it one dials after the
-other, as some may be free again. Who is refused waits for a session like everyone else.
+the number. Then nobody who goes by that number dials for `REST`, and for a while after it one
+dials after the other, as some may be free again; without a number each process learns it by itself.
+Who is refused waits for a session like everyone else.
 
 A call waits for a session as long as it has to be dialled at all. A line dialled ahead does not
 wait: its call will.
