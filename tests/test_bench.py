@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits import HANG
 from rig_hypercorn import free_port
+from rig_load import AUDIO, DELAYS, RUN
 from wsproto.utilities import LocalProtocolError
 
 from sts_trio.audio.frames import FRAME, SILENCE, length
@@ -249,36 +250,6 @@ def test_a_mistaken_option_is_told_in_one_line(binary: Path) -> None:
 
 # --- sums ----------------------------------------------------------------------------------------
 
-AUDIO = figures.Audio(1000, 1000, 100.0, 0, 0, 0, 0, 0)
-DELAYS = figures.Delays(1000, 5.0, 8.0, 10.0, 11.0, 12.0)
-RUN = Run(
-    calls=100,
-    seconds=10.0,
-    live=100,
-    churned=0,
-    cpu_ms_per_call_second=1.0,
-    utilisation=0.1,
-    kb_per_call=100.0,
-    rss_mb=50.0,
-    up=AUDIO,
-    down=AUDIO,
-    up_ms=DELAYS,
-    down_ms=DELAYS,
-    clear_ms=DELAYS,
-    setup_ms=DELAYS,
-    reach_ms=DELAYS,
-    gone_ms=DELAYS,
-    clears=figures.Clears(10, 10, 0),
-    pings=figures.Pings(0, 0),
-    marks=0,
-    refused=0,
-    cut_off=0,
-    strange=0,
-    left_open=0,
-    own_utilisation=0.1,
-    own_lag_ms=1.0,
-    void=None,
-)
 MADE = Made("2026-11-22", "a CPU", 2, "Linux 6", "CPython 3.11", {"trio": "0.35"})
 
 

@@ -5,7 +5,6 @@ The same promise, on the real clock: both sockets closed within 2 s, no socket a
 
 import contextlib
 import socket
-import ssl
 import struct
 import zlib
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
-import trustme
 from hypercorn.config import Config as HypercornConfig
 from rig_peers import START, STOP, FakeAgent, broken, media, tap
 from rig_server import LANE, PROMISE, World, talk, world
+from rig_streams import certified
 
 from sts_trio.legs import caller_asgi as caller_leg
 from sts_trio.observe import events
@@ -347,13 +346,7 @@ async def test_frames_ahead_of_the_handshakes_answer_are_their_senders_fault(
 
 
 async def test_a_call_over_tls_without_a_proxy(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    files = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
-    certificate.cert_chain_pems[0].write_to_path(files[0])
-    certificate.private_key_pem.write_to_path(files[1])
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    files, trusting = certified(tmp_path)
     async with (
         world(tmp_path, certificate=files) as here,
         here.phone(tls=trusting) as phone,

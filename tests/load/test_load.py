@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from limits import HANG
 from rich.console import Console
 from rig_commands import failure, run
+from rig_load import AUDIO, DELAYS, RUN
 
 from sts_trio.load import compiled, conduct, criterion, load_test, machine, watched
-from sts_trio.load.figures import Audio, Clears, Delays, Heard, Pings, Progress, Run, read_line
+from sts_trio.load.figures import Heard, Progress, Run, read_line
 from sts_trio.load.picture import LEFT, LETTER, RIGHT, WIDTH, Line, Panel, card
 from sts_trio.load.places import Place, Places, Refused
 from sts_trio.load.plan import Agent, Plan
@@ -31,39 +32,6 @@ from sts_trio.simulate import twiml as twiml_of
 from sts_trio.simulate.carrier import signer
 
 FAR = "203.0.113.9"  # RFC 5737: of documentation, nobody's
-AUDIO = Audio(1000, 1000, 100.0, 0, 0, 0, 0, 0)
-DELAYS = Delays(1000, 5.0, 8.0, 10.0, 11.0, 12.0)
-RUN = Run(
-    calls=100,
-    seconds=10.0,
-    live=100,
-    churned=0,
-    cpu_ms_per_call_second=1.0,
-    utilisation=0.1,
-    kb_per_call=100.0,
-    rss_mb=50.0,
-    up=AUDIO,
-    down=AUDIO,
-    up_ms=DELAYS,
-    down_ms=DELAYS,
-    clear_ms=DELAYS,
-    setup_ms=DELAYS,
-    reach_ms=DELAYS,
-    gone_ms=DELAYS,
-    clears=Clears(10, 10, 0),
-    pings=Pings(0, 0),
-    marks=0,
-    refused=0,
-    cut_off=0,
-    strange=0,
-    left_open=0,
-    placed=100,
-    failed=0,
-    own_utilisation=0.1,
-    own_lag_ms=1.0,
-    own_lag=DELAYS,
-    void=None,
-)
 
 
 def a_run(**changes: Any) -> Run:
