@@ -53,17 +53,8 @@ async def agents(
     known = ConfiguredAgents(config.agents, config.sessions, config.variables, config.dialect)
     first, *others = config.agents
     for endpoint in endpoints:
-        parts = urllib.parse.urlsplit(endpoint.url)
-        is_secure = parts.scheme == "wss"
-        way = reach(
-            "agent",
-            parts.hostname or "",
-            parts.port or (443 if is_secure else 80),
-            is_secure=is_secure,
-            where=config.where("DEEPGRAM_URL"),
-            is_public=False,
-        )
-        steps = [each async for each in way]
+        where = config.where("DEEPGRAM_URL")
+        steps = await _reach("agent", endpoint.url, where, is_public=False)
         for finding in steps:
             yield finding
         if steps[-1].state is State.FAULT:
@@ -172,17 +163,7 @@ async def public_address(config: Config) -> AsyncIterator[Finding]:
             yield fine("public URL", "not set, and no phones are let in")
         return
     where = config.where("STS_PUBLIC_URL")
-    parts = urllib.parse.urlsplit(config.public_url)
-    is_secure = parts.scheme == "https"
-    way = reach(
-        "public URL",
-        parts.hostname or "",
-        parts.port or (443 if is_secure else 80),
-        is_secure=is_secure,
-        where=where,
-        is_public=True,
-    )
-    steps = [each async for each in way]
+    steps = await _reach("public URL", config.public_url, where, is_public=True)
     for finding in steps:
         yield finding
     if steps[-1].state is State.FAULT:
@@ -237,15 +218,13 @@ async def _signed(config: Config) -> Finding:
 async def _upgraded(config: Config) -> Finding:
     """A stream's handshake, without a call behind it: the server notes a socket that began none."""
     address = urllib.parse.urlsplit(config.public_url or "")
-    is_secure = address.scheme == "https"
     # Twilio streams to no other scheme.
     url = f"wss://{host_of(address)}{address.path}/twilio"
     signature = webhook.sign(config.twilio_auth_tokens[0], url)
     began = trio.current_time()
     refusal: BaseException | None = None
     try:
-        port = address.port or (443 if is_secure else 80)
-        stream = await connect(address.hostname or "", port, is_secure)
+        stream = await connect(*_place(address))
         async with websocket(
             stream,
             host=host_of(address),
@@ -267,6 +246,18 @@ async def _upgraded(config: Config) -> Finding:
     return fault("public URL", f"a stream's handshake: {refusal}", cause, cure)
 
 
+async def _reach(subject: str, url: str, where: str, *, is_public: bool) -> list[Finding]:
+    host, port, is_secure = _place(urllib.parse.urlsplit(url))
+    way = reach(subject, host, port, is_secure=is_secure, where=where, is_public=is_public)
+    return [each async for each in way]
+
+
+def _place(parts: urllib.parse.SplitResult) -> tuple[str, int, bool]:
+    """Host, port, and whether TLS is spoken there."""
+    is_secure = parts.scheme in ("https", "wss")
+    return parts.hostname or "", parts.port or (443 if is_secure else 80), is_secure
+
+
 async def _get(
     url: str, *, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[bytes, bytes], bytes, float]:
@@ -276,8 +267,6 @@ async def _get(
         NotConnected: there is no answer, and why.
     """
     parts = urllib.parse.urlsplit(url)
-    is_secure = parts.scheme == "https"
-    port = parts.port or (443 if is_secure else 80)
     began = trio.current_time()
     body = b"" if form is None else urllib.parse.urlencode(form).encode()
     sent = [("Host", host_of(parts)), ("Connection", "close"), *(headers or {}).items()]
@@ -289,7 +278,7 @@ async def _get(
     )
     try:
         with trio.fail_after(STEP_WITHIN):
-            stream = await connect(parts.hostname or "", port, is_secure)
+            stream = await connect(*_place(parts))
             try:
                 connection = h11.Connection(h11.CLIENT)
                 for part in (request, h11.Data(data=body), h11.EndOfMessage()):
