@@ -66,7 +66,7 @@ def main() -> None:
 @click.option(
     "--print-deploy",
     is_flag=True,
-    help="Do not serve: print what systemd and HAProxy take to run a process on each core of this "
+    help="Do not serve: print what systemd and HAProxy take to run processes on all cores of this "
     "machine, from --port on. [default: 5001]",
 )
 @click.option(

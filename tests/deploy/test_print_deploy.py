@@ -41,21 +41,38 @@ def test_a_file_of_deploy_is_what_is_printed(path: str) -> None:
     assert text == GENERATE["written"]()[path], "run: python deploy/generate.py"
 
 
-def test_it_is_for_the_cores_the_host_and_the_drain_of_this_machine(tmp_path: Path) -> None:
+def test_it_is_for_the_cores_the_host_and_the_drain_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     done = printed("--out", "files", "--port", "6001", STS_DRAIN_SECONDS="60")
     assert done.exit_code == 0, done.output
     files = {path.name: path.read_text() for path in (tmp_path / "files").iterdir()}
     assert sorted(files) == FILES
     host = os.uname().nodename.partition(".")[0]
-    ports = [6001 + core for core in range(len(os.sched_getaffinity(0)))]
+    ports = [6001, 6002, 6003]  # a core is HAProxy's
     servers = re.findall(r"^  server (\S+) (\S+)$", files["haproxy.cfg"], re.M)
     assert servers == [(f"{host}-{port}", f"127.0.0.1:{port}") for port in ports]
     assert "TimeoutStopSec=75\n" in files["sts-trio@.service"]
     assert "sts-trio@6001" in done.output
+    assert "3 processes for 4 cores. HAProxy has the rest" in done.output
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes"), [(1, 1), (2, 2), (3, 2), (4, 3), (6, 4), (8, 6), (64, 43)]
+)
+def test_of_three_cores_one_is_haproxys(
+    cores: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are two, it has to share them."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    done = printed()
+    assert re.match(rf"# {processes} process(es)? for {cores} cores?\. HAProxy", done.output)
+    assert len(re.findall("^  server ", done.output, re.M)) == processes
 
 
 @pytest.mark.parametrize("port", ["0", "65535"])
-def test_each_core_has_a_port(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_has_a_port(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     assert printed("--port", "65534").exit_code == 0
     done = printed("--port", port)

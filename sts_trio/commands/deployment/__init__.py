@@ -1,5 +1,5 @@
-"""`sts-trio serve --print-deploy`: the files by which systemd and HAProxy run this server on every
-core of a machine. Those in `deploy/` are made of the same templates, by `deploy/generate.py`.
+"""`sts-trio serve --print-deploy`: the files by which systemd and HAProxy run this server on all
+cores of a machine. Those in `deploy/` are made of the same templates, by `deploy/generate.py`.
 """
 
 import getpass
@@ -42,12 +42,16 @@ HOMES = ("home", "root")
 # ... and below these with `PrivateTmp=yes`.
 TEMPORARY = ("tmp", "var/tmp")
 _TEMPLATES = Path(__file__).parent
+# HAProxy takes half of what the processes behind it take (docs/deploying.md, What it costs): of so
+# many cores that are full one is its own.
+CORES_PER_PROXY = 3
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """What the files say of a machine, and of the server on it."""
 
     host: str  # as systemd's %l has it
+    cores: int
     ports: Sequence[int]  # a process for each
     user: str
     group: str
@@ -59,8 +63,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def this_machine(config: "Config", first_port: int) -> Machine:
-    """As it is here: a process for each core that this one may use, and who starts it is its user,
-    unless that is root.
+    """As it is here: so many processes as fill the cores that this one may use, with HAProxy beside
+    them, and who starts it is its user, unless that is root.
 
     Raises:
         Misuse: systemd does not run here, or takes no such path, or there are not so many ports.
@@ -68,10 +72,11 @@ def this_machine(config: "Config", first_port: int) -> Machine:
     if sys.platform != "linux":
         raise Misuse(f"--print-deploy: there is no systemd on {sys.platform}: expected Linux")
     cores = len(os.sched_getaffinity(0))
-    if not 0 < first_port <= LAST_PORT + 1 - cores:
+    processes = cores - cores // CORES_PER_PROXY
+    if not 0 < first_port <= LAST_PORT + 1 - processes:
         raise Misuse(
-            f"--port {first_port}: expected 1 to {LAST_PORT + 1 - cores}: each of {cores} cores"
-            " takes a port from there on"
+            f"--port {first_port}: expected 1 to {LAST_PORT + 1 - processes}: processes for"
+            f" {cores} cores take {processes} ports from there on"
         )
     user = getpass.getuser()
     user = "sts-trio" if user == "root" else user
@@ -86,7 +91,8 @@ def this_machine(config: "Config", first_port: int) -> Machine:
             )
     return Machine(
         host=socket.gethostname().partition(".")[0],
-        ports=range(first_port, first_port + cores),
+        cores=cores,
+        ports=range(first_port, first_port + processes),
         user=user,
         group=user,
         program=program,
@@ -161,6 +167,17 @@ def on_loopback(machine: Machine) -> str:
     return "".join(f"  server {machine.host}-{port} 127.0.0.1:{port}\n" for port in machine.ports)
 
 
+def plan(machine: Machine) -> str:
+    """Why there are so many processes."""
+    processes = len(machine.ports)
+    has = "shares them" if processes == machine.cores else "has the rest"
+    return (
+        f"{processes} process{'' if processes == 1 else 'es'} for {machine.cores}"
+        f" core{'' if machine.cores == 1 else 's'}. HAProxy {has}, as it takes half of what"
+        " processes take."
+    )
+
+
 def environment() -> str:
     """What all processes have in common, to be filled in: no secret of yours is ever printed."""
     lines = ["# For root alone: chmod 600. An empty one counts as not set."]
@@ -190,6 +207,7 @@ def print_deployment(config: "Config", port: int | None, directory: Path | None)
         "environment": str(machine.environment),
     }
     if directory is None:
+        say(f"# {plan(machine)}")
         for name, text in files.items():
             say(f"# ==> {places[name]}")
             sys.stdout.write(f"{text}\n")
@@ -201,6 +219,7 @@ def print_deployment(config: "Config", port: int | None, directory: Path | None)
     for name, text in files.items():
         save(_write, directory / name, text)
         say(f"{directory / name}, for {places[name]}")
+    say(plan(machine))
     if not _is_known(machine.user):
         say(
             "First: useradd --system --user-group --no-create-home --shell /usr/sbin/nologin"
