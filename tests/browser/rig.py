@@ -1,5 +1,6 @@
 """What the tests of the page stand on: a server, sounds for a microphone, and patience."""
 
+import base64
 import http.client
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sts_trio.audio.g711 import SILENCE
+from sts_trio.audio.g711 import SILENCE, decode
 from sts_trio.demo import clips
 from sts_trio.observe import events
 
@@ -109,6 +110,26 @@ def silence(seconds: float) -> bytes:
 def question() -> bytes:
     """Words that the ears know: what is no speech, they take for noise."""
     return clips.speak("mary-test-drive").audio
+
+
+def spoken(*pieces: bytes) -> str:
+    """A script for the page: what reaches it by the microphone is these pieces of µ-law, whole.
+
+    On a busy machine Chromium's own pretended microphone loses pieces of what it plays, and words
+    with holes are a noise. What a node of the page plays is late at worst.
+    """
+    samples = base64.b64encode(decode(b"".join(pieces))).decode()
+    return f"""
+    AudioContext.prototype.createMediaStreamSource = function () {{
+      const bytes = Uint8Array.from(atob("{samples}"), (each) => each.charCodeAt(0));
+      const samples = Float32Array.from(new Int16Array(bytes.buffer), (each) => each / 32768);
+      const buffer = new AudioBuffer({{ length: samples.length, sampleRate: 8000 }});
+      buffer.copyToChannel(samples, 0);
+      const node = new AudioBufferSourceNode(this, {{ buffer }});
+      node.start();
+      return node;
+    }};
+    """
 
 
 def eventually(condition: Callable[[], bool], what: str, within: float = PATIENCE) -> float:
