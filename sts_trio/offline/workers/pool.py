@@ -29,7 +29,7 @@ from sts_trio.offline.workers.worker import (
 )
 
 # A machine that is busy with something else takes seconds for what takes a tenth, and a process
-# that is replaced for it takes longer still. Meanwhile the call says "One moment, please." by itself.
+# that is replaced for it takes longer still. Meanwhile the call says "One moment, please.".
 LIMIT = 10.0
 # A killed process is gone at once, unless the system is in trouble: then nobody waits for it.
 GONE = 2.0
