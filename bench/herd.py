@@ -27,7 +27,7 @@ from keeper import CODE, TALK
 
 from sts_trio.audio.frames import SILENCE, length
 from sts_trio.records.database import Database
-from sts_trio.records.processes import Process
+from sts_trio.records.process_state import Process
 from sts_trio.records.rows import Kind
 from sts_trio.records.store import Store
 from sts_trio.simulate.carrier import signer

@@ -34,7 +34,7 @@ from sts_trio.observe.feed import CallEvent
 from sts_trio.records import schema
 from sts_trio.records.call_log import CallLog
 from sts_trio.records.database import Database
-from sts_trio.records.processes import Process
+from sts_trio.records.process_state import Process
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.search import Wanted
 from sts_trio.records.shipper import Shipper

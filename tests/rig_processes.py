@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sts_trio.records import schema
 from sts_trio.records.database import Database
-from sts_trio.records.processes import Process
+from sts_trio.records.process_state import Process
 
 ME = Process(
     process_id="p1",

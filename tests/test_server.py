@@ -48,6 +48,13 @@ def test_it_knows_no_http() -> None:
     assert ran.stdout.strip() == ""
 
 
+def test_a_process_that_keeps_nothing_does_not_import_sqlalchemy() -> None:
+    """A quarter of what a start takes."""
+    code = "import sts_trio.web.app, sys; print(*{'sqlalchemy', 'alembic'} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
 async def test_what_it_has_opened_is_closed_when_stop_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

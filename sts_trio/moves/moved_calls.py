@@ -14,7 +14,7 @@ from sts_trio.moves.lookout import Lookout
 from sts_trio.moves.mover import Mover, Taken
 from sts_trio.observe import events
 from sts_trio.records.movable import Owner
-from sts_trio.records.processes import READY, Seen, owner_of
+from sts_trio.records.process_state import READY, Seen, owner_of
 from sts_trio.wire.twilio import StreamStart
 
 

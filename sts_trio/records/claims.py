@@ -14,7 +14,8 @@ from sts_trio.records import processes, schema
 from sts_trio.records.database import insert_into
 from sts_trio.records.event_days import day_of
 from sts_trio.records.movable import CLAIMED_FOR, CallState, Claim, HowEnded, Moved, Owner
-from sts_trio.records.processes import clock, find, owner_of
+from sts_trio.records.process_state import owner_of
+from sts_trio.records.processes import clock, find
 from sts_trio.records.rows import Kind
 
 # A process tells of itself as often. Of one that was killed the stream is lost within as long.

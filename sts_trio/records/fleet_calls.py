@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sts_trio.records import processes, schema
+from sts_trio.records.process_state import ALIVE_WITHIN, GONE
 from sts_trio.records.reading import is_askable
 
 LIVE = ("live", "moving")
@@ -75,7 +76,7 @@ def live_calls(
             seconds=max(0.0, round(seconds, 3)),
             process=name or "",
             address=address or "",
-            is_alive=age is not None and age < processes.ALIVE_WITHIN and its != processes.GONE,
+            is_alive=age is not None and age < ALIVE_WITHIN and its != GONE,
         )
         for sid, from_, to, direction, agent, state, seconds, name, address, age, its in (
             connection.execute(query)

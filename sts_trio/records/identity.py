@@ -4,12 +4,10 @@ import importlib.metadata
 import re
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sts_trio.net.bound import Bound
-
-if TYPE_CHECKING:
-    from sts_trio.records.processes import Process
+from sts_trio.records.process_state import Process
 
 
 class _Live(Protocol):
@@ -43,9 +41,7 @@ class Identity:
         port = f"-{self._bounds[0].port}" if self._bounds else ""
         return f"{re.sub('[^a-zA-Z0-9-]', '-', socket.gethostname())[:57]}{port}"
 
-    def told(self, process_id: str, calls: _Live) -> "Process":
-        from sts_trio.records.processes import Process
-
+    def told(self, process_id: str, calls: _Live) -> Process:
         return Process(
             process_id=process_id,
             name=self.name,

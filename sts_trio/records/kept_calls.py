@@ -15,13 +15,13 @@ from sts_trio.config.records import Records
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe.feed import EventFeed
 from sts_trio.records.ending_hook import Hook
+from sts_trio.records.process_state import Process
 from sts_trio.records.recorder import Recorded, Recorder, Recording
 from sts_trio.records.recordings import prepare
 from sts_trio.wire.addresses import OUTBOUND
 
 if TYPE_CHECKING:
     from sts_trio.records.opening import OpenRecords
-    from sts_trio.records.processes import Process
 
 # The caller hears nothing meanwhile.
 KNOWN_WITHIN = 0.5
@@ -38,7 +38,7 @@ class KeptCalls:
         settings: Records,
         versions: Callable[[], Mapping[str, str]],
         hooks: Sequence[Hook],
-        process: Callable[[str], "Process"],
+        process: Callable[[str], Process],
         *,
         on_recorded: Callable[[str], None] = lambda result: None,
     ) -> None:

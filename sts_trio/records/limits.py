@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sts_trio.records import processes, schema
 from sts_trio.records.database import insert_into
 from sts_trio.records.event_days import DAY, day_of
+from sts_trio.records.process_state import ALIVE_WITHIN, GONE
 
 # What is good once is remembered for longer than it is good: clocks may differ.
 REMEMBERED = 3600.0
@@ -121,8 +122,8 @@ def take_sessions(connection: sa.Connection, process_id: str, count: int, most: 
     others = connection.execute(
         sa.select(sa.func.sum(process.c.agent_sessions)).where(
             process.c.process_id != process_id,
-            process.c.state != processes.GONE,
-            age < processes.ALIVE_WITHIN,
+            process.c.state != GONE,
+            age < ALIVE_WITHIN,
         )
     ).scalar()
     if (others or 0) + count > most:

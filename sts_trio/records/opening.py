@@ -17,7 +17,7 @@ from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.deliveries import Deliveries
 from sts_trio.records.ending_hook import EndingHook, Hook
 from sts_trio.records.event_days import DAY
-from sts_trio.records.processes import Process
+from sts_trio.records.process_state import Process
 from sts_trio.records.receiver import BadUrl, Receiver
 from sts_trio.records.record import Record
 from sts_trio.records.recordings import remove

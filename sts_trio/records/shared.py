@@ -19,7 +19,7 @@ from sts_trio.records import dials, fleet_calls, limits, processes
 from sts_trio.records.database import READERS, Database, DatabaseAway
 from sts_trio.records.dials import Asked
 from sts_trio.records.fleet_calls import FleetCall
-from sts_trio.records.processes import Seen
+from sts_trio.records.process_state import Seen
 
 T = TypeVar("T")
 

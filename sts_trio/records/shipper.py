@@ -14,7 +14,8 @@ from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.database import DatabaseAway
 from sts_trio.records.movable import Left
-from sts_trio.records.processes import DRAINING, GONE, LOST_AFTER, Process, Seen, own_address
+from sts_trio.records.process_state import DRAINING, GONE, LOST_AFTER, Process, Seen
+from sts_trio.records.processes import own_address
 from sts_trio.records.rows import Row
 from sts_trio.records.spool import Spool
 from sts_trio.records.store import Store

@@ -22,7 +22,7 @@ from sts_trio.records.fleet_calls import FleetCall, live_calls
 from sts_trio.records.left_calls import given_up, is_unclaimed, left_calls
 from sts_trio.records.lifecycle import LOST, UNDER_WAY
 from sts_trio.records.movable import CallState, Claim, Left
-from sts_trio.records.processes import Process, Seen
+from sts_trio.records.process_state import Process, Seen
 from sts_trio.records.reading import is_askable, read_record, read_rows
 from sts_trio.records.record import Record
 from sts_trio.records.redaction import Redaction

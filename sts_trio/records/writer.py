@@ -23,7 +23,7 @@ from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.movable import Left
-from sts_trio.records.processes import Process, Seen
+from sts_trio.records.process_state import Process, Seen
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import ESSENTIAL, Row, storable
 from sts_trio.records.shipper import LONGEST_RETRY, LOT, Behind, Shipper

@@ -11,7 +11,7 @@ from rig_processes import ME, process, silence
 
 from sts_trio.records import schema
 from sts_trio.records.movable import CLAIMED_FOR, CallState, Claim, HowEnded
-from sts_trio.records.processes import ALIVE_WITHIN
+from sts_trio.records.process_state import ALIVE_WITHIN
 from sts_trio.records.rows import Kind
 from sts_trio.records.store import Store
 

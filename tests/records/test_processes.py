@@ -9,7 +9,8 @@ from rig_processes import ME, process, silence
 
 from sts_trio.records import processes
 from sts_trio.records.database import Database
-from sts_trio.records.processes import ALIVE_WITHIN, GONE, Seen, own_address
+from sts_trio.records.process_state import ALIVE_WITHIN, GONE, Seen
+from sts_trio.records.processes import own_address
 from sts_trio.records.store import Store
 
 

@@ -16,7 +16,7 @@ from rig_processes import process, silence
 from sts_trio.observe import events
 from sts_trio.records.database import Database, DatabaseAway
 from sts_trio.records.movable import Left
-from sts_trio.records.processes import ALIVE_WITHIN, GONE, LOST_AFTER, Process, Seen
+from sts_trio.records.process_state import ALIVE_WITHIN, GONE, LOST_AFTER, Process, Seen
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.search import Wanted
 from sts_trio.records.shipper import (

@@ -25,7 +25,7 @@ from rig_processes import ME, process
 from sts_trio.observe import events
 from sts_trio.records import writer as writers
 from sts_trio.records.database import Database, DatabaseAway
-from sts_trio.records.processes import Process, Seen
+from sts_trio.records.process_state import Process, Seen
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.search import Wanted
@@ -578,7 +578,7 @@ from sts_trio.records.database import Database
 from sts_trio.records.rows import Kind, Row
 from sts_trio.records.shipper import Shipper
 from sts_trio.records.spool import Spool
-from sts_trio.records.processes import Process
+from sts_trio.records.process_state import Process
 from sts_trio.records.store import Store
 from sts_trio.records.writer import Writer
 
