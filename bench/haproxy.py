@@ -17,10 +17,14 @@ def program() -> str | None:
     return shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
-def on_loopback(port: int, servers: Mapping[str, tuple[str, int]]) -> str:
-    """The file as it is deployed, but for where it listens and logs, and for who is behind it."""
+def on_loopback(
+    port: int, servers: Mapping[str, tuple[str, int]], certificate: Path | None = None
+) -> str:
+    """The file as it is deployed, but for where it listens and logs, and for who is behind it; and
+    without TLS, unless there is a certificate."""
     text = CONFIG.read_text()
-    text = re.sub(r"bind :443 .*", f"bind 127.0.0.1:{port}", text)
+    tls = f" ssl crt {certificate} alpn http/1.1" if certificate else ""
+    text = re.sub(r"bind :443 .*", f"bind 127.0.0.1:{port}{tls}", text)
     text = text.replace("log /dev/log local0", "log stdout format raw local0")
     text = re.sub(r"(?m)^  server .*\n", "", text)
     behind = (f"  server {name} {host}:{at}\n" for name, (host, at) in servers.items())
@@ -37,15 +41,16 @@ def free_port() -> int:
 class HAProxy:
     """Write its file, start it, and stop it. What it says is in `directory`/haproxy.log."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, certificate: Path | None = None) -> None:
         self.port = port
+        self._certificate = certificate
         self._config = directory / "haproxy.cfg"
         self._log = directory / "haproxy.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def write(self, servers: Mapping[str, tuple[str, int]]) -> None:
         """`servers` are (host, port) by name."""
-        self._config.write_text(on_loopback(self.port, servers))
+        self._config.write_text(on_loopback(self.port, servers, self._certificate))
 
     def start(self) -> None:
         found = program()

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 
 import msgspec
 import sums
 from results import (
     BadAgent,
     BadAgents,
+    Beside,
     Capacities,
+    Capacity,
     Cell,
     Comparison,
     Garbage,
+    Host,
+    Hosts,
     Hotspots,
     Micro,
     Reconnects,
@@ -74,6 +79,8 @@ def write(results: Results) -> str:
         *((made.made, _with_records(made)) for made in (results.with_records,) if made),
         *((made.made, _records(made)) for made in (results.records,) if made),
         *((made.made, _capacities(made)) for made in (results.capacities,) if made),
+        *((made.made, _beside(made)) for made in (results.beside,) if made),
+        *((made.made, _hosts(made)) for made in (results.hosts,) if made),
         *((made.made, _micro(made)) for made in (results.micro,) if made),
         *((made.made, _hotspots(made)) for made in results.hotspots),
         *((made.made, _reconnects(made)) for made in (results.reconnects,) if made),
@@ -119,7 +126,8 @@ def _comparison(title: str, comparison: Comparison) -> list[str]:
         cells = ((*_comparison_row(row), spread(row.beyond_limit)) for row in rows)
     return [
         title,
-        f"Rounds: {comparison.rounds}, of {comparison.seconds:g} s for every variant in turn.\n",
+        f"Rounds: {comparison.rounds}, of {comparison.seconds:g} s for every variant in"
+        f" turn{_note(comparison.note)}.\n",
         *(["![Calls against CPU and against delay](chart.svg)\n"] if title == "Calls" else []),
         _table(head, cells),
         *_memory(comparison),
@@ -275,20 +283,80 @@ def _churn_row(row: Row) -> Sequence[str]:
 
 
 def _capacities(capacities: Capacities) -> list[str]:
-    rows = (
-        (found.variant, f"{'more than ' if found.is_least else ''}{found.calls}")
-        for found in capacities.found
-    )
+    rows = ((found.variant, _most(found)) for found in capacities.found)
+    tls = ", with TLS to the agent" if capacities.tls else ""
     return [
         "Calls on one core",
+        _criterion(capacities.seconds, tls) + "\n",
+        _table(("variant", "calls"), rows),
+    ]
+
+
+def _beside(beside: Beside) -> list[str]:
+    rows = (
+        (variant, _most(found), _most(beside.by_load[variant]))
+        for variant, found in beside.by_bench.items()
+        if variant in beside.by_load
+    )
+    return [
+        "Calls on one core, by two tools",
+        f"{_criterion(beside.seconds)} By `bench/run.py --capacity`, with a fresh server for each"
+        " number, and by `sts-trio load --find-capacity`, with one server for all of them; both"
+        f" with the generator in C{_note(beside.note)}.\n",
+        _table(("variant", "by the bench", "by `sts-trio load`"), rows),
+    ]
+
+
+def _criterion(seconds: float, more: str = "") -> str:
+    return (
         f"The most calls with {criterion.LEAST_OK} % of the audio delivered each way, words delayed"
         f" by less than {criterion.MAX_UP_P99:.0f} ms (p99) beyond what is gathered before"
         f" forwarding, and barge-in within {criterion.MAX_CLEAR_P99:.0f} ms (p99), over"
-        f" {capacities.seconds:g}"
-        f" s{', with TLS to the agent' if capacities.tls else ''}. To within 5 %; a failure had to"
-        " be one twice.\n",
-        _table(("variant", "calls"), rows),
+        f" {seconds:g} s{more}. To within 5 %; a failure had to be one twice."
+    )
+
+
+def _most(found: Capacity) -> str:
+    return f"{'more than ' if found.is_least else ''}{found.calls}"
+
+
+def _note(note: str) -> str:
+    return f"; {note}" if note else ""
+
+
+def _hosts(hosts: Hosts) -> list[str]:
+    head = ("setup", "calls", *OWNERS, "together", "words ms", "barge-in ms", "audio %")
+    return [
+        "One host, two cores",
+        f"Rounds: {max(len(each.runs) for each in hosts.found)}, of {hosts.seconds:g} s, the"
+        f" setups in turn{_note(hosts.note)}. By `bench/host.py`: CPU in ms for a call and second,"
+        " by whose it is, the median of the rounds; records in one PostgreSQL. The generator shares"
+        " the second core, and its own is in none of this.\n",
+        _table(head, (_host_row(each) for each in hosts.found if each.runs)),
     ]
+
+
+# Whose CPU a call takes.
+OWNERS = ("processes", "HAProxy", "PostgreSQL")
+
+
+def _host_row(host: Host) -> Sequence[str]:
+    owners = [median(each.get(owner, 0.0) for each in host.cpu) for owner in OWNERS]
+    together = median(sum(each.values()) for each in host.cpu)
+    words, barge_in = (
+        pair(*(sums.delay(host.runs, which, share) for share in ("p50", "p99")))
+        for which in ("up_ms", "clear_ms")
+    )
+    audio = [median(getattr(run, way).ok for run in host.runs) for way in ("up", "down")]
+    return (
+        host.setup,
+        str(host.calls),
+        *(f"{each:.2f}" for each in owners),
+        f"{together:.2f}",
+        words,
+        barge_in,
+        " / ".join(f"{each:.1f}" for each in audio),
+    )
 
 
 def _micro(micro: Micro) -> list[str]:

@@ -29,6 +29,7 @@ class Comparison(msgspec.Struct):
     seconds: float
     churn: float
     cells: list[Cell]
+    note: str = ""  # what else the machine did
 
 
 class Capacity(msgspec.Struct):
@@ -45,6 +46,33 @@ class Capacities(msgspec.Struct):
     seconds: float
     tls: bool
     found: list[Capacity]
+
+
+class Beside(msgspec.Struct):
+    """Capacities of the same variants by this bench, and by `sts-trio load --find-capacity`."""
+
+    made: Made
+    seconds: float
+    note: str  # what else the machine did
+    by_bench: dict[str, Capacity] = {}  # {variant: what was found}
+    by_load: dict[str, Capacity] = {}
+
+
+class Host(msgspec.Struct):
+    """Processes of one host: what each call costs in ms of a core per second, by whose it is, and
+    how it went, by round."""
+
+    setup: str
+    calls: int
+    cpu: list[dict[str, float]] = []
+    runs: list[Run] = []
+
+
+class Hosts(msgspec.Struct):
+    made: Made
+    seconds: float
+    note: str  # what else the machine did
+    found: list[Host]
 
 
 class Unit(msgspec.Struct, frozen=True):
@@ -203,6 +231,8 @@ class Results(msgspec.Struct, omit_defaults=True):
     with_records: Comparison | None = None
     records: Records | None = None
     capacities: Capacities | None = None
+    beside: Beside | None = None
+    hosts: Hosts | None = None
     micro: Micro | None = None
     hotspots: list[Hotspots] = []
     reconnects: Reconnects | None = None

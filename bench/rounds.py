@@ -1,6 +1,7 @@
 """Runs, in rounds: every variant once, then all of them again, so that a noisy minute of the
 machine is shared by all and not one variant's luck."""
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import generator
 import hotspots
+import load_command
 import msgspec
 import servers
 import sums
@@ -64,7 +66,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             click.ClickException: see `hotspots.record`.
         """
         ramp = cell.calls / RAMP + WARM_UP
-        with self._serve(cell) as bridge, ThreadPoolExecutor(1) as executor:
+        with self.serve(cell) as bridge, ThreadPoolExecutor(1) as executor:
             # The recorder takes turns with the generator, whose figures nobody reads here.
             options = {"--seconds": self.seconds + 2, "--most-lag": 10, "--most-cpu": 10}
             run = executor.submit(self._generate, cell, bridge, options)
@@ -75,14 +77,14 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
 
     def _run(self, cell: Cell, churn: float, farewell: bool) -> Run:
         options = {"--churn": churn, "--farewell": FAREWELL if farewell else 0}
-        with self._serve(cell) as bridge:
+        with self.serve(cell) as bridge:
             run = self._generate(cell, bridge, options)
             if VARIANTS[cell.variant].is_ours:
                 cell.late_ticks.append(_late_ticks(bridge.port, self.certificate))
             self._note_what_was_said(cell, bridge.said())
         return run
 
-    def _serve(self, cell: Cell) -> AbstractContextManager[Bridge]:
+    def serve(self, cell: Cell) -> AbstractContextManager[Bridge]:
         variant = VARIANTS[cell.variant]
         return serve(
             variant,
@@ -166,6 +168,34 @@ def find_capacity(bench: Bench, variant: str, first: int, most: int) -> Capacity
     # Where the generator came to its end first, the bridge's end was not seen.
     is_least = failed[min(failed)] if failed else True
     return Capacity(variant, calls, is_least, runs)
+
+
+def find_capacity_by_load(bench: Bench, variant: str, first: int, most: int) -> Capacity:
+    """The same by `sts-trio load`, on one server for the whole search.
+
+    Raises:
+        NoRun: there was nothing to be found, and why.
+    """
+    cell = Cell(first, variant, [])
+    with bench.serve(cell) as bridge, tempfile.TemporaryDirectory() as directory:
+        report = load_command.run(
+            bridge,
+            Path(directory),
+            bench.generator_core,
+            {
+                "--calls": first,
+                "--most": most,
+                "--seconds": bench.seconds,
+                "--ramp": RAMP,
+                "--gathers": VARIANTS[variant].gathers,
+            },
+        )
+    for tried in report.tried:
+        bench.say(f"{tried.calls} {variant} by load: {tried.verdict}: {brief(tried.run)}")
+    found = report.capacity
+    if found is None:
+        raise NoRun(f"{variant}: `sts-trio load` has found no capacity")
+    return Capacity(variant, found.calls, found.is_least, [each.run for each in report.tried])
 
 
 def brief(run: Run) -> str:

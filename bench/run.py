@@ -18,7 +18,7 @@ import rounds
 import sums
 import turns
 from generator import NoRun
-from results import Capacities, Cell, Comparison, Hotspots, Micro, Results
+from results import Beside, Capacities, Capacity, Cell, Comparison, Hotspots, Micro, Results
 from rich.console import Console
 from rich.table import Table
 from rounds import Bench
@@ -78,11 +78,13 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> li
 @click.option("--rough", is_flag=True, help="Torn and fragmented frames, pings, odd chunks.")
 @click.option("--records", "with_records", is_flag=True, help="Keeps it as what records cost.")
 @click.option("--capacity", is_flag=True, help="Instead: the most calls on one core.")
+@click.option("--by-load", is_flag=True, help="With --capacity: beside `sts-trio load`'s figure.")
 @click.option("--most", type=click.IntRange(1), default=2000, help="Where --capacity ends.")
 @click.option("--profile", is_flag=True, help="Instead: where the time goes, by py-spy.")
 @click.option(
     "--micro", "with_micro", is_flag=True, help="Instead: single steps, and turns, in µs."
 )
+@click.option("--note", default="", help="What else the machine did, as a clause.")
 @click.option("--at-least", type=float, help="Fail if ours is not so many times cheaper.")
 @click.option(
     "--out",
@@ -102,9 +104,11 @@ def main(
     rough: bool,
     with_records: bool,
     capacity: bool,
+    by_load: bool,
     most: int,
     profile: bool,
     with_micro: bool,
+    note: str,
     at_least: float | None,
     out: Path,
 ) -> None:
@@ -133,12 +137,21 @@ def main(
         )
         if profile:
             kept.hotspots = [_profile(bench, Cell(calls[-1], name, [])) for name in variants]
+        elif capacity and by_load:
+            had = kept.beside
+            beside = kept.beside = Beside(machine.describe(), seconds, note)
+            if had is not None and (had.made, had.seconds) == (beside.made, seconds):
+                beside.by_bench, beside.by_load = had.by_bench, had.by_load
+            for name in variants:
+                beside.by_bench[name] = rounds.find_capacity(bench, name, calls[0], most)
+                _write(kept, out)
+                beside.by_load[name] = _by_load(bench, name, calls[0], most)
         elif capacity:
             found = [rounds.find_capacity(bench, name, calls[0], most) for name in variants]
             kept.capacities = Capacities(machine.describe(), seconds, tls, found)
         else:
             cells = rounds.compare(bench, calls, variants, round_count, churn)
-            measured = Comparison(machine.describe(), round_count, seconds, churn, cells)
+            measured = Comparison(machine.describe(), round_count, seconds, churn, cells, note)
             if with_records:
                 kept.with_records = measured
             else:
@@ -163,6 +176,13 @@ def _build(directory: Path) -> Path:
     try:
         return compiled.build(directory)
     except compiled.NotCompiled as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _by_load(bench: Bench, variant: str, first: int, most: int) -> Capacity:
+    try:
+        return rounds.find_capacity_by_load(bench, variant, first, most)
+    except NoRun as exc:
         raise click.ClickException(str(exc)) from exc
 
 

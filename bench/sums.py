@@ -70,10 +70,6 @@ def _row(cell: Cell, base: Cell | None, limit: Cell | None) -> Row:
     def middle(value: Callable[[Run], float]) -> float:
         return median(map(value, runs))
 
-    def delay(which: str, percentile: str) -> float:
-        found: list[Delays] = [d for run in runs if (d := getattr(run, which)) is not None]
-        return median(getattr(d, percentile) for d in found) if found else math.nan
-
     return Row(
         calls=cell.calls,
         variant=cell.variant,
@@ -82,14 +78,14 @@ def _row(cell: Cell, base: Cell | None, limit: Cell | None) -> Row:
         ratio=ratio(base, cell),
         beyond_limit=NONE if limit is None else ratio(cell, limit),
         utilisation=middle(lambda run: run.utilisation),
-        up_p50=delay("up_ms", "p50"),
-        up_p99=delay("up_ms", "p99"),
-        down_p50=delay("down_ms", "p50"),
-        down_p99=delay("down_ms", "p99"),
-        clear_p50=delay("clear_ms", "p50"),
-        clear_p99=delay("clear_ms", "p99"),
-        setup_p50=delay("setup_ms", "p50"),
-        setup_p99=delay("setup_ms", "p99"),
+        up_p50=delay(runs, "up_ms", "p50"),
+        up_p99=delay(runs, "up_ms", "p99"),
+        down_p50=delay(runs, "down_ms", "p50"),
+        down_p99=delay(runs, "down_ms", "p99"),
+        clear_p50=delay(runs, "clear_ms", "p50"),
+        clear_p99=delay(runs, "clear_ms", "p99"),
+        setup_p50=delay(runs, "setup_ms", "p50"),
+        setup_p99=delay(runs, "setup_ms", "p99"),
         kb_per_call=middle(lambda run: run.kb_per_call),
         rss_mb=middle(lambda run: run.rss_mb),
         up_ok=middle(lambda run: run.up.ok),
@@ -98,6 +94,12 @@ def _row(cell: Cell, base: Cell | None, limit: Cell | None) -> Row:
         cpu_per_set_up=_cpu_per_set_up(cell),
         faults=faults(runs) + ([f"{cell.warnings} lines logged"] if cell.warnings else []),
     )
+
+
+def delay(runs: Sequence[Run], which: str, percentile: str) -> float:
+    """In the middle of the runs that have any of that kind; NaN: none has."""
+    found: list[Delays] = [d for run in runs if (d := getattr(run, which)) is not None]
+    return median(getattr(d, percentile) for d in found) if found else math.nan
 
 
 def ratio(base: Cell | None, cell: Cell) -> Spread:
