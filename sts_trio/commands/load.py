@@ -307,7 +307,7 @@ def _tell(report: "Report", targets: Sequence[Path]) -> None:
     save(write_text, svg, draw(report))
     console = Console()
     # A file or a pipe is as wide as it needs to be.
-    (console if console.is_terminal else Console(width=140)).print(told.table(report))
+    (console if console.is_terminal else Console(width=100)).print(told.table(report), "")
     for sentence in told.sentences(report):
         say(sentence)
     say(f"All of it is in {json}, a picture in {svg}.")

@@ -3,6 +3,7 @@
 The generator, in C or in Python, reads a place a line, and writes what it measures.
 """
 
+import re
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,14 @@ from sts_trio.load.plan import Agent, Plan
 MAX_SAID = 4096
 MAX_LINE = 65536
 
+# What generators write behind their name when a call is refused, and why.
+REFUSES = ": the bridge refuses: "
+CURES = {
+    "401": ": it asks who is there: --signed, with its TWILIO_AUTH_TOKEN?",
+    "403": ": it lets nobody in who does not sign: --signed, with its TWILIO_AUTH_TOKEN?",
+    "404": ": there is no such path: /twilio, as the TwiML of it has it?",
+}
+
 Tell = Callable[[Progress], None]
 
 
@@ -28,11 +37,15 @@ class NoRun(StsTrioError):
     """There is nothing to be measured, and why."""
 
 
-async def measure(plan: Plan, generator: tuple[str, ...], places: Places, tell: Tell) -> Run:
-    """`generator` is the command that runs it. What it has done by then ends with this.
+async def measure(
+    plan: Plan, generator: tuple[str, ...], places: Places, tell: Tell, *, is_known: bool
+) -> Run:
+    """`generator` is the command that runs it. What it has done by then ends with this. A bridge
+    that `is_known` to take calls may refuse them for a while, as it has its hands full.
 
     Raises:
-        NoRun: the generator could not be run, or did not come to its end.
+        NoRun: the generator could not be run, or did not come to its end, or whoever is there takes
+            no call at all.
         NotOurs: the webhook leads to another machine.
     """
     try:
@@ -55,7 +68,8 @@ async def measure(plan: Plan, generator: tuple[str, ...], places: Places, tell: 
                 process: trio.Process = await nursery.start(open_process)
             except OSError as exc:
                 raise NoRun(f"{command[0]}: {exc.strerror}") from exc
-            run = await _Conductor(plan, places, first, tell).conduct(process)
+            conductor = _Conductor(plan, places, first, tell, is_known=is_known)
+            run = await conductor.conduct(process)
             nursery.cancel_scope.cancel()
         return run
     raise NoRun(f"the run did not end within {plan.length:.0f} s")
@@ -94,13 +108,17 @@ def _options(plan: Plan, first: Place) -> list[str]:
 
 
 class _Conductor:
-    def __init__(self, plan: Plan, places: Places, first: Place, tell: Tell) -> None:
+    def __init__(
+        self, plan: Plan, places: Places, first: Place, tell: Tell, *, is_known: bool
+    ) -> None:
         self._plan = plan
         self._places = places
         self._first = first
         self._tell = tell
+        self._is_known = is_known
         self._said = bytearray()
         self._is_open = trio.Event()  # the window
+        self._is_refused = False  # by a bridge that is not known to take any call
         self._lines, self._outbox = trio.open_memory_channel[bytes](max(plan.calls, 1))
 
     async def conduct(self, process: trio.Process) -> Run:
@@ -110,14 +128,19 @@ class _Conductor:
         run: Run | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep, process.stderr)
-            nursery.start_soon(self._write, process.stdin)
-            nursery.start_soon(self._ramp)
-            run = await self._read(process.stdout)
-            if run is None:
-                await process.wait()
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as feeding:
+                feeding.start_soon(self._write, process.stdin)
+                feeding.start_soon(self._ramp)
+                run = await self._read(process.stdout)
+                feeding.cancel_scope.cancel()
+            if self._is_refused:
+                process.kill()
+            # All that it says is known when it is over.
+            await process.wait()
         said = self._said.decode(errors="replace").strip().splitlines()
+        if self._is_refused:
+            reason = said[0].partition(REFUSES)[2] if said else ""
+            raise NoRun(f"{self._first.stream.url}: no call is taken: {refusal(reason)}")
         if run is None:
             raise NoRun(said[-1] if said else f"the generator exited with {process.returncode}")
         if run.refused and said:
@@ -177,9 +200,19 @@ class _Conductor:
                 if told.is_open:
                     self._is_open.set()
                 self._tell(told)
+                if told.refused and not told.taken and not self._is_known:
+                    self._is_refused = True
+                    return None
             if len(rest) > MAX_LINE:
                 raise NoRun("the generator writes a line without an end")
         return None
+
+
+def refusal(reason: str) -> str:
+    """What a generator was answered, and what to do about it."""
+    status = re.search(r"HTTP/1\.\d (\d{3})", reason)
+    cure = CURES.get(status[1] if status else "", "")
+    return f"{reason or 'it was told nothing'}{cure}"
 
 
 def _read(line: bytes) -> Run | Progress:

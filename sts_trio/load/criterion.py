@@ -31,7 +31,7 @@ def shortcomings(run: Run, gathers: float) -> list[str]:
     were answered at all is told of it. Where no call came to the generator's own, that is told
     first, and no figure that follows from it.
     """
-    found = []
+    found = [f"process {pid} of the bridge died" for pid in run.died]
     if run.live < run.calls:
         found.append(f"{run.calls - run.live} of {run.calls} calls were not through")
     if run.refused:
@@ -45,7 +45,7 @@ def shortcomings(run: Run, gathers: float) -> list[str]:
         return found + _unheard(run.heard)
     if run.reach_ms is None:
         # All the rest follows from that.
-        if run.refused < run.placed:
+        if run.refused < run.placed and not run.died:
             found.insert(0, "no call came to the agent of this test: point the bridge at it")
         return found
     for way, audio in (("to the agent", run.up), ("to the caller", run.down)):

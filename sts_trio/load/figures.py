@@ -7,6 +7,8 @@ import msgspec
 
 
 class Delays(msgspec.Struct, frozen=True):
+    """Percentiles are to within 0.4 %, or a microsecond."""
+
     count: int
     p50: float
     p90: float
@@ -85,6 +87,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     kept: int = 0  # callers who were not let go when their agent had ended the session
     placed: int = 0
     failed: int = 0  # calls that were refused, cut off, led to no agent, or hardly heard
+    died: list[int] = []  # processes of the bridge: what it costs is not known then, and 0 here
     heard: Heard | None = None  # of an agent that is not the generator's own
     own_utilisation: float
     own_lag_ms: float
@@ -96,6 +99,7 @@ class Progress(msgspec.Struct, frozen=True):
     """The line that the generator prints each second, if asked to."""
 
     placed: int
+    taken: int  # handshakes that were answered
     through: int
     is_open: bool  # the window
     refused: int

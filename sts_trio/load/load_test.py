@@ -145,7 +145,9 @@ class LoadTest:
                 break
             if plan.agent is Agent.BRIDGE:
                 self._spent += plan.call_minutes
-            run = await conduct.measure(plan, self._command, places, self._progress)
+            run = await conduct.measure(
+                plan, self._command, places, self._progress, is_known=bool(self._tried)
+            )
             tried = judge(calls, run, self._gathers)
             self._tried.append(tried)
             self._say(f"{calls} calls: {'; '.join([tried.verdict, *tried.reasons])}")
@@ -173,9 +175,9 @@ class LoadTest:
 
 def judge(calls: int, run: Run, gathers: float) -> Tried:
     make = partial(Tried, calls=calls, run=run)
-    # Where nobody ever answered, that was not for want of speed.
+    # Where nobody ever answered, or not any more, that was not for want of our speed.
     was_answered = run.live or run.setup_ms is not None
-    if was_answered and (reason := criterion.why_void(run)) is not None:
+    if was_answered and not run.died and (reason := criterion.why_void(run)) is not None:
         return make(verdict="void", reasons=[reason])
     reasons = criterion.shortcomings(run, gathers)
     return make(verdict="not well" if reasons else "well", reasons=reasons)

@@ -7,6 +7,7 @@ or means something else makes another `version`.
 from typing import Literal
 
 import msgspec
+from rich import box
 from rich.table import Table
 
 from sts_trio.load.criterion import short
@@ -64,41 +65,68 @@ def encode(report: Report) -> bytes:
 
 
 def table(report: Report) -> Table:
-    """One row a run."""
-    heads = ("calls", "verdict", "failed", "words ms", "voice ms", "barge-in ms", "set-up ms")
-    table = Table(*heads, "audio %", "CPU ms", "KB/call", "generator")
+    """Two rows a run, for the median and the 99th percentile of what takes time. No wider than a
+    terminal of 80 columns."""
+    own = report.last.run.heard is None
+    watched = any(tried.run.rss_mb for tried in report.tried)
+    heads = ["calls", "verdict", "ms", *DELAYS[own]]
+    heads += ["audio %"] if own else []
+    heads += ["a call"] if watched else []
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in heads:
+        table.add_column(
+            head, justify="left" if head in ("verdict", "ms") else "right", no_wrap=True
+        )
     for tried in report.tried:
-        table.add_row(*_row(report, tried))
+        for row in _rows(tried, own=own, watched=watched):
+            table.add_row(*row)
     return table
 
 
-def _row(report: Report, tried: Tried) -> list[str]:
+# What a column is of, whether the agent is the generator's own.
+DELAYS = {
+    True: {"words": "up_ms", "voice": "down_ms", "barge-in": "clear_ms", "set-up": "setup_ms"},
+    False: {"answer": "", "barge-in": "clear_ms", "set-up": "setup_ms"},
+}
+
+
+def _rows(tried: Tried, *, own: bool, watched: bool) -> list[list[str]]:
     run = tried.run
-    is_own = run.heard is None
-    watched = bool(report.plan.pids)
-    return [
-        str(tried.calls),
-        tried.verdict,
-        f"{run.failed} of {run.placed}",
-        _pair(run.up_ms),
-        _pair(run.down_ms) if run.heard is None else _pair(run.heard.answer_ms),
-        _pair(run.clear_ms),
-        _pair(run.setup_ms),
-        f"{run.up.ok:.1f} / {run.down.ok:.1f}" if is_own else "-",
-        f"{run.cpu_ms_per_call_second:.2f}" if watched else "-",
-        f"{run.kb_per_call:.0f}" if watched else "-",
-        f"{100 * run.own_utilisation:.0f} %, {_pair(run.own_lag)} ms late",
+    heard = None if run.heard is None else run.heard.answer_ms
+    each: list[Delays | None] = [
+        getattr(run, name) if name else heard for name in DELAYS[own].values()
     ]
+    rows = [
+        [str(tried.calls), tried.verdict, "p50", *(short(it.p50) if it else "-" for it in each)],
+        ["", f"{run.failed} failed", "p99", *(short(it.p99) if it else "-" for it in each)],
+    ]
+    if own:
+        rows[0].append(f"{run.up.ok:.1f} up")
+        rows[1].append(f"{run.down.ok:.1f} down")
+    if watched:
+        is_known = run.rss_mb > 0  # a process that died has none
+        rows[0].append(f"{run.cpu_ms_per_call_second:.2f} ms" if is_known else "-")
+        rows[1].append(f"{run.kb_per_call:.0f} KB" if is_known else "-")
+    return rows
 
 
-def _pair(delays: Delays | None) -> str:
-    """p50 / p99."""
-    return "-" if delays is None else f"{short(delays.p50)} / {short(delays.p99)}"
+def _generator(report: Report) -> str:
+    """Of the runs that tell something, the one in which it had most to do."""
+    runs = [each.run for each in report.tried if each.verdict != "void"]
+    if not runs:
+        return f"Generator in {report.generator}: too slow in every run."
+    share = max(run.own_utilisation for run in runs)
+    late = max((run.own_lag.p99 for run in runs if run.own_lag is not None), default=0.0)
+    return (
+        f"Generator in {report.generator}: at most {100 * share:.0f} % of a core, and late by"
+        f" {short(late)} ms (p99)."
+    )
 
 
 def sentences(report: Report) -> list[str]:
     """What the table does not say."""
-    last, found = report.last, []
+    last = report.last
+    found = [_generator(report)]
     if report.capacity is not None:
         more = "at least " if report.capacity.is_least else ""
         found.append(f"Capacity: {more}{report.capacity.calls} calls.")

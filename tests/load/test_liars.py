@@ -18,7 +18,7 @@ from sts_trio.audio.frames import SILENCE
 from sts_trio.load import load_test
 from sts_trio.load.figures import Run
 from sts_trio.load.python import agent
-from sts_trio.load.python.generator import HANDSHAKE, Generator
+from sts_trio.load.python.generator import HANDSHAKE, REMEMBERED, Generator
 from sts_trio.load.python.options import Options
 from sts_trio.load.report import Tried
 
@@ -206,7 +206,13 @@ HELLO = (
 Kind = Callable[[Callable[[], trio.abc.Stream]], Bridge]
 
 
-async def measure(kind: Kind, calls: int = 2, **changes: Any) -> Run:
+async def measure(
+    kind: Kind,
+    calls: int = 2,
+    then: Callable[[Generator], Awaitable[None]] | None = None,
+    **changes: Any,
+) -> Run:
+    """`then` is run once the calls are placed."""
     options = msgspec.structs.replace(
         Options(
             calls=calls,
@@ -254,6 +260,8 @@ async def measure(kind: Kind, calls: int = 2, **changes: Any) -> Run:
             await trio.testing.wait_all_tasks_blocked()
             for number in range(calls):
                 generator.hear_place(PLACE.format(number=number))
+            if then is not None:
+                await then(generator)
     return runs[0]
 
 
@@ -473,3 +481,45 @@ async def test_an_agent_that_comes_after_another_goes_on_counting(
     assert verdict(run).verdict == "well"
     assert run.down.faults == 0
     assert run.kept == 2
+
+
+# --- a long run -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "failures"), [(Bridge, 0), (Tired, 42), (Dropping, 42)], ids=["well", "cut", "refused"]
+)
+async def test_who_has_gone_is_counted_and_forgotten(
+    kind: Kind, failures: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A run of a day would else end with all its callers in memory."""
+
+    async def come_and_go(generator: Generator) -> None:
+        while not generator.meters.is_open:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        for number in range(2, 42):
+            await trio.sleep(1.5)
+            generator.hear_place(PLACE.format(number=number))
+        assert generator.caller(0) is None
+        assert generator.caller(41) is not None
+
+    run = await measure(kind, then=come_and_go, seconds=62.0, endings="1,1,0")
+    assert (run.placed, run.churned, run.failed) == (42, 40, failures)
+
+
+async def test_who_leaves_as_their_agent_ends_is_remembered_until_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def come_and_go(generator: Generator) -> None:
+        while not generator.meters.is_open:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        generator.hear_place(PLACE.format(number=2))
+        await trio.sleep(REMEMBERED + 1)
+        assert generator.caller(0) is not None
+        await trio.sleep(3 * REMEMBERED)
+        assert generator.caller(0) is None
+
+    run = await measure(
+        Bridge, 1, come_and_go, seconds=60.0, endings="0,0,1", turn=60.0, speech=2.0
+    )
+    assert (run.placed, run.failed) == (2, 0)

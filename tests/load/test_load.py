@@ -1,7 +1,10 @@
 """What `sts-trio load` is asked, refuses, decides and draws."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,6 +40,52 @@ FAR = "203.0.113.9"  # RFC 5737: of documentation, nobody's
 def a_run(**changes: Any) -> Run:
     changes = {"own_lag": msgspec.structs.replace(DELAYS, p99=1.0), **changes}
     return msgspec.structs.replace(RUN, **changes)
+
+
+# --- a bridge that takes no call ------------------------------------------------------------------
+
+# A generator all of whose calls are refused in its first second, and not later.
+BUSY = """
+import sys
+sys.stderr.write("generator: the bridge refuses: HTTP/1.1 503\\n")
+sys.stderr.flush()
+print('{progress}', flush=True)
+print('{run}', flush=True)
+"""
+
+
+async def begin(*, taken: int, is_known: bool) -> Run:
+    progress = Progress(1, taken, 0, False, 1, 0, 0, 0, 0.0)
+    script = BUSY.format(
+        progress=msgspec.json.encode(progress).decode(), run=msgspec.json.encode(RUN).decode()
+    )
+    places = Places(at("ws://bridge:9/twilio"), None, {}, is_ours=False)
+    with trio.fail_after(HANG):
+        return await conduct.measure(
+            Plan(calls=1, ramp=1, seconds=1),
+            (sys.executable, "-c", script),
+            places,
+            lambda told: None,
+            is_known=is_known,
+        )
+
+
+async def test_a_bridge_that_takes_no_call_ends_the_run_at_once() -> None:
+    expected = pytest.RaisesExc(conduct.NoRun, match="no call is taken: HTTP/1.1 503$")
+    with pytest.RaisesGroup(expected, flatten_subgroups=True):
+        await begin(taken=0, is_known=False)
+
+
+async def test_a_bridge_that_has_taken_calls_may_refuse_some() -> None:
+    """It may have its hands full with the run before."""
+    assert await begin(taken=0, is_known=True) == RUN
+    assert await begin(taken=1, is_known=False) == RUN
+
+
+def test_what_to_do_about_a_refusal_is_told() -> None:
+    assert "--signed" in conduct.refusal("HTTP/1.1 403 Forbidden")
+    assert "/twilio" in conduct.refusal("HTTP/1.1 404 Not Found")
+    assert conduct.refusal("HTTP/1.1 500 Oops") == "HTTP/1.1 500 Oops"
 
 
 # --- whose bridge it is ---------------------------------------------------------------------------
@@ -130,8 +179,22 @@ def test_what_cannot_be_is_told_in_a_line(
 
 
 def test_a_process_that_is_not_there_is_told() -> None:
-    with pytest.raises(watched.NotThere, match="--pid 99999999: cannot be looked at"):
+    with pytest.raises(watched.NotThere, match="--pid 99999999: there is no such process"):
         watched.look([99_999_999])
+    assert watched.dead([99_999_999, os.getpid()]) == [99_999_999]
+
+
+def test_a_process_that_has_died_is_not_taken_for_one_that_has_nothing() -> None:
+    """Until its parent asks how it ended it is listed, with a memory of 0."""
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert watched.dead([child.pid]) == [child.pid]
+        with pytest.raises(watched.NotThere, match="it has died"):
+            watched.look([child.pid])
+    finally:
+        child.wait()
 
 
 def test_what_a_server_has_more_than_before_was_left_behind() -> None:
@@ -185,6 +248,7 @@ LATE = msgspec.structs.replace(DELAYS, p99=60.0)
         ({"clear_ms": LATE}, "barge-in took 60 ms"),
         ({"clear_ms": None}, "no barge-in was answered"),
         ({"reach_ms": None}, "point the bridge at it"),
+        ({"died": [4711]}, "process 4711 of the bridge died"),
     ],
 )
 def test_whatever_falls_short_is_named(changes: dict[str, Any], reason: str) -> None:
@@ -220,6 +284,12 @@ def test_a_generator_that_was_the_bottleneck_voids_the_run(changes: dict[str, An
     assert "generator" in found.reasons[0]
 
 
+def test_a_bridge_that_died_did_not_do_well_however_late_the_generator_was() -> None:
+    found = load_test.judge(100, a_run(void="too slow", died=[4711], reach_ms=None), 0)
+    assert found.verdict == "not well"
+    assert found.reasons == ["process 4711 of the bridge died"]
+
+
 def searching(
     monkeypatch: pytest.MonkeyPatch,
     plan: Plan,
@@ -229,7 +299,7 @@ def searching(
     """A load test of a bridge of which only the runs are there, and what it tries."""
     tried: list[int] = []
 
-    async def measure(plan: Plan, *_: Any) -> Run:
+    async def measure(plan: Plan, *_: Any, is_known: bool) -> Run:
         tried.append(plan.calls)
         return msgspec.structs.replace(run_of(plan.calls), calls=plan.calls, live=plan.calls)
 
@@ -460,15 +530,52 @@ def test_faults_are_told_below_the_table() -> None:
     for expected in ("not well: 1 call was cut off", "4 times: busy", "session: 2", "gone: 3"):
         assert expected in told
     assert "Left behind in the server: a socket." in told
-    assert table(a_report(bad)).row_count == 1
+    assert table(a_report(bad)).row_count == 2
+
+
+def drawn(report: Report, width: int = 80) -> list[str]:
+    """The table, on a terminal."""
+    terminal = Console(file=io.StringIO(), width=width)
+    terminal.print(table(report))
+    assert isinstance(terminal.file, io.StringIO)
+    return [line.rstrip() for line in terminal.file.getvalue().splitlines()]
 
 
 def test_a_slow_answer_is_told_in_plain_figures() -> None:
     slow = msgspec.structs.replace(DELAYS, p50=1264.0, p99=0.0871)
-    terminal = Console(file=io.StringIO(), width=200)
-    terminal.print(table(a_report(load_test.judge(100, a_run(setup_ms=slow), 0))))
-    assert isinstance(terminal.file, io.StringIO)
-    assert "1264 / 0.0871" in terminal.file.getvalue()
+    *_, p50, p99 = drawn(a_report(load_test.judge(100, a_run(setup_ms=slow), 0)))
+    assert p50.split()[6] == "1264"
+    assert p99.split()[6] == "0.0871"
+
+
+def test_the_table_of_a_bad_run_fits_a_terminal() -> None:
+    slow = msgspec.structs.replace(DELAYS, p50=12345.0, p99=12345.0)
+    audio = msgspec.structs.replace(AUDIO, ok=100.0)
+    worst = a_run(
+        failed=10_000, up_ms=slow, down_ms=slow, clear_ms=slow, setup_ms=slow, up=audio, down=audio
+    )
+    report = a_report(
+        load_test.judge(10_000, worst, 0),
+        load_test.judge(100, a_run(died=[1], rss_mb=0.0, clear_ms=None), 0),
+    )
+    lines = drawn(report)
+    assert max(map(len, lines)) <= 80
+    assert lines == drawn(report, width=200)  # nothing was cut
+    assert [line.split()[-1] for line in lines[-2:]] == ["-", "-"]  # what a dead one costs
+
+
+def test_of_an_agent_of_the_bridges_only_what_can_be_known_is_in_the_table() -> None:
+    heard = Heard(10.0, 0, 0, 0, DELAYS)
+    head, _, p50, p99 = drawn(a_report(load_test.judge(100, a_run(heard=heard, rss_mb=0.0), 0)))
+    assert head.split() == ["calls", "verdict", "ms", "answer", "barge-in", "set-up"]
+    assert (len(p50.split()), len(p99.split())) == (6, 6)
+
+
+def test_the_generator_tells_of_itself_below_the_table() -> None:
+    told = sentences(a_report(load_test.judge(100, a_run(own_utilisation=0.42), 0)))
+    assert told[0] == "Generator in C: at most 42 % of a core, and late by 1 ms (p99)."
+    void = sentences(a_report(load_test.judge(100, a_run(void="too slow"), 0)))
+    assert void[0] == "Generator in C: too slow in every run."
 
 
 def a_panel(*points: tuple[float, float], ticks: Sequence[tuple[float, str]] = ()) -> Panel:
@@ -517,7 +624,7 @@ def test_any_figures_can_be_drawn(points: list[tuple[float, float]], is_logarith
 
 
 def test_a_line_of_the_generators_is_progress_or_the_end() -> None:
-    progress = Progress(1, 1, False, 0, 0, 0, 0, 0.0)
+    progress = Progress(1, 1, 1, False, 0, 0, 0, 0, 0.0)
     assert read_line(msgspec.json.encode(progress)) == progress
     assert read_line(msgspec.json.encode(RUN)) == RUN
     with pytest.raises(msgspec.MsgspecError):

@@ -7,8 +7,10 @@ import contextlib
 import os
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,9 @@ from limits import HANG
 from rig_commands import run
 
 import sts_trio
+from sts_trio.commands import load
 from sts_trio.load import compiled, criterion, load_test, plan
+from sts_trio.load.figures import Progress
 from sts_trio.load.report import Report
 
 ROOT = Path(sts_trio.__file__).parents[1]
@@ -162,3 +166,85 @@ def test_a_bridge_that_is_not_pointed_here_is_told_so(
         result = run("load", f"ws://127.0.0.1:{port}/twilio", *asked, "--out", str(tmp_path / "x"))
     assert result.exit_code == 1
     assert "point the bridge at it" in result.stdout
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A server that answers all that comes so, and closes; its port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told", "generator"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404", "c"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "--signed", "python"),
+        (b"", "no call is taken", "c"),
+    ],
+    ids=["404", "403", "nothing"],
+)
+def test_a_path_that_takes_no_call_is_told_at_once(
+    answer: bytes,
+    told: str,
+    generator: str,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not after all of a run, and in a line."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    with answering(answer) as port:
+        asked = ["--generator", generator, "--agent-port", str(free_port())]
+        url = f"ws://127.0.0.1:{port}/wrong"
+        result = run("load", url, *asked, "--out", str(tmp_path / "x"))
+    assert result.exit_code == 1
+    _, error = result.stderr.splitlines()
+    assert url in error
+    assert told in error
+    assert not result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("generator", ["c", "python"])
+def test_what_is_known_of_a_bridge_whose_process_dies_is_told(
+    generator: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    other = subprocess.Popen(["sleep", "600"])
+    agent_port, out = free_port(), tmp_path / "out"
+
+    def kill(screen: object, progress: Progress) -> None:
+        if progress.is_open and other.returncode is None:
+            other.kill()
+            other.wait()
+
+    monkeypatch.setattr(load._Screen, "tell", kill)
+    try:
+        with bridge(ANCESTOR, agent_port, tmp_path) as (pid, port):
+            asked = ["--calls", "1", "--seconds", "3", "--endings", "1:0:0"]
+            asked += ["--agent-port", str(agent_port), "--generator", generator]
+            asked += ["--pid", str(pid), "--pid", str(other.pid), "--out", str(out)]
+            result = run("load", f"ws://127.0.0.1:{port}/twilio", *asked)
+    finally:
+        other.kill()
+        other.wait()
+    report = msgspec.json.decode(out.with_suffix(".json").read_bytes(), type=Report)
+    assert result.exit_code == 1
+    assert report.last.run.died == [other.pid]
+    assert report.last.run.up.arrived > 0
+    assert report.last.run.cpu_ms_per_call_second == 0
+    assert report.before is not None
+    assert report.after is None
+    assert f"not well: process {other.pid} of the bridge died" in result.stdout
+    assert f"--pid {other.pid}: there is no such process" in result.stderr

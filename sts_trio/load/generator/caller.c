@@ -41,14 +41,6 @@ bool is_through(const struct call *call)
     return call->link && call->session && !call->hung_up;
 }
 
-uint32_t calls_through(void)
-{
-    uint32_t through = 0;
-    for (uint32_t i = 0; i < count; i++)
-        through += is_through(calls[i]);
-    return through;
-}
-
 static bool was_heard(const struct call *call)
 {
     bool stood = call->dialled < meters.from && (!call->hung_up || call->hung_up >= meters.to);
@@ -273,13 +265,20 @@ static void caller_secured(void *owner, SSL *ssl)
     SSL_set1_host(ssl, name);
 }
 
+static void be_refused(struct call *call, const char *why)
+{
+    if (call->is_refused)
+        return;
+    call->is_refused = true;
+    if (!meters.refused++)
+        fprintf(stderr, "loadgen: the bridge refuses: %.*s\n", (int)strcspn(why, "\r\n"), why);
+}
+
 static bool caller_greeted(void *owner, char *head)
 {
     struct call *call = owner;
     if (strncmp(head, "HTTP/1.1 101", 12)) {
-        call->is_refused = true;
-        if (!meters.refused++)
-            fprintf(stderr, "loadgen: the bridge refuses: %.*s\n", (int)strcspn(head, "\r"), head);
+        be_refused(call, head);
         return false;
     }
     uint64_t at = now();
@@ -299,11 +298,11 @@ static void caller_lost(void *owner)
     if (call->left_by_agent) {
         if (!call->hung_up)
             add_sample(&meters.released, now() - call->left_by_agent);
-    } else if (!call->hung_up) {
-        /* Before the first message this was no call yet: nobody answered, or it was refused. */
-        meters.cut_off += call->messages > 0;
-        call->is_cut_off = call->messages > 0;
-        call->is_refused = !call->messages;
+    } else if (!call->hung_up && call->messages) {
+        meters.cut_off++;
+        call->is_cut_off = true;
+    } else if (!call->hung_up) { /* before the first message this was no call yet */
+        be_refused(call, "it let go of the connection");
     }
     hang_up(call);
 }

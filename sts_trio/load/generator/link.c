@@ -446,7 +446,6 @@ static void finish_connecting(struct link *link)
     socklen_t size = sizeof error;
     getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) {
-        meters.refused++;
         drop(link);
         return;
     }

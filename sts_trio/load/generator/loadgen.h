@@ -46,9 +46,11 @@ bool happens(double share);
 
 /* ---- meter.c: what is counted, and the server's costs ---------------------------------------- */
 
+/* Durations, counted by size: as much memory after a day as after a minute. */
+enum { BUCKETS = 26 << 7 };
 struct samples {
-    uint32_t *microseconds;
-    size_t count, room;
+    uint64_t count, buckets[BUCKETS];
+    uint32_t most; /* microseconds */
 };
 
 /* One direction of the audio. All but the last five count blocks sent inside the window. */
@@ -81,11 +83,12 @@ extern struct meters meters;
 
 bool in_window(uint64_t at);
 void add_sample(struct samples *samples, uint64_t nanoseconds);
-void print_samples(const char *name, struct samples *samples);
+void print_samples(const char *name, const struct samples *samples);
 void print_audio(const struct audio_meter *meter);
 double cpu_seconds_of_server(void);
 double rss_kb_of_server(void);
 double own_cpu_seconds(void);
+bool has_died(int pid);
 
 /* ---- block.c: audio that can be checked ------------------------------------------------------ */
 
@@ -185,7 +188,6 @@ void hang_up(struct call *call);
 void end_call(struct call *call);
 /* Calls that were refused, cut off, never led to an agent, or not heard in the window. */
 uint32_t calls_failed(void);
-uint32_t calls_through(void);
 struct call *find_call(uint32_t serial); /* NULL: there was none */
 uint32_t calls_placed(void);
 bool is_through(const struct call *call); /* both its sockets are open, and audio has come */

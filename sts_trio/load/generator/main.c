@@ -113,9 +113,12 @@ static void say_farewell(void *owner, uint64_t at)
 static void close_window(void *owner, uint64_t at)
 {
     (void)owner;
-    server_cpu = cpu_seconds_of_server() - server_cpu;
     own_cpu = own_cpu_seconds() - own_cpu;
+    server_cpu = cpu_seconds_of_server() - server_cpu;
     rss_after = rss_kb_of_server();
+    for (int i = 0; i < plan.pid_count; i++)
+        if (has_died(plan.pids[i])) /* and took what it has cost with it */
+            server_cpu = rss_before = rss_after = 0;
     meters.to = now();
     is_open = false;
     window = (double)(meters.to - meters.from) / SECOND;
@@ -123,12 +126,19 @@ static void close_window(void *owner, uint64_t at)
     enter(plan.farewell > 0 ? say_farewell : end_run, at + nanoseconds(plan.late));
 }
 
+static int lines_through(void)
+{
+    int through = 0;
+    for (int i = 0; i < plan.calls && lines[i]; i++)
+        through += is_through(lines[i]);
+    return through;
+}
+
 static void open_window(void *owner, uint64_t at)
 {
     (void)owner;
     (void)at;
-    for (int i = 0; i < plan.calls; i++)
-        live += is_through(lines[i]);
+    live = lines_through();
     is_open = true;
     server_cpu = cpu_seconds_of_server();
     own_cpu = own_cpu_seconds();
@@ -207,9 +217,10 @@ static void read_places(void)
 static void tell_progress(void *owner, uint64_t at)
 {
     (void)owner;
-    printf("{\"placed\": %u, \"through\": %u, \"is_open\": %s, \"refused\": %lu, "
-           "\"cut_off\": %lu, \"up\": %lu, \"down\": %lu, \"own_lag_ms\": %.3f}\n",
-           calls_placed(), calls_through(), is_open ? "true" : "false", meters.refused,
+    printf("{\"placed\": %u, \"taken\": %lu, \"through\": %d, \"is_open\": %s, "
+           "\"refused\": %lu, \"cut_off\": %lu, \"up\": %lu, \"down\": %lu, "
+           "\"own_lag_ms\": %.3f}\n",
+           calls_placed(), meters.setup.count, lines_through(), is_open ? "true" : "false", meters.refused,
            meters.cut_off, meters.up.arrived, meters.down.arrived,
            (double)meters.worst_lag * 1e3 / SECOND);
     fflush(stdout);
@@ -217,6 +228,18 @@ static void tell_progress(void *owner, uint64_t at)
 }
 
 /* --- the report ------------------------------------------------------------------------------ */
+
+static void print_the_dead(void)
+{
+    const char *comma = "";
+    printf("\"died\": [");
+    for (int i = 0; i < plan.pid_count; i++)
+        if (has_died(plan.pids[i])) {
+            printf("%s%d", comma, plan.pids[i]);
+            comma = ", ";
+        }
+    printf("], ");
+}
 
 static bool report(void)
 {
@@ -247,12 +270,13 @@ static bool report(void)
            "\"pings\": {\"sent\": %lu, \"answered\": %lu}, \"marks\": %lu, "
            "\"refused\": %lu, \"cut_off\": %lu, \"strange\": %lu, \"left_open\": %d, "
            "\"kept\": %lu, \"placed\": %u, \"failed\": %u, "
-           "\"own_utilisation\": %.4f, \"own_lag_ms\": %.3f, \"void\": ",
+           "\"own_utilisation\": %.4f, \"own_lag_ms\": %.3f, ",
            meters.clears_asked, meters.clears_answered, meters.clears_unasked, meters.pings_sent,
            meters.pongs_heard, meters.marks, meters.refused, meters.cut_off, meters.strange,
            sessions_left_open(LEFT_OPEN), meters.kept, calls_placed(), calls_failed(), share,
            lag * 1e3);
-    printf(*reason ? "\"%s\"}\n" : "null%s}\n", reason);
+    print_the_dead();
+    printf(*reason ? "\"void\": \"%s\"}\n" : "\"void\": null%s}\n", reason);
     if (*reason)
         fprintf(stderr, "loadgen: the run is void: %s\n", reason);
     return !*reason;
@@ -358,6 +382,9 @@ int main(int count, char **words)
     lines = calloc((size_t)plan.calls, sizeof *lines);
     if (!lines)
         die("out of memory", "lines");
+    for (int i = 0; i < plan.pid_count; i++)
+        if (has_died(plan.pids[i]))
+            die("--pid", "there is no such process to account for");
     rss_before = rss_kb_of_server();
     prepare_links(plan.pem, plan.secure);
     start_agent(plan.agent_port);

@@ -105,7 +105,7 @@ class Session:
             return
         if self._meters.in_window(self._barged_in):
             self._meters.clears_answered += 1
-            self._meters.clear.append(now - self._barged_in)
+            self._meters.clear.add(now - self._barged_in)
         self._barged_in = None
 
     # --- its end ------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Session:
         if caller.session is self:
             caller.session = None
         if caller.hung_up is not None:
-            self._meters.gone.append(trio.current_time() - caller.hung_up)
+            self._meters.gone.add(trio.current_time() - caller.hung_up)
         elif caller.left_by_agent is None:
             caller.is_cut_off = True
             self._meters.cut_off += 1
@@ -167,7 +167,7 @@ class Session:
         self.caller = caller
         caller.session = self
         caller.was_reached = True
-        self._meters.reach.append(now - caller.dialled)
+        self._meters.reach.add(now - caller.dialled)
         if caller.hung_up is not None:
             self.caller_left()
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from sts_trio.audio.frames import FRAME, SILENCE
+from sts_trio.load.python.histogram import Histogram
 
 _HEAD = struct.Struct("<dII")  # when it was sent, the call, the number in it
 _SUM = 8
@@ -48,7 +49,7 @@ class Counts:
         self.corrupt = 0
         self.foreign = 0  # another call's
         self.filler = 0  # silence that the bridge has made up
-        self.delays: list[float] = []
+        self.delays = Histogram()
 
 
 class Ear:
@@ -85,7 +86,7 @@ class Ear:
             counts.filler += 1
             return
         sent, serial, number = _HEAD.unpack_from(block)
-        if block[-_SUM:] != _sum(self._way, block[:-_SUM]) or sent > now:
+        if block[-_SUM:] != _sum(self._way, block[:-_SUM]) or not sent <= now:
             counts.corrupt += 1
             return
         if self.serial is None:

@@ -6,6 +6,7 @@ its examples.
 
 import base64
 import random
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,9 +16,9 @@ import trio
 
 from sts_trio.load.figures import Heard
 from sts_trio.load.python.blocks import Ear, Way
+from sts_trio.load.python.histogram import Histogram
 from sts_trio.load.python.link import Link, Message
 from sts_trio.load.python.listener import Listener
-from sts_trio.load.python.meters import delays
 from sts_trio.wire import frames, twilio
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ class Caller:
         self.sent = dict.fromkeys(Way, 0)  # blocks of the window, as those that arrived
         self.arrived = dict.fromkeys(Way, 0)
         self.known = dict.fromkeys(Way, 0)  # the number of the block that has not come yet
-        self.listener = Listener(generator.speech) if generator.options.bridges_agent else None
         self._generator = generator
         self._meters = generator.meters
+        self.listener: Listener | None = None
+        if generator.options.bridges_agent:
+            self.listener = Listener(generator.speech, self._meters.answers.add)
         self._link: Link | None = None
         self._call_sid = call_sid
         self._parameters = parameters
@@ -89,7 +92,7 @@ class Caller:
         """The websocket is open."""
         now = trio.current_time()
         self._link = link
-        self._meters.setup.append(now - self.dialled)
+        self._meters.setup.add(now - self.dialled)
         link.say_text(b'{"event":"connected","protocol":"Call","version":"1.0.0"}')
         link.say_text(
             b'{"event":"start","sequenceNumber":"1","start":{"accountSid":'
@@ -206,7 +209,7 @@ class Caller:
         now = trio.current_time()
         if self.left_by_agent is not None:
             if self.hung_up is None:
-                self._meters.released.append(now - self.left_by_agent)
+                self._meters.released.add(now - self.left_by_agent)
         elif self.hung_up is None:
             self.is_cut_off = True
             self._meters.cut_off += 1
@@ -219,13 +222,26 @@ class Caller:
         self._meters.refused += 1
 
 
-def all_heard(callers: Iterable[Caller]) -> Heard:
-    """What callers heard of the bridge's own agent."""
-    listeners = [each.listener for each in callers if each.listener is not None]
-    return Heard(
-        seconds=sum(each.audible for each in listeners),
-        mute=sum("mute" in each.faults for each in listeners),
-        echoed=sum("echoed" in each.faults for each in listeners),
-        flooded=sum("flooded" in each.faults for each in listeners),
-        answer_ms=delays([wait for each in listeners for wait in each.waits]),
-    )
+class Past:
+    """Calls that nothing more is to be told of: they are counted, and forgotten."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+        self._seconds = 0.0
+        self._faults: Counter[str] = Counter()
+
+    def count(self, caller: Caller) -> None:
+        self.failed += caller.has_failed
+        if caller.listener is not None:
+            self._seconds += caller.listener.audible
+            self._faults.update(caller.listener.faults)
+
+    def heard(self, answers: Histogram) -> Heard:
+        """Of the bridge's own agent."""
+        return Heard(
+            seconds=self._seconds,
+            mute=self._faults["mute"],
+            echoed=self._faults["echoed"],
+            flooded=self._faults["flooded"],
+            answer_ms=answers.delays(),
+        )

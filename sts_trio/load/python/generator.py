@@ -7,6 +7,7 @@ import base64
 import random
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import h11
@@ -17,7 +18,7 @@ from sts_trio.load.python import blocks
 from sts_trio.load.python.agent import Session
 from sts_trio.load.python.alarms import Alarms
 from sts_trio.load.python.blocks import Way
-from sts_trio.load.python.caller import Caller, all_heard
+from sts_trio.load.python.caller import Caller, Past
 from sts_trio.load.python.link import Link
 from sts_trio.load.python.meters import Meters
 from sts_trio.load.python.options import Options
@@ -26,6 +27,8 @@ from sts_trio.simulate.connect import NotConnected
 # A session that is open so long after its caller's goodbye is left behind.
 LEFT_OPEN = 2.0
 HANDSHAKE = 10.0
+# Whose call is over for so long is counted, and forgotten: a long run would have no end of them.
+REMEMBERED = 10.0
 MOST_ANSWER = 16384
 
 
@@ -46,13 +49,15 @@ class Generator:
         self.sessions: set[Session] = set()
         said = Path(options.caller_says)
         self.speech = said.read_bytes() if options.caller_says else b""
-        self._callers: list[Caller] = []
+        self._callers: dict[int, Caller] = {}  # {serial: who is not forgotten}
+        self._past = Past()
+        self._placed = 0
         self._lines: list[Caller] = []  # who is on each
         self._oldest = 0
         self._is_placed = trio.Event()
 
     def caller(self, serial: int) -> Caller | None:
-        return self._callers[serial] if serial < len(self._callers) else None
+        return self._callers.get(serial)
 
     def make_block(self, way: Way, caller: Caller, number: int) -> bytes:
         now = trio.current_time()
@@ -70,7 +75,7 @@ class Generator:
         if self.meters.in_window(sent):
             counts = self.meters.counts[way]
             counts.arrived += 1
-            counts.delays.append(now - sent)
+            counts.delays.add(now - sent)
             caller.arrived[way] += 1
 
     # --- a run --------------------------------------------------------------------------------
@@ -86,8 +91,10 @@ class Generator:
             await trio.sleep(options.seconds)
             meters.close()
             await trio.sleep(options.late)
-            heard = all_heard(self._callers) if options.bridges_agent else None
-            failed = sum(each.has_failed for each in self._callers)
+            for caller in self._callers.values():
+                self._past.count(caller)
+            failed = self._past.failed
+            heard = self._past.heard(meters.answers) if options.bridges_agent else None
             for each in self._lines:
                 self._end(each)
             await trio.sleep(options.farewell)
@@ -97,12 +104,11 @@ class Generator:
 
     def _told(self, failed: int, heard: Heard | None) -> Run:
         left_open = sum(each.is_left_open(LEFT_OPEN) for each in self.sessions)
-        placed = len(self._callers)
-        return self.meters.run(placed=placed, failed=failed, left_open=left_open, heard=heard)
+        return self.meters.run(placed=self._placed, failed=failed, left_open=left_open, heard=heard)
 
     def progress(self) -> Progress:
         through = sum(each.is_through for each in self._lines)
-        return self.meters.progress(len(self._callers), through)
+        return self.meters.progress(self._placed, through)
 
     def _end(self, caller: Caller) -> None:
         """In one of the ways of the plan, by their weights."""
@@ -132,20 +138,30 @@ class Generator:
             if len(self._lines) == self.options.calls:
                 self._is_placed.set()
         elif self.meters.is_open:
-            self._end(self._lines[self._oldest])
+            replaced = self._lines[self._oldest]
+            self._end(replaced)
+            forget = partial(self._forget, replaced)
+            self.alarms.add(trio.current_time() + REMEMBERED, forget)
             self._lines[self._oldest] = self._place(line)
             self._oldest = (self._oldest + 1) % self.options.calls
             self.meters.churned += 1
 
     def _place(self, line: str) -> Caller:
         call_sid, host, path, parameters, *headers = (line if line != "!" else "\t\t\t").split("\t")
-        caller = Caller(self, len(self._callers), call_sid, parameters)
-        self._callers.append(caller)
+        caller = Caller(self, self._placed, call_sid, parameters)
+        self._callers[self._placed] = caller
+        self._placed += 1
         if line == "!":
             caller.refuse()
         else:
             self._nursery.start_soon(self._carry, caller, host, path, headers)
         return caller
+
+    def _forget(self, caller: Caller, due: float) -> float | None:
+        if caller.hung_up is None:  # its agent has not said all yet
+            return due + REMEMBERED
+        self._past.count(self._callers.pop(caller.serial))
+        return None
 
     async def _carry(self, caller: Caller, host: str, path: str, headers: list[str]) -> None:
         stream = None

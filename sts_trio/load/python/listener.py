@@ -5,6 +5,8 @@ Nothing can be known of what such an agent should say. So it is told whether the
 be heard, whether that was their own voice, and whether it was more than can be played.
 """
 
+from collections.abc import Callable
+
 from sts_trio.audio.frames import FRAME, SILENCE, length, seconds
 from sts_trio.simulate.earpiece import Spans
 
@@ -20,11 +22,12 @@ VARIED = 8
 
 
 class Listener:
-    """`clip` is µ-law. Give it every frame's time, and all audio that comes."""
+    """`clip` is µ-law. Give it every frame's time, and all audio that comes. `answered` is told the
+    seconds from the end of a clip to the first word after it."""
 
-    def __init__(self, clip: bytes) -> None:
-        self.waits: list[float] = []  # from the end of a clip to the first word after it
+    def __init__(self, clip: bytes, answered: Callable[[float], None]) -> None:
         self._clip = clip
+        self._answered = answered
         self._began: float | None = None
         self._now = 0.0
         self._at = -length(LISTENS)  # of the clip; before it: how much of the pause is left
@@ -73,7 +76,7 @@ class Listener:
         self._is_flood |= seconds(self._received) > now - began + MOST_AHEAD
         self._is_echo |= self._knows(audio)
         if self._said_at is not None and (len(self._spans.spans), self._spans.last) != before:
-            self.waits.append(now - self._said_at)
+            self._answered(now - self._said_at)
             self._said_at = None
 
     def _knows(self, audio: bytes) -> bool:

@@ -1,5 +1,6 @@
 """What the generator in Python counts, and the line that it makes of it."""
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -7,10 +8,11 @@ from pathlib import Path
 
 import trio
 
-from sts_trio.load.figures import Audio, Clears, Delays, Heard, Pings, Progress, Run
+from sts_trio.load.figures import Audio, Clears, Heard, Pings, Progress, Run
 from sts_trio.load.python.blocks import Counts, Way
+from sts_trio.load.python.histogram import Histogram
 from sts_trio.load.python.options import Options
-from sts_trio.load.watched import look
+from sts_trio.load.watched import dead, look
 
 
 class Meters:
@@ -19,12 +21,13 @@ class Meters:
         self.is_open = False
         self.opened = self.closed = float("inf")
         self.counts = {way: Counts() for way in Way}
-        self.setup: list[float] = []
-        self.reach: list[float] = []
-        self.clear: list[float] = []
-        self.gone: list[float] = []
-        self.released: list[float] = []
-        self.lag: list[float] = []
+        self.setup = Histogram()
+        self.reach = Histogram()
+        self.clear = Histogram()
+        self.gone = Histogram()
+        self.released = Histogram()
+        self.answers = Histogram()  # of a bridge's own agent, see `listener`
+        self.lag = Histogram()
         self._worst_lag = 0.0  # told each second: to look for it among all would be our lateness
         self.clears_asked = self.clears_answered = self.clears_unasked = 0
         self.marks = self.churned = self.strange = 0
@@ -38,7 +41,7 @@ class Meters:
 
     def note_lag(self, lag: float, now: float) -> None:
         if self.in_window(now):
-            self.lag.append(lag)
+            self.lag.add(lag)
             self._worst_lag = max(self._worst_lag, lag)
 
     def open(self, live: int) -> None:
@@ -49,15 +52,20 @@ class Meters:
         self.opened = trio.current_time()
 
     def close(self) -> None:
-        self._cpu += cpu_seconds(self._options.pid)
         self._own_cpu += time.process_time()
-        self._rss_after = _rss_mb(self._options.pid)
+        pids = self._options.pid
+        if dead(pids):  # and took what it has cost with it
+            self._cpu = self._rss_before = self._rss_after = 0.0
+        else:
+            self._cpu += cpu_seconds(pids)
+            self._rss_after = _rss_mb(pids)
         self.is_open = False
         self.closed = trio.current_time()
 
     def progress(self, placed: int, through: int) -> Progress:
         return Progress(
             placed=placed,
+            taken=self.setup.count,
             through=through,
             is_open=self.is_open,
             refused=self.refused,
@@ -83,13 +91,13 @@ class Meters:
             rss_mb=self._rss_after,
             up=_audio(self.counts[Way.UP]),
             down=_audio(self.counts[Way.DOWN]),
-            up_ms=delays(self.counts[Way.UP].delays),
-            down_ms=delays(self.counts[Way.DOWN].delays),
-            clear_ms=delays(self.clear),
-            setup_ms=delays(self.setup),
-            reach_ms=delays(self.reach),
-            gone_ms=delays(self.gone),
-            released_ms=delays(self.released),
+            up_ms=self.counts[Way.UP].delays.delays(),
+            down_ms=self.counts[Way.DOWN].delays.delays(),
+            clear_ms=self.clear.delays(),
+            setup_ms=self.setup.delays(),
+            reach_ms=self.reach.delays(),
+            gone_ms=self.gone.delays(),
+            released_ms=self.released.delays(),
             clears=Clears(self.clears_asked, self.clears_answered, self.clears_unasked),
             pings=Pings(0, 0),
             marks=self.marks,
@@ -100,10 +108,11 @@ class Meters:
             kept=self.kept,
             placed=placed,
             failed=failed,
+            died=dead(options.pid),
             heard=heard,
             own_utilisation=share,
             own_lag_ms=1000 * self._worst_lag,
-            own_lag=delays(self.lag),
+            own_lag=self.lag.delays(),
             void=_why_void(options, share, self._worst_lag),
         )
 
@@ -131,29 +140,15 @@ def _audio(counts: Counts) -> Audio:
     )
 
 
-def delays(seconds: list[float]) -> Delays | None:
-    """In ms, as `figures` has them."""
-    if not seconds:
-        return None
-    ordered = sorted(1000 * each for each in seconds)
-    p50, p90, p99, p999, most = (_percentile(ordered, at) for at in (0.5, 0.9, 0.99, 0.999, 1))
-    return Delays(len(ordered), p50, p90, p99, p999, most)
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
-
-
 def cpu_seconds(pids: Sequence[int]) -> float:
     """The time on a CPU of every thread of these processes, which schedstat counts in ns."""
     total = 0
     for pid in pids:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            try:
-                told = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text()
-            except OSError:
-                continue  # it ended just now
-            total += int(told.split()[0])
+        with contextlib.suppress(OSError):  # it has died, see `dead`
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(OSError):  # it ended just now
+                    told = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text()
+                    total += int(told.split()[0])
     return total / 1e9
 
 
