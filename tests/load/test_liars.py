@@ -14,7 +14,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from sts_trio.audio.frames import SILENCE
+from sts_trio.audio.frames import FRAME, SILENCE
 from sts_trio.load import load_test
 from sts_trio.load.figures import Run
 from sts_trio.load.python import agent
@@ -198,6 +198,22 @@ class Late(Bridge):
             await super().hear_media(self._held.pop(0))
 
 
+class Interrupted(Bridge):
+    """Drops what it has not played when the caller cuts it short: half a block, here."""
+
+    _held = b""
+
+    async def play(self, audio: bytes) -> None:
+        audio = self._held + audio
+        self._held = audio[-FRAME // 2 :]
+        await super().play(audio[: -FRAME // 2])
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        if message["event"] == "clear":
+            self._held = b""
+        await super().tell(message)
+
+
 # A handshake of a bridge's with its agent, but for the end.
 HELLO = (
     b"GET / HTTP/1.1\r\nHost: agent\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -318,6 +334,15 @@ async def test_one_call_of_many_that_is_left_out_is_noticed(
     run = await measure(one_is_mute, calls=6)
     assert run.failed == 1
     assert "1 of 6 calls failed" in "; ".join(verdict(run).reasons)
+
+
+async def test_half_a_block_that_is_dropped_as_the_caller_cuts_in_harms_none_behind_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It is lost, which is told; what is said next is whole."""
+    run = await measure(Interrupted, seconds=20.0)
+    assert run.down.faults == 0
+    assert 0 < run.down.sent - run.down.arrived <= run.clears.answered + 2
 
 
 # --- the bridge's own agent: nothing of it can be known but what a caller hears ------------------

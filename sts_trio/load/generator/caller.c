@@ -206,6 +206,12 @@ static void echo_mark(struct call *call, const char *name, size_t length)
     say_text(call->link, text);
 }
 
+static void hear_clear(struct call *call, uint64_t at)
+{
+    call->ear.filled = 0; /* what is dropped may end in the midst of a block */
+    clear_heard(call->session, at);
+}
+
 static void caller_heard(void *owner, enum opcode opcode, uint8_t *data, size_t size, uint64_t at)
 {
     struct call *call = owner;
@@ -216,7 +222,7 @@ static void caller_heard(void *owner, enum opcode opcode, uint8_t *data, size_t 
     if (opcode != TEXT || !is(sid, sid_length, call->stream_sid))
         meters.strange++;
     else if (is(event, length, "clear"))
-        clear_heard(call->session, at);
+        hear_clear(call, at);
     else if (is(event, length, "media") &&
              (string = string_of("\"payload\"", data, size, &string_length)))
         hear_media(call, string, string_length, at);

@@ -80,6 +80,10 @@ class Ear:
             self._judge(audio[at : at + FRAME], now)
         self._rest = audio[whole:]
 
+    def clear(self) -> None:
+        """What is dropped when a caller cuts in may end in the midst of a block."""
+        self._rest = b""
+
     def _judge(self, block: bytes, now: float) -> None:
         counts = self._counts
         if block == _SILENCE:

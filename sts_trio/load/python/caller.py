@@ -197,6 +197,7 @@ class Caller:
                 self._meters.marks += 1
                 self._say({"mark": {"name": mark.name}}, "mark")
             case twilio.Clear():
+                self._ear.clear()
                 if self.session is not None:
                     self.session.clear_heard(now)
                 else:
