@@ -168,6 +168,11 @@ class AgentAudio:
         return seconds(len(frames)), messages
 
     @property
+    def awaits_first_mark(self) -> bool:
+        """Whether no mark has come back yet."""
+        return self.mark_deadline != inf
+
+    @property
     def marks_due(self) -> float:
         """When to ask whether the phone `is_without_marks`."""
         return inf if self.mark_deadline is None else self.mark_deadline

@@ -42,6 +42,8 @@ __all__ = ["Dialogue", "Settings", "SettingsWanted", "Statistics"]
 
 # Audio moves no deadline but that of a batch and of a gap, which `caller_audio` keeps by itself.
 _MOVES_NO_DEADLINE = frozenset({twilio.Media, deepgram.Audio})
+# Nor does a mark, while nothing is to follow once the caller has heard all there is.
+_NOR_DO_MARKS = _MOVES_NO_DEADLINE | {twilio.Mark}
 
 
 def any_call(call_sid: str) -> bool:
@@ -76,7 +78,15 @@ class Dialogue:
     agent. A stream that is cut `may_come_back` where Twilio asks us what comes next.
     """
 
-    __slots__ = ("_is_plain", "_parts", "_rare_deadline", "_stream", "_witness", "caller_audio")
+    __slots__ = (
+        "_is_plain",
+        "_moves_nothing",
+        "_parts",
+        "_rare_deadline",
+        "_stream",
+        "_witness",
+        "caller_audio",
+    )
 
     def __init__(
         self,
@@ -110,6 +120,7 @@ class Dialogue:
         self._stream = self._parts.stream
         self.caller_audio: CallerAudio = self._parts.caller_audio
         self._is_plain = False  # the two sides talk, and nothing else is under way
+        self._moves_nothing = _MOVES_NO_DEADLINE  # while it is plain
         self._rare_deadline = inf
         self._rest()
 
@@ -134,7 +145,7 @@ class Dialogue:
             return []
         parts.out.now = now
         parts.is_deaf = False
-        needs_settling = not self._is_plain
+        needs_settling, moves_nothing = not self._is_plain, self._moves_nothing
         if pieces:
             self.caller_audio.hear(b"".join(pieces), now)
             batch = batch[len(pieces) :]
@@ -142,7 +153,7 @@ class Dialogue:
             kind = type(message)
             if parts.is_deaf and (kind is not twilio.Media or parts.closing.is_over):
                 break
-            if kind not in _MOVES_NO_DEADLINE:
+            if kind not in moves_nothing:
                 needs_settling = True
             HANDLERS[kind](parts, message)
         if audio := self.caller_audio.due(now):
@@ -154,11 +165,12 @@ class Dialogue:
         return parts.out.drain()
 
     def _rest(self) -> None:
-        """When to be woken, and whether the short way is open."""
+        """When to be woken, whether the short way is open, and what would change neither."""
         parts = self._parts
         session, closing = parts.session, parts.closing
         is_talking = closing.is_open and session.is_live and self._stream.is_flowing
         self._is_plain = is_talking and not parts.is_listening
+        self._moves_nothing = _MOVES_NO_DEADLINE if parts.hears_out else _NOR_DO_MARKS
         self._rare_deadline = inf if closing.is_over else rare_deadline(parts)
 
     @property

@@ -9,6 +9,7 @@ the call, stand in `endings`.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from sts_trio.audio.frames import seconds
 from sts_trio.logic.acts import (
@@ -109,6 +110,18 @@ class Parts:
     def is_listening(self) -> bool:
         """Whether it matters if the caller is to be heard."""
         return self.watch.is_listening or self.turns.hold.is_on
+
+    @property
+    def hears_out(self) -> bool:
+        """Whether something is to follow once the caller has heard what there is, or so far."""
+        return (
+            self.watch.is_waiting
+            or self.turns.agent_audio.awaits_first_mark
+            or self.function_calls.are_awaited
+            or self.requests.are_heard_out
+            or self.handing_over.agent is not None
+            or self.session.renewal_deadline != inf
+        )
 
     def resume(self) -> None:
         """It was but a noise that has cut what the agent said."""

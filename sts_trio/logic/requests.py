@@ -149,6 +149,11 @@ class Requests:
         return bool(self._sent or self._waiting)
 
     @property
+    def are_heard_out(self) -> bool:
+        """Whether somebody waits for all to be heard."""
+        return bool(self._heard_by)
+
+    @property
     def deadline(self) -> float:
         if not (self._waiting or self._sent or self._heard_by):
             return inf
