@@ -135,13 +135,15 @@ async def converse(
     idle: Idle,
     boundary: Boundary,
     code: Callable[[], int],
+    over: Callable[[], None] = lambda: None,
 ) -> None:
     """Listens and speaks on an open leg until it has ended, and our goodbye is said: `code()` is
-    what the leg is closed with."""
+    what the leg is closed with. `over` is told that nothing more is heard."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_speak, leg, outbox, boundary, code)
         with boundary():
             await leg.listen(hear, idle)
+        over()
 
 
 async def _speak(

@@ -32,6 +32,7 @@ from typing import assert_never
 
 import trio
 
+from sts_trio.bridge.alarm import Alarm
 from sts_trio.bridge.boundary import Boundary
 from sts_trio.bridge.leg_tasks import (
     HANG_UP_GRACE,
@@ -42,6 +43,7 @@ from sts_trio.bridge.leg_tasks import (
     pass_on,
     run_agent,
 )
+from sts_trio.bridge.release import ReleasePhoneCall, released
 from sts_trio.bridge.reports import Reports
 from sts_trio.call.api import Call, Recording
 from sts_trio.call.info import CallInfo, streamed
@@ -53,7 +55,6 @@ from sts_trio.functions.runner import FunctionCalls, MakeSafe, nothing_to_keep
 from sts_trio.legs.contract import OpenCaller
 from sts_trio.logic.acts import (
     CallFunctions,
-    CallReleased,
     CancelFunctions,
     Collected,
     Dial,
@@ -78,11 +79,6 @@ from sts_trio.observe.events import CallCrashed, OfCall
 from sts_trio.observe.feed import Tell
 from sts_trio.wire import deepgram
 
-# A request or two to Twilio. The caller hears nothing meanwhile.
-RELEASE_WITHIN = 5.0
-
-# Has Twilio end the phone call, or transfer it, as the ending says.
-ReleasePhoneCall = Callable[[CallInfo, Ending], Awaitable[CallReleased]]
 # Finds out what was before, of a call that another process had.
 Recall = Callable[[CallInfo], Awaitable[Recalled]]
 
@@ -101,7 +97,6 @@ class Bridge:
     __slots__ = (
         "_agents",
         "_alarm",
-        "_alarm_at",
         "_caller_scope",
         "_clock",
         "_function_calls",
@@ -177,8 +172,7 @@ class Bridge:
         self._pending = Pending()
         self._recording = recording
         self._scope = trio.CancelScope()
-        self._alarm = trio.CancelScope()
-        self._alarm_at = inf  # its deadline
+        self._alarm = Alarm()
         self._is_polled = False
         self._nursery: trio.Nursery
 
@@ -274,7 +268,8 @@ class Bridge:
     def _hear(self, batch: Sequence[Heard]) -> None:
         if self.ending is not None:
             return
-        for act in self.dialogue.hear(batch, self._clock.current_time()):
+        now = self._clock.current_time()
+        for act in self.dialogue.hear(batch, now):
             # The acts of nearly every tick; class patterns are slow.
             if isinstance(act, SendToAgent):
                 if dropped := self._session.outbox.put(act.message):
@@ -319,16 +314,16 @@ class Bridge:
                     self._pending.resolve(act)
                 case ReleaseCall(ending):
                     assert self._release_phone_call is not None
-                    ask = functools.partial(_released, self._release_phone_call, ending=ending)
+                    ask = functools.partial(released, self._release_phone_call, ending=ending)
                     self._nursery.start_soon(self._hear_from, ask)
                 case HangUp(ending):
                     self._hang_up(ending)
                 case _:
                     assert_never(act)
-        # Setting a deadline costs more than comparing two; mostly it moves later, or not at all.
-        due = self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
-        if due < self._alarm_at:
-            self._alarm_at = self._alarm.deadline = due
+        if not self._is_polled:
+            self._alarm.set(self.dialogue.deadline)
+        elif now >= self.dialogue.rare_deadline:
+            self._hear([Tick()])
 
     def _idle(self, now: float) -> None:
         """A polled leg has nothing to tell."""
@@ -336,8 +331,8 @@ class Bridge:
             self._hear([Tick()])
 
     def _due(self) -> float:
-        """When the timer has to wake up. A polled leg spares it the wake-ups for gaps."""
-        return self.dialogue.rare_deadline if self._is_polled else self.dialogue.deadline
+        """When the timer has to wake up: a polled leg tells the time at each of its turns."""
+        return inf if self._is_polled else self.dialogue.deadline
 
     def _start(self, functions: Sequence[deepgram.FunctionToCall]) -> None:
         if self._function_calls is None:  # many calls have none
@@ -370,7 +365,7 @@ class Bridge:
             self._nursery.start_soon(self._let_go)
         else:
             self._close_legs()
-        self._alarm.cancel()
+        self._alarm.stop()
         self._scope.deadline = trio.current_time() + HANG_UP_GRACE
         if self._function_calls is not None:
             self._function_calls.cancel_all()
@@ -405,9 +400,7 @@ class Bridge:
     async def _keep_time(self) -> None:
         with self._boundary():
             while self.ending is None:
-                self._alarm_at = self._due()
-                with trio.CancelScope(deadline=self._alarm_at) as self._alarm:
-                    await trio.sleep_forever()
+                await self._alarm.wait(self._due())
                 # It may have moved later since: then there is nothing to tell.
                 if self._clock.current_time() >= self._due():
                     self._hear([Tick()])
@@ -424,6 +417,11 @@ class Bridge:
             if scope is self._caller_scope:  # else it was dropped, and another has its place
                 self._hear(batch)
 
+        def over() -> None:
+            if scope is self._caller_scope:
+                self._is_polled = False
+                self._alarm.set(self.dialogue.deadline)
+
         with self._boundary(), scope:
             async with self._wrap_leg(open_caller)() as leg:
                 self._is_polled = leg.is_polled
@@ -434,6 +432,7 @@ class Bridge:
                     idle=self._idle,
                     boundary=self._boundary,
                     code=lambda: _close_code(self.ending, Leg.CALLER),
+                    over=over,
                 )
 
     async def _run_agent(self, session: AgentSession, name: str | None) -> None:
@@ -453,17 +452,6 @@ class Bridge:
                 boundary=self._boundary,
                 code=lambda: session.code or _close_code(self.ending, Leg.AGENT),
             )
-
-
-async def _released(
-    release_phone_call: ReleasePhoneCall, call: CallInfo, ending: Ending
-) -> CallReleased:
-    """What came of it, in time or not."""
-    late = f"Twilio: no answer within {RELEASE_WITHIN:g} s; it may be done yet"
-    released = CallReleased(late)
-    with trio.move_on_after(RELEASE_WITHIN):
-        released = await release_phone_call(call, ending)
-    return released
 
 
 def _close_code(ending: Ending | None, leg: Leg) -> int:

@@ -19,7 +19,8 @@ from rig_server import Phone, World, world
 
 from sts_trio import call_control
 from sts_trio.bridge.leg_tasks import HANG_UP_GRACE
-from sts_trio.bridge.run import RELEASE_WITHIN, Bridge
+from sts_trio.bridge.release import RELEASE_WITHIN
+from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
