@@ -316,6 +316,18 @@ async def test_hypercorn_says_nothing_more_on_an_adopted_socket(tmp_path: Path, 
         await tcp.aclose()
 
 
+@pytest.mark.parametrize(("lane", "are_hypercorns"), [("0", True), ("1", False)])
+async def test_who_pings_a_caller_is_hypercorn_or_the_leg_itself(
+    tmp_path: Path, lane: str, are_hypercorns: bool
+) -> None:
+    async with world(tmp_path, STS_FAST_LANE=lane) as here, here.phone() as phone:
+        await talk(here, phone)
+        names = [task.name for task in await here.app.server.tasks()]
+        assert any("_send_pings" in name for name in names) == are_hypercorns
+        await phone.tell(STOP)
+        await here.until_over()
+
+
 @pytest.mark.parametrize("how", ["never says anything", "is quiet", "talks on"])
 @pytest.mark.parametrize("lane", ["0", "1"])
 async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(

@@ -139,6 +139,11 @@ class Connection(TCPServer):
         if self.at is Step.IDLE:
             self.finish()
 
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether somebody else has put a protocol of theirs here, whose `handle` never waits."""
+        return self.protocol is not self._spoken
+
     def wake(self) -> None:
         """Has the protocol go on with what it was given already."""
         self._is_woken = True
@@ -179,7 +184,7 @@ class Connection(TCPServer):
     async def _serve(self, beside: trio.Nursery) -> None:
         try:
             async with trio.open_nursery() as handlers:
-                self._task_group = _Tasks(handlers, beside)
+                self._task_group = _Tasks(self, handlers, beside)
                 try:
                     self.protocol = self._spoken = self._http()
                 except OSError:
@@ -188,8 +193,11 @@ class Connection(TCPServer):
                     if await self._shake_hands():
                         await self._read_data()
                 await self._close()
-                # Not awaited: a peer that is gone may have left messages unread.
-                beside.start_soon(self.protocol.handle, Closed())
+                if self.is_taken_over:
+                    await self.protocol.handle(Closed())
+                else:
+                    # Not awaited: a peer that is gone may have left messages unread.
+                    beside.start_soon(self.protocol.handle, Closed())
         finally:
             await self._close()
 
@@ -319,15 +327,20 @@ class Connection(TCPServer):
 
 class _Tasks(TaskGroup):
     """The tasks that Hypercorn starts for a connection. Only the handlers are waited for: what runs
-    beside them sends pings, and would do so until the next one is due."""
+    beside them sends pings, and would do so until the next one is due. Who takes the connection
+    over sends their own."""
 
-    def __init__(self, handlers: trio.Nursery, beside: trio.Nursery) -> None:
+    def __init__(
+        self, connection: Connection, handlers: trio.Nursery, beside: trio.Nursery
+    ) -> None:
         super().__init__()
+        self._connection = connection
         self._nursery = handlers
         self._beside = beside
 
     def spawn(self, func: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        self._beside.start_soon(func, *args)
+        if not self._connection.is_taken_over:
+            self._beside.start_soon(func, *args)
 
 
 # The connection that the current task serves. None outside of one, and where `install` did nothing.
