@@ -17,7 +17,7 @@ from sts_trio.errors import AgentRejected, AgentUnreachable
 from sts_trio.legs.agent import AgentLeg
 from sts_trio.net.poller import Poller
 from sts_trio.net.side_tasks import side_tasks
-from sts_trio.net.streams import TcpStream, TlsStream
+from sts_trio.net.streams import TcpStream, TlsStream, open_tcp
 from sts_trio.net.tls import trusted
 from sts_trio.wire import handshake
 from sts_trio.wire.dialect import Language
@@ -47,7 +47,7 @@ async def open_agent(
     port = parts.port or (443 if is_tls else 80)
     try:
         cork = None if poller is None else poller.cork
-        tcp = TcpStream(await trio.open_tcp_stream(host, port), cork)
+        tcp = TcpStream(await open_tcp(host, port), cork)
     except OSError as exc:
         raise AgentUnreachable(f"cannot connect to {host}:{port}: {exc}") from exc
     stream = TlsStream(tcp, ssl_context or trusted(), host) if is_tls else tcp
@@ -84,9 +84,12 @@ async def converse(
             finally:
                 leg.forget()
     finally:
-        # Forcefully, and shielded: its own cancellation would take the place of what is raised.
-        with trio.move_on_after(0, shield=True):
-            await stream.aclose()
+        if isinstance(stream, TcpStream | TlsStream):
+            stream.close()
+        else:
+            # Forcefully, and shielded: its own cancellation would take the place of what is raised.
+            with trio.move_on_after(0, shield=True):
+                await stream.aclose()
 
 
 async def _shake_hands(

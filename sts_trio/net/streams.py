@@ -5,6 +5,7 @@ it at once. These try first. They also wait first where Trio's try: between two 
 agent there is nothing to be read, and trying costs as much as reading.
 """
 
+import ipaddress
 import socket
 import ssl
 
@@ -16,6 +17,24 @@ from sts_trio.net.cork import Cork
 LOST_AFTER = 20.0
 RECEIVE = 65536
 RECORD = 16384  # of TLS, at the most
+
+
+async def open_tcp(host: str, port: int) -> trio.SocketStream:
+    """A connection to a host, or to an address, which needs no race between several.
+
+    Raises `OSError`.
+    """
+    try:
+        is_ipv6 = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return await trio.open_tcp_stream(host, port)
+    sock = trio.socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    try:
+        await sock.connect((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketStream(sock)
 
 
 def taken_out_of(stream: trio.SocketStream) -> socket.socket:
@@ -123,10 +142,14 @@ class TcpStream(trio.abc.Stream):
         except OSError as exc:
             raise self._error(exc) from exc
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """`aclose` without the checkpoint."""
         if self._socket.fileno() != -1:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
+
+    async def aclose(self) -> None:
+        self.close()
         await trio.lowlevel.checkpoint()
 
     def fileno(self) -> int:
@@ -249,6 +272,10 @@ class TlsStream(trio.abc.Stream):
                 return b""
             except ssl.SSLError as exc:
                 raise trio.BrokenResourceError(str(exc)) from exc
+
+    def close(self) -> None:
+        """As `TcpStream.close`."""
+        self._tcp.close()
 
     async def aclose(self) -> None:
         await self._tcp.aclose()

@@ -30,7 +30,7 @@ from rig_streams import (
 )
 
 from sts_trio.agents.endpoints import Endpoint
-from sts_trio.net.streams import LOST_AFTER, TcpStream, TlsStream
+from sts_trio.net.streams import LOST_AFTER, TcpStream, TlsStream, open_tcp
 from sts_trio.observe import events
 from sts_trio.wire import deepgram, twilio
 
@@ -38,6 +38,51 @@ from sts_trio.wire import deepgram, twilio
 def pattern(length: int) -> bytes:
     """Bytes in which a piece that is lost, doubled or moved is seen."""
     return b"".join(n.to_bytes(4) for n in range(length // 4 + 1))[:length]
+
+
+# --- connecting ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_an_address_is_connected_to_without_looking_it_up(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((address, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {address}")
+        listener.listen()
+        monkeypatch.delattr(trio, "open_tcp_stream")
+        async with await open_tcp(address, listener.getsockname()[1]) as stream:
+            peer, name = listener.accept()
+            with peer:
+                assert stream.socket.getsockname() == name
+
+
+async def test_a_name_may_have_several_addresses_of_which_one_is_connected_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with await open_tcp("localhost", listener.getsockname()[1]) as stream:
+            assert stream.socket.getpeername() == listener.getsockname()
+
+
+async def test_no_socket_is_left_of_an_address_where_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[trio.socket.SocketType] = []
+    make = trio.socket.socket
+
+    def note(family: int) -> trio.socket.SocketType:
+        made.append(make(family))
+        return made[-1]
+
+    monkeypatch.setattr(trio.socket, "socket", note)
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionRefusedError):
+            await open_tcp("127.0.0.1", unheard.getsockname()[1])
+    assert [each.fileno() for each in made] == [-1]
 
 
 # --- plain --------------------------------------------------------------------------------------
