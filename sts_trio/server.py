@@ -29,7 +29,7 @@ from sts_trio.agents.versions import versions
 from sts_trio.bridge.collector import Collector
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
-from sts_trio.call.info import CallInfo, streamed
+from sts_trio.call.info import CallInfo, is_from_bin, was_elsewhere
 from sts_trio.config import AgentKind, Config, local_key
 from sts_trio.errors import Cause, Ending
 from sts_trio.flight.keeper import Flights
@@ -41,7 +41,7 @@ from sts_trio.legs.contract import OpenCaller
 from sts_trio.legs.handshake import open_agent
 from sts_trio.logic.dialogue import Dialogue, SettingsWanted, any_call, no_call
 from sts_trio.moves.lookout import Lookout
-from sts_trio.moves.moved_calls import MovedCalls, may_come_back, was_elsewhere
+from sts_trio.moves.moved_calls import MovedCalls, may_come_back
 from sts_trio.moves.mover import Mover
 from sts_trio.net import hypercorn_guard, tls
 from sts_trio.net.bound import Bound
@@ -466,4 +466,4 @@ class Server:
 def _is_from_bin(start: StreamStart) -> bool:
     """A call that our webhook answered comes back to it when its stream ends. Any other goes on
     with the TwiML that started the stream, unless the REST API is asked before."""
-    return bool(start.call_sid) and streamed(start).is_from_bin
+    return bool(start.call_sid) and is_from_bin(start)

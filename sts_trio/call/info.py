@@ -147,11 +147,22 @@ def parameters(info: CallInfo) -> dict[str, str]:
     }
 
 
+def is_from_bin(start: twilio.StreamStart) -> bool:
+    """Whether the stream was started by somebody else's TwiML, not by our webhook."""
+    return not start.custom_parameters.get(WEBHOOK)
+
+
+def was_elsewhere(start: twilio.StreamStart) -> bool:
+    """Whether another process had the call before."""
+    return Elsewhere.read(start.custom_parameters.get(MOVED, "")) is not None
+
+
 def streamed(start: twilio.StreamStart | None) -> CallInfo:
     """The call as its stream tells of it; nothing is known before it has begun."""
     if start is None:
         return CallInfo()
     rest = dict(start.custom_parameters)
+    rest.pop(WEBHOOK, None)
     given = {name: rest.pop(name) for name in [*rest] if name.startswith(CALLER)}
     return CallInfo(
         call_sid=start.call_sid,
@@ -164,7 +175,7 @@ def streamed(start: twilio.StreamStart | None) -> CallInfo:
         is_tailored=rest.pop(TAILORED, "") != "",
         line=rest.pop(LINE, ""),
         elsewhere=Elsewhere.read(rest.pop(MOVED, "")),
-        is_from_bin=rest.pop(WEBHOOK, "") == "",
+        is_from_bin=is_from_bin(start),
         caller_name=rest.pop(CALLER_NAME, ""),
         forwarded_from=rest.pop(FORWARDED_FROM, ""),
         caller_parameters={name.removeprefix(CALLER): value for name, value in given.items()},

@@ -7,7 +7,7 @@ import msgspec
 
 from sts_trio.agents.choice import ConfiguredAgents
 from sts_trio.agents.connections import AgentConnections
-from sts_trio.call.info import CallInfo, Elsewhere, streamed
+from sts_trio.call.info import CallInfo, Elsewhere, is_from_bin
 from sts_trio.logic.acts import Recalled
 from sts_trio.logic.turns import brief
 from sts_trio.moves.lookout import Lookout
@@ -76,10 +76,6 @@ class MovedCalls:
         return msgspec.structs.replace(past, move=move)
 
 
-def was_elsewhere(start: StreamStart) -> bool:
-    return streamed(start).elsewhere is not None
-
-
 def may_come_back(start: StreamStart) -> bool:
     """Twilio asks us what comes next where our own answer had the call streamed."""
-    return bool(start.call_sid) and not streamed(start).is_from_bin
+    return bool(start.call_sid) and not is_from_bin(start)

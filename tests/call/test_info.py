@@ -9,9 +9,11 @@ from sts_trio.call.info import (
     CallInfo,
     Elsewhere,
     announced,
+    is_from_bin,
     is_ours,
     parameters,
     streamed,
+    was_elsewhere,
 )
 from sts_trio.wire import twilio, webhook
 
@@ -52,6 +54,19 @@ def test_a_call_as_the_webhook_tells_of_it_is_the_call_that_its_stream_tells_of(
     start = twilio.StreamStart("MZ1", "CA1", account_sid="AC1", custom_parameters=parameters(info))
     assert streamed(start) == msgspec.structs.replace(info, stream_sid="MZ1")
     assert streamed(None) == CallInfo()
+
+
+def test_a_stream_alone_tells_what_is_asked_of_it_before_the_call_is_known() -> None:
+    before = Elsewhere("recovered", 1, 2.0)
+    for call in (CallInfo(call_sid="CA1"), CallInfo(call_sid="CA1", elsewhere=before)):
+        start = twilio.StreamStart("MZ1", "CA1", custom_parameters=parameters(call))
+        assert not is_from_bin(start)
+        assert was_elsewhere(start) == (call.elsewhere is not None)
+        assert streamed(start) == msgspec.structs.replace(call, stream_sid="MZ1")
+    from_bin = twilio.StreamStart("MZ1", "CA1", custom_parameters={"order": "7"})
+    assert is_from_bin(from_bin)
+    assert streamed(from_bin).is_from_bin
+    assert not was_elsewhere(from_bin)
 
 
 def test_where_a_call_was_before_goes_by_its_parameters() -> None:
