@@ -5,9 +5,10 @@ the agent already. Whichever gets it serves it.
 """
 
 import functools
+import re
 from typing import Any
 
-from quart import Response, websocket
+from quart import Response
 from quart.asgi import ASGIWebsocketConnection
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
@@ -25,6 +26,8 @@ from sts_trio.web.tokens import StreamToken, StreamTokens
 
 TWILIO_PATH = "/twilio"
 AT = f"{TWILIO_PATH}/at"
+# As Quart has it: what is between two slashes is not empty.
+_PLACE = re.compile(f"{TWILIO_PATH}(?:/at/[^/]+)?(?:/(?P<token>[^/]+))?")
 
 
 def stream_path(token: str, process: str | None) -> str:
@@ -60,9 +63,17 @@ class Media:
         self._authenticator = authenticator
         self._tokens = tokens
 
-    async def stream(self, token: str | None = None, name: str | None = None) -> Response | None:
-        """One call, from its websocket's handshake to its end. `name` was for the proxy."""
-        scope: Any = websocket.scope
+    @staticmethod
+    def is_at(path: str) -> bool:
+        """Whether that is one of `paths`."""
+        return _PLACE.fullmatch(path) is not None
+
+    async def stream(self, path: str, scope: Any) -> Response | None:
+        """One call, from its websocket's handshake at that one of `paths` to its end; or what the
+        handshake is answered instead."""
+        place = _PLACE.fullmatch(path)
+        assert place is not None
+        token = place["token"]
         request = request_info(scope)
         stream = None if token is None else self._tokens.read(token)
         if token is None:
