@@ -173,15 +173,16 @@ class Endpoints:
         outcome, reason = Outcome.UNKNOWN, ""
         try:
             # Left open for as long as the leg is: a scope cannot be closed before one inside it.
-            with trio.CancelScope(deadline=began + limit) as patience:
+            with _patience(began + limit) as patience:
                 async with self._dial(known.endpoint) as leg:
-                    patience.deadline = inf
-                    # It may have passed in the moment in which the leg opened.
-                    await trio.lowlevel.checkpoint_if_cancelled()
+                    if patience is not None:
+                        patience.deadline = inf
+                        # It may have passed in the moment in which the leg opened.
+                        await trio.lowlevel.checkpoint_if_cancelled()
                     is_open = True
                     known.conclude(attempt, Outcome.REACHED, "")
                     yield leg
-            if patience.cancelled_caught:
+            if patience is not None and patience.cancelled_caught:
                 raise AgentUnreachable(
                     f"{known.endpoint.address}: no websocket handshake within {limit:.3g} s"
                 )
@@ -195,6 +196,11 @@ class Endpoints:
                     outcome = Outcome.FAILED
                     reason = f"no websocket handshake within {PATIENCE:g} s"
                 known.conclude(attempt, outcome, reason)
+
+
+def _patience(until: float) -> contextlib.AbstractContextManager[trio.CancelScope | None]:
+    """Where there is no other endpoint to try, nobody needs a limit."""
+    return contextlib.nullcontext() if until == inf else trio.CancelScope(deadline=until)
 
 
 def _outcome(exc: AgentUnreachable, *, is_last: bool) -> Outcome:
