@@ -19,6 +19,7 @@ SLOW = 1.0
 CERTIFICATE_DAYS = 14
 _DAY = 86400.0
 _ADDRESSES_SHOWN = 2
+_NOT_PUBLIC = "that is no address of the internet: Twilio cannot come there"
 
 # What OpenSSL finds of a certificate (x509_vfy.h, 3.0): the cause, the cure.
 _CHAIN = "serve the whole chain (fullchain.pem), of an authority that is known everywhere"
@@ -51,7 +52,11 @@ async def reach(
 ) -> AsyncIterator[Finding]:
     """The last finding is a fault if the address cannot be reached. `where` says what names it;
     `is_public`: others than this machine have to find it, too."""
-    if not _is_address(host):
+    if _is_address(host):
+        if is_public and not _is_of_the_internet(host):
+            cure = f"{where}: the name that Twilio finds, of the proxy or the tunnel before this"
+            yield odd(subject, host, _NOT_PUBLIC, cure)
+    else:
         named = await _resolve(subject, host, port, where, is_public=is_public)
         yield named
         if named.state is State.FAULT:
@@ -88,10 +93,9 @@ async def _resolve(subject: str, host: str, port: int, where: str, *, is_public:
     shown = ", ".join(addresses[:_ADDRESSES_SHOWN])
     if len(addresses) > _ADDRESSES_SHOWN:
         shown += f" and {len(addresses) - _ADDRESSES_SHOWN} more"
-    if is_public and not any(ipaddress.ip_address(each).is_global for each in addresses):
-        cause = "that is no address of the internet: Twilio cannot come there"
+    if is_public and not any(map(_is_of_the_internet, addresses)):
         cure = "unless names are others outside: a DNS record with the proxy's public address"
-        return odd(subject, f"{host} is {shown}", cause, cure)
+        return odd(subject, f"{host} is {shown}", _NOT_PUBLIC, cure)
     return _took(subject, f"{host} is {shown}", began, "the name server")
 
 
@@ -173,6 +177,11 @@ def _took(subject: str, found: str, began: float, slow: str) -> Finding:
         cause = f"{slow} takes its time"
         return odd(subject, f"{found}, after {seconds:.1f} s", cause, "look there: callers wait")
     return fine(subject, found, seconds)
+
+
+def _is_of_the_internet(address: str) -> bool:
+    """Not of one machine, link or network, nor behind a carrier's NAT (RFC 6598)."""
+    return ipaddress.ip_address(address).is_global
 
 
 def _is_address(host: str) -> bool:

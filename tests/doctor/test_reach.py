@@ -162,6 +162,38 @@ async def test_a_public_name_with_none_but_private_addresses_is_odd(
     assert named.state is state
 
 
+@pytest.mark.parametrize(
+    ("address", "is_odd"),
+    [
+        ("10.0.0.5", True),
+        ("172.31.0.1", True),
+        ("192.168.1.7", True),
+        ("127.0.0.1", True),
+        ("169.254.10.10", True),
+        ("100.64.0.1", True),
+        ("0.0.0.0", True),
+        ("::1", True),
+        ("fc00::5", True),
+        ("fe80::1", True),
+        ("1.1.1.1", False),
+        ("2606:4700::1111", False),
+    ],
+)
+async def test_a_public_address_in_digits_that_is_a_private_one_is_odd(
+    monkeypatch: pytest.MonkeyPatch, address: str, is_odd: bool
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError("Connection refused")
+
+    monkeypatch.setattr(trio, "open_tcp_stream", refuse)
+    for_others = await look(address, 443, is_public=True)
+    assert [each.state for each in for_others] == [State.ODD] * is_odd + [State.FAULT]
+    assert for_others[0].found.startswith(address)
+    for_us = await look(address, 443)
+    assert [each.state for each in for_us] == [State.FAULT]
+
+
 async def test_many_addresses_are_counted() -> None:
     resolve(voice_example="127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.1")
     named, _ = await look(HOST, 1)
@@ -352,6 +384,7 @@ async def test_who_cannot_be_reached_is_asked_nothing_more(tmp_path: Path) -> No
         endpoints = server.agent_connections.endpoints
         public = [each async for each in network.public_address(server.config)]
         agents = [each async for each in network.agents(server.config, endpoints, None)]
+    assert public.pop(0).state is State.ODD  # the address is this machine's
     for found in (public, agents):
         assert [each.state for each in found] == [State.FINE, State.FAULT], in_words(found)
         assert "plain HTTP" in found[-1].cause
