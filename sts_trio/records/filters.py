@@ -27,18 +27,21 @@ def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
         BadFilter: a time is none.
     """
     number = _text(given, "number")
-    # In a query a plus is a space, which was stripped.
-    if number is not None and re.fullmatch("[1-9][0-9]{1,14}", number):
-        number = f"+{number}"
     return Wanted(
         since=_time(given, "since", now),
         until=_time(given, "until", now),
-        number=number,
+        number=None if number is None else with_plus(number),
         agent=_text(given, "agent"),
         ending=_text(given, "ending"),
         verdict=_text(given, "verdict"),
         words=_text(given, "words"),
     )
+
+
+def with_plus(number: str) -> str:
+    """As Twilio writes it. In a query a plus is a space, and people leave it out."""
+    number = number.strip()
+    return f"+{number}" if re.fullmatch("[1-9][0-9]{1,14}", number) else number
 
 
 def _text(given: Mapping[str, str], name: str) -> str | None:

@@ -251,6 +251,24 @@ def test_what_is_to_be_forgotten_is_named_once(store: Store, arguments: tuple[st
     assert failure("forget", *arguments, code=2).startswith("Error: expected a CALL_SID or")
 
 
+@pytest.mark.parametrize("number", ["nonsense", "", "+1 (415) 555-0188", "sip:", "+0123456789"])
+def test_a_number_that_is_none_is_told_and_nobody_is_asked(store: Store, number: str) -> None:
+    store.write(whole())
+    told = failure("forget", "--number", number, code=2)
+    assert told.startswith("Error: --number: expected a number like +15005550006, or an address")
+    assert failure("forget", "--number", number, "--yes", code=2) == told
+
+
+def test_a_number_without_its_plus_and_a_word_for_who_withheld_theirs_are_known(
+    store: Store,
+) -> None:
+    store.write([*whole(1), *whole(2, caller="anonymous"), *whole(3, caller="client:ann")])
+    assert told("forget", "--number", FROM.removeprefix("+"), "--yes") == ["Deleted: 1 call."]
+    assert told("forget", "--number", "anonymous", "--yes") == ["Deleted: 1 call."]
+    assert told("forget", "--number", "client:ann", "--yes") == ["Deleted: 1 call."]
+    assert told("forget", "--number", "client:ann", "--yes") == ["Deleted: 0 calls."]
+
+
 def test_what_was_put_aside_and_cannot_be_deleted_is_said(store: Store, tmp_path: Path) -> None:
     (tmp_path / "sts-trio.spool" / "refused.ndjson").mkdir(parents=True)
     assert "Is a directory" in failure("forget", "--number", FROM, "--yes", code=1)
