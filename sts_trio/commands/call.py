@@ -15,7 +15,7 @@ from sts_trio.commands.call_options import (
     stream_parameters,
 )
 from sts_trio.commands.call_outcome import fail_refused, print_outcome, tell_outcome, write_text
-from sts_trio.commands.common import Misuse, check_writable, fail, run, save, say
+from sts_trio.commands.common import Misuse, check_writable, fail, own_server, run, save, say
 
 if TYPE_CHECKING:
     from sts_trio.simulate.phone_call import PhoneCall
@@ -47,9 +47,9 @@ class _InOrder(click.Command):
 )
 @click.option(
     "--url",
-    default="ws://127.0.0.1:5000/twilio",
-    show_default=True,
-    help="The bridge to call: its websocket, or its webhook, http://HOST/twiml.",
+    default=own_server("ws://{}/twilio"),
+    help="The bridge to call: its websocket, or its webhook, http://HOST/twiml. "
+    "[default: ws://127.0.0.1:PORT/twilio, with 5000 where PORT is not set]",
 )
 @click.option(
     "--through",

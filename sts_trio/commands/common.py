@@ -18,6 +18,17 @@ FILE = click.Path(exists=True, dir_okay=False)
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
+def own_server(form: str) -> Callable[[], str]:
+    """The default of an option: `form` with the host and port of a server on this machine."""
+
+    def url() -> str:
+        from sts_trio.config import own_port
+
+        return form.format(f"127.0.0.1:{own_port()}")
+
+    return url
+
+
 class Failure(click.ClickException):
     """Told in one line, whoever's words are in it."""
 

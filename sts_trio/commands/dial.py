@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from sts_trio.commands.common import INTERRUPTED, Misuse, fail, pairs, say
+from sts_trio.commands.common import INTERRUPTED, Misuse, fail, own_server, pairs, say
 from sts_trio.commands.operator import Operator, Unreachable, reason_of
 from sts_trio.observe.events import (
     CallAnsweredBy,
@@ -69,7 +69,11 @@ _ASKED_WRONGLY = (400, 401, 403, 404, 405, 409, 413, 415)
     help="What to do when a machine answers; a message is left after the beep.",
 )
 @click.option("--message", metavar="TEXT", help="What to leave.")
-@click.option("--url", default="http://127.0.0.1:5000", show_default=True, help="The server.")
+@click.option(
+    "--url",
+    default=own_server("http://{}"),
+    help="The server. [default: http://127.0.0.1:PORT, with 5000 where PORT is not set]",
+)
 @click.option("--idempotency-key", "key", metavar="KEY", help="The same key is the same call.")
 @click.option("--follow/--no-follow", default=True, help="Tell what is said until the call ends.")
 def dial(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sts_trio.commands.common import fail, say
+from sts_trio.commands.common import fail, own_server, say
 from sts_trio.commands.operator import Operator, Unreachable, reason_of
 
 # It looks for half a second, and describes some ten thousand tasks a second.
@@ -15,7 +15,11 @@ ANSWER_TIMEOUT = 10.0
 
 @click.command()
 @click.argument("call_sid", required=False)
-@click.option("--url", default="http://127.0.0.1:5000", show_default=True, help="The server.")
+@click.option(
+    "--url",
+    default=own_server("http://{}"),
+    help="The server. [default: http://127.0.0.1:PORT, with 5000 where PORT is not set]",
+)
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON each.")
 def tasks(call_sid: str | None, url: str, as_json: bool) -> None:
     """Print the tasks of a running server, or of one live call, as a tree.

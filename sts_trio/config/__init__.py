@@ -39,12 +39,14 @@ __all__ = [
     "LogLevel",
     "from_environment",
     "load",
+    "own_port",
     "runtime_directories",
 ]
 
 # A call costs 1 to 2 ms of CPU a second and 0.1 MB: 500 keep one core busy to a half or more, and
 # the rest is for the bursts. More callers want another process, not a bigger number.
 MAX_CALLS = 500
+DEFAULT_PORT = 5000
 # Of a secret that can be guessed: 20 random hexadecimal digits are 80 bits.
 SHORT = 20
 
@@ -190,10 +192,20 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         traces=given("STS_TRACES", TracesOf.NONE),
         drain=given("STS_DRAIN_SECONDS", 30.0),
         restarts=given("STS_RESTARTS", False),
-        port=given("PORT", 5000),
+        port=given("PORT", DEFAULT_PORT),
         warnings=tuple(one_line(warning) for warning in warnings),
         places={variable: given.where(variable) for variable in SETTINGS},
     )
+
+
+def own_port() -> int:
+    """Where a server that was started in this environment listens, as far as this tells. A server
+    at any port that is free (0) is looked for at the default one.
+
+    Raises:
+        ConfigError: `PORT` is no port.
+    """
+    return int(RawConfig(os.environ, None, {})("PORT", 0)) or DEFAULT_PORT
 
 
 def runtime_directories() -> list[Path]:

@@ -428,8 +428,8 @@ SETTINGS = {
             "PORT",
             Annotated[int, msgspec.Meta(ge=0, le=65535)],
             "a whole number from 0 to 65535",
-            "Where `sts-trio serve` listens without `--port`. What runs in a container takes"
-            " `--host 0.0.0.0` as well.",
+            "Where `sts-trio serve` listens without `--port`, and where the other commands look for"
+            " it without `--url`. What runs in a container takes `--host 0.0.0.0` as well.",
             default="5000",
         ),
     )

@@ -206,6 +206,40 @@ def test_a_port_of_the_platforms_that_is_none_is_told(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [({}, 5000), ({"PORT": "1"}, 1), ({"PORT": "0"}, 5000), ({"PORT": " "}, 5000)],
+)
+def test_a_server_of_this_environment_is_looked_for_where_it_listens(
+    bridge: "Bridge", monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], port: int
+) -> None:
+    monkeypatch.delenv("PORT", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STS_ADMIN_TOKEN", "operators-own")
+    assert run("call", "--say", "Hello.").exit_code == 0
+    assert bridge.url == f"ws://127.0.0.1:{port}/twilio"
+    asked: list[tuple[object, ...]] = []
+
+    def refuse(address: tuple[str, int], *_: object, **options: object) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    for command in (("tasks",), ("dial", "+15005550010")):
+        assert f"http://127.0.0.1:{port}" in failure(*command, code=1)
+    assert asked == [("127.0.0.1", port)] * 2
+
+
+def test_a_port_that_is_none_is_told_by_who_looks_for_a_server_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PORT", "any")
+    for command in (("call",), ("tasks",), ("dial", "+15005550010")):
+        told = failure(*command, code=2)
+        assert told == "Error: PORT: expected a whole number from 0 to 65535, got 'any'"
+
+
 def test_a_certificate_without_its_key_is_told_whoever_has_the_port(
     tmp_path: Path, taken_port: int
 ) -> None:
