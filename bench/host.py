@@ -116,7 +116,7 @@ def main(calls: int, seconds: float, rounds: int, cpu_only: bool, note: str, out
                 found[name].cpu.append(measured.cpu)
                 found[name].runs.append(measured.run)
     kept = results.load(out / "results.json")
-    kept.hosts = Hosts(machine.describe(), seconds, note, [*found.values()])
+    kept.hosts = Hosts(machine.describe(), note, [*found.values()])
     results.save(kept, out / "results.json")
     (out / "RESULTS.md").write_text(report.write(kept))
 

@@ -325,36 +325,35 @@ def _note(note: str) -> str:
 
 
 def _hosts(hosts: Hosts) -> list[str]:
-    head = ("setup", "calls", *OWNERS, "together", "words ms", "barge-in ms", "audio %")
+    seconds = sorted({round(run.seconds) for each in hosts.found for run in each.runs})
     return [
         "One host, two cores",
-        f"Rounds: {max(len(each.runs) for each in hosts.found)}, of {hosts.seconds:g} s, the"
-        f" setups in turn{_note(hosts.note)}. By `bench/host.py`: CPU in ms for a call and second,"
-        " by whose it is, the median of the rounds; records in one PostgreSQL. The generator shares"
-        " the second core, and its own is in none of this.\n",
-        _table(head, (_host_row(each) for each in hosts.found if each.runs)),
+        f"Rounds: {max(len(each.runs) for each in hosts.found)}, of"
+        f" {' or '.join(map(str, seconds))} s, the setups in turn{_note(hosts.note)}. By"
+        " `bench/host.py`: CPU in ms for a call and second, by whose it is; records in one"
+        " PostgreSQL. The generator shares the second core, and its own is in none of this.\n",
+        _table(
+            ("calls", "setup", *OWNERS, "together", "of a process's", "audio %"),
+            (_host_row(each) for each in hosts.found if each.runs),
+        ),
+        "*of a process's*: how much HAProxy takes of what the processes behind it take.\n",
     ]
 
 
 # Whose CPU a call takes.
-OWNERS = ("processes", "HAProxy", "PostgreSQL")
+OWNERS = PROCESSES, PROXY, DATABASE = "processes", "HAProxy", "PostgreSQL"
 
 
 def _host_row(host: Host) -> Sequence[str]:
-    owners = [median(each.get(owner, 0.0) for each in host.cpu) for owner in OWNERS]
-    together = median(sum(each.values()) for each in host.cpu)
-    words, barge_in = (
-        pair(*(sums.delay(host.runs, which, share) for share in ("p50", "p99")))
-        for which in ("up_ms", "clear_ms")
-    )
+    cpu = {owner: median(each.get(owner, 0.0) for each in host.cpu) for owner in OWNERS}
     audio = [median(getattr(run, way).ok for run in host.runs) for way in ("up", "down")]
+    share = f"{cpu[PROXY] / cpu[PROCESSES]:.2f}" if cpu[PROXY] else "-"
     return (
-        host.setup,
         str(host.calls),
-        *(f"{each:.2f}" for each in owners),
-        f"{together:.2f}",
-        words,
-        barge_in,
+        host.setup,
+        *(f"{cpu[owner]:.2f}" if cpu[owner] else "-" for owner in OWNERS),
+        f"{sum(cpu.values()):.2f}",
+        share,
         " / ".join(f"{each:.1f}" for each in audio),
     )
 

@@ -70,7 +70,6 @@ class Host(msgspec.Struct):
 
 class Hosts(msgspec.Struct):
     made: Made
-    seconds: float
     note: str  # what else the machine did
     found: list[Host]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from sts_trio.commands.deployment import Machine, haproxy, on_loopback, units
 
 DEPLOY = Path(__file__).parent
-# An example: four cores of a host that is called `a`.
+# An example: six cores of a host that is called `a`.
 MACHINE = Machine(
     host="a",
-    cores=4,
+    cores=6,
     ports=(5001, 5002, 5003),
     user="sts-trio",
     group="sts-trio",

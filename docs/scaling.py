@@ -335,7 +335,8 @@ def breaks_table(cost: Cost, largest: Day) -> str:
             cost.planned,
             f"**A core.** A process serves {cost.most} calls on one at the most, and is planned for"
             f" {cost.planned}",
-            "a process for each core, behind HAProxy ([deploying.md](deploying.md))",
+            "more processes, each with a core, and as many cores for HAProxy"
+            " ([deploying.md](deploying.md))",
         ),
         (
             100 / connections * cost.planned,

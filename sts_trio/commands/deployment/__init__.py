@@ -42,9 +42,11 @@ HOMES = ("home", "root")
 # ... and below these with `PrivateTmp=yes`.
 TEMPORARY = ("tmp", "var/tmp")
 _TEMPLATES = Path(__file__).parent
-# HAProxy takes half of what the processes behind it take (docs/deploying.md, What it costs): of so
-# many cores that are full one is its own.
-CORES_PER_PROXY = 3
+# HAProxy, with TLS, takes as much as the processes behind it (docs/deploying.md, What it costs): of
+# so many cores that are full one is its own.
+CORES_PER_PROXY = 2
+# While one is started again the other goes on with its calls.
+LEAST = 2
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +74,7 @@ def this_machine(config: "Config", first_port: int) -> Machine:
     if sys.platform != "linux":
         raise Misuse(f"--print-deploy: there is no systemd on {sys.platform}: expected Linux")
     cores = len(os.sched_getaffinity(0))
-    processes = cores - cores // CORES_PER_PROXY
+    processes = max(cores - cores // CORES_PER_PROXY, min(LEAST, cores))
     if not 0 < first_port <= LAST_PORT + 1 - processes:
         raise Misuse(
             f"--port {first_port}: expected 1 to {LAST_PORT + 1 - processes}: processes for"
@@ -170,11 +172,9 @@ def on_loopback(machine: Machine) -> str:
 def plan(machine: Machine) -> str:
     """Why there are so many processes."""
     processes = len(machine.ports)
-    has = "shares them" if processes == machine.cores else "has the rest"
     return (
         f"{processes} process{'' if processes == 1 else 'es'} for {machine.cores}"
-        f" core{'' if machine.cores == 1 else 's'}. HAProxy {has}, as it takes half of what"
-        " processes take."
+        f" core{'' if machine.cores == 1 else 's'}: HAProxy takes as much as the processes do."
     )
 
 
