@@ -119,7 +119,7 @@ class Outbox(Generic[M]):
         self._capacity = length(capacity)
         self._weigh = weigh
         self._backlog: _Backlog[M] | None = None
-        self._handed_over: list[M] = []  # what the speaker will find when it has its turn
+        self._handed_over: M | None = None  # what the speaker will find when it has its turn
         self._lot = trio.lowlevel.ParkingLot()
         self._is_closed = False
         self._speaker_waits = False
@@ -140,13 +140,13 @@ class Outbox(Generic[M]):
         Returns how many bytes of older audio had to go to make room. After `close`, the message
         is dropped.
         """
-        is_awaited = self._speaker_waits and not self._handed_over
+        is_awaited = self._speaker_waits and self._handed_over is None
         if is_awaited and self._try_send is not None and self._try_send(message):
             return 0
         if self._is_closed:
             return 0
         if is_awaited:
-            self._handed_over.append(message)
+            self._handed_over = message
             self._lot.unpark()
             return 0
         if self._backlog is None:
@@ -183,6 +183,7 @@ class Outbox(Generic[M]):
                 await self._lot.park()
             finally:
                 self._speaker_waits = False
-        if self._handed_over:
-            return self._handed_over.pop()
-        raise StopAsyncIteration
+        handed_over, self._handed_over = self._handed_over, None
+        if handed_over is None:
+            raise StopAsyncIteration
+        return handed_over
