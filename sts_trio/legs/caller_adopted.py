@@ -83,7 +83,8 @@ class AdoptedLeg:
         self._early = bytearray() if early is None else early
         self._ticker = ticker
         self._cork = ticker.cork
-        self._held = bytearray()  # by the cork
+        # Bytes: they are looked at for each message, and of `b""` there is one for all calls.
+        self._held = b""  # by the cork
         self._reader = frames.FrameReader(portable.MAX_PER_MESSAGE)
         self._context: contextvars.Context
         self._hear: Hear
@@ -95,7 +96,7 @@ class AdoptedLeg:
         self._last_heard = now
         self._next_ping = now + PING_EVERY
         self._next_check = 0.0
-        self._pending = bytearray()
+        self._pending = b""
         self._pending_since = 0.0
         self._written = trio.Event()
         self._is_broken = False
@@ -282,17 +283,14 @@ class AdoptedLeg:
         self._held += data
 
     def _release(self) -> None:
-        held = bytes(self._held)
-        self._held.clear()
+        held, self._held = self._held, b""
         self._write_now(held)
 
     def _write_now(self, data: bytes) -> None:
         """What was pending already goes first."""
         if self._is_broken:
             return
-        if self._pending:
-            self._pending += data
-            data = bytes(self._pending)
+        data = self._pending + data
         try:
             count = self._socket.send(data)
         except BlockingIOError:
@@ -302,20 +300,19 @@ class AdoptedLeg:
             return
         if count == len(data):
             if self._pending:
-                self._pending.clear()
+                self._pending = b""
                 self._let_writers_go_on()
-        elif not self._pending:
-            self._pending += data[count:]
+            return
+        if count or not self._pending:
             self._pending_since = trio.current_time()
+        if not self._pending:
             self._next_check = 0.0
-        elif count:
-            del self._pending[:count]
-            self._pending_since = trio.current_time()
+        self._pending = data[count:]
 
     def _break(self) -> None:
         """Nothing can be written any more: the socket is gone, or it is in the midst of a frame."""
         self._is_broken = True
-        self._pending.clear()
+        self._pending = b""
         self._let_writers_go_on()
 
     def _let_writers_go_on(self) -> None:
