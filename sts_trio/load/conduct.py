@@ -25,9 +25,9 @@ MAX_LINE = 65536
 # What generators write behind their name when a call is refused, and why.
 REFUSES = ": the bridge refuses: "
 CURES = {
-    "401": ": it asks who is there: --signed, with its TWILIO_AUTH_TOKEN?",
-    "403": ": it lets nobody in who does not sign: --signed, with its TWILIO_AUTH_TOKEN?",
-    "404": ": there is no such path: /twilio, as the TwiML of it has it?",
+    "401": "; it wants signed requests: --signed, with its TWILIO_AUTH_TOKEN",
+    "403": "; it wants signed requests: --signed, with its TWILIO_AUTH_TOKEN",
+    "404": "; the path is another one: sts_trio has its websocket at /twilio",
 }
 
 Tell = Callable[[Progress], None]
