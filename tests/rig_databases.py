@@ -1,11 +1,14 @@
 """Both databases, for tests of several folders: their `conftest.py` takes these fixtures."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rig_postgresql import Cluster, binaries, shared
+
+from sts_trio.records.database import Database
 
 ADVICE = "there is no PostgreSQL on this machine: install Debian's package postgresql"
 
@@ -29,9 +32,50 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database: each test that asks for it runs on both."""
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with our tables: quicker copied than made anew."""
+    path = tmp_path_factory.mktemp("migrated") / "calls.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_database(cluster: Cluster) -> str:
+    """One with our tables on the PostgreSQL, to be copied: that takes that nobody has it open."""
+    url = cluster.create()
+    migrate(url)
+    return url
+
+
+def migrate(url: str) -> None:
+    database = Database(url)
+    database.open()
+    database.close()
+
+
+@pytest.fixture
+def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    """A database in `calls.db` that has our tables and nothing in them."""
+    return f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'calls.db')}"
+
+
+BOTH = pytest.fixture(params=["sqlite", "postgresql"])
+
+
+@BOTH
+def url(request: pytest.FixtureRequest) -> str:
+    """A database with our tables and nothing in them: who asks for it runs on both."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("sqlite_url"))
+    migrated = request.getfixturevalue("migrated_database")
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.create(copy_of=migrated)
+
+
+@BOTH
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without our tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'calls.db'}"
     cluster: Cluster = request.getfixturevalue("cluster")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sqlalchemy.engine import make_url
+
 PORT = 54321  # only part of the socket's name: it listens on no network
 WITHIN = 60.0
 
@@ -46,10 +48,11 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-w", "-m", mode, "stop")
 
-    def create(self) -> str:
-        """A new database; returns its URL."""
+    def create(self, copy_of: str | None = None) -> str:
+        """A new database, empty or a copy of the one with that URL; returns its URL."""
         name = f"test_{os.getpid()}_{next(_numbers)}"
-        self.query("postgres", f"CREATE DATABASE {name}")
+        template = "template1" if copy_of is None else make_url(copy_of).database
+        self.query("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def query(self, database: str, sql: str) -> list[tuple[Any, ...]]:

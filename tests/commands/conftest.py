@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from rig_databases import migrated_file
+
+__all__ = ["migrated_file"]
 
 
 @pytest.fixture(autouse=True)

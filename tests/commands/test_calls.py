@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,8 +38,8 @@ def _nothing_configured(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    database = Database(f"sqlite:///{tmp_path / 'sts-trio.db'}")
+def store(migrated_file: Path, tmp_path: Path) -> Iterator[Store]:
+    database = Database(f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'sts-trio.db')}")
     database.open()
     yield Store(database)
     database.close()

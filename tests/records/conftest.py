@@ -1,11 +1,18 @@
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 import structlog
-from rig_databases import cluster, found_binaries, url
+from rig_databases import (
+    cluster,
+    empty_url,
+    found_binaries,
+    migrate,
+    migrated_database,
+    migrated_file,
+    sqlite_url,
+    url,
+)
 from rig_postgresql import Cluster, running
 
 from sts_trio.records import schema
@@ -20,7 +27,14 @@ def own_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-__all__ = ["cluster", "url"]
+__all__ = [
+    "cluster",
+    "empty_url",
+    "migrated_database",
+    "migrated_file",
+    "sqlite_url",
+    "url",
+]
 
 
 @pytest.fixture
@@ -32,35 +46,18 @@ def own_database(own_cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def migrated(cluster: Cluster) -> str:
-    """A database on the PostgreSQL with our tables: quicker emptied than made anew."""
+def emptied(cluster: Cluster) -> str:
+    """A database on the PostgreSQL with our tables: quicker emptied than copied."""
     url = cluster.create()
-    database = Database(url)
-    database.open()
-    database.close()
+    migrate(url)
     return url
 
 
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with our tables: quicker copied than made anew."""
-    path = tmp_path_factory.mktemp("migrated") / "calls.db"
-    database = Database(f"sqlite:///{path}")
-    database.open()
-    database.close()
-    return path
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """An open one, with nothing in it."""
     is_sqlite = request.param == "sqlite"
-    if is_sqlite:
-        copied = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "calls.db")
-        url = f"sqlite:///{copied}"
-    else:
-        url = request.getfixturevalue("migrated")
-    database = Database(url)
+    database = Database(request.getfixturevalue("sqlite_url" if is_sqlite else "emptied"))
     database.open()
     if not is_sqlite:
         kept = {schema.schema_version.name}

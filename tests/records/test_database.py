@@ -41,7 +41,13 @@ def mistake(url: str) -> str:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
+    """Without our tables, as `url` here: who makes them is what is tested."""
     return f"sqlite:///{tmp_path / 'calls.db'}"
+
+
+@pytest.fixture
+def url(empty_url: str) -> str:
+    return empty_url
 
 
 # --- the schema ---------------------------------------------------------------------------------

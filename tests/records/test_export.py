@@ -2,7 +2,6 @@
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,8 +17,8 @@ from sts_trio.records.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    database = Database(f"sqlite:///{tmp_path / 'calls.db'}")
+def store(sqlite_url: str) -> Store:
+    database = Database(sqlite_url)
     database.open()
     return Store(database)
 
