@@ -6,9 +6,11 @@ import os
 import signal
 import types
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
+from werkzeug.routing import Rule
 
 from sts_trio.bridge import collector
 from sts_trio.config import records
@@ -31,6 +33,21 @@ THAWED = types.SimpleNamespace(
     set_threshold=lambda *thresholds: None,
 )
 collector.gc = THAWED  # type: ignore[attr-defined, assignment]
+
+# Each test that makes an app would have Werkzeug write and compile 60 functions, 8 ms of CPU: they
+# build the URLs of routes, which nobody asks for. What they do depends on the route alone.
+_compiled: dict[Any, Any] = {}
+_compile = Rule._compile_builder
+
+
+def _compile_once(rule: Rule, append_unknown: bool = True) -> Any:
+    route = (rule.rule, tuple(rule._trace), bool(rule.defaults), append_unknown)
+    if rule.defaults or route not in _compiled:
+        _compiled[route] = _compile(rule, append_unknown)
+    return _compiled[route]
+
+
+Rule._compile_builder = _compile_once  # type: ignore[method-assign, assignment]
 
 # Under `nohup` signals of a terminal that closes are ignored, also by processes that tests start.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
