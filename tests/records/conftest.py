@@ -47,7 +47,10 @@ def own_database(own_cluster: Cluster) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def emptied(cluster: Cluster) -> str:
-    """A database on the PostgreSQL with our tables: quicker emptied than copied."""
+    """A database on the PostgreSQL with our tables: quicker emptied than copied.
+
+    To delete a few rows takes it 1 ms of CPU, to truncate the tables 13 ms.
+    """
     url = cluster.create()
     migrate(url)
     return url
@@ -62,9 +65,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     if not is_sqlite:
         kept = {schema.schema_version.name}
         with database.writing() as connection:
-            for table in schema.metadata.sorted_tables:
+            for table in reversed(schema.metadata.sorted_tables):
                 if table.name not in kept:
-                    connection.execute(sa.text(f"TRUNCATE {table.name} CASCADE"))
+                    connection.execute(sa.delete(table))
     yield database
     database.close()
 
