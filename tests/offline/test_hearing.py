@@ -3,6 +3,7 @@
 The clips and where they are from: data/speech/README.md.
 """
 
+import itertools
 import math
 import random
 import statistics
@@ -27,12 +28,22 @@ QUIET_LINE, BAD_LINE = -58, -45  # dBFS of its noise; people speak at about -20
 BEFORE, AFTER = 1.0, 0.8  # seconds of the line around what is said
 
 
+# Five seconds of noise, which a line has from anywhere in it on, and again: to draw each sample
+# anew took longer than to listen to it.
+CHANCE = random.Random(7)
+NOISE = [CHANCE.gauss(0, 1) for _ in range(length(5.0))]
+
+
 def on_the_line(speech: bytes, noise: float, chance: random.Random) -> bytes:
     """The speech as it comes over a line with this much noise, in dBFS."""
     spread = 32768 * g711.decibels(noise)
     silence = b"\xff"
     audio = silence * length(BEFORE) + speech + silence * length(AFTER)
-    return g711.encode_samples(g711.SAMPLES[code] + chance.gauss(0, spread) for code in audio)
+    begin = chance.randrange(len(NOISE))
+    noises = itertools.islice(itertools.cycle(NOISE), begin, None)
+    return g711.encode_samples(
+        g711.SAMPLES[code] + spread * each for code, each in zip(audio, noises, strict=False)
+    )
 
 
 def listen(audio: bytes) -> list[tuple[float, News]]:
