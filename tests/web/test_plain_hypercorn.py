@@ -31,20 +31,33 @@ from sts_trio.wire import twilio
 
 
 @pytest.mark.parametrize(
-    ("workers", "signum"), [("0", signal.SIGTERM), ("1", signal.SIGTERM), ("0", signal.SIGHUP)]
+    ("workers", "signum"),
+    [
+        ("0", signal.SIGTERM),
+        ("1", signal.SIGTERM),
+        ("2", signal.SIGTERM),
+        ("0", signal.SIGHUP),
+    ],
 )
-async def test_the_plain_command_serves_and_says_going_away(
-    workers: str, signum: signal.Signals
+async def test_the_plain_command_logs_the_pages_key_serves_and_says_going_away(
+    workers: str, signum: signal.Signals, tmp_path: Path
 ) -> None:
+    """All of its workers have one key, as they share a socket; when it ends the file is gone."""
+    log = tmp_path / "log"
     with trio.fail_after(HANG):
-        async with (
-            hypercorn("--workers", workers) as (process, port),
-            phone_at(port) as phone,
-        ):
-            await hear_the_greeting(phone)
-            process.send_signal(signum)
-            assert await close_code(phone) == 1001
+        async with hypercorn("--workers", workers, log=log) as (process, port):
+            told = await keys_told(log, port, max(1, int(workers)))
+            assert local_key.find(("127.0.0.1", port)) == told[0]
+            assert set(told) == {told[0]}
+            for _ in range(8):
+                assert await status_of(port, f"/state?key={told[0]}") == b"200"
+            assert await status_of(port, "/state") == b"403"
+            async with phone_at(port) as phone:
+                await hear_the_greeting(phone)
+                process.send_signal(signum)
+                assert await close_code(phone) == 1001
             await process.wait()
+            assert local_key.find(("127.0.0.1", port)) is None
 
 
 async def test_as_the_first_process_of_a_container_it_ends_when_it_is_told_to() -> None:
@@ -62,25 +75,6 @@ async def test_as_the_first_process_of_a_container_it_ends_when_it_is_told_to() 
                 os.kill(first, signal.SIGTERM)
                 assert await close_code(phone) == 1001
             assert await process.wait() == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize("workers", ["0", "1", "2"])
-async def test_the_plain_command_logs_the_pages_address_with_the_key(
-    workers: str, tmp_path: Path
-) -> None:
-    """All of its workers have one, as they share a socket; when it ends the file is gone."""
-    log = tmp_path / "log"
-    with trio.fail_after(HANG):
-        async with hypercorn("--workers", workers, log=log) as (process, port):
-            told = await keys_told(log, port, max(1, int(workers)))
-            assert local_key.find(("127.0.0.1", port)) == told[0]
-            assert set(told) == {told[0]}
-            for _ in range(8):
-                assert await status_of(port, f"/state?key={told[0]}") == b"200"
-            assert await status_of(port, "/state") == b"403"
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
-            assert local_key.find(("127.0.0.1", port)) is None
 
 
 async def keys_told(log: Path, port: int, count: int) -> list[str]:
