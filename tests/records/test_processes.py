@@ -5,6 +5,7 @@ import time
 
 import pytest
 import sqlalchemy as sa
+from limits import HANG
 from rig_processes import ME, process, silence
 
 from sts_trio.records import processes
@@ -66,14 +67,14 @@ def test_who_is_known_to_be_dead_does_not_live_and_died_with_its_last_word(store
     store.note_gone("p1")
     [seen] = store.processes()
     assert (seen.process.state, seen.process.live, seen.is_alive) == (GONE, 0, False)
-    assert 2 <= seen.age < 4
+    assert 2 <= seen.age < HANG
 
 
 def test_of_who_never_told_of_itself_the_end_is_now(store: Store) -> None:
     store.note_gone("p1")
     [seen] = store.processes()
     assert (seen.process.state, seen.is_alive) == (GONE, False)
-    assert seen.age < 2
+    assert seen.age < HANG
 
 
 def test_names_are_kept_apart_by_the_id_of_the_start(store: Store) -> None:
