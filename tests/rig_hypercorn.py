@@ -121,6 +121,9 @@ async def phone_at(
             f"localhost:{port}",
             "/twilio",
             extra_headers=[(b"authorization", f"Bearer {key}".encode())],
+            # Whoever does not read answers no pings, and a server gives such a phone up: that may
+            # be while a test waits for another process, which takes its time on a busy machine.
+            message_queue_size=1000,
         )
         nursery.cancel_scope.cancel()
 
