@@ -134,6 +134,12 @@ class Fleet:
         with self._store() as store:
             return bool(store.calls(Wanted(words=words)).calls)
 
+    def heard(self, words: str) -> bool:
+        """Whether it is there that a caller has heard these: a later agent is told nothing else."""
+        return self.knows(words) and any(
+            turn.heard == words for turn in self.record(self.newest).turns
+        )
+
     @contextlib.contextmanager
     def _store(self) -> Iterator[Store]:
         database = Database(self._url)

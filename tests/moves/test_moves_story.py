@@ -122,7 +122,7 @@ async def test_a_call_is_moved_between_two_turns_by_a_process_that_is_told_to_st
                 nursery.start_soon(line.run, there)
                 first = await there.talk(0)
                 await first.speak("Hello.")
-                await until(lambda: there.knows("Hello."))
+                await until(lambda: there.heard("Hello."))
                 there.kill(there.ports[0], signal.SIGTERM)
                 second = await there.goes_on(1)
                 assert second.told == ["Hello."]
@@ -150,7 +150,7 @@ async def test_a_call_of_the_only_process_goes_on_in_its_successor(tmp_path: Pat
             nursery.start_soon(line.run, there)
             first = await there.talk(0)
             await first.speak("Hello.")
-            await until(lambda: there.knows("Hello."))
+            await until(lambda: there.heard("Hello."))
             async with there.restarted(there.ports[0], signal.SIGTERM):
                 second = await there.goes_on(1)
                 assert second.told == ["Hello."]
