@@ -62,11 +62,13 @@ class Sender:
 
     async def say_goodbye(self, code: int) -> None:
         """Sends a close frame of ours, behind all that is on its way."""
-        await self._pay()
         async with self._alone:
+            last = self._taken_owed()  # an answer to their goodbye may be among it
             if not self.is_closing:
                 self.is_closing = self.has_said_goodbye = True
-                await self._write(frames.masked(frames.close(code)))
+                last += frames.masked(frames.close(code))
+            if last:
+                await self._write(last)
 
     def answer_goodbye(self, code: int | None, reason: str = "") -> None:
         """A close frame, the answer to theirs or to what they did: once, and nothing after it."""
@@ -93,10 +95,13 @@ class Sender:
 
     async def _pay(self) -> None:
         async with self._alone:
-            owed = b"".join(self._owed.values())
-            self._owed.clear()
-            if owed:
+            if owed := self._taken_owed():
                 await self._write(owed)
+
+    def _taken_owed(self) -> bytes:
+        owed = b"".join(self._owed.values())
+        self._owed.clear()
+        return owed
 
     async def _write(self, frame: bytes) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):

@@ -32,12 +32,13 @@ from sts_trio.legs.agent import (
     RECEIVE,
     AgentLeg,
 )
+from sts_trio.legs.agent_sender import Sender
 from sts_trio.legs.handshake import converse, open_agent
 from sts_trio.net.poller import Poller
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, KeepAlive, UpdatePrompt, Welcome
-from sts_trio.wire.frames import BINARY, TEXT
+from sts_trio.wire.frames import BINARY, CLOSE, TEXT
 from sts_trio.wire.handshake import MAX_ANSWER
 
 
@@ -871,6 +872,40 @@ async def test_a_pong_that_waits_goes_before_our_goodbye(
             wsproto.events.Pong,
             wsproto.events.CloseConnection,
         ]
+
+
+class Turnstile:
+    """A stream that takes what is sent when it is let through."""
+
+    def __init__(self) -> None:
+        self.took: list[int] = []  # opcodes
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    async def send_all(self, data: bytes) -> None:
+        await self._waiting.park()
+        self.took.append(data[0] & 0xF)
+
+    async def let_through(self) -> None:
+        self._waiting.unpark()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_nothing_is_written_behind_a_goodbye_that_had_to_wait_for_its_turn() -> None:
+    """Not even the ping that falls due while it waits."""
+    stream: Any = Turnstile()
+    async with trio.open_nursery() as nursery:
+        sender = Sender(stream, LANGUAGE, nursery)
+        nursery.start_soon(sender.send, Audio(b"is being sent"))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(sender.say_goodbye, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(sender.send, Audio(b"comes too late"))
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.let_through()
+        sender.ping()
+        for _ in range(4):
+            await stream.let_through()
+    assert stream.took == [BINARY, CLOSE]
 
 
 # --- telling ------------------------------------------------------------------------------------
