@@ -293,16 +293,17 @@ def _capacities(capacities: Capacities) -> list[str]:
 
 
 def _beside(beside: Beside) -> list[str]:
+    load = beside.by_load
     rows = (
-        (variant, _most(found), _most(beside.by_load[variant]))
+        (variant, _most(found), _most(load[variant]) if variant in load else "-")
         for variant, found in beside.by_bench.items()
-        if variant in beside.by_load
     )
     return [
         "Calls on one core, by two tools",
         f"{_criterion(beside.seconds)} By `bench/run.py --capacity`, with a fresh server for each"
-        " number, and by `sts-trio load --find-capacity`, with one server for all of them; both"
-        f" with the generator in C{_note(beside.note)}.\n",
+        " number, and by `sts-trio load --find-capacity`, with one server for all of them, in which"
+        " the ancestor keeps the agents of calls that are over; both with the generator in"
+        f" C{_note(beside.note)}.\n",
         _table(("variant", "by the bench", "by `sts-trio load`"), rows),
     ]
 
