@@ -2,9 +2,10 @@
 
 In each round the loop runs all tasks whose turn it is, and then waits for what comes. An instrument
 of Trio's notes when a round begins and ends, which is all that is paid while nobody takes too long:
-not for a task's step, and nothing while the loop waits. A thread looks twenty times a second. Where
-a round takes longer than `STOOD`, it takes the stack of the loop's thread, finds the task that runs
-by its outermost frame, and looks again until the round is over. What was found most often is told.
+not for a task's step, and nothing while the loop waits. A thread looks when a round may have taken
+`STOOD`, some ten times a second. Where one has, it takes the stack of the loop's thread, finds the
+task that runs by its outermost frame, and looks again until the round is over. What was found most
+often is told.
 
 A loop may stand because nobody gives it a processor. That is no task's doing: it had no processor,
 and was waiting for nothing else.
@@ -27,9 +28,13 @@ import trio
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 
+# From one look to the next, at the least.
 EVERY = 0.05
 # A caller hears nothing of less: a phone holds more than that of the agent's audio.
 STOOD = 0.1
+# From one look to the next, while the loop waits: a round that begins then cannot take too long
+# before.
+PAUSE = STOOD
 # Whoever stands for so long may never go on, so it is told before it is over.
 STUCK = 5.0
 LOOKS = 200  # ten seconds of them
@@ -102,13 +107,15 @@ class LoopWatch(trio.abc.Instrument):
 
     def _keep_looking(self) -> None:
         told_of = 0.0  # the round
-        began = time.perf_counter(), _cpu_of(self._thread)
+        began, pause = (time.perf_counter(), _cpu_of(self._thread)), PAUSE
         while not self._is_over:
-            time.sleep(EVERY)
+            time.sleep(pause)
             since, now, cpu = self._since, time.perf_counter(), _cpu_of(self._thread)
             if now - since < STOOD:
                 began = now, cpu
+                pause = max(EVERY, PAUSE - max(0.0, now - since))
                 continue
+            pause = EVERY
             look = self._look(since, began)
             if look is None or since != self._since:
                 continue

@@ -76,6 +76,23 @@ async def think() -> None:
     _compute()
 
 
+async def test_it_looks_ten_times_a_second_while_the_loop_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each look takes the processor from the loop."""
+    looks = []
+
+    def cpu_of(thread: int) -> float:
+        looks.append(time.perf_counter())
+        return 0.0
+
+    monkeypatch.setattr(watch, "_cpu_of", cpu_of)
+    async with watched():
+        await trio.sleep(1.5)
+    assert len(looks) >= 3
+    assert len(looks) <= 4 + (looks[-1] - looks[0]) / watch.PAUSE
+
+
 async def test_the_task_and_the_function_that_wait_in_the_system_are_named() -> None:
     async with watched(book=book_a_table) as this, trio.open_nursery() as nursery:
         nursery.start_soon(book_a_table, name="a call's function")
