@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 from browser.rig import Server, eventually, question, silence
-from browser.test_softphone import GONE_WITHIN, Page, opened
+from browser.test_softphone import Page, opened
 from call_stories import FROM, Story, sid, whole
 from rig_app import make_app
 
@@ -131,7 +131,7 @@ def test_older_calls_come_when_they_are_asked_for_and_arrows_go_along_them(
         def focused() -> str:
             return str(page.page.evaluate("document.activeElement.dataset.callSid"))
 
-        assert focused() == sid(51)
+        eventually(lambda: focused() == sid(51), "the focus on the first of them")
         page.page.keyboard.press("ArrowDown")
         assert focused() == sid(52)
         page.page.keyboard.press("ArrowUp")
@@ -186,7 +186,7 @@ def test_what_a_live_call_shows_its_record_shows(
                 events.CallEnded.NAME,
             } <= logged
             assert page.complaints == caller.complaints == []
-    eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+    eventually(lambda: server.live == 0, "nothing left")
 
 
 def test_a_recorded_call_is_heard_with_its_words_running_along(
@@ -204,7 +204,7 @@ def test_a_recorded_call_is_heard_with_its_words_running_along(
         eventually(lambda: page.seconds("sent") > 5, "what the caller says")
         [call] = server.ask("/calls")["calls"]
         page.page.click("#hang-up")
-        eventually(lambda: server.live == 0, "nothing left", GONE_WITHIN)
+        eventually(lambda: server.live == 0, "nothing left")
         path = f"/calls/{call['call_sid']}"
         eventually(lambda: bool(server.ask(path).get("recordings")), "its recording")
         go(page, server, call["call_sid"])
@@ -252,7 +252,7 @@ def test_a_call_that_is_not_kept_and_one_that_is_live_are_said_to_be_so(
         eventually(lambda: page.shows("#trouble", "This call is live"), "that it is live")
         # It is looked at again until it is over.
         caller.page.click("#hang-up")
-        eventually(lambda: page.shows("#transcript", "The caller hung up"), "its record", 40)
+        eventually(lambda: page.shows("#transcript", "The caller hung up"), "its record")
         assert not page.page.locator("#trouble").is_visible()
 
 

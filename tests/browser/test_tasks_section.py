@@ -22,8 +22,8 @@ def test_the_tasks_of_the_call_that_is_shown_are_told_while_they_are_looked_at(
         eventually(lambda: page.shows("#tasks-whose", "Of the server"), "the server's tasks")
         talk(page)
         eventually(lambda: page.shows("#tasks-whose", "Of this call"), "the call's tasks")
-        assert page.shows("#tasks", "Bridge._keep_time")
-        assert page.shows("#tasks", "sleep_forever for")
+        eventually(lambda: page.shows("#tasks", "Bridge._keep_time"), "its timer")
+        eventually(lambda: page.shows("#tasks", "sleep_forever for"), "what a task waits for")
         page.page.click("#tasks-section summary")
         page.page.click("#hang-up")
         assert page.complaints == []
