@@ -515,7 +515,7 @@ def test_a_fresh_agent_that_is_not_heard_is_no_figure() -> None:
 
 
 async def test_agents_that_die_in_calls_are_replaced_and_heard(autojump_clock: Any) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         found = await reconnect.measure(2, 1)
     assert [len(each.gaps_ms) for each in found] == [2, 2]
     assert all(max(each.silences_ms) < 1000 for each in found)
@@ -619,12 +619,12 @@ def _no_log_is_left_set_up() -> Iterator[None]:
 async def test_calls_of_a_crowd_come_stand_and_go(lane: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(garbage, "STAY", 0.3)
     monkeypatch.setattr(garbage, "SETTLE", BACK_WITHIN + 2.0)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         left = await garbage.measure_left(lane, 6)
         pauses = await garbage.measure_pauses(lane, 4, 0.5)
-    # Two requests a call, and nothing of ours.
+    # Of each call its webhook, as a stream is led past the routes; and nothing of ours.
     assert left.owners.keys() == {"plain containers", "werkzeug"}
-    assert sum(left.owners.values()) == pytest.approx(16, abs=2)
+    assert sum(left.owners.values()) == pytest.approx(8, abs=2)
     [path] = left.cycles
     assert "StateMachineMatcher.match" in path
     assert (pauses.lane, pauses.standing) == (lane, 4)
@@ -636,7 +636,7 @@ async def test_calls_of_a_crowd_come_stand_and_go(lane: str, monkeypatch: Any) -
 async def test_memory_is_looked_at_after_each_step(monkeypatch: Any) -> None:
     monkeypatch.setattr(garbage, "STEP", 3)
     monkeypatch.setattr(garbage, "STAY", 0.2)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         memory = await garbage.measure_memory("adopted", 6)
     assert len(memory.mb) == 3
     assert min(memory.mb) > 10
