@@ -76,6 +76,9 @@ class Database:
         self.is_open = False
         self._busy: Any = None  # the driver's connection that is worked on now
         self.engine = _postgresql(self.url) if self.is_postgresql else _sqlite(self.url)
+        # What PostgreSQL reads is of the moment of each statement, unless it is told otherwise.
+        of_one_moment = {"isolation_level": "REPEATABLE READ"} if self.is_postgresql else {}
+        self._snapshots = self.engine.execution_options(**of_one_moment)
 
     @property
     def shown(self) -> str:
@@ -139,8 +142,11 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self, *, within: float = READING) -> Iterator[sa.Connection]:
-        """Raises `DatabaseAway`, also where a server has been started anew since the last time."""
-        with self._translated(), self.engine.connect() as connection:
+        """All that is read is of one moment, whatever others write meanwhile.
+
+        Raises `DatabaseAway`, also where a server has been started anew since the last time.
+        """
+        with self._translated(), self._snapshots.connect() as connection:
             self._busy = connection.connection.dbapi_connection
             try:
                 self._limit(connection, within, is_durable=False)

@@ -85,6 +85,27 @@ def test_a_call_is_claimed_once(store: Store) -> None:
     assert 0.0 <= found.moves[0].age < HANG
 
 
+def test_who_looks_while_it_is_claimed_sees_it_before_or_after(store: Store) -> None:
+    """Else its row is that of a call which nobody has, and its moves are those of a crash: that
+    would be two, and nobody goes on with such a call."""
+    live(store)
+    before = seen(store)
+    is_claimed = False
+
+    @sa.event.listens_for(store.database.engine, "after_cursor_execute")
+    def executed(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal is_claimed
+        if "claimed_until" in statement and not is_claimed:
+            is_claimed = True
+            assert store.claim(before, "p2", is_crash=True, road="action")
+
+    found = seen(store)
+    assert is_claimed
+    assert (found.state, found.moves) == ("live", ())
+    found = seen(store)
+    assert (found.state, len(found.moves)) == ("moving", 1)
+
+
 def test_of_many_at_once_one_has_it(store: Store) -> None:
     live(store)
     before = seen(store)
