@@ -49,6 +49,8 @@ MAX_ANSWER = 64 * 1024
 PAUSES = (0.05, 0.1, 0.2, 0.15)
 # Twilio waits for 15 s.
 DECIDE_WITHIN = 10.0
+# A lock is over by then, and a server back that was started anew. The caller hears nothing so long.
+AWAY_FOR = 3.0
 # For the rows of a call, which are read while its stream is there already.
 RECALL_WITHIN = 2.0
 # A stream comes within a second of our answer, or not at all. Of a long call this is a megabyte.
@@ -144,13 +146,18 @@ class Mover:
         `Taken`, it is claimed, and this process is to go on with it. With `heir_of` another one is:
         then it is claimed for that one, and `Returned`."""
         outcome: Outcome = Apologise(f"the database has not answered for {DECIDE_WITHIN:g} s")
+        began = trio.current_time()
         with trio.move_on_after(DECIDE_WITHIN):
-            try:
-                decided = await self._decide(call_sid, account_sid, road, heir_of=heir_of)
-                assert decided is not None
-                outcome = decided
-            except StsTrioError as exc:
-                outcome = Apologise(f"the database is away: {exc}")
+            while True:
+                try:
+                    decided = await self._decide(call_sid, account_sid, road, heir_of=heir_of)
+                    assert decided is not None
+                    return decided
+                except StsTrioError as exc:
+                    outcome = Apologise(f"the database is away: {exc}")
+                    if trio.current_time() - began >= AWAY_FOR:
+                        break
+                await trio.sleep(PAUSES[-1])
         return outcome
 
     async def rescue(

@@ -16,7 +16,7 @@ from rig_mover import LIVE, OTHER, Store, mover
 from sts_trio.call.info import CallInfo
 from sts_trio.logic.acts import Recalled
 from sts_trio.moves.decision import ENDING_WITHIN, SILENT_FOR, Answer, Apologise, Ended, Returned
-from sts_trio.moves.mover import MAX_EXPECTED, Taken, ask_address
+from sts_trio.moves.mover import AWAY_FOR, MAX_EXPECTED, Taken, ask_address
 from sts_trio.records.movable import CallState, Claim, HowEnded, Owner
 from sts_trio.records.rows import Kind, Row
 
@@ -152,9 +152,26 @@ async def test_a_database_that_is_away_moves_nothing(autojump_clock: Clock) -> N
     store = Store(LIVE)
     store.is_away = True
     goes_on, _ = mover(store, Answer.SAME)
+    began = trio.current_time()
     decided = await goes_on.decide(sid(1), "", "action")
     assert decided == Apologise("the database is away: no route to host")
+    assert trio.current_time() - began == pytest.approx(AWAY_FOR, abs=0.2)
     assert await goes_on.recall(sid(1), NOON) == Recalled()
+
+
+async def test_a_database_that_is_back_in_a_moment_is_waited_for(autojump_clock: Clock) -> None:
+    """It was locked, or its server was started anew."""
+    store = Store(LIVE)
+    store.is_away = True
+    goes_on, _ = mover(store, Answer.REFUSED)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def come_back() -> None:
+            await trio.sleep(AWAY_FOR - 1.0)
+            store.is_away = False
+
+        assert isinstance(await goes_on.decide(sid(1), "", "action"), Taken)
 
 
 async def test_what_is_known_already_is_recalled_once() -> None:
