@@ -82,7 +82,8 @@ class App(QuartTrio):
         self._media = Media(server, authenticator, self.stream_tokens)
         for path in Media.paths:
             # That they are no mistake, and no HTTP's: `handle_websocket` has them.
-            self.url_map.add(self.url_rule_class(path, endpoint=path, websocket=True))
+            rule = self.url_rule_class(path, methods={"GET"}, endpoint=path, websocket=True)
+            self.url_map.add(rule)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """What a client calls its host is for each route to judge; none depends on it. To Quart it

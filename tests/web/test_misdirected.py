@@ -149,6 +149,19 @@ async def test_what_nobody_answers_is_one_line_with_the_cause(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("path", ["/twilio", "/twilio/t0ken", "/twilio/at/a", "/twilio/at/a/t0ken"])
+async def test_a_webhook_at_a_streams_path_is_asked_by_the_wrong_method(
+    tmp_path: Path, path: str
+) -> None:
+    client = client_of(make_app(tmp_path))
+    with structlog.testing.capture_logs() as logs:
+        for ask in (client.post, client.put, client.delete):
+            response = await ask(path)
+            assert (response.status_code, "upgrade" in response.headers) == (405, False)
+            assert "GET" in response.headers["allow"]
+    assert [line["reason"] for line in logs] == [WEBHOOK_AT_STREAM] * 3
+
+
 # --- on sockets -----------------------------------------------------------------------------------
 
 
