@@ -43,6 +43,7 @@ from sts_trio.bridge.leg_tasks import (
     pass_on,
     run_agent,
 )
+from sts_trio.bridge.outbox import Outbox
 from sts_trio.bridge.release import ReleasePhoneCall, released
 from sts_trio.bridge.reports import Reports
 from sts_trio.call.api import Call, Recording
@@ -77,7 +78,7 @@ from sts_trio.logic.acts import (
 from sts_trio.logic.dialogue import Dialogue
 from sts_trio.observe.events import CallCrashed, OfCall
 from sts_trio.observe.feed import Tell
-from sts_trio.wire import deepgram
+from sts_trio.wire import deepgram, twilio
 
 # Finds out what was before, of a call that another process had.
 Recall = Callable[[CallInfo], Awaitable[Recalled]]
@@ -199,7 +200,8 @@ class Bridge:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self._keep_time)
-                    self._nursery.start_soon(self._run_caller, self._open_caller)
+                    place = self._caller_scope, self._leg_outbox
+                    self._nursery.start_soon(self._run_caller, self._open_caller, *place)
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
             self._pending.close()
@@ -242,11 +244,15 @@ class Bridge:
         if self.ending is not None:
             await trio.lowlevel.checkpoint()
             return
+        # Another may have come of which nothing is heard yet: this one takes its place.
+        self._drop_caller(self._to_caller)
+        self._alarm.set(self.dialogue.deadline)
+        place = self._caller_scope, self._leg_outbox
         is_over = trio.Event()
 
         async def run() -> None:
             try:
-                await self._run_caller(open_caller)
+                await self._run_caller(open_caller, *place)
             finally:
                 is_over.set()
 
@@ -281,7 +287,8 @@ class Bridge:
                 continue
             match act:
                 case DropCaller():
-                    self._drop_caller()
+                    # What waited has been flushed, as all is that the caller will not hear.
+                    self._drop_caller(caller_outbox())
                 case StreamBack(stream_sid, gap):
                     parked, self._to_caller = self._to_caller, self._leg_outbox
                     pass_on(parked, self._to_caller, stream_sid)
@@ -349,12 +356,12 @@ class Bridge:
         for function in functions:
             self._function_calls.start(function)
 
-    def _drop_caller(self) -> None:
+    def _drop_caller(self, parked: Outbox[twilio.ToCaller]) -> None:
+        """`parked` has what the next one is to be told."""
         self._caller_scope.cancel()
         self._caller_scope = trio.CancelScope()  # of the next one
         self._is_polled = False
-        # What waited has been flushed, as all is that the caller will not hear.
-        self._to_caller, self._leg_outbox = caller_outbox(), caller_outbox()
+        self._to_caller, self._leg_outbox = parked, caller_outbox()
 
     def _hang_up(self, ending: Ending) -> None:
         self.ending = ending
@@ -410,9 +417,9 @@ class Bridge:
         with self._boundary():
             self._hear([await ask(streamed(self.dialogue.start))])
 
-    async def _run_caller(self, open_caller: OpenCaller) -> None:
-        scope = self._caller_scope
-
+    async def _run_caller(
+        self, open_caller: OpenCaller, scope: trio.CancelScope, outbox: Outbox[twilio.ToCaller]
+    ) -> None:
         def hear(batch: Sequence[Heard]) -> None:
             if scope is self._caller_scope:  # else it was dropped, and another has its place
                 self._hear(batch)
@@ -424,10 +431,11 @@ class Bridge:
 
         with self._boundary(), scope:
             async with self._wrap_leg(open_caller)() as leg:
-                self._is_polled = leg.is_polled
+                # One that was dropped while it opened is not to tell the time: it has no turns.
+                self._is_polled = leg.is_polled and scope is self._caller_scope
                 await converse(
                     leg,
-                    self._leg_outbox,
+                    outbox,
                     hear=hear,
                     idle=self._idle,
                     boundary=self._boundary,

@@ -25,6 +25,7 @@ from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.errors import Cause, Ending
+from sts_trio.legs.caller_adopted import AdoptedLeg
 from sts_trio.logic.acts import CallerGone, MoveAway, Recalled, ShutDown
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.logic.states import BACK_WITHIN
@@ -89,14 +90,83 @@ async def test_a_stream_that_is_cut_comes_back_to_the_same_agent(
     assert moved.how == "returned"
 
 
-async def test_what_nobody_comes_back_to_is_gone_in_seconds(autojump_clock: Clock) -> None:
-    phone, agent = FakeTwilio(), FakeAgent()
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+async def test_what_nobody_comes_back_to_is_gone_in_seconds(
+    kind: type[Phone], autojump_clock: Clock
+) -> None:
+    phone, agent = kind(), FakeAgent()
     async with a_call(phone, agent) as (call, _):
         phone.lose()
         lost_at = trio.current_time()
     assert trio.current_time() - lost_at <= BACK_WITHIN + 2.0
     assert call.ending == Ending(Cause.CALLER_LOST)
     assert agent.closed is not None
+
+
+@asynccontextmanager
+async def never_open() -> AsyncIterator[AdoptedLeg]:
+    await trio.sleep_forever()
+    yield
+
+
+@pytest.mark.parametrize("kind", [FakeTwilio, SocketTwilio])
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_of_two_that_come_back_at_once_the_later_has_the_call(
+    kind: type[Phone], is_open: bool, autojump_clock: Clock
+) -> None:
+    """Twilio was told twice to have it streamed, and of neither anything is heard yet."""
+    first, second, third, agent = kind(), FakeTwilio(), kind(), FakeAgent()
+    is_let_go = trio.Event()
+
+    async def come_first() -> None:
+        await call.come_back(second.open if is_open else never_open)
+        is_let_go.set()
+
+    async with a_call(first, agent) as (call, tasks):
+        first.lose()
+        await settle(first)
+        await agent.say(ConversationText("agent", "Hello."), Audio(WORD), AgentAudioDone())
+        tasks.start_soon(come_first)
+        await settle(second)
+        assert call.awaits_stream
+        tasks.start_soon(call.come_back, third.open)
+        await settle(third)
+        assert is_let_go.is_set()
+        third.tell(twilio.Connected(), AGAIN)
+        await settle(third)
+        assert third.audio == WORD
+        await agent.say(ConversationText("agent", "Hello."), Audio(WORD), AgentAudioDone())
+        await settle(third)
+        assert third.audio == 2 * WORD
+        assert second.audio == b""
+        third.tell(msgspec.structs.replace(STOP, stream_sid=NEW))
+    assert call.ending == Ending(Cause.STOP)
+
+
+async def test_a_socket_that_is_open_as_another_takes_its_place_does_not_tell_the_time(
+    autojump_clock: Clock,
+) -> None:
+    """It has no turns any more; the other is not open yet, and never will be."""
+    first, second, agent = FakeTwilio(), SocketTwilio(), FakeAgent()
+    is_let_in = trio.Event()
+
+    @asynccontextmanager
+    async def open_late() -> AsyncIterator[AdoptedLeg]:
+        await is_let_in.wait()
+        async with second.open() as leg:
+            yield leg
+
+    async with a_call(first, agent) as (call, tasks):
+        first.lose()
+        lost_at = trio.current_time()
+        await settle(first)
+        tasks.start_soon(call.come_back, open_late)
+        await settle(first)
+        with trio.fail_after(60):
+            is_let_in.set()  # it goes on when this task waits, which is behind the other's coming
+            await call.come_back(never_open)
+    assert trio.current_time() - lost_at <= BACK_WITHIN + 2.0
+    assert call.ending == Ending(Cause.CALLER_LOST)
 
 
 async def test_a_stream_that_is_there_before_the_old_one_is_missed_takes_its_place(
