@@ -139,7 +139,8 @@ class _Conductor:
             await process.wait()
         said = self._said.decode(errors="replace").strip().splitlines()
         if self._is_refused:
-            reason = said[0].partition(REFUSES)[2] if said else ""
+            webhooks = next(iter(self._places.refusals), "")
+            reason = said[0].partition(REFUSES)[2] if said else webhooks
             raise NoRun(f"{self._first.stream.url}: no call is taken: {refusal(reason)}")
         if run is None:
             raise NoRun(said[-1] if said else f"the generator exited with {process.returncode}")

@@ -47,19 +47,28 @@ def a_run(**changes: Any) -> Run:
 # A generator all of whose calls are refused in its first second, and not later.
 BUSY = """
 import sys
-sys.stderr.write("generator: the bridge refuses: HTTP/1.1 503\\n")
+sys.stderr.write("{said}")
 sys.stderr.flush()
 print('{progress}', flush=True)
 print('{run}', flush=True)
 """
 
 
-async def begin(*, taken: int, is_known: bool) -> Run:
+REFUSES = r"generator: the bridge refuses: HTTP/1.1 503\n"
+
+
+async def begin(
+    *, taken: int, is_known: bool, said: str = REFUSES, refusals: Sequence[str] = ()
+) -> Run:
+    """`refusals` are the webhook's."""
     progress = Progress(1, taken, 0, False, 1, 0, 0, 0, 0.0)
     script = BUSY.format(
-        progress=msgspec.json.encode(progress).decode(), run=msgspec.json.encode(RUN).decode()
+        progress=msgspec.json.encode(progress).decode(),
+        run=msgspec.json.encode(RUN).decode(),
+        said=said,
     )
     places = Places(at("ws://bridge:9/twilio"), None, {}, is_ours=False)
+    places.refusals.update(dict.fromkeys(refusals, 1))
     with trio.fail_after(HANG):
         return await conduct.measure(
             Plan(calls=1, ramp=1, seconds=1),
@@ -74,6 +83,13 @@ async def test_a_bridge_that_takes_no_call_ends_the_run_at_once() -> None:
     expected = pytest.RaisesExc(conduct.NoRun, match="no call is taken: HTTP/1.1 503$")
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
         await begin(taken=0, is_known=False)
+
+
+async def test_a_webhook_that_leads_nowhere_tells_why_no_call_is_taken() -> None:
+    """The generator knows only that there is no place to call."""
+    expected = pytest.RaisesExc(conduct.NoRun, match="no call is taken: the webhook rejects it$")
+    with pytest.RaisesGroup(expected, flatten_subgroups=True):
+        await begin(taken=0, is_known=False, said="", refusals=["the webhook rejects it"])
 
 
 async def test_a_bridge_that_has_taken_calls_may_refuse_some() -> None:
