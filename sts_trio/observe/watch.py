@@ -32,8 +32,8 @@ from sts_trio.observe.report import report
 EVERY = 0.05
 # A caller hears nothing of less: a phone holds more than that of the agent's audio.
 STOOD = 0.1
-# From one look to the next, while the loop waits: a round that begins then cannot take too long
-# before.
+# From one look to the next, while the loop waits: of a round that begins meanwhile it is too early
+# to say anything.
 PAUSE = STOOD
 # Whoever stands for so long may never go on, so it is told before it is over.
 STUCK = 5.0
