@@ -163,7 +163,7 @@ def test_a_claim_is_over_when_its_time_is(store: Store) -> None:
     assert seen(store).claimed_by is None
 
 
-@pytest.mark.parametrize("skew", [-60.0, 60.0])
+@pytest.mark.parametrize("skew", [-10 * HANG, 10 * HANG])
 def test_claims_are_by_the_databases_clock(
     store: Store, skew: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +173,7 @@ def test_claims_are_by_the_databases_clock(
     monkeypatch.setattr(time, "time", lambda: now + skew)
     assert take(store) is not None
     assert seen(store).claimed_by == "p2"
-    assert seen(store).moves[0].age < HANG
+    assert 0.0 <= seen(store).moves[0].age < HANG
 
 
 def test_the_stream_that_comes_of_a_claim_has_the_call(store: Store) -> None:
