@@ -171,10 +171,12 @@ def on_loopback(machine: Machine) -> str:
 
 def plan(machine: Machine) -> str:
     """Why there are so many processes."""
-    processes = len(machine.ports)
+    processes, cores = len(machine.ports), machine.cores
+    is_spared = processes < cores
+    why = "takes as much as the processes do" if is_spared else "has no core of its own"
     return (
-        f"{processes} process{'' if processes == 1 else 'es'} for {machine.cores}"
-        f" core{'' if machine.cores == 1 else 's'}: HAProxy takes as much as the processes do."
+        f"{processes} process{'' if processes == 1 else 'es'} for {cores}"
+        f" core{'' if cores == 1 else 's'}: HAProxy {why}."
     )
 
 
