@@ -71,7 +71,7 @@ def main() -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False),
     help="With --print-deploy: a directory for these files.",
 )
 def serve(
@@ -83,7 +83,7 @@ def serve(
     certfile: str | None,
     keyfile: str | None,
     print_deploy: bool,
-    out: Path | None,
+    out: str | None,
 ) -> None:
     """Answer calls: Twilio's webhook at /twiml, its media at /twilio.
 
@@ -97,7 +97,7 @@ def serve(
 
     settings = config.from_environment(file)
     if print_deploy:
-        print_deployment(settings, port, out)
+        print_deployment(settings, port, None if out is None else Path(out))
         return
     if out is not None:
         raise Misuse("--out: is for --print-deploy")

@@ -15,7 +15,16 @@ from sts_trio.commands.call_options import (
     stream_parameters,
 )
 from sts_trio.commands.call_outcome import fail_refused, print_outcome, tell_outcome, write_text
-from sts_trio.commands.common import Misuse, check_writable, fail, own_server, run, save, say
+from sts_trio.commands.common import (
+    Command,
+    Misuse,
+    check_writable,
+    fail,
+    own_server,
+    run,
+    save,
+    say,
+)
 
 if TYPE_CHECKING:
     from sts_trio.simulate.phone_call import PhoneCall
@@ -30,7 +39,7 @@ LAST_WORDS = 2.0
 WHY_NOT = "no `sts-trio serve` is known there; give its ?key= or STS_ADMIN_TOKEN if it is one"
 
 
-class _InOrder(click.Command):
+class _InOrder(Command):
     """Keeps the order in which options were given, as the caller says and presses things in it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from sts_trio.commands.common import FILE, Failure, Misuse, fail, run, say
+from sts_trio.commands.common import FILE, Failure, Group, Misuse, fail, run, say
 
 if TYPE_CHECKING:
     from sts_trio.config.records import Records
@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LOT = 500
 
 
-@click.group("calls")
+@click.group("calls", cls=Group)
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
 @click.pass_context
 def calls(context: click.Context, file: str | None) -> None:

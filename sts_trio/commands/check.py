@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sts_trio.commands.common import FILE, say
+from sts_trio.commands.common import FILE, Command, say
 
 if TYPE_CHECKING:
     from sts_trio.config import Config
     from sts_trio.functions import Functions
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
 def check(file: str | None) -> None:
     """Check the configuration and the functions, and print what comes of them.

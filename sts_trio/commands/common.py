@@ -42,8 +42,23 @@ class Misuse(Failure):
     exit_code = 2
 
 
+class Command(click.Command):
+    """Takes no empty value. A shell gives one for a variable that is not set, and what that means
+    is never what was meant: `--host ""` is every address of the machine, `--out ""` is here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        left = super().parse_args(ctx, args)
+        for param in self.params:
+            value = ctx.params.get(param.name or "")
+            if value == "" or (isinstance(value, tuple) and "" in value):
+                raise click.BadParameter("expected a value, got ''", ctx, param)
+        return left
+
+
 class Group(click.Group):
     """Commands in which every error that is not a bug reaches the operator as one line."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         _be_mortal()

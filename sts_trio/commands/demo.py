@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sts_trio.commands.common import fail, make_directory, run, save, say
+from sts_trio.commands.common import Command, fail, make_directory, run, save, say
 from sts_trio.simulate.earpiece import PAUSE
 from sts_trio.wire.printable import printable
 
@@ -33,7 +33,7 @@ Next:
              set to https://YOUR-HOST/twiml; `sts-trio serve` says more"""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--out",
     default="sts-trio-demo",

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from sts_trio.commands.common import INTERRUPTED, Misuse, fail, own_server, pairs, say
+from sts_trio.commands.common import INTERRUPTED, Command, Misuse, fail, own_server, pairs, say
 from sts_trio.commands.operator import Operator, Unreachable, reason_of
 from sts_trio.observe.events import (
     CallAnsweredBy,
@@ -55,7 +55,7 @@ STATUS = {
 _ASKED_WRONGLY = (400, 401, 403, 404, 405, 409, 413, 415)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("number", metavar="+NUMBER")
 @click.option("--agent", metavar="NAME", help="Who talks. [default: as for calls to our number]")
 @click.option(

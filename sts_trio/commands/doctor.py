@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from sts_trio.commands.common import FILE, Misuse, run, say
+from sts_trio.commands.common import FILE, Command, Misuse, run, say
 from sts_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ NEEDED = {
 }
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--twilio", is_flag=True, help="Ask Twilio itself what its documents do not tell.")
 @click.option("--to", metavar="+NUMBER", help="Whom to call: you, or a second number of yours.")
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")

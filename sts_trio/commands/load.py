@@ -12,7 +12,7 @@ import click
 
 from sts_trio.commands.call_options import readable, signer
 from sts_trio.commands.call_outcome import write_text
-from sts_trio.commands.common import Misuse, check_writable, fail, pairs, run, save, say
+from sts_trio.commands.common import Command, Misuse, check_writable, fail, pairs, run, save, say
 
 if TYPE_CHECKING:
     from sts_trio.load.figures import Progress
@@ -48,7 +48,7 @@ def _print_schema(context: click.Context, parameter: click.Parameter, value: boo
         context.exit()
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("url")
 @click.option("--calls", default=50, show_default=True, type=click.IntRange(1, 100_000))
 @click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sts_trio.commands.common import FILE, Misuse, fail, save, say
+from sts_trio.commands.common import FILE, Command, Misuse, fail, save, say
 
 if TYPE_CHECKING:
     from sts_trio.flight.file import Flight
@@ -27,7 +27,7 @@ def test_the_call_goes_as_it_went() -> None:
 '''
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("what", metavar="FILE|CALL_SID")
 @click.option(
     "--until",

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from sts_trio.commands.common import fail, own_server, say
+from sts_trio.commands.common import Command, fail, own_server, say
 from sts_trio.commands.operator import Operator, Unreachable, reason_of
 
 # It looks for half a second, and describes some ten thousand tasks a second.
 ANSWER_TIMEOUT = 10.0
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("call_sid", required=False)
 @click.option(
     "--url",
