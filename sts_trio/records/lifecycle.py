@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sts_trio.records import schema
 from sts_trio.records.database import insert_into
-from sts_trio.records.rows import Kind, Row
+from sts_trio.records.rows import Kind, Row, text
 
 LOST = "lost"
 # The ending of a stream that another has followed, and of which nobody has told how it ended.
@@ -89,6 +89,15 @@ def start(connection: sa.Connection, row: Row) -> None:
     )
 
 
+def answer(connection: sa.Connection, row: Row) -> None:
+    """Who answers a call by a Bin is not known before an agent has taken it."""
+    connection.execute(
+        sa.update(call)
+        .where(call.c.call_sid == row.call_sid, call.c.agent == "")
+        .values(agent=text(row, "agent"))
+    )
+
+
 def end(connection: sa.Connection, row: Row) -> bool:
     """Whether that was the call's end, and not that of a stream which others go on without."""
     body = row.body
@@ -118,7 +127,7 @@ def end(connection: sa.Connection, row: Row) -> bool:
     insert = insert_into(connection, call).values(
         **(_new_call(row) | _info(row) | over), epoch=0, created_at=row.at
     )
-    # The agent of a call that came by a Bin was not known before.
+    # Of a call by a Bin that no agent has taken it was not known before.
     known = sa.func.nullif(call.c.agent, "")
     done = connection.execute(
         insert.on_conflict_do_update(

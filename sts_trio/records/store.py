@@ -85,6 +85,8 @@ class Store:
                         lifecycle.announce(connection, row)
                     case Kind.STARTED:
                         lifecycle.start(connection, row)
+                    case Kind.AGENT_DIALLED:
+                        lifecycle.answer(connection, row)
                     case Kind.ENDED:
                         if lifecycle.end(connection, row):
                             ended[row.call_sid] = row

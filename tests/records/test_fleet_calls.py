@@ -8,6 +8,7 @@ from rig_processes import process, silence
 
 from sts_trio.records import processes, schema
 from sts_trio.records.fleet_calls import live_calls
+from sts_trio.records.rows import Kind
 from sts_trio.records.store import Store
 
 
@@ -33,6 +34,20 @@ def test_the_live_calls_of_all_processes_say_where_they_are(fleet: Store) -> Non
     assert 60 <= one.seconds < 70
     assert (other.call_sid, other.process, other.phase) == (sid(2), "s-2", "live")
     assert msgspec.to_builtins(one)["from"] == FROM
+
+
+def test_who_answers_a_call_by_a_bin_is_told_while_it_is_live(store: Store) -> None:
+    story = Story(sid(1)).start(**{"from": FROM, "to": TO, "agent": "", "source": "bin"})
+    store.write(story.rows)
+    [call] = store.live_calls()
+    assert call.agent == ""
+    store.write([story.tell(Kind.AGENT_DIALLED, agent="sales", request_id="r1")])
+    [call] = store.live_calls()
+    assert call.agent == "sales"
+    story.tell(Kind.HANDED_OVER, agent="sales", to="support")
+    store.write([story.tell(Kind.AGENT_DIALLED, agent="support", request_id="r2")])
+    [call] = store.live_calls()
+    assert call.agent == "sales"  # the one of the call, as with those by the webhook
 
 
 def test_a_process_asks_for_those_of_the_others_or_for_one(fleet: Store) -> None:
