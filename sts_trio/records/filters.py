@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from math import isfinite
 
+from sts_trio.errors import Verdict
 from sts_trio.records.search import Wanted
 from sts_trio.wire.printable import quoted
 
@@ -12,6 +13,7 @@ TIME = (
     "a date like 2026-11-30, a time like 2026-11-30T09:30 or 2026-11-30T09:30Z, an age like 90m,"
     " 24h or 7d, or seconds since 1970"
 )
+_VERDICTS = [verdict.value for verdict in Verdict]
 _AGE = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -24,7 +26,7 @@ def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
     1970, for ages.
 
     Raises:
-        BadFilter: a time is none.
+        BadFilter: a time or a verdict is none.
     """
     number = _text(given, "number")
     return Wanted(
@@ -33,7 +35,7 @@ def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
         number=None if number is None else with_plus(number),
         agent=_text(given, "agent"),
         ending=_text(given, "ending"),
-        verdict=_text(given, "verdict"),
+        verdict=_verdict(given),
         words=_text(given, "words"),
     )
 
@@ -46,6 +48,15 @@ def with_plus(number: str) -> str:
 
 def _text(given: Mapping[str, str], name: str) -> str | None:
     return given.get(name, "").strip() or None
+
+
+def _verdict(given: Mapping[str, str]) -> str | None:
+    """A typing error would find no call, and look like good news."""
+    verdict = _text(given, "verdict")
+    if verdict is not None and verdict not in _VERDICTS:
+        known = f"{', '.join(_VERDICTS[:-1])} or {_VERDICTS[-1]}"
+        raise BadFilter(f"verdict: expected {known}, got {quoted(verdict)}")
+    return verdict
 
 
 def _time(given: Mapping[str, str], name: str, now: float) -> float | None:

@@ -1,5 +1,5 @@
 """What becomes of a call, in the tables of calls, streams and recordings: it is announced, it
-starts, it ends, or it is lost.
+starts, it is answered, it ends, or it is lost.
 
 Functions on a connection, in a transaction of whoever calls. Each row may come twice, and late: of
 two streams of a call the one with the higher epoch counts.

@@ -52,6 +52,12 @@ def test_a_number_that_is_kept_as_a_hash_is_looked_for_as_it_is() -> None:
     assert read_wanted({"number": "#0123-06"}, NOON) == Wanted(number="#0123-06")
 
 
+def test_a_verdict_that_no_call_has_is_told_with_those_that_there_are() -> None:
+    expected = "^verdict: expected success, caller, agent, ours or unclear, got 'sucess'$"
+    with pytest.raises(BadFilter, match=expected):
+        read_wanted({"verdict": "sucess"}, NOON)
+
+
 def test_the_rest_is_taken_as_it_is() -> None:
     given = {"agent": "sales", "ending": "stop", "verdict": "success", "words": "a car"}
     assert read_wanted(given, NOON) == Wanted(
