@@ -17,6 +17,7 @@ from rig_server import answer_in
 
 from sts_trio.observe import events
 from sts_trio.web.access import RequestInfo
+from sts_trio.web.authentication import Authenticator
 from sts_trio.web.misdirected import (
     NO_UPGRADE,
     NO_WEBHOOKS_METHOD,
@@ -198,6 +199,20 @@ async def shake_hands(
 async def test_a_stream_with_slashes_too_many_is_let_in(tmp_path: Path, path: str) -> None:
     status, _ = await shake_hands(tmp_path, path)
     assert status == "HTTP/1.1 101"
+
+
+async def test_a_bug_of_ours_before_a_stream_is_open_is_answered_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Quart answers only for what it leads somewhere."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(Authenticator, "stream_denial", fail)
+    status, _ = await shake_hands(tmp_path, "/twilio")
+    assert status == "HTTP/1.1 500"
+    assert "RuntimeError: a bug of ours" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["legacy", "modern"])
