@@ -207,6 +207,9 @@ class _Told:
         self.sentences: list[Sentence] = []
         self.phone_call: PhoneCall | None = None  # of a call through a carrier
         self.at_work = AtWork()
+        self.now = 0.0  # on the caller's phone
+        # The bridge counts from its stream, before which the caller may have heard a notice.
+        self.ahead = 0.0
         self.key = operator_key(url)
         self.why_not = "" if self.key else WHY_NOT
 
@@ -242,6 +245,7 @@ async def _call(
         narrator = Narrator(screen.tell, knows_words=False)
 
         def watch(moment: Moment) -> None:
+            told.now = moment.seconds
             narrator.watch(moment)
             screen.watch(moment)
 
@@ -250,6 +254,9 @@ async def _call(
                 event = events.read(name, fields)
             except msgspec.ValidationError:
                 return  # of another version, or of a server that is none of ours
+            if isinstance(event, events.CallStarted):
+                told.ahead = max(0.0, told.now - at)
+            at += told.ahead
             if event is not None:
                 told.at_work.hear(at, event)
             match event:

@@ -294,7 +294,7 @@ class Call:
                     )
                     return None
                 case twiml.Say(text, loop):
-                    await self._phone.play(spoken(text).audio, loop)
+                    await self._phone.announce(spoken(text).audio, text, loop)
                 case twiml.Play():
                     await self._play(step, base)
                 case twiml.Pause(duration):
@@ -338,7 +338,7 @@ class Call:
         except wav.NotAWav as exc:
             self._requests.problem(NOT_PLAYED, f"<Play>: {exc}")
         else:
-            await self._phone.play(audio, step.loop)
+            await self._phone.announce(audio, "(plays a recording)", step.loop)
 
     # --- a stream ---------------------------------------------------------------------------------
 

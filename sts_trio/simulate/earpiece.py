@@ -9,6 +9,8 @@ Source: Twilio, "Media Streams: WebSocket messages", read 2026-11-22.
 
 import collections
 
+import msgspec
+
 from sts_trio.audio.frames import FRAME, SILENCE, length, seconds
 from sts_trio.audio.g711 import decibels, level
 
@@ -21,6 +23,14 @@ MAX_MARKS = 100_000
 AUDIBLE = decibels(-45)
 # Silence shorter than this is a pause within what somebody says.
 PAUSE = 0.5
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """The carrier's own words, in seconds since the call began."""
+
+    began: float
+    ended: float
+    words: str
 
 
 class Spans:
@@ -56,7 +66,8 @@ class Earpiece:
 
     def __init__(self) -> None:
         self.track = bytearray()  # all that was heard, from the beginning of the call
-        self.audible = Spans()
+        self.audible = Spans()  # the agent, or whoever else is talked with
+        self.is_announcement = False  # what is played now: the carrier's own words
         self.received = 0  # bytes of µ-law, as all that follow
         self.played = 0
         self.overflowed = 0
@@ -75,17 +86,17 @@ class Earpiece:
         if wanted > 0:
             playing = bytes(self._buffer[:wanted])
             del self._buffer[: len(playing)]
-            self.played += len(playing)
+            self.played += 0 if self.is_announcement else len(playing)
             self._gone += len(playing)
             playing = playing.ljust(wanted, SILENCE)
             self.track += playing
-            self.audible.add(playing)
+            self.audible.add(SILENCE * wanted if self.is_announcement else playing)
         return self._reached(now)
 
     def play(self, audio: bytes, now: float) -> list[str]:
         """Audio has come, to be played behind what is buffered."""
         reached = self.advance(now)
-        self.received += len(audio)
+        self.received += 0 if self.is_announcement else len(audio)
         room = CAPACITY - len(self._buffer)
         self.overflowed += max(0, len(audio) - room)
         self._buffer += audio[:room]

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from sts_trio.audio.frames import FRAME, seconds
-from sts_trio.simulate.earpiece import Earpiece, Spans
+from sts_trio.simulate.earpiece import Announced, Earpiece, Spans
 from sts_trio.simulate.script import QUIET, CallerScript, HangUp
 
 FRAME_SECONDS = seconds(FRAME)
@@ -34,6 +34,7 @@ class Moment(msgspec.Struct, frozen=True):
     stretches: int = 0  # how often the agent has begun to speak
     # How long the caller had waited when it began to; None if it was not after the caller's words.
     wait: float | None = None
+    announced: str = ""  # what the carrier itself says just now
 
 
 Watch = Callable[[Moment], None]
@@ -56,10 +57,12 @@ class Phone:
         self.earpiece = Earpiece()
         self.said = bytearray()
         self.line: Line | None = None
+        self.announced: list[Announced] = []
         self.began = 0.0
         self.hung_up_at: float | None = None
         self.vanished = False
         self._watch = watch
+        self._announces = ""
         self._own = Spans()
 
     @property
@@ -79,6 +82,17 @@ class Phone:
             except trio.Cancelled:
                 self.earpiece.drop(self.now)
                 raise
+
+    async def announce(self, audio: bytes, words: str, loop: int = 1) -> None:
+        """`play` what the carrier says of its own, when nobody else talks with the caller."""
+        self.earpiece.advance(self.now)
+        began, self._announces, self.earpiece.is_announcement = self.now, words, True
+        try:
+            await self.play(audio, loop)
+        finally:
+            self.earpiece.advance(self.now)
+            self._announces, self.earpiece.is_announcement = "", False
+            self.announced.append(Announced(began, self.now, words))
 
     async def talk(self, opening: Callable[[], Awaitable[None]] | None = None) -> HangUp:
         """Until the caller wants to hang up, or is held up by a bridge that does not read.
@@ -124,4 +138,5 @@ class Phone:
             saying=saying,
             stretches=len(agent.spans),
             wait=began - own.last if own.spans and began >= own.last and not answered else None,
+            announced=self._announces,
         )

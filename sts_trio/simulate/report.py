@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sts_trio.audio.frames import BYTES_PER_SECOND
-from sts_trio.simulate.earpiece import Spans
+from sts_trio.simulate.earpiece import Announced, Spans
 from sts_trio.simulate.script import CallerScript, audible_part
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     vanished: bool = False  # the caller hung up without a goodbye
     clear_times: tuple[float, ...] = ()  # of the first, as the next
     mark_times: tuple[float, ...] = ()  # when marks went back to the bridge
+    announced: tuple[Announced, ...] = ()  # what the carrier said of its own
 
     @property
     def result(self) -> Result:
@@ -150,6 +151,7 @@ def report(
         vanished=phone.vanished,
         clear_times=tuple(earpiece.cleared),
         mark_times=tuple(earpiece.reached),
+        announced=tuple(phone.announced),
     )
 
 

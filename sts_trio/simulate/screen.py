@@ -10,11 +10,11 @@ from rich.text import Text
 
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report
-from sts_trio.simulate.transcript import AGENT, CALLER, Line
+from sts_trio.simulate.transcript import AGENT, CALLER, CARRIER, Line
 from sts_trio.wire.printable import encodable, printable
 
 STEP = 0.25  # seconds in one character of a timeline
-STYLES = {CALLER: "cyan", AGENT: "magenta"}
+STYLES = {CALLER: "cyan", AGENT: "magenta", CARRIER: "dim"}
 REFRESH = 8  # times a second
 
 

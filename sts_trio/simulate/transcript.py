@@ -12,6 +12,8 @@ from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Report
 
 CALLER, AGENT = "caller", "agent"
+# Its own words: `<Say>`, and what it says of an application that fails.
+CARRIER = "Twilio"
 # Between an agent's sentence and its being heard, at most; shorter than any turn.
 HEAD_START = 1.0
 
@@ -29,7 +31,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: float
     until: float
-    who: str  # CALLER or AGENT; "" if the last speaker goes on
+    who: str  # CALLER, AGENT or CARRIER; "" if the last speaker goes on
     text: str = ""
     waited: float | None = None  # the caller, for this answer
     silenced: float | None = None  # by this barge-in: how long the agent went on
@@ -55,6 +57,7 @@ def lines(report: Report, sentences: Sequence[Sentence] = ()) -> list[Line]:
     for (began, ended), text in zip(report.agent_spans, said, strict=True):
         waited = next((wait for at, wait in answers.items() if abs(at - began) < 0.001), None)
         told.append(Line(began, ended, AGENT, text, waited=waited))
+    told += (Line(each.began, each.ended, CARRIER, each.words) for each in report.announced)
     return sorted(map(_rounded, told), key=lambda line: line.at)
 
 
@@ -89,6 +92,7 @@ class Narrator:
         self._tell = tell
         self.knows_words = knows_words
         self._saying = ""
+        self._announced = ""
         self._stretches = 0
         self._words: list[str] = []  # of the agent, not told yet
         self._begun: Moment | None = None  # the agent speaks since then, and has not been told
@@ -101,6 +105,10 @@ class Narrator:
                 silenced = 0.0 if moment.agent_speaks else None
                 at = moment.seconds
                 self._tell(Line(at, at, CALLER, moment.saying, silenced=silenced))
+        if moment.announced != self._announced:
+            self._announced = moment.announced
+            if moment.announced:
+                self._tell(Line(moment.seconds, moment.seconds, CARRIER, moment.announced))
         if moment.stretches > self._stretches:
             self._stretches = moment.stretches
             self._begun = moment

@@ -45,6 +45,20 @@ def test_through_a_webhook_each_step_of_the_call_is_told(tmp_path: Path) -> None
     assert "refused" in results["nowhere"].output
 
 
+def test_what_the_carrier_says_of_a_webhook_that_fails_is_not_said_to_be_the_agents() -> None:
+    async def main() -> Result:
+        async with site() as here:
+            here.reply("/twiml", 500)
+            arguments = ("call", "--url", f"{here.base}/twiml")
+            return await trio.to_thread.run_sync(run, *arguments)
+
+    told = trio.run(main)
+    assert told.exit_code == 3
+    [line, _] = told.output.splitlines()[0].split("We are sorry, an application error")
+    assert line.split()[2:] == ["Twilio"]
+    assert "agent" not in told.output
+
+
 async def _greets(media: Media) -> None:
     await media.begin()
     await media.play(b"\x00" * 4000)

@@ -612,6 +612,7 @@ class Bridge:
         self.numbers = NUMBERS
         self.tells: list[tuple[float, str, dict[str, Any]]] = []  # of the call, if anything
         self.key: str | None = None
+        self.notice = ""  # what the carrier says first, for 2.3 s
 
     async def follow(
         self,
@@ -645,6 +646,8 @@ class Bridge:
     ) -> Report:
         self.url, self.steps, self.limit, self.sign = url, steps, limit, sign
         self.parameters, self.numbers = parameters, numbers
+        if self.notice:
+            watch(Moment(2.3, False, False, announced=self.notice))
         await trio.testing.wait_all_tasks_blocked()
         watch(Moment(0.02, False, True, stretches=1))
         watch(Moment(3.6, True, True, saying="one.wav", stretches=1))
@@ -937,6 +940,24 @@ def test_a_webhook_is_told_who_calls_whom_and_decides_who_answers(bridge: Bridge
 def test_a_parameter_without_a_name_is_told(given: str, bridge: Bridge) -> None:
     told = failure("call", "--parameter", given, code=2)
     assert told == f"Error: --parameter {given!r}: expected NAME=VALUE"
+
+
+def test_words_are_found_by_the_callers_time_which_a_notice_comes_before(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    happened = [
+        (0.0, events.CallStarted("CA1", "MZ1", direction="inbound")),
+        (0.1, events.CallTranscript("agent", "Hello!")),
+        (3.9, events.CallTranscript("agent", "We have three.")),
+    ]
+    bridge.tells = [(at, event.NAME, event.fields()) for at, event in happened]
+    bridge.notice = "This call is recorded."
+    monkeypatch.setattr(local_key, "find", lambda address: "the-key")
+    result = run("call", "--out", "rec.wav")
+    assert "Twilio                This call is recorded." in result.stdout
+    first, *_, last = (tmp_path / "rec.txt").read_text().splitlines()
+    assert first.endswith("agent   Hello!")
+    assert last.endswith("agent   We have three.")
 
 
 def test_the_words_of_both_are_told_and_written_beside_the_recording(

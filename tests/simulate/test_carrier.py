@@ -16,7 +16,7 @@ from sts_trio.simulate import http
 from sts_trio.simulate.call_parties import Party
 from sts_trio.simulate.call_requests import Text, Url
 from sts_trio.simulate.carrier import Carrier
-from sts_trio.simulate.carrier_call import Call
+from sts_trio.simulate.carrier_call import APPLICATION_ERROR, Call
 from sts_trio.simulate.connect import NotAUrl, NotConnected
 from sts_trio.simulate.media_stream import MediaStream, Sids
 from sts_trio.simulate.phone import Phone
@@ -131,9 +131,12 @@ async def test_what_is_said_played_and_paused_is_heard_in_order(fast_clock: obje
         content = '<Say>Hello.</Say><Pause length="2"/><Play loop="2">tone.wav</Play>'
         at.reply("/twiml", response(f'{content}<Play digits="1w2"/>'))
         call = await place(at)
-    spans = [round(end - begin, 1) for begin, end in call.report.agent_spans]
-    assert spans[1:] == pytest.approx([1.1, 0.1], abs=0.05)  # two tones and a key, another key
-    assert call.report.agent_spans[1][0] - call.report.agent_spans[0][1] >= 1.99
+    said, played = call.report.announced
+    assert (said.words, played.words) == ("Hello.", "(plays a recording)")
+    assert played.began - said.ended == pytest.approx(2.0, abs=0.05)
+    assert played.ended - played.began == pytest.approx(1.0, abs=0.05)  # twice
+    keys = [round(end - begin, 1) for begin, end in call.report.agent_spans]
+    assert keys == pytest.approx([0.1, 0.1], abs=0.05)
     assert (call.status, call.ended_by, call.problems) == ("completed", "bridge", ())
 
 
@@ -202,7 +205,8 @@ async def test_of_several_the_first_to_answer_is_talked_with(fast_clock: object)
         call = await place(at, parties=parties)
     assert [each.number for each in call.connected] == ["+2"]
     assert call.report.agent_spans[0] == pytest.approx((1.0, 1.5), abs=0.05)
-    assert len(call.report.agent_spans) == 2  # without an action the document goes on
+    [goodbye] = call.report.announced  # without an action the document goes on
+    assert (goodbye.words, len(call.report.agent_spans)) == ("Goodbye.", 1)
 
 
 async def test_who_hangs_up_while_it_rings_is_told_to_the_action(fast_clock: object) -> None:
@@ -241,7 +245,7 @@ async def test_what_the_carrier_does_not_know_is_told_and_ends_the_call(fast_clo
         at.reply("/twiml", response("<Gather/><Say>Hello.</Say>"))
         call = await place(at)
     assert call.fault == "the simulated carrier does not follow <Gather>"
-    assert call.report.agent_spans == ()
+    assert (call.report.agent_spans, call.report.announced) == ((), ())
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -339,7 +343,7 @@ async def test_who_hangs_up_ends_the_stream_and_the_action_may_be_told(
     assert at.streams[0].of(twilio.Stop)
     assert call.streams[0].ended_by == "carrier"
     assert [each.fields["CallStatus"] for each in at.hits_of("/after")] == ["completed"] * asks
-    assert call.report.agent_spans == ()
+    assert (call.report.agent_spans, call.report.announced) == ((), ())
 
 
 async def test_without_an_action_the_document_goes_on(fast_clock: object) -> None:
@@ -447,7 +451,8 @@ async def test_without_a_fallback_the_caller_hears_an_apology_and_the_call_is_ov
     async with site() as at:
         at.reply("/twiml", 500)
         call = await place(at)
-    assert call.report.agent_spans
+    assert [each.words for each in call.report.announced] == [APPLICATION_ERROR]
+    assert (call.report.agent_spans, call.report.agent_received) == ((), 0.0)
     assert (call.status, call.fault) == ("completed", "HTTP 500")
 
 
@@ -489,8 +494,9 @@ async def test_an_answer_that_is_audio_is_played_and_the_call_over(fast_clock: o
         tone = http.Answer(200, {"content-type": "audio/wav"}, wav.ulaw_file(loud(0.5)))
         at.reply("/twiml", tone)
         call = await place(at)
-    ((begin, end),) = call.report.agent_spans
-    assert end - begin == pytest.approx(0.5, abs=0.05)
+    [played] = call.report.announced
+    assert played.ended - played.began == pytest.approx(0.5, abs=0.05)
+    assert set(call.report.heard) != {0xFF}
 
 
 async def test_a_url_that_nothing_can_be_asked_by_places_no_call(fast_clock: object) -> None:
@@ -552,7 +558,7 @@ async def test_given_twiml_that_is_none_ends_the_call(fast_clock: object) -> Non
         at.reply("/twiml", at.connect(action="/after"))
         call = await redirected(at, lambda at: Text("nonsense"), Unknowns())
     assert [each.code for each in call.problems] == [12100]
-    assert call.report.agent_spans  # told so
+    assert [each.words for each in call.report.announced] == [APPLICATION_ERROR]  # told so
 
 
 async def test_given_twiml_has_nothing_that_its_urls_could_be_relative_to(

@@ -9,10 +9,20 @@ from rig_demo import GOOD
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length
 from sts_trio.demo.clips import broken_off, clips, speak
+from sts_trio.simulate.earpiece import Announced
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.report import Turn
 from sts_trio.simulate.script import Speak, audible_part
-from sts_trio.simulate.transcript import AGENT, CALLER, Line, Narrator, Sentence, lines, text
+from sts_trio.simulate.transcript import (
+    AGENT,
+    CALLER,
+    CARRIER,
+    Line,
+    Narrator,
+    Sentence,
+    lines,
+    text,
+)
 
 # --- afterwards -----------------------------------------------------------------------------------
 
@@ -57,6 +67,15 @@ def test_without_sentences_a_transcript_tells_who_spoke_when() -> None:
     assert msgspec.json.encode(told[0]) == b'{"at":0.1,"until":2.0,"who":"agent"}'
 
 
+def test_what_the_carrier_says_of_its_own_is_not_the_agents() -> None:
+    notice = Announced(0.0, 0.1, "This call is recorded.")
+    told = lines(msgspec.structs.replace(REPORT, announced=(notice,)))
+    assert told[:2] == [
+        Line(0.0, 0.1, CARRIER, "This call is recorded."),
+        Line(0.1, 2.0, AGENT),
+    ]
+
+
 # --- while it runs --------------------------------------------------------------------------------
 
 
@@ -69,6 +88,19 @@ class Audience:
         for n in range(round(begin * 50), round(end * 50)):
             moment = Moment(n / 50, False, False)
             self.narrator.watch(msgspec.structs.replace(moment, **changes))
+
+
+def test_what_the_carrier_says_is_told_once_and_as_its_own() -> None:
+    audience = Audience()
+    audience.moments(0.1, 1.0, announced="This call is recorded.")
+    audience.narrator.hear(Sentence(1.0, "agent", "Hello!"))
+    audience.moments(1.0, 2.0, agent_speaks=True, stretches=1)
+    audience.moments(2.0, 3.0, announced="Goodbye.", stretches=1)
+    assert audience.told == [
+        Line(0.1, 0.1, CARRIER, "This call is recorded."),
+        Line(1.0, 1.0, AGENT, "Hello!"),
+        Line(2.0, 2.0, CARRIER, "Goodbye."),
+    ]
 
 
 def test_each_line_is_told_as_it_begins_with_how_long_the_caller_waited() -> None:
@@ -100,7 +132,7 @@ def test_words_that_come_after_the_voice_are_waited_for_and_further_ones_go_on_f
     audience = Audience()
     audience.moments(0.0, 1.0, agent_speaks=True, stretches=1)
     assert audience.told == []
-    audience.narrator.hear(Sentence(1.0, "assistant", "Hello!"))
+    audience.narrator.hear(Sentence(1.0, "agent", "Hello!"))
     audience.moments(1.0, 1.1, agent_speaks=True, stretches=1)
     audience.narrator.hear(Sentence(1.2, "assistant", "How can I help?"))
     audience.moments(1.2, 1.3, agent_speaks=True, stretches=1)
