@@ -1,5 +1,6 @@
 """A load test: one run, or as many as it takes to find the most calls that a bridge does well."""
 
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
@@ -8,7 +9,7 @@ import msgspec
 import trio
 
 import sts_trio
-from sts_trio.errors import first_of
+from sts_trio.errors import ConfigError, first_of
 from sts_trio.load import conduct, criterion, machine
 from sts_trio.load.figures import Progress, Run
 from sts_trio.load.places import Places
@@ -66,6 +67,7 @@ class LoadTest:
 
         Raises:
             NotAUrl, NotConnected, NotOurs: see `target.find`.
+            ConfigError: something else listens where the agent would.
             NotThere: the bridge's process cannot be looked at before.
             NoRun: there is nothing to be measured, from the first run on. It may be in a group.
         """
@@ -74,6 +76,7 @@ class LoadTest:
             # Whoever is not there is told of before a generator is started.
             await trio.aclose_forcefully(await connect(target.address, target.port, False))
         if self._plan.agent is Agent.OWN:
+            _check_free(self._plan.agent_port)
             agent = f"ws://127.0.0.1:{self._plan.agent_port}/v1/agent/converse"
             self._say(f"The agent of this test is at {agent}: the bridge has to be pointed there.")
         places = Places(target, sign, parameters, is_ours=is_ours)
@@ -181,3 +184,16 @@ def judge(calls: int, run: Run, gathers: float) -> Tried:
         return make(verdict="void", reasons=[reason])
     reasons = criterion.shortcomings(run, gathers)
     return make(verdict="not well" if reasons else "well", reasons=reasons)
+
+
+def _check_free(port: int) -> None:
+    """A generator would find out, too, once the bridge was told to be pointed there."""
+    with socket.socket() as probe:
+        # As the generators do: connections of a run before may still linger.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot listen on 127.0.0.1:{port} ({exc.strerror}): give another --agent-port"
+            ) from None

@@ -149,6 +149,19 @@ def test_a_bridge_under_load(
     assert out.with_suffix(".svg").read_text().startswith("<svg")
 
 
+def test_a_port_of_the_agents_that_is_taken_is_told_before_anything_is_started(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        asked = ["--agent-port", str(port), "--out", str(tmp_path / "x")]
+        result = run("load", "http://127.0.0.1:1/twiml", *asked)
+    assert result.exit_code == 2
+    told = f"cannot listen on 127.0.0.1:{port} (Address already in use): give another --agent-port"
+    assert result.stderr == f"Error: {told}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_nobody_there_is_told_before_anything_is_started(tmp_path: Path) -> None:
     result = run("load", f"ws://127.0.0.1:{free_port()}/twilio", "--out", str(tmp_path / "x"))
     assert result.exit_code == 1
