@@ -109,3 +109,7 @@ def test_what_is_missing_is_named(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert reason in failure("doctor", *arguments, code=2)
+
+
+def test_whom_to_call_is_for_twilio_alone() -> None:
+    assert failure("doctor", "--to", "+15005550001", code=2) == "Error: --to: is for --twilio"
