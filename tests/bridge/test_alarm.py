@@ -5,14 +5,12 @@ from collections import Counter
 import pytest
 import trio
 import trio.testing
+from rig_bin import talking_from_a_bin
 from rig_peers import (
-    CALL_SID,
-    STREAM_SID,
     FakeAgent,
     FakeTwilio,
     Phone,
     SocketTwilio,
-    make_call,
     media,
     settle,
     talking,
@@ -25,16 +23,11 @@ from sts_trio.errors import Ending
 from sts_trio.logic.acts import CallReleased
 from sts_trio.logic.policy import CallPolicy
 from sts_trio.net.ticker import SHORTEST_PERIOD
-from sts_trio.wire import deepgram, twilio
+from sts_trio.wire import deepgram
 
 Clock = trio.testing.MockClock
 
 ONE_MOMENT = b"\x11" * 1600
-# Twilio starts it from somebody else's TwiML, so it is released by asking.
-FROM_A_BIN = twilio.Start(
-    twilio.StreamStart(STREAM_SID, CALL_SID, custom_parameters={"from": "+15005550001"}),
-    stream_sid=STREAM_SID,
-)
 
 
 class Steps(trio.abc.Instrument):
@@ -107,18 +100,10 @@ async def test_the_timer_takes_over_where_a_polled_leg_is_over(autojump_clock: C
         keys[digits] += 1
         assert trio.current_time() - began == pytest.approx(1.0)
 
-    async with trio.open_nursery() as tasks:
-        call = make_call(
-            tasks,
-            phone,
-            agent,
-            release_phone_call=release_phone_call,
-            may_transfer=lambda number: True,
-        )
-        tasks.start_soon(call.run)
-        phone.tell(FROM_A_BIN, media())
-        await agent.ready.wait()
-        await settle(phone)
+    async with (
+        trio.open_nursery() as tasks,
+        talking_from_a_bin(phone, agent, release_phone_call) as call,
+    ):
         await call.call.transfer("+15005550009")
         await agent.say(deepgram.AgentAudioDone())
         await settle(phone)

@@ -13,14 +13,14 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from rig_peers import CALL_SID, STOP, STREAM_SID, FakeAgent, FakeTwilio, make_call, media, settle
+from rig_bin import BIN, talking_from_a_bin
+from rig_peers import CALL_SID, STOP, STREAM_SID, FakeAgent, FakeTwilio, media, settle
 from rig_rest import REFUSED, TOKEN, FakeAccount
 from rig_server import Phone, World, world
 
 from sts_trio import call_control
 from sts_trio.bridge.leg_tasks import HANG_UP_GRACE
 from sts_trio.bridge.release import RELEASE_WITHIN
-from sts_trio.bridge.run import Bridge
 from sts_trio.call.info import CallInfo
 from sts_trio.config import load
 from sts_trio.errors import Cause, Ending
@@ -35,10 +35,6 @@ NUMBER = "+15005550020"
 T = TypeVar("T")
 Clock = trio.testing.MockClock
 
-BIN = twilio.Start(
-    twilio.StreamStart(STREAM_SID, CALL_SID, custom_parameters={"from": "+15005550001"}),
-    stream_sid=STREAM_SID,
-)
 OURS = twilio.Start(
     twilio.StreamStart(STREAM_SID, CALL_SID, custom_parameters={"webhook": "1"}),
     stream_sid=STREAM_SID,
@@ -46,26 +42,6 @@ OURS = twilio.Start(
 
 
 # --- the call, on the virtual clock -------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def talking_from_a_bin(
-    phone: FakeTwilio, agent: FakeAgent, release_phone_call: Any
-) -> AsyncIterator[Bridge]:
-    """A call in which both sides talk; nothing of it is left behind the block, which ends it."""
-    async with trio.open_nursery() as tasks:
-        call = make_call(
-            tasks,
-            phone,
-            agent,
-            release_phone_call=release_phone_call,
-            may_transfer=lambda number: True,
-        )
-        tasks.start_soon(call.run)
-        phone.tell(BIN, media())
-        await agent.ready.wait()
-        await settle(phone)
-        yield call
 
 
 async def end(
