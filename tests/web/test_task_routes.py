@@ -62,7 +62,7 @@ async def test_the_command_prints_the_tree(tmp_path: Path, monkeypatch: pytest.M
         place = [line.strip() for line in told].index("bridge.run.Bridge._keep_time")
         assert told[place].startswith("  ")
         assert "sleep_forever for over 0.5 s" in told[place + 1]
-        assert "_keep_time (bridge/run.py:" in told[place + 1]
+        assert "Alarm.wait (bridge/alarm.py:" in told[place + 1]
         everything = [json.loads(line) for line in (await printed("--json")).splitlines()]
         assert everything[0]["depth"] == 0
         other = await trio.to_thread.run_sync(
