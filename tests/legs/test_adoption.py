@@ -349,7 +349,7 @@ async def test_a_caller_who_neither_answers_the_goodbye_nor_goes_is_dropped(
                 with pytest.raises(trio.BrokenResourceError):  # an RST, as nobody reads on
                     await _talk_on(tcp)
             else:
-                # Where Hypercorn writes, a slow machine has the goodbye still on its way: an RST then.
+                # A slow machine cuts off what Hypercorn still writes: an RST then.
                 allowed = [trio.BrokenResourceError] if lane == "0" else []
                 with contextlib.suppress(*allowed):
                     assert await tcp.receive_some() == b""
