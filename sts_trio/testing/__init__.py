@@ -91,7 +91,8 @@ from sts_trio.testing.caller import Said, call
 from sts_trio.testing.carrier import Account, carrier
 from sts_trio.testing.flights import replay_flight
 from sts_trio.testing.leftovers import Inventory, inventory, leftovers
-from sts_trio.testing.server import Server, running
+from sts_trio.testing.running import running
+from sts_trio.testing.server import Server
 
 if TYPE_CHECKING:
     from sts_trio.testing.fixtures import fast_clock as fast_clock
