@@ -230,11 +230,11 @@ async def _call(
     from rich.console import Console
 
     from sts_trio.observe import events
-    from sts_trio.simulate.call_parties import Party
     from sts_trio.simulate.caller import place_call
     from sts_trio.simulate.carrier import Carrier
     from sts_trio.simulate.follow import NotTold, follow
     from sts_trio.simulate.media_stream import Sids
+    from sts_trio.simulate.party import Party
     from sts_trio.simulate.phone import Moment
     from sts_trio.simulate.screen import Screen
     from sts_trio.simulate.transcript import Narrator, Sentence

@@ -4,27 +4,15 @@ import contextlib
 import math
 import uuid
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
 from sts_trio.simulate import twiml
+from sts_trio.simulate.account import Account
 from sts_trio.simulate.call_requests import Action
+from sts_trio.simulate.party import Party
 from sts_trio.simulate.phone import Phone
 from sts_trio.simulate.phone_call import Connected
-
-if TYPE_CHECKING:
-    from sts_trio.simulate.carrier import Carrier
-
-
-class Party(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody whom a call may be connected to: by `<Dial>`, or out of a queue."""
-
-    answers_after: float = 2.0  # seconds; `math.inf`: nobody is there
-    is_busy: bool = False
-    says: bytes = b""  # µ-law, when they answer
-    talks: float = 5.0  # seconds until they hang up, unless the caller does
 
 
 class _Talk:
@@ -44,11 +32,11 @@ class _Talk:
 class CallParties:
     """`number` is the caller's. What the verb's `action` is told goes there, whoever ends it."""
 
-    def __init__(self, carrier: "Carrier", phone: Phone, number: str, action: Action) -> None:
+    def __init__(self, account: Account, phone: Phone, number: str, action: Action) -> None:
         self.are_rung = False  # the caller waits for one of them
         self.connected: list[Connected] = []
-        self._parties = carrier.parties
-        self._queues = carrier.queues
+        self._parties = account.parties
+        self._queues = account.queues
         self._phone = phone
         self._number = number
         self._action = action

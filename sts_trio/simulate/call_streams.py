@@ -5,11 +5,11 @@ either side, as `Unknowns` has it.
 import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import trio
 import trio_websocket
 
+from sts_trio.simulate.account import Account
 from sts_trio.simulate.call_requests import CallRequests, Url
 from sts_trio.simulate.connect import (
     WEBSOCKET,
@@ -29,9 +29,6 @@ from sts_trio.simulate.twiml import Stream
 from sts_trio.simulate.websocket import websocket
 from sts_trio.wire.printable import quoted
 
-if TYPE_CHECKING:
-    from sts_trio.simulate.carrier import Carrier
-
 # Twilio's error: a stream's connection was lost.
 BROKEN = 31903
 
@@ -43,16 +40,14 @@ class CallStreams:
     """`carried` are those that are over; `url` is that of the newest. With a caller who has
     `vanished` no stream is told."""
 
-    def __init__(
-        self, carrier: "Carrier", phone: Phone, sids: Sids, requests: CallRequests
-    ) -> None:
+    def __init__(self, account: Account, phone: Phone, sids: Sids, requests: CallRequests) -> None:
         self.vanished = False
         self.url = ""
         self.carried: list[Streamed] = []  # their times are Trio's
         self.refused: dict[int, int] = {}  # {Twilio's warning: how often}
         self.first_refusal = ""
-        self._carrier = carrier
-        self._unknowns = carrier.unknowns
+        self._account = account
+        self._unknowns = account.unknowns
         self._phone = phone
         self._sids = sids
         self._requests = requests
@@ -72,7 +67,7 @@ class CallStreams:
                     socket,
                     connection,
                     self._phone,
-                    stream.parameters | self._carrier.parameters,
+                    stream.parameters | self._account.parameters,
                     self._sids,
                 )
                 ended_by = await self._media(media, url, stream.name, callback)
@@ -92,13 +87,13 @@ class CallStreams:
     async def _hold_open(self, url: str, *, task_status: trio.TaskStatus[_Held]) -> None:
         """A stream's connection, until that is done: it outlives the program, for a goodbye."""
         parts, port = parts_of(url, WEBSOCKET)
-        signed = {} if self._carrier.sign is None else self._carrier.sign(url, {})
+        signed = {} if self._account.sign is None else self._account.sign(url, {})
         stream = await connect(parts.hostname or "", port, parts.scheme == "wss")
         async with websocket(
             stream,
             host=host_of(parts),
             path=target_of(parts),
-            headers={**key_for(stream), **self._carrier.headers, **signed},
+            headers={**key_for(stream), **self._account.headers, **signed},
             timeout=self._unknowns.handshake_timeout,
         ) as socket:
             is_done = trio.Event()

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import trio
 
-from sts_trio.simulate.call_parties import Party
+from sts_trio.simulate.account import Account
 from sts_trio.simulate.call_requests import Url
 from sts_trio.simulate.carrier_call import Call
 from sts_trio.simulate.connect import HTTP, parts_of
 from sts_trio.simulate.media_stream import Sids
+from sts_trio.simulate.party import Party
 from sts_trio.simulate.phone import Watch
 from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.placement import Callee, Placement
@@ -32,10 +33,8 @@ class Carrier:
     """One account of a carrier. `calls` are its live ones by SID, `over` how others ended.
 
     `token` is the account's auth token, which signs its requests; or `sign` makes what signs them.
-    `headers` go with every request. `parties` are those who can be dialled, by number, and `queues`
-    those who take a caller out of a queue, by its name. `callees` are those whom the bridge may
-    call by REST, by number, and `placed` what came of these calls, in the order in which they were
-    over. `parameters` are given to every stream.
+    `callees` are those whom the bridge may call by REST, by number, and `placed` what came of these
+    calls, in the order in which they were over. The rest is as in `Account`.
     """
 
     def __init__(
@@ -53,17 +52,22 @@ class Carrier:
     ) -> None:
         self.account_sid = account_sid or Sids().account
         self.token = token
-        self.sign = sign if token is None else signer(token)
-        self.headers = headers or {}
-        self.parameters = dict(parameters or {})
-        self.parties = dict(parties or {})
-        self.queues = dict(queues or {})
+        unknowns = unknowns or Unknowns()
+        sign = sign if token is None else signer(token)
+        headers = headers or {}
+        self.account = Account(
+            webhooks=Webhooks(sign, headers, pause=unknowns.retry_pause),
+            sign=sign,
+            headers=headers,
+            parameters=dict(parameters or {}),
+            parties=dict(parties or {}),
+            queues=dict(queues or {}),
+            unknowns=unknowns,
+        )
         self.callees = dict(callees or {})
         self.placed: list[PhoneCall] = []
-        self.unknowns = unknowns or Unknowns()
         self.calls: dict[str, Call] = {}
         self.over: dict[str, str] = {}  # {SID: status}
-        self.webhooks = Webhooks(self.sign, self.headers, pause=self.unknowns.retry_pause)
 
     async def place(
         self,
@@ -89,7 +93,7 @@ class Carrier:
         """
         parts_of(url, HTTP)
         sids = sids or Sids(account=self.account_sid)
-        call = Call(self, steps, limit, is_busy or never, watch, sids, numbers, fallback)
+        call = Call(self.account, steps, limit, is_busy or never, watch, sids, numbers, fallback)
         with self._live(call):
             await call.run(Url(url, method), status_callback)
         return call.told()
@@ -104,7 +108,7 @@ class Carrier:
         callee = self.callees.get(placement.to)
         steps, limit = (callee.steps, callee.limit) if callee is not None else ((), 0.0)
         call = Call(
-            self,
+            self.account,
             steps,
             limit,
             never,

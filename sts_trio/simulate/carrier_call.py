@@ -10,7 +10,7 @@ cancels the old one when its own stream is open: the newer stream wins.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 from urllib.parse import urljoin
 
 import msgspec
@@ -20,6 +20,7 @@ from sts_trio.audio import wav
 from sts_trio.audio.frames import seconds
 from sts_trio.audio.tones import tones
 from sts_trio.simulate import twiml, webhook
+from sts_trio.simulate.account import Account
 from sts_trio.simulate.call_parties import CallParties
 from sts_trio.simulate.call_placed import PlacedCall
 from sts_trio.simulate.call_requests import Action, CallRequests, Source, Text, Url
@@ -33,9 +34,6 @@ from sts_trio.simulate.script import CallerScript, IsBusy, Step
 from sts_trio.simulate.spoken import spoken
 from sts_trio.simulate.webhook import NotAnswered, Numbers
 from sts_trio.wire.addresses import INBOUND, OUTBOUND
-
-if TYPE_CHECKING:
-    from sts_trio.simulate.carrier import Carrier
 
 # Of a file that is played: ten minutes of PCM in stereo.
 MAX_AUDIO = 20 * 1024 * 1024
@@ -59,7 +57,7 @@ class Call:
 
     def __init__(
         self,
-        carrier: "Carrier",
+        account: Account,
         steps: Sequence[Step],
         limit: float,
         is_busy: IsBusy,
@@ -72,14 +70,14 @@ class Call:
         self.sids = sids
         self.status = "ringing"
         self.ended_by = ""
-        self._unknowns = carrier.unknowns
+        self._unknowns = account.unknowns
         # Nobody hangs up because it rings for long.
         script = CallerScript(steps, limit, lambda now: self._parties.are_rung or is_busy(now))
         self._phone = Phone(script, watch)
         self._action = Action()
-        self._requests = CallRequests(carrier.webhooks)
-        self._streams = CallStreams(carrier, self._phone, sids, self._requests)
-        self._parties = CallParties(carrier, self._phone, numbers.from_, self._action)
+        self._requests = CallRequests(account.webhooks)
+        self._streams = CallStreams(account, self._phone, sids, self._requests)
+        self._parties = CallParties(account, self._phone, numbers.from_, self._action)
         self._numbers = numbers
         self._fallback = fallback
         self._direction = direction

@@ -78,8 +78,8 @@ from typing import TYPE_CHECKING, Any
 from sts_trio.observe.feed import CallEvent
 from sts_trio.offline.protocol.faults import Faults
 from sts_trio.offline.protocol.script import CallFunction, Silence
-from sts_trio.simulate.call_parties import Party
 from sts_trio.simulate.connect import NotConnected
+from sts_trio.simulate.party import Party
 from sts_trio.simulate.phone import Moment
 from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.placement import Callee

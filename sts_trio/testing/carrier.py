@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from sts_trio.simulate.call_parties import Party
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.media_stream import Sids
+from sts_trio.simulate.party import Party
 from sts_trio.simulate.phone import Watch
 from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.placement import Callee
@@ -31,8 +31,8 @@ class Account:
 
     def __init__(self, simulated: Carrier, rest: Rest) -> None:
         self.rest = rest
-        self.parties = simulated.parties
-        self.queues = simulated.queues
+        self.parties = simulated.account.parties
+        self.queues = simulated.account.queues
         self.callees = simulated.callees
         self.placed = simulated.placed
         self._simulated = simulated

@@ -13,12 +13,12 @@ from rig_site import Media, Site, listen, site
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length
 from sts_trio.simulate import http
-from sts_trio.simulate.call_parties import Party
 from sts_trio.simulate.call_requests import Text, Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.carrier_call import APPLICATION_ERROR, Call
 from sts_trio.simulate.connect import NotAUrl, NotConnected
 from sts_trio.simulate.media_stream import MediaStream, Sids
+from sts_trio.simulate.party import Party
 from sts_trio.simulate.phone import Phone
 from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.script import CallerScript, HangUp, Keys, Speak, Step, WaitForQuiet
