@@ -10,7 +10,7 @@ import trio
 from hypercorn.config import Config as HypercornConfig
 from limits import HANG
 from rig_after import store
-from rig_moves import Balancer, Talk, until
+from rig_moves import LEAVES_SILENCE, Balancer, Talk, until
 
 from sts_trio.config import load
 from sts_trio.moves.decision import Answer
@@ -129,6 +129,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
                             "STS_SPOOL": str(tmp_path / f"spool{number}"),
                             "STS_PROCESS_NAME": f"s{number}",
                             "STS_FLIGHT": "0",
+                            **LEAVES_SILENCE,
                         },
                         tmp_path,
                     )
