@@ -176,6 +176,7 @@ def test_a_bridge_that_is_not_pointed_here_is_told_so(
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with bridge(ANCESTOR, free_port(), tmp_path) as (_, port):
         asked = ["--calls", "1", "--seconds", "1", "--agent-port", str(free_port())]
+        asked += ["--turn", "1", "--speech", "0.4"]
         result = run("load", f"ws://127.0.0.1:{port}/twilio", *asked, "--out", str(tmp_path / "x"))
     assert result.exit_code == 1
     assert "point the bridge at it" in result.stdout
@@ -246,6 +247,7 @@ def test_what_is_known_of_a_bridge_whose_process_dies_is_told(
     try:
         with bridge(ANCESTOR, agent_port, tmp_path) as (pid, port):
             asked = ["--calls", "1", "--seconds", "3", "--endings", "1:0:0"]
+            asked += ["--turn", "1", "--speech", "0.4"]
             asked += ["--agent-port", str(agent_port), "--generator", generator]
             asked += ["--pid", str(pid), "--pid", str(other.pid), "--out", str(out)]
             result = run("load", f"ws://127.0.0.1:{port}/twilio", *asked)
