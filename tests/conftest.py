@@ -5,9 +5,10 @@ import math
 import os
 import signal
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
+import order
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from werkzeug.routing import Rule
@@ -75,12 +76,19 @@ settings.register_profile("thorough", settings.get_profile("suite"), max_example
 settings.load_profile("suite")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What chance finds is not counted as covered: another time it may not."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    # What chance finds is not counted as covered: another time it may not.
     if config.pluginmanager.hasplugin("_cov"):
         for item in items:
             if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
                 item.add_marker("no_cover")
+    yield
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        items[:] = order.spread(items, processes, os.cpu_count() or 1)
 
 
 def pytest_collection_finish() -> None:
