@@ -1,15 +1,15 @@
 """How a command runs, and how it ends: one line on stderr for whatever an operator can cause."""
 
-import os
-import signal
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
 from sts_trio.errors import ConfigError, StsTrioError, first_of
+from sts_trio.net.signals import Terminated, deadly_signals, die_of, terminating
 from sts_trio.wire.printable import encodable, printable
 
 T = TypeVar("T")
@@ -56,39 +56,66 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Commands in which every error that is not a bug reaches the operator as one line."""
+    """Commands in which every error that is not a bug reaches the operator as one line.
+
+    Whatever tells the process to end, what a command has open is closed first. Then it dies of the
+    signal, as whoever sent it expects.
+    """
 
     command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
-        _be_mortal()
         try:
-            return super().invoke(ctx)
+            with terminating():
+                return super().invoke(ctx)
         except ConfigError as exc:
             raise Misuse(str(exc)) from exc
         except StsTrioError as exc:
             raise Failure(str(exc)) from exc
-
-
-def _be_mortal() -> None:
-    """To the first process of a container the kernel does nothing for a signal that it has no
-    handler for: SIGTERM is to end that one, too."""
-    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(128 + signum))
+        except Terminated as exc:
+            for each in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    each.flush()
+            die_of(exc.signum)
+            raise
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
 
 
 def run(function: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Runs it in Trio. An error of ours, or Ctrl+C, comes out of the groups it was in."""
+    """Runs it in Trio. An error of ours, or what interrupts it, comes out of the groups it was in.
+
+    Raises:
+        KeyboardInterrupt, Terminated: it was cancelled, and has ended.
+    """
     import trio
 
     cause: BaseException
     try:
-        return trio.run(function, *args)
+        return trio.run(_unless_told, deadly_signals(), function, *args)
     except* (StsTrioError, KeyboardInterrupt) as group:
         cause = first_of(group)
-    if isinstance(cause, KeyboardInterrupt):
-        raise SystemExit(INTERRUPTED)
     raise cause
+
+
+async def _unless_told(
+    deadly: Sequence[int], function: Callable[..., Awaitable[T]], *args: Any
+) -> T:
+    import trio
+
+    if not deadly:
+        return await function(*args)
+    # Until the very end: there may be a second signal while it is being cancelled.
+    with trio.open_signal_receiver(*deadly) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def end_when_told() -> None:
+                raise Terminated(await anext(signals))
+
+            nursery.start_soon(end_when_told)
+            result = await function(*args)
+            nursery.cancel_scope.cancel()
+    return result
 
 
 def say(text: str, *, err: bool = False) -> None:

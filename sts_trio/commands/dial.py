@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from sts_trio.commands.common import INTERRUPTED, Command, Misuse, fail, own_server, pairs, say
+from sts_trio.commands.common import Command, Misuse, fail, own_server, pairs, say
 from sts_trio.commands.operator import Operator, Unreachable, reason_of
 from sts_trio.observe.events import (
     CallAnsweredBy,
@@ -105,7 +105,7 @@ def dial(
         fault = _follow(server, call_sid, number) if follow else None
     except KeyboardInterrupt:
         say("What was asked for is not taken back: the call goes on.", err=True)
-        raise SystemExit(INTERRUPTED) from None
+        raise
     except Unreachable as exc:
         fail(f"{server.url} cannot be reached: {exc}: is `sts-trio serve` running?")
     if fault is not None:

@@ -7,7 +7,6 @@ nobody answers. What was said is read in the call's record.
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,6 @@ import trio
 from sts_trio.demo.run import LIMIT, Audience, Outcome
 from sts_trio.demo.scenarios import DIE_AFTER, LEFT_AFTER, Evidence, Scenario, slowness
 from sts_trio.errors import Cause, Ending
-from sts_trio.net.signals import die_of
 from sts_trio.offline.mode import Mode
 from sts_trio.records.database import Database
 from sts_trio.records.record import Record
@@ -42,30 +40,7 @@ STARTED_WITHIN = 60.0
 
 
 async def play(scenario: Scenario, agent: Agent, audience: Audience) -> Outcome:
-    """Starts both processes, places the call, and judges it once nothing of it is left.
-
-    They, and their files, are gone before this process dies of a SIGTERM.
-    """
-    deadly: signal.Signals | None = None
-    outcome: Outcome | None = None
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def end_when_told() -> None:
-                nonlocal deadly
-                deadly = signal.Signals(await anext(signals))
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(end_when_told)
-            outcome = await _play(scenario, agent, audience)
-            nursery.cancel_scope.cancel()
-    if deadly is not None:
-        die_of(deadly)
-    assert outcome is not None
-    return outcome
-
-
-async def _play(scenario: Scenario, agent: Agent, audience: Audience) -> Outcome:
+    """Starts both processes, places the call, and judges it once nothing of it is left."""
     before = inventory()
     with tempfile.TemporaryDirectory(prefix="sts-trio-demo-") as directory:
         async with carrier() as account, _fleet(Path(directory), agent, account) as fleet:

@@ -8,7 +8,7 @@ from types import FrameType
 
 import pytest
 
-from sts_trio.net.signals import STOPS, deadly_signals, die_of
+from sts_trio.net.signals import STOPS, Terminated, deadly_signals, die_of, terminating
 
 Handler = Callable[[int, FrameType | None], object]
 
@@ -43,8 +43,20 @@ def test_beside_the_main_thread_none_can_be_taken() -> None:
     assert found == [[]]
 
 
+def test_meanwhile_a_signal_that_nobody_takes_is_raised_as_ctrl_c_is() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt) as caught, terminating():
+        assert deadly_signals() == [signal.SIGTERM]  # Trio is to take it, if it runs
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+    assert isinstance(caught.value, Terminated)
+    assert caught.value.signum is signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_process_dies_of_what_it_was_told() -> None:
-    code = "import signal; from sts_trio.net.signals import die_of; die_of(signal.SIGTERM)"
+    code = "from sts_trio.net.signals import *; signal.signal(15, print); die_of(signal.SIGTERM)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGTERM
 
 
