@@ -296,6 +296,7 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
     """
     if (call_sid is None) == (number is None):
         raise Misuse("expected a CALL_SID or --number, one of them")
+    from sts_trio.commands.forgettable import check_number, is_anything_kept
     from sts_trio.flight import keeper
     from sts_trio.records.filters import with_plus
     from sts_trio.records.search import Wanted
@@ -304,8 +305,11 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
     with _open(file) as store:
         if number is not None:
             number = with_plus(number)
-            _check_number(store, number)
-        if not yes:
+            check_number(store, number)
+        is_known = is_anything_kept(store, _settings(file), call_sid, number)
+        if call_sid is not None and not is_known:
+            fail(f"{call_sid}: no such call is kept")
+        if is_known and not yes:
             what = call_sid or f"all calls from or to {number}"
             click.confirm(f"Delete {what}, for good?", abort=True)
         try:
@@ -328,20 +332,6 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
         left = store.calls(Wanted(number=number)).calls if number else []
         if (call_sid is not None and store.record(call_sid) is not None) or left:
             fail("what is still under way is left: forget it when it has ended")
-
-
-def _check_number(store: "Store", number: str) -> None:
-    """Who mistypes it is not to believe that somebody is forgotten."""
-    from sts_trio.records.search import Wanted
-    from sts_trio.wire.addresses import is_address
-    from sts_trio.wire.printable import quoted
-
-    is_known = number != "" and store.calls(Wanted(number=number)).calls
-    if not is_address(number) and not is_known:
-        raise Misuse(
-            "--number: expected a number like +15005550006, or an address like"
-            f" sip:ann@example.com, got {quoted(number)}"
-        )
 
 
 @calls.command()

@@ -332,6 +332,12 @@ def left_behind(root: Path, process_id: str, call_sid: str) -> list[Row]:
     return rows
 
 
+def is_refused(root: Path, texts: Collection[str]) -> bool:
+    """Whether something was put aside that has one of these texts in it. Raises `OSError`."""
+    lines, kept = _without(root / _REFUSED, texts)
+    return len(kept) < len(lines)
+
+
 def forget_refused(root: Path, texts: Collection[str]) -> int:
     """Deletes what was put aside and has one of these texts in it. Returns how many lines.
 
@@ -339,16 +345,21 @@ def forget_refused(root: Path, texts: Collection[str]) -> int:
         OSError: it could not be read or written.
     """
     path = root / _REFUSED
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return 0
-    sought = [text.encode("utf-8", "replace") for text in texts]
-    kept = [line for line in lines if not any(text in line for text in sought)]
+    lines, kept = _without(path, texts)
     if len(kept) < len(lines):
         # In place: a process may be about to append.
         path.write_bytes(b"".join(kept))
     return len(lines) - len(kept)
+
+
+def _without(path: Path, texts: Collection[str]) -> tuple[list[bytes], list[bytes]]:
+    """All lines, and those that have none of these texts in them."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return [], []
+    sought = [text.encode("utf-8", "replace") for text in texts]
+    return lines, [line for line in lines if not any(text in line for text in sought)]
 
 
 def _lock(path: Path) -> int | None:

@@ -198,7 +198,32 @@ def test_a_call_is_forgotten(store: Store) -> None:
     store.write([*whole(1), *whole(2)])
     assert told("forget", sid(1), "--yes") == ["Deleted: 1 call."]
     assert [line.split()[-1] for line in told("list")[1:]] == [sid(2)]
-    assert told("forget", sid(1), "--yes") == ["Deleted: 0 calls."]
+
+
+@pytest.mark.parametrize("options", [(), ("--yes",)])
+def test_who_names_a_call_that_is_not_kept_is_told_and_not_asked(
+    store: Store, options: tuple[str, ...]
+) -> None:
+    store.write(whole())
+    told = failure("forget", sid(2), *options, code=1)
+    assert told == f"Error: {sid(2)}: no such call is kept"
+
+
+def test_who_has_no_call_is_forgotten_without_a_question(store: Store) -> None:
+    store.write(whole())
+    assert told("forget", "--number", OTHER) == ["Deleted: 0 calls."]
+
+
+def test_what_is_left_of_a_call_beside_the_database_is_asked_for(
+    store: Store, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "sts-trio.spool", "p1")
+    for row in (whole(1)[0], whole(2, caller=OTHER)[0]):
+        spool.refuse(msgspec.json.encode(row))
+    spool.close()
+    for arguments in ((sid(1),), ("--number", OTHER)):
+        assert run("forget", *arguments, answer="n\n").exit_code == 1
+        assert run("forget", *arguments, answer="y\n").exit_code == 0
 
 
 def test_the_flights_of_a_call_are_forgotten_with_it(store: Store, tmp_path: Path) -> None:
