@@ -39,7 +39,7 @@ _OTHERS = (
     events.CallerStartedSpeaking.NAME,
 )
 # Twilio's last words on a call that nobody took.
-_NEVER_ANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
+NEVER_ANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
 _NUMBERS_ASIDE = ("ending", "verdict", "detail", "apologised", "agent")
 # What is told at the end, and is known since the start.
 _KNOWN = ("call_sid", "from", "to", "direction")
@@ -251,7 +251,7 @@ class CallLog:
             self._run(entry.call_sid).speaks_since = now
         if event in self._as_notes:
             self._put(entry.call_sid, Kind.NOTE, {OURS + event: fields}, now)
-        if event == events.CallStatus.NAME and fields.get("status") in _NEVER_ANSWERED:
+        if event == events.CallStatus.NAME and fields.get("status") in NEVER_ANSWERED:
             # Of a call that was streamed, here or elsewhere, the store knows that it was.
             body = {"ending": str(fields["status"]), "verdict": "caller"}
             self._put(entry.call_sid, Kind.ENDED, body, now, at_once=True)

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from math import isfinite
 
-from sts_trio.errors import Verdict
+from sts_trio.errors import Cause, Verdict
+from sts_trio.records.call_log import NEVER_ANSWERED, REFUSED
+from sts_trio.records.lifecycle import LOST
 from sts_trio.records.search import Wanted
+from sts_trio.records.store import NO_STREAM
 from sts_trio.wire.printable import quoted
 
 TIME = (
@@ -14,6 +18,9 @@ TIME = (
     " 24h or 7d, or seconds since 1970"
 )
 _VERDICTS = [verdict.value for verdict in Verdict]
+# Of a call: `docs/endings.md`, and what `docs/records.md` adds of those that had no stream.
+_NO_CAUSE = {LOST, NO_STREAM, REFUSED} | NEVER_ANSWERED
+ENDINGS = frozenset({cause.label for cause in Cause} | _NO_CAUSE)
 _AGE = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -26,7 +33,7 @@ def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
     1970, for ages.
 
     Raises:
-        BadFilter: a time or a verdict is none.
+        BadFilter: a time, an ending or a verdict is none.
     """
     number = _text(given, "number")
     return Wanted(
@@ -34,7 +41,7 @@ def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
         until=_time(given, "until", now),
         number=None if number is None else with_plus(number),
         agent=_text(given, "agent"),
-        ending=_text(given, "ending"),
+        ending=_ending(given),
         verdict=_verdict(given),
         words=_text(given, "words"),
     )
@@ -50,8 +57,18 @@ def _text(given: Mapping[str, str], name: str) -> str | None:
     return given.get(name, "").strip() or None
 
 
-def _verdict(given: Mapping[str, str]) -> str | None:
+def _ending(given: Mapping[str, str]) -> str | None:
     """A typing error would find no call, and look like good news."""
+    ending = _text(given, "ending")
+    if ending is not None and ending not in ENDINGS:
+        near = get_close_matches(ending, sorted(ENDINGS), n=1) or ["stop"]
+        raise BadFilter(
+            f"ending: expected one of docs/endings.md, such as {near[0]}, got {quoted(ending)}"
+        )
+    return ending
+
+
+def _verdict(given: Mapping[str, str]) -> str | None:
     verdict = _text(given, "verdict")
     if verdict is not None and verdict not in _VERDICTS:
         known = f"{', '.join(_VERDICTS[:-1])} or {_VERDICTS[-1]}"

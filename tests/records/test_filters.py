@@ -1,14 +1,17 @@
 """What people write when they look for calls."""
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from call_stories import NOON
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sts_trio.records.filters import BadFilter, read_wanted
+from sts_trio.records.filters import ENDINGS, BadFilter, read_wanted
 from sts_trio.records.search import Wanted
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_nothing_is_asked_for_by_nothing_and_by_blanks() -> None:
@@ -56,6 +59,22 @@ def test_a_verdict_that_no_call_has_is_told_with_those_that_there_are() -> None:
     expected = "^verdict: expected success, caller, agent, ours or unclear, got 'sucess'$"
     with pytest.raises(BadFilter, match=expected):
         read_wanted({"verdict": "sucess"}, NOON)
+
+
+@pytest.mark.parametrize(
+    ("ending", "meant"), [("agent-lost", "agent_lost"), ("no_streem", "no_stream"), ("x", "stop")]
+)
+def test_an_ending_that_no_call_has_is_told_with_one_that_there_is(ending: str, meant: str) -> None:
+    expected = f"^ending: expected one of docs/endings.md, such as {meant}, got '{ending}'$"
+    with pytest.raises(BadFilter, match=expected):
+        read_wanted({"ending": ending}, NOON)
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+def test_each_ending_is_explained_where_the_message_leads(ending: str) -> None:
+    documents = [DOCS / name for name in ("endings.md", "records.md")]
+    assert any(f"`{ending}`" in document.read_text("utf-8") for document in documents)
+    assert read_wanted({"ending": ending}, NOON) == Wanted(ending=ending)
 
 
 def test_the_rest_is_taken_as_it_is() -> None:
