@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 from limits import HANG
-from rig_hypercorn import PLAIN, free_port, until_it_answers
+from rig_hypercorn import PLAIN, children, free_port, running, until_it_answers
 
 STOPS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 PYTHON = (sys.executable, "-m", "sts_trio")
@@ -45,22 +45,22 @@ async def told(
 ) -> tuple[int, str]:
     """What becomes of the command when it is told so, once it is `ready`: how it ended, and what
     it said on stderr."""
-    process = subprocess.Popen(
-        [*PYTHON, *arguments],
-        env={**PLAIN, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        with trio.fail_after(HANG):
+    with trio.fail_after(HANG):
+        process = await trio.lowlevel.open_process(
+            [*PYTHON, *arguments],
+            env={**PLAIN, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        assert process.stderr is not None
+        try:
             await trio.to_thread.run_sync(ready, abandon_on_cancel=True)
             process.send_signal(signum)
-            _, said = await trio.to_thread.run_sync(process.communicate, abandon_on_cancel=True)
-    finally:
-        process.kill()
-        process.wait()
-    return process.returncode, said.decode()
+            said = b"".join([bytes(data) async for data in process.stderr])
+            return await process.wait(), said.decode()
+        finally:
+            process.kill()
 
 
 def ended(signum: int) -> int:
@@ -76,7 +76,16 @@ async def test_what_runs_in_trio_leaves_no_file(
     wav.write_bytes(SILENCE)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    arguments = ("load", f"ws://{bridge.address}/twilio", "--agent", "bridge", "--budget", "9", "--calls", "1")
+    arguments = (
+        "load",
+        f"ws://{bridge.address}/twilio",
+        "--agent",
+        "bridge",
+        "--budget",
+        "9",
+        "--calls",
+        "1",
+    )
     arguments += ("--say", str(wav), "--out", str(tmp_path / "out"))
     returned, said = await told(signum, arguments, bridge.is_asked, TMPDIR=str(temporary))
     assert (returned, said) == (ended(signum), "")
@@ -84,9 +93,7 @@ async def test_what_runs_in_trio_leaves_no_file(
 
 
 @pytest.mark.parametrize("signum", STOPS)
-async def test_what_runs_without_trio_says_what_it_has_to_say(
-    bridge: Silent, signum: int
-) -> None:
+async def test_what_runs_without_trio_says_what_it_has_to_say(bridge: Silent, signum: int) -> None:
     arguments = ("dial", "+15005550010", "--url", f"http://{bridge.address}")
     returned, said = await told(signum, arguments, bridge.is_asked)
     assert (returned, said) == (
@@ -98,15 +105,13 @@ async def test_what_runs_without_trio_says_what_it_has_to_say(
 async def test_in_the_background_of_a_script_it_ends_too() -> None:
     """There SIGINT is ignored, so that nothing can be made of it."""
     port = free_port()
-    agent = f"{sys.executable} -m sts_trio agent --mode scripted --port {port} & echo $!; wait $!"
-    shell = subprocess.Popen(["sh", "-c", agent], env=PLAIN, stdout=subprocess.PIPE, text=True)
-    assert shell.stdout is not None
-    with shell, trio.fail_after(HANG):
-        pid = int(shell.stdout.readline())
-        await until_it_answers(port)
-        os.kill(pid, signal.SIGTERM)
-        await trio.to_thread.run_sync(shell.wait, abandon_on_cancel=True)
-    assert shell.returncode == 128 + signal.SIGTERM
+    agent = f"{sys.executable} -m sts_trio agent --mode scripted --port {port}"
+    with trio.fail_after(HANG):
+        async with running(["sh", "-c", f"{agent} & wait $!; exit $?"]) as shell:
+            await until_it_answers(port)
+            [background] = children(shell.pid)
+            os.kill(background, signal.SIGTERM)
+            assert await shell.wait() == 128 + signal.SIGTERM
 
 
 SILENCE = (
