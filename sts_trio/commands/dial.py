@@ -27,6 +27,8 @@ from sts_trio.observe.events import (
     Level,
     read,
 )
+from sts_trio.wire.addresses import NUMBER
+from sts_trio.wire.printable import quoted
 
 # The call's turn in the line, and Twilio asked several times over.
 ANSWER_TIMEOUT = 150.0
@@ -95,7 +97,12 @@ def dial(
     Ends with status 1 if there was no conversation, or the agent or the server broke it off.
     """
     if key is not None and not re.fullmatch("[!-~]{1,255}", key):
-        raise Misuse("--idempotency-key: expected 1 to 255 visible ASCII characters")
+        raise Misuse(
+            f"--idempotency-key: expected 1 to 255 visible ASCII characters, got {quoted(key)}"
+        )
+    # The server would say so, too; but it may be away, or somebody else's.
+    if not re.fullmatch(NUMBER, number):
+        raise Misuse(f"expected a number like +15005550006, got {quoted(number)}")
     order: dict[str, Any] = {"to": number, "on_machine": on_machine.replace("-", "_")}
     order |= {"agent": agent, "message": message, "parameters": pairs("--parameter", parameters)}
     server = _Server(url)

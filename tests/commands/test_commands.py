@@ -1506,7 +1506,8 @@ def test_dial_tells_of_a_name_that_none_can_be() -> None:
 def test_dial_takes_no_key_that_the_server_would_not() -> None:
     for key in ("ключ", "a b", "x" * 256):
         told = failure("dial", NUMBER, "--idempotency-key", key, code=2)
-        assert told == "Error: --idempotency-key: expected 1 to 255 visible ASCII characters"
+        expected = "Error: --idempotency-key: expected 1 to 255 visible ASCII characters, got "
+        assert told.startswith(f"{expected}'{key[:70]}")
 
 
 @pytest.mark.parametrize(
@@ -1568,6 +1569,13 @@ def test_what_dial_is_asked_for_wrongly_is_told(
     line = failure("dial", NUMBER, *options, code=2)
     assert told in line
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("number", ["foo", "15005550010", "+0", "+1 500 555 0010", "sip:ann@x"])
+def test_a_number_that_is_none_is_not_dialled(exchange: Exchange, number: str) -> None:
+    told = failure("dial", number, "--url", exchange.url, code=2)
+    assert told == f"Error: expected a number like +15005550006, got '{number}'"
+    assert exchange.asked == []
 
 
 def test_ctrl_c_leaves_the_call_alone_and_says_so(
