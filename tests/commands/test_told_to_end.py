@@ -86,8 +86,10 @@ async def test_what_runs_in_trio_leaves_no_file(
         "--calls",
         "1",
     )
-    arguments += ("--say", str(wav), "--out", str(tmp_path / "out"))
-    returned, said = await told(signum, arguments, bridge.is_asked, TMPDIR=str(temporary))
+    output = ("--say", str(wav), "--out", str(tmp_path / "out"))
+    returned, said = await told(
+        signum, (*arguments, *output), bridge.is_asked, TMPDIR=str(temporary)
+    )
     assert (returned, said) == (ended(signum), "")
     assert list(temporary.iterdir()) == []
 
