@@ -7,7 +7,7 @@ matters, a test counts with a container of its own.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -26,6 +26,10 @@ class TooManySteps(BaseException):
     """Nobody catches it, as who takes too many might take minutes."""
 
 
+def too_many(most: int) -> TooManySteps:
+    return TooManySteps(f"expected {most} at the most")
+
+
 @contextlib.contextmanager
 def at_most(most: int) -> Iterator[Steps]:
     """Counts what functions take that are called inside. A tool that traces is put off meanwhile.
@@ -34,27 +38,23 @@ def at_most(most: int) -> Iterator[Steps]:
         TooManySteps: as soon as it is more than `most`.
     """
     steps = Steps()
-
-    def count() -> None:
-        steps.count += 1
-        if steps.count > most:
-            raise TooManySteps(f"expected {most} at the most")
-
-    with _each_instruction(count):
+    with _each_instruction(steps, most):
         yield steps
 
 
 if sys.version_info >= (3, 12):
     # Since then `settrace` misses what a function does when it is called for the first time.
     @contextlib.contextmanager
-    def _each_instruction(count: Callable[[], None]) -> Iterator[None]:
+    def _each_instruction(steps: Steps, most: int) -> Iterator[None]:
         monitoring, event = sys.monitoring, sys.monitoring.events.INSTRUCTION
         tool = monitoring.PROFILER_ID
 
         def executed(code: CodeType, offset: int) -> Any:
             if not code.co_filename.startswith(PACKAGE):
                 return monitoring.DISABLE
-            count()
+            steps.count += 1
+            if steps.count > most:
+                raise too_many(most)
             return None
 
         monitoring.use_tool_id(tool, "steps")
@@ -69,7 +69,8 @@ if sys.version_info >= (3, 12):
 else:
 
     @contextlib.contextmanager
-    def _each_instruction(count: Callable[[], None]) -> Iterator[None]:
+    def _each_instruction(steps: Steps, most: int) -> Iterator[None]:
+        # Called a million times: it calls nothing itself.
         def called(frame: FrameType, event: str, arg: Any) -> Any:
             if not frame.f_code.co_filename.startswith(PACKAGE):
                 return None
@@ -79,7 +80,9 @@ else:
 
         def executed(frame: FrameType, event: str, arg: Any) -> Any:
             if event == "opcode":
-                count()
+                steps.count += 1
+                if steps.count > most:
+                    raise too_many(most)
             return executed
 
         before = sys.gettrace()
