@@ -13,7 +13,7 @@ from rig_processes import ME, last_told
 
 from sts_trio.config.records import Prices
 from sts_trio.observe import events
-from sts_trio.records import processes, schema
+from sts_trio.records import processes, retention, schema
 from sts_trio.records.database import Database
 from sts_trio.records.redaction import Redaction
 from sts_trio.records.rows import Kind, Row, storable
@@ -492,10 +492,10 @@ def test_old_calls_are_deleted_and_no_others(store: Store) -> None:
 
 
 def test_many_old_calls_are_deleted_in_lots(store: Store) -> None:
-    rows = list(itertools.chain.from_iterable(many(450, every=1.0)))
-    store.write(rows)
+    count = 2 * retention.LOT + 1
+    store.write(list(itertools.chain.from_iterable(many(count, every=1.0))))
     deleted = store.expire(NOON + 86400 * 2)
-    assert deleted.calls == 450
+    assert deleted.calls == count
     assert found(store) == []
 
 
@@ -504,7 +504,7 @@ def test_who_writes_meanwhile_waits_for_one_lot_at_most(
 ) -> None:
     """On SQLite one writes at a time, and a wait has a limit: all that is written meanwhile would
     be late, and a call that is to be moved would not be."""
-    monkeypatch.setattr("sts_trio.records.retention.LOT", 4)
+    monkeypatch.setattr(retention, "LOT", 4)
     store.write(list(itertools.chain.from_iterable(many(18, every=1.0))))
     other = Database(str(database.url.render_as_string(hide_password=False)))
     rests: list[float] = []
