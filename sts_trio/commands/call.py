@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ORDER = "sts_trio.call.order"
 # For what the bridge tells of the end, when the call is over.
 LAST_WORDS = 2.0
+# Who answers sooner than this is not waited for.
+UNANSWERED_FOR = 2.0
 
 WHY_NOT = "no `sts-trio serve` is known there; give its ?key= or STS_ADMIN_TOKEN if it is one"
 
@@ -207,6 +209,7 @@ class _Told:
         self.sentences: list[Sentence] = []
         self.phone_call: PhoneCall | None = None  # of a call through a carrier
         self.at_work = AtWork()
+        self.is_answered = False
         self.now = 0.0  # on the caller's phone
         # The bridge counts from its stream, before which the caller may have heard a notice.
         self.ahead = 0.0
@@ -232,19 +235,28 @@ async def _call(
     from sts_trio.observe import events
     from sts_trio.simulate.caller import place_call
     from sts_trio.simulate.carrier import Carrier
+    from sts_trio.simulate.connect import CONNECT_TIMEOUT
     from sts_trio.simulate.follow import NotTold, follow
     from sts_trio.simulate.media_stream import Sids
     from sts_trio.simulate.party import Party
     from sts_trio.simulate.phone import Moment
     from sts_trio.simulate.screen import Screen
     from sts_trio.simulate.transcript import Narrator, Sentence
+    from sts_trio.simulate.webhook import ANSWER_TIMEOUT
 
     sids = Sids()
     is_over = trio.Event()
     with Screen(Console(quiet=is_quiet)) as screen:
         narrator = Narrator(screen.tell, knows_words=False)
 
+        async def tell_who_does_not_answer() -> None:
+            await trio.sleep(UNANSWERED_FOR)
+            if not told.is_answered:
+                most = ANSWER_TIMEOUT if url.startswith("http") else CONNECT_TIMEOUT
+                say(f"{url} has not answered yet; it has {most:g} s.", err=True)
+
         def watch(moment: Moment) -> None:
+            told.is_answered = True
             told.now = moment.seconds
             narrator.watch(moment)
             screen.watch(moment)
@@ -284,6 +296,7 @@ async def _call(
                 is_over.set()
             else:
                 nursery.start_soon(listen, told.key)
+            nursery.start_soon(tell_who_does_not_answer)
             if answers is not None:
                 parties = dict.fromkeys(answers, Party())
                 carrier = Carrier(sids.account, sign=sign, parameters=parameters, parties=parties)

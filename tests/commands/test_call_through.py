@@ -6,8 +6,11 @@ import msgspec
 import pytest
 import trio
 from click.testing import Result
+from limits import HANG
 from rig_commands import failure, run
 from rig_site import Media, site
+
+from sts_trio.commands import call
 
 
 def test_through_a_webhook_each_step_of_the_call_is_told(tmp_path: Path) -> None:
@@ -57,6 +60,24 @@ def test_what_the_carrier_says_of_a_webhook_that_fails_is_not_said_to_be_the_age
     [line, _] = told.output.splitlines()[0].split("We are sorry, an application error")
     assert line.split()[2:] == ["Twilio"]
     assert "agent" not in told.output
+
+
+@pytest.mark.parametrize(("patience", "times"), [(0.0, 1), (HANG, 0)])
+def test_a_webhook_that_takes_its_time_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, patience: float, times: int
+) -> None:
+    monkeypatch.setattr(call, "UNANSWERED_FOR", patience)
+
+    async def main() -> tuple[str, Result]:
+        async with site() as here:
+            here.reply("/twiml", "<Response><Hangup/></Response>")
+            url = f"{here.base}/twiml"
+            return url, await trio.to_thread.run_sync(run, "call", "--url", url, "--json")
+
+    url, told = trio.run(main)
+    expected = f"{url} has not answered yet; it has 15 s."
+    assert told.stderr.splitlines().count(expected) == times
+    msgspec.json.decode(told.stdout)
 
 
 async def _greets(media: Media) -> None:
