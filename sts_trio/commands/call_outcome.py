@@ -57,7 +57,7 @@ def tell_outcome(
     from sts_trio.simulate import screen
 
     console = Console()
-    console.print(screen.summary(report, console.encoding))
+    screen.show(console, screen.summary(report, console.encoding))
     if why_not:
         say(f"The agent's words are not known: {why_not}")
     say(f"Recording: {target}, transcript: {words}")

@@ -55,6 +55,8 @@ def demo(out: str) -> None:
     """
     from rich.console import Console
 
+    from sts_trio.simulate.screen import show
+
     directory = Path(out)
     make_directory(directory)
     console = Console()
@@ -62,7 +64,7 @@ def demo(out: str) -> None:
     click.echo()
     for number, outcome in enumerate(outcomes, 1):
         _save(directory, number, outcome)
-    console.print(_table(outcomes))
+    show(console, _table(outcomes))
     if slow := _slow(outcomes):
         console.print("Slow" + _how_busy() + ":", style="yellow")
         for note in slow:

@@ -299,6 +299,7 @@ def _tell(report: "Report", targets: Sequence[Path]) -> None:
 
     from sts_trio.load import report as told
     from sts_trio.load.pictures import draw
+    from sts_trio.simulate.screen import show
 
     if not report.tried:
         fail("nothing was tried: the budget is too small for a run")
@@ -307,7 +308,8 @@ def _tell(report: "Report", targets: Sequence[Path]) -> None:
     save(write_text, svg, draw(report))
     console = Console()
     # A file or a pipe is as wide as it needs to be.
-    (console if console.is_terminal else Console(width=100)).print(told.table(report), "")
+    show(console if console.is_terminal else Console(width=100), told.table(report))
+    say("")
     for sentence in told.sentences(report):
         say(sentence)
     say(f"All of it is in {json}, a picture in {svg}.")

@@ -75,7 +75,18 @@ class Screen:
             self._live.update(self._timeline.render(self._console), refresh=True)
 
     def tell(self, line: Line) -> None:
-        self._console.print(shown(line, self._console.encoding))
+        show(self._console, shown(line, self._console.encoding))
+
+
+def show(console: Console, what: RenderableType) -> None:
+    """Into a file or a pipe without the spaces with which a terminal's lines are filled."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as lines:
+        console.print(what)
+    for line in lines.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
 
 
 def words(text: str, style: str = "", encoding: str = "utf-8") -> Text:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rig_demo import GOOD
 
 from sts_trio.simulate.phone import Moment
-from sts_trio.simulate.screen import Screen, Timeline, summary
+from sts_trio.simulate.screen import Screen, Timeline, show, summary
 from sts_trio.simulate.transcript import AGENT, CALLER, Line
 
 
@@ -41,6 +41,18 @@ def test_a_timeline_shows_who_spoke_in_each_quarter_of_a_second(
     assert timeline.render(console(encoding=encoding)).plain == (
         f"     3.0 s\n  caller {loud * 4}{quiet * 8}\n  agent  {quiet * 8}{loud * 4}\n"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_no_line_in_a_file_or_a_pipe_ends_with_spaces(encoding: str) -> None:
+    to = console(encoding=encoding)
+    screen = Screen(to)
+    screen.tell(Line(1.0, 1.5, AGENT, "Hello there, how may I help you today? " * 3))
+    screen.tell(Line(2.0, 2.5, CALLER, ""))
+    show(to, summary(GOOD, encoding))
+    lines = written(to).splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_a_long_call_shows_its_newest_part() -> None:
