@@ -201,7 +201,8 @@ class _Conductor:
                 if told.is_open:
                     self._is_open.set()
                 self._tell(told)
-                if told.refused and not told.taken and not self._is_known:
+                # While one of them still waits for its answer, it may be that of a slow bridge.
+                if 0 < told.placed == told.refused and not self._is_known:
                     self._is_refused = True
                     return None
             if len(rest) > MAX_LINE:

@@ -99,7 +99,6 @@ class Progress(msgspec.Struct, frozen=True):
     """The line that the generator prints each second, if asked to."""
 
     placed: int
-    taken: int  # handshakes that were answered
     through: int
     is_open: bool  # the window
     refused: int

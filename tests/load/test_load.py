@@ -58,10 +58,10 @@ REFUSES = r"generator: the bridge refuses: HTTP/1.1 503\n"
 
 
 async def begin(
-    *, taken: int, is_known: bool, said: str = REFUSES, refusals: Sequence[str] = ()
+    *, placed: int, is_known: bool, said: str = REFUSES, refusals: Sequence[str] = ()
 ) -> Run:
     """`refusals` are the webhook's."""
-    progress = Progress(1, taken, 0, False, 1, 0, 0, 0, 0.0)
+    progress = Progress(placed, 0, False, 1, 0, 0, 0, 0.0)
     script = BUSY.format(
         progress=msgspec.json.encode(progress).decode(),
         run=msgspec.json.encode(RUN).decode(),
@@ -82,20 +82,24 @@ async def begin(
 async def test_a_bridge_that_takes_no_call_ends_the_run_at_once() -> None:
     expected = pytest.RaisesExc(conduct.NoRun, match="no call is taken: HTTP/1.1 503$")
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
-        await begin(taken=0, is_known=False)
+        await begin(placed=1, is_known=False)
 
 
 async def test_a_webhook_that_leads_nowhere_tells_why_no_call_is_taken() -> None:
     """The generator knows only that there is no place to call."""
     expected = pytest.RaisesExc(conduct.NoRun, match="no call is taken: the webhook rejects it$")
     with pytest.RaisesGroup(expected, flatten_subgroups=True):
-        await begin(taken=0, is_known=False, said="", refusals=["the webhook rejects it"])
+        await begin(placed=1, is_known=False, said="", refusals=["the webhook rejects it"])
 
 
 async def test_a_bridge_that_has_taken_calls_may_refuse_some() -> None:
     """It may have its hands full with the run before."""
-    assert await begin(taken=0, is_known=True) == RUN
-    assert await begin(taken=1, is_known=False) == RUN
+    assert await begin(placed=1, is_known=True) == RUN
+
+
+async def test_a_bridge_that_is_slow_to_answer_may_refuse_some() -> None:
+    """Whether it takes a call is not known while one waits for its answer."""
+    assert await begin(placed=2, is_known=False) == RUN
 
 
 def test_what_to_do_about_a_refusal_is_told() -> None:
@@ -640,7 +644,7 @@ def test_any_figures_can_be_drawn(points: list[tuple[float, float]], is_logarith
 
 
 def test_a_line_of_the_generators_is_progress_or_the_end() -> None:
-    progress = Progress(1, 1, 1, False, 0, 0, 0, 0, 0.0)
+    progress = Progress(1, 1, False, 0, 0, 0, 0, 0.0)
     assert read_line(msgspec.json.encode(progress)) == progress
     assert read_line(msgspec.json.encode(RUN)) == RUN
     with pytest.raises(msgspec.MsgspecError):

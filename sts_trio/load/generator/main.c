@@ -217,10 +217,10 @@ static void read_places(void)
 static void tell_progress(void *owner, uint64_t at)
 {
     (void)owner;
-    printf("{\"placed\": %u, \"taken\": %lu, \"through\": %d, \"is_open\": %s, "
+    printf("{\"placed\": %u, \"through\": %d, \"is_open\": %s, "
            "\"refused\": %lu, \"cut_off\": %lu, \"up\": %lu, \"down\": %lu, "
            "\"own_lag_ms\": %.3f}\n",
-           calls_placed(), meters.setup.count, lines_through(), is_open ? "true" : "false",
+           calls_placed(), lines_through(), is_open ? "true" : "false",
            meters.refused, meters.cut_off, meters.up.arrived, meters.down.arrived,
            (double)meters.worst_lag * 1e3 / SECOND);
     fflush(stdout);

@@ -65,7 +65,6 @@ class Meters:
     def progress(self, placed: int, through: int) -> Progress:
         return Progress(
             placed=placed,
-            taken=self.setup.count,
             through=through,
             is_open=self.is_open,
             refused=self.refused,
