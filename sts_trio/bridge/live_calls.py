@@ -7,7 +7,7 @@ It owns no task: each call runs in the task of its websocket.
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -19,6 +19,9 @@ from sts_trio.observe.kept import KeptEvents
 
 # Endings are asked for by `/twiml/after`, a second or two after the call's stream ended.
 REMEMBERED_ENDINGS = 1000
+# Where another process had this one's address, it tells how its calls have ended: before the phone
+# knows, but over a socket of its own, which Twilio's question may overtake.
+TOLD_WITHIN = 1.0
 
 # Those who go on with them dial as many agents, and their balancer is asked as often: 20 a second.
 MOVE_EVERY = 0.05
@@ -36,6 +39,8 @@ class LiveCalls:
         self._is_draining = False
         self._is_winding_up = False
         self._heir: Remember | None = None
+        self._has_predecessor = False
+        self._remembered = trio.Event()
         self._emptied = trio.Event()
 
     @property
@@ -109,10 +114,32 @@ class LiveCalls:
         self._endings.move_to_end(call_sid)
         while len(self._endings) > REMEMBERED_ENDINGS:
             self._endings.popitem(last=False)
+        self._tell_who_waits()
+
+    def _tell_who_waits(self) -> None:
+        self._remembered.set()
+        self._remembered = trio.Event()
 
     def ending_of(self, call_sid: str) -> Ending | None:
         """How that call ended, if it was one of the last here."""
         return self._endings.get(call_sid)
+
+    async def follow(self, predecessor: Callable[[Remember], Awaitable[None]]) -> None:
+        """Remembers what the process tells that had this one's address, until it is gone."""
+        self._has_predecessor = True
+        try:
+            await predecessor(self.remember)
+        finally:
+            self._has_predecessor = False
+            self._tell_who_waits()
+
+    async def ending_told(self, call_sid: str) -> Ending | None:
+        """The same as `ending_of`; if this process follows another, that one has a moment to tell
+        how the call ended there."""
+        with trio.move_on_after(TOLD_WITHIN):
+            while self._has_predecessor and call_sid not in self._endings:
+                await self._remembered.wait()
+        return self.ending_of(call_sid)
 
     def drain(self, heir: Remember | None = None) -> None:
         """No more calls from now on; those under way go on. There may be an `heir`, who takes what

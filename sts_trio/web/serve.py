@@ -24,7 +24,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ import trio
 
 from sts_trio.bridge.live_calls import Remember
 from sts_trio.config import Config
-from sts_trio.errors import ConfigError, Ending
+from sts_trio.errors import ConfigError
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
 from sts_trio.net.signals import STOPS
@@ -58,7 +58,7 @@ class LiveCalls(Protocol):
     @property
     def is_draining(self) -> bool: ...
     def drain(self, heir: Remember | None = None) -> None: ...
-    def remember(self, call_sid: str, ending: Ending) -> None: ...
+    async def follow(self, predecessor: Callable[[Remember], Awaitable[None]]) -> None: ...
     async def empty(self) -> None: ...
     def wind_up(self) -> None: ...
     def shut_down(self) -> None: ...
@@ -140,7 +140,7 @@ async def serve(
                 await nursery.start(_leave_to_heir, listener, app.live_calls, shutdown)
             if inheritance is not None:
                 await inheritance.confirm()
-                nursery.start_soon(inheritance.hear_endings, app.live_calls.remember)
+                nursery.start_soon(app.live_calls.follow, inheritance.hear_endings)
             task_status.started(settings.url(host))
     report(events.ServerStopped())
 
@@ -217,13 +217,14 @@ class _Shutdown:
         those that nobody goes on with."""
         with trio.CancelScope() as self._waiting:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._cancel_when_empty, nursery.cancel_scope)
-                await self._app.move_calls(seconds)
-                nursery.cancel_scope.cancel()
 
-    async def _cancel_when_empty(self, scope: trio.CancelScope) -> None:
-        await self._live_calls.empty()
-        scope.cancel()
+                async def move() -> None:
+                    await self._app.move_calls(seconds)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(move)
+                await self._live_calls.empty()
+                nursery.cancel_scope.cancel()
 
     async def _until_empty(self, seconds: float) -> None:
         with trio.move_on_after(seconds) as self._waiting:

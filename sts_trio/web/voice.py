@@ -93,7 +93,7 @@ class Voice:
         base = base_of(request, self._server.config)
         if (call := self._still_here(voice)) is not None:
             return self._lead_back(base, voice, call)
-        ending = self._server.live_calls.ending_of(voice.call_sid)
+        ending = await self._server.live_calls.ending_told(voice.call_sid)
         what = owed(voice, ending)
         reason: str | None = None
         is_open = what is Owed.CALL and (ending is None or ending.cause is Cause.MOVED)

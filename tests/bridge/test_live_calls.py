@@ -177,6 +177,53 @@ async def test_an_heir_is_told_how_calls_have_ended_and_how_others_do() -> None:
     ]
 
 
+class Predecessor:
+    """A process that tells how its calls have ended, until it `goes`."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[str, Ending], None]
+        self.goes = trio.Event()
+
+    async def tells(self, remember: Callable[[str, Ending], None]) -> None:
+        self.tell = remember
+        await self.goes.wait()
+
+
+async def test_who_follows_a_process_waits_a_moment_for_how_a_call_ended_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    live_calls, predecessor = LiveCalls(1), Predecessor()
+    told: dict[str, tuple[float, Ending | None]] = {}
+
+    async def ask(call_sid: str) -> None:
+        ending = await live_calls.ending_told(call_sid)
+        told[call_sid] = trio.current_time() - began, ending
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live_calls.follow, predecessor.tells)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        for call_sid in ("CA known", "CA told", "CA unknown"):
+            nursery.start_soon(ask, call_sid)
+        predecessor.tell("CA known", Ending(Cause.STOP))
+        await trio.sleep(0.5)
+        predecessor.tell("CA told", Ending(Cause.SHUTDOWN))
+        await trio.sleep(1)
+        nursery.start_soon(ask, "CA asked late")
+        await trio.sleep(0.25)
+        predecessor.goes.set()
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await ask("CA asked later")
+    assert told == {
+        "CA known": (0.0, Ending(Cause.STOP)),
+        "CA told": (0.5, Ending(Cause.SHUTDOWN)),
+        "CA unknown": (1.0, None),
+        "CA asked late": (1.75, None),
+        "CA asked later": (0.0, None),
+    }
+
+
 async def test_emptiness_is_waited_for_until_the_last_call_is_over(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

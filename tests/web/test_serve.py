@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from limits import HANG
 
 from sts_trio.bridge.live_calls import Remember
 from sts_trio.config import Config, load, local_key
-from sts_trio.errors import ConfigError, Ending
+from sts_trio.errors import ConfigError
 from sts_trio.net.hypercorn_guard import KEEP_ALIVE, Connection
 from sts_trio.observe import events
 from sts_trio.web import serve as serve_module
@@ -46,8 +46,8 @@ class Lines:
     def drain(self, heir: Remember | None = None) -> None:
         self.is_draining = True
 
-    def remember(self, call_sid: str, ending: Ending) -> None:
-        """Nobody asks for it."""
+    async def follow(self, predecessor: Callable[[Remember], Awaitable[None]]) -> None:
+        """Nobody asks how calls have ended."""
 
     async def empty(self) -> None:
         while self.live:
