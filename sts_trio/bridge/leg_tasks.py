@@ -47,12 +47,41 @@ class Agents(Protocol):
         ...
 
 
+class Ear:
+    """Where one leg's messages go, until it is closed: another leg has that one's place, or none.
+
+    Each turn comes by, and a closure would be a handful of objects of the call's own, which a core
+    has to fetch for it (`sts_trio.net.ticker`).
+    """
+
+    __slots__ = ("_hear",)
+
+    def __init__(self, hear: Hear) -> None:
+        self._hear = hear
+
+    def hear(self, batch: Sequence[Heard]) -> None:
+        self._hear(batch)
+
+    def close(self) -> None:
+        """What is still heard is nobody's."""
+        self._hear = _hear_nothing
+
+    @property
+    def is_open(self) -> bool:
+        return self._hear is not _hear_nothing
+
+
+def _hear_nothing(batch: Sequence[Heard]) -> None:
+    """The ear is closed."""
+
+
 class AgentSession:
-    """One agent leg, from the dial to its goodbye."""
+    """One agent leg, from the dial to its goodbye. What it says is told to `hear`."""
 
-    __slots__ = ("code", "is_open", "outbox", "scope")
+    __slots__ = ("code", "ear", "is_open", "outbox", "scope")
 
-    def __init__(self) -> None:
+    def __init__(self, hear: Hear) -> None:
+        self.ear = Ear(hear)
         self.outbox = Outbox[deepgram.ToAgent](AGENT_OUTBOX, _agent_audio)
         self.scope = trio.CancelScope()
         self.is_open = False
@@ -61,6 +90,7 @@ class AgentSession:
     def drop(self, code: int) -> bytes:
         """The call goes on without it; returns the caller's audio that it was not sent."""
         self.code = code
+        self.ear.close()
         unsent = self.outbox.flush()
         self.close()
         return b"".join(each.data for each in unsent if isinstance(each, deepgram.Audio))
@@ -101,17 +131,16 @@ async def run_agent(
     info: CallInfo,
     within: Callable[[], float],
     *,
-    hear: Hear,
     idle: Idle,
     boundary: Boundary,
     code: Callable[[], int],
 ) -> None:
     """Dials the agent (one that is to be chosen, without a `name`) and converses with it.
 
-    `hear` is told of the open leg, of what it says, of its end, or of the dial that failed. The
-    dial may take `within()` seconds, asked when the choice has been made.
+    The session's ear is told of the open leg, of what it says, of its end, or of the dial that
+    failed. The dial may take `within()` seconds, asked when the choice has been made.
     """
-    failed = None
+    hear, failed = session.ear.hear, None
     try:
         name = name or await agents.choose(info)
         async with agents.open(name, info, within()) as leg:

@@ -38,6 +38,7 @@ from sts_trio.bridge.leg_tasks import (
     HANG_UP_GRACE,
     Agents,
     AgentSession,
+    Ear,
     caller_outbox,
     converse,
     pass_on,
@@ -98,6 +99,7 @@ class Bridge:
     __slots__ = (
         "_agents",
         "_alarm",
+        "_caller_ear",
         "_caller_scope",
         "_clock",
         "_function_calls",
@@ -155,7 +157,7 @@ class Bridge:
         self._open_caller = open_caller
         self._make_known = make_known
         self._wrap_leg = wrap_leg
-        self._caller_scope = trio.CancelScope()  # of the leg
+        self._caller_ear, self._caller_scope = Ear(self._hear), trio.CancelScope()  # of the leg
         self._is_expected_back = False
         self._agents = agents
         self._functions = functions or Functions()
@@ -168,7 +170,7 @@ class Bridge:
         self._notes = Notes(self.reports.report)
         # While the stream is away there is none to send from: what is put waits in one of its own.
         self._to_caller = self._leg_outbox = caller_outbox()
-        self._session = AgentSession()
+        self._session = AgentSession(self._hear)
         self._function_calls: FunctionCalls | None = None
         self._pending = Pending()
         self._recording = recording
@@ -200,12 +202,15 @@ class Bridge:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self._keep_time)
-                    place = self._caller_scope, self._leg_outbox
+                    place = self._caller_ear, self._caller_scope, self._leg_outbox
                     self._nursery.start_soon(self._run_caller, self._open_caller, *place)
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
             self._pending.close()
-            self._function_calls = None  # it has the call, and the two would outlive each other
+            # They have the call, and would outlive each other.
+            self._function_calls = None
+            self._caller_ear.close()
+            self._session.ear.close()
             if self.ending.cause is not Cause.MOVED:
                 self.reports.ended(self.ending)
         return self.ending
@@ -247,7 +252,7 @@ class Bridge:
         # Another may have come of which nothing is heard yet: this one takes its place.
         self._drop_caller(self._to_caller)
         self._alarm.set(self.dialogue.deadline)
-        place = self._caller_scope, self._leg_outbox
+        place = self._caller_ear, self._caller_scope, self._leg_outbox
         is_over = trio.Event()
 
         async def run() -> None:
@@ -303,10 +308,11 @@ class Bridge:
                         assert self._recall is not None
                         self._nursery.start_soon(self._hear_from, self._recall)
                 case Dial(agent):
-                    self._session = AgentSession()
+                    self._session.ear.close()
+                    self._session = AgentSession(self._hear)
                     self._nursery.start_soon(self._run_agent, self._session, agent)
                 case DropAgent(code):
-                    dropped_session, self._session = self._session, AgentSession()
+                    dropped_session, self._session = self._session, AgentSession(self._hear)
                     if audio := dropped_session.drop(code):
                         self._hear([Unsent(audio)])
                 case CallFunctions(functions):
@@ -358,8 +364,9 @@ class Bridge:
 
     def _drop_caller(self, parked: Outbox[twilio.ToCaller]) -> None:
         """`parked` has what the next one is to be told."""
+        self._caller_ear.close()
         self._caller_scope.cancel()
-        self._caller_scope = trio.CancelScope()  # of the next one
+        self._caller_ear, self._caller_scope = Ear(self._hear), trio.CancelScope()  # of the next
         self._is_polled = False
         self._to_caller, self._leg_outbox = parked, caller_outbox()
 
@@ -418,25 +425,25 @@ class Bridge:
             self._hear([await ask(streamed(self.dialogue.start))])
 
     async def _run_caller(
-        self, open_caller: OpenCaller, scope: trio.CancelScope, outbox: Outbox[twilio.ToCaller]
+        self,
+        open_caller: OpenCaller,
+        ear: Ear,
+        scope: trio.CancelScope,
+        outbox: Outbox[twilio.ToCaller],
     ) -> None:
-        def hear(batch: Sequence[Heard]) -> None:
-            if scope is self._caller_scope:  # else it was dropped, and another has its place
-                self._hear(batch)
-
         def over() -> None:
-            if scope is self._caller_scope:
+            if ear.is_open:  # else it was dropped, and another has its place
                 self._is_polled = False
                 self._alarm.set(self.dialogue.deadline)
 
         with self._boundary(), scope:
             async with self._wrap_leg(open_caller)() as leg:
                 # One that was dropped while it opened is not to tell the time: it has no turns.
-                self._is_polled = leg.is_polled and scope is self._caller_scope
+                self._is_polled = leg.is_polled and ear.is_open
                 await converse(
                     leg,
                     outbox,
-                    hear=hear,
+                    hear=ear.hear,
                     idle=self._idle,
                     boundary=self._boundary,
                     code=lambda: _close_code(self.ending, Leg.CALLER),
@@ -444,10 +451,6 @@ class Bridge:
                 )
 
     async def _run_agent(self, session: AgentSession, name: str | None) -> None:
-        def hear(batch: Sequence[Heard]) -> None:
-            if session is self._session:
-                self._hear(batch)
-
         with self._boundary(), session.scope:
             await run_agent(
                 self._agents,
@@ -455,7 +458,6 @@ class Bridge:
                 name,
                 streamed(self.dialogue.start),
                 lambda: self.dialogue.time_to_dial(trio.current_time()),
-                hear=hear,
                 idle=self._idle,
                 boundary=self._boundary,
                 code=lambda: session.code or _close_code(self.ending, Leg.AGENT),
