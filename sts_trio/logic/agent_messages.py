@@ -42,12 +42,16 @@ def hear_audio(parts: Parts, message: deepgram.Audio) -> None:
         out.violation(Leg.AGENT, f"audio dropped: {MAX_AHEAD_SECONDS:g} s wait to be heard")
     is_waited_for = parts.watch.is_waiting or parts.limits.is_asking
     if is_waited_for and messages and message.data.strip(SILENT):
-        parts.watch.hear_sound(out.now)
-        parts.limits.hear_question()
+        _hear_sound(parts)
     if not parts.closing.is_open:
         parts.closing.hear_words(parts.turns.agent_audio.plays_until)
     elif parts.handing_over.agent is not None:
         parts.handing_over.hear_words(parts.turns.agent_audio.plays_until)
+
+
+def _hear_sound(parts: Parts) -> None:
+    parts.watch.hear_sound(parts.out.now)
+    parts.limits.hear_question()
 
 
 # --- who speaks, and what is said -----------------------------------------------------------------
@@ -62,7 +66,12 @@ def _hear_user_speaks(parts: Parts, message: deepgram.UserStartedSpeaking) -> No
 
 
 def _hear_audio_done(parts: Parts, message: deepgram.AgentAudioDone) -> None:
-    parts.out.to_caller(parts.turns.finish_utterance(parts.out.now))
+    messages = parts.turns.finish_utterance(parts.out.now)
+    parts.out.to_caller(messages)
+    if parts.watch.is_waiting or parts.limits.is_asking:
+        last = (each.media.payload for each in messages if isinstance(each, twilio.PlayMedia))
+        if any(frame.strip(SILENT) for frame in last):  # all that there was fits into one
+            _hear_sound(parts)
     parts.watch.hear_next()
     # Asked for only where it matters: what waits is looked through.
     is_ending = parts.closing.is_goodbye or parts.handing_over.agent is not None

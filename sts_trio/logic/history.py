@@ -51,7 +51,16 @@ _Item = deepgram.TextItem | deepgram.CalledFunction | Utterance
 class History:
     """Returns each utterance of the agent's once it is known what of it was heard."""
 
-    __slots__ = ("_interrupted", "_items", "_playing", "_speaking", "_unheard", "turns")
+    __slots__ = (
+        "_amid",
+        "_interrupted",
+        "_is_answered",
+        "_items",
+        "_playing",
+        "_speaking",
+        "_unheard",
+        "turns",
+    )
 
     def __init__(self) -> None:
         self._items: list[_Item] = []
@@ -59,6 +68,8 @@ class History:
         self._interrupted: set[str] = set()
         self._playing: list[Utterance] = []
         self._speaking: Utterance | None = None
+        self._amid: Utterance | None = None  # what the last that is not the agent's came amid
+        self._is_answered = False  # that, by what had a sound and no words
         self.turns = 0  # of the caller's own
         self._unheard = ""  # the words of what was cut that nobody has heard
 
@@ -74,7 +85,8 @@ class History:
 
         Texts are as long as events keep them. Not known by events: calls of functions that were
         refused; those of functions that the agent's own side runs, before it has told their result;
-        and words of an agent's that never had a sound, until their turn is over.
+        words of an agent's that never had a sound, until their turn is over; and an answer whose
+        words the agent does not tell.
         """
         replay = _Replay(cls())
         for event in told:
@@ -91,6 +103,8 @@ class History:
         """
         if self.is_heard_speaking:
             return ""
+        if self._is_answered:
+            return None
         said = (item for item in reversed(self._items) if item is not self._speaking)
         last = next(said, None)
         if isinstance(last, deepgram.TextItem):
@@ -108,6 +122,8 @@ class History:
 
     def _add(self, item: _Item) -> None:
         self._items.append(item)
+        if not isinstance(item, Utterance):
+            self._amid, self._is_answered = self._speaking, False
         if len(self._items) > MAX_ITEMS:
             del self._items[0]
 
@@ -150,6 +166,8 @@ class History:
         speaking.end = at
         if at - speaking.begin > speaking.silent + FRAME:
             speaking.has_sound = True
+        if speaking.has_sound and speaking is not self._amid and not speaking.sentences:
+            self._is_answered = True
         if not speaking.has_sound and speaking in self._items:
             self._items.remove(speaking)
 

@@ -492,6 +492,40 @@ def test_an_agent_that_ends_the_call_with_its_words_has_finished() -> None:
     assert bridge.dialogue.phase is Phase.PARTING
 
 
+GOODBYE = ConversationText("assistant", "Goodbye.")
+SHORT, SHORTER = Audio(b"\x01" * 160), Audio(b"\x01" * 40)
+
+
+@pytest.mark.parametrize(
+    "policy", [RECONNECTS, msgspec.structs.replace(RECONNECTS, answer_within=5.0)]
+)
+@pytest.mark.parametrize(
+    "said",
+    [
+        [GOODBYE, SHORT],
+        [GOODBYE, SHORTER],
+        [SHORT],
+        [SHORTER, GOODBYE],
+        [SHORT, AgentAudioDone(), GOODBYE],
+    ],
+)
+def test_however_short_its_last_words_are_an_agent_that_said_them_has_finished(
+    said: list[Heard], policy: CallPolicy
+) -> None:
+    """Its text may come behind its voice, or not at all."""
+    bridge = talking(policy)
+    bridge.hear(UserStartedSpeaking(), ConversationText("user", "Bye."), *said, AgentAudioDone())
+    assert quiet(bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)))[-1] == DropAgent()
+    assert bridge.dialogue.phase is Phase.PARTING
+
+
+def test_what_an_agent_was_saying_when_it_was_asked_is_no_answer() -> None:
+    bridge = talking(RECONNECTS)
+    bridge.hear(SHORT, QUESTION, SHORT, AgentAudioDone())
+    acts = quiet(bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000)))
+    assert acts[-2:] == [DropAgent(), Dial("default")]
+
+
 def test_the_first_handshake_is_waited_for_once() -> None:
     bridge = reach(Phase.DIALLING, policy=RECONNECTS)
     bridge.wait_until(4.9)
