@@ -8,7 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import trio
-from quart import Response, Websocket, has_websocket_context, request, websocket
+from quart import (
+    Response,
+    Websocket,
+    has_request_context,
+    has_websocket_context,
+    request,
+    websocket,
+)
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -18,7 +25,7 @@ from sts_trio.agents.credentials import AskCredential
 from sts_trio.agents.routing import ChooseAgent
 from sts_trio.bridge.live_calls import LiveCalls
 from sts_trio.config import Config
-from sts_trio.errors import ConfigError
+from sts_trio.errors import ConfigError, first_of
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import Bound, bound_of
 from sts_trio.observe import events
@@ -139,9 +146,22 @@ class App(QuartTrio):
                 await receive()
                 await send({"type": "lifespan.startup.failed", "message": str(exc)})
                 return
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            await super().__call__(self._plain(scope), receive, send)
+        except* Exception as bugs:
+            # Hypercorn closes a websocket, and answers any other request with 500, if nothing was.
+            _report_crash(scope, first_of(bugs))
+
+    def log_exception(self, exception_info: Any) -> None:
+        """Of a route. Quart answers with 500."""
+        if has_request_context():
+            _report_crash(request.scope, exception_info[1])
+        elif has_websocket_context():
+            _report_crash(websocket.scope, exception_info[1])
         else:
-            scope = self._plain(scope)
-        await super().__call__(scope, receive, send)
+            super().log_exception(exception_info)
 
     def _plain(self, scope: Any) -> Any:
         """The scope with what is meant in it: the signature is for what it has as raw.
@@ -179,6 +199,12 @@ class App(QuartTrio):
 
     async def _start(self) -> None:
         await self.nursery.start(functools.partial(self.server.run, self._bounds))
+
+
+def _report_crash(scope: Any, bug: BaseException) -> None:
+    info = request_info(scope)
+    crashed = events.RequestCrashed(info.method, info.path[:MAX_PATH], info.client)
+    report(crashed, exc_info=bug)
 
 
 def create_app(

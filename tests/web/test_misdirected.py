@@ -201,20 +201,6 @@ async def test_a_stream_with_slashes_too_many_is_let_in(tmp_path: Path, path: st
     assert status == "HTTP/1.1 101"
 
 
-async def test_a_bug_of_ours_before_a_stream_is_open_is_answered_and_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Quart answers only for what it leads somewhere."""
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("a bug of ours")
-
-    monkeypatch.setattr(Authenticator, "stream_denial", fail)
-    status, _ = await shake_hands(tmp_path, "/twilio")
-    assert status == "HTTP/1.1 500"
-    assert "RuntimeError: a bug of ours" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize("mode", ["legacy", "modern"])
 @pytest.mark.parametrize("scheme", ["https", "http", "wss", "HTTPS"])
 async def test_hypercorns_own_middleware_for_proxies_may_stand_before_it(

@@ -93,6 +93,17 @@ class RequestNotAnswered(Event, frozen=True):
     seconds: Annotated[Seconds, "that it had"]
 
 
+class RequestCrashed(Event, frozen=True):
+    """A bug of this package has ended a request, which is answered with 500, or a stream before it
+    was a call. With its traceback."""
+
+    NAME = "request.crashed"
+    LEVEL = Level.ERROR
+    method: str
+    path: str
+    client: str
+
+
 class ConnectionNotUnderstood(Event, frozen=True):
     """What came over a connection is no request. Told once a minute of each reason."""
 
