@@ -17,7 +17,6 @@ from rig_server import answer_in
 
 from sts_trio.observe import events
 from sts_trio.web.access import RequestInfo
-from sts_trio.web.authentication import Authenticator
 from sts_trio.web.misdirected import (
     NO_UPGRADE,
     NO_WEBHOOKS_METHOD,
