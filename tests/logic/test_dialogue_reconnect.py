@@ -17,6 +17,7 @@ from rig_dialogue import (
     play,
     quiet,
     reach,
+    said_by_agent,
     say,
     talking,
 )
@@ -492,7 +493,7 @@ def test_an_agent_that_ends_the_call_with_its_words_has_finished() -> None:
     assert bridge.dialogue.phase is Phase.PARTING
 
 
-GOODBYE = ConversationText("assistant", "Goodbye.")
+GOODBYE = ConversationText(said_by_agent("Goodbye.").role, "Goodbye.")
 SHORT, SHORTER = Audio(b"\x01" * 160), Audio(b"\x01" * 40)
 
 
