@@ -58,7 +58,11 @@ def encode(pcm: bytes) -> bytes:
 
 def encode_samples(samples: Iterable[float]) -> bytes:
     """µ-law of numbers on the scale of 16 bit; what is beyond it is clipped."""
-    return bytes(_CODES[max(-32768, min(32767, round(sample))) & 0xFFFF] for sample in samples)
+    whole = list(map(round, samples))
+    if whole and not -32768 <= min(whole) <= max(whole) <= 32767:
+        whole = [max(-32768, min(32767, each)) for each in whole]
+    # A negative sample is found from the end, where the table has its 16 bits.
+    return bytes(map(_CODES.__getitem__, whole))
 
 
 def decode(ulaw: bytes) -> bytes:
