@@ -11,9 +11,10 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Rooms whose own tests reach every branch: the languages, the state, the sockets, the call, and
 # what your code is given of it.
 WHOLLY_COVERED = ("wire", "logic", "legs", "call", "bridge", "net")
-# One process more than cores, as some tests wait for real time; who has nothing left to do takes
-# over tests of another.
-ALL_CORES = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+# Two thirds of what tests take is real time in which they wait, so of three processes a core about
+# one computes. More would cost more than they give: each collects all tests, for 4 s of CPU.
+# Who has nothing left to do takes over tests of another; tests/order.py has what waits begun first.
+ALL_CORES = ("-n", str(3 * (os.cpu_count() or 1)), "--dist", "worksteal")
 
 
 def install(session: nox.Session, group: str, ours: str = ".[demo]") -> None:
