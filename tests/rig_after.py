@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 from call_stories import Story
+from limits import HANG
 from rig_peers import CALL_SID, STREAM_SID
 from rig_processes import ME
 from rig_server import World, answer_in, world
@@ -62,7 +63,7 @@ async def after(
     **fields: str,
 ) -> tuple[int, str]:
     def ask() -> tuple[int, str]:
-        connection = http.client.HTTPConnection(*here.address, timeout=30)
+        connection = http.client.HTTPConnection(*here.address, timeout=HANG)
         given = {name.decode(): value.decode() for name, value in here.key} | (headers or {})
         given["content-type"] = "application/x-www-form-urlencoded"
         connection.request("POST", path, urlencode(ON | fields), given)
@@ -81,7 +82,7 @@ def started(parameters: dict[str, str], stream_sid: str = STREAM_SID) -> twilio.
 
 async def announced(here: World) -> Any:
     def ask() -> str:
-        connection = http.client.HTTPConnection(*here.address, timeout=30)
+        connection = http.client.HTTPConnection(*here.address, timeout=HANG)
         headers = {name.decode(): value.decode() for name, value in here.key}
         headers["content-type"] = "application/x-www-form-urlencoded"
         connection.request("POST", "/twiml", urlencode(ON | {"CallStatus": "ringing"}), headers)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from limits import HANG
 from rig_peers import (
     CALL_SID,
     SETTINGS,
@@ -162,7 +163,7 @@ async def test_a_socket_that_is_open_as_another_takes_its_place_does_not_tell_th
         await settle(first)
         tasks.start_soon(call.come_back, open_late)
         await settle(first)
-        with trio.fail_after(60):
+        with trio.fail_after(HANG):
             is_let_in.set()  # it goes on when this task waits, which is behind the other's coming
             await call.come_back(never_open)
     assert trio.current_time() - lost_at <= BACK_WITHIN + 2.0

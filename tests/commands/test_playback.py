@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from limits import HANG
 from trio.testing import MockClock
 
 from sts_trio.commands import playback
@@ -86,7 +87,7 @@ async def test_a_player_is_stopped_when_nobody_listens_any_more(tmp_path: Path) 
     os.mkfifo(pipe)
     player = a_player(tmp_path, f'exec sleep 600 >"{pipe}"')
     sound = Sound(0.0, Path("a.wav"))
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: playback.play([], print, sounds=[sound], player=[player]))
             opened = await trio.open_file(pipe, "rb")

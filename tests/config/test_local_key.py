@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from limits import HANG
 
 from sts_trio import config
 from sts_trio.config import local_key
@@ -72,7 +73,7 @@ def test_the_workers_of_one_server_have_one_key() -> None:
     workers = [context.Process(target=mint_into, args=(queue,)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    one, other = (queue.get(timeout=30) for _ in workers)
+    one, other = (queue.get(timeout=HANG) for _ in workers)
     for worker in workers:
         worker.join()
     assert one == other

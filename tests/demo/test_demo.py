@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from limits import HANG
 from rig_demo import GOOD
 
 from sts_trio.demo import clips, scenarios
@@ -363,7 +364,7 @@ def short(judge: Judge = lambda evidence: None) -> Scenario:
 
 async def perform(scenario: Scenario, audience: Audience | None = None) -> demo.Outcome:
     audience = audience or Audience()
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with scripted_agent() as agent, running(demo.VARIABLES, agent=agent) as server:
             return await demo.play(scenario, server, agent, audience)
 
@@ -458,7 +459,7 @@ async def test_an_agent_that_keeps_its_socket_is_a_fault(autojump_clock: Any) ->
 
     async with scripted_agent() as agent, running(demo.VARIABLES, agent=agent) as server:
         agent.__class__ = Clingy
-        with trio.fail_after(60):
+        with trio.fail_after(HANG):
             outcome = await demo.play(short(), server, agent, Audience())
     assert outcome.faults == ("the agent's socket was not closed",)
     assert outcome.closed_after is None

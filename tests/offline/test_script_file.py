@@ -7,6 +7,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import HANG
 
 from sts_trio.errors import ConfigError
 from sts_trio.observe.events import CallTranscript
@@ -100,7 +101,7 @@ async def test_a_file_is_a_script_in_tests_too(fast_clock: Any, tmp_path: Path) 
         return f"order {order} is on its way"
 
     (tmp_path / "my.script").write_text('@call look_up {"order": 7}\nIt is on its way.\n')
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with (
             scripted_agent(tmp_path / "my.script", "Anything else?") as agent,
             running(agent=agent, functions=look_up) as server,

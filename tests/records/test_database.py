@@ -19,6 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from call_stories import NOON, Story, sid, whole
+from limits import HANG
 from rig_postgresql import Cluster
 
 from sts_trio.errors import ConfigError
@@ -463,8 +464,8 @@ def test_a_commit_that_nobody_answers_is_ended_from_outside_too(
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        assert is_stopped.wait(30)
-        until = time.monotonic() + 30
+        assert is_stopped.wait(HANG)
+        until = time.monotonic() + HANG
         while thread.is_alive() and time.monotonic() < until:
             own_database.interrupt()
             thread.join(0.05)
@@ -538,7 +539,7 @@ def test_a_process_that_looks_and_leaves_takes_nothing_from_who_has_the_file(
         "import sys; from sts_trio.records.database import Database;"
         " database = Database(sys.argv[1]); database.open(); database.close()"
     )
-    subprocess.run([sys.executable, "-c", look, url], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", look, url], check=True, timeout=HANG)
     Store(written).write(whole())
     third = subprocess.run(
         [
@@ -549,7 +550,7 @@ def test_a_process_that_looks_and_leaves_takes_nothing_from_who_has_the_file(
             str(tmp_path / "calls.db"),
         ],
         check=True,
-        timeout=60,
+        timeout=HANG,
         capture_output=True,
         text=True,
     )

@@ -8,6 +8,7 @@ import pytest
 import structlog
 import trio
 from call_stories import FROM, sid, whole
+from limits import HANG
 from rig_processes import process
 
 from sts_trio.call.info import CallInfo
@@ -61,7 +62,7 @@ def test_a_spool_that_cannot_be_used_is_a_mistake(tmp_path: Path) -> None:
 
 async def test_a_call_is_kept_and_found_again(tmp_path: Path) -> None:
     kept = opened(tmp_path, redact_key=KEY)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             await nursery.start(kept.writer.run)
             kept.call_log.announce(CallInfo(call_sid=sid(1), from_=FROM), "webhook")
@@ -87,7 +88,7 @@ async def test_what_is_too_old_goes_as_soon_as_the_server_runs(tmp_path: Path) -
     first.store.write(whole(1, at=0.0))
     second = opened(tmp_path)
     expected = {"event": events.RecordsExpired.NAME, "calls": 1, "events": len(whole())}
-    with structlog.testing.capture_logs() as lines, trio.fail_after(60):
+    with structlog.testing.capture_logs() as lines, trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             await nursery.start(second.writer.run)
             while {**expected, "log_level": "info"} not in lines:  # noqa: ASYNC110
@@ -105,7 +106,7 @@ async def test_a_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> No
             process,
         )
         assert kept is not None
-        with trio.fail_after(60):
+        with trio.fail_after(HANG):
             async with trio.open_nursery() as nursery:
                 await nursery.start(kept.writer.run)
                 for row in whole():

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from call_stories import NOON, sid
+from limits import HANG
 
 from sts_trio.errors import ConfigError
 from sts_trio.records import spool as spools
@@ -274,7 +275,7 @@ def test_what_a_killed_process_had_is_found_by_the_next_start(tmp_path: Path) ->
         [sys.executable, "-c", KILLED, str(tmp_path)],
         input=msgspec.json.encode(rows(0, 5)),
         check=False,
-        timeout=60,
+        timeout=HANG,
     )
     spool = Spool(tmp_path, "p2")
     assert spool.dead == ["killed"]

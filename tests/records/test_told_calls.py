@@ -10,6 +10,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from limits import HANG
 from rig_app import make_app
 from standardwebhooks import Webhook
 
@@ -108,7 +109,7 @@ async def test_what_was_not_told_is_told_by_the_next_process(tmp_path: Path) -> 
     async with receiver.serving():
         told["STS_WEBHOOK_URL"] = receiver.url
         async with running(told):
-            with trio.fail_after(60):
+            with trio.fail_after(HANG):
                 await receiver.taken.wait()
                 await until(lambda: bool(deliveries.all([DELIVERED])))
     database.close()
@@ -160,7 +161,7 @@ async def test_the_users_own_code_is_called_when_a_call_has_ended(
         report = await call(server.url, [b"\x11\x91" * 800])
         await server.app.live_calls.empty()
         ended = sys.modules[module].ended
-        with trio.fail_after(60):
+        with trio.fail_after(HANG):
             await until(lambda: bool(ended))
     assert ended == [(report.call_sid, "stop")]
 
@@ -174,7 +175,7 @@ async def test_the_last_hooks_are_called_before_the_server_stops(
     tmp_path: Path, module: str
 ) -> None:
     app = make_app(tmp_path, STS_AGENT="offline", **settings(tmp_path, STS_FUNCTIONS=module))
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             await nursery.start(app.server.run)
             assert app.server.records is not None
@@ -194,7 +195,7 @@ def test_a_hook_that_cannot_be_called_is_one_line_at_the_start(tmp_path: Path, m
 
 async def test_a_hook_without_a_database_is_warned_of(tmp_path: Path, module: str) -> None:
     app = make_app(tmp_path, STS_AGENT="offline", STS_FUNCTIONS=module)
-    with structlog.testing.capture_logs() as logs, trio.fail_after(60):
+    with structlog.testing.capture_logs() as logs, trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             await nursery.start(app.server.run)
             await app.server.stop()

@@ -93,7 +93,7 @@ def test_there_are_examples() -> None:
 async def test_an_example_in_the_documentation_works(
     name: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         await examples()[name](autojump_clock)
 
 
@@ -101,7 +101,7 @@ async def test_an_example_in_the_documentation_works(
 
 
 async def test_without_an_agent_the_offline_one_answers(autojump_clock: Any) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with running() as server:
             report = await call(server.url, BRIEFLY)
             assert server.base.startswith("http://127.0.0.1:")
@@ -145,7 +145,7 @@ async def test_an_app_of_ones_own_is_served(autojump_clock: Any, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     environ = {"STS_AGENT": "offline", "STS_LOG_LEVEL": "warning"}
     app = create_app(config.load(environ, tmp_path / "empty"))
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with running(app) as server:
             assert server.app is app
             report = await call(server.url, BRIEFLY)
@@ -198,7 +198,7 @@ async def test_a_module_with_functions_can_be_given_alone(tmp_path: Path) -> Non
 
 async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_clock: Any) -> None:
     asks = CallFunction("look_up", {"order": 7})
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with (
             scripted_agent(asks, "It is on its way.") as agent,
             running(agent=agent, functions=[look_up]) as server,
@@ -218,7 +218,7 @@ async def test_what_happened_in_a_call_is_told_and_nothing_of_others(autojump_cl
 async def test_a_configuration_goes_with_an_agent(autojump_clock: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     settings = config.load({"STS_AGENT": "offline"}, tmp_path / "empty")
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with scripted_agent() as agent, running(settings, agent=agent.url) as server:
             await call(server.url, BRIEFLY)
     assert agent.sessions == 1
@@ -231,7 +231,7 @@ async def test_variables_that_make_no_configuration_are_an_error_and_no_group() 
 
 
 async def test_a_database_that_cannot_be_used_is_an_error_and_no_group(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         with pytest.raises(ConfigError, match=r"STS_DATABASE_URL: .* cannot be used"):
             async with running({"STS_DATABASE_URL": f"sqlite:///{tmp_path}"}):
                 pass
@@ -241,7 +241,7 @@ async def test_so_is_a_directory_that_cannot_be_recorded_to(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     variables = {"STS_RECORD": "1", "STS_RECORDINGS": str(tmp_path / "file")}
     variables["STS_DATABASE_URL"] = f"sqlite:///{tmp_path / 'calls.db'}"
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         with pytest.raises(ConfigError, match=r"STS_RECORDINGS: .* cannot be written to"):
             async with running(variables):
                 pass
@@ -267,7 +267,7 @@ async def test_what_was_frozen_before_stays_so() -> None:
 
 
 async def test_the_agent_tells_who_is_connected(autojump_clock: Any) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with scripted_agent() as agent, running(agent=agent) as server:
             assert (agent.live, agent.sessions, agent.last_gone) == (0, 0, None)
             live: list[int] = []
@@ -282,7 +282,7 @@ async def test_the_agent_tells_who_is_connected(autojump_clock: Any) -> None:
 
 async def test_faults_count_for_the_sessions_that_begin_then(autojump_clock: Any) -> None:
     async with scripted_agent(faults=Faults(refuse_status=503)) as agent:
-        with trio.fail_after(60):
+        with trio.fail_after(HANG):
             async with running({"STS_RECONNECT": "0"}, agent=agent) as server:
                 # An apology is heard first.
                 refused = await call(server.url, [WaitForQuiet(silence=3.0)])
@@ -303,7 +303,7 @@ async def test_a_caller_says_texts_files_and_bytes(autojump_clock: Any, tmp_path
         LOUD * length(0.4),
         Speak(LOUD * length(0.3), "hm"),
     ]
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with scripted_agent("Yes.") as agent, running(agent=agent) as server:
             report = await call(server.url, said)
     assert [turn.text for turn in report.turns] == ["Hello.", "clip.wav", "", "hm"]
@@ -418,7 +418,7 @@ async def test_keys_are_pressed_and_collected(fast_clock: Any) -> None:
 
 
 async def test_keys_are_told_to_the_agent_where_nobody_collects_them(fast_clock: Any) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with scripted_agent("Yes.") as agent, running(agent=agent) as server:
             report = await call(server.url, [Keys("42"), "Hello."])
             happened = await server.happened_in(report)
@@ -428,7 +428,7 @@ async def test_keys_are_told_to_the_agent_where_nobody_collects_them(fast_clock:
 
 
 async def test_one_thing_may_be_said_and_one_function_be_given(fast_clock: Any) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with (
             scripted_agent(CallFunction("look_up", {"order": 7}), "It is on its way.") as agent,
             running(agent=agent, functions=look_up) as server,
@@ -445,7 +445,7 @@ async def test_the_bridge_is_told_who_calls_whom(fast_clock: Any) -> None:
         """Note who calls."""
         seen.append((call.info.from_, call.info.to))
 
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with (
             scripted_agent(CallFunction("note"), "Noted.") as agent,
             running(agent=agent, functions=note) as server,

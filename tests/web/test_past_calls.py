@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 from call_stories import FROM, NOON, Story, sid, whole
+from limits import HANG
 from rig_app import client_of, key, make_app
 
 from sts_trio.records.database import DatabaseAway
@@ -28,7 +29,7 @@ async def keeping(tmp_path: Path, *rows: Row) -> AsyncIterator[App]:
     assert app.server.records is not None
     if rows:
         app.server.records.store.write(rows)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             await nursery.start(app.server.records.writer.run)
             yield app

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from limits import HANG
 from rig_app import ROUTES
 
 from sts_trio.config import load
@@ -121,7 +122,7 @@ class Behind:
     async def ask(self, method: str, path: str, headers: Mapping[str, str]) -> int:
         def ask() -> int:
             with contextlib.closing(
-                http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG)
             ) as connection:
                 connection.request(method, path, headers=dict(headers))
                 return connection.getresponse().status
@@ -148,7 +149,7 @@ async def behind(name: str, tmp_path: Path) -> AsyncIterator[Behind]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         async with scripted_agent() as agent, trio.open_nursery() as nursery:
             environ = {"DEEPGRAM_API_KEY": "any", "DEEPGRAM_URL": agent.url}
             app = create_app(load(environ, tmp_path))
