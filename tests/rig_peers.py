@@ -216,6 +216,11 @@ class FakeAgent:
                 observed = _Observed(stream, self, nursery.cancel_scope)
                 await self._serve(nursery, observed)
                 nursery.cancel_scope.cancel()
+        except* LocalProtocolError:
+            # trio-websocket answers a ping that comes after its own close frame, which is no more
+            # allowed: https://github.com/python-trio/trio-websocket/issues/184.
+            if not self.is_closing:
+                raise
         finally:
             self.note_gone()
             self.over.set()
