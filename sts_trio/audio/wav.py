@@ -10,7 +10,7 @@ import operator
 import os
 import struct
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sts_trio.audio import frames as audio
@@ -208,17 +208,25 @@ def resample(
     half = math.ceil(zero_crossings * max(1.0, rate / RATE))
     around = [0.0] * half
     padded = [*around, *samples, *around]
-
-    @functools.cache
-    def weights(part: int) -> list[float]:
-        return _weights(part / filters, half, min(1.0, RATE / rate))
-
+    weights = _filters(filters, half, min(1.0, RATE / rate))
     resampled = []
     for at in range(0, len(samples) * phases, stride):
         whole, phase = divmod(at, phases)
         window = padded[whole + 1 : whole + 2 * half + 1]
         resampled.append(sum(map(operator.mul, window, weights(phase * filters // phases))))
     return resampled
+
+
+# Who speaks does so at one rate, and a caller's files have few.
+@functools.lru_cache(maxsize=4)
+def _filters(count: int, half: int, narrowing: float) -> Callable[[int], list[float]]:
+    """The filter of a part of a sample, of which there are so many. Each is made once."""
+
+    @functools.cache
+    def weights(part: int) -> list[float]:
+        return _weights(part / count, half, narrowing)
+
+    return weights
 
 
 def _weights(fraction: float, half: int, narrowing: float) -> list[float]:
