@@ -255,7 +255,8 @@ async def test_the_process_is_left_as_it_was() -> None:
     assert (list(root.handlers), root.level, structlog.get_config()) == before
 
 
-async def test_what_was_frozen_before_stays_so() -> None:
+async def test_what_was_frozen_before_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["sts_trio.testing.running"], "gc", gc)  # tests/conftest.py
     frozen = gc.get_freeze_count()
     assert frozen > 0, "by the suite itself"
     async with running():
