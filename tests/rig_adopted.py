@@ -92,14 +92,13 @@ class Line:
         if small:
             self.bridge.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.ticker = ticker
-        self.early = bytearray()
         self._end: Socket = self.socket
         leg_end: Socket = self.bridge
         if IS_TLS:
             client, server = in_agreement()
             self._end = TlsSocket(self.socket, client)
             leg_end = TlsSocket(self.bridge, server)
-        self.leg = AdoptedLeg(leg_end, ticker, self.early)
+        self.leg = AdoptedLeg(leg_end, ticker)
         self.batches: list[Sequence[Any]] = []
         self.ended_at: float | None = None
         self.got = b""

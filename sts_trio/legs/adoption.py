@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,20 +18,19 @@ from sts_trio.net.hypercorn_guard.law import Step
 from sts_trio.net.streams import taken_out_of
 from sts_trio.net.ticker import Ticker
 from sts_trio.net.tls_socket import TlsSocket, tls_state
+from sts_trio.wire.handshake import token
 
 
 class _Diverted:
-    """Stands in for the protocol of a `Connection`: what still comes is ours."""
+    """Stands in for the protocol of a `Connection`. What still comes is nobody's: there are no
+    frames before the websocket is accepted (RFC 6455, section 4.1)."""
 
     def __init__(self) -> None:
-        self.early = bytearray()
         self._is_idle = trio.Event()
         self._over = trio.Event()
 
     async def handle(self, event: Any) -> None:
-        if isinstance(event, RawData):
-            self.early += event.data
-        else:
+        if not isinstance(event, RawData):
             self._is_idle.set()  # `Closed`: nobody reads any more
 
     async def go_on(self) -> None:
@@ -69,20 +69,24 @@ def can_adopt(send: portable.Send, connection: Connection | None) -> bool:
 async def open_adopted(
     send: portable.Send, connection: Connection, ticker: Ticker
 ) -> AsyncIterator[AdoptedLeg]:
-    """Accepts the websocket and takes its socket over. Only where `can_adopt` says so."""
-    tls = tls_state(connection.stream)
-    tcp: Any = connection.stream if tls is None else connection.stream.transport_stream
+    """Takes the websocket's socket over and accepts it. Only where `can_adopt` says so."""
+    is_tls = type(connection.stream) is trio.SSLStream
+    tcp: Any = connection.stream.transport_stream if is_tls else connection.stream
     websocket: Any = send.__self__  # type: ignore[attr-defined]
-    # Before the accept: the caller's first frames may come with its next segment.
     connection.protocol = diverted = _Diverted()
     try:
-        await portable.accept(send)
-        # Hypercorn sends nothing any more on its own account: no pings, no second close frame.
+        # Hypercorn sends nothing any more on its own account: no answer, and no close frame.
         websocket.closed = True
-        await diverted.stop_reading(connection)
+        if is_tls:
+            await diverted.stop_reading(connection)
+        tls = tls_state(connection.stream)
+        # Of plain TCP its reader has nothing in its hands that counts: it ends with its stream.
         with taken_out_of(tcp) as sock:
             tls_socket = None if tls is None else TlsSocket(sock, tls)
-            leg = AdoptedLeg(tls_socket or sock, ticker, diverted.early)
+            leg = AdoptedLeg(tls_socket or sock, ticker)
+            connection.step(Step.CALL)
+            leg.answer(_acceptance(websocket))
+            await _log_access(websocket)
             try:
                 yield leg
             finally:
@@ -95,3 +99,23 @@ async def open_adopted(
         # caller who is quiet would keep it there.
         tcp.socket.close()
         diverted.let_go()
+
+
+def _acceptance(websocket: WSStream) -> bytes:
+    """What Hypercorn would answer the handshake; by itself, it takes a twentieth of a call's
+    set-up. No subprotocol, and no extension."""
+    assert websocket.handshake.key is not None  # else Hypercorn has refused it
+    headers = [
+        (b"sec-websocket-accept", token(websocket.handshake.key)),
+        (b"upgrade", b"WebSocket"),
+        (b"connection", b"Upgrade"),
+        *websocket.config.response_headers("h11"),
+    ]
+    lines = [b"HTTP/1.1 101 Switching Protocols", *(b"%b: %b" % each for each in headers)]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+async def _log_access(websocket: WSStream) -> None:
+    """To Hypercorn's log of accesses, where there is one."""
+    took = time.time() - websocket.start_time
+    await websocket.config.log.access(websocket.scope, {"status": 101, "headers": []}, took)

@@ -1,14 +1,13 @@
 """The caller's socket the fast way: Hypercorn's accepted socket, read in ticks and written at once.
 
-Hypercorn accepts the websocket; from then on the socket is ours, and with it what Hypercorn did for
-it: frames (`wire/frames/`), pings, the size limit, the close. Every tick of the ticker reads
-what has come, in one go, with no task to wake. Writing tries the socket first; what it does not
-take is kept, one message at the most, and tried again on the next tick.
+Hypercorn reads the websocket's handshake; from then on the socket is ours, and with it what
+Hypercorn did for it: the answer, frames (`wire/frames/`), pings, the size limit, the close. Every
+tick of the ticker reads what has come, in one go, with no task to wake. Writing tries the socket
+first; what it does not take is kept, one message at the most, and tried again on the next tick.
 
 Adoption reaches into Hypercorn: the socket is taken out of its stream, which looks closed from then
-on, and bytes that its reader had already are handed over; with TLS, so are its keys
-(`net/tls_socket.py`). So it is done only where everything is exactly as expected, by `can_adopt`;
-anywhere else the portable leg does the same work.
+on; with TLS, so are its keys (`net/tls_socket.py`). So it is done only where everything is exactly
+as expected, by `can_adopt`; anywhere else the portable leg does the same work.
 """
 
 import contextlib
@@ -48,15 +47,13 @@ class Socket(Protocol):
 class AdoptedLeg:
     """A Media Stream on a non-blocking socket. See `sts_trio.legs` for the contract.
 
-    `early` has what somebody else read from it, before all that is read here. The caller of this
-    class closes the socket.
+    The caller of this class closes the socket.
     """
 
     __slots__ = (
         "_bug",
         "_context",
         "_cork",
-        "_early",
         "_hear",
         "_held",
         "_idle",
@@ -78,9 +75,8 @@ class AdoptedLeg:
 
     is_polled = True
 
-    def __init__(self, sock: Socket, ticker: Ticker, early: bytearray | None = None) -> None:
+    def __init__(self, sock: Socket, ticker: Ticker) -> None:
         self._socket = sock
-        self._early = bytearray() if early is None else early
         self._ticker = ticker
         self._cork = ticker.cork
         # Bytes: they are looked at for each message, and of `b""` there is one for all calls.
@@ -107,6 +103,10 @@ class AdoptedLeg:
     def is_stuck(self) -> bool:
         """Whether something could not be written, so that there is no proper end to be had."""
         return self._is_broken or bool(self._pending)
+
+    def answer(self, handshake: bytes) -> None:
+        """Accepts the websocket: before anything else is said."""
+        self._write_now(handshake)
 
     async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
         self._hear = hear
@@ -174,21 +174,14 @@ class AdoptedLeg:
         try:
             data = self._socket.recv(RECEIVE)
         except BlockingIOError:
-            if not self._early:
-                return []
-            data = b""
+            return []
         except OSError as exc:
             return [LegEnded(Leg.CALLER, How.LOST, reason=exc.strerror or "")]
-        else:
-            if not data:
-                heard = self._decode(bytes(self._early))
-                return heard if _has_ended(heard) else [*heard, LegEnded(Leg.CALLER, How.LOST)]
-            if self._is_deaf:
-                self._discard()
-                return []
-        if self._early:
-            data = bytes(self._early) + data
-            self._early.clear()
+        if not data:
+            return [LegEnded(Leg.CALLER, How.LOST)]
+        if self._is_deaf:
+            self._discard()
+            return []
         self._last_heard = now
         return self._decode(data)
 

@@ -23,6 +23,8 @@ class TlsState(NamedTuple):
     tls: ssl.SSLObject
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
+    # What goes before anything else: Trio holds TLS 1.3's tickets back until something is said.
+    held: bytes = b""
 
 
 def tls_state(stream: Any) -> TlsState | None:
@@ -34,9 +36,10 @@ def tls_state(stream: Any) -> TlsState | None:
     parts = [getattr(stream, name, None) for name in names]
     if tuple(map(type, parts)) != (ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO):
         return None
-    if getattr(stream, "_https_compatible", None) is not True:
+    held = getattr(stream, "_delayed_outgoing", False)
+    if getattr(stream, "_https_compatible", None) is not True or held is False:
         return None
-    return TlsState(*parts)  # type: ignore[arg-type]
+    return TlsState(*parts)._replace(held=held or b"")  # type: ignore[arg-type]
 
 
 def break_cycle(stream: Any) -> None:
@@ -67,9 +70,9 @@ class TlsSocket:
 
     def __init__(self, sock: socket.socket, state: TlsState) -> None:
         self._socket = sock
-        self._tls, self._incoming, self._outgoing = state
+        self._tls, self._incoming, self._outgoing, self._unsent = state
         self._has_more = True  # what came before this may be in there
-        self._unsent = b""  # encrypted
+        # What is unsent is encrypted.
         self._encrypted = 0  # so many bytes of what is sent next are in there already
         self._is_over = False  # nothing more is to be read
         self._fault = ""  # and why, if not for its proper end

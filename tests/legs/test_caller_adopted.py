@@ -140,49 +140,6 @@ async def test_what_hear_starts_inherits_the_context_of_the_call(
 # --- bytes that Hypercorn's reader had taken ----------------------------------------------------
 
 
-@pytest.mark.parametrize("at", [0, 1, 7, 40, -1])
-async def test_early_bytes_come_before_the_sockets(
-    at: int, autojump_clock: trio.testing.MockClock
-) -> None:
-    stream = told(HELLO, media())
-    async with a_line() as line:
-        line.early += stream[:at][:3]
-        line.early += stream[:at][3:]
-        line.say(stream[at:])
-        await ticks(2)
-        assert line.heard == [HELLO, media()]
-
-
-async def test_early_bytes_are_heard_though_nothing_else_comes(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with a_line() as line:
-        line.early += told(HELLO)
-        await ticks(2)
-        assert line.batches == [[HELLO]]
-
-
-async def test_early_bytes_are_heard_though_the_caller_is_gone(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with a_line() as line:
-        line.early += told(HELLO, STOP)
-        line.socket.close()
-        await ticks()
-        assert line.batches == [[HELLO, STOP, LegEnded(Leg.CALLER, How.LOST)]]
-
-
-@pytest.mark.parametrize("last", [closing(1000), frame(TEXT, b"x", mask=None)])
-async def test_an_end_among_the_early_bytes_is_the_only_one(
-    last: bytes, autojump_clock: trio.testing.MockClock
-) -> None:
-    async with a_line() as line:
-        line.early += told(STOP) + last
-        line.socket.close()
-        await ticks()
-        assert [type(message).__name__ for message in line.heard] == ["Stop", "LegEnded"]
-
-
 # --- ends ---------------------------------------------------------------------------------------
 
 

@@ -398,6 +398,8 @@ async def test_only_of_a_tls_stream_as_it_is_known_there_are_parts() -> None:
         state = tls_state(known)
         assert state is not None
         assert state.tls.server_side
+        known._delayed_outgoing = b"tickets"
+        assert [state.held, (tls_state(known) or state).held] == [b"", b"tickets"]
         assert tls_state(known.transport_stream) is None
         assert [tls_state(stream) for stream in streams[1:]] == [None] * 4
         assert tls_state(None) is None
