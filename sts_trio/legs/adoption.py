@@ -111,7 +111,7 @@ def _acceptance(websocket: WSStream) -> bytes:
         (b"connection", b"Upgrade"),
         *websocket.config.response_headers("h11"),
     ]
-    lines = [b"HTTP/1.1 101 Switching Protocols", *(b"%b: %b" % each for each in headers)]
+    lines = [b"HTTP/1.1 101 ", *(b"%b: %b" % each for each in headers)]
     return b"\r\n".join([*lines, b"", b""])
 
 
