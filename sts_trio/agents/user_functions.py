@@ -7,6 +7,7 @@ from typing import Any
 
 from sts_trio.errors import ConfigError
 from sts_trio.functions.modules import import_module, make_importable
+from sts_trio.wire.printable import quoted
 
 
 def load(path: str, where: str) -> Any:
@@ -35,7 +36,9 @@ def check(
     """
     call = getattr(function, "__call__", None)  # noqa: B004 (an object may be async to call)
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
-        raise ConfigError(f"{where}: expected an async function, {expected}")
+        raise ConfigError(
+            f"{where}: expected an async function, {expected}, got {quoted(repr(function))}"
+        )
     try:
         inspect.signature(function).bind(argument)
     except TypeError as exc:

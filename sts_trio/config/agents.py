@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sts_trio.config import templates
-from sts_trio.config.raw import RawConfig, config_error
+from sts_trio.config.raw import RawConfig, config_error, written_key
 from sts_trio.errors import ConfigError
 from sts_trio.wire import addresses, legacy
 from sts_trio.wire.deepgram_rules import oddities
@@ -58,7 +58,7 @@ def read_agents(given: RawConfig, dialect: Dialect, warnings: list[str]) -> Agen
     sessions: dict[str, dict[str, Any]] = {}
     variables: dict[str, dict[str, str]] = {}
     for name, written in (given.section("agents") or {"default": CAR_SELLER}).items():
-        where = given.in_file(f"agents.{name}")
+        where = given.in_file("agents", name)
         agent, session, defaults = written, for_all, {}
         if isinstance(written, dict):
             agent = {key: written[key] for key in written if key not in ("settings", "variables")}
@@ -79,7 +79,7 @@ def read_agents(given: RawConfig, dialect: Dialect, warnings: list[str]) -> Agen
     if "default" not in agents:
         raise config_error(
             f"{given.in_file('agents')}: expected one named default, for calls"
-            f" to numbers that [numbers] does not know, got {', '.join(agents)}"
+            f" to numbers that [numbers] does not know, got {', '.join(map(quoted, agents))}"
         )
     return Agents(agents, sessions, variables)
 
@@ -89,7 +89,9 @@ def _read_variables(where: str, written: Any) -> dict[str, str]:
         raise config_error(f"{where}: expected a table, got {quoted(written)}")
     for name, default in written.items():
         if not templates.NAME.fullmatch(name):
-            raise config_error(f"{where}.{name}: expected a name of letters, digits and _")
+            raise config_error(
+                f"{where}: expected names of letters, digits and _, got {quoted(name)}"
+            )
         if isinstance(default, bool) or not isinstance(default, str | int | float):
             raise config_error(f"{where}.{name}: expected text or a number, got {quoted(default)}")
     return {name: str(default) for name, default in written.items()}
@@ -118,10 +120,12 @@ def _refuse_misplaced(where: str, name: str, agent: dict[str, Any]) -> None:
         if key in agent:
             raise config_error(
                 f"{where}.{key}: stands beside Deepgram's agent, not in it: write it below"
-                f" [agents.{name}.settings], or for all agents below [settings]"
+                f" [agents.{written_key(name)}.settings], or for all agents below [settings]"
             )
     if "agent" in agent:
-        raise config_error(f"{where}.agent: write what is in it straight below [agents.{name}]")
+        raise config_error(
+            f"{where}.agent: write what is in it straight below [agents.{written_key(name)}]"
+        )
     if "audio" in agent:
         raise config_error(f"{where}.audio: a phone's is µ-law at 8 kHz; leave it out")
 
@@ -208,11 +212,12 @@ def _check_stored(where: str, agent: Any) -> None:
 def read_numbers(given: RawConfig, agents: dict[str, AgentSettings]) -> dict[str, str]:
     numbers: dict[str, str] = {}
     for address, name in given.section("numbers").items():
-        where = given.in_file(f"numbers.{address}")
+        where = given.in_file("numbers", address)
         if not addresses.is_address(address):
             raise config_error(
                 f'{where}: expected a number like "+15005550006", or an address like'
                 ' "sip:sales@example.com" or "client:sales"'
+                f", got {quoted(address)}"
             )
         key = addresses.canonical(address)
         if key in numbers:

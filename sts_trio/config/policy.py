@@ -63,7 +63,7 @@ def _clip(given: RawConfig, key: str, path: str | None, ours: str) -> bytes:
         return clip(ours)
     if not path:
         return b""
-    where = given.in_file(f"words.{key}")
+    where = given.in_file("words", key)
     try:
         audio = wav.read(given.beside_file(path))
     except wav.NotAWav as exc:

@@ -5,6 +5,8 @@ Errors are one line each: where, what was expected, what was got.
 
 import difflib
 import enum
+import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,13 +68,14 @@ class RawConfig:
         """A path that was written in the file, seen from there."""
         return (self._file.parent if self._file is not None else Path()) / path
 
-    def in_file(self, path: str) -> str:
-        return f"{self._file}: {path}"
+    def in_file(self, *keys: str) -> str:
+        """Of a key in a table, the table's before."""
+        return f"{self._file}: {'.'.join(map(written_key, keys))}"
 
     def config_error(self, variable: str, value: Any) -> ConfigError:
         setting = SETTINGS[variable]
-        got = "" if setting.secret else f", got {quoted(value)}"
-        return config_error(f"{self.where(variable)}: expected {setting.expected}{got}")
+        got = _measured(value) if setting.secret else _shown(value)
+        return config_error(f"{self.where(variable)}: expected {setting.expected}, got {got}")
 
     def misspelt_variables(self) -> list[str]:
         """Warnings, not errors: somebody else's program may use the prefixes too."""
@@ -104,13 +107,13 @@ class RawConfig:
         known = msgspec.structs.fields(type)
         for key in section.keys() - {field.name for field in known}:
             names = ", ".join(field.name for field in known)
-            raise config_error(f"{self.in_file(f'{name}.{key}')}: unknown key; known are {names}")
+            raise config_error(f"{self.in_file(name, key)}: unknown key; known are {names}")
         try:
             return msgspec.convert(section, type)
         except msgspec.ValidationError as exc:
             # "Expected `str`, got `int` - at `$.asks`"
             reason, _, path = str(exc).partition(" - at `$")
-            where = self.in_file(name + path.rstrip("`"))
+            where = self.in_file(name) + path.rstrip("`")
             raise config_error(f"{where}: {reason[:1].lower()}{reason[1:]}") from None
 
     def section(self, name: str) -> dict[str, Any]:
@@ -122,7 +125,7 @@ class RawConfig:
             is_deepgrams = name == "agents" or (name, key) == ("settings", "agent")
             if not is_deepgrams and key in (setting.key for setting in SETTINGS.values()):
                 raise config_error(
-                    f"{self.in_file(f'{name}.{key}')}: write {key} above the first [table]"
+                    f"{self.in_file(name, key)}: write {key} above the first [table]"
                 )
         return section
 
@@ -149,6 +152,25 @@ def read_file(named: str, directory: Path) -> tuple[Path | None, dict[str, Any]]
     except ValueError as exc:
         # It names line and column.
         raise config_error(f"{path}: not TOML: {exc}") from None
+
+
+def written_key(key: str) -> str:
+    """As TOML has it: in quotes where it is not bare."""
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, list):
+        return quoted(value)
+    return f"a list of {', '.join(map(quoted, value[:3]))}" if value else "an empty list"
+
+
+def _measured(secret: Any) -> str:
+    """What may be told of it: it may be cut off, or not there at all."""
+    parts = secret if isinstance(secret, list) else [secret]
+    if not parts or not all(isinstance(each, str) for each in parts):
+        return "no text"
+    return f"{', '.join(str(len(each)) for each in parts[:3])} characters"
 
 
 def config_error(text: str) -> ConfigError:

@@ -30,7 +30,7 @@ class KeptFlights(enum.Enum):
     ALL = "all"
 
 
-class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Prices(msgspec.Struct, frozen=True):
     """The table `[prices]`. In any currency; there is none until it is named."""
 
     currency: Annotated[str, msgspec.Meta(max_length=8)] = ""
@@ -97,7 +97,7 @@ def read_records(given: RawConfig) -> Records:
         keep_days=given("STS_KEEP_DAYS", KEEP_DAYS),
         keep_words=keeps_words,
         redact_key=key if redacts else None,
-        prices=_prices(given),
+        prices=given.read_table("prices", Prices),
         are_recorded=are_recorded,
         recordings=_place(given, "STS_RECORDINGS", url, RECORDINGS),
         kept_flights=_kept_flights(given, url),
@@ -170,10 +170,3 @@ def _path(url: str) -> str | None:
     """The file of an SQLite URL; its query, which nobody needs, is left to be refused."""
     found = re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)", url)
     return None if found is None or found[1] == ":memory:" else found[1]
-
-
-def _prices(given: RawConfig) -> Prices:
-    try:
-        return msgspec.convert(given.section("prices"), Prices)
-    except msgspec.ValidationError as exc:
-        raise config_error(f"{given.in_file('prices')}: {exc}") from None

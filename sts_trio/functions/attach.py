@@ -104,7 +104,9 @@ def with_functions(
         return agent
     think = agent.get("think")
     if not think:
-        raise config_error(f"{where}: expected a think block, to tell the agent of its functions")
+        raise config_error(
+            f"{where}: expected a think block, to tell the agent of its functions, got none"
+        )
     if isinstance(think, list):
         return {**agent, "think": [_extended(each, definitions, where) for each in think]}
     return {**agent, "think": _extended(think, definitions, where)}

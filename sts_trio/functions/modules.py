@@ -10,6 +10,9 @@ from types import ModuleType
 
 from sts_trio.config.raw import config_error
 
+# Letters of a name, and of why it fails: whoever raises may say a lot.
+MAX_TOLD = 300
+
 _OURS = Path(__file__).parents[1]
 _PATHS = sysconfig.get_paths()
 # Where Python's own modules and those of others are.
@@ -38,7 +41,8 @@ def import_module(name: str, where: str) -> ModuleType:
     except (Exception, SystemExit) as exc:
         what, at = _told(exc)
         place = f" ({at})" if at else ""
-        raise config_error(f"{where}: {name} cannot be imported: {what}{place}") from exc
+        shown, reason = name[:MAX_TOLD], what[:MAX_TOLD]
+        raise config_error(f"{where}: {shown} cannot be imported: {reason}{place}") from exc
 
 
 def _told(error: BaseException) -> tuple[str, str]:

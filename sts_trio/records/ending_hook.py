@@ -22,6 +22,7 @@ from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.record import Record
+from sts_trio.wire.printable import quoted
 
 WITHIN = 30.0
 AT_ONCE = 10
@@ -52,15 +53,16 @@ def checked(hook: Any, where: str) -> Hook:
     try:
         inspect.signature(hook).bind(object())
     except (TypeError, ValueError):
-        raise _no_hook(where) from None
+        raise _no_hook(hook, where) from None
     if not (inspect.isfunction(hook) or inspect.ismethod(hook)):
-        raise _no_hook(where)
+        raise _no_hook(hook, where)
     found: Hook = hook
     return found
 
 
-def _no_hook(where: str) -> ConfigError:
-    return config_error(f"{where}: expected a function of one argument, the record")
+def _no_hook(hook: Any, where: str) -> ConfigError:
+    got = quoted(repr(hook))
+    return config_error(f"{where}: expected a function of one argument, the record, got {got}")
 
 
 class EndingHook:

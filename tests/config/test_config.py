@@ -502,6 +502,7 @@ def test_what_is_listed_may_be_dialled_by_its_beginning_and_transferred_to_as_a_
 # --- Mistakes -----------------------------------------------------------------------------------
 
 NUMBERS = "numbers like +15005550006, several with commas"
+VISIBLE = "visible ASCII characters without spaces"
 PREFIXES = "beginnings of numbers, like +1 or +4420, several with commas"
 WEBSOCKET = "a websocket URL like wss://agent.deepgram.com/v1/agent/converse"
 PUBLIC = "a URL like https://example.com, without a query"
@@ -573,8 +574,10 @@ def test_a_mistake_is_named_with_what_was_expected(
     ],
 )
 def test_a_mistaken_secret_stays_one(variable: str, expected: str) -> None:
+    """Its length may be told: it tells what was cut off."""
     for value in ("se cret", "se\ncret", "secrét"):
-        assert in_environment(**{variable: value}) == f"{variable}: expected {expected}"
+        told = in_environment(**{variable: value})
+        assert told == f"{variable}: expected {expected}, got {len(value)} characters"
     assert in_environment(TWILIO_AUTH_TOKEN=" , ").startswith("TWILIO_AUTH_TOKEN: expected")
 
 
@@ -601,11 +604,23 @@ def test_a_misspelt_variable_is_mentioned() -> None:
     ("text", "expected"),
     [
         ("max_call = 5", "max_call: unknown key; did you mean max_calls?"),
-        ('"a\\nb" = 5', r"a\nb: unknown key; known are deepgram_api_key, deepgram_url,"),
+        ('"a\\nb" = 5', r'"a\nb": unknown key; known are deepgram_api_key, deepgram_url,'),
+        ("admin_token = 5", f"admin_token: expected {VISIBLE}, got no text"),
+        (
+            "twilio_auth_token = ['a', 'b c']",
+            f"twilio_auth_token: expected {VISIBLE}, several with commas, got 1, 3 characters",
+        ),
+        (
+            "twilio_auth_token = [5]",
+            f"twilio_auth_token: expected {VISIBLE}, several with commas, got no text",
+        ),
+        ("functions = ['']", "functions: expected modules with functions, like my_functions or"),
+        ("dial_prefixes = ['+1', 5]", f"dial_prefixes: expected {PREFIXES}, got a list of '+1', 5"),
+        ("log = []", "log: expected console or json, got an empty list"),
         ("max_calls = 'many'", "max_calls: expected a whole number from 1 to 100000, got 'many'"),
         ("max_calls = true", "max_calls: expected a whole number from 1 to 100000, got True"),
         ("reconnect = 5", "reconnect: expected 1 or 0, got 5"),
-        ("log = ['json']", "log: expected console or json, got a list"),
+        ("log = ['json']", "log: expected console or json, got a list of 'json'"),
         ("[agent.default]", "agent: expected deepgram or offline, got a table"),
         ("twilio_auth_token = ['s e']", "twilio_auth_token: expected visible ASCII"),
         ("twilio_auth_token = [5]", "twilio_auth_token: expected visible ASCII"),
