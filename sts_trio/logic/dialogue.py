@@ -40,10 +40,11 @@ from sts_trio.wire import deepgram, twilio
 
 __all__ = ["Dialogue", "Settings", "SettingsWanted", "Statistics"]
 
-# Audio moves no deadline but that of a batch and of a gap, which `caller_audio` keeps by itself.
-_MOVES_NO_DEADLINE = frozenset({twilio.Media, deepgram.Audio})
-# Nor does a mark, while nothing is to follow once the caller has heard all there is.
-_NOR_DO_MARKS = _MOVES_NO_DEADLINE | {twilio.Mark}
+# The caller's audio moves no deadline but those of a batch and of a gap, which `caller_audio` keeps
+# by itself.
+_MOVES_NO_DEADLINE: frozenset[type[Heard]] = frozenset({twilio.Media})
+# Nor does the agent's, or a mark, while nobody waits for what the caller hears.
+_NOR_DOES_PLAYOUT: frozenset[type[Heard]] = frozenset({twilio.Media, deepgram.Audio, twilio.Mark})
 
 
 def any_call(call_sid: str) -> bool:
@@ -170,7 +171,7 @@ class Dialogue:
         session, closing = parts.session, parts.closing
         is_talking = closing.is_open and session.is_live and self._stream.is_flowing
         self._is_plain = is_talking and not parts.is_listening
-        self._moves_nothing = _MOVES_NO_DEADLINE if parts.hears_out else _NOR_DO_MARKS
+        self._moves_nothing = _MOVES_NO_DEADLINE if parts.hears_out else _NOR_DOES_PLAYOUT
         self._rare_deadline = inf if closing.is_over else rare_deadline(parts)
 
     @property

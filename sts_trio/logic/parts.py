@@ -113,9 +113,10 @@ class Parts:
 
     @property
     def hears_out(self) -> bool:
-        """Whether something is to follow once the caller has heard what there is, or so far."""
+        """Whether something is to follow of what the caller hears, or once all of it is heard."""
         return (
             self.watch.is_waiting
+            or self.limits.is_asking
             or self.turns.agent_audio.awaits_first_mark
             or self.function_calls.are_awaited
             or self.requests.are_heard_out

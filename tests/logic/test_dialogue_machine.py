@@ -373,6 +373,14 @@ class AnyConversation(RuleBasedStateMachine):
     # --- what always holds ----------------------------------------------------------------------
 
     @invariant()
+    def no_part_waits_beyond_its_deadline(self) -> None:
+        if not self.is_over:
+            rare = dict(self.dialogue.deadlines)
+            gap = rare.pop("gap")  # while the caller is to be heard it never comes
+            assert self.dialogue.rare_deadline <= min(rare.values()), rare
+            assert self.dialogue.deadline <= gap
+
+    @invariant()
     def the_timer_is_set_until_the_call_is_over(self) -> None:
         assert (self.dialogue.deadline == inf) == self.is_over
         if not self.is_over:
