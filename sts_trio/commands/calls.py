@@ -272,7 +272,7 @@ def _exported(store: "Store", wanted: "Wanted", form: str, whole: bool) -> Itera
 @contextlib.contextmanager
 def _output(out: str | None) -> Iterator[TextIO]:
     """Only for who runs it: it holds numbers and words."""
-    if out is None:
+    if out in (None, "-"):
         yield sys.stdout
         return
     path = Path(out)

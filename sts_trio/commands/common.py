@@ -1,6 +1,7 @@
 """How a command runs, and how it ends: one line on stderr for whatever an operator can cause."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from sts_trio.errors import ConfigError, StsTrioError, first_of
 from sts_trio.net.signals import Terminated, deadly_signals, die_of, terminating
-from sts_trio.wire.printable import encodable, printable
+from sts_trio.wire.printable import encodable, printable, quoted
 
 T = TypeVar("T")
 FILE = click.Path(exists=True, dir_okay=False)
@@ -43,16 +44,34 @@ class Misuse(Failure):
 
 
 class Command(click.Command):
-    """Takes no empty value. A shell gives one for a variable that is not set, and what that means
-    is never what was meant: `--host ""` is every address of the machine, `--out ""` is here."""
+    """Takes no value that is never what was meant, whatever the option.
+
+    A shell gives an empty one for a variable that is not set: `--host ""` is every address of the
+    machine, `--out ""` is here. "nan" and "inf" are in every range that click knows. And bytes that
+    are no text are none to whoever is told of them, unless they name a file.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         left = super().parse_args(ctx, args)
         for param in self.params:
-            value = ctx.params.get(param.name or "")
-            if value == "" or (isinstance(value, tuple) and "" in value):
-                raise click.BadParameter("expected a value, got ''", ctx, param)
+            given = ctx.params.get(param.name or "")
+            for value in given if isinstance(given, tuple) else (given,):
+                if (expected := _expected(value, param.type)) is not None:
+                    told = f"expected {expected}, got {quoted(value)}"
+                    raise click.BadParameter(told, ctx, param)
         return left
+
+
+def _expected(value: Any, type: Any) -> str | None:
+    """What was to be in its place; None: it will do."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "a number"
+    if not isinstance(value, str):
+        return None
+    if not value:
+        return "a value"
+    is_text = isinstance(type, click.Path) or value == value.encode(errors="replace").decode()
+    return None if is_text else "text in UTF-8"
 
 
 class Group(click.Group):
@@ -147,6 +166,8 @@ def pairs(option: str, given: Iterable[str]) -> dict[str, str]:
 def make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise Misuse(f"{path}: expected a directory, got a file") from None
     except OSError as exc:
         raise Misuse(f"{path}: cannot be made: {exc.strerror}") from exc
 

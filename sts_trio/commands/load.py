@@ -150,6 +150,7 @@ def _print_schema(context: click.Context, parameter: click.Parameter, value: boo
     "--out",
     default="sts-trio-load",
     show_default=True,
+    type=click.Path(),
     help="What is written: this with .json, and with .svg.",
 )
 @click.option(

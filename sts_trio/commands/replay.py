@@ -1,6 +1,7 @@
 """`sts-trio replay`: a call again, from what was recorded of it. No server has to run."""
 
 import itertools
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -96,7 +97,7 @@ class _Counted:
 
 
 def _path(what: str, file: str | None) -> Path:
-    if Path(what).is_file():
+    if os.path.isfile(what):  # and no name that none can be
         return Path(what)
     from sts_trio import config
     from sts_trio.flight.keeper import flights_of

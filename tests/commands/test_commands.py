@@ -854,7 +854,9 @@ def test_a_place_that_cannot_be_written_is_told_before_anybody_is_called(
     bridge: Bridge, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert "file: cannot be made" in failure("call", "--out", "file/rec.wav", code=2)
+    assert "file: expected a directory, got a file" in failure(
+        "call", "--out", "file/rec.wav", code=2
+    )
     assert bridge.url == ""
 
 
