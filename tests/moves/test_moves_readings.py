@@ -13,8 +13,12 @@ from rig_after import store
 from rig_moves import LEAVES_SILENCE, Balancer, Talk, until
 
 from sts_trio.config import load
+from sts_trio.legs import caller_asgi
+from sts_trio.logic import states, stream
+from sts_trio.moves import lookout, mover
 from sts_trio.moves.decision import Answer
 from sts_trio.outbound.twilio_rest import TwilioRest
+from sts_trio.records import claims
 from sts_trio.records.movable import Left, Owner
 from sts_trio.records.record import Record
 from sts_trio.simulate.phone_call import PhoneCall
@@ -31,6 +35,21 @@ WORDS = "The word is heron."
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many calls at once are slow on a busy machine. What is given up, or done again, when it
+    takes long is told in other tests."""
+    lost = states.STREAM_LIMITS[states.StreamState.AWAY].cause
+    limits = {**states.STREAM_LIMITS, states.StreamState.AWAY: states.Limit(HANG, lost)}
+    monkeypatch.setattr(stream, "STREAM_LIMITS", limits)
+    monkeypatch.setattr(claims, "CLAIMED_FOR", HANG)
+    monkeypatch.setattr(lookout, "ASK_WITHIN", HANG)
+    monkeypatch.setattr(lookout, "AGAIN_AFTER", HANG)
+    monkeypatch.setattr(mover, "ASK_WITHIN", HANG)
+    # A process that only looks dead would see to its calls itself.
+    monkeypatch.setattr(caller_asgi, "SILENT_AFTER", 2 * HANG)
 
 
 class Accounts(TwilioRest):
