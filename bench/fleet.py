@@ -41,7 +41,7 @@ from rich.table import Table
 
 from sts_trio.audio.frames import length
 from sts_trio.moves.lookout import after_url
-from sts_trio.simulate import http
+from sts_trio.net import http
 from sts_trio.simulate.call_requests import Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.media_stream import Sids

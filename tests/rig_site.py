@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 import trio
 import trio_websocket
 
-from sts_trio.simulate import http
+from sts_trio.net import http
 from sts_trio.testing.clock import jumping_only_when_nothing_works
 from sts_trio.wire import twilio
 

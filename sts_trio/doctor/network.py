@@ -18,6 +18,7 @@ from sts_trio.doctor.findings import Finding, State, fault, fine, odd, unknown
 from sts_trio.doctor.reach import STEP_WITHIN, reach
 from sts_trio.errors import AgentRejected, AgentUnreachable, LegEnded, TwilioFailed
 from sts_trio.legs.handshake import open_agent
+from sts_trio.net import http
 from sts_trio.offline.mode import choose
 from sts_trio.outbound.progress import STATUS_PATH
 from sts_trio.outbound.twilio_rest import TwilioRest
@@ -31,7 +32,7 @@ CLOCK_ODD, CLOCK_WRONG = 2.0, 60.0
 SLOW_DIAL = 1.0
 # Of no call: what the server is asked about is nothing that it knows.
 NO_CALL = "CA" + "d0c" * 10 + "00"
-_KEPT = 65536  # bytes of an answer
+_LONGEST = 2**20  # bytes of an answer
 
 
 # --- agents ---------------------------------------------------------------------------------------
@@ -169,15 +170,15 @@ async def public_address(config: Config) -> AsyncIterator[Finding]:
     if steps[-1].state is State.FAULT:
         return
     try:
-        status, _, body, seconds = await _get(f"{config.public_url}/healthz")
+        answer, seconds = await _get(f"{config.public_url}/healthz")
     except NotConnected as exc:
         cure = f"look at the proxy's log; is that {where}?"
         yield fault("public URL", f"{config.public_url}/healthz has no answer", str(exc), cure)
         return
-    if status != 200 or b'"live"' not in body:
+    if answer.status != 200 or b'"live"' not in answer.body:
         cause = "the proxy leads elsewhere, or the server is not running"
         cure = "start sts-trio serve; look at the proxy's log"
-        yield fault("public URL", f"/healthz: HTTP {status}, none of ours", cause, cure)
+        yield fault("public URL", f"/healthz: HTTP {answer.status}, none of ours", cause, cure)
         return
     yield fine("public URL", f"{config.public_url} leads to a server of ours", seconds)
     if not config.twilio_auth_tokens:
@@ -197,21 +198,21 @@ async def _signed(config: Config) -> Finding:
     form = {"CallSid": NO_CALL, "CallStatus": "completed"}
     signature = webhook.sign(config.twilio_auth_tokens[0], url, form)
     try:
-        status, _, _, seconds = await _get(
-            url, form=form, headers={webhook.SIGNATURE_HEADER: signature}
-        )
+        answer, seconds = await _get(url, form=form, headers={webhook.SIGNATURE_HEADER: signature})
     except NotConnected as exc:
         return unknown("public URL", f"{STATUS_PATH}: no answer", str(exc))
-    if status == 403:
+    if answer.status == 403:
         return fault(
             "public URL",
             "a request signed as Twilio signs is refused",
             "the server that runs has another TWILIO_AUTH_TOKEN, or another STS_PUBLIC_URL",
             "give both the same as here; its log says for which address it has looked",
         )
-    if status >= 400:
+    if answer.status >= 400:
         cause = "the proxy lets no POST through, or changes the path"
-        return fault("public URL", f"{STATUS_PATH}: HTTP {status}", cause, "look at the proxy")
+        return fault(
+            "public URL", f"{STATUS_PATH}: HTTP {answer.status}", cause, "look at the proxy"
+        )
     return fine("public URL", "a request signed as Twilio signs is let in", seconds)
 
 
@@ -260,44 +261,35 @@ def _place(parts: urllib.parse.SplitResult) -> tuple[str, int, bool]:
 
 async def _get(
     url: str, *, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
-) -> tuple[int, dict[bytes, bytes], bytes, float]:
-    """Status, headers, the beginning of the body, and the seconds it took.
+) -> tuple[http.Answer, float]:
+    """The answer, and the seconds it took.
 
     Raises:
-        NotConnected: there is no answer, and why.
+        NotConnected: there is none, and why.
     """
     parts = urllib.parse.urlsplit(url)
     began = trio.current_time()
-    body = b"" if form is None else urllib.parse.urlencode(form).encode()
-    sent = [("Host", host_of(parts)), ("Connection", "close"), *(headers or {}).items()]
+    sent = {"Host": host_of(parts), **(headers or {})}
+    method, body = "GET", b""
     if form is not None:
-        sent += [("Content-Type", "application/x-www-form-urlencoded")]
-        sent += [("Content-Length", str(len(body)))]
-    request = h11.Request(
-        method="GET" if form is None else "POST", target=parts.path or "/", headers=sent
-    )
+        method, body = "POST", urllib.parse.urlencode(form).encode()
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
     try:
         with trio.fail_after(STEP_WITHIN):
             stream = await connect(*_place(parts))
             try:
-                connection = h11.Connection(h11.CLIENT)
-                for part in (request, h11.Data(data=body), h11.EndOfMessage()):
-                    await stream.send_all(connection.send(part) or b"")
-                status, answered, received = 0, {}, b""
-                while not isinstance(event := connection.next_event(), h11.EndOfMessage):
-                    if event is h11.NEED_DATA:
-                        connection.receive_data(bytes(await stream.receive_some(65536)))
-                    elif isinstance(event, h11.Response):
-                        status, answered = event.status_code, dict(event.headers)
-                    elif isinstance(event, h11.Data) and len(received) < _KEPT:
-                        received += bytes(event.data)
+                answer = await http.ask(
+                    stream, method, parts.path or "/", sent, body, longest=_LONGEST
+                )
             finally:
                 await trio.aclose_forcefully(stream)
     except trio.TooSlowError:
         raise NotConnected(f"no answer within {STEP_WITHIN:g} s") from None
+    except http.TooLong:
+        raise NotConnected(f"the answer is longer than {_LONGEST} bytes") from None
     except (OSError, trio.BrokenResourceError, h11.ProtocolError) as exc:
         raise NotConnected(f"no answer: {exc}") from exc
-    return status, answered, received, trio.current_time() - began
+    return answer, trio.current_time() - began
 
 
 # --- the clock ------------------------------------------------------------------------------------
@@ -307,13 +299,13 @@ async def clock(addresses: Sequence[str]) -> Finding:
     """This machine's beside that of the first that tells its own, by HTTP."""
     for address in addresses:
         try:
-            _, headers, _, seconds = await _get(address)
+            answer, seconds = await _get(address)
         except NotConnected:
             continue
-        told = headers.get(b"date")
+        told = answer.headers.get("date")
         if told is None:
             continue
-        theirs = email.utils.parsedate_to_datetime(told.decode("latin-1")).timestamp()
+        theirs = email.utils.parsedate_to_datetime(told).timestamp()
         # A date is cut to the second, and was made somewhere within the answer's way.
         ahead = time.time() - theirs - 0.5 - seconds / 2
         host = urllib.parse.urlsplit(address).hostname

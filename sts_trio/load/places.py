@@ -11,7 +11,8 @@ import trio
 from sts_trio.config import local_key
 from sts_trio.errors import StsTrioError
 from sts_trio.load.target import Target, find
-from sts_trio.simulate import http, twiml
+from sts_trio.net import http
+from sts_trio.simulate import twiml
 from sts_trio.simulate.connect import WEBSOCKET, NotConnected, connect, parts_of, target_of
 from sts_trio.simulate.media_stream import Sids
 from sts_trio.simulate.webhook import ANSWER_TIMEOUT, FORM, NUMBERS, Sign, form

@@ -31,12 +31,12 @@ from sts_trio.moves.decision import (
     decide,
 )
 from sts_trio.moves.past import recalled
+from sts_trio.net import http
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.records.movable import CallState, Claim, Owner
 from sts_trio.records.rows import Kind, Row
-from sts_trio.simulate import http
 
 # A process that lives answers within milliseconds.
 ASK_WITHIN = 0.5

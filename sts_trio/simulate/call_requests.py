@@ -6,8 +6,8 @@ from urllib.parse import urljoin
 import msgspec
 import trio
 
+from sts_trio.net.http import Answer
 from sts_trio.simulate import twiml
-from sts_trio.simulate.http import Answer
 from sts_trio.simulate.phone_call import Problem, Requested
 from sts_trio.simulate.webhook import NotAnswered, Webhooks
 

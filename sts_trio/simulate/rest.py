@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 import trio
 
-from sts_trio.simulate import http, placement
+from sts_trio.net import http
+from sts_trio.simulate import placement
 from sts_trio.simulate.call_requests import Text, Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.carrier_call import Call

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from sts_trio.errors import StsTrioError
-from sts_trio.simulate import http
+from sts_trio.net import http
 from sts_trio.simulate.connect import (
     HTTP,
     NotAUrl,

@@ -30,7 +30,7 @@ from sts_trio.load.python.options import read
 from sts_trio.load.report import Capacity, Report, Tried, encode, sentences, table
 from sts_trio.load.target import NotOurs, Target, find, is_of_this_machine
 from sts_trio.load.watched import Possessions
-from sts_trio.simulate import http
+from sts_trio.net import http
 from sts_trio.simulate import twiml as twiml_of
 from sts_trio.simulate.carrier import signer
 

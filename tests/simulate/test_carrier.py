@@ -12,7 +12,7 @@ from rig_site import Media, Site, listen, site
 
 from sts_trio.audio import wav
 from sts_trio.audio.frames import length
-from sts_trio.simulate import http
+from sts_trio.net import http
 from sts_trio.simulate.call_requests import Text, Url
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.carrier_call import APPLICATION_ERROR, Call

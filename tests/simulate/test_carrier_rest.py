@@ -10,8 +10,8 @@ import trio
 from rig_site import Site, listen, site
 
 from sts_trio.errors import TwilioFailed
+from sts_trio.net import http
 from sts_trio.outbound.twilio_rest import TwilioRest
-from sts_trio.simulate import http
 from sts_trio.simulate.carrier import Carrier
 from sts_trio.simulate.phone_call import PhoneCall
 from sts_trio.simulate.placement import Callee

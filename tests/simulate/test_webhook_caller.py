@@ -15,12 +15,12 @@ from rig_hypercorn import hypercorn
 from rig_server import knock
 from rig_site import site
 
+from sts_trio.net.http import Answer
 from sts_trio.observe import events
 from sts_trio.simulate import webhook
 from sts_trio.simulate.caller import place_call
 from sts_trio.simulate.carrier import signer
 from sts_trio.simulate.connect import NotConnected
-from sts_trio.simulate.http import Answer
 from sts_trio.simulate.report import Result
 from sts_trio.simulate.script import HangUp, WaitForSpeech
 from sts_trio.simulate.twiml import MAX_TWIML

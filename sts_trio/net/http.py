@@ -1,6 +1,7 @@
-"""HTTP/1.1 as a carrier speaks it: asks webhooks, and answers for a REST API on the loopback.
+"""HTTP/1.1 over a stream that is connected: one request, or whatever a peer asks.
 
-Either peer may be a hostile one: what is read is bounded.
+For what this machine asks of servers beside its calls, and for simulated ones. Either peer may be a
+hostile one: what is read is bounded.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
