@@ -79,6 +79,7 @@ class AgentLeg:
         "_heard_all",
         "_is_at_end",
         "_is_behind",
+        "_is_over",
         "_is_ponged",
         "_nursery",
         "_over",
@@ -116,7 +117,8 @@ class AgentLeg:
         self._is_behind = False  # it has more than may be heard at once, or sent too much
         self._caught_up: trio.Event  # when it was
         self._is_ponged = True
-        self._over = trio.Event()
+        self._is_over = False  # nothing more is read
+        self._over = trio.Event()  # when it is
         self._heard_all = trio.Event()
         self._bug: Exception | None = None
         # What `hear` starts is to inherit this call's context, not the poller's.
@@ -167,7 +169,7 @@ class AgentLeg:
 
     def take(self, data: bytes) -> None:
         """Hears what was read, now or in a moment; `b""` is the end of it. Never raises."""
-        if self._over.is_set():
+        if self._is_over:
             return
         if not data or len(data) > AT_ONCE or self._hear is None or self._unheard or self._unread:
             self._unread = self._unread[self._read_to :] + data
@@ -197,7 +199,7 @@ class AgentLeg:
                 self.take(b"")
 
     async def _read_on(self) -> None:
-        while not self._over.is_set():
+        while not self._is_over:
             try:
                 data = await self._stream.receive_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -232,7 +234,7 @@ class AgentLeg:
             self._hear_some()
         self._is_behind = False
         self._caught_up.set()
-        if not self._over.is_set():
+        if not self._is_over:
             self._watch()
 
     def _rest(self) -> float:
@@ -258,7 +260,7 @@ class AgentLeg:
             self._give(heard)
 
     def _understand_some(self) -> None:
-        if self._over.is_set():
+        if self._is_over:
             return
         piece = self._unread[self._read_to : self._read_to + AT_ONCE]
         self._read_to += len(piece)
@@ -333,7 +335,7 @@ class AgentLeg:
         """The end is known, though it may be still to be heard."""
         self._forget()
         self._unread, self._read_to = b"", 0
-        self._sender.is_closing = True
+        self._sender.is_closing = self._is_over = True
         self._over.set()
 
     # --- pings ----------------------------------------------------------------------------------
@@ -342,7 +344,7 @@ class AgentLeg:
         """Returns when a ping goes unanswered; the leg then ends."""
         while True:
             await trio.sleep(PING_EVERY)
-            if self._over.is_set():
+            if self._is_over:
                 return
             if not self._is_ponged:
                 break

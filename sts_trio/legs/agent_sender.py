@@ -5,7 +5,7 @@ nothing is written any more.
 """
 
 import contextlib
-from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -19,10 +19,10 @@ class Sender:
     __slots__ = (
         "_alone",
         "_encode",
+        "_is_quick",
         "_nursery",
         "_owed",
         "_stream",
-        "_try_write",
         "has_said_goodbye",
         "is_closing",
     )
@@ -30,14 +30,14 @@ class Sender:
     def __init__(self, stream: trio.abc.Stream, language: Language, nursery: trio.Nursery) -> None:
         self.is_closing = False  # nothing more is to be sent
         self.has_said_goodbye = False  # so nothing but the end is to be heard
-        self._stream = stream
+        self._stream: Any = stream
         self._encode = language.encode
         self._nursery = nursery
         # {opcode: control frame that could not be written at once}
         self._owed: dict[int, bytes] = {}
         self._alone = trio.Lock()
         # Other streams (memory streams in tests) know only `await`.
-        self._try_write: Callable[[bytes], bool] = getattr(stream, "try_send", _never)
+        self._is_quick = hasattr(stream, "try_send")
 
     def try_send(self, message: deepgram.ToAgent) -> bool:
         """Audio alone: what the socket does not take of it goes with the next, which comes soon.
@@ -45,9 +45,10 @@ class Sender:
 
         Order is kept: the stream takes nothing while somebody sends.
         """
-        if type(message) is not deepgram.Audio or self.is_closing:
+        if type(message) is not deepgram.Audio or self.is_closing or not self._is_quick:
             return False
-        return self._try_write(frames.masked_binary(message.data))
+        sent: bool = self._stream.try_send(frames.masked_binary(message.data))
+        return sent
 
     async def send(self, message: deepgram.ToAgent) -> None:
         """Does nothing once the leg is down: its reader hears of that."""
@@ -87,7 +88,7 @@ class Sender:
     def _tell(self, control_frame: bytes) -> None:
         """At once, or as soon as what is being sent is through."""
         frame = frames.masked(control_frame)
-        if self._owed or not self._try_write(frame):
+        if self._owed or not (self._is_quick and self._stream.try_send(frame)):
             if not self._owed:
                 self._nursery.start_soon(self._pay)
             # Of several pongs the last will do (RFC 6455, section 5.5.3).
@@ -106,7 +107,3 @@ class Sender:
     async def _write(self, frame: bytes) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._stream.send_all(frame)
-
-
-def _never(data: bytes) -> bool:
-    return False
