@@ -117,9 +117,10 @@ class Server:
         self.twilio = TwilioRest.of(config)
         self.phone_calls = PhoneCalls(config, lambda: self.twilio)
         self._identity = Identity(config.records.process_name, config.max_calls)
+        agents = functools.partial(versions, self.config, self.functions)
         self._kept_calls = KeptCalls(
             config.records,
-            lambda: versions(self.config, self.functions),
+            agents,
             hooks,
             lambda process_id: self._identity.told(process_id, self.live_calls),
             on_recorded=self.figures.recorded,
@@ -127,7 +128,7 @@ class Server:
         self._flights = Flights(
             config.records,
             program=self._identity.version,
-            agents=lambda: versions(self.config, self.functions),
+            agents=agents,
             sensitive=[each.name for each in self.functions if each.options.sensitive],
         )
         self.dialler = Dialler(

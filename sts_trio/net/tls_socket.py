@@ -42,6 +42,16 @@ def tls_state(stream: Any) -> TlsState | None:
     return TlsState(*parts)._replace(held=held or b"")  # type: ignore[arg-type]
 
 
+def is_known() -> bool:
+    """Whether Trio's TLS streams are made as `tls_state` knows them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with trio.socket.socket() as sock:
+        stream = trio.SSLStream(
+            trio.SocketStream(sock), context, server_side=True, https_compatible=True
+        )
+        return tls_state(stream) is not None
+
+
 def break_cycle(stream: Any) -> None:
     """Of a TLS stream that is over. It has its handshake, a method of its own: only the garbage
     collector would free it and, with it, TLS's buffers. Where that has changed, nothing breaks."""

@@ -38,6 +38,7 @@ from sts_trio.errors import ConfigError
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.bound import url_of
 from sts_trio.net.signals import STOPS
+from sts_trio.net.tls_socket import is_known
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.server import GOODBYE
@@ -113,6 +114,8 @@ async def serve(
         if inheritance is not None:
             stack.enter_context(inheritance.predecessor)
         hypercorn_guard.install()
+        if settings.ssl_enabled and config.fast_lane and not is_known():
+            report(events.FastLaneClosed(trio.__version__))
         if app is None:
             app = create_app(config)
         stop = trio.Event()

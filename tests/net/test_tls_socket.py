@@ -16,7 +16,15 @@ from hypothesis import given
 from rig_adopted import in_agreement
 from rig_streams import TRUSTED
 
-from sts_trio.net.tls_socket import MAX_UNSENT, RECORD, TlsSocket, TlsState, break_cycle, tls_state
+from sts_trio.net.tls_socket import (
+    MAX_UNSENT,
+    RECORD,
+    TlsSocket,
+    TlsState,
+    break_cycle,
+    is_known,
+    tls_state,
+)
 
 
 class Narrow:
@@ -423,3 +431,7 @@ async def test_a_stream_that_is_over_is_freed_without_the_collector() -> None:
     finally:
         gc.enable()
         tcp.socket.close()
+
+
+async def test_the_streams_of_this_trio_are_made_as_they_are_known() -> None:
+    assert is_known()

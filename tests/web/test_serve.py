@@ -23,6 +23,7 @@ from limits import HANG
 from sts_trio.bridge.live_calls import Remember
 from sts_trio.config import Config, load, local_key
 from sts_trio.errors import ConfigError
+from sts_trio.net import tls_socket
 from sts_trio.net.hypercorn_guard import KEEP_ALIVE, Connection
 from sts_trio.observe import events
 from sts_trio.web import serve as serve_module
@@ -553,6 +554,19 @@ async def test_with_a_certificate_it_serves_https_and_only_http_1(tmp_path: Path
             assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             assert stream.selected_alpn_protocol() == "http/1.1"
         tell(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("is_known", "told"), [(True, 0), (False, 1)])
+async def test_where_tls_cannot_be_taken_over_that_is_told_at_the_start(
+    tmp_path: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch, is_known: bool, told: int
+) -> None:
+    if not is_known:
+        monkeypatch.setattr(tls_socket, "tls_state", lambda stream: None)
+    with structlog.testing.capture_logs() as lines:
+        for cert, key in ((tls.cert, tls.key), (None, None)):
+            async with serving(tmp_path, certfile=cert, keyfile=key) as server:
+                server.nursery.cancel_scope.cancel()
+    assert [each["event"] for each in lines].count(events.FastLaneClosed.NAME) == told
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,15 @@ class GuardNotInstalled(Event, frozen=True):
     unprotected: str
 
 
+class FastLaneClosed(Event, frozen=True):
+    """TLS streams of this version of Trio are not made as they are known here, so a stream's socket
+    cannot be taken over from Hypercorn: each call takes more CPU. Have a proxy speak TLS."""
+
+    NAME = "fast_lane.closed"
+    LEVEL = Level.WARNING
+    trio: Annotated[str, "its version"]
+
+
 class LoopBlocked(Event, frozen=True):
     """One task has kept all others from going on, every call among them. What it does for so long
     belongs into a thread; a function of yours that is not `async` has one."""
