@@ -97,6 +97,10 @@ def serve(
 
     settings = config.from_environment(file)
     if print_deploy:
+        given = {"--keep-alive": keep_alive, "--certfile": certfile, "--keyfile": keyfile}
+        given["--take-over"] = take_over or None
+        if others := [option for option, value in given.items() if value is not None]:
+            raise Misuse(f"{', '.join(others)}: not with --print-deploy, which does not serve")
         print_deployment(settings, port, None if out is None else Path(out))
         return
     if out is not None:

@@ -160,6 +160,8 @@ def call(
     elif answers:
         raise Misuse("--answers: somebody is only dialled --through a webhook")
     clips = [*map(readable, wavs), *in_order(ctx.meta[ORDER], texts, keys)]
+    if barge_in_after is not None and not clips:
+        raise Misuse("--barge-in-after: expected what to say then: a WAV, --say or --keys")
     if texts and (reason := without_words()):
         say(reason, err=True)
     steps = polite(clips) if barge_in_after is None else impatient(clips, barge_in_after)

@@ -403,6 +403,7 @@ def _settings(file: str | None) -> "Records":
 
 @contextlib.contextmanager
 def _open(file: str | None) -> "Iterator[Store]":
+    from sts_trio.records.database import DatabaseAway
     from sts_trio.records.opening import make_store
 
     settings = _settings(file)
@@ -412,7 +413,10 @@ def _open(file: str | None) -> "Iterator[Store]":
     database = store.database
     if not database.is_postgresql and not Path(database.url.database or "").exists():
         fail(f"{database.url.database}: no calls are kept yet: `sts-trio serve` makes this file")
-    database.open()
+    try:
+        database.open()
+    except DatabaseAway as exc:
+        fail(f"STS_DATABASE_URL: {database.shown} cannot be read: {exc}")
     try:
         yield store
     finally:

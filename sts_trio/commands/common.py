@@ -159,6 +159,8 @@ def pairs(option: str, given: Iterable[str]) -> dict[str, str]:
         name, equals, value = each.partition("=")
         if not equals or not name:
             raise Misuse(f"{option} {each!r}: expected NAME=VALUE")
+        if name in found:
+            raise Misuse(f"{option} {each!r}: expected each name once, got {quoted(name)} again")
         found[name] = value
     return found
 

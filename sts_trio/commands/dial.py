@@ -103,6 +103,8 @@ def dial(
     # The server would say so, too; but it may be away, or somebody else's.
     if not re.fullmatch(NUMBER, number):
         raise Misuse(f"expected a number like +15005550006, got {quoted(number)}")
+    if (message is not None) != (on_machine == "leave-message"):
+        raise Misuse("--message, --on-machine leave-message: expected both, or neither")
     order: dict[str, Any] = {"to": number, "on_machine": on_machine.replace("-", "_")}
     order |= {"agent": agent, "message": message, "parameters": pairs("--parameter", parameters)}
     server = _Server(url)

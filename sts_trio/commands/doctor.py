@@ -58,8 +58,9 @@ def doctor(
     from sts_trio.outbound.twilio_rest import TwilioRest
 
     if not twilio:
-        if to is not None:
-            raise Misuse("--to: is for --twilio")
+        for option, is_given in (("--to", to is not None), ("--yes", yes)):
+            if is_given:
+                raise Misuse(f"{option}: is for --twilio")
         _look(file, host, port, as_json=as_json)
         return
     settings = config.from_environment(file, STS_AGENT="offline")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sts_trio.commands.call_options import readable, signer
 from sts_trio.commands.call_outcome import write_text
@@ -36,7 +37,7 @@ def _endings(context: click.Context, parameter: click.Parameter, value: str) -> 
     except msgspec.ValidationError:
         raise click.BadParameter(f"expected three weights, such as 8:1:1, got {value!r}") from None
     if not sum(weights):
-        raise click.BadParameter("one of the weights has to be more than 0")
+        raise click.BadParameter(f"expected a weight of more than 0 among them, got {value!r}")
     return Endings(*weights)
 
 
@@ -185,6 +186,9 @@ def load(
     from sts_trio.load.target import NotOurs
     from sts_trio.simulate.connect import NotAUrl, NotConnected
 
+    source = click.get_current_context().get_parameter_source("most")
+    if source is not ParameterSource.DEFAULT and not asked["find_capacity"]:
+        raise Misuse("--most: is for --find-capacity")
     targets = [Path(f"{out}{suffix}") for suffix in (".json", ".svg")]
     screen = _Screen()
     with tempfile.NamedTemporaryFile() as clip:

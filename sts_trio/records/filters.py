@@ -33,12 +33,18 @@ def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
     1970, for ages.
 
     Raises:
-        BadFilter: a time, an ending or a verdict is none.
+        BadFilter: a time, an ending or a verdict is none, or no time is between the two.
     """
+    since, until = _time(given, "since", now), _time(given, "until", now)
+    if since is not None and until is not None and since >= until:
+        raise BadFilter(
+            f"until: expected a time behind since, {quoted(_text(given, 'since'))},"
+            f" got {quoted(_text(given, 'until'))}"
+        )
     number = _text(given, "number")
     return Wanted(
-        since=_time(given, "since", now),
-        until=_time(given, "until", now),
+        since=since,
+        until=until,
         number=None if number is None else with_plus(number),
         agent=_text(given, "agent"),
         ending=_ending(given),

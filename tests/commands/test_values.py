@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
-from rig_commands import failure
+from rig_commands import NUMBER, failure
 
 from sts_trio import cli
 from sts_trio.commands.common import Command
@@ -70,6 +70,41 @@ def test_no_option_but_of_a_file_takes_bytes_that_are_no_text() -> None:
         assert "expected text in UTF-8, got 'a=\\udcff'" in told
     told = failure("calls", "send-again", "\udcff", code=2)
     assert "expected text in UTF-8, got '\\udcff'" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("serve", "--print-deploy", "--take-over"), "--take-over: not with --print-deploy"),
+        (
+            ("serve", "--print-deploy", "--keep-alive", "9", "--keyfile", __file__),
+            "--keep-alive, --keyfile: not with --print-deploy",
+        ),
+        (("load", "ws://127.0.0.1:1/", "--most", "9"), "--most: is for --find-capacity"),
+        (
+            ("load", "ws://127.0.0.1:1/", "--endings", "0:0:0"),
+            "more than 0 among them, got '0:0:0'",
+        ),
+        (("call", "--barge-in-after", "1"), "--barge-in-after: expected what to say then"),
+        (("call", "--parameter", "a=b", "--parameter", "a=c"), "name once, got 'a' again"),
+        (("dial", NUMBER, "--message", "Hello"), "expected both, or neither"),
+        (("dial", NUMBER, "--on-machine", "leave-message"), "expected both, or neither"),
+        (("doctor", "--yes"), "--yes: is for --twilio"),
+        (("doctor", "--to", NUMBER), "--to: is for --twilio"),
+    ],
+)
+def test_what_has_no_meaning_together_is_told_before_anything_is_done(
+    arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STS_AGENT", "offline")
+    assert told in failure(*arguments, code=2)
+
+
+def test_a_database_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("STS_DATABASE_URL", "postgresql://ann:secret@127.0.0.1:1/calls")
+    told = failure("calls", "list", code=1)
+    assert "STS_DATABASE_URL: postgresql+psycopg://ann:***@127.0.0.1:1/calls cannot" in told
 
 
 def test_a_name_that_no_file_can_have_is_a_call_that_is_not_kept() -> None:

@@ -84,6 +84,14 @@ def test_the_rest_is_taken_as_it_is() -> None:
     )
 
 
+@pytest.mark.parametrize(("since", "until"), [("1h", "2h"), ("2026-11-30", "2026-11-30")])
+def test_a_stretch_in_which_no_call_can_begin_is_told(since: str, until: str) -> None:
+    expected = f"^until: expected a time behind since, '{since}', got '{until}'$"
+    with pytest.raises(BadFilter, match=expected):
+        read_wanted({"since": since, "until": until}, NOON)
+    assert read_wanted({"since": "2h", "until": "1h"}, NOON).since == NOON - 7200
+
+
 @given(st.text())
 def test_any_text_is_a_time_or_refused(text: str) -> None:
     try:
