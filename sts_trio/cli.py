@@ -1,7 +1,8 @@
 """The `sts-trio` command.
 
 Whatever an operator can cause is told in one line on stderr and an exit status: 2 for what was
-asked for or configured wrongly, 1 for what went wrong, 130 for Ctrl+C. A traceback is our bug.
+asked for or configured wrongly, 1 for what went wrong, 130 for Ctrl+C; of any other signal that
+ends it, a command dies once what it has open is closed. A traceback is our bug.
 The libraries are imported by the command that needs them, so that `--help` is quick.
 """
 
