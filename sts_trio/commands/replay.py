@@ -4,13 +4,14 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sts_trio.commands.common import FILE, Command, Misuse, fail, save, say
+from sts_trio.wire.printable import quoted
 
 if TYPE_CHECKING:
     from sts_trio.flight.file import Flight
@@ -52,12 +53,17 @@ def replay(what: str, until: str | None, diff: bool, test: str | None, file: str
     from sts_trio.flight.replay import replay as replay_flight
     from sts_trio.flight.shown import head, story
 
+    if test is not None and (diff or until is not None):
+        raise Misuse("--test: expected neither --diff nor --until: a test replays all of it")
+    if test is not None and not test.endswith(".py"):
+        raise Misuse(f"--test: expected a name like test_call.py, got {quoted(test)}")
+    cut = _cut_at(until)
     path = _path(what, file)
     flight = _read(path)
     if test is not None:
         _write_test(Path(test), path, flight)
         return
-    counted = _Counted(_until(replay_flight(flight), until))
+    counted = _Counted(cut(replay_flight(flight)))
     for line in head(flight):
         _show(line)
     for line in _differences(counted) if diff else story(counted):
@@ -122,21 +128,23 @@ def _read(path: Path) -> "Flight":
         fail(f"{path}: {exc}")
 
 
-def _until(steps: "Iterator[Replayed]", until: str | None) -> "Iterator[Replayed]":
+def _cut_at(until: str | None) -> "Callable[[Iterator[Replayed]], Iterator[Replayed]]":
+    """What leaves out the steps behind that."""
     if until is None:
-        return steps
+        return iter
     try:
         if until.isdigit():
-            return itertools.islice(steps, int(until))
+            count = int(until)
+            return lambda steps: itertools.islice(steps, count)
         last = float(until.removesuffix("s"))
     except ValueError:
-        raise Misuse(f"--until {until!r}: expected seconds like 12.5, or a step like 17") from None
-    return itertools.takewhile(lambda step: step.at <= last, steps)
+        raise Misuse(
+            f"--until: expected seconds like 12.5, or a step like 17, got {until!r}"
+        ) from None
+    return lambda steps: itertools.takewhile(lambda step: step.at <= last, steps)
 
 
 def _write_test(target: Path, path: Path, flight: "Flight") -> None:
-    if target.suffix != ".py":
-        raise Misuse(f"--test {target}: expected a name like test_call.py")
     beside = target.with_suffix(path.suffix)
     text = _TEST.format(call_sid=flight.call_sid, name=beside.name)
     save(lambda to: shutil.copyfile(path, to), beside)

@@ -3,6 +3,7 @@
 import http.client
 import json
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -27,7 +28,7 @@ def tasks(call_sid: str | None, url: str, as_json: bool) -> None:
     Of each what it waits for, in which code, since when, and when its scope is cancelled. A time
     with `over` is that since the server was first asked, in the last ten seconds.
     """
-    path = "/tasks" if call_sid is None else f"/calls/{call_sid}/tasks"
+    path = "/tasks" if call_sid is None else f"/calls/{quote(call_sid, safe='')}/tasks"
     server = Operator(url)
     try:
         with server.ask("GET", path, None, {}, ANSWER_TIMEOUT) as asked:

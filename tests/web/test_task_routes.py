@@ -1,6 +1,7 @@
 """`/tasks`, on the page and as `sts-trio tasks` prints it."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ async def test_the_command_prints_the_tree(tmp_path: Path, monkeypatch: pytest.M
         assert "Alarm.wait (bridge/alarm.py:" in told[place + 1]
         everything = [json.loads(line) for line in (await printed("--json")).splitlines()]
         assert everything[0]["depth"] == 0
-        other = await trio.to_thread.run_sync(
-            lambda: failure("tasks", "CA-other", "--url", url, code=1)
-        )
-        assert "404" in other
+        for name in ("CA-other", "a b/?"):
+            other = await trio.to_thread.run_sync(
+                partial(failure, "tasks", name, "--url", url, code=1)
+            )
+            assert "404" in other
         await phone.tell(STOP)
         await here.until_over()
 
