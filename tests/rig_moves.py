@@ -26,8 +26,10 @@ from sts_trio.wire import deepgram, deepgram_settings
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, ConversationText
 
 WORD = b"\x31" * 1600
+# Seconds for a story in which some processes start one after the other.
+LONG = 3 * HANG
 # The caller stays until the call is ended.
-STAYS = [WaitForQuiet(patience=HANG, silence=HANG)]
+STAYS = [WaitForQuiet(patience=LONG, silence=LONG)]
 # Nobody asks whether that caller is still there. On a busy machine the silence is long, and no
 # `Talk` says such a question: the call would be ended for it.
 LEAVES_SILENCE = {"STS_ASK_AFTER_SECONDS": "0"}
@@ -169,7 +171,7 @@ class Line:
         self.came: PhoneCall | None = None
 
     async def run(self, there: Fleet) -> None:
-        self.came = await there.account.call(f"{there.base}/twiml", STAYS, limit=HANG)
+        self.came = await there.account.call(f"{there.base}/twiml", STAYS, limit=LONG)
 
     @property
     def call(self) -> PhoneCall:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import trio
-from limits import HANG
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from rig_collector import Collector
-from rig_moves import Line, fleet, until
+from rig_moves import LONG, Line, fleet, until
 
 from sts_trio.simulate.unknowns import Unknowns
 
@@ -66,7 +65,7 @@ def attributes(span: Span) -> dict[str, AnyValue]:
 
 async def test_a_call_outlives_its_process_and_remembers_a_word(url: str, tmp_path: Path) -> None:
     line = Line()
-    with trio.fail_after(HANG):
+    with trio.fail_after(LONG):
         async with collected() as (collector, environ), fleet(tmp_path, url, **environ) as there:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(line.run, there)
@@ -113,7 +112,7 @@ async def test_a_call_is_moved_between_two_turns_by_a_process_that_is_told_to_st
 ) -> None:
     line = Line()
     url = f"sqlite:///{tmp_path / 'calls.db'}"
-    with trio.fail_after(HANG):
+    with trio.fail_after(LONG):
         async with (
             collected() as (collector, environ),
             fleet(tmp_path, url, STS_DRAIN_SECONDS="10", **environ) as there,
@@ -142,7 +141,7 @@ async def test_a_call_of_the_only_process_goes_on_in_its_successor(tmp_path: Pat
     line = Line()
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     patient = Unknowns(retry_pause=5.0)  # a busy machine takes seconds to start a process
-    with trio.fail_after(HANG):
+    with trio.fail_after(LONG):
         async with (
             fleet(tmp_path, url, size=1, unknowns=patient, STS_RESTARTS="1") as there,
             trio.open_nursery() as nursery,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import fleet_rig
 import trio
-from limits import HANG
-from rig_moves import Line, fleet, until
+from rig_moves import LONG, Line, fleet, until
 from rig_postgresql import Cluster
 
 from sts_trio.records import schema
@@ -27,7 +26,7 @@ async def test_a_call_moves_to_a_version_that_changes_the_schema_under_it_and_ba
     url = cluster.create()
     newer = str(fleet_rig.newer(fleet_rig.ROOT, tmp_path / "newer"))
     line = Line()
-    with trio.fail_after(HANG):
+    with trio.fail_after(LONG):
         async with (
             fleet(tmp_path, url, size=1, STS_DRAIN_SECONDS="10") as there,
             trio.open_nursery() as nursery,
