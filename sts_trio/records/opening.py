@@ -1,5 +1,6 @@
 """From the configuration to what runs: what a server needs to keep its calls, and to find them."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -98,15 +99,18 @@ def open_records(
     on_ended = (lambda call_sids: None) if hook is None else hook.put_soon
     written = make_store(settings, settings.database_url, on_ended)
     together = Database(settings.database_url)
-    for each in (written.database, tidied.database, read.database, together):
-        try:
-            each.open()
-        except DatabaseAway as exc:
-            report(events.RecordsAway(each.shown, str(exc)))
-            break
-    if read.database.is_open and not read.has_word_index:
-        report(events.RecordsWithoutIndex("this Python's SQLite is compiled without FTS5"))
-    spool = Spool(settings.spool, process_id)
+    with contextlib.ExitStack() as opened:  # all or none, where one cannot be used
+        for each in (written.database, tidied.database, read.database, together):
+            try:
+                each.open()
+            except DatabaseAway as exc:
+                report(events.RecordsAway(each.shown, str(exc)))
+                break
+            opened.callback(each.close)
+        if read.database.is_open and not read.has_word_index:
+            report(events.RecordsWithoutIndex("this Python's SQLite is compiled without FTS5"))
+        spool = Spool(settings.spool, process_id)
+        opened.pop_all()
 
     shared = Shared(together, process_id)
 

@@ -211,6 +211,8 @@ async def outcome(run: Callable[..., Any]) -> dict[str, Any]:
     return failed.fields()
 
 
+# From Python 3.12 on asyncio warns of the loop that it makes where there is none.
+@pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
 @pytest.mark.parametrize("run", FAIL)
 async def test_in_a_call_the_operator_is_told_plainly_what_to_do(run: Callable[..., Any]) -> None:
     failed = await outcome(run)

@@ -58,6 +58,8 @@ def test_a_database_that_cannot_be_used_is_a_mistake(tmp_path: Path) -> None:
 def test_a_spool_that_cannot_be_used_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="STS_SPOOL: "):
         opened(tmp_path, spool="/dev/null")
+    # Whoever closes an SQLite database last takes the files beside it along.
+    assert [name for name, _ in files(tmp_path)] == ["calls.db"]
 
 
 async def test_a_call_is_kept_and_found_again(tmp_path: Path) -> None:
@@ -84,19 +86,17 @@ def files(directory: Path) -> list[tuple[str, bytes]]:
 
 
 async def test_what_is_too_old_goes_as_soon_as_the_server_runs(tmp_path: Path) -> None:
-    first = opened(tmp_path)
-    first.store.write(whole(1, at=0.0))
-    second = opened(tmp_path)
+    kept = opened(tmp_path)
+    kept.store.write(whole(1, at=0.0))
     expected = {"event": events.RecordsExpired.NAME, "calls": 1, "events": len(whole())}
     with structlog.testing.capture_logs() as lines, trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
-            await nursery.start(second.writer.run)
+            await nursery.start(kept.writer.run)
             while {**expected, "log_level": "info"} not in lines:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    assert second.store.calls(Wanted()).calls == []
-    for each in (first, second):
-        each.store.database.close()
+    assert kept.store.calls(Wanted()).calls == []
+    kept.store.database.close()
 
 
 async def test_a_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
@@ -122,7 +122,10 @@ async def test_a_server_that_does_not_answer_is_waited_for(tmp_path: Path) -> No
     assert sorted(name for name, _ in files(tmp_path)) == ["00000001.ndjson", "lock"]
 
 
-def test_figures_can_be_told_as_json(tmp_path: Path) -> None:
+async def test_figures_can_be_told_as_json(tmp_path: Path) -> None:
     kept = opened(tmp_path)
     told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(kept.writer.figures))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(kept.writer.run)
+        nursery.cancel_scope.cancel()
     assert told["status"] == "ok"
