@@ -2,11 +2,11 @@
 
 Theory of operation
 -------------------
-A call is one nursery. In it run the timer, the two legs, each the only owner of its socket and each
-with a listener and a speaker, and the functions that the agent has called. The legs are siblings,
-so that a caller's socket that is stuck keeps nothing of the agent's alive. The agent's leg may be
-dropped and another one opened while the call goes on: each is an `AgentSession`, and the call hears
-only the newest.
+A call is one nursery. Its own task is the timer. In it run the two legs, each the only owner of its
+socket and each with a listener and a speaker, and the functions that the agent has called. The legs
+are siblings, so that a caller's socket that is stuck keeps nothing of the agent's alive. The
+agent's leg may be dropped and another one opened while the call goes on: each is an `AgentSession`,
+and the call hears only the newest.
 
 Listeners and timer call `_hear`, which is synchronous: between two checkpoints nothing else runs,
 so there is no lock, and no task in the middle. Acts never wait either: messages go into an outbox,
@@ -119,7 +119,6 @@ class Bridge:
         "_recall",
         "_recording",
         "_release_phone_call",
-        "_scope",
         "_session",
         "_to_caller",
         "_wrap_leg",
@@ -174,7 +173,6 @@ class Bridge:
         self._function_calls: FunctionCalls | None = None
         self._pending = Pending()
         self._recording = recording
-        self._scope = trio.CancelScope()
         self._alarm = Alarm()
         self._is_polled = False
         self._nursery: trio.Nursery
@@ -199,11 +197,10 @@ class Bridge:
         If cancelled, both sockets are closed without a goodbye, and the ending is `CUT_OFF`.
         """
         try:
-            with self._scope:
-                async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._keep_time)
-                    place = self._caller_ear, self._caller_scope, self._leg_outbox
-                    self._nursery.start_soon(self._run_caller, self._open_caller, *place)
+            async with trio.open_nursery() as self._nursery:
+                place = self._caller_ear, self._caller_scope, self._leg_outbox
+                self._nursery.start_soon(self._run_caller, self._open_caller, *place)
+                await self._keep_time()
         finally:
             self.ending = self.ending or Ending(Cause.CUT_OFF)
             self._pending.close()
@@ -380,7 +377,7 @@ class Bridge:
         else:
             self._close_legs()
         self._alarm.stop()
-        self._scope.deadline = trio.current_time() + HANG_UP_GRACE
+        self._nursery.cancel_scope.deadline = trio.current_time() + HANG_UP_GRACE
         if self._function_calls is not None:
             self._function_calls.cancel_all()
         self._pending.close()

@@ -877,12 +877,12 @@ async def test_audio_that_the_callers_outbox_drops_is_told_of(
         assert "caller: outbox full: audio dropped" in call.dialogue.statistics().violations
 
 
-async def test_of_a_group_that_holds_more_than_bugs_only_those_stop_at_the_boundary() -> None:
-    async with trio.open_nursery() as nursery:
-        call = make_call(nursery, FakeTwilio(), FakeAgent())
+async def test_of_a_group_that_holds_more_than_bugs_only_those_stop_at_the_boundary(
+    autojump_clock: Clock,
+) -> None:
+    async with talking(FakeTwilio(), FakeAgent()) as call:
         with pytest.raises(BaseExceptionGroup) as caught, call._boundary():
             raise BaseExceptionGroup("", [ValueError("a bug"), KeyboardInterrupt()])
-        nursery.cancel_scope.cancel()
     assert [type(each) for each in caught.value.exceptions] == [KeyboardInterrupt]
     assert call.ending == Ending(Cause.CRASHED)
 

@@ -22,7 +22,7 @@ def test_the_tasks_of_the_call_that_is_shown_are_told_while_they_are_looked_at(
         eventually(lambda: page.shows("#tasks-whose", "Of the server"), "the server's tasks")
         talk(page)
         eventually(lambda: page.shows("#tasks-whose", "Of this call"), "the call's tasks")
-        eventually(lambda: page.shows("#tasks", "Bridge._keep_time"), "its timer")
+        eventually(lambda: page.shows("#tasks", "Bridge._run_caller"), "its caller's leg")
         eventually(lambda: page.shows("#tasks", "sleep_forever for"), "what a task waits for")
         page.page.click("#tasks-section summary")
         page.page.click("#hang-up")

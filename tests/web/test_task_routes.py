@@ -35,7 +35,7 @@ async def test_the_tasks_of_a_call_stand_below_its_own(tmp_path: Path) -> None:
         assert status == 200
         assert (tasks[0]["depth"], tasks[0]["call_sid"]) == (0, CALL_SID)
         below = {task["name"] for task in tasks[1:]}
-        assert {"bridge.run.Bridge._keep_time", "bridge.run.Bridge._run_caller"} <= below
+        assert {"bridge.run.Bridge._run_caller", "bridge.run.Bridge._run_agent"} <= below
         assert all(task["depth"] > 0 for task in tasks[1:])
         _, everything = await get(here, "/tasks")
         [call] = [task for task in everything if task["call_sid"] == CALL_SID]
@@ -60,10 +60,10 @@ async def test_the_command_prints_the_tree(tmp_path: Path, monkeypatch: pytest.M
 
         told = (await printed(CALL_SID)).splitlines()
         assert f"call {CALL_SID}" in told[0]
-        place = [line.strip() for line in told].index("bridge.run.Bridge._keep_time")
+        assert "sleep_forever for over 0.5 s" in told[1]  # its own task is its timer
+        assert "Alarm.wait (bridge/alarm.py:" in told[1]
+        place = [line.strip() for line in told].index("bridge.run.Bridge._run_caller")
         assert told[place].startswith("  ")
-        assert "sleep_forever for over 0.5 s" in told[place + 1]
-        assert "Alarm.wait (bridge/alarm.py:" in told[place + 1]
         everything = [json.loads(line) for line in (await printed("--json")).splitlines()]
         assert everything[0]["depth"] == 0
         for name in ("CA-other", "a b/?"):
