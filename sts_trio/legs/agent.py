@@ -20,14 +20,14 @@ import trio
 from sts_trio.errors import How, Leg, LegEnded
 from sts_trio.legs import Idle, ignore
 from sts_trio.legs.agent_sender import Sender
-from sts_trio.net.poller import Poller
+from sts_trio.net.poller import ROUND, Poller
 from sts_trio.net.streams import TcpStream, TlsStream
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.dialect import Language
 
 # A dead peer is found within 20 s: a ping every 10 s, and its pong before the next.
-PING_EVERY = 10.0
+PING_EVERY = ROUND
 # Audio of six minutes in one message is served; Deepgram's own are 4 KiB.
 MAX_PER_MESSAGE = 4 * 1024 * 1024
 # Of a text, which is read in one go: 3 ms for the worst there is, a list of small objects.
@@ -81,6 +81,7 @@ class AgentLeg:
         "_is_behind",
         "_is_over",
         "_is_ponged",
+        "_leave",
         "_nursery",
         "_over",
         "_read_to",
@@ -125,6 +126,7 @@ class AgentLeg:
         self._context = contextvars.copy_context()
         self._watch: Callable[[], None] = _nothing
         self._forget: Callable[[], None] = _nothing
+        self._leave: Callable[[], None] = _nothing
 
     async def listen(self, hear: Hear, idle: Idle = ignore) -> None:
         self._early = 0
@@ -151,11 +153,14 @@ class AgentLeg:
     # --- reading --------------------------------------------------------------------------------
 
     def read_with(self, poller: Poller | None) -> None:
-        """Begins to read: by the poller where that can be, else in a task of its own."""
+        """Begins to read and to ping: by the poller where that can be, else in tasks of its own."""
         stream = self._stream
         if poller is None or not poller.is_running or not isinstance(stream, TcpStream | TlsStream):
             self._nursery.start_soon(self._read_on)
+            self._nursery.start_soon(self._ping_on)
             return
+        poller.rounds.join(self._ping)
+        self._leave = functools.partial(poller.rounds.leave, self._ping)
         fileno = stream.fileno()
         self._watch = functools.partial(poller.register, fileno, self._look)
         self._forget = functools.partial(poller.unregister, fileno)
@@ -165,7 +170,8 @@ class AgentLeg:
     def forget(self) -> None:
         """Has the poller look elsewhere: before the socket is closed."""
         self._forget()
-        self._watch = _nothing  # it has this leg, which has it
+        self._leave()
+        self._watch = self._leave = _nothing  # they have this leg, which has them
 
     def take(self, data: bytes) -> None:
         """Hears what was read, now or in a moment; `b""` is the end of it. Never raises."""
@@ -340,20 +346,23 @@ class AgentLeg:
 
     # --- pings ----------------------------------------------------------------------------------
 
-    async def ping_until_silent(self) -> None:
-        """Returns when a ping goes unanswered; the leg then ends."""
-        while True:
+    async def _ping_on(self) -> None:
+        while not self._is_over:
             await trio.sleep(PING_EVERY)
-            if self._is_over:
-                return
-            if not self._is_ponged:
-                break
+            self._ping()
+
+    def _ping(self) -> None:
+        """Once in `PING_EVERY`. The leg ends where the last one went unanswered."""
+        if self._is_over:
+            return
+        if self._is_ponged:
             self._is_ponged = False
             self._sender.ping()
+            return
         self._stop_reading()
         self._unheard.append(LegEnded(Leg.AGENT, How.SILENT))
         self._go_on()
-        await trio.aclose_forcefully(self._stream)
+        self._nursery.start_soon(trio.aclose_forcefully, self._stream)  # ends a write that is stuck
 
 
 def _has_ended(heard: Sequence[Heard]) -> bool:

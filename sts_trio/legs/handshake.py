@@ -79,7 +79,6 @@ async def converse(
                 if early:
                     leg.take(early)
                 leg.read_with(poller)
-                nursery.start_soon(leg.ping_until_silent)
                 yield leg
             finally:
                 leg.forget()

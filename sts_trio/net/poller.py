@@ -8,6 +8,8 @@ It polls as soon as something has come. Polling by the clock instead, every 3 to
 tried with 100 to 400 calls: a sixth of the wake-ups, the same CPU, and barge-in up to 10 ms later.
 
 Only where there is epoll; elsewhere legs read by themselves.
+
+Beside it go the rounds that ask each of them whether it is still there.
 """
 
 import contextlib
@@ -18,6 +20,10 @@ from collections.abc import Callable
 import trio
 
 from sts_trio.net.cork import Cork
+from sts_trio.net.rounds import Rounds
+
+# Seconds: a dead peer is found within two of these, if it has to answer before the next.
+ROUND = 10.0
 
 Read = Callable[[], None]
 
@@ -25,6 +31,7 @@ Read = Callable[[], None]
 class Poller:
     def __init__(self) -> None:
         self.cork = Cork()
+        self.rounds = Rounds(ROUND)
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Read] = {}  # {descriptor: what reads it}
 
@@ -64,8 +71,10 @@ class Poller:
             return
         with contextlib.closing(select.epoll()) as self._epoll:
             try:
-                while True:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    self.poll()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.rounds.run)
+                    while True:
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())
+                        self.poll()
             finally:
                 self._epoll = None

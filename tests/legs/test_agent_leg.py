@@ -35,6 +35,7 @@ from sts_trio.legs.agent import (
 from sts_trio.legs.agent_sender import Sender
 from sts_trio.legs.handshake import converse, open_agent
 from sts_trio.net.poller import Poller
+from sts_trio.net.rounds import Rounds
 from sts_trio.wire import deepgram, frames
 from sts_trio.wire.anomalies import Malformed, TooBig
 from sts_trio.wire.deepgram import AgentAudioDone, Audio, KeepAlive, UpdatePrompt, Welcome
@@ -745,6 +746,31 @@ async def test_a_peer_that_answers_pings_is_not_silent_however_long_it_says_noth
         assert heard == []
         assert len(peer.got) == 59  # the sixtieth is just being sent
         assert all(isinstance(event, wsproto.events.Ping) for event in peer.got)
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answers", "answers none"])
+async def test_the_poller_has_all_its_legs_pinged(answers: bool) -> None:
+    poller = Poller()
+    poller.rounds = Rounds(0.02)
+    async with connected() as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(poller.run)
+        await trio.testing.wait_all_tasks_blocked()
+        peer = Peer(pair.theirs, answers_pings=answers)
+        nursery.start_soon(peer.run)
+        heard: Heard = []
+        async with converse(pair.ours, "agent.test", "/", [], LANGUAGE, poller) as leg:
+            if answers:
+                nursery.start_soon(leg.listen, into(heard))
+                while len(peer.got) < 5:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+                assert heard == []
+            else:
+                await leg.listen(into(heard))
+                assert heard == [LegEnded(Leg.AGENT, How.SILENT)]
+        pinged = len(peer.got)
+        await trio.sleep(0.1)
+        assert len(peer.got) == pinged
+        nursery.cancel_scope.cancel()
 
 
 async def test_pings_are_answered(autojump_clock: trio.testing.MockClock) -> None:
