@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import trio
 from quart import (
     Response,
-    Websocket,
     has_request_context,
     has_websocket_context,
     request,
@@ -37,7 +36,7 @@ from sts_trio.web.access import request_info
 from sts_trio.web.authentication import Authenticator
 from sts_trio.web.guesses import Guesses
 from sts_trio.web.health import Health
-from sts_trio.web.media import TWILIO_PATH, DirectWebsocket, Media
+from sts_trio.web.media import TWILIO_PATH, Media
 from sts_trio.web.metrics import Metrics
 from sts_trio.web.misdirected import MAX_PATH, likely_cause
 from sts_trio.web.outbound import Outbound
@@ -57,8 +56,6 @@ OF_TWILIO = (f"{TWIML_PATH}/", f"{TWILIO_PATH}/")
 
 class App(QuartTrio):
     """All that speaks HTTP for `server`, which lives as long as the application's lifespan."""
-
-    asgi_websocket_class = DirectWebsocket
 
     def __init__(self, server: Server) -> None:
         # No static folder: nothing is served that is not a route.
@@ -88,7 +85,7 @@ class App(QuartTrio):
         self._add(Outbound(server.dialler, authenticator).rules)
         self._media = Media(server, authenticator, self.stream_tokens)
         for path in Media.paths:
-            # That they are no mistake, and no HTTP's: `handle_websocket` has them.
+            # That they are no mistake, and no HTTP's: `asgi_app` has them.
             rule = self.url_rule_class(path, methods={"GET"}, endpoint=path, websocket=True)
             self.url_map.add(rule)
 
@@ -103,12 +100,13 @@ class App(QuartTrio):
                 NO_HOST, request.root_path, None, request.scheme, request.method, request.path
             )
 
-    async def handle_websocket(self, websocket: Websocket) -> Any:
-        """Streams go past Quart's contexts, sessions and routing: none of it is used, and all of it
-        is a twentieth of what a call's set-up takes."""
-        if Media.is_at(websocket.path):
-            return await self._media.stream(websocket.path, websocket.scope)
-        return await super().handle_websocket(websocket)
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Streams go past Quart: nothing of it is used, and all of it is a twentieth of what a
+        call's set-up takes."""
+        if scope["type"] == "websocket" and (place := Media.place(_path(scope))) is not None:
+            await self._media.serve(place, scope, receive, send)
+        else:
+            await super().asgi_app(scope, receive, send)
 
     def _add(self, rules: Rules) -> None:
         for path, view, methods in rules:
@@ -205,6 +203,13 @@ def _report_crash(scope: Any, bug: BaseException) -> None:
     info = request_info(scope)
     crashed = events.RequestCrashed(info.method, info.path[:MAX_PATH], info.client)
     report(crashed, exc_info=bug)
+
+
+def _path(scope: Any) -> str:
+    """Below the root, as Quart has it."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "")
+    return path.partition(root)[2] if root else path
 
 
 def create_app(

@@ -9,8 +9,6 @@ import re
 from typing import Any
 
 from quart import Response
-from quart.asgi import ASGIWebsocketConnection
-from quart_trio.asgi import TrioASGIWebsocketConnection
 
 from sts_trio.legs.adoption import can_adopt, open_adopted
 from sts_trio.legs.caller_asgi import open_caller
@@ -35,26 +33,6 @@ def stream_path(token: str, process: str | None) -> str:
     return f"{TWILIO_PATH}/{token}" if process is None else f"{AT}/{process}/{token}"
 
 
-class DirectWebsocket(TrioASGIWebsocketConnection):
-    """Runs the websocket route with ASGI's `receive` and `send` in its scope, and no queue.
-
-    Quart-Trio cancels a websocket handler when the caller is gone and queues what the handler has
-    not read. The legs of callers are given ASGI's own two functions instead
-    (`asgi_websocket_class` is Quart's extension point for it), so that a disconnect is a message
-    like any other.
-    """
-
-    async def __call__(self, receive: Any, send: Any) -> None:
-        websocket = self._create_websocket_from_scope(send)
-        websocket.scope["asgi.receive"] = receive  # type: ignore[typeddict-unknown-key]
-        websocket.scope["asgi.send"] = send  # type: ignore[typeddict-unknown-key]
-        try:
-            await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
-        finally:
-            # Both are methods of what has the scope.
-            del websocket.scope["asgi.receive"], websocket.scope["asgi.send"]  # type: ignore[typeddict-item]
-
-
 class Media:
     paths = (TWILIO_PATH, f"{TWILIO_PATH}/<token>", f"{AT}/<name>", f"{AT}/<name>/<token>")
 
@@ -64,16 +42,24 @@ class Media:
         self._tokens = tokens
 
     @staticmethod
-    def is_at(path: str) -> bool:
-        """Whether that is one of `paths`."""
-        return _PLACE.fullmatch(path) is not None
+    def place(path: str) -> re.Match[str] | None:
+        """None: it is none of `paths`."""
+        return _PLACE.fullmatch(path)
 
-    async def stream(self, path: str, scope: Any) -> Response | None:
-        """One call, from its websocket's handshake at that one of `paths` to its end; or what the
-        handshake is answered instead."""
-        place = _PLACE.fullmatch(path)
-        assert place is not None
-        token = place["token"]
+    async def serve(self, place: re.Match[str], scope: Any, receive: Any, send: Any) -> None:
+        """One websocket at such a place, from its handshake to its end.
+
+        Quart would cancel its handler when the caller is gone, and queue what it has not read. The
+        legs of callers are given ASGI's own two functions instead, so that a disconnect is a
+        message like any other.
+        """
+        if (refusal := await self._stream(place["token"], scope, receive, send)) is not None:
+            await _refuse(refusal, scope, send)
+
+    async def _stream(
+        self, token: str | None, scope: Any, receive: Any, send: Any
+    ) -> Response | None:
+        """A whole call; or what the handshake is answered instead."""
         request = request_info(scope)
         stream = None if token is None else self._tokens.read(token)
         if token is None:
@@ -84,11 +70,11 @@ class Media:
             reason = await self._token_denial(stream, request)
         if reason is not None:
             return await self._authenticator.refuse(request, reason)
-        await scope["asgi.receive"]()  # "websocket.connect"
+        await receive()  # "websocket.connect"
         # From here to the call's admission nobody else has a turn, and so none takes its place.
         live_calls = self._server.live_calls
         connection = hypercorn_guard.connection.get()
-        opener = self._caller_opener(scope, connection)
+        opener = self._caller_opener(receive, send, connection)
         is_phones = stream is not None and not stream.is_softphone
         call = live_calls.awaiting(stream.is_for) if stream is not None and is_phones else None
         if call is not None:
@@ -134,11 +120,20 @@ class Media:
         unused = await shared.use_once([f"stream {stream.nonce.hex()}"], self._tokens.call_lifetime)
         return "its stream token was spent at another process" if unused == set() else None
 
-    def _caller_opener(self, scope: Any, connection: Connection | None) -> OpenCaller:
-        send = scope["asgi.send"]
+    def _caller_opener(self, receive: Any, send: Any, connection: Connection | None) -> OpenCaller:
         server = self._server
         if connection is not None and server.config.fast_lane and can_adopt(send, connection):
             return functools.partial(open_adopted, send, connection, server.ticker)
-        return functools.partial(
-            open_caller, scope["asgi.receive"], send, connection, server.portable_ticker
-        )
+        return functools.partial(open_caller, receive, send, connection, server.portable_ticker)
+
+
+async def _refuse(response: Response, scope: Any, send: Any) -> None:
+    """Answers the handshake as Quart would. Without the extension there is no choice of words."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    headers = [(key.lower().encode(), value.encode()) for key, value in response.headers.items()]
+    start = {"type": "websocket.http.response.start", "status": response.status_code}
+    await send({**start, "headers": headers})
+    body = await response.get_data(as_text=False)
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

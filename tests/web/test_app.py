@@ -80,7 +80,7 @@ async def test_a_bug_is_told_with_its_request_and_answered_with_500(
     request_line: str, path: str, headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it says is not told to who asks, nor what the query has to the log."""
-    monkeypatch.setattr(Media, "stream", broken)
+    monkeypatch.setattr(Media, "serve", broken)
     monkeypatch.setattr(Authenticator, "webhook", broken)
     app = make_app(tmp_path)
     with trio.fail_after(HANG), structlog.testing.capture_logs() as lines:
@@ -109,7 +109,7 @@ async def test_streams_go_past_quarts_routing_where_it_would_lead_to_them(tmp_pa
         path = "".join(some)
         # What has two slashes in a row, or one at its end, is not asked about.
         if path.startswith("/") and "//" not in path and not path[1:].endswith("/"):
-            assert Media.is_at(path) == _leads_to_a_stream(routes, path), path
+            assert (Media.place(path) is not None) == _leads_to_a_stream(routes, path), path
 
 
 def _leads_to_a_stream(routes: MapAdapter, path: str) -> bool:
