@@ -97,6 +97,7 @@ def test_an_answer_is_understood_however_it_is_cut(at: list[int], behind: bytes)
         switching(b"Connection: keep-alive", b"Empty:", b"Date: Mon, 30 Nov 2026 14:00:00 GMT"),
         b"HTTP/1.1 103 Hints\r\n\r\n" + switching(),
         switching().replace(b" Switching Protocols", b""),
+        switching(b"Content-Length: 5"),
     ],
 )
 def test_an_answer_may_be_written_in_many_ways(answer: bytes) -> None:
@@ -115,6 +116,7 @@ def test_an_answer_may_be_written_in_many_ways(answer: bytes) -> None:
         (switching(b"Sec-WebSocket-Protocol: chat"), "did not ask for"),
         (switching(b"no colon"), "header"),
         (switching(b"Space : x"), "header"),
+        (switching(b"Content-Length: 5", b"Content-Length: 6"), "Content-Length"),
         (b"HTTP/1.1 103 Hints\r\n\r\n" + switching(token=b"wrong"), "token"),
         (b"HTTP/1.1 103 Hints\r\n\r\n" * 5000, "without end"),
         (b"HTTP/1.1 1012 x\r\n\r\n", "status line"),
@@ -126,6 +128,47 @@ def test_what_is_no_answer_to_our_handshake_is_told_apart(answer: bytes, fault: 
     told = ours().feed(answer)
     assert isinstance(told, Garbled)
     assert fault in told.fault
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"Date: Mon, 30 Nov 2026 14:00:00 GMT",
+                b"Connection: keep-alive",
+                b"Content-Length: 5",
+                b"Content-Length: 6",
+                b"Content-Length: none",
+                b"Transfer-Encoding: chunked",
+                b"X-Words:  a\tb \t",
+                b"X-Latin: \xe9",
+                b"X Space: x",
+                b" folded",
+                b"X-Nul: \0",
+                b"X-Bare: a\rb",
+                b": none",
+            ]
+        ),
+        max_size=4,
+    ),
+    st.binary(max_size=5),
+)
+def test_an_answer_in_one_piece_is_understood_as_one_in_two(
+    headers: list[bytes], behind: bytes
+) -> None:
+    """The former takes a short way, if it is as usual."""
+    answer = switching(*headers) + behind
+    in_two = ours()
+    assert in_two.feed(answer[:5]) is None
+    assert ours().feed(answer) == in_two.feed(answer[5:])
+
+
+def test_each_handshake_has_its_own_key() -> None:
+    one, other = (Handshake("a", "/", [], bytes([number] * 16)) for number in range(2))
+    assert one.said != other.said
+    assert all(
+        b"\r\nSec-WebSocket-Key: " + each._key + b"\r\n" in each.said for each in (one, other)
+    )
 
 
 REFUSALS = {
