@@ -90,11 +90,15 @@ class AgentSessions:
         until = trio.current_time() + within
         while True:
             is_open = False
+            await self._wait_for_one(until)
             try:
-                async with self._one(until), dial() as leg:
-                    is_open = True
-                    yield leg
-                    return
+                try:
+                    async with dial() as leg:
+                        is_open = True
+                        yield leg
+                        return
+                finally:
+                    self._give_back()
             except AgentRejected as exc:
                 if is_open or exc.status != TOO_MANY:
                     raise
@@ -102,20 +106,18 @@ class AgentSessions:
                 if trio.current_time() + REST > until:
                     raise
 
-    @contextlib.asynccontextmanager
-    async def _one(self, until: float) -> AsyncIterator[None]:
-        """Waits for one until then, and has it while inside."""
+    async def _wait_for_one(self, until: float) -> None:
+        """Takes one, by then."""
         while not await self._take():
             left = until - trio.current_time()
             if left <= 0:
                 raise AgentUnreachable(self._reason)
             await trio.sleep(min(left, LOOK_EVERY * random.uniform(0.5, 1.5)))
-        try:
-            yield
-        finally:
-            self.open -= 1
-            if self._most is not None:
-                self._has_changed.set()
+
+    def _give_back(self) -> None:
+        self.open -= 1
+        if self._most is not None:
+            self._has_changed.set()
 
     @property
     def _reason(self) -> str:
@@ -143,7 +145,6 @@ class AgentSessions:
 
     async def _take(self) -> bool:
         if self._most is None:
-            await trio.lowlevel.checkpoint()
             is_taken = not self._is_early()
             self.open += is_taken
             return is_taken

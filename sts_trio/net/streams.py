@@ -102,8 +102,9 @@ class TcpStream(trio.abc.Stream):
         return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """If cancelled, what is left is still pending: nobody sees half a message."""
-        await trio.lowlevel.checkpoint()
+        """If cancelled, what is left is still pending: nobody sees half a message. What the socket
+        takes at once gives nobody else a turn."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self.send_taken(bytes(data))
 
     async def send_taken(self, data: bytes) -> None:
