@@ -70,11 +70,14 @@ class Media:
             reason = await self._token_denial(stream, request)
         if reason is not None:
             return await self._authenticator.refuse(request, reason)
-        await receive()  # "websocket.connect"
+        connection = hypercorn_guard.connection.get()
+        opener = self._adopting_opener(send, connection)
+        if opener is None:
+            await receive()  # "websocket.connect"; of one that is adopted nothing is received
+            ticker = self._server.portable_ticker
+            opener = functools.partial(open_caller, receive, send, connection, ticker)
         # From here to the call's admission nobody else has a turn, and so none takes its place.
         live_calls = self._server.live_calls
-        connection = hypercorn_guard.connection.get()
-        opener = self._caller_opener(receive, send, connection)
         is_phones = stream is not None and not stream.is_softphone
         call = live_calls.awaiting(stream.is_for) if stream is not None and is_phones else None
         if call is not None:
@@ -120,11 +123,11 @@ class Media:
         unused = await shared.use_once([f"stream {stream.nonce.hex()}"], self._tokens.call_lifetime)
         return "its stream token was spent at another process" if unused == set() else None
 
-    def _caller_opener(self, receive: Any, send: Any, connection: Connection | None) -> OpenCaller:
+    def _adopting_opener(self, send: Any, connection: Connection | None) -> OpenCaller | None:
         server = self._server
-        if connection is not None and server.config.fast_lane and can_adopt(send, connection):
-            return functools.partial(open_adopted, send, connection, server.ticker)
-        return functools.partial(open_caller, receive, send, connection, server.portable_ticker)
+        if connection is None or not server.config.fast_lane or not can_adopt(send, connection):
+            return None
+        return functools.partial(open_adopted, send, connection, server.ticker)
 
 
 async def _refuse(response: Response, scope: Any, send: Any) -> None:
