@@ -13,6 +13,7 @@ from sts_trio.observe import events, logs
 from sts_trio.observe.collected import CollectedKeys
 from sts_trio.observe.feed import Tell, call_event
 from sts_trio.observe.report import report
+from sts_trio.wire import twilio
 
 # What was said, which is not for every log. A set: a union would be made anew for each event.
 _SAID = frozenset({events.CallTranscript, events.CallHeard})
@@ -29,8 +30,10 @@ class Reports:
         "_collected",
         "_dialogue",
         "_ids",
+        "_info",
         "_log_transcripts",
         "_on_start",
+        "_start",
         "_tell",
     )
 
@@ -47,9 +50,19 @@ class Reports:
         self._on_start = on_start
         self._log_transcripts = log_transcripts
         self._collected: CollectedKeys | None = None  # few calls have any
+        self._start: twilio.StreamStart | None = None
+        self._info = streamed(None)  # what that says
         self._ids: dict[str, str] = {}  # of the call, once it has any: each line has them
         self._clock = trio.lowlevel.current_clock()
         self._began = trio.current_time()
+
+    @property
+    def info(self) -> CallInfo:
+        """The call as its stream tells of it. Made once for each stream."""
+        start = self._dialogue.start
+        if start is not self._start:
+            self._start, self._info = start, streamed(start)
+        return self._info
 
     def report(self, event: events.OfCall, *, exc_info: BaseException | bool = False) -> None:
         """Something has happened. `exc_info` is an exception, or `True` for the one being
@@ -72,7 +85,7 @@ class Reports:
 
     def started(self) -> None:
         """The stream has begun, so it is known who is calling whom."""
-        info = streamed(self._dialogue.start)
+        info = self.info
         self._ids = {"call_sid": info.call_sid, "stream_sid": info.stream_sid}
         self._on_start(info)
         self.report(
@@ -89,7 +102,7 @@ class Reports:
 
     def back(self, gap: float) -> None:
         """The stream is here again, by another name, after so many seconds."""
-        info = streamed(self._dialogue.start)
+        info = self.info
         self._ids["stream_sid"] = info.stream_sid
         before = Elsewhere("returned", 0, time.time() - gap)
         self._on_start(msgspec.structs.replace(info, elsewhere=before))
@@ -97,7 +110,7 @@ class Reports:
 
     def ended(self, ending: Ending) -> None:
         """How the call ended, and what there is to say of it in numbers; zeros say nothing."""
-        info = streamed(self._dialogue.start)
+        info = self.info
         numbers = msgspec.structs.asdict(self._dialogue.statistics())
         self.report(
             events.CallEnded(

@@ -48,7 +48,7 @@ from sts_trio.bridge.outbox import Outbox
 from sts_trio.bridge.release import ReleasePhoneCall, released
 from sts_trio.bridge.reports import Reports
 from sts_trio.call.api import Call, Recording
-from sts_trio.call.info import CallInfo, streamed
+from sts_trio.call.info import CallInfo
 from sts_trio.call.notes import Notes
 from sts_trio.call.pending import Pending
 from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
@@ -419,7 +419,7 @@ class Bridge:
     async def _hear_from(self, ask: Callable[[CallInfo], Awaitable[Heard]]) -> None:
         """What somebody knows of this call, once they have found it out."""
         with self._boundary():
-            self._hear([await ask(streamed(self.dialogue.start))])
+            self._hear([await ask(self.reports.info)])
 
     async def _run_caller(
         self,
@@ -453,7 +453,7 @@ class Bridge:
                 self._agents,
                 session,
                 name,
-                streamed(self.dialogue.start),
+                self.reports.info,
                 lambda: self.dialogue.time_to_dial(trio.current_time()),
                 idle=self._idle,
                 boundary=self._boundary,
