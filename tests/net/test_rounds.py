@@ -78,5 +78,5 @@ async def test_whom_a_stall_has_made_late_is_asked_once(autojump_clock: Clock) -
         autojump_clock.jump(35)
         await trio.sleep(9)
         assert one.at == [35]
-        await trio.sleep(1)
+        await trio.sleep(2)
         assert one.at == [35, 45]
