@@ -430,8 +430,9 @@ async def test_keys_that_a_function_collected_are_in_no_line_of_the_call(
 ) -> None:
     async with talking(FakeTwilio(), FakeAgent(), log_transcripts=True) as call:
         call.reports.hide("4929123412341234")
+        call.reports.hide("557799")
         try:
-            raise ValueError("4929 1234 1234 1234 is no card")
+            raise ValueError("4929 1234 1234 1234 is no card, nor is 557799")
         except ValueError as exc:
             call.reports.report(
                 events.FunctionFailed("fc_1", "pay", str(exc), crashed=is_a_crash),
@@ -441,6 +442,7 @@ async def test_keys_that_a_function_collected_are_in_no_line_of_the_call(
     assert "is no card" in failed["reason"]
     assert ("is no card" in failed.get("exception", "")) == is_a_crash
     assert "4929" not in str(logs)
+    assert "5577" not in str(logs)
 
 
 async def test_a_refused_key_is_not_logged(autojump_clock: Clock, logs: Logs) -> None:
