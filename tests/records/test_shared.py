@@ -105,7 +105,7 @@ async def test_a_database_that_is_away_is_answered_for_at_once(tmp_path: Path) -
     lock.execute("BEGIN IMMEDIATE")
     assert await shared.use_once(["a"], 60) is None
     lock.close()
-    database.close()
+    shared.close()
 
 
 async def test_a_question_that_no_database_takes_is_a_bug_that_keeps_nobody(
