@@ -184,7 +184,7 @@ class Connection(TCPServer):
     async def _serve(self, beside: trio.Nursery) -> None:
         try:
             async with trio.open_nursery() as handlers:
-                self._task_group = _Tasks(self, handlers, beside)
+                self._task_group = _Tasks(handlers, beside)
                 try:
                     self.protocol = self._spoken = self._http()
                 except OSError:
@@ -327,20 +327,15 @@ class Connection(TCPServer):
 
 class _Tasks(TaskGroup):
     """The tasks that Hypercorn starts for a connection. Only the handlers are waited for: what runs
-    beside them sends pings, and would do so until the next one is due. Who takes the connection
-    over sends their own."""
+    beside them sends pings, and would do so until the next one is due."""
 
-    def __init__(
-        self, connection: Connection, handlers: trio.Nursery, beside: trio.Nursery
-    ) -> None:
+    def __init__(self, handlers: trio.Nursery, beside: trio.Nursery) -> None:
         super().__init__()
-        self._connection = connection
         self._nursery = handlers
         self._beside = beside
 
     def spawn(self, func: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        if not self._connection.is_taken_over:
-            self._beside.start_soon(func, *args)
+        self._beside.start_soon(func, *args)
 
 
 # The connection that the current task serves. None outside of one, and where `install` did nothing.
