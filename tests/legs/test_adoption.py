@@ -269,6 +269,12 @@ async def test_who_sends_too_early_is_not_taken_for_a_reader_that_has_stopped() 
         await has_stopped.wait()
 
 
+async def test_of_a_connection_that_has_ended_no_reader_is_waited_for() -> None:
+    connection: Any = SimpleNamespace(at=Step.END)  # nobody is there to be woken
+    with trio.fail_after(HANG):
+        await adoption._Diverted().stop_reading(connection)
+
+
 async def test_nothing_is_left_of_a_call_that_cannot_be_accepted(
     tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
