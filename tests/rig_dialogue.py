@@ -137,6 +137,14 @@ def talking(policy: CallPolicy | None = None, **options: Any) -> Bridge:
     return bridge
 
 
+def hold_deadlines(dialogue: Dialogue) -> None:
+    """No part of it waits beyond what it tells its alarm."""
+    rare = dict(dialogue.deadlines)
+    gap = rare.pop("gap")  # while the caller is to be heard it never comes
+    assert dialogue.rare_deadline <= min(rare.values()), rare
+    assert dialogue.deadline <= gap
+
+
 def quiet(acts: Iterable[Act]) -> list[Act]:
     return [act for act in acts if not _is_filler(act)]
 

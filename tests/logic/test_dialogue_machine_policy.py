@@ -14,6 +14,7 @@ import strategies
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from rig_dialogue import hold_deadlines
 from rig_peers import START, STOP, STREAM_SID
 
 from sts_trio.audio.frames import length
@@ -548,10 +549,7 @@ class AnyPolicy(RuleBasedStateMachine):
     @invariant()
     def no_part_waits_beyond_its_deadline(self) -> None:
         if not self.is_over:
-            rare = dict(self.dialogue.deadlines)
-            gap = rare.pop("gap")  # while the caller is to be heard it never comes
-            assert self.dialogue.rare_deadline <= min(rare.values()), rare
-            assert self.dialogue.deadline <= gap
+            hold_deadlines(self.dialogue)
 
     @invariant()
     def the_timer_is_set_until_the_call_is_over(self) -> None:
