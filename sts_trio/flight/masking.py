@@ -38,6 +38,7 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     "UpdateSpeak": ("speak",),
     "UpdateListen": ("listen",),
     "CustomToThinkProvider": ("content",),
+    "RequestDone": ("refusal",),
     events.CallAskedAnew.NAME: ("text",),
     **{
         event.NAME: tuple(

@@ -18,7 +18,7 @@ from sts_trio.wire import deepgram, twilio
 NUMBER = "+14155550123"
 CARD = "4111111111111111"
 SECRET = "hunter2secret"
-WORDS = ["Wombat", "platypus", "kangaroo", "echidna", "bandicoot", "quokka"]
+WORDS = ["Wombat", "platypus", "kangaroo", "echidna", "bandicoot", "quokka", "numbat"]
 START = twilio.Start(
     twilio.StreamStart(
         STREAM_SID,
@@ -60,6 +60,8 @@ def flight(*, keys: str = "") -> Flight:
         FunctionDone(take_card, f'{{"card": "{SECRET}"}}'),
         FunctionDone(look_up, '"kangaroo"'),
         deepgram.ConversationText(AGENT, f"So it is {keys or 'known'}."),
+        Ask(5, deepgram.InjectAgentMessage("An echidna is here.", behavior="queue")),
+        deepgram.InjectionRefused("A numbat speaks."),
         Tick(),
     ]
     for number, message in enumerate(heard):
