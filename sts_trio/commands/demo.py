@@ -54,8 +54,9 @@ def demo(out: str) -> None:
     caller would like is a note: it may be that this machine is busy.
     """
     from rich.console import Console
+    from rich.text import Text
 
-    from sts_trio.simulate.screen import show
+    from sts_trio.simulate.screen import show, words
 
     directory = Path(out)
     make_directory(directory)
@@ -66,9 +67,9 @@ def demo(out: str) -> None:
         _save(directory, number, outcome)
     show(console, _table(outcomes))
     if slow := _slow(outcomes):
-        console.print("Slow" + _how_busy() + ":", style="yellow")
+        show(console, Text("Slow" + _how_busy() + ":", "yellow"))
         for note in slow:
-            console.print(f"  {note}", style="yellow", markup=False, highlight=False)
+            show(console, words(f"  {note}", "yellow", console.encoding))
         click.echo()
     faults = [f"{each.scenario.name}: {fault}" for each in outcomes for fault in each.faults]
     if faults:
@@ -106,14 +107,19 @@ async def _demo(console: "Console") -> "list[Outcome]":
 
 
 def _announce(console: "Console", number: int, scenario: "Scenario") -> None:
-    console.print(f"\n[bold]Call {number}, {scenario.name}.[/bold] {scenario.story}")
+    from rich.text import Text
+
+    from sts_trio.simulate.screen import show
+
+    title = (f"\nCall {number}, {scenario.name}.", "bold")
+    show(console, Text.assemble(title, " ", scenario.story))
 
 
 def _tell_faults(console: "Console", outcome: "Outcome") -> None:
-    from sts_trio.simulate.screen import words
+    from sts_trio.simulate.screen import show, words
 
     for fault in outcome.faults:
-        console.print(words(f"  {fault}", "red", console.encoding))
+        show(console, words(f"  {fault}", "red", console.encoding))
 
 
 def _slow(outcomes: "Sequence[Outcome]") -> list[str]:

@@ -1208,6 +1208,18 @@ def test_a_demonstration_that_went_wrong_says_what_and_fails(
     assert re.search(r"dead-agent .* 2, \? +ok", result.stdout)
 
 
+def test_no_line_of_a_demonstration_in_a_pipe_ends_with_spaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = ("what went wrong is told in more words than a line of the terminal has",)
+    broken = outcome(BOOKING, faults=long, slowness=long)
+    demonstrate(monkeypatch, broken, *map(outcome, (HANG_UP, RECONNECT, DEAD_AGENT)))
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = run("demo").stdout.splitlines()
+    assert "Slow" in "".join(lines)
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_nothing_that_is_said_in_a_demonstration_gets_out_as_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
