@@ -1,7 +1,7 @@
 """Which calls are asked for, as people write it: in the query of a URL, or on the command line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from math import isfinite
@@ -22,19 +22,25 @@ _VERDICTS = [verdict.value for verdict in Verdict]
 _NO_CAUSE = {LOST, NO_STREAM, REFUSED} | NEVER_ANSWERED
 ENDINGS = frozenset({cause.label for cause in Cause} | _NO_CAUSE)
 _AGE = {"m": 60, "h": 3600, "d": 86400}
+NAMES = ("since", "until", "number", "agent", "ending", "verdict", "words")
 
 
 class BadFilter(ValueError):
     """One line: which one, what is expected, what was given."""
 
 
-def read_wanted(given: Mapping[str, str], now: float) -> Wanted:
-    """What `given` asks for, which may hold other names, and blank values. `now` is seconds since
-    1970, for ages.
+def read_wanted(given: Mapping[str, str], now: float, beside: Sequence[str] = ()) -> Wanted:
+    """What `given` asks for, which may hold names of `beside`, and blank values. `now` is seconds
+    since 1970, for ages.
 
     Raises:
-        BadFilter: a time, an ending or a verdict is none, or no time is between the two.
+        BadFilter: a time, an ending or a verdict is none, no time is between the two, or a name is
+            none of these: misspelt it would choose nothing, and calls of all kinds be found.
     """
+    for name in given:
+        if name not in (*NAMES, *beside):
+            *first, last = (*NAMES, *beside)
+            raise BadFilter(f"expected {', '.join(first)} or {last}, got {quoted(name)}")
     since, until = _time(given, "since", now), _time(given, "until", now)
     if since is not None and until is not None and since >= until:
         raise BadFilter(

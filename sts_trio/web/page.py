@@ -134,8 +134,8 @@ class Page:
     async def calls(self) -> Response:
         if refusal := await self._authenticator.operator():
             return refusal
-        if request.args.get("ended", "0") != "0":
-            return await self._past_calls.list(request.args)
+        if request.args and (answer := await self._past_calls.list(request.args)):
+            return answer
         live = sorted(self._server.live_calls.calls, key=lambda call: call.began)
         return responses.json(
             {
@@ -179,8 +179,10 @@ class Page:
         """Of a call with several streams all as one, or by `?part=NUMBER` the first, second …"""
         if refusal := await self._authenticator.operator():
             return refusal
-        part = request.args.get("part", "")
-        return await self._past_calls.recording(call_sid, int(part) if _is_number(part) else None)
+        part = request.args.get("part")
+        if part is None:
+            return await self._past_calls.recording(call_sid, None)
+        return await self._past_calls.recording(call_sid, int(part) if _is_number(part) else 0)
 
     async def hang_up(self, call_sid: str) -> Response:
         """Whoever the caller is, and whatever is being said."""

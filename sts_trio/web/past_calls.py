@@ -1,7 +1,7 @@
 """Past calls, from the database, as answers. Who asks is the operator: `page` has seen to that."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -14,8 +14,11 @@ from sts_trio.records.recordings import find
 from sts_trio.server import Server
 from sts_trio.web import responses
 from sts_trio.web.recording_body import RecordingBody
+from sts_trio.wire.printable import quoted
 
 if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
+
     from sts_trio.records.opening import OpenRecords
     from sts_trio.records.record import Record
     from sts_trio.records.store import Store
@@ -27,6 +30,7 @@ READERS = 4
 DEFAULT_LIMIT = 50
 NOTHING_KEPT = "No past calls are kept here: STS_DATABASE_URL is none."
 MAX_LIMIT = 500
+BESIDE_FILTERS = ("ended", "limit", "after")  # what a list is asked by that chooses no calls
 
 
 class PastCalls:
@@ -34,14 +38,17 @@ class PastCalls:
         self._server = server
         self._readers = trio.CapacityLimiter(READERS)
 
-    async def list(self, asked: Mapping[str, str]) -> Response:
+    async def list(self, asked: "MultiDict[str, str]") -> Response | None:
         """What the query asks for (see `records.filters`), the newest first. `after` is where the
-        next page begins."""
+        next page begins. None: it asks for live calls."""
         from sts_trio.records.filters import BadFilter, read_wanted
         from sts_trio.records.search import BadCursor
 
         try:
-            wanted = msgspec.structs.replace(read_wanted(asked, time.time()), has_ended=True)
+            if not _is_for_past(asked):
+                return None
+            wanted = read_wanted(asked, time.time(), BESIDE_FILTERS)
+            wanted = msgspec.structs.replace(wanted, has_ended=True)
             limit = _limit(asked.get("limit", ""))
             after = asked.get("after") or None
             return await self._read(lambda store: store.calls(wanted, limit, after))
@@ -128,6 +135,21 @@ class PastCalls:
             return responses.text(f"The database cannot be read now: {exc}.", 503)
 
 
+def _is_for_past(asked: "MultiDict[str, str]") -> bool:
+    """Raises `BadFilter`."""
+    from sts_trio.records.filters import BadFilter
+
+    if twice := [name for name in asked if len(asked.getlist(name)) > 1]:
+        raise BadFilter(f"expected each name once, got {quoted(twice[0])} again")
+    ended = asked.get("ended", "").strip() or "0"
+    if ended not in ("0", "1"):
+        raise BadFilter(f"ended: expected 1 or 0, got {quoted(ended)}")
+    others = [name for name in asked if name != "ended"]
+    if ended == "0" and others:
+        raise BadFilter(f"expected ended=1 beside {quoted(others[0])}: live calls have no filters")
+    return ended == "1"
+
+
 def _limit(text: str) -> int:
     """Raises `BadFilter`."""
     from sts_trio.records.filters import BadFilter
@@ -136,4 +158,4 @@ def _limit(text: str) -> int:
         return DEFAULT_LIMIT
     if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT:
         return int(text)
-    raise BadFilter(f"limit: expected a whole number from 1 to {MAX_LIMIT}, got {text[:80]!r}")
+    raise BadFilter(f"limit: expected a whole number from 1 to {MAX_LIMIT}, got {quoted(text)}")

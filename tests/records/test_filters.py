@@ -16,7 +16,16 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_nothing_is_asked_for_by_nothing_and_by_blanks() -> None:
     assert read_wanted({}, NOON) == Wanted()
-    assert read_wanted({"since": " ", "number": "", "words": "  ", "ended": "1"}, NOON) == Wanted()
+    assert read_wanted({"since": " ", "number": "", "words": "  "}, NOON) == Wanted()
+
+
+def test_a_name_that_is_misspelt_is_told_with_those_that_there_are() -> None:
+    expected = (
+        "^expected since, until, number, agent, ending, verdict, words or ended, got 'sinec'$"
+    )
+    with pytest.raises(BadFilter, match=expected):
+        read_wanted({"ended": "1", "sinec": "24h"}, NOON, ["ended"])
+    assert read_wanted({"ended": "1"}, NOON, ["ended"]) == Wanted()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ async def test_they_are_chosen_by_what_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
+        (
+            "sinec=24h",
+            "expected since, until, number, agent, ending, verdict, words, ended, limit or",
+        ),
+        ("since=24h&Agent=sales", "expected since, until, "),
         ("since=yesterday", "since: expected a date like "),
         ("limit=0", "limit: expected a whole number from 1 to 500, got '0'"),
         ("limit=many", "limit: expected "),
@@ -94,6 +99,23 @@ async def test_what_is_asked_for_wrongly_is_told(
     async with keeping(tmp_path) as app:
         told = msgspec.json.decode(await get(app, f"/calls?ended=1&{query}", 400))
         assert told["error"].startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("since=24h", "expected ended=1 beside 'since': live calls have no filters"),
+        ("ended=0&limit=2", "expected ended=1 beside 'limit': live calls have no filters"),
+        ("endde=1", "expected ended=1 beside 'endde': live calls have no filters"),
+        ("ended=true", "ended: expected 1 or 0, got 'true'"),
+        ("ended=1&ended=0&since=24h&since=7d", "expected each name once, got 'ended' again"),
+    ],
+)
+async def test_a_query_that_would_get_other_calls_than_were_meant_is_told(
+    tmp_path: Path, query: str, complaint: str
+) -> None:
+    async with keeping(tmp_path) as app:
+        assert msgspec.json.decode(await get(app, f"/calls?{query}", 400)) == {"error": complaint}
 
 
 async def test_one_call_is_told_with_all_its_events(tmp_path: Path) -> None:
@@ -111,7 +133,7 @@ async def test_one_call_is_told_with_all_its_events(tmp_path: Path) -> None:
 
 async def test_live_calls_are_told_as_before(tmp_path: Path) -> None:
     async with keeping(tmp_path, *whole()) as app:
-        for query in ("", "?ended=0"):
+        for query in ("", "?", "?ended=0", "?ended="):
             told = msgspec.json.decode(await get(app, f"/calls{query}"))
             assert (told["live"], told["calls"], told["elsewhere"]) == (0, [], [])
 
@@ -223,6 +245,7 @@ async def test_a_recording_is_given_to_the_operator_alone_and_in_parts(tmp_path:
         response = await client.get(base, headers=headers, scope_base=here)
         assert response.status_code == 416
         # The third is none of a recording, whoever wrote that; and there are no others.
-        for query in ("?part=3", "?part=4", "?part=0", "?part=99999999999"):
+        for part in ("3", "4", "0", "99999999999", "first", "-1", ""):
+            query = f"?part={part}"
             assert b"No such recording is kept." in await get(app, base + query, 404)
         assert b"No such recording is kept." in await get(app, "/calls/CA0/recording.wav", 404)
