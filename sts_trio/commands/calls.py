@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -270,18 +271,30 @@ def _exported(store: "Store", wanted: "Wanted", form: str, whole: bool) -> Itera
 
 
 @contextlib.contextmanager
-def _output(out: str | None) -> Iterator[TextIO]:
-    """Only for who runs it: it holds numbers and words."""
+def _output(out: str | None) -> Iterator[IO[str]]:
+    """Only for who runs it: it holds numbers and words. A file is there once all of it is."""
     if out in (None, "-"):
         yield sys.stdout
         return
-    path = Path(out)
+    path = Path(out).resolve()
     try:
-        path.touch(mode=0o600)
-        with path.open("w", encoding="utf-8", newline="") as target:
-            yield target
+        if path.exists() and not path.is_file():  # a pipe or a device
+            with path.open("w", encoding="utf-8", newline="") as target:
+                yield target
+            return
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="", dir=path.parent, prefix=".sts-trio-", delete=False
+        ) as target:
+            part = Path(target.name)
+            try:
+                yield target
+                target.flush()
+                part.replace(path)
+            except BaseException:
+                part.unlink()
+                raise
     except OSError as exc:
-        fail(f"{path}: cannot be written: {exc.strerror}")
+        fail(f"{out}: cannot be written: {exc.strerror}")
 
 
 @calls.command()

@@ -16,7 +16,7 @@ from rig_processes import process
 
 from sts_trio import cli
 from sts_trio.flight.keeper import path_of
-from sts_trio.records import schema
+from sts_trio.records import export, schema
 from sts_trio.records.database import Database
 from sts_trio.records.deliveries import Deliveries
 from sts_trio.records.rows import Kind
@@ -185,6 +185,48 @@ def test_calls_are_exported_as_csv_and_json_lines(store: Store, tmp_path: Path) 
     records = [msgspec.json.decode(line) for line in out.read_text().splitlines()]
     assert records[0]["turns"][0]["said"] == "Hello!"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_an_export_that_is_interrupted_leaves_what_was_there_and_no_part_of_a_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write([*whole(1), *whole(2, at=NOON + 60)])
+    out = tmp_path / "out" / "calls.csv"
+    out.parent.mkdir()
+    out.write_text("those of yesterday")
+    out.chmod(0o644)
+
+    def interrupted(call: Any) -> str:
+        assert [*out.parent.iterdir()] != [out]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "csv_line", interrupted)
+        assert run("export", "-o", str(out)).exit_code == 130
+    assert [(each, each.read_text()) for each in out.parent.iterdir()] == [
+        (out, "those of yesterday")
+    ]
+    assert told("export", "-o", str(out)) == []
+    assert [*out.parent.iterdir()] == [out]
+    assert len(out.read_text().splitlines()) == 3
+    # It was for everybody; what is in it now is not.
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_an_export_goes_where_a_link_leads_and_into_a_pipe(store: Store, tmp_path: Path) -> None:
+    store.write(whole())
+    kept, link, pipe = (tmp_path / name for name in ("kept.csv", "link.csv", "pipe"))
+    link.symlink_to(kept)
+    assert told("export", "-o", str(link)) == []
+    assert link.is_symlink()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert told("export", "-o", str(pipe)) == []
+        assert os.read(reader, 65536) == kept.read_bytes()
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_an_export_that_is_asked_for_wrongly_or_cannot_be_written_is_one_line(
