@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sts_trio.load.report import Report
 
 CLIP = "mary-cars"  # what callers say to an agent of the bridge's
+OF_OWN_AGENT = ("turn", "speech", "barge_in", "agent_port", "gathers")
 VOID = 3  # nothing is known: the generator was the bottleneck
 
 
@@ -87,7 +88,7 @@ def _print_schema(context: click.Context, parameter: click.Parameter, value: boo
     default=2.0,
     show_default=True,
     type=click.FloatRange(0.1, 60),
-    help="... for so many.",
+    help="... for so many, at most three quarters of that.",
 )
 @click.option(
     "--barge-in",
@@ -186,9 +187,7 @@ def load(
     from sts_trio.load.target import NotOurs
     from sts_trio.simulate.connect import NotAUrl, NotConnected
 
-    source = click.get_current_context().get_parameter_source("most")
-    if source is not ParameterSource.DEFAULT and not asked["find_capacity"]:
-        raise Misuse("--most: is for --find-capacity")
+    _refuse_what_is_without_meaning(asked)
     targets = [Path(f"{out}{suffix}") for suffix in (".json", ".svg")]
     screen = _Screen()
     with tempfile.NamedTemporaryFile() as clip:
@@ -218,6 +217,24 @@ def load(
         except NotConnected as exc:
             fail(f"{url}: {exc}")
     _tell(report, targets)
+
+
+def _refuse_what_is_without_meaning(asked: dict[str, Any]) -> None:
+    from sts_trio.load.plan import LONGEST_SPEECH
+
+    source = click.get_current_context().get_parameter_source
+    given = {name for name in asked if source(name) is not ParameterSource.DEFAULT}
+    if "most" in given and not asked["find_capacity"]:
+        raise Misuse("--most: is for --find-capacity")
+    if asked["agent"] == "bridge" and (own := [name for name in OF_OWN_AGENT if name in given]):
+        options = ", ".join("--" + name.replace("_", "-") for name in own)
+        raise Misuse(f"{options}: not with --agent bridge, whose agent speaks when it likes")
+    longest = LONGEST_SPEECH * asked["turn"]
+    if asked["agent"] == "own" and asked["speech"] > longest:
+        raise Misuse(
+            f"--speech {asked['speech']:g}: expected at most {longest:g}, three quarters of --turn:"
+            " what is longer is cut short by the next turn"
+        )
 
 
 def _plan(asked: dict[str, Any], wav: str | None, clip: IO[bytes]) -> "Plan":

@@ -11,6 +11,8 @@ LATE = 1.0
 FAREWELL = 7.0
 # Beyond all that, for a bridge that takes its time.
 PATIENCE = 30.0
+# Of a turn: the agent begins to speak when a quarter is over, and the next turn cuts it short.
+LONGEST_SPEECH = 0.75
 
 
 class Agent(Enum):

@@ -82,6 +82,19 @@ def test_no_option_but_of_a_file_takes_bytes_that_are_no_text() -> None:
         ),
         (("load", "ws://127.0.0.1:1/", "--most", "9"), "--most: is for --find-capacity"),
         (
+            ("load", "ws://127.0.0.1:1/", "--turn", "2", "--speech", "1.6"),
+            "--speech 1.6: expected at most 1.5, three quarters of --turn",
+        ),
+        (("load", "ws://127.0.0.1:1/", "--turn", "2"), "--speech 2: expected at most 1.5"),
+        (
+            ("load", "ws://127.0.0.1:1/", "--agent", "bridge", "--turn", "9", "--barge-in", "0.5"),
+            "--turn, --barge-in: not with --agent bridge",
+        ),
+        (
+            ("load", "ws://127.0.0.1:1/", "--agent", "bridge", "--agent-port", "9002"),
+            "--agent-port: not with --agent bridge",
+        ),
+        (
             ("load", "ws://127.0.0.1:1/", "--endings", "0:0:0"),
             "more than 0 among them, got '0:0:0'",
         ),
