@@ -30,6 +30,13 @@ capabilities: { drop: [ALL] }
 {{- end }}
 {{- end }}
 
+{{- /* As the URL says, of which host and port follow // and a user. */ -}}
+{{- define "database-port" -}}
+{{- $url := .Values.database.url -}}
+{{- $port := regexReplaceAll "^[^/]*//([^/@]*@)?([^/?:\\[]*|\\[[^]]*\\]):([0-9]+)([/?].*)?$" $url "${3}" -}}
+{{- ternary .Values.database.port $port (eq $port $url) -}}
+{{- end }}
+
 {{- /* What would run, and lose calls, is not rendered. */ -}}
 {{- define "check" -}}
 {{- $given := .Values -}}
@@ -44,13 +51,16 @@ capabilities: { drop: [ALL] }
 {{- $several := or (gt (int $given.replicas) 1) $given.autoscaling.enabled -}}
 {{- if and $several (not (hasPrefix "postgresql" $url)) }}{{ fail (printf "database.url: expected a PostgreSQL for more than one process, got %s: set replicas to 1, without autoscaling" (first (splitList ":" $url))) }}{{ end -}}
 {{- if and (hasPrefix "sqlite" $url) (not $given.storage.size) }}{{ fail "storage.size: expected one, as the database is a file that would be gone with its pod" }}{{ end -}}
-{{- if regexMatch "://[^/@]*:[^/@]*@" $url }}{{ fail "database.url: expected no password in it: give it as PGPASSWORD in the Secret" }}{{ end -}}
+{{- if regexMatch "://[^/@:]*:[^@]*@|[?&]password=" $url }}{{ fail "database.url: expected no password in it: give it as PGPASSWORD in the Secret" }}{{ end -}}
 {{- end -}}
 {{- $least := add (int $given.preStopSeconds) (int $given.drainSeconds) 15 -}}
 {{- if lt (int $given.terminationGracePeriodSeconds) (int $least) }}{{ fail (printf "terminationGracePeriodSeconds: expected %d at least (preStopSeconds, drainSeconds and 15 for the goodbye), got %d: calls would be cut" (int $least) (int $given.terminationGracePeriodSeconds)) }}{{ end -}}
 {{- if lt (int $given.maxReplicas) (int $given.replicas) }}{{ fail (printf "maxReplicas: expected %d at least, as replicas is, got %d" (int $given.replicas) (int $given.maxReplicas)) }}{{ end -}}
-{{- if and $given.networkPolicy.enabled (not (or $given.haproxy.enabled $given.networkPolicy.from)) }}{{ fail "networkPolicy.from: expected who brings calls, as haproxy is not enabled: peers of a NetworkPolicy" }}{{ end -}}
 {{- if and $given.autoscaling.enabled (not $given.autoscaling.prometheus) }}{{ fail "autoscaling.prometheus: expected its address, like http://prometheus.monitoring:9090" }}{{ end -}}
+{{- if and $given.networkPolicy.enabled (not $given.networkPolicy.from) -}}
+{{- if not $given.haproxy.enabled }}{{ fail "networkPolicy.from: expected who brings calls, as haproxy is not enabled: peers of a NetworkPolicy" }}{{ end -}}
+{{- if or $given.serviceMonitor.enabled $given.autoscaling.enabled }}{{ fail "networkPolicy.from: expected where Prometheus is, else it is not let in, and nothing is scaled: peers of a NetworkPolicy" }}{{ end -}}
+{{- end -}}
 {{- if and (eq (toString (get $given.variables "STS_RECORD")) "1") (not $given.storage.size) }}{{ fail "storage.size: expected one, as recordings (STS_RECORD) would be gone with their pod" }}{{ end -}}
 {{- $own := dict "STS_DRAIN_SECONDS" "drainSeconds" "STS_MAX_CALLS" "callsPerProcess" "STS_PUBLIC_URL" "publicUrl" "STS_DATABASE_URL" "database" "STS_PROCESS_NAME" "the pod's name" "STS_CONFIG" "files" "PORT" "5000" "TWILIO_AUTH_TOKEN" "secret" "DEEPGRAM_API_KEY" "secret" "STS_ADMIN_TOKEN" "secret" "PGPASSWORD" "secret" "STS_REDACT_KEY" "secret" "STS_WEBHOOK_SECRET" "secret" "STS_WEBHOOK_URL" "secret" -}}
 {{- range $name, $_ := $given.variables -}}
