@@ -32,6 +32,7 @@ LEAST: dict[str, Any] = {
     "publicUrl": "https://voice.example.com",
     "database": {"url": "postgresql+psycopg://sts_trio@db/sts_trio"},
 }
+ON_DEMAND = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "spot", "operator": "Exists"}]}]}
 ALL: dict[str, Any] = LEAST | {
     "imagePullSecrets": [{"name": "registry"}],
     "files": {"sts-trio.toml": "max_seconds = 600\n", "my_functions.py": "X = '{{ }}'\n"},
@@ -43,6 +44,9 @@ ALL: dict[str, Any] = LEAST | {
     "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
     "nodeSelector": {"pool": "calls"},
     "tolerations": [{"key": "calls", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": ON_DEMAND}},
+    "priorityClassName": "calls",
+    "podAnnotations": {"linkerd.io/inject": "disabled"},
 }
 ALONE: dict[str, Any] = LEAST | {
     "replicas": 1,
@@ -396,6 +400,54 @@ def test_what_is_scraped_is_a_service_of_the_chart(chart: helm.Chart) -> None:
     assert service["metadata"]["labels"][monitor["jobLabel"]] == "sts-trio"
     [endpoint] = monitor["endpoints"]
     assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+
+
+def test_all_pods_are_placed_as_the_operator_says(chart: helm.Chart) -> None:
+    found = render(chart, ALL)
+    assert len(pods(found)) == 3
+    for pod in pods(found):
+        for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
+            assert pod[name] == ALL[name]
+        assert pod["priorityClassName"] == "calls"
+    for kind, name in (("StatefulSet", "sts-trio"), ("Deployment", "sts-trio-haproxy")):
+        metadata = the(found, kind, name)["spec"]["template"]["metadata"]
+        assert metadata["annotations"].items() >= ALL["podAnnotations"].items()
+
+
+def test_pods_of_one_kind_are_spread_over_zones_and_nodes(chart: helm.Chart) -> None:
+    found = render(chart, LEAST)
+    for kind, name in (("StatefulSet", "sts-trio"), ("Deployment", "sts-trio-haproxy")):
+        template = the(found, kind, name)["spec"]["template"]
+        over = template["spec"]["topologySpreadConstraints"]
+        assert [each["topologyKey"].rpartition("/")[2] for each in over] == ["zone", "hostname"]
+        for each in over:
+            assert each["labelSelector"]["matchLabels"] == template["metadata"]["labels"]
+
+
+def test_a_migration_has_the_environment_of_a_process(chart: helm.Chart) -> None:
+    """It reaches the database by the same variables and certificates. What is wrong with the
+    configuration is found before any process is replaced."""
+    given = {
+        "files": {"sts-trio.toml": "", "ca.pem": "-----"},
+        "variables": {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/etc/sts-trio/ca.pem"},
+    }
+    found = render(chart, LEAST | given)
+    job = the(found, "Job", "sts-trio-migration")
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    of_a_process = variables(found)
+    del of_a_process["STS_PROCESS_NAME"]
+    assert {each["name"]: each["value"] for each in container["env"]} == of_a_process
+    assert of_a_process.items() >= given["variables"].items()
+    [mount] = [each for each in container["volumeMounts"] if each["mountPath"] == "/etc/sts-trio"]
+    [volume] = [
+        each for each in job["spec"]["template"]["spec"]["volumes"] if each["name"] == mount["name"]
+    ]
+    files = the(found, "ConfigMap", volume["configMap"]["name"])
+    assert files["data"] == given["files"]
+    # There before the job, which is there before all else.
+    hooks = [each["metadata"]["annotations"] for each in (files, job)]
+    assert [each["helm.sh/hook"] for each in hooks] == ["pre-install,pre-upgrade"] * 2
+    assert [each.get("helm.sh/hook-weight", "0") for each in hooks] == ["-1", "0"]
 
 
 def test_a_database_of_several_is_migrated_before_any_process_is_replaced(

@@ -24,10 +24,63 @@ readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end }}
 
-{{- define "database" -}}
-{{- if not .Values.database.fromSecret }}
-- { name: STS_DATABASE_URL, value: {{ .Values.database.url | quote }} }
+{{- define "environment" -}}
+{{- $data := "/var/lib/sts-trio" -}}
+envFrom:
+  - secretRef: { name: {{ .Values.secret | quote }} }
+env:
+  - { name: PORT, value: "5000" }
+  - { name: STS_PUBLIC_URL, value: {{ .Values.publicUrl | quote }} }
+  - { name: STS_MAX_CALLS, value: {{ .Values.callsPerProcess | quote }} }
+  - { name: STS_DRAIN_SECONDS, value: {{ .Values.drainSeconds | quote }} }
+  - { name: STS_SPOOL, value: {{ $data }}/sts-trio.spool }
+  - { name: STS_RECORDINGS, value: {{ $data }}/sts-trio.recordings }
+  - { name: STS_FLIGHTS, value: {{ $data }}/sts-trio.flights }
+  {{- if not .Values.database.fromSecret }}
+  - { name: STS_DATABASE_URL, value: {{ .Values.database.url | quote }} }
+  {{- end }}
+  {{- if hasKey .Values.files "sts-trio.toml" }}
+  - { name: STS_CONFIG, value: /etc/sts-trio/sts-trio.toml }
+  {{- end }}
+  {{- if not (or .Values.haproxy.enabled (hasKey .Values.variables "STS_DIAL_AHEAD")) }}
+  # Whoever leads a stream here may not lead it to the process that was asked before.
+  - { name: STS_DIAL_AHEAD, value: "0" }
+  {{- end }}
+  {{- range $variable, $value := .Values.variables }}
+  - { name: {{ $variable }}, value: {{ toString $value | quote }} }
+  {{- end }}
 {{- end }}
+
+{{- /* Of a pod, by the chart's values and the name of its component. */ -}}
+{{- define "placement" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values -}}
+{{- if .imagePullSecrets }}
+imagePullSecrets: {{- toYaml .imagePullSecrets | nindent 2 }}
+{{- end }}
+{{- if .priorityClassName }}
+priorityClassName: {{ .priorityClassName | quote }}
+{{- end }}
+{{- if .nodeSelector }}
+nodeSelector: {{- toYaml .nodeSelector | nindent 2 }}
+{{- end }}
+{{- if .affinity }}
+affinity: {{- toYaml .affinity | nindent 2 }}
+{{- end }}
+{{- if .tolerations }}
+tolerations: {{- toYaml .tolerations | nindent 2 }}
+{{- end }}
+{{- end }}
+# No node, and no zone, takes more calls with it than it must.
+topologySpreadConstraints:
+  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "labels" $root | nindent 8 }}
+        app.kubernetes.io/component: {{ index $ 1 }}
+  {{- end }}
 {{- end }}
 
 {{- /* As the URL says, of which host and port follow // and a user. */ -}}
