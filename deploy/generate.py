@@ -30,8 +30,12 @@ PODS = (
     '{{ include "name" $ }}-pods.{{ $.Release.Namespace }}.svc.{{ $.Values.clusterDomain }}:5000\n'
     "  {{- end }}\n"
 )
-# The key is beside the certificate, as a Secret has it. Whether HAProxy lives is asked for here.
-CHARTS_LOG = f"{STDOUT}\n  ssl-load-extra-del-ext"
+# The key is beside the certificate, as a Secret has it. Who reloads HAProxy when that is renewed
+# finds it by this file. Whether HAProxy lives is asked for here.
+CHARTS_LOG = (
+    f"{STDOUT}\n  ssl-load-extra-del-ext"
+    "{{ if .Values.haproxy.tlsSecret }}\n  pidfile /run/haproxy/pid{{ end }}"
+)
 CHARTS_CERTIFICATE = " ssl crt /etc/haproxy/tls/tls.crt alpn http/1.1"
 CHARTS_BIND = ":8443{{ if .Values.haproxy.tlsSecret }}" + CHARTS_CERTIFICATE + "{{ end }}"
 CHARTS_HEALTH = """

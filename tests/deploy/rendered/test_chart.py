@@ -1,9 +1,13 @@
 """`deploy/helm/sts-trio`, rendered by Helm's own code, and held to the schemas of Kubernetes."""
 
+import contextlib
 import json
 import re
+import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import haproxy
 import helm_python as helm
 import jsonschema
 import kubernetes_validate
+import limits
 import pytest
 import trustme
 import yaml
@@ -309,6 +314,76 @@ def test_haproxy_takes_its_file_and_knows_each_process_by_its_name(
         assert ("ssl crt /etc/haproxy/tls/tls.crt" in text) == (values is ALL)
         done = subprocess.run([str(program), "-c", "-f", config], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def served(port: int) -> bytes:
+    """The certificate."""
+    with (
+        socket.create_connection(("127.0.0.1", port), limits.HANG) as sock,
+        ssl._create_unverified_context().wrap_socket(sock) as secure,
+    ):
+        return secure.getpeercert(binary_form=True) or b""
+
+
+def becomes_true(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + limits.HANG
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if condition():
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_certificate_that_is_renewed_is_served_from_then_on(
+    chart: helm.Chart, tmp_path: Path
+) -> None:
+    program = haproxy.program()
+    needed("haproxy", program)
+    authority, secret, port = trustme.CA(), tmp_path / "tls", haproxy.free_port()
+    secret.mkdir()
+
+    def renew() -> bytes:
+        issued = authority.issue_cert("voice.example.com")
+        issued.private_key_pem.write_to_path(str(secret / "tls.key"))
+        (secret / "tls.crt").write_bytes(issued.cert_chain_pems[0].bytes())
+        return ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
+
+    first = renew()
+    found = render(chart, ALL | {"maxReplicas": 2})
+    spec = the(found, "Deployment", "sts-trio-haproxy")["spec"]["template"]["spec"]
+    # Each container may signal the other's processes.
+    assert spec["shareProcessNamespace"] is True
+    [command] = [each["command"] for each in spec["containers"] if each["name"] == "certificate"]
+
+    def here(text: str) -> str:
+        """As it is deployed, but for where it listens, what it reads, and how often it looks."""
+        text = text.replace("/etc/haproxy/tls", str(secret)).replace("/run/haproxy", str(tmp_path))
+        text = text.replace(":8443", f"127.0.0.1:{port}").replace("sleep 30", "sleep 0.1")
+        return text.replace(":8404", f"127.0.0.1:{haproxy.free_port()}")
+
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(here(configured(found)))
+    said = tmp_path / "said"
+    with contextlib.ExitStack() as started:
+        log = started.enter_context(said.open("wb"))
+        for run in (
+            [str(program), "-W", "-db", "-f", str(config)],
+            [here(each) for each in command],
+        ):
+            process = started.enter_context(subprocess.Popen(run, stderr=log))
+            started.callback(process.terminate)
+            assert becomes_true(lambda: served(port) == first)
+        second = renew()
+        assert becomes_true(lambda: served(port) == second)
+        # Half of one, which HAProxy does not take: it goes on with what it has.
+        (secret / "tls.key").write_text("")
+        pid = (tmp_path / "pid").read_text()
+        assert becomes_true(lambda: "unable to load private key" in said.read_text())
+        assert served(port) == second
+        third = renew()
+        assert becomes_true(lambda: served(port) == third)
+        assert (tmp_path / "pid").read_text() == pid
 
 
 def test_it_is_scaled_by_figures_that_are_emitted(chart: helm.Chart) -> None:
