@@ -45,6 +45,8 @@ ALL: dict[str, Any] = LEAST | {
     "storage": {"size": "10Gi", "storageClassName": "fast"},
     "autoscaling": {"enabled": True, "prometheus": "http://prometheus:9090"},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+    "dashboard": {"enabled": True},
     "haproxy": {"tlsSecret": "voice-tls", "service": {"annotations": {"a/b": "c"}}},
     "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
     "nodeSelector": {"pool": "calls"},
@@ -139,8 +141,12 @@ def test_a_mistake_in_it_would_be_found(chart: helm.Chart) -> None:
     pod["spec"]["template"]["spec"]["terminationGracePeriod"] = 60
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(pod, NEWEST, strict=True)
-    for kind, field in (("ScaledObject", "maxReplicas"), ("ServiceMonitor", "job")):
-        wrong = the(found, kind, "sts-trio")
+    for kind, name, field in (
+        ("ScaledObject", "sts-trio", "maxReplicas"),
+        ("ServiceMonitor", "sts-trio", "job"),
+        ("PrometheusRule", "sts-trio-alerts", "rules"),
+    ):
+        wrong = the(found, kind, name)
         wrong["spec"][field] = 3
         [schema] = SCHEMAS.glob(f"{kind.lower()}-*.json")
         with pytest.raises(jsonschema.ValidationError):
@@ -523,6 +529,28 @@ def test_a_migration_has_the_environment_of_a_process(chart: helm.Chart) -> None
     hooks = [each["metadata"]["annotations"] for each in (files, job)]
     assert [each["helm.sh/hook"] for each in hooks] == ["pre-install,pre-upgrade"] * 2
     assert [each.get("helm.sh/hook-weight", "0") for each in hooks] == ["-1", "0"]
+
+
+def test_rules_and_dashboard_are_those_of_the_repository(chart: helm.Chart) -> None:
+    found = render(chart, ALL)
+    for name in ("recording", "alerts"):
+        rule = the(found, "PrometheusRule", f"sts-trio-{name}")
+        text = (ROOT / "deploy" / "prometheus" / f"{name}.yml").read_text()
+        assert rule["spec"] == yaml.safe_load(text)
+        assert rule["metadata"]["labels"].items() >= ALL["rules"]["labels"].items()
+    dashboard = the(found, "ConfigMap", "sts-trio-dashboard")
+    text = (ROOT / "deploy" / "grafana" / "sts-trio.json").read_text()
+    assert dashboard["data"] == {"sts-trio.json": text}
+    # By which Grafana's own chart finds it.
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_processes_that_are_full_are_not_taken_away_all_at_once(chart: helm.Chart) -> None:
+    """They are not ready. Where they counted as broken, as many as there are could be evicted, with
+    the calls of all of them, while nobody has room."""
+    budget = the(render(chart, LEAST), "PodDisruptionBudget", "sts-trio")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
 
 
 def test_a_database_of_several_is_migrated_before_any_process_is_replaced(
