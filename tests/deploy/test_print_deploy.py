@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from rig_deploy import ROOT, needed
 from sts_trio.cli import main
 from sts_trio.commands import deployment
 from sts_trio.commands.deployment import Machine
+from sts_trio.config.variables import SETTINGS
 
 FILES = [
     *("environment", "haproxy.cfg"),
@@ -80,6 +82,28 @@ def test_each_process_has_a_port(port: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert done.exit_code == 2
     assert "--port" in done.output
     assert "65534" in done.output
+
+
+@pytest.mark.parametrize("host", ["my_box", "ü", "a" * 58, ""])
+def test_a_host_after_which_no_process_can_be_called_is_told(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else none of them would start."""
+    monkeypatch.setattr(socket, "gethostname", lambda: f"{host}.example.com")
+    done = printed()
+    assert done.exit_code == 2
+    assert f"this machine is called {host}, and so its processes: expected up to" in done.output
+
+
+def test_the_longest_name_of_a_host_makes_a_name_of_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "a" * 57)
+    done = printed("--port", "65534")
+    names = re.findall(r"^  server (\S+)", done.output, re.M)
+    assert names
+    for name in names:
+        msgspec.convert(name, SETTINGS["STS_PROCESS_NAME"].type)
 
 
 def test_systemd_and_haproxy_take_it(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def this_machine(config: "Config", first_port: int) -> Machine:
     them, and who starts it is its user, unless that is root.
 
     Raises:
-        Misuse: systemd does not run here, or takes no such path, or there are not so many ports.
+        Misuse: systemd does not run here, or takes no such path, or there are not so many ports, or
+            this machine's name is none for a process.
     """
     if sys.platform != "linux":
         raise Misuse(f"--print-deploy: there is no systemd on {sys.platform}: expected Linux")
@@ -79,6 +80,12 @@ def this_machine(config: "Config", first_port: int) -> Machine:
         raise Misuse(
             f"--port {first_port}: expected 1 to {LAST_PORT + 1 - processes}: processes for"
             f" {cores} cores take {processes} ports from there on"
+        )
+    host = socket.gethostname().partition(".")[0]
+    if not re.fullmatch(r"[a-zA-Z0-9-]{1,57}", host):  # with a port, a name of STS_PROCESS_NAME's
+        raise Misuse(
+            f"--print-deploy: this machine is called {host}, and so its processes: expected up to"
+            " 57 letters, digits and -; hostnamectl set-hostname gives it another name"
         )
     user = getpass.getuser()
     user = "sts-trio" if user == "root" else user
@@ -92,7 +99,7 @@ def this_machine(config: "Config", first_port: int) -> Machine:
                 " quotes, % or $; move it"
             )
     return Machine(
-        host=socket.gethostname().partition(".")[0],
+        host=host,
         cores=cores,
         ports=range(first_port, first_port + processes),
         user=user,
@@ -229,6 +236,7 @@ def print_deployment(config: "Config", port: int | None, directory: Path | None)
         )
     instances = " ".join(f"sts-trio@{port}" for port in machine.ports)
     say(f"Then: systemctl daemon-reload && systemctl enable --now {instances}")
+    say("And: haproxy -c -f /etc/haproxy/haproxy.cfg && systemctl reload-or-restart haproxy")
 
 
 def _is_known(user: str) -> bool:
