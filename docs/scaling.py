@@ -25,6 +25,7 @@ BENCH = DOCS.parent / "bench" / "results.json"
 BEGIN = "<!-- {name}: written by docs/scaling.py, do not edit -->"
 END = "<!-- /{name} -->"
 
+PROXIED = "two behind HAProxy, TLS to it"  # of bench/host.py
 SIZES = (1_000, 10_000, 100_000)  # calls at the same time, in the busiest minute of the day
 
 # --- what is not measured by bench/run.py, and where it is from -----------------------------------
@@ -75,6 +76,7 @@ class Cost(NamedTuple):
     stored_kb: float
     deleted_a_second: float  # calls, by retention
     writer_cpu: float  # seconds of a core for each row, of the process that writes
+    proxy_ms: float  # of HAProxy's, with TLS, for each second of a call
 
     @property
     def planned(self) -> int:
@@ -113,6 +115,8 @@ def costs() -> Cost:
     day = next(each for each in kept["records"]["days"] if each["database"] == "PostgreSQL")
     steady = next(e for e in kept["records"]["steady"] if e["database"] == "PostgreSQL")
     found = next(each for each in kept["capacities"]["found"] if each["variant"] == "ours")
+    proxied = [each for each in kept["hosts"]["found"] if each["setup"] == PROXIED]
+    proxy = max(proxied, key=lambda each: each["calls"])["cpu"]
     more_kb = 1024 * (_median(ours[many], "rss_mb") - _median(ours[few], "rss_mb"))
     return Cost(
         cpu_ms=_median(ours[many], "cpu_ms_per_call_second"),
@@ -124,6 +128,7 @@ def costs() -> Cost:
         stored_kb=1000 * day["mb"] / day["calls"],
         deleted_a_second=day["calls"] / day["retention_seconds"],
         writer_cpu=steady["cpu_share"] / steady["rate"],
+        proxy_ms=median(each["HAProxy"] for each in proxy),
     )
 
 
@@ -221,6 +226,11 @@ def _wanted(calls: float, cost: Cost) -> int:
 def cost_table(cost: Cost) -> str:
     rows = [
         ("CPU", f"{cost.cpu_ms:.2f} ms of a core for each second of it", "bench/RESULTS.md, Calls"),
+        (
+            "the same, of HAProxy",
+            f"{cost.proxy_ms:.2f} ms, with TLS",
+            "bench/RESULTS.md, One host, two cores",
+        ),
         ("its set-up", f"{cost.set_up_ms:.1f} ms of a core, once", "bench/RESULTS.md, come and go"),
         ("memory", f"{cost.kb:.0f} KB", "bench/RESULTS.md, Calls"),
         ("sockets", "2: Twilio's, the agent's", "one nursery, two legs"),
@@ -258,7 +268,8 @@ def day_table(cost: Cost, days: dict[int, Day]) -> str:
         row("set-ups a second, at the most", *each(lambda size, made: size / TALK)),
         row(f"processes, of {cost.planned} calls", *each(lambda size, made: made.most_processes)),
         row("cores that are busy", *each(lambda s, m: s * _busy(cost), "{:,.1f}")),
-        row("their memory, GB", *each(lambda s, m: _memory(cost, s, m), "{:,.1f}")),
+        row("cores of HAProxy", *each(lambda s, m: s * cost.proxy_ms / 1000, "{:,.1f}")),
+        row("memory of processes, GB", *each(lambda s, m: _memory(cost, s, m), "{:,.1f}")),
         row("from Twilio, Gbit/s", *each(lambda s, m: s * cost.down_bytes * 8 / 1e9, "{:,.2f}")),
         row("rows a second, in the busiest minute", *each(lambda s, m: s / TALK * cost.rows)),
         row("and in the seconds in which a zone is lost", *each(lambda s, m: m.most_rows)),
@@ -347,7 +358,8 @@ def breaks_table(cost: Cost, largest: Day) -> str:
         ),
         (
             of_a_card,
-            "**One HAProxy**: what comes in has to go out again, and fills 10 Gbit/s each way",
+            "**One HAProxy**: what comes in has to go out again, and fills 10 Gbit/s each way; with"
+            f" TLS it takes {of_a_card * cost.proxy_ms / 1000:.0f} cores by then",
             "several, each with processes of its own; DNS or an announced address shares calls out."
             " Twilio is led back to a process by its name",
         ),
@@ -381,8 +393,18 @@ def _round(calls: float) -> int:
 HOURS_OF_A_DAY = tuple((float(hour), f"{hour}:00") for hour in range(0, 25, 6))
 
 
+POINT = 18  # steps: three minutes
+
+
+def rows_drawn(made: Day) -> list[tuple[float, float]]:
+    """The most of each three minutes: what breaks a database is over in seconds."""
+    steps = range(0, len(made.moments), POINT)
+    lots = [made.moments[first : first + POINT] for first in steps]
+    return [(lot[0].at, max(moment.rows for moment in lot)) for lot in lots]
+
+
 def day_picture(cost: Cost, made: Day) -> str:
-    every = made.moments[::18]  # three minutes
+    every = made.moments[::POINT]
     planned = [(m.at, m.processes * cost.planned) for m in every]
     hour = [(h, sum(m.moved for m in made.moments if h <= m.at < h + 1) or 0.0) for h in range(24)]
     return card(
@@ -408,7 +430,7 @@ def day_picture(cost: Cost, made: Day) -> str:
                 title="The database",
                 x="o'clock",
                 y="rows a second",
-                lines=[Line("written", [(m.at, m.rows) for m in every])],
+                lines=[Line("at the most", rows_drawn(made))],
                 ticks=HOURS_OF_A_DAY,
             ),
         ]

@@ -1,5 +1,7 @@
 """docs/scaling.md: its figures are those of its script, and the script reckons what it says."""
 
+import itertools
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,17 @@ def test_costs_are_those_of_the_benchmark() -> None:
     assert f"ours {COST.kb:.0f}," in told
     assert f"more than {COST.most} |" in told
     assert f"{COST.stored_kb:.1f} kB a call" in told
+    [proxied] = re.findall(r"^\| 400 \| two behind HAProxy, TLS to it .*$", told, re.M)
+    assert f" {COST.proxy_ms:.2f} | " in proxied
+
+
+def test_no_moment_of_many_rows_is_missing_in_the_picture() -> None:
+    """Each is over in seconds, which may be between two points of its line."""
+    moments, drawn = DAYS[10_000].moments, SCRIPT["rows_drawn"](DAYS[10_000])
+    sudden = [m for before, m in itertools.pairwise(moments) if m.rows > before.rows + 100]
+    assert len(sudden) > 5  # a lost zone, and each time that a process is drained
+    for moment in sudden:
+        assert any(0 <= moment.at - at < 0.05 and rows >= moment.rows for at, rows in drawn)
 
 
 @pytest.mark.parametrize("size", DAYS)
