@@ -207,6 +207,19 @@ def test_the_transcript_follows_by_itself_and_the_phone_stays_in_sight(
         eventually(lambda: page.page.evaluate("area.scrollTop") == 0, "the beginning, by a key")
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_told_of_waits_makes_the_page_no_longer_than_the_window(
+    serve: Serve, launch: Launch, microphone: Microphone, width: int
+) -> None:
+    """Below it there would be an empty space: each part scrolls where it stands."""
+    server = serve()
+    viewport = {"width": width, "height": 600}
+    with opened(launch(*microphone(silence(1))), server.url, viewport=viewport) as page:
+        talk(page)
+        eventually(lambda: page.shows("#waits", "Greeting"), "its wait")
+        assert page.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+
+
 # --- what is wrong, told where one looks ------------------------------------------------------
 
 
