@@ -1,6 +1,7 @@
 """`sts-trio load`: a load test of any bridge that speaks Twilio's protocol."""
 
 import functools
+import os
 import re
 import sys
 import tempfile
@@ -304,12 +305,13 @@ class _Screen:
         if sys.stderr.isatty():
             self._clear()
             phase = "measuring" if progress.is_open else "waiting"
-            click.echo(
+            line = (
                 f"{phase}: {progress.placed} calls placed, {progress.through} through,"
-                f" {progress.refused} refused, {progress.cut_off} cut off",
-                err=True,
-                nl=False,
+                f" {progress.refused} refused, {progress.cut_off} cut off"
             )
+            # What goes on in another line is not cleared with this one.
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            click.echo(line[: width - 1], err=True, nl=False)
 
     def _clear(self) -> None:
         if sys.stderr.isatty():

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -79,7 +80,12 @@ class Screen:
 
 
 def show(console: Console, what: RenderableType) -> None:
-    """Into a file or a pipe without the spaces with which a terminal's lines are filled."""
+    """Into a file or a pipe without the spaces with which a terminal's lines are filled.
+
+    A table that is wider than the terminal is told row by row: rich would cut its figures off.
+    """
+    if isinstance(what, Table) and what.show_header and _width(console, what) > console.width:
+        what = _row_by_row(what)
     if console.is_terminal:
         console.print(what)
         return
@@ -87,6 +93,22 @@ def show(console: Console, what: RenderableType) -> None:
         console.print(what)
     for line in lines.get().splitlines():
         console.out(line.rstrip(), highlight=False)
+
+
+def _width(console: Console, table: Table) -> int:
+    unbounded = console.options.update(width=1000)
+    return Measurement.get(console, unbounded, table).maximum
+
+
+def _row_by_row(table: Table) -> Table:
+    """Each cell on a line, behind the head of its column."""
+    heads = [" ".join(str(column.header).split()) for column in table.columns]
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        for head, cell in zip(heads, cells, strict=True):
+            lines.add_row(head, cell)
+        lines.add_row()
+    return lines
 
 
 def words(text: str, style: str = "", encoding: str = "utf-8") -> Text:

@@ -1,10 +1,14 @@
 """What `sts-trio load` is asked, refuses, decides and draws."""
 
+import contextlib
+import fcntl
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +25,7 @@ from rich.console import Console
 from rig_commands import failure, run
 from rig_load import AUDIO, DELAYS, RUN
 
+from sts_trio.commands.load import _Screen
 from sts_trio.load import compiled, conduct, criterion, load_test, machine, watched
 from sts_trio.load.figures import Heard, Progress, Run, read_line
 from sts_trio.load.picture import LEFT, LETTER, RIGHT, WIDTH, Line, Panel, card
@@ -649,3 +654,23 @@ def test_a_line_of_the_generators_is_progress_or_the_end() -> None:
     assert read_line(msgspec.json.encode(RUN)) == RUN
     with pytest.raises(msgspec.MsgspecError):
         read_line(b"{}")
+
+
+@pytest.mark.parametrize(("columns", "length"), [(40, 39), (80, 79), (0, 79)])
+def test_the_line_of_progress_stays_in_one_line_of_the_terminal(
+    columns: int, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is left of it in the line above would stay there, each second."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    told = b""
+    with open(master, "rb", buffering=0) as terminal:
+        with open(slave, "w") as stderr:
+            monkeypatch.setattr(sys, "stderr", stderr)
+            _Screen().tell(Progress(1000, 1000, True, 10, 10, 0, 0, 0.0))
+            monkeypatch.undo()
+        with contextlib.suppress(OSError):  # EIO: that was all
+            while piece := terminal.read(4096):
+                told += piece
+    whole = "measuring: 1000 calls placed, 1000 through, 10 refused, 10 cut off"
+    assert told.decode() == f"\r\x1b[K{whole[:length]}"

@@ -5,6 +5,7 @@ import io
 import msgspec
 import pytest
 from rich.console import Console
+from rich.table import Table
 from rig_demo import GOOD
 
 from sts_trio.simulate.phone import Moment
@@ -53,6 +54,38 @@ def test_no_line_in_a_file_or_a_pipe_ends_with_spaces(encoding: str) -> None:
     lines = written(to).splitlines()
     assert len(lines) > 10
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+FIGURES = [("booking", "0.64 s (0.70)", "ok"), ("dead-agent", "-", "failed")]
+
+
+def figures() -> Table:
+    table = Table("call", "answered in\n(at most)", "")
+    for row in FIGURES:
+        table.add_row(*row)
+    return table
+
+
+def test_a_table_that_fits_the_terminal_has_a_line_for_each_row() -> None:
+    to = console(terminal=True, width=60)
+    show(to, figures())
+    assert [line.split()[1] for line in written(to).splitlines() if " s " in line] == ["booking"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_no_figure_of_a_table_is_cut_off_by_a_narrow_terminal(is_terminal: bool) -> None:
+    to = console(terminal=is_terminal, width=38)
+    show(to, figures())
+    assert [line.rstrip() for line in written(to).splitlines()] == [
+        "call                   booking",
+        "answered in (at most)  0.64 s (0.70)",
+        "                       ok",
+        "",
+        "call                   dead-agent",
+        "answered in (at most)  -",
+        "                       failed",
+        "",
+    ]
 
 
 def test_a_long_call_shows_its_newest_part() -> None:
