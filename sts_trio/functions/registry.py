@@ -145,15 +145,19 @@ def load(spec: str, where: str) -> list[Callable[..., Any]]:
     """
     module_name, _, name = spec.partition(":")
     module = import_module(module_name, where)
+    marked: dict[str, Any] = {
+        name: each
+        for name, each in vars(module).items()
+        if inspect.isroutine(each) and hasattr(each, MARK)
+    }
     if name:
         if not hasattr(module, name):
-            raise config_error(f"{where}: {module_name} holds no {name}")
+            others = f"; its functions are {', '.join(marked)}" if marked else ""
+            raise config_error(f"{where}: {module_name} holds no {name}{others}")
         return [getattr(module, name)]
-    routines: list[Any] = [each for each in vars(module).values() if inspect.isroutine(each)]
-    marked = [each for each in routines if hasattr(each, MARK)]
     if not marked and not hasattr(module, HOOK):
         raise config_error(
             f"{where}: {module_name} holds none: mark them with @function,"
             f" or name one: {module_name}:NAME"
         )
-    return marked
+    return list(marked.values())

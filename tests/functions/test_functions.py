@@ -648,7 +648,9 @@ def test_a_module_without_functions_is_refused(project: Path) -> None:
     assert complaint(project, "my_colours").endswith(
         "functions: my_colours holds none: mark them with @function, or name one: my_colours:NAME"
     )
-    assert complaint(project, "my_functions:pain").endswith("functions: my_functions holds no pain")
+    assert complaint(project, "my_colours:pain").endswith("functions: my_colours holds no pain")
+    told = "functions: my_functions holds no pain; its functions are hang_up, paint"
+    assert complaint(project, "my_functions:pain").endswith(told)
     assert "expected a plain or async function" in complaint(project, "my_colours:Colour")
 
 
