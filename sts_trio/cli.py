@@ -234,7 +234,7 @@ def _without_a_phone(config: "Config", base: str, key: str | None) -> list[str]:
     return [f"Without a phone:  {page}", f"  {call}"]
 
 
-@main.command()
+@main.command(short_help="Run the offline agent, which needs no key.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=9001, show_default=True, type=PORT, help="0: any that is free.")
 @click.option(

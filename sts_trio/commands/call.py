@@ -50,7 +50,7 @@ class _InOrder(Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_InOrder)
+@click.command(cls=_InOrder, short_help="Call a bridge as Twilio would, and record both sides.")
 @click.argument("wavs", nargs=-1, metavar="[WAV]...", type=click.Path())
 @click.option("--say", "texts", multiple=True, metavar="TEXT", help="Say this, after the WAVs.")
 @click.option(

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LOT = 500
 
 
-@click.group("calls", cls=Group)
+@click.group(
+    "calls", cls=Group, short_help="Look at past calls: list, show, play, export, forget …"
+)
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
 @click.pass_context
 def calls(context: click.Context, file: str | None) -> None:
@@ -77,7 +80,9 @@ def list_(file: str | None, /, limit: int, **filters: str | None) -> None:
     titles = ("began", "seconds", "from", "to", "agent", "ending", "call")
     _table(titles, [_cells(call) for call in found])
     if after is not None:
-        say(f"There are more: --limit takes up to 500, --until {_local(found[-1].created_at)}.")
+        # To the microsecond: of calls in one second none is passed over.
+        last = datetime.fromtimestamp(found[-1].created_at).astimezone().isoformat()
+        say(f"There are more: --limit takes up to 500, or go on with --until {last}")
 
 
 @calls.command()
@@ -125,7 +130,7 @@ def _cells(call: "CallRow") -> tuple[str, ...]:
     )
 
 
-@calls.command()
+@calls.command(short_help="Show one call: what was said, heard and done, and its figures.")
 @click.argument("call_sid", metavar="CALL_SID")
 @click.option("--json", "as_json", is_flag=True, help="The whole record, with its events.")
 @click.pass_obj
@@ -347,7 +352,7 @@ def forget(file: str | None, call_sid: str | None, number: str | None, yes: bool
             fail("what is still under way is left: forget it when it has ended")
 
 
-@calls.command()
+@calls.command(short_help="List what the receiver of ended calls is still to be told.")
 @click.option(
     "--state",
     type=click.Choice(["waiting", "dead", "delivered"]),
@@ -369,7 +374,7 @@ def deliveries(file: str | None, state: str | None, limit: int) -> None:
         say(f"{each.webhook_id}  {each.state}, {tried}{due}  call {each.call_sid}")
 
 
-@calls.command("send-again")
+@calls.command("send-again", short_help="Have the receiver told again what it did not take.")
 @click.argument("webhook_id", metavar="[WEBHOOK_ID]", required=False)
 @click.option("--all", "all_", is_flag=True, help="All that are dead.")
 @click.pass_obj
@@ -386,7 +391,7 @@ def send_again(file: str | None, webhook_id: str | None, all_: bool) -> None:
     say(f"To be sent again: {count}.")
 
 
-@calls.command()
+@calls.command(short_help="Bring the database up to the schema of this version.")
 @click.pass_obj
 def migrate(file: str | None) -> None:
     """Bring the database up to the schema of this version, as `serve` does at its start.

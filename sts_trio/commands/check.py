@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sts_trio.functions import Functions
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Check the configuration and the functions.")
 @click.option("--config", "file", type=FILE, help="Instead of ./sts-trio.toml.")
 def check(file: str | None) -> None:
     """Check the configuration and the functions, and print what comes of them.

@@ -57,7 +57,7 @@ STATUS = {
 _ASKED_WRONGLY = (400, 401, 403, 404, 405, 409, 413, 415)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Have a running server call a number, and follow the call.")
 @click.argument("number", metavar="+NUMBER")
 @click.option("--agent", metavar="NAME", help="Who talks. [default: as for calls to our number]")
 @click.option(

@@ -14,7 +14,7 @@ from sts_trio.commands.operator import Operator, Unreachable, reason_of
 ANSWER_TIMEOUT = 10.0
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Print what the tasks of a running server wait for.")
 @click.argument("call_sid", required=False)
 @click.option(
     "--url",

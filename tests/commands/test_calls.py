@@ -106,8 +106,13 @@ def test_they_are_chosen_by_what_is_asked_for(store: Store) -> None:
 
 
 def test_a_list_that_is_not_all_says_how_to_go_on(store: Store) -> None:
-    store.write([*whole(1), *whole(2, at=NOON + 60)])
-    assert told("list", "--limit", "1")[-1].startswith("There are more: ")
+    store.write([*whole(1, at=NOON + 60.25), *whole(2, at=NOON + 60.75)])  # of one second
+    _, first, hint = told("list", "--limit", "1")
+    assert first.endswith(sid(2))
+    assert hint.startswith("There are more: ")
+    *_, option, last = hint.split()
+    _, second = told("list", option, last)
+    assert second.endswith(sid(1))
     assert not told("list", "--limit", "2")[-1].startswith("There are more: ")
 
 

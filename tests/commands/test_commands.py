@@ -100,6 +100,17 @@ def test_help_names_every_command() -> None:
     ]
 
 
+@pytest.mark.parametrize("group", [(), ("calls",)])
+def test_what_help_says_of_a_command_is_a_whole_sentence_on_a_terminal_of_80_columns(
+    group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, _, commands = run(*group, "--help").stdout.partition("Commands:\n")
+    lines = commands.splitlines()
+    assert len(lines) >= 9
+    assert [line for line in lines if "..." in line or not line.endswith((".", "…"))] == []
+
+
 @pytest.mark.parametrize("command", ["agent", "call", "calls", "demo", "dial", "doctor", "serve"])
 def test_every_command_explains_itself(command: str) -> None:
     assert run(command, "-h").exit_code == 0
