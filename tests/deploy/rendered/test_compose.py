@@ -91,6 +91,23 @@ def test_a_process_may_do_nothing_that_it_need_not_and_has_its_time_to_stop(
         assert f"VOLUME {data['target']}\n" in (DEPLOY / "Dockerfile").read_text()
 
 
+def test_one_image_is_built_once(services: dict[str, Any]) -> None:
+    """Two that build and name the same race, and one fails, in Docker's containerd store."""
+    assert [name for name, each in services.items() if "build" in each] == ["a"]
+    assert {each["image"] for each in processes(services).values()} == {"sts-trio"}
+    # It is in no registry.
+    policies = {name: each["pull_policy"] for name, each in processes(services).items()}
+    assert policies == {"a": "build", "b": "never", "c": "never"}
+
+
+def test_no_service_fills_the_disk_with_what_it_says_or_stays_away(
+    services: dict[str, Any],
+) -> None:
+    for service in services.values():
+        assert service["logging"]["driver"] == "local"
+        assert service["restart"] == "always"
+
+
 def test_only_haproxy_is_open_to_others(services: dict[str, Any]) -> None:
     ports = {name: each["ports"] for name, each in services.items() if "ports" in each}
     open_to_all = [name for name, those in ports.items() for port in those if "host_ip" not in port]
