@@ -3,11 +3,16 @@
 How fast this machine is tells nothing of the bridge here: what depends on that is not judged.
 """
 
+import base64
 import contextlib
+import hashlib
 import os
+import re
 import shutil
 import socket
 import socketserver
+import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -17,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 from limits import HANG
 from rig_commands import run
 
@@ -30,6 +36,7 @@ ROOT = Path(sts_trio.__file__).parents[1]
 ANCESTOR = (str(ROOT / "bench" / "ancestor.py"),)
 OURS = ("-m", "sts_trio", "serve", "--port")
 CALLS = 3
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 @pytest.fixture(autouse=True)
@@ -228,6 +235,57 @@ def test_a_path_that_takes_no_call_is_told_at_once(
     assert told in error
     assert not result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bridge_that_resets_secure_connections_ends_calls_and_not_the_test(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to such a connection raises SIGPIPE, unless it is told not to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+
+    class Resets(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                contextlib.suppress(OSError),  # who asks whether anybody is there does not stay
+                server.wrap_socket(self.request, server_side=True) as stream,
+            ):
+                key = re.findall(rb"(?i)sec-websocket-key: (\S+)", stream.recv(65536))[0]
+                proof = base64.b64encode(hashlib.sha1(key + GUID).digest())
+                answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                answer += b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + proof + b"\r\n\r\n"
+                stream.sendall(answer)
+                for _ in range(3):  # so the call is taken
+                    stream.recv(65536)
+                # A goodbye, to which one is due, and no more an ear for it.
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                stream.sendall(b"\x88\x02\x03\xe8")
+                socket.socket.shutdown(stream, socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Resets) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        asked = [
+            "--calls",
+            "50",
+            "--ramp",
+            "500",
+            "--seconds",
+            "1",
+            "--turn",
+            "1",
+            "--speech",
+            "0.4",
+        ]
+        asked += ["--generator", "c", "--agent-port", str(free_port())]
+        url = f"wss://127.0.0.1:{listener.server_address[1]}/twilio"
+        result = run("load", url, *asked, "--out", str(tmp_path / "x"))
+        listener.shutdown()
+    assert "not well" in result.stdout, result.output
+    assert result.exit_code == 1
 
 
 @pytest.mark.parametrize("generator", ["c", "python"])

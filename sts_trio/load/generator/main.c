@@ -17,6 +17,7 @@
 
 #include <getopt.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,7 +224,8 @@ static void tell_progress(void *owner, uint64_t at)
            calls_placed(), lines_through(), is_open ? "true" : "false",
            meters.refused, meters.cut_off, meters.up.arrived, meters.down.arrived,
            (double)meters.worst_lag * 1e3 / SECOND);
-    fflush(stdout);
+    if (fflush(stdout) == EOF)
+        exit(1); /* nobody is there who would read the end */
     set_alarm(&progress, at + SECOND);
 }
 
@@ -378,6 +380,8 @@ static void read_plan(int count, char **words)
 
 int main(int count, char **words)
 {
+    /* OpenSSL writes without MSG_NOSIGNAL, and connections are reset: that ends a call. */
+    signal(SIGPIPE, SIG_IGN);
     read_plan(count, words);
     lines = calloc((size_t)plan.calls, sizeof *lines);
     if (!lines)
