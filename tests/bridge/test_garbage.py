@@ -405,11 +405,13 @@ REQUESTS = {
     "dial refused": b"POST /calls HTTP/1.1\r\n" + HEAD + b"Content-Length: 2\r\n\r\n{}",
     "websocket refused": (
         b"GET /twilio HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AA==\r\n\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     ),
     "frame before the accept": (
         b"GET /twilio HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AA==\r\n\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         b"\x81\x80\x00\x00\x00\x00"
     ),
 }

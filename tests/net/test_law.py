@@ -205,11 +205,13 @@ async def accepts(scope: Any, receive: Any, send: Any) -> None:
     await trio.sleep_forever()
 
 
-async def accept(peer: Peer) -> None:
-    await peer.send(UPGRADE)
+async def accept(peer: Peer, handshake: bytes = UPGRADE) -> None:
+    await peer.send(handshake)
     received = b""
     while b"\r\n\r\n" not in received:
-        received += await peer.stream.receive_some(1)
+        data = await peer.stream.receive_some(1)
+        assert data, f"only {received!r}"
+        received += data
     assert received.startswith(b"HTTP/1.1 101 ")
 
 
@@ -914,6 +916,15 @@ BAD = {
     "a head without end": GET[:-2] + b"X: " + b"a" * 70_000,
     "a version of websockets that is none": UPGRADE.replace(b"13", b"12"),
     "a websocket without a key": UPGRADE.replace(b"Sec-WebSocket-Key", b"X"),
+    "a key that is none": UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"AA=="),
+    "no letters of a key": UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b""),
+    "two keys": UPGRADE[:-2] + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    "two versions of websockets": UPGRADE[:-2] + b"Sec-WebSocket-Version: 8\r\n\r\n",
+    "a protocol that is no ASCII": UPGRADE[:-2] + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
+    "an extension that is no ASCII": UPGRADE[:-2] + b"Sec-WebSocket-Extensions: \xff\r\n\r\n",
+    "a connection that is no ASCII": UPGRADE[:-2] + b"Connection: \xff\r\n\r\n",
+    "a body that a handshake announces": UPGRADE[:-2] + b"Content-Length: 5\r\n\r\n",
+    "chunks that a handshake announces": UPGRADE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
     "frames behind the handshake": UPGRADE + FRAME,
     "a body behind the handshake": UPGRADE[:-2] + b"Content-Length: 5\r\n\r\nhello",
     "another request behind the handshake": UPGRADE + GET,
@@ -943,6 +954,33 @@ async def test_what_is_no_request_is_refused_and_closed(
         await peer.until_over(0)
         nursery.cancel_scope.cancel()
     assert [line["event"] for line in log] == [events.ConnectionNotUnderstood.NAME]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Connection: keep-alive\r\n",
+        b"Connection:\r\n",
+        b"Upgrade: h2c\r\n",
+        b"Upgrade: h2c, WebSocket\r\n",
+        b"Content-Length: 0\r\n",
+        b"Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n",
+    ],
+)
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_a_handshake_that_somebody_has_added_a_line_to(
+    autojump_clock: trio.testing.MockClock,
+    tls: Tls | None,
+    lines: bytes,
+    is_first: bool,
+) -> None:
+    """Lines of one name are one list (RFC 9110, section 5.3)."""
+    host = b"Host: x\r\n"
+    handshake = UPGRADE.replace(host, host + lines) if is_first else UPGRADE[:-2] + lines + b"\r\n"
+    async with served(accepts, tls) as peer:
+        await accept(peer, handshake)
+        await peer.leave()
+        await peer.until_over(CALL_GRACE)
 
 
 async def test_frames_that_come_before_the_handshake_is_answered(

@@ -10,6 +10,7 @@ never kept from hearing that the peer is gone. Upstream, it stops reading behind
   server may ignore that), nor any version that only looks like it.
 - Who sends behind a websocket's handshake before it was answered gets 400 (RFC 6455, section 4.1:
   the client has to wait). Upstream that ends the server (Hypercorn issue #225).
+- A websocket's handshake is looked at before Hypercorn sees it (`opening.py`).
 - What Hypercorn refuses by itself is closed by itself, too. Upstream nobody does.
 """
 
@@ -35,6 +36,7 @@ from hypercorn.typing import ConnectionState, TaskGroup
 from sts_trio.net import wsproto_cycle
 from sts_trio.net.hypercorn_guard import unread
 from sts_trio.net.hypercorn_guard.law import Step
+from sts_trio.net.hypercorn_guard.opening import opening
 from sts_trio.net.hypercorn_guard.unread import Unread
 
 if TYPE_CHECKING:
@@ -140,20 +142,26 @@ class Http(H11Protocol):
             self._connection.finish()  # it would understand no answer of ours
         elif request.http_version not in _SPOKEN:
             await self._refuse(505)
-        elif self._has_frames(request):
-            self._tell(unread.EARLY_FRAMES)
-            await self._refuse(400)
         elif not _has_path(request.target):
             self._tell(unread.NOT_HTTP)
             await self._refuse(400)
+        elif (asked := opening(request)) is None:
+            await self._create(request)
+        elif self.connection.trailing_data[0]:
+            self._tell(unread.EARLY_FRAMES)
+            await self._refuse(400)
+        elif not asked.is_sound:
+            self._tell(unread.NO_HANDSHAKE)
+            await self._refuse(400)
         else:
-            await self._create_stream(request)
-            if isinstance(self.connection, H11WSConnection):
-                self._is_whole()
-            if self.stream is not None and self.stream.closed:
-                if isinstance(self.stream, WSStream):
-                    self._tell(unread.NO_HANDSHAKE)
-                self._connection.finish()
+            await self._create(asked.request)
+
+    async def _create(self, request: h11.Request) -> None:
+        await self._create_stream(request)
+        if isinstance(self.connection, H11WSConnection):
+            self._is_whole()
+        if self.stream is not None and self.stream.closed:
+            self._connection.finish()
 
     def _tell(self, reason: str) -> None:
         Unread.of_this_run().tell(self._connection.client, reason)
@@ -162,15 +170,6 @@ class Http(H11Protocol):
         """The request. Its answer may be under way, or over."""
         if self._connection.at is Step.BODY:
             self._connection.step(Step.ANSWER)
-
-    def _has_frames(self, request: h11.Request) -> bool:
-        """Whether something came behind a websocket's handshake."""
-        return (
-            request.method == b"GET"
-            and (b"upgrade", b"websocket")
-            in [(name, value.lower()) for name, value in request.headers]
-            and bool(self.connection.trailing_data[0])
-        )
 
     def _look_ahead(self) -> None:
         """At what came behind the request."""
