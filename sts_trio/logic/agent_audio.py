@@ -72,6 +72,11 @@ class AgentAudio:
         """Whether the caller has heard everything, and no utterance is under way."""
         return not (self.is_amid_utterance or self.playout.unheard or self.rest)
 
+    @property
+    def has_whole_rest(self) -> bool:
+        """Whether what was cut had been said to its end, and is kept."""
+        return self.rest is not None and bool(self.rest) and self.rest.is_whole
+
     def is_stale(self, now: float) -> bool:
         """Whether what the agent says now still belongs to what was cut."""
         return now < self._stale_until

@@ -80,6 +80,8 @@ def finish(parts: Parts, detail: str) -> bool:
     """The agent ends its session in good order, and so the call; `False`: too early for that,
     or it owes an answer, so the session is lost."""
     now = parts.out.now
+    if parts.turns.hold.is_on and parts.turns.agent_audio.has_whole_rest:
+        parts.resume()  # nobody else owes it
     is_owing = parts.watch.is_owing or parts.turns.carryover.owes_answer
     is_owing = is_owing or parts.handing_over.agent is not None
     if parts.closing.is_open and (is_owing or parts.function_calls.are_awaited):

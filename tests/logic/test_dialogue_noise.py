@@ -1,16 +1,19 @@
 """A cough no longer ends the agent's sentence: what it has cut is played on."""
 
+from math import inf
+
 import msgspec
 import pytest
 from rig_dialogue import RECONNECTS, Bridge, echo, played, quiet, talking
 from rig_peers import STREAM_SID, media
 from telephone import WORD, Telephone, silent
 
-from sts_trio.errors import Cause, Ending
+from sts_trio.errors import Cause, Ending, How, Leg, LegEnded
 from sts_trio.logic.acts import (
     Act,
     Close,
     FlushCaller,
+    HangUp,
     Heard,
     Protect,
     RequestDone,
@@ -230,3 +233,22 @@ def test_audio_without_words_is_played_on_too() -> None:
     bridge = talking(RESUMES)
     bridge.hear(Audio(AUDIO), AgentAudioDone(), NOISE)
     assert heard_of(bridge.wait_until(1.2)) == AUDIO
+
+
+@pytest.mark.parametrize("within", [5.0, inf])
+def test_a_noise_in_its_goodbye_makes_no_loss_of_an_agent_that_has_finished(within: float) -> None:
+    """It closes when all is said. Nobody is to make up the rest but what is there of it."""
+    bridge = talking(msgspec.structs.replace(RESUMES, answer_within=within))
+    bridge.hear(SENTENCE, Audio(AUDIO), AgentAudioDone())
+    bridge.wait_until(1)
+    bridge.hear(echo("e0-1"), NOISE)
+    acts = [(1.0, act) for act in bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000))]
+    assert heard_of(acts) == AUDIO[8000 - LEAD_IN :]
+    assert HangUp(Ending(Cause.AGENT_FINISHED, "1000")) in bridge.hear(last_mark(acts))
+
+
+def test_in_the_midst_of_a_sentence_no_agent_has_finished() -> None:
+    bridge = talking(msgspec.structs.replace(RESUMES, answer_within=5.0))
+    bridge.hear(SENTENCE, Audio(AUDIO), NOISE)
+    lost = bridge.hear(LegEnded(Leg.AGENT, How.CLOSED, 1000))
+    assert events.AgentLost in map(type, lost)
