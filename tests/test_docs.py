@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 import structlog
 import trio.testing
@@ -27,6 +28,11 @@ from sts_trio.config.variables import SETTINGS
 from sts_trio.errors import Cause
 from sts_trio.functions import Functions
 from sts_trio.functions.decorator import MARK, Options
+from sts_trio.offline import domain
+from sts_trio.offline.answers.policy import Policy
+from sts_trio.offline.protocol import functions as offline_functions
+from sts_trio.offline.protocol.script import CallFunction
+from sts_trio.wire import deepgram_settings
 
 ROOT = Path(sts_trio.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -332,6 +338,25 @@ def test_the_readme_is_a_door() -> None:
     lines = README.read_text().splitlines()
     assert len(lines) <= 130
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("asked", ["I would like to try the Heron on Tuesday at ten", "Tuesday"])
+def test_its_function_can_be_tried_without_a_key(asked: str) -> None:
+    """What the offline agent gives it is what it takes."""
+    [code] = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.M | re.S)
+    namespace: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile(code, "snippet", "exec", dont_inherit=True), namespace)
+    [function] = Functions([each for each in namespace.values() if hasattr(each, MARK)])
+    told = offline_functions.Functions()
+    blocks = {"provider": {}, "functions": [function.definition()]}
+    told.configure(msgspec.convert(blocks, deepgram_settings.Think))
+    policy = Policy(domain.load())
+    for said in ("book a test drive", asked, "at ten", "my name is Mary"):
+        policy.reply(said, told.ours)
+    line = policy.reply("yes", told.ours)
+    assert isinstance(line, CallFunction)
+    [call] = told.call(line).functions
+    assert function.parameters.read(call.arguments)["day"] == "Tuesday"
 
 
 def test_its_picture_is_small() -> None:
