@@ -14,6 +14,7 @@ from sts_trio.agents.endpoints import Endpoint
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import NoCredential
 from sts_trio.functions import foreign
+from sts_trio.net.raised import OnlyExceptions
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.wire.handshake import CREDENTIAL
@@ -35,7 +36,7 @@ async def credential_for(endpoint: Endpoint, ask: AskCredential | None) -> str |
     answer: object = None
     reason = f"it took longer than {ANSWER_WITHIN:g} s"
     try:
-        with trio.move_on_after(ANSWER_WITHIN):
+        with trio.move_on_after(ANSWER_WITHIN), OnlyExceptions():
             answer = await ask(endpoint.url)
             reason = 'expected a key, or "Bearer" and a token, of visible ASCII characters'
     except Exception as exc:

@@ -19,6 +19,7 @@ from sts_trio.agents.choice import AgentChoice
 from sts_trio.call.info import NAMED, CallInfo
 from sts_trio.config import Config
 from sts_trio.functions import foreign
+from sts_trio.net.raised import OnlyExceptions
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.wire import addresses
@@ -95,7 +96,7 @@ class Routing:
         """The boundary to the user's code: whatever goes wrong in it, the call is answered."""
         answer: object = ""
         try:
-            with trio.move_on_after(CHOICE_WITHIN) as patience:
+            with trio.move_on_after(CHOICE_WITHIN) as patience, OnlyExceptions():
                 answer = await choose_agent(info)
             if patience.cancelled_caught:
                 reason = f"choose_agent took longer than {CHOICE_WITHIN:g} s"

@@ -13,7 +13,6 @@ until it has ended it counts as one with a shield: it is not done twice at once,
 told late what came of it. Only a hang-up leaves it behind for good.
 """
 
-import asyncio
 import collections
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from math import inf
@@ -26,6 +25,7 @@ from sts_trio.functions import confirmation, foreign
 from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
+from sts_trio.net.raised import NoException, OnlyExceptions
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.wire import deepgram
@@ -51,10 +51,6 @@ MAX_LETTERS = 64
 FAILED = "the function failed"
 # What is told, in JSON, instead of what a sensitive function is given and gives.
 HIDDEN = '"•••"'
-
-# What is no `Exception` and yet no end of ours: a function's `sys.exit()`, and asyncio's own way to
-# cancel, where a plain function runs something of asyncio's.
-FAILURES = (Exception, SystemExit, asyncio.CancelledError)
 
 # Returns once what was told of the call outlives the process, or when that takes long.
 MakeSafe = Callable[[], Awaitable[None]]
@@ -309,7 +305,7 @@ class FunctionCalls:
                 if running.is_left:
                     known = "it goes on, and you will be told what came of it"
                 answer = error(f"no result within {limit:g} s; {known}")
-        except* FAILURES as group:
+        except* Exception as group:
             outcome = "failed"
             answer = error(self._explain(running, group))
         finally:
@@ -337,7 +333,8 @@ class FunctionCalls:
             if (filler := function.options.filler) is not None:
                 nursery.start_soon(self._fill, running, filler, function.options.filler_after)
             if function.is_async:
-                answer = result(await function.run(**arguments))
+                with OnlyExceptions():
+                    answer = result(await function.run(**arguments))
             else:
                 answer = await self._in_thread(running, lambda: result(function.run(**arguments)))
             nursery.cancel_scope.cancel()
@@ -381,13 +378,14 @@ class FunctionCalls:
     ) -> None:
         def begin() -> Answer:
             running.has_begun = True
-            return run()
+            with OnlyExceptions(in_thread=True):
+                return run()
 
         try:
             with running.thread_scope:
                 try:
                     outcomes.append(await run_in_thread(begin, _limiter()))
-                except FAILURES as exc:
+                except Exception as exc:
                     outcomes.append(exc)
         finally:
             if running in self._left:
@@ -425,6 +423,8 @@ class FunctionCalls:
         cause: BaseException = group
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
+        if isinstance(cause, NoException) and cause.__cause__ is not None:
+            cause = cause.__cause__
         text = words_of(cause)
         kind = type(cause).__name__
         reason = kind if running.is_sensitive else f"{kind}: {text}"

@@ -18,6 +18,8 @@ from sts_trio.config.raw import config_error
 from sts_trio.errors import ConfigError
 from sts_trio.functions.modules import import_module
 from sts_trio.functions.registry import HOOK
+from sts_trio.functions.results import words_of
+from sts_trio.net.raised import NoException, OnlyExceptions
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.observe.report import report
@@ -141,13 +143,22 @@ class EndingHook:
         with trio.move_on_after(WITHIN) as scope:
             try:
                 if inspect.iscoroutinefunction(hook):
-                    await hook(record)
+                    with OnlyExceptions():
+                        await hook(record)
                 else:
-                    await run_in_thread(lambda: hook(record), self._threads)
-            except (Exception, SystemExit) as exc:
+                    await run_in_thread(lambda: _call(hook, record), self._threads)
+            except Exception as exc:
                 raised = exc
         if raised is not None:
-            reason = f"{type(raised).__name__}: {raised}"
+            reason = words_of(raised)
+            if not isinstance(raised, NoException):
+                reason = f"{type(raised).__name__}: {reason}"
             report(events.HookFailed(call_sid, reason), exc_info=raised)
         elif scope.cancelled_caught:
             report(events.HookFailed(call_sid, f"not done within {WITHIN:g} s"))
+
+
+def _call(hook: Hook, record: Record) -> None:
+    """In a thread."""
+    with OnlyExceptions(in_thread=True):
+        hook(record)

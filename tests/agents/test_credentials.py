@@ -74,6 +74,20 @@ async def test_one_that_fails_fails_the_dial_and_is_told_with_its_traceback() ->
     assert line["exc_info"] is True
 
 
+class Panic(BaseException):
+    """As libraries in Rust have it."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), Panic("no")])
+async def test_not_even_an_exit_or_a_panic_does_more(raised: BaseException) -> None:
+    async def credential(address: str) -> str:
+        raise raised
+
+    with structlog.testing.capture_logs() as logs, pytest.raises(NoCredential):
+        await credential_for(ENDPOINT, credential)
+    assert logs[0]["exc_info"] is True
+
+
 async def test_one_that_takes_too_long_is_not_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -107,6 +107,18 @@ async def test_a_choice_that_fails_is_told_with_its_traceback_and_the_next_rule_
     assert logs[0]["exc_info"]
 
 
+class Panic(BaseException):
+    """As libraries in Rust have it."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), Panic("no")])
+async def test_not_even_an_exit_or_a_panic_ends_the_call(raised: BaseException) -> None:
+    async def broken(call: CallInfo) -> str:
+        raise raised
+
+    assert await chosen(NUMBER, broken) == ("repairs", [events.AgentChoiceFailed.NAME])
+
+
 async def test_a_choice_that_takes_too_long_is_not_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

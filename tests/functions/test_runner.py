@@ -300,15 +300,34 @@ async def test_a_group_of_exceptions_is_one_failure(log: Log) -> None:
     assert of(log, events.FunctionFailed.NAME)[0]["reason"].startswith("ExceptionGroup: ")
 
 
-async def test_not_even_an_exit_ends_the_call() -> None:
+class Panic(BaseException):
+    """As libraries in Rust have it."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), Panic("no"), GeneratorExit()])
+async def test_not_even_an_exit_or_a_panic_ends_the_call(raised: BaseException, log: Log) -> None:
     def run() -> None:
-        raise SystemExit(3)
+        raise raised
 
     async def leave() -> None:
-        raise SystemExit
+        raise raised
+
+    async def leave_together() -> None:
+        raise BaseExceptionGroup("", [raised])
 
     assert await errors(run) == "the function failed"
     assert await errors(leave, name="leave") == "the function failed"
+    assert await errors(leave_together, name="leave_together") == "the function failed"
+    failed = [each["reason"] for each in of(log, events.FunctionFailed.NAME)]
+    assert failed == [f"{type(raised).__name__}: {raised}"] * 2 + failed[2:]
+    assert all("exc_info" in each for each in of(log, events.FunctionFailed.NAME))
+
+
+async def test_an_interrupt_of_a_thread_is_its_own() -> None:
+    def run() -> None:
+        raise KeyboardInterrupt
+
+    assert await errors(run) == "the function failed"
 
 
 class Unspeakable(FunctionFailed):

@@ -61,6 +61,10 @@ async def test_a_hook_is_given_the_record_of_the_call(kept: Store) -> None:
     assert seen == [("stop", ["Hello!"]), False]
 
 
+class Panic(BaseException):
+    """As libraries in Rust have it."""
+
+
 async def test_a_hook_that_raises_is_told_of_and_the_next_is_called(kept: Store) -> None:
     called = []
 
@@ -70,12 +74,17 @@ async def test_a_hook_that_raises_is_told_of_and_the_next_is_called(kept: Store)
     def leaves(record: Record) -> None:
         raise SystemExit(3)
 
+    async def panics(record: Record) -> None:
+        raise Panic("no")
+
     def works(record: Record) -> None:
         called.append(record.call.call_sid)
 
-    logs = await run(kept, raises, leaves, works, calls=2)
+    logs = await run(kept, raises, leaves, panics, works, calls=2)
     assert sorted(called) == [sid(0), sid(1)]
-    assert sorted(log["reason"] for log in logs) == ["SystemExit: 3"] * 2 + ["ValueError: no"] * 2
+    reasons = sorted({log["reason"] for log in logs})
+    assert reasons == ["Panic: no", "SystemExit: 3", "ValueError: no"]
+    assert len(logs) == 2 * len(reasons)
     assert all("exc_info" in log for log in logs)
 
 
