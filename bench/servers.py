@@ -103,6 +103,12 @@ VARIANTS = {
             {"STS_FLIGHT": "faults", "STS_FLIGHTS": "flights"},
         ),
         Variant(
+            "plain Trio",
+            (str(HERE / "plain_trio.py"),),
+            20,
+            "Hypercorn, ASGI, trio-websocket and a nursery a call: the same stack, nothing of ours",
+        ),
+        Variant(
             "picows",
             (str(HERE / "peer_picows.py"),),
             60,
