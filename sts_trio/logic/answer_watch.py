@@ -172,7 +172,6 @@ class AnswerWatch:
         self.debt = debt
         self._is_amid = is_amid
         self._wants_rest = debt is Debt.REST
-        self._has_told = self._has_told and before is not None
         return debt is not before
 
     def forgive(self, now: float) -> None:

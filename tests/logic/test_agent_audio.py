@@ -1,5 +1,6 @@
 """The agent's audio on its way to the caller."""
 
+import pytest
 from rig_peers import STREAM_SID
 
 from sts_trio.logic.agent_audio import AgentAudio
@@ -92,3 +93,18 @@ def test_our_own_audio_is_no_sign_that_a_cut_utterance_has_ended() -> None:
 
 def test_nothing_inserted_is_nothing_played() -> None:
     assert begun().insert(b"", 0.0) == []
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_what_is_played_on_is_amid_the_agents_speech_unless_all_of_it_was_said(
+    is_whole: bool,
+) -> None:
+    agent_audio = AgentAudio(keeps_rest=True)
+    agent_audio.stream_sid = STREAM_SID
+    agent_audio.say(b"\x01" * 1600, 0.0)
+    if is_whole:
+        agent_audio.finish(0.0)
+    agent_audio.cut(0.1)
+    assert not agent_audio.is_amid_utterance
+    agent_audio.resume(0.5)
+    assert agent_audio.is_amid_utterance is not is_whole

@@ -201,3 +201,18 @@ def test_at_the_calls_end_nothing_is_owed_any_more() -> None:
         inf,
         3,
     )
+
+
+def test_who_has_been_answered_waits_for_nothing_more() -> None:
+    watch = owing()
+    watch.hear_sound(1.0)
+    assert (watch.is_waiting, watch.deadline) == (False, inf)
+
+
+def test_a_debt_that_is_no_answer_leaves_the_callers_turn_as_it_is() -> None:
+    watch = owing()
+    watch.hear_turn(is_over=False)
+    watch.owe(Debt.REPLY, 1.0, 0.0)
+    assert watch.is_listening
+    watch.owe(Debt.ANSWER, 2.0, 0.0)
+    assert not watch.is_listening, "the agent has heard the end of it"
