@@ -27,6 +27,10 @@ def check(file: str | None) -> None:
 
     server = Server(config.from_environment(file))
     settings = server.config
+    if settings.records.database_url is not None:
+        from sts_trio.records.opening import make_store
+
+        make_store(settings.records, settings.records.database_url)
     say(f"Configuration: {settings.file or 'no file, the environment alone'}")
     for line in [*_agents(settings, server.functions), *_numbers(settings)]:
         say(line)

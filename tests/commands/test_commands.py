@@ -600,6 +600,17 @@ def test_check_tells_a_mistake_in_one_line(project: Path) -> None:
     assert "did you mean max_calls?" in failure("check", "--config", "other.toml", code=2)
 
 
+def test_check_tells_what_a_database_lacks_and_opens_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STS_DATABASE_URL", "sqlite:///calls.db")
+    assert run("check").exit_code == 0
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("STS_DATABASE_URL", "postgresql://ann:secret@127.0.0.1:1/calls")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert failure("check", code=2).endswith("takes psycopg: pip install 'sts-trio[postgres]'")
+
+
 def test_check_needs_no_file() -> None:
     result = run("check")
     assert result.exit_code == 0
