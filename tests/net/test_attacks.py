@@ -6,6 +6,7 @@ Real processes and sockets. What takes its time, and is told by a clock, is in `
 import contextlib
 import itertools
 import os
+import re
 import resource
 import signal
 import ssl
@@ -126,13 +127,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, str, st
     return authority, str(directory / "cert.pem"), str(directory / "key.pem")
 
 
+# `serve` is given a port by the kernel, so that no other process takes it meanwhile. Hypercorn's
+# own command tells the app no such port, and with it no key for callers on this machine.
 COMMANDS = {
-    "serve": ("sts_trio", "serve", "--port", "{port}"),
+    "serve": ("sts_trio", "serve", "--port", "0"),
     "hypercorn": (
         *("hypercorn", "sts_trio.app:app", "--worker-class", "trio"),
         *("--bind", "127.0.0.1:{port}"),
     ),
 }
+LISTENS = re.compile(r"Running on https?://127\.0\.0\.1:(\d+) ")
 
 
 @contextlib.asynccontextmanager
@@ -166,8 +170,11 @@ async def serving(
                     preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard)),
                 )
             )
-            await until_it_answers(port)
-            yield Server(process, port, errors, tls)
+            server = Server(process, 0, errors, tls)
+            await until(lambda: LISTENS.search(server.said()) is not None)
+            [server.port] = map(int, LISTENS.findall(server.said()))
+            await until_it_answers(server.port)
+            yield server
             nursery.cancel_scope.cancel()
 
 
