@@ -483,6 +483,22 @@ def test_what_is_scraped_is_a_service_of_the_chart(chart: helm.Chart) -> None:
     assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
 
 
+@pytest.mark.parametrize(
+    ("tag", "image"),
+    [
+        ("", f"registry.example.com/sts-trio:{__version__}"),
+        ("mine", "registry.example.com/sts-trio:mine"),
+        ("sha256:" + "0a" * 32, "registry.example.com/sts-trio@sha256:" + "0a" * 32),
+    ],
+)
+def test_an_image_is_named_by_its_tag_or_its_digest(
+    tag: str, image: str, chart: helm.Chart
+) -> None:
+    found = render(chart, LEAST | {"image": LEAST["image"] | {"tag": tag}})
+    named = {each["image"] for pod in pods(found) for each in pod["containers"]}
+    assert named == {image, "haproxy:3.0"}
+
+
 def test_all_pods_are_placed_as_the_operator_says(chart: helm.Chart) -> None:
     found = render(chart, ALL)
     assert len(pods(found)) == 3
