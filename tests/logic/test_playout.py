@@ -237,3 +237,13 @@ def test_a_mark_never_sent_is_told_apart(name: str) -> None:
         playout.mark()
     assert playout.echo(name) is Echo.NEVER_SENT
     assert (playout.heard, playout.unheard) == (0, 8000)
+
+
+def test_marks_that_a_clear_has_taken_along_are_not_waited_for() -> None:
+    playout = Playout()
+    for _ in range(MAX_PENDING_MARKS):
+        playout.play(MARK_EVERY)
+        playout.mark()
+    assert not playout.play(MARK_EVERY), "too many are under way"
+    playout.clear()
+    assert playout.play(MARK_EVERY)
