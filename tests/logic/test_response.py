@@ -181,11 +181,26 @@ def test_marks_of_our_own_words_tell_nothing() -> None:
     assert call.told == []
 
 
-def test_while_a_muted_phone_sends_nothing_the_clock_tells() -> None:
+@pytest.mark.parametrize("was_ahead", [0.0, 10.0])
+@pytest.mark.parametrize(("hole", "wait"), [(0.9, 1.0), (1.1, 2.1), (4.0, 5.0)])
+def test_while_a_muted_phone_sends_nothing_the_clock_tells(
+    was_ahead: float, hole: float, wait: float
+) -> None:
+    """Not of what it was muted before; and of less than a second it is jitter."""
     response = ResponseTime()
-    response.hear_words(8000, place=16000, now=2.0)
+    response.hear_words(8000, place=16000, now=2.0 + was_ahead)
     response.hear_audio([ANSWER], sent=len(ANSWER))
-    assert response.hear_mark(len(ANSWER), place=16000 + len(ANSWER), now=3.0 + 4.0) == 5.0
+    heard_at = 3.0 + was_ahead + hole
+    told = response.hear_mark(len(ANSWER), place=16000 + len(ANSWER), now=heard_at)
+    assert told == pytest.approx(wait)
+
+
+def test_a_mark_before_the_answer_tells_nothing_of_it() -> None:
+    response = ResponseTime()
+    response.hear_words(8000, place=8000, now=1.0)
+    response.hear_audio([ANSWER], sent=800 + len(ANSWER))
+    assert response.hear_mark(800, place=16000, now=2.0) is None
+    assert response.hear_mark(801, place=16001, now=2.0) == pytest.approx(1.0)
 
 
 def test_no_wait_is_less_than_none() -> None:

@@ -1,6 +1,6 @@
 """What of an utterance is kept in case that a noise cuts it."""
 
-from sts_trio.logic.rest import LEAD_IN, MAX_REST, Rest
+from sts_trio.logic.rest import LEAD_IN, MAX_REST, MAX_RESUMES, Hold, Rest
 
 
 def frames(number: int, count: int = 1) -> bytes:
@@ -71,3 +71,25 @@ def test_no_more_than_a_minute_is_kept() -> None:
     rest.cut(0, is_whole=True)
     rest.add(frames(2, 50))
     assert len(rest.take()) <= MAX_REST + 16_000
+
+
+def test_the_end_of_a_piece_that_was_no_frame_is_gone_with_what_was_cut() -> None:
+    rest = kept(frames(1))
+    rest.cut(0, is_whole=False)
+    rest.add(b"\x02" * 100)
+    rest.drop()
+    rest.keep(frames(3), 320)
+    rest.cut(160, is_whole=False)
+    rest.add(frames(4))
+    assert rest.take() == frames(3) + frames(4)
+
+
+def test_noise_after_noise_holds_up_nothing_until_the_caller_says_something() -> None:
+    hold = Hold()
+    for _ in range(MAX_RESUMES):
+        assert hold.begin(0.0)
+        hold.resume()
+    assert not hold.begin(0.0)
+    hold.hear_words()
+    assert hold.begin(0.0)
+    assert hold.count == MAX_RESUMES
