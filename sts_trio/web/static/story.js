@@ -19,12 +19,12 @@ const NOTED = new Set([
 ]);
 
 /**
- * `items` are in the order in which they began. Each has `kind`, and `at`, seconds since the call
- * began:
+ * `items` are in the order in which they were told. Each has `kind`, and `at`, seconds since the
+ * call began:
  *
- * turn      {who, began, sentences: [{text, unheard}]}; `who` is caller or agent, `began` when they
- *           began to speak, null if that is not known but by `at`; `unheard` is the end of `text`
- *           that the caller will never hear, "" as long as nobody knows of any
+ * turn      {who, sentences: [{text, unheard}]}; `who` is caller or agent; `at` is when the caller
+ *           began to speak, as far as that is known, else when the words were told; `unheard` is
+ *           the end of `text` that the caller will never hear, "" as long as nobody knows of any
  * function  {id, name, outcome, seconds, reason}; `outcome` is null while it runs
  * keys      {count}
  * note      {event, fields}
@@ -36,6 +36,7 @@ export class Story {
   #unsettled = []; // {turn, sentence, left}: the agent's; what is left of it the caller may hear yet
   #cut = []; // of those that were settled last, the ones that were not heard to their end
   #functions = new Map(); // {id: item}
+  #speaksSince = null; // the caller, whose words come later
 
   get end() {
     const last = this.items.at(-1);
@@ -54,9 +55,13 @@ export class Story {
         return [this.#say(at, fields)];
       case "call.heard":
         return this.#settle(fields.said, fields.heard);
+      case "caller.started_speaking":
+        this.#speaksSince = at;
+        return [];
       case "call.false_interruption":
         return [...this.#resume(), this.#add("note", at, { event, fields })];
       case "call.barge_in":
+        this.#speaksSince = at;
         return fields.cut > 0 ? [this.#add("note", at, { event, fields })] : [];
       case "caller.dtmf":
         return [this.#press(at)];
@@ -107,7 +112,9 @@ export class Story {
     const sentence = { text, unheard: "" };
     const newest = this.#newest;
     const goesOn = newest?.kind === "turn" && newest.who === who;
-    const turn = goesOn ? newest : this.#add("turn", at, { who, began, sentences: [] });
+    const since = who === "caller" ? (began ?? this.#speaksSince ?? at) : at;
+    const turn = goesOn ? newest : this.#add("turn", since, { who, sentences: [] });
+    if (who === "caller") this.#speaksSince = null;
     turn.sentences.push(sentence);
     if (who === "agent") this.#unsettled.push({ turn, sentence, left: text });
     return turn;

@@ -57,7 +57,7 @@ export class Transcript {
     let pointed = null;
     for (const [item, line] of this.#lines) {
       if (line.ariaCurrent !== null) line.ariaCurrent = null;
-      if (item.kind === "turn" && (item.began ?? item.at) <= at) pointed = line;
+      if (item.kind === "turn" && item.at <= at) pointed = line;
     }
     if (pointed === null) return;
     pointed.ariaCurrent = "true";

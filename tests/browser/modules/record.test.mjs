@@ -44,7 +44,7 @@ test("a record is told as the call was while it lasted", () => {
     story.items.map(({ kind, at, event = "" }) => [kind, at, event]),
     [
       ["turn", 1, ""],
-      ["turn", 4, ""],
+      ["turn", 2.5, ""],
       ["function", 5, ""],
       ["function", 6.5, ""],
       ["note", 7, "agent.lost"],

@@ -28,6 +28,43 @@ test("who goes on speaking goes on in the same turn", () => {
   );
 });
 
+test("a caller's turn stands where it began, not where its words were known", () => {
+  const story = new Story();
+  story.hear({
+    number: 1,
+    at: 5,
+    event: "call.transcript",
+    fields: { role: "user", text: "I.", began: 3.4 },
+  });
+  assert.equal(story.items[0].at, 3.4);
+});
+
+test("of a live call, a caller's turn began when the agent heard the caller begin", () => {
+  const { items } = told(
+    says("agent", "Hello."),
+    ["caller.started_speaking"],
+    says("user", "I."),
+    says("agent", "Who?"),
+    ["call.barge_in", { cut: 0 }],
+    ["call.noted"],
+    says("user", "You."),
+    says("agent", "Me."),
+    says("user", "Yes."),
+  );
+  const turns = items.filter(({ kind }) => kind === "turn");
+  assert.deepEqual(
+    turns.map(({ who, at }) => [who, at]),
+    [
+      ["agent", 0],
+      ["caller", 1],
+      ["agent", 3],
+      ["caller", 4],
+      ["agent", 7],
+      ["caller", 8],
+    ],
+  );
+});
+
 test("what was cut off is marked in its sentence, whatever came meanwhile", () => {
   const story = told(says("agent", "One two."), says("agent", "Three four."), says("user", "No."));
   const changed = story.hear({
