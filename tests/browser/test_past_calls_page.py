@@ -116,6 +116,36 @@ def test_a_past_call_is_found_and_shown_with_what_was_not_heard(
         assert page.complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_the_heading_of_a_call_without_a_number_and_the_key_to_its_waits_can_be_read(
+    serve: Serve, launch: Launch, tmp_path: Path, width: int
+) -> None:
+    rows = Story(sid(9), at=time.time() - 600).announce("").start().talk().end().rows
+    server = serve(STS_DATABASE_URL=keep(tmp_path, rows))
+    with opened(launch(), server.url, viewport={"width": width, "height": 800}) as page:
+        go(page, server, sid(9))
+        eventually(lambda: page.shows("#transcript", "Three of"), "what was said")
+        assert page.text("#whose") == sid(9)
+        assert page.page.evaluate("stands.parentElement.scrollHeight") <= page.page.evaluate(
+            "stands.parentElement.clientHeight"
+        )
+        # Each line of the key begins where its words do, right of the coloured square.
+        key = page.page.locator("#waits-key .silence")
+        lines = key.evaluate(BEGINNINGS_OF_LINES)
+        if width == 320:
+            assert len(lines) > 1
+        assert max(lines) - min(lines) < 1
+        assert page.complaints == []
+
+
+# Pixels from the left, of each line of an element's text.
+BEGINNINGS_OF_LINES = """element => {
+    const range = document.createRange();
+    range.selectNodeContents(element.firstChild);
+    return Array.from(range.getClientRects(), ({ left }) => left);
+}"""
+
+
 def test_older_calls_come_when_they_are_asked_for_and_arrows_go_along_them(
     serve: Serve, launch: Launch, tmp_path: Path
 ) -> None:
