@@ -7,7 +7,7 @@ import pytest
 import strategies  # noqa: F401  its profile: no deadline for one example
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from steps import at_most
 
@@ -284,10 +284,13 @@ async def test_an_outbox_that_nobody_reads_never_grows_beyond_its_limit(
 
 
 weights = st.just(0) | st.integers(1, 60)
-steps = st.lists(weights | st.sampled_from(["take", "flush"]), max_size=60)
+# Mostly puts: what is dropped has to become more than what waits.
+steps = st.lists(weights | weights | weights | st.sampled_from(["take", "flush"]), max_size=60)
 
 
 @given(steps)
+@example([0, 60, 60, 60])
+@example([60, 0, 60, 60, "take", 60, 0, 60])
 async def test_an_outbox_keeps_the_newest_audio_and_every_control_message(
     steps: list[int | str],
 ) -> None:
