@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "own_port",
     "runtime_directories",
+    "wants_colours",
 ]
 
 # A call costs 1 to 2 ms of CPU a second and 0.1 MB: 500 keep one core busy to a half or more, and
@@ -131,6 +132,11 @@ def from_environment(file: str | None = None, **variables: str) -> Config:
     """
     named = {} if file is None else {"STS_CONFIG": file}
     return load({**os.environ, **named, **variables}, Path())
+
+
+def wants_colours() -> bool:
+    """Of a terminal: by NO_COLOR (no-color.org) its user wants none, and a dumb one shows none."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def load(environ: Mapping[str, str], directory: Path) -> Config:

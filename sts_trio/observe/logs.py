@@ -16,7 +16,7 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from sts_trio.config import Config, LogFormat, LogLevel
+from sts_trio.config import Config, LogFormat, LogLevel, wants_colours
 from sts_trio.wire.printable import one_line, printable
 
 # Hypercorn gives these two a handler of their own when its configuration is first used, which may
@@ -104,7 +104,8 @@ def _renderers(log_format: LogFormat) -> list[Processor]:
     if log_format is not LogFormat.JSON:
         # Plain tracebacks: the pretty ones print local variables, keys and prompts among them.
         renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty() and wants_colours(),
+            exception_formatter=structlog.dev.plain_traceback,
         )
     return [_make_printable, structlog.processors.ExceptionRenderer(_traceback), renderer]
 

@@ -80,9 +80,26 @@ def test_a_terminal_gets_colours(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "")
     configure(config())
     structlog.get_logger().info(events.CallStarted.NAME)
     assert "\x1b[" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_whose_user_wants_no_colours_gets_none(
+    variable: str,
+    value: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, value)
+    configure(config())
+    structlog.get_logger().info(events.CallStarted.NAME)
+    assert "\x1b" not in capsys.readouterr().err
 
 
 class Gone:
