@@ -14,7 +14,7 @@ from sts_trio.agents.endpoints import Endpoint
 from sts_trio.config import AgentKind, Config
 from sts_trio.errors import NoCredential
 from sts_trio.functions import foreign
-from sts_trio.net.raised import OnlyExceptions
+from sts_trio.net.raised import OnlyExceptions, original
 from sts_trio.observe import events
 from sts_trio.observe.report import report
 from sts_trio.wire.handshake import CREDENTIAL
@@ -43,7 +43,8 @@ async def credential_for(endpoint: Endpoint, ask: AskCredential | None) -> str |
         hint = foreign.hint(exc, is_async=True)
         failed = events.AgentNoCredential(endpoint.address, "it failed", hint)
         report(failed, exc_info=True)
-        raise NoCredential(f"{endpoint.address}: credential failed: {type(exc).__name__}") from exc
+        kind = type(original(exc)).__name__
+        raise NoCredential(f"{endpoint.address}: credential failed: {kind}") from exc
     if isinstance(answer, str) and re.fullmatch(CREDENTIAL, answer):
         return answer
     report(events.AgentNoCredential(endpoint.address, reason))

@@ -25,7 +25,7 @@ from sts_trio.functions import confirmation, foreign
 from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
 from sts_trio.logic.acts import FunctionDone, FunctionsRunAway
-from sts_trio.net.raised import NoException, OnlyExceptions
+from sts_trio.net.raised import OnlyExceptions, original
 from sts_trio.net.threads import run_in_thread
 from sts_trio.observe import events
 from sts_trio.wire import deepgram
@@ -294,7 +294,8 @@ class FunctionCalls:
         if running.is_sensitive:
             self._call.pause_recording()
         try:
-            with running.scope:
+            # Reading its arguments runs code of the user's too.
+            with running.scope, OnlyExceptions():
                 answer = await self._result_of(running)
                 outcome = "done" if running.is_agreed else "unconfirmed"
             # A shielded scope is left by its deadline alone, any other by the agent's wish too.
@@ -423,8 +424,7 @@ class FunctionCalls:
         cause: BaseException = group
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
-        if isinstance(cause, NoException) and cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = original(cause)
         text = words_of(cause)
         kind = type(cause).__name__
         reason = kind if running.is_sensitive else f"{kind}: {text}"

@@ -52,6 +52,11 @@ class OnlyExceptions:
             del raised, own, others  # this frame is in their tracebacks
 
 
+def original(exception: BaseException) -> BaseException:
+    """What was raised, of what came out."""
+    return (exception.__cause__ if isinstance(exception, NoException) else None) or exception
+
+
 def _words_of(raised: BaseException) -> str:
     """As the last line of a traceback has it."""
     while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:

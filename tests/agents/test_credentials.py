@@ -83,7 +83,8 @@ async def test_not_even_an_exit_or_a_panic_does_more(raised: BaseException) -> N
     async def credential(address: str) -> str:
         raise raised
 
-    with structlog.testing.capture_logs() as logs, pytest.raises(NoCredential):
+    failed = f"credential failed: {type(raised).__name__}$"
+    with structlog.testing.capture_logs() as logs, pytest.raises(NoCredential, match=failed):
         await credential_for(ENDPOINT, credential)
     assert logs[0]["exc_info"] is True
 

@@ -323,6 +323,20 @@ async def test_not_even_an_exit_or_a_panic_ends_the_call(raised: BaseException, 
     assert all("exc_info" in each for each in of(log, events.FunctionFailed.NAME))
 
 
+async def test_arguments_that_panic_while_they_are_read_end_no_call(log: Log) -> None:
+    class Day(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            raise Panic("no")
+
+    def run(day: Day) -> None:
+        raise AssertionError
+
+    assert await errors(run, arguments='{"day": {"number": 1}}') == "the function failed"
+    assert of(log, events.FunctionFailed.NAME)[0]["reason"] == "Panic: no"
+
+
 async def test_an_interrupt_of_a_thread_is_its_own() -> None:
     def run() -> None:
         raise KeyboardInterrupt

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from sts_trio.net.raised import NoException, OnlyExceptions
+from sts_trio.net.raised import NoException, OnlyExceptions, original
 
 
 class Panic(BaseException):
@@ -56,7 +56,7 @@ def test_what_is_no_exception_is_one(raised: BaseException, words: str) -> None:
     exception = comes_out(raised)
     assert isinstance(exception, NoException)
     assert words in str(exception)
-    assert exception.__cause__ is not None
+    assert original(exception) is exception.__cause__ is not None
 
 
 @pytest.mark.parametrize(
