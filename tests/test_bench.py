@@ -65,6 +65,18 @@ def test_what_was_measured_can_be_read_and_is_what_the_document_tells() -> None:
     assert (BENCH / "RESULTS.md").read_text() == report.write(kept)
 
 
+def test_the_readme_tells_of_speed_what_was_measured() -> None:
+    readme = (BENCH.parent / "README.md").read_text()
+    kept = results.load(BENCH / "results.json")
+    assert kept.plain is not None
+    cpu = {(row.calls, row.variant): row.cpu for row in sums.rows(kept.plain)}
+    assert "At 400 calls the server needs **two fifths of the CPU**" in readme
+    assert 0.35 < cpu[400, "ours"] / cpu[400, "ancestor"] < 0.45
+    assert kept.capacities is not None
+    (most,) = [each.calls for each in kept.capacities.found if each.variant == "ours"]
+    assert f"[{most} calls](bench/RESULTS.md)" in readme
+
+
 # --- the generator, against a bridge that harms what it carries ----------------------------------
 
 # The audio of one direction, block after block, as it leaves the bridge.
