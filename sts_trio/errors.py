@@ -124,6 +124,13 @@ def first_of(error: BaseException) -> BaseException:
     return error
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The exception itself where nurseries have only wrapped one, group in group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 class Leg(enum.Enum):
     """One side of a call: its socket and its language."""
 

@@ -20,7 +20,7 @@ from typing import Protocol, cast
 
 import trio
 
-from sts_trio.errors import FunctionFailed, StsTrioError
+from sts_trio.errors import FunctionFailed, StsTrioError, innermost
 from sts_trio.functions import confirmation, foreign
 from sts_trio.functions.registry import Function, Functions
 from sts_trio.functions.results import Answer, NotJson, error, result, words_of
@@ -334,8 +334,7 @@ class FunctionCalls:
             if (filler := function.options.filler) is not None:
                 nursery.start_soon(self._fill, running, filler, function.options.filler_after)
             if function.is_async:
-                with OnlyExceptions():
-                    answer = result(await function.run(**arguments))
+                answer = result(await function.run(**arguments))
             else:
                 answer = await self._in_thread(running, lambda: result(function.run(**arguments)))
             nursery.cancel_scope.cancel()
@@ -421,10 +420,7 @@ class FunctionCalls:
 
     def _explain(self, running: _Running, group: BaseExceptionGroup[BaseException]) -> str:
         """Logs why it failed, and says what the agent is told of it."""
-        cause: BaseException = group
-        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-            cause = cause.exceptions[0]
-        cause = original(cause)
+        cause = innermost(original(innermost(group)))
         text = words_of(cause)
         kind = type(cause).__name__
         reason = kind if running.is_sensitive else f"{kind}: {text}"

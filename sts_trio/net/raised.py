@@ -8,6 +8,8 @@ from types import TracebackType
 
 import trio
 
+from sts_trio.errors import innermost
+
 # What is not the code's own: Trio's cancellation, and Ctrl-C.
 _NOT_ITS_OWN = (trio.Cancelled, KeyboardInterrupt)
 
@@ -59,8 +61,7 @@ def original(exception: BaseException) -> BaseException:
 
 def _words_of(raised: BaseException) -> str:
     """As the last line of a traceback has it."""
-    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
-        raised = raised.exceptions[0]
+    raised = innermost(raised)
     try:
         text = str(raised)
     except Exception:

@@ -25,6 +25,7 @@ from hypercorn.typing import ConnectionState
 from limits import HANG
 from trio_websocket import open_websocket_url
 
+from sts_trio.errors import innermost
 from sts_trio.net import hypercorn_guard
 from sts_trio.net.hypercorn_guard import Connection, connection, tcp, unread
 from sts_trio.observe import events
@@ -201,8 +202,7 @@ async def test_one_packet_kills_a_server_without_the_guard(
                 await stream.send_all(killer)
                 await read_to_the_end(stream)
             await trio.sleep_forever()
-    innermost = tcp._innermost(raised.value)
-    assert type(innermost).__name__ == "LocalProtocolError"
+    assert type(innermost(raised.value)).__name__ == "LocalProtocolError"
 
 
 @killers
@@ -288,7 +288,7 @@ async def test_only_an_error_is_kept_in_not_what_ends_a_program(log: list[Any]) 
                 await server.upgrade(b"/echo", stream)
                 app.connections[0]._task_group.spawn(quit_program)
                 await trio.sleep_forever()
-    assert isinstance(tcp._innermost(raised.value), SystemExit)
+    assert isinstance(innermost(raised.value), SystemExit)
     assert not log
 
 

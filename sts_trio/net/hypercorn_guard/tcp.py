@@ -22,6 +22,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import parse_socket_addr
 
+from sts_trio.errors import innermost
 from sts_trio.net import tls_socket
 from sts_trio.net.hypercorn_guard import unread
 from sts_trio.net.hypercorn_guard.http import Http
@@ -169,7 +170,7 @@ class Connection(TCPServer):
         except* Exception as crash:
             # Cancelled, if it came along, goes on by itself: `except*` takes only its own part.
             # The listener closes the socket when this returns.
-            report(events.ConnectionCrashed(self.client), exc_info=_innermost(crash))
+            report(events.ConnectionCrashed(self.client), exc_info=innermost(crash))
         finally:
             self._strangers.leave(self)
             # No reference cycles are left for the collector.
@@ -363,10 +364,3 @@ def _address_of_peer(stream: trio.SocketStream) -> str:
     except OSError:
         return "gone"
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
-
-
-def _innermost(crash: BaseException) -> BaseException:
-    """The exception itself where nurseries have only wrapped one, group in group."""
-    while isinstance(crash, BaseExceptionGroup) and len(crash.exceptions) == 1:
-        crash = crash.exceptions[0]
-    return crash
