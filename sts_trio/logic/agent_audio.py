@@ -75,7 +75,7 @@ class AgentAudio:
     @property
     def has_whole_rest(self) -> bool:
         """Whether what was cut had been said to its end, and is kept."""
-        return self.rest is not None and bool(self.rest) and self.rest.is_whole
+        return bool(self.rest and self.rest.is_whole)
 
     def is_stale(self, now: float) -> bool:
         """Whether what the agent says now still belongs to what was cut."""
