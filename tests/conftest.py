@@ -67,7 +67,10 @@ Rule._compile_builder = _compile_once  # type: ignore[method-assign, assignment]
 SLOW = 0.1
 
 # Under `nohup` signals of a terminal that closes are ignored, also by processes that tests start.
+# Behind an `&` so is Ctrl+C.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no fault of what is tested. A failure is told with what repeats it
 # (`print_blob`), so no database is kept: it would be one more thing that differs between runs.
